@@ -1,0 +1,32 @@
+"""Errors that a user can cause and mend; the command line prints them without a traceback."""
+
+
+class UserError(Exception):
+    """What was given, what was expected, where, and what to do. Exit code 2.
+
+    `problems` holds one line per mistake, so that all of them are told at once.
+    """
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class SpecError(UserError):
+    """A spec file that cannot be read or whose values do not fit."""
+
+
+class PluginError(UserError):
+    """A plugin is unknown, provided twice, broken, or lacks its library."""
+
+
+class CombinationError(UserError):
+    """Parts that cannot work together; names both sides."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, truncated, or made for something else."""
+
+
+class DataError(UserError):
+    """A corpus, store, or audio file that is missing, empty, broken, or made by another codec."""

@@ -1,0 +1,180 @@
+"""What a plugin must offer, kind by kind.
+
+Letters: B batch, T frames, S positions of a sequence, K codebooks, C codes a codebook, V vocabulary, E latent
+width, D model width, N samples. Construction is uniform: every plugin has a nested frozen attrs class `Config`
+(what a spec file may say) and is built by keyword:
+
+    corpus, tokenizer           cls(config)
+    sampler, objective, metric  cls(config, space)
+    fuser, backbone             cls(config, space, width)       width is D
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from accomp.core.types import Batch, Loss, Take, TokenSpace, Track
+
+if TYPE_CHECKING:
+    import torch
+
+    from accomp.core.model import Model
+    from accomp.core.streaming.clock import Clock
+    from accomp.core.streaming.noise import Noise
+
+Decoding = Literal["causal", "masked"]
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A tokenizer working as the sound arrives. The rows of a batch advance together.
+
+    An encoder stream takes audio [B, n] (any n >= 0) and returns codes [B, K, m]; a decoder stream takes codes
+    [B, K, m] and returns audio [B, n]. What all pushes and the final flush return, joined, equals the offline
+    result: codes exactly, audio within 1e-4. State lives here and nowhere else.
+    """
+
+    def push(self, chunk: Tensor) -> Tensor: ...
+    def flush(self) -> Tensor:
+        """The rest: a last partial frame padded with zeros, or the decoder's delayed tail."""
+        ...
+
+    def reset(self, rows: Tensor) -> None:
+        """Forget the history of the rows where the bool mask [B] is true; the others go on unchanged."""
+        ...
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one."""
+
+    space: TokenSpace
+    name: str
+    fingerprint: str
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64."""
+        ...
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> latents [B, T, E], the sum over levels."""
+        ...
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> audio [B, T * hop]."""
+        ...
+
+    def encoder(self, batch: int = 1) -> Stream: ...
+    def decoder(self, batch: int = 1) -> Stream: ...
+    def to(self, device: torch.device | str) -> Tokenizer: ...
+
+
+class Fuser(nn.Module):
+    """Joins input latents and output embeddings, position by position (frame-local).
+
+    Attributes: `embed_width` De, the width it wants the output embeddings in.
+    """
+
+    embed_width: int
+
+    def fuse(self, x: Tensor | None, e: Tensor) -> Tensor:
+        """x [B, S, E] or None (no context), e [B, S, De] -> h [B, S, D]."""
+        raise TypeError(f"{type(self).__name__} has no fuse")
+
+
+@runtime_checkable
+class State(Protocol):
+    """Keys, values and positions of the sessions of one batch. Memory is constant however long they last."""
+
+    position: Tensor
+    """[B] int64: how many positions each row has absorbed."""
+
+    def rollback(self, position: Tensor) -> None:
+        """Forget everything from `position` [B] on; never further back than the last chunk."""
+        ...
+
+    def reset(self, rows: Tensor) -> None:
+        """Start the rows where the bool mask [B] is true anew; the others go on unchanged."""
+        ...
+
+
+class Backbone(nn.Module):
+    """The sequence model between fuser and heads."""
+
+    def forward(self, h: Tensor, *, causal: bool = True, state: State | None = None) -> Tensor:
+        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those the state has absorbed."""
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def new_state(self, batch: int, window: int, *, chunk: int = 1, pinned: range = range(0)) -> State:
+        """A state of static size: each position attends to the last `window` positions and, always, to the `pinned` ones.
+
+        `chunk` is the largest S of a call; the ring holds window + chunk - 1 positions.
+        """
+        raise TypeError(f"{type(self).__name__} has no new_state")
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What training minimises, and therefore how a trained model decodes."""
+
+    decoding: ClassVar[Decoding]
+    chunked: ClassVar[bool]
+    """False where the model can only emit frame by frame (k = 1)."""
+
+    def loss(self, model: Model, batch: Batch, clock: Clock, rng: torch.Generator) -> Loss: ...
+
+
+@runtime_checkable
+class CausalSampler(Protocol):
+    decoding: ClassVar[Decoding]
+
+    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+        """logits [B, K, C] -> codes [B, K] int64. Does not change its logits; runs inside the compiled step."""
+        ...
+
+
+@runtime_checkable
+class MaskedSampler(Protocol):
+    decoding: ClassVar[Decoding]
+
+    def fill(self, predict: Any, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+        """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T]; predict takes the set of conditions to drop."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A judgement over takes. One instance judges one set of takes."""
+
+    sample_rate: int
+    """Hz; the runner resamples takes to it before `update`."""
+
+    best: ClassVar[dict[str, float]]
+    """The value of each number when the stem is the context itself, where that is known."""
+
+    def update(self, take: Take) -> None:
+        """Raises ValueError, with the reason, for a take that cannot be judged: it is counted as failed, by name."""
+        ...
+
+    def result(self) -> dict[str, float]:
+        """Numbers by name. Raises ValueError when no take was given."""
+        ...
+
+    def per_take(self) -> dict[str, dict[str, float]]:
+        """Take id -> numbers."""
+        ...
+
+
+@runtime_checkable
+class Corpus(Protocol):
+    """Songs of stems on disk."""
+
+    splits: tuple[str, ...]
+    """Names in order, for instance ("train", "validation", "test")."""
+
+    def tracks(self, split: str) -> Iterator[Track]:
+        """Songs of a split in a fixed order. Raises DataError for a missing folder, an unknown or an empty split."""
+        ...
