@@ -1,0 +1,80 @@
+"""Words for the person at the terminal: results to stdout, warnings and progress to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Advance(Protocol):
+    """What `progress` hands out: call it with the units of work just done and, if there is one, a short note."""
+
+    def __call__(self, units: float = 1, *, note: str = "") -> None: ...
+
+
+def say(text: str) -> None:
+    """A result or an announcement, one or more plain lines on stdout."""
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Something the user should know although the work goes on; stderr."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(description: str, total: float | None, *, every: float = 10.0) -> Iterator[Advance]:
+    """Shows how far long work has come, on stderr: a bar on a terminal, else a plain line each `every` seconds.
+
+    `total` is the number of units, None where it is not known. Yields a function to call with each unit done.
+    """
+    console = Console(stderr=True)
+    show = _bar(console, description, total) if console.is_terminal else _lines(description, total, every)
+    with show as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(console: Console, description: str, total: float | None) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda units=1, *, note="": bar.update(task, advance=units, note=note)
+
+
+@contextmanager
+def _lines(description: str, total: float | None, every: float) -> Iterator[Advance]:
+    done = 0.0
+    latest = ""
+    started = time.monotonic()
+    last = float("-inf")
+
+    def line() -> None:
+        nonlocal last
+        last = time.monotonic()
+        of = f"/{total:g} ({100 * done / total:.0f}%)" if total else ""
+        print(f"{description}: {done:g}{of}, {last - started:.0f} s {latest}".rstrip(), file=sys.stderr, flush=True)
+
+    def advance(units: float = 1, *, note: str = "") -> None:
+        nonlocal done, latest
+        done += units
+        latest = note
+        if time.monotonic() - last >= every or (total and done >= total):
+            line()
+
+    yield advance
+    if not total or done < total:
+        line()

@@ -1,0 +1,167 @@
+"""Name -> component look-up: every part, built in or third-party, is found here and nowhere else.
+
+The built-ins are rows of registry.toml, read by a small pluggy plugin of our own; other packages are pluggy plugins
+found through the entry-point group "accomp". Both give the same rows, and a row's code is imported on first use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import tomllib
+from collections.abc import Iterable
+from importlib import metadata, resources
+from typing import Any
+
+import attrs
+import pluggy
+from attrs import field, frozen
+
+from accomp.core import hooks
+from accomp.core.errors import PluginError
+
+KINDS = ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "command")
+"""What a component can be. A "command" is a typer function that becomes a line of `accomp`."""
+
+BUILT_IN = "accomp (built in)"
+
+
+@frozen
+class Component:
+    """One named part. `target` is "module:attribute", imported on first use.
+
+    Attributes:
+        kind: one of KINDS.
+        name: unique within its kind; a command's name may be two words, "group command".
+        summary: one line for `accomp plugins`.
+        extra: the optional dependency group of its distribution that brings its libraries; "" where it needs none.
+        provider: the distribution and version it comes from; filled in by the registry.
+    """
+
+    kind: str
+    name: str
+    target: str
+    summary: str = ""
+    extra: str = ""
+    provider: str = field(default="", eq=False)
+
+    def load(self) -> Any:
+        """The class or function. Raises PluginError, naming the extra to install, when a library is missing."""
+        module, _, attribute = self.target.partition(":")
+        where = f"{self.kind} {self.name!r} of {self.provider or 'an unregistered plugin'}"
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if self.extra and error.name and error.name.partition(".")[0] != module.partition(".")[0]:
+                package = self.provider.partition(" ")[0] or "accomp"
+                raise PluginError(
+                    f"{where} needs the library {error.name!r}; run: pip install '{package}[{self.extra}]'"
+                ) from error
+            raise PluginError(f"{where} cannot be loaded from {self.target}: {error}") from error
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise PluginError(
+                f"{where} cannot be loaded from {self.target}: {why}; `accomp doctor` may know"
+            ) from error
+
+
+class _BuiltIns:
+    """registry.toml, seen by pluggy as one more plugin."""
+
+    @hooks.hookimpl
+    def accomp_components(self) -> list[Component]:
+        path = resources.files("accomp.core").parent / "registry.toml"  # type: ignore[attr-defined]  # a real folder
+        kinds = tomllib.loads(path.read_text(encoding="utf-8"))
+        return [Component(kind, name, **row) for kind, rows in kinds.items() for name, row in rows.items()]
+
+
+class Registry:
+    """All components of this environment.
+
+    Attributes:
+        pm: the pluggy manager; `registry.pm.hook.accomp_step(...)` calls the other hooks.
+        broken: provider -> why its plugin could not be used. Reported, never fatal.
+    """
+
+    def __init__(self, *, third_party: bool = True):
+        """Raises PluginError when two providers offer the same kind and name."""
+        self.pm = pluggy.PluginManager(hooks.PROJECT)
+        self.pm.add_hookspecs(hooks)
+        self.broken: dict[str, str] = {}
+        self._rows: dict[tuple[str, str], Component] = {}
+        self.pm.register(_BuiltIns(), name=BUILT_IN)
+        for entry in metadata.entry_points(group=hooks.PROJECT) if third_party else ():
+            self._register(entry)
+        for implementation in self.pm.hook.accomp_components.get_hookimpls():
+            self._collect(implementation)
+
+    def _register(self, entry: metadata.EntryPoint) -> None:
+        provider = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+        name = f"{provider} [{entry.name}]"
+        try:
+            self.pm.register(entry.load(), name=name)
+            self.pm.check_pending()  # refuses a misspelt hook while it is clear whose it is
+        except Exception as error:
+            self.broken[provider] = _reason(error)
+            if self.pm.has_plugin(name):
+                self.pm.unregister(name=name)
+
+    def _collect(self, implementation: pluggy.HookImpl) -> None:
+        provider = implementation.plugin_name.partition(" [")[0]
+        try:
+            rows = [_checked(row) for row in implementation.function()]  # type: ignore[attr-defined]  # pluggy: object
+        except Exception as error:
+            if provider == BUILT_IN:
+                raise
+            self.broken[provider] = _reason(error)
+            return
+        for row in rows:
+            if earlier := self._rows.get((row.kind, row.name)):
+                raise PluginError(
+                    f"{row.kind} {row.name!r} is provided twice, by {earlier.provider} and by {provider}; "
+                    f"uninstall one of them, or rename it in one"
+                )
+            self._rows[row.kind, row.name] = attrs.evolve(row, provider=provider)
+
+    def components(self, kind: str | None = None) -> list[Component]:
+        """Every component, or those of one kind, ordered by kind and name. Raises PluginError for an unknown kind."""
+        if kind is not None:
+            _check_kind(kind)
+        rows = [row for row in self._rows.values() if kind in (None, row.kind)]
+        return sorted(rows, key=lambda row: (KINDS.index(row.kind), row.name))
+
+    def names(self, kind: str) -> list[str]:
+        """Names of one kind, sorted. Raises PluginError for an unknown kind."""
+        return [row.name for row in self.components(kind)]
+
+    def find(self, kind: str, name: str) -> Component:
+        """The component of that kind and name. Raises PluginError, with the nearest name, when there is none."""
+        names = self.names(kind)
+        if name in names:
+            return self._rows[kind, name]
+        note = "".join(f" (note: {who} could not be used: {why})" for who, why in self.broken.items())
+        raise PluginError(f"no {kind} named {name!r}{nearest(name, names)}{note}")
+
+
+def nearest(name: str, names: Iterable[str], *, what: str = "known") -> str:
+    """The end of an error message about an unknown name: the likeliest one meant, else all of them."""
+    names = sorted(names)
+    if close := difflib.get_close_matches(name, names, 1):
+        return f"; did you mean {close[0]!r}?"
+    return f"; {what}: {', '.join(names) or 'none'}"
+
+
+def _checked(row: object) -> Component:
+    if not isinstance(row, Component):
+        raise TypeError(f"accomp_components() must give Component objects, got {row!r}")
+    _check_kind(row.kind)
+    return row
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise PluginError(f"no kind of plugin is called {kind!r}{nearest(kind, KINDS, what='kinds')}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,378 @@
+"""A spec file: one experiment, written in TOML, read into frozen attrs objects. Every mistake is told at once.
+
+How values are checked is core/structuring.py; this page says what a spec may contain. Paths in a spec are relative to
+the folder in which the command runs.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import attrs
+import cattrs
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.durations import Frames, seconds, to_frames
+from accomp.core.errors import SpecError, UserError
+from accomp.core.registry import Registry, nearest
+from accomp.core.streaming.clock import Clock
+from accomp.core.structuring import Problems, Where, plain, strict_converter, structure_fields
+from accomp.core.types import TokenSpace
+
+_share = v.and_(v.ge(0.0), v.le(1.0))
+
+
+@frozen
+class PluginSpec:
+    """A section `{plugin = NAME, ...}`: the name, and the rest of the section as that plugin's Config."""
+
+    plugin: str
+    config: Any
+
+
+@frozen
+class RunSpec:
+    """Where and how to compute; nothing here changes what is computed, up to rounding.
+
+    Attributes:
+        folder: the run folder: resolved spec, versions, checkpoints, takes, metrics, report.
+        accelerator: Lightning Fabric's name of the kind of device ("auto", "cpu", "cuda", "mps").
+        devices: how many of them.
+        precision: Lightning Fabric's name ("32-true", "bf16-mixed", ...).
+        threads: CPU threads of torch; its own choice where absent.
+        logger: where training curves go.
+    """
+
+    folder: str
+    accelerator: str = "auto"
+    devices: int = field(default=1, validator=v.ge(1))
+    precision: str = "32-true"
+    threads: int | None = field(default=None, validator=v.optional(v.ge(1)))
+    logger: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+
+
+@frozen
+class StoreSpec:
+    """The token store.
+
+    Attributes:
+        path: Zarr folder that ingest fills and training reads.
+        submixes: input mixtures made per target stem, each from another random choice of the other stems.
+    """
+
+    path: str = field(validator=v.min_len(1))
+    submixes: int = field(default=2, validator=v.ge(1))
+
+
+@frozen
+class ContextCondition:
+    """The audio that is accompanied. `drop`: share of training clips in which the model does not hear it."""
+
+    drop: float = field(default=0.0, validator=_share)
+
+
+@frozen
+class LabelCondition:
+    """A class label. `classes`: how many there are; `drop`: share of training clips in which it is withheld."""
+
+    classes: int = field(validator=v.ge(1))
+    drop: float = field(default=0.0, validator=_share)
+
+
+@frozen
+class Conditions:
+    """What the model is told: `[conditions] context = {drop = 0.2}, instrument = {classes = 18, drop = 0.1}`."""
+
+    context: ContextCondition = ContextCondition()
+    labels: dict[str, LabelCondition] = field(factory=dict)
+
+
+@frozen
+class ModelSpec:
+    """`width`: D, the width of the sequence model."""
+
+    width: int = field(validator=v.ge(1))
+
+
+@frozen
+class TrainSpec:
+    """Training. The learning rate warms up linearly and falls along a cosine to `final_lr` at `steps`.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: clips a forward pass (per device).
+        lr: peak learning rate of AdamW.
+        frames: length of a clip, in frames or as "10s".
+        final_lr: learning rate at the end.
+        warmup: steps of linear warm-up.
+        clip: largest gradient norm.
+        weight_decay: of AdamW.
+        accumulate: forward passes an optimizer step.
+        log_every: steps between log lines.
+        validate_every: steps between validations.
+        validation_batches: batches a validation.
+        checkpoint_every: steps between checkpoints.
+        keep: how many checkpoints are kept, the best one on validation beside them.
+    """
+
+    steps: int = field(validator=v.ge(1))
+    batch: int = field(validator=v.ge(1))
+    lr: float = field(validator=v.gt(0.0))
+    frames: Frames = field(validator=v.ge(1))
+    final_lr: float = field(default=1e-5, validator=v.ge(0.0))
+    warmup: int = field(default=0, validator=v.ge(0))
+    clip: float = field(default=1.0, validator=v.gt(0.0))
+    weight_decay: float = field(default=0.0, validator=v.ge(0.0))
+    accumulate: int = field(default=1, validator=v.ge(1))
+    log_every: int = field(default=10, validator=v.ge(1))
+    validate_every: int = field(default=500, validator=v.ge(1))
+    validation_batches: int = field(default=8, validator=v.ge(1))
+    checkpoint_every: int = field(default=500, validator=v.ge(1))
+    keep: int = field(default=2, validator=v.ge(1))
+
+
+@frozen
+class GenerateSpec:
+    """Which accompaniments are made for judging.
+
+    Attributes:
+        split: of the corpus.
+        takes: how many.
+        seconds: length of each (s).
+    """
+
+    split: str = "test"
+    takes: int = field(default=8, validator=v.ge(1))
+    seconds: float = field(default=10.0, validator=v.gt(0.0))
+
+
+@frozen
+class Spec:
+    """One experiment. Sections named after a kind of plugin hold `plugin = NAME` and that plugin's own keys.
+
+    `seed` decides every random choice: data order, initial weights, dropped conditions, sampling.
+    """
+
+    corpus: Annotated[PluginSpec, "corpus"]
+    tokenizer: Annotated[PluginSpec, "tokenizer"]
+    fuser: Annotated[PluginSpec, "fuser"]
+    backbone: Annotated[PluginSpec, "backbone"]
+    objective: Annotated[PluginSpec, "objective"]
+    sampler: Annotated[PluginSpec, "sampler"]
+    store: StoreSpec
+    clock: Clock
+    model: ModelSpec
+    train: TrainSpec
+    run: RunSpec
+    metric: tuple[Annotated[PluginSpec, "metric"], ...] = ()
+    conditions: Conditions = Conditions()
+    generate: GenerateSpec = GenerateSpec()
+    seed: int = field(default=0, validator=v.ge(0))
+
+
+def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = ()) -> Spec:
+    """Read a spec file; `overrides` are "dotted.key=TOML value" and win over the file.
+
+    `path` may also be the bare name of a shipped spec ("quickstart"). Raises SpecError with every problem found.
+    """
+    path = find_spec(path)
+    data = read_toml(path)
+    override(data, overrides)
+    return structure(data, registry, where=str(path))
+
+
+def find_spec(path: str | Path) -> Path:
+    """The file itself, or the shipped spec of that name. Raises SpecError, naming the shipped ones, for neither."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    folder = Path(str(resources.files("accomp.specs")))
+    shipped = {file.stem: file for file in folder.glob("*.toml")}
+    if len(path.parts) == 1 and (found := shipped.get(path.name.removesuffix(".toml"))):
+        return found
+    what = "is a folder, expected a TOML file" if path.is_dir() else "no such spec file"
+    raise SpecError(f"{what}{nearest(path.name.removesuffix('.toml'), shipped, what='shipped specs')} @ {path}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict. Raises SpecError for a file that cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"cannot read: {error.strerror} @ {path}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"not UTF-8 text (byte {error.start}) @ {path}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"not TOML: {error} @ {path}") from error
+
+
+_ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)
+
+
+def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
+    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every assignment that is not one."""
+    problems = []
+    for text in assignments:
+        try:
+            keys, value = _parse(text)
+        except ValueError as error:
+            problems.append(f"{error} @ --set {text}")
+            continue
+        section = data
+        for key in keys[:-1]:
+            inner = section.setdefault(key, {})
+            if not isinstance(inner, dict):
+                problems.append(f"{key!r} is not a section, so nothing can be set in it @ --set {text}")
+                break
+            section = inner
+        else:
+            section[keys[-1]] = value
+    if problems:
+        raise SpecError(*problems)
+
+
+def _parse(text: str) -> tuple[list[str], Any]:
+    match = _ASSIGNMENT.fullmatch(text)
+    if not match:
+        raise ValueError("expected KEY=VALUE, as in train.steps=100")
+    name, value = match.groups()
+    try:
+        node: Any = tomllib.loads(f"{name} = 0")
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name!r} is not a dotted key") from error
+    keys = []
+    while isinstance(node, dict):
+        key, node = next(iter(node.items()))
+        keys.append(key)
+    try:
+        return keys, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"""{value!r} is not a TOML value; a text needs quotes: --set '{name}="{value}"'""") from error
+
+
+def resolve(spec: Spec) -> dict[str, Any]:
+    """The spec as plain dicts, lists, strings and numbers, complete with every default.
+
+    `structure(resolve(spec), registry)` equals `spec`. Absent values are left out, since TOML cannot write them.
+    """
+    data = plain(spec)
+    for kind in PLUGIN_SECTIONS:
+        data[kind] = _flat(data[kind])
+    data["metric"] = [_flat(section) for section in data["metric"]]
+    data["conditions"] = {"context": data["conditions"]["context"], **data["conditions"]["labels"]}
+    return data
+
+
+def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec") -> Spec:
+    """A Spec from plain data, as a file holds it or `resolve` gives it; `where` names the source in errors.
+
+    Raises SpecError with every problem found, each with its path.
+    """
+    run = data.get("run", {})
+    if isinstance(run, Mapping):
+        data = {**data, "run": {"folder": f"runs/{Path(where).stem}", **run}}
+    try:
+        return structure_fields(_converter(registry, data.get("tokenizer")), data, Spec)
+    except Problems as problems:
+        raise SpecError(*(f"{text} @ {where}{_dotted(path)}" for path, text in problems.found)) from None
+
+
+def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
+    """Knows plugin sections, conditions and durations; the raw section of the tokenizer says how long a frame is."""
+    converter = strict_converter()
+
+    def plugin(value: Any, kind: Any) -> PluginSpec:
+        return _structure_plugin(converter, registry, get_args(kind)[1], value)
+
+    @cache
+    def space() -> TokenSpace | None:
+        """None where the tokenizer's section is itself wrong, which is reported there."""
+        try:
+            section = _structure_plugin(converter, registry, "tokenizer", tokenizer)
+        except Problems:
+            return None
+        cls = registry.find("tokenizer", section.plugin).load()
+        if not hasattr(cls, "space_of"):
+            raise ValueError(f"tokenizer {section.plugin!r} does not state its frame rate; give a number of frames")
+        return cls.space_of(section.config)
+
+    def frames(value: Any, _: Any) -> int:
+        if not isinstance(value, str):
+            return converter.structure(value, int)
+        try:
+            seconds(value)
+            known = space()
+            return to_frames(value, known) if known else 1
+        except (ValueError, UserError) as error:
+            raise Problems([((), str(error))]) from error
+
+    def clock(value: Any, cls: type) -> Clock:
+        return structure_fields(converter, value, cls, {"t_f": Frames, "k": Frames})
+
+    converter.register_structure_hook_func(_is_plugin_section, plugin)
+    converter.register_structure_hook_func(lambda kind: kind == Frames, frames)
+    converter.register_structure_hook(Clock, clock)
+    converter.register_structure_hook(Conditions, lambda value, _: _structure_conditions(converter, value))
+    return converter
+
+
+def _is_plugin_section(kind: Any) -> bool:
+    return get_origin(kind) is Annotated and get_args(kind)[0] is PluginSpec
+
+
+PLUGIN_SECTIONS = tuple(
+    a.name for a in attrs.fields(attrs.resolve_types(Spec, include_extras=True)) if _is_plugin_section(a.type)
+)
+"""Sections of a spec that name one plugin; the section's name is the plugin's kind."""
+
+
+def _structure_plugin(converter: cattrs.Converter, registry: Registry, kind: str, value: Any) -> PluginSpec:
+    known = f"known: {', '.join(registry.names(kind)) or 'none'}"
+    if not isinstance(value, Mapping) or "plugin" not in value:
+        raise Problems([((), f"missing key 'plugin', the name of a {kind}; {known}")])
+    name = converter.structure(value["plugin"], str)
+    try:
+        component = registry.find(kind, name)
+        cls = component.load()
+    except UserError as error:
+        raise Problems([((), problem) for problem in error.problems]) from error
+    config = getattr(cls, "Config", None)
+    if config is None or not attrs.has(config):
+        raise Problems([((), f"{kind} {name!r} of {component.provider} has no attrs class Config")])
+    rest = {key: item for key, item in value.items() if key != "plugin"}
+    return PluginSpec(name, structure_fields(converter, rest, config))
+
+
+def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions:
+    """The table is flat: `context`, and every other key is a label."""
+    if not isinstance(value, Mapping):
+        return structure_fields(converter, value, Conditions)
+    parts: dict[str, Any] = {"context": ContextCondition()}
+    found: list[tuple[Where, str]] = []
+    for name, section in value.items():
+        try:
+            parts[name] = structure_fields(
+                converter, section, ContextCondition if name == "context" else LabelCondition
+            )
+        except Problems as problems:
+            found += [((name, *path), text) for path, text in problems.found]
+    if found:
+        raise Problems(found)
+    return Conditions(parts.pop("context"), parts)
+
+
+def _flat(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"plugin": section["plugin"], **section["config"]}
+
+
+def _dotted(path: Where) -> str:
+    """("sampler", "steps", 1) -> ": sampler.steps[1]"."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return f": {text.removeprefix('.')}" if text else ""
