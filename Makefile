@@ -1,0 +1,65 @@
+# make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
+# make demo    from nothing to a report page: corpus, tokens, training, streaming, scores
+# make test    the test suite
+# make lint    ruff: rules and format          make format   let ruff mend both
+# make types   mypy over the installed names   make clean    remove caches and builds (not .venv, data, runs)
+#
+# Settings: PYTHON=python3.11  TORCH=auto|cpu|cuda  WORKERS=2 (test processes)  MINUTES=60 (of music in the demo's corpus)
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= auto
+WORKERS ?= 2
+MINUTES ?= 60
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+
+# Idle OpenMP threads that spin steal time from the ones at work.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: setup demo test lint format types clean
+.DEFAULT_GOAL := help
+.PHONY: help
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found (the pinned libraries have builds for these)." \
+		"Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "accomp needs Python 3.11 or newer; \
+	$(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.11" % v[:2])'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Could not make $(VENV); on Debian and Ubuntu this wants the" \
+		"package python3-venv (or python3.11-venv)." >&2; exit 2; }
+
+setup: $(BIN)/python
+	@$(BIN)/python requirements/install.py --torch $(TORCH)
+
+demo: setup
+	$(BIN)/accomp corpus mini-slakh data/mini-slakh --minutes $(MINUTES)
+	$(BIN)/accomp run specs/quickstart.toml
+	@echo
+	@echo "The report: runs/quickstart/report.html (one file; open it in a browser)"
+	@echo "Next:  hear it live   $(BIN)/accomp stream runs/quickstart --input IN.wav --output OUT.wav --instrument Bass"
+	@echo "       change it      copy specs/quickstart.toml, edit, then $(BIN)/accomp run YOURS.toml"
+	@echo "       what there is  $(BIN)/accomp plugins"
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# `accomp` maps several folders to one name; mypy sees it through links (see [tool.mypy] in pyproject.toml).
+types: setup
+	@mkdir -p .cache/types/accomp
+	@for folder in core plugins zarr_store specs; do ln -sfn ../../../$$folder .cache/types/accomp/$$folder; done
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist *.egg-info .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
