@@ -55,7 +55,8 @@ def main() -> int:
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(PROJECT))
     subprocess.run([sys.executable, "-c", "import torch, torchaudio"], check=True)
     stamp.write_text(wanted + "\n")
-    print(f"Ready: {sys.prefix} (torch {importlib.metadata.version('torch')}). Try `{Path(sys.prefix).name}/bin/accomp doctor`.")
+    folder, torch = Path(sys.prefix), importlib.metadata.version("torch")
+    print(f"Ready: {folder} (torch {torch}). Try `{folder.name}/bin/accomp doctor`.")
     return 0
 
 
@@ -88,10 +89,8 @@ def install_torch(build: str) -> None:
 
 def remove_unloadable_torchaudio_extension() -> list[Path]:
     """Delete torchaudio's compiled files where torch is a CPU build; what was deleted (nothing the second time)."""
-    built_for = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.version.cuda or '')"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    if built_for:
+    question = [sys.executable, "-c", "import torch; print(torch.version.cuda or '')"]
+    if subprocess.run(question, check=True, capture_output=True, text=True).stdout.strip():
         return []
     files = importlib.metadata.files("torchaudio") or []
     extension = [Path(str(file.locate())) for file in files if file.parts[:2] == ("torchaudio", "lib")]
