@@ -6,11 +6,8 @@ the folder in which the command runs.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -21,7 +18,8 @@ from attrs import validators as v
 
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
-from accomp.core.registry import Registry, nearest
+from accomp.core.registry import Registry
+from accomp.core.spec_files import find_spec, override, read_toml
 from accomp.core.streaming.clock import Clock
 from accomp.core.structuring import Problems, Where, plain, strict_converter, structure_fields
 from accomp.core.types import TokenSpace
@@ -65,10 +63,12 @@ class StoreSpec:
     Attributes:
         path: Zarr folder that ingest fills and training reads.
         submixes: input mixtures made per target stem, each from another random choice of the other stems.
+        seed: of those choices. Apart from the experiment's seed, so that experiments with many seeds share one store.
     """
 
     path: str = field(validator=v.min_len(1))
     submixes: int = field(default=2, validator=v.ge(1))
+    seed: int = field(default=0, validator=v.ge(0))
 
 
 @frozen
@@ -186,75 +186,6 @@ def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = (
     data = read_toml(path)
     override(data, overrides)
     return structure(data, registry, where=str(path))
-
-
-def find_spec(path: str | Path) -> Path:
-    """The file itself, or the shipped spec of that name. Raises SpecError, naming the shipped ones, for neither."""
-    path = Path(path)
-    if path.is_file():
-        return path
-    folder = Path(str(resources.files("accomp.specs")))
-    shipped = {file.stem: file for file in folder.glob("*.toml")}
-    if len(path.parts) == 1 and (found := shipped.get(path.name.removesuffix(".toml"))):
-        return found
-    what = "is a folder, expected a TOML file" if path.is_dir() else "no such spec file"
-    raise SpecError(f"{what}{nearest(path.name.removesuffix('.toml'), shipped, what='shipped specs')} @ {path}")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict. Raises SpecError for a file that cannot be read or is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"cannot read: {error.strerror} @ {path}") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"not UTF-8 text (byte {error.start}) @ {path}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"not TOML: {error} @ {path}") from error
-
-
-_ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)
-
-
-def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
-    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every assignment that is not one."""
-    problems = []
-    for text in assignments:
-        try:
-            keys, value = _parse(text)
-        except ValueError as error:
-            problems.append(f"{error} @ --set {text}")
-            continue
-        section = data
-        for key in keys[:-1]:
-            inner = section.setdefault(key, {})
-            if not isinstance(inner, dict):
-                problems.append(f"{key!r} is not a section, so nothing can be set in it @ --set {text}")
-                break
-            section = inner
-        else:
-            section[keys[-1]] = value
-    if problems:
-        raise SpecError(*problems)
-
-
-def _parse(text: str) -> tuple[list[str], Any]:
-    match = _ASSIGNMENT.fullmatch(text)
-    if not match:
-        raise ValueError("expected KEY=VALUE, as in train.steps=100")
-    name, value = match.groups()
-    try:
-        node: Any = tomllib.loads(f"{name} = 0")
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{name!r} is not a dotted key") from error
-    keys = []
-    while isinstance(node, dict):
-        key, node = next(iter(node.items()))
-        keys.append(key)
-    try:
-        return keys, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"""{value!r} is not a TOML value; a text needs quotes: --set '{name}="{value}"'""") from error
 
 
 def resolve(spec: Spec) -> dict[str, Any]:

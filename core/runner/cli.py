@@ -1,0 +1,275 @@
+"""The command line. Each command imports what it runs when it runs, so that help and mistakes come back at once.
+
+Exit codes: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accomp.core.console import say, warn
+from accomp.core.errors import PluginError, UserError
+from accomp.core.registry import Registry
+from accomp.core.spec import Spec, load_spec
+
+app = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+SpecPath = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A spec file, or the name of a shipped one (quickstart).")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key of the spec, in TOML: --set train.steps=100."),
+]
+RunFolder = Annotated[str | None, typer.Option("--run", metavar="FOLDER", help="Run folder, instead of the spec's.")]
+
+
+@app.callback()
+def accomp(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an unexpected error.")] = False,
+) -> None:
+    """Streaming music accompaniment: experiments from spec files, parts from plugins."""
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """What this machine can do, what is missing, and the cure."""
+    from accomp.core.runner.doctor import doctor
+
+    raise typer.Exit(doctor())
+
+
+@app.command("plugins")
+def plugins_command(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Option(help="Only this kind.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Every plugin found: kind, name, provider, summary."""
+    registry: Registry = context.obj
+    rows = registry.components(kind)
+    for provider, why in registry.broken.items():
+        warn(f"{provider} could not be used: {why}")
+    if as_json:
+        say(json.dumps([{key: getattr(row, key) for key in ("kind", "name", "provider", "summary")} for row in rows]))
+        return
+    widths = [max((len(getattr(row, key)) for row in rows), default=0) for key in ("kind", "name", "provider")]
+    for row in rows:
+        cells = (row.kind, row.name, row.provider)
+        say("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + f"  {row.summary}")
+
+
+@app.command("check")
+def check_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """Validate a spec: keys, types, ranges, plugins, and whether the parts fit together. Runs nothing."""
+    loaded = _load(context, spec, settings, run)
+    from accomp.core.build import check_combination
+
+    check_combination(loaded, context.obj)
+    say(f"{spec} is in order")
+
+
+@app.command("check-plugin")
+def check_plugin_command(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND")],
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A key of the plugin's Config, in TOML.")
+    ] = None,
+) -> None:
+    """The conformance kit: does a plugin keep the promises of its kind?"""
+    from accomp.core.spec_files import override
+    from accomp.core.testing import check_plugin
+
+    values: dict[str, Any] = {}
+    override(values, config or ())
+    for line in check_plugin(kind, name, context.obj, **values):
+        say(f"ok  {line}")
+
+
+@app.command("ingest")
+def ingest_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """Tokenize the corpus into the store."""
+    _stages(context, spec, settings, run, "ingest")
+
+
+@app.command("train")
+def train_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """Train the model; goes on from the last checkpoint."""
+    _stages(context, spec, settings, run, "train")
+
+
+@app.command("generate")
+def generate_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """Stream accompaniments for held-out songs."""
+    _stages(context, spec, settings, run, "generate")
+
+
+@app.command("evaluate")
+def evaluate_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """Judge the accompaniments, beside the anchors."""
+    _stages(context, spec, settings, run, "evaluate")
+
+
+@app.command("report")
+def report_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """Write the run's report page."""
+    _stages(context, spec, settings, run, "report")
+
+
+@app.command("run")
+def run_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+    """All stages of one experiment. What is already done is not done again."""
+    _stages(context, spec, settings, run, "ingest", "train", "generate", "evaluate", "report")
+
+
+@app.command("stream")
+def stream_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model.")],
+    input: Annotated[Path, typer.Option("--input", help="The audio to accompany, fed chunk by chunk as if live.")],
+    output: Annotated[Path, typer.Option("--output", help="Where the stem is written; the mix goes beside it.")],
+    instrument: Annotated[str, typer.Option("--instrument", help="Who plays: an instrument class, such as Bass.")],
+    context: typer.Context,
+) -> None:
+    """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
+    from accomp.core.runner.stream import stream
+
+    stream(run, input, output, instrument, context.obj)
+
+
+def _load(context: typer.Context, path: str, settings: list[str] | None, run: str | None) -> Spec:
+    overrides = [*(settings or ()), *([f"run.folder={json.dumps(run)}"] if run is not None else ())]
+    return load_spec(path, context.obj, overrides)
+
+
+def _stages(context: typer.Context, path: str, settings: list[str] | None, run: str | None, *stages: str) -> None:
+    """Check the whole spec, open its run folder, then run the named stages in order."""
+    registry: Registry = context.obj
+    spec = _load(context, path, settings, run)
+    from accomp.core.build import check_combination
+    from accomp.core.runner.folder import open_run
+
+    check_combination(spec, registry)
+    folder = open_run(spec)
+    for stage in stages:
+        _run_stage(stage, spec, registry, folder)
+
+
+def _run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
+    match stage:
+        case "ingest":
+            from accomp.core.runner.ingest import ingest
+
+            ingest(spec, registry)
+        case "train":
+            from accomp.core.runner.train import train
+
+            train(spec, registry, folder)
+        case "generate":
+            from accomp.core.runner.generate import generate
+
+            generate(spec, registry, folder)
+        case "evaluate":
+            from accomp.core.runner.evaluate import evaluate
+
+            evaluate(spec, registry, folder)
+        case "report":
+            from accomp.core.runner.report import write_report
+
+            write_report(spec, registry, folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (sys.argv where none is given) and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        registry = Registry()
+        command = typer.main.get_command(with_plugin_commands(registry, words))
+        result = command.main(args=words, prog_name="accomp", obj=registry, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except Exception as error:
+        return _exit_code(error, debug=words[:1] == ["--debug"])
+    except KeyboardInterrupt as error:
+        return _exit_code(error, debug=False)
+
+
+def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Typer:
+    """The application with a line for every component of kind "command"; only the one that is called is imported.
+
+    A component "corpus mini-slakh" becomes `accomp corpus mini-slakh`, one named "bench" becomes `accomp bench`.
+    Raises PluginError for a name that is one of our own commands or has more than two words.
+    """
+    whole = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    whole.callback()(accomp)
+    whole.registered_commands = list(app.registered_commands)
+    own = {command.name for command in whole.registered_commands}
+    called = " ".join([word for word in words if not word.startswith("-")][:2]) + " "
+    groups: dict[str, typer.Typer] = {}
+    for component in registry.components("command"):
+        first, *rest = component.name.split()
+        if first in own or len(rest) > 1:
+            raise PluginError(
+                f"command {component.name!r} of {component.provider} would hide or nest a command of accomp"
+            )
+        if rest and first not in groups:
+            groups[first] = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+        function = component.load() if called.startswith(f"{component.name} ") else _unused
+        parent = groups[first] if rest else whole
+        parent.command(component.name.split()[-1], help=None if function is not _unused else component.summary)(
+            function
+        )
+    for name, group in groups.items():
+        members = ", ".join(command.name or "" for command in group.registered_commands)
+        whole.add_typer(group, name=name, help=f"Commands of plugins: {members}.")
+    return whole
+
+
+def _unused() -> None:
+    """Stands for a plugin's command in the help of its group, where nothing is run."""
+
+
+def _exit_code(error: BaseException, *, debug: bool) -> int:
+    """Tells what went wrong on stderr."""
+    if isinstance(error, UserError):
+        for problem in error.problems:
+            _complain(problem)
+        return 2
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        _complain("interrupted; what was done is kept, run the same command again to go on")
+        return 130
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer or click
+        error.show()
+        return int(error.exit_code)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" @ {error.filename}" if error.filename else ""
+        _complain(f"the disk is full: {error.strerror}{where}; make room and run the same command again to go on")
+        return 1
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        _complain(
+            f"out of memory: {error}; a smaller train.batch or train.frames needs less (train.accumulate makes up)"
+        )
+        return 1
+    _complain(f"unexpected {type(error).__name__}: {error}")
+    if debug:
+        traceback.print_exception(error)
+    else:
+        handle, path = tempfile.mkstemp(prefix="accomp-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+        _complain(f"the full traceback is in {path}; `accomp --debug ...` shows it")
+    return 1
+
+
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,121 @@
+"""A run folder: which experiment it holds, and made with what. Every stage opens it before it writes there."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from accomp.core.console import warn
+from accomp.core.errors import SpecError
+from accomp.core.files import write_atomic
+from accomp.core.spec import Spec, resolve
+
+FREE = (
+    "run", "generate", "metric",
+    "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
+)  # fmt: skip
+"""Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns.
+
+`train.steps` may grow as well, to train further. Everything else makes another experiment and needs another folder.
+"""
+
+LIBRARIES = ("accomp", "torch", "numpy", "lightning", "zarr")
+
+
+def open_run(spec: Spec) -> Path:
+    """The run folder of `spec`, made if need be, with spec.json (the resolved spec) and versions.json in it.
+
+    Raises SpecError, naming every key that differs, when the folder holds the run of another spec.
+    """
+    folder = Path(spec.run.folder)
+    resolved = json.loads(json.dumps(resolve(spec)))
+    held = _read(folder / "spec.json")
+    if held is not None and (differences := list(_differences(held, resolved))):
+        raise SpecError(
+            *(f"{text} @ {folder / 'spec.json'}" for text in differences),
+            f"the folder {folder} holds the run of another spec; give this one its own: --run NEW, or [run] folder",
+        )
+    if held != resolved:
+        write_atomic(folder / "spec.json", json.dumps(resolved, indent=2) + "\n")
+    now = versions()
+    before = _read(folder / "versions.json")
+    if before != now:
+        if before is not None:
+            changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+            warn(f"{folder} was begun with other versions: {', '.join(changed)}")
+        write_atomic(folder / "versions.json", json.dumps(now, indent=2) + "\n")
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """What a run is made with: versions of python, of the main libraries and of the code itself, and the platform."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found |= {name: _version(name) for name in LIBRARIES}
+    if revision := _git_revision(Path(str(resources.files("accomp.core"))).parent):
+        found["git"] = revision
+    return found
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _git_revision(root: Path) -> str | None:
+    """Commit of the checkout whose top folder is `root`, "+changes" where files differ from it; None elsewhere."""
+    git = shutil.which("git")
+    if not git or not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str | None:
+        answer = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    return f"{commit}+changes" if commit and ask("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"cannot read the run's own record: {error}; move the folder away to begin anew @ {path}"
+        ) from error
+    if not isinstance(data, dict):
+        raise SpecError(
+            f"expected a JSON object, got {type(data).__name__}; move the folder away to begin anew @ {path}"
+        )
+    return data
+
+
+def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """One line per key that may not change and does."""
+    before, after = dict(_leaves(held)), dict(_leaves(new))
+    for key in sorted(before.keys() | after.keys()):
+        old, now = before.get(key, "absent"), after.get(key, "absent")
+        if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):
+            continue
+        if key == "train.steps" and isinstance(old, int) and isinstance(now, int):
+            if now < old:
+                yield f"{key} may grow from {old!r} but not shrink to {now!r}"
+            continue
+        yield f"{key} is {now!r} now, {old!r} there"
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value

@@ -1,0 +1,82 @@
+"""Where a spec comes from: a TOML file, a shipped one by its bare name, and `--set KEY=VALUE` on top."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from accomp.core.errors import SpecError
+from accomp.core.registry import nearest
+
+
+def find_spec(path: str | Path) -> Path:
+    """The file itself, or the shipped spec of that name. Raises SpecError, naming the shipped ones, for neither."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    folder = Path(str(resources.files("accomp.specs")))
+    shipped = {file.stem: file for file in folder.glob("*.toml")}
+    if len(path.parts) == 1 and (found := shipped.get(path.name.removesuffix(".toml"))):
+        return found
+    what = "is a folder, expected a TOML file" if path.is_dir() else "no such spec file"
+    raise SpecError(f"{what}{nearest(path.name.removesuffix('.toml'), shipped, what='shipped specs')} @ {path}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict. Raises SpecError for a file that cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"cannot read: {error.strerror} @ {path}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"not UTF-8 text (byte {error.start}) @ {path}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"not TOML: {error} @ {path}") from error
+
+
+_ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)
+
+
+def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
+    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every assignment that is not one."""
+    problems = []
+    for text in assignments:
+        try:
+            keys, value = _parse(text)
+        except ValueError as error:
+            problems.append(f"{error} @ --set {text}")
+            continue
+        section = data
+        for key in keys[:-1]:
+            inner = section.setdefault(key, {})
+            if not isinstance(inner, dict):
+                problems.append(f"{key!r} is not a section, so nothing can be set in it @ --set {text}")
+                break
+            section = inner
+        else:
+            section[keys[-1]] = value
+    if problems:
+        raise SpecError(*problems)
+
+
+def _parse(text: str) -> tuple[list[str], Any]:
+    match = _ASSIGNMENT.fullmatch(text)
+    if not match:
+        raise ValueError("expected KEY=VALUE, as in train.steps=100")
+    name, value = match.groups()
+    try:
+        node: Any = tomllib.loads(f"{name} = 0")
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name!r} is not a dotted key") from error
+    keys = []
+    while isinstance(node, dict):
+        key, node = next(iter(node.items()))
+        keys.append(key)
+    try:
+        return keys, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"""{value!r} is not a TOML value; a text needs quotes: --set '{name}="{value}"'""") from error
