@@ -21,7 +21,7 @@ def duration(path: Path) -> tuple[int, int]:
 
 
 def read(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
-    """Mono float32 [N] at `rate` Hz: channels averaged, resampled (soxr, very high quality) where the file's rate differs.
+    """Mono float32 [N] at `rate` Hz: channels averaged, resampled (soxr, best quality) where the file's rate differs.
 
     Reads `seconds` from `start` (both s). Raises DataError for a missing, corrupt or truncated file and for NaN or Inf.
     """

@@ -1,0 +1,154 @@
+"""What a token store looks like on disk. Zarr 3 throughout: any Zarr library can read it.
+
+    STORE                        attributes: format, version, identity, ingest, finished
+      tracks/<split>/<key>       attributes: TrackRecord
+        codes  [P, T, K] uint16  part (stem or mixture), frame, level
+        level  [S, T]    float16 A-weighted level of the S stems, which are the first S parts (dB)
+      skipped/<split>/<key>      attributes: SkipRecord; no arrays
+      .partial/                  what a writer is at; never read, cleared by the next writer
+
+A track is a folder of its own that gets its name by one rename when everything in it is written: it is there whole or
+not at all, and different tracks never share a file. Each array is one shard, whose inner chunks hold FRAMES frames of
+one part, compressed by numcodecs' Blosc (zstd, bit shuffle).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote
+
+FORMAT = "accomp tokens"
+VERSION = 1
+FRAMES = 1024
+"""Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
+
+TRACKS = "tracks"
+SKIPPED = "skipped"
+PARTIAL = ".partial"
+_LONGEST_KEY = 200
+
+
+class StoreError(ValueError):
+    """A store that is missing, broken, busy, or holds something else than was asked for."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose tokens these are: `space` (fields of the TokenSpace), tokenizer name, hash of its weights."""
+
+    space: dict[str, int]
+    tokenizer: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        space = ", ".join(f"{name} {value}" for name, value in self.space.items())
+        return f"tokenizer {self.tokenizer!r}, fingerprint {self.fingerprint}, {space}"
+
+
+@dataclass(frozen=True)
+class StemFile:
+    """A stem's audio file as it was found.
+
+    Attributes:
+        name: unique in its track.
+        rate: of the file (Hz); 0 where it could not be read.
+        bytes: size of the file; -1 where it is missing.
+        sha256: of the file's bytes, hex; "" where it is missing.
+        padded: samples of silence added at its end, at the store's rate, to make it as long as the longest stem.
+        skipped: why it was left out; "" for a stem that is in the store.
+    """
+
+    name: str
+    rate: int
+    bytes: int
+    sha256: str
+    padded: int = 0
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of `codes`: a stem (one member, an instrument class) or the mean of several stems (instrument None)."""
+
+    kind: str
+    members: tuple[str, ...]
+    instrument: int | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A target stem and what it accompanies, as rows of `codes`; `draw` counts the choices made for this target."""
+
+    target: int
+    context: int
+    draw: int
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """All that is known of a stored track but its tokens.
+
+    Attributes:
+        id, split, source, licence: as the corpus gives them.
+        samples: length at the store's sample rate; all parts are equally long.
+        frames: T.
+        bandwidth: highest frequency that carries energy (Hz).
+        parts: rows of `codes`, stems first.
+        pairs: what can be trained on.
+        files: every stem's file, those left out too.
+    """
+
+    id: str
+    split: str
+    source: str
+    licence: str
+    samples: int
+    frames: int
+    bandwidth: float
+    parts: tuple[Part, ...]
+    pairs: tuple[Pair, ...]
+    files: tuple[StemFile, ...]
+
+    @property
+    def stems(self) -> tuple[Part, ...]:
+        """The parts that are stems: the first rows of `codes` and all rows of `level`."""
+        return tuple(part for part in self.parts if part.kind == "stem")
+
+    @property
+    def skipped(self) -> tuple[StemFile, ...]:
+        """Stems that were left out."""
+        return tuple(file for file in self.files if file.skipped)
+
+    def attributes(self) -> dict[str, Any]:
+        """As JSON-able attributes of the track's group."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, attributes: dict[str, Any]) -> TrackRecord:
+        """The inverse of `attributes`. Raises KeyError or TypeError for attributes of another kind."""
+        given = dict(attributes)
+        parts = (Part(p["kind"], tuple(p["members"]), p["instrument"]) for p in given.pop("parts"))
+        pairs = (Pair(**pair) for pair in given.pop("pairs"))
+        files = (StemFile(**file) for file in given.pop("files"))
+        return cls(**given, parts=tuple(parts), pairs=tuple(pairs), files=tuple(files))
+
+
+@dataclass(frozen=True)
+class SkipRecord:
+    """A track that was left out, and why. Ingest tries it again each time."""
+
+    id: str
+    split: str
+    reason: str
+
+
+def key(track_id: str) -> str:
+    """A track's id as a name for its group: the same characters where every file system takes them, else escaped."""
+    name = quote(track_id, safe=" ()',&+").replace("~", "%7E")
+    if name[:1] in (".", " ") or name[:2] == "__":
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(name) > _LONGEST_KEY:
+        name = f"{name[:_LONGEST_KEY]}~{hashlib.sha256(track_id.encode()).hexdigest()[:16]}"
+    return name

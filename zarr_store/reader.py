@@ -1,0 +1,138 @@
+"""Reading a token store. Any number of readers may work while a writer adds tracks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accomp.zarr_store.layout import (
+    FORMAT,
+    SKIPPED,
+    TRACKS,
+    VERSION,
+    Identity,
+    SkipRecord,
+    StoreError,
+    TrackRecord,
+    key,
+)
+from accomp.zarr_store.shards import Shard
+
+
+class StoredTrack:
+    """A song in the store: its `record`, and its tokens and levels, which are read when asked for."""
+
+    def __init__(self, folder: Path, record: TrackRecord):
+        self.folder = folder
+        self.record = record
+
+    def codes(self, part: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Frames [start, stop) of a part -> [stop - start, K] uint16. Raises IndexError outside the song."""
+        return self._codes.read(part, start, stop)
+
+    def levels(self) -> np.ndarray:
+        """A-weighted level of every stem, [S, T] float16 dB."""
+        return np.stack([self._level.read(row) for row in range(len(self.record.stems))])
+
+    @cached_property
+    def _codes(self) -> Shard:
+        return Shard(self.folder / "codes")
+
+    @cached_property
+    def _level(self) -> Shard:
+        return Shard(self.folder / "level")
+
+
+class Store:
+    """A token store, open for reading. What a writer adds later shows in the next call of `tracks`.
+
+    Attributes:
+        path: its folder.
+        identity: whose tokens it holds.
+        ingest: what the tokens depend on beside the tokenizer and the audio, such as the number of submixes.
+        finished: False while an ingest is at work, and after one that was stopped.
+    """
+
+    def __init__(self, path: Path, expect: Identity | None = None):
+        """Raises StoreError for a folder that is no token store, or one whose identity is not `expect`."""
+        self.path = path
+        attributes = root_attributes(path)
+        if attributes is None:
+            what = "a folder without a token store" if path.exists() else "no such token store"
+            raise StoreError(f"{what}; make one with `accomp ingest SPEC` @ {path}")
+        self.identity = Identity(**attributes["identity"])
+        self.ingest: dict[str, Any] = attributes["ingest"]
+        self.finished: bool = attributes["finished"]
+        if expect is not None:
+            check_identity(path, self.identity, expect)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that hold tracks, sorted."""
+        return tuple(sorted({record.split for record in self._records(TRACKS, TrackRecord.of)}))
+
+    def tracks(self, split: str) -> list[StoredTrack]:
+        """The complete tracks of a split, ordered by id; empty where there is none."""
+        folder = self.path / TRACKS / key(split)
+        found = [StoredTrack(group, TrackRecord.of(attributes)) for group, attributes in _groups(folder)]
+        return sorted(found, key=lambda track: track.record.id)
+
+    def records(self) -> list[TrackRecord]:
+        """The records of all tracks, ordered by split and id."""
+        return sorted(self._records(TRACKS, TrackRecord.of), key=lambda record: (record.split, record.id))
+
+    def skipped(self) -> list[SkipRecord]:
+        """Tracks that were left out, ordered by split and id."""
+        found = self._records(SKIPPED, lambda attributes: SkipRecord(**attributes))
+        return sorted(found, key=lambda record: (record.split, record.id))
+
+    def _records(self, kind: str, make: Any) -> Iterator[Any]:
+        root = self.path / kind
+        for split in sorted(root.iterdir()) if root.is_dir() else ():
+            for _, attributes in _groups(split):
+                yield make(attributes)
+
+
+def root_attributes(path: Path) -> dict[str, Any] | None:
+    """Attributes of the store's root group, None where there is no group. Raises StoreError for one of another kind."""
+    attributes = _attributes(path)
+    if attributes is None:
+        return None
+    if attributes.get("format") != FORMAT:
+        raise StoreError(f"a Zarr group, but not a token store; choose another path @ {path}")
+    if attributes.get("version") != VERSION:
+        found = attributes.get("version")
+        raise StoreError(
+            f"token store of format version {found}, this version of accomp reads {VERSION}; ingest again into another "
+            f"path, or use the version of accomp that made it ({attributes.get('made_with')}) @ {path}"
+        )
+    return attributes
+
+
+def check_identity(path: Path, found: Identity, expect: Identity) -> None:
+    """Raises StoreError, naming both sides, where a store's tokens are not those of the expected tokenizer."""
+    if found != expect:
+        raise StoreError(
+            f"the store holds tokens of {found}; this experiment uses {expect}; ingest into another store path, or use "
+            f"the tokenizer the store was made with @ {path}"
+        )
+
+
+def _groups(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for group in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if group.is_dir() and (attributes := _attributes(group)) is not None:
+            yield group, attributes
+
+
+def _attributes(group: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((group / "zarr.json").read_bytes())["attributes"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"broken metadata ({error}); delete this folder and ingest again @ {group}") from error
