@@ -42,11 +42,13 @@ def accomp(
 
 
 @app.command("doctor")
-def doctor_command() -> None:
+def doctor_command(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
     """What this machine can do, what is missing, and the cure."""
     from accomp.core.runner.doctor import doctor
 
-    raise typer.Exit(doctor())
+    raise typer.Exit(doctor(context.obj, as_json=as_json))
 
 
 @app.command("plugins")

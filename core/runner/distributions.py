@@ -1,0 +1,84 @@
+"""Who asks for what, and which of it is not there: `pip check` for one distribution, its extras and all they need."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+
+from attrs import frozen
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+NOT_FOR_USERS = frozenset({"all", "test", "dev"})
+"""Extras that bring no ability of their own."""
+
+
+@frozen
+class Unmet:
+    """`who` asks for `wanted` ("name>=1"); installed is version `here`, "" for not at all."""
+
+    who: str
+    wanted: str
+    here: str = ""
+
+
+def unmet_requirements(distribution: str) -> Iterator[Unmet]:
+    """What `distribution`, and whatever of its needs is installed, asks for and does not find.
+
+    Its own extras count as far as they are installed: their absence is no lack, a version that does not fit is.
+    """
+    extras = offered_extras(distribution)
+    todo = [(distribution, extra) for extra in ("", *extras)]
+    seen = set(todo)
+    while todo:
+        name, extra = todo.pop(0)
+        optional = name == distribution and extra != ""
+        for requirement in requirements(name, extra):
+            here = installed_version(requirement.name)
+            if not here and optional:
+                continue
+            if not here or not requirement.specifier.contains(here, prereleases=True):
+                yield Unmet(name, f"{requirement.name}{requirement.specifier}", here)
+            follow = {(canonicalize_name(requirement.name), part) for part in ("", *requirement.extras)}
+            todo += sorted(follow - seen)
+            seen |= follow
+
+
+def missing_extras(distribution: str) -> dict[str, tuple[str, ...]]:
+    """Extra -> distributions it asks for that are not installed; a complete extra has an empty tuple."""
+    return {
+        extra: tuple(asked.name for asked in requirements(distribution, extra) if not installed_version(asked.name))
+        for extra in offered_extras(distribution)
+        if extra not in NOT_FOR_USERS
+    }
+
+
+def offered_extras(distribution: str) -> list[str]:
+    """Names of the extras of an installed distribution; none where it is not installed."""
+    if not installed_version(distribution):
+        return []
+    return importlib.metadata.metadata(distribution).get_all("Provides-Extra") or []
+
+
+def requirements(distribution: str, extra: str = "") -> Iterator[Requirement]:
+    """What an installed distribution asks for on this machine: always, or only with `extra`."""
+    if not installed_version(distribution):
+        return
+    for text in importlib.metadata.requires(distribution) or []:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue  # old metadata that pip cannot read either
+        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        asked = requirement.marker is not None and requirement.marker.evaluate({"extra": extra}) and not always
+        made_of_extras = canonicalize_name(requirement.name) == canonicalize_name(distribution)
+        if (asked if extra else always) and not made_of_extras:
+            yield requirement
+
+
+def installed_version(distribution: str) -> str:
+    """Version of a distribution, "" where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
