@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from accomp.core.errors import PluginError
 from accomp.core.types import Take
 from accomp.plugins.metrics import beat_f1

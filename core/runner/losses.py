@@ -1,0 +1,47 @@
+"""The run's losses: losses.jsonl, one JSON object a line, append-only, in step order."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from accomp.core.errors import DataError
+from accomp.core.files import write_atomic
+
+FILE = "losses.jsonl"
+
+
+def append_losses(run: Path, kind: str, step: int, numbers: dict[str, Any]) -> None:
+    """Add a record: `kind` ("train", "validation", "unigram") after `step` optimizer steps. On disk when it returns."""
+    with (run / FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": kind, "step": step, **numbers}, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_losses(run: Path) -> list[dict[str, Any]]:
+    """All records; none where the run has no losses yet. A torn last line (the process was killed) is left out.
+
+    Raises DataError for any other line that is no record.
+    """
+    path = run / FILE
+    if not path.exists():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # after the last whole line stands ""
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records.append({"kind": str(record["kind"]), "step": int(record["step"]), **record})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"not a record of losses: {line[:60]!r} @ {path}:{number}; move the file away") from error
+    return records
+
+
+def rewind_losses(run: Path, step: int) -> None:
+    """Forget every record after `step`, and a torn last line, so that a resumed run tells nothing twice."""
+    if (run / FILE).exists():
+        kept = [record for record in read_losses(run) if record["step"] <= step]
+        write_atomic(run / FILE, "".join(json.dumps(record) + "\n" for record in kept))

@@ -1,0 +1,172 @@
+"""Charts as inline SVG, coloured by the page's style sheet so that they follow light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from accomp.core.runner.report.html import Html, tag
+
+WIDTH, HEIGHT = 720, 300
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 44
+
+
+@frozen
+class Line:
+    """A curve. `style` is a class of the style sheet."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    style: str
+    dots: bool = False
+
+
+@frozen
+class Rule:
+    """A straight line at one value, named in the legend."""
+
+    name: str
+    at: float
+    style: str
+
+
+@frozen
+class Interval:
+    """A mean with the two ends of its interval."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    style: str
+
+
+@frozen
+class _Scale:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) that lie in [low, high], about as many as asked for."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def line_chart(title: str, lines: Sequence[Line], rules: Sequence[Rule], *, x: str, y: str) -> Html:
+    """Curves over steps with horizontal rules; all values finite, at least one curve with points."""
+    xs = [px for line in lines for px, _ in line.points]
+    ys = [py for line in lines for _, py in line.points] + [rule.at for rule in rules]
+    across = _Scale(min(xs), max(max(xs), min(xs) + 1), LEFT, WIDTH - RIGHT)
+    up = _padded(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
+    marks: list[Html] = []
+    for rule in rules:
+        at = up(rule.at)
+        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_=f"rule {rule.style}"))
+    for line in lines:
+        points = [(across(px), up(py)) for px, py in line.points]
+        path = " ".join(f"{px},{py}" for px, py in points)
+        marks.append(tag("polyline", points=path, class_=f"curve {line.style}"))
+        if line.dots:
+            marks += [tag("circle", cx=px, cy=py, r=3, class_=f"dot {line.style}") for px, py in points]
+    axes = [_x_axis(across, x), _y_axis(up, y)]
+    legend = [(line.name, line.style, "") for line in lines] + [(rule.name, rule.style, "dashed") for rule in rules]
+    return _figure(title, [*axes, *marks], legend)
+
+
+def histogram(title: str, values: Sequence[float], rules: Sequence[Rule], *, x: str, bins: int = 48) -> Html:
+    """How often each value occurs, with vertical rules; values beyond the axis are counted in its last bar."""
+    ordered = sorted(values)
+    top = max(
+        1.15 * max((rule.at for rule in rules), default=0.0), 1.1 * ordered[int(0.995 * (len(ordered) - 1))], 1e-9
+    )
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, max(0, int(value / top * bins)))] += 1
+    across = _Scale(0.0, top, LEFT, WIDTH - RIGHT)
+    up = _Scale(0.0, max(counts) * 1.05, HEIGHT - BOTTOM, TOP)
+    marks: list[Html] = []
+    for i, count in enumerate(counts):
+        if count:
+            start, end = across(i * top / bins), across((i + 1) * top / bins)
+            height = max(1.0, up(0) - up(count))
+            box = {"x": start, "y": up(0) - height, "width": max(1.0, end - start - 1), "height": height}
+            marks.append(tag("rect", class_="bar", **box))
+    for rule in rules:
+        at = across(rule.at)
+        marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_=f"rule {rule.style}"))
+    axes = [_x_axis(across, x), _y_axis(up, "steps")]
+    return _figure(title, [*axes, *marks], [(rule.name, rule.style, "dashed") for rule in rules])
+
+
+def interval_chart(title: str, rows: Sequence[Interval], *, x: str, low: float, high: float) -> Html:
+    """A dot for each mean and a bar for its interval, one row each, between `low` and `high`."""
+    height = TOP + 40 * len(rows) + BOTTOM
+    left = 150
+    across = _Scale(low, high, left, WIDTH - RIGHT - 44)
+    marks: list[Html] = []
+    for i, row in enumerate(rows):
+        y = TOP + 40 * i + 20
+        marks += [
+            tag("text", row.name, x=left - 12, y=y + 4, text_anchor="end", class_="name"),
+            tag("line", x1=across(row.low), x2=across(row.high), y1=y, y2=y, class_=f"range {row.style}"),
+            tag("circle", cx=across(row.mean), cy=y, r=6, class_=f"dot {row.style}"),
+            tag("text", f"{row.mean:.2f}", x=across(row.high) + 10, y=y + 4, class_="value"),
+        ]
+    return _figure(title, [_x_axis(across, x, floor=height - BOTTOM), *marks], [], height=height)
+
+
+def _padded(low: float, high: float, start: float, end: float) -> _Scale:
+    margin = 0.05 * (high - low) or max(0.05 * abs(high), 0.5)
+    return _Scale(low - margin, high + margin, start, end)
+
+
+def _x_axis(across: _Scale, label: str, *, floor: float = HEIGHT - BOTTOM) -> Html:
+    marks: list[Html] = []
+    for value in ticks(across.low, across.high, 7):
+        at = across(value)
+        marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=floor, class_="grid"))
+        marks.append(tag("text", _number(value), x=at, y=floor + 18, text_anchor="middle"))
+    middle = (across.start + across.end) / 2
+    return tag("g", marks, tag("text", label, x=middle, y=floor + 38, text_anchor="middle", class_="axis"))
+
+
+def _y_axis(up: _Scale, label: str) -> Html:
+    marks: list[Html] = []
+    for value in ticks(up.low, up.high):
+        at = up(value)
+        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
+        marks.append(tag("text", _number(value), x=LEFT - 8, y=at + 4, text_anchor="end"))
+    middle = (up.start + up.end) / 2
+    turned = f"rotate(-90 14 {middle})"
+    return tag("g", marks, tag("text", label, x=14, y=middle, text_anchor="middle", transform=turned, class_="axis"))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def _figure(title: str, marks: Sequence[Html], legend: Sequence[tuple[str, str, str]], *, height: int = HEIGHT) -> Html:
+    drawing = tag("svg", tag("title", title), list(marks), viewBox=f"0 0 {WIDTH} {height}", role="img")
+    keys = [
+        tag("li", tag("span", class_=f"key {style} {dash}".strip(), aria_hidden="true"), n) for n, style, dash in legend
+    ]
+    return tag(
+        "figure",
+        tag("figcaption", title),
+        tag("div", drawing, class_="scroll"),
+        tag("ul", keys, class_="legend") if keys else None,
+    )

@@ -1,0 +1,93 @@
+"""What a run is expected to show, and whether it does: each statement with the numbers it rests on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from accomp.core.runner.report.data import RunData
+
+
+@frozen
+class Check:
+    """`holds` is None while the stage that would tell has not run."""
+
+    claim: str
+    holds: bool | None
+    evidence: str
+
+
+def checks(data: RunData) -> list[Check]:
+    """Every check, in the order of the stages."""
+    return [_learned(data), _listens(data), _streams(data), _keeps_up(data), *_anchors(data)]
+
+
+def _learned(data: RunData) -> Check:
+    claim = "Training lowered the validation loss"
+    validations = data.losses_of("validation")
+    if len(validations) < 2:
+        return Check(claim, None, "no validation after training yet: accomp train")
+    first, last = validations[0], validations[-1]
+    text = f"untrained {first['loss']:.2f}, after {last['step']:,} steps {last['loss']:.2f} nats per token"
+    if unigram := data.losses_of("unigram"):
+        text += f"; code frequencies alone {unigram[-1]['loss']:.2f}"
+    return Check(claim, last["loss"] < first["loss"], text)
+
+
+def _listens(data: RunData) -> Check:
+    claim = "The model listens: another song's context makes its prediction worse"
+    gains = [record for record in data.losses_of("validation") if record.get("context_gain") is not None]
+    if not gains or gains[-1]["step"] == 0:
+        return Check(claim, None, "not measured yet")
+    gain = gains[-1]["context_gain"]
+    return Check(claim, gain > 0, f"the loss rises by {gain:.3f} nats per token with another song's context")
+
+
+def _streams(data: RunData) -> Check:
+    claim = "Streamed equals offline: any split of the input gives the same tokens"
+    if not data.takes:
+        return Check(claim, None, "no takes yet: accomp generate")
+    same = sum(take["streamed_equals_offline"] for take in data.takes)
+    return Check(claim, same == len(data.takes), f"{same} of {len(data.takes)} takes")
+
+
+def _keeps_up(data: RunData) -> Check:
+    claim = "A step takes less time than the frames it plays"
+    if not data.takes:
+        return Check(claim, None, "no takes yet: accomp generate")
+    frame = data.takes[0]["timings"]["frame_ms"]
+    times = data.step_times
+    within = sum(time <= frame for time in times) / len(times)
+    slowest = max(take["timings"]["real_time_factor"] for take in data.takes)
+    text = f"{100 * within:.1f} % of {len(times):,} steps within {frame:g} ms; real-time factor at most {slowest:.2f}"
+    return Check(claim, slowest < 1 and within >= 0.99, text)
+
+
+def _anchors(data: RunData) -> list[Check]:
+    if data.metrics is None:
+        return [Check("The anchors come out in the right order", None, "not evaluated yet: accomp evaluate")]
+    found = []
+    for metric, number, best in judged_numbers(data.metrics):
+        claim = f"The anchors come out in the right order: {number}"
+        true, random = (cell_number(data.metrics, cell, metric, number) for cell in ("true_stem", "random_pairing"))
+        if true is None or random is None:
+            found.append(Check(claim, None, "an anchor has no scored clip"))
+            continue
+        text = f"true stem {true['value']:.2f}, random pairing {random['value']:.2f}"
+        if model := cell_number(data.metrics, "model", metric, number):
+            text += f", the model {model['value']:.2f}"
+        found.append(Check(claim, abs(true["value"] - best) < abs(random["value"] - best), text))
+    return found
+
+
+def judged_numbers(metrics: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """(metric, number, its best value) of every number for which a metric states its best value."""
+    cell = next(iter(metrics["cells"].values()))
+    return [(name, number, best) for name, one in cell["metrics"].items() for number, best in one["best"].items()]
+
+
+def cell_number(metrics: dict[str, Any], cell: str, metric: str, number: str) -> dict[str, Any] | None:
+    """{"value", "low", "high"} of a number in a cell, None where no clip was scored."""
+    found: dict[str, Any] | None = metrics["cells"][cell]["metrics"][metric]["numbers"].get(number)
+    return found

@@ -1,0 +1,85 @@
+"""What a run folder holds, read once for its page. A stage that has not run yet is simply empty."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from accomp.core.errors import DataError
+from accomp.core.runner.losses import read_losses
+
+SOUNDS = ("context", "stem", "mix", "true")
+
+
+@frozen
+class RunData:
+    """The records of a run, as its stages wrote them.
+
+    Attributes:
+        name: the run folder's own name.
+        spec: the resolved spec.
+        versions: what the run was made with.
+        losses: records of losses.jsonl.
+        takes: take.json of every take whose files are complete, in order; `folder` is added.
+        made: takes.json (settings, checkpoint, failed clips), None before `accomp generate`.
+        metrics: metrics.json, None before `accomp evaluate`.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    versions: dict[str, str]
+    losses: list[dict[str, Any]] = field(factory=list)
+    takes: list[dict[str, Any]] = field(factory=list)
+    made: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+
+    def losses_of(self, kind: str) -> list[dict[str, Any]]:
+        """Records of "train", "validation" or "unigram"."""
+        return [record for record in self.losses if record["kind"] == kind]
+
+    @property
+    def step_times(self) -> list[float]:
+        """Milliseconds that each step of each take took."""
+        return [time for take in self.takes for time in take["timings"]["step_ms"]]
+
+
+def read_run(run: Path) -> RunData:
+    """Raises DataError for a folder that holds no run, or a record that is not JSON."""
+    if not (run / "spec.json").is_file():
+        raise DataError(f"no run here: spec.json is missing; `accomp train SPEC` makes one @ {run}")
+    made = _read(run / "takes.json")
+    takes = []
+    for id in made["takes"] if made else []:
+        folder = run / "takes" / id
+        if missing := [name for name in SOUNDS if not (folder / f"{name}.wav").is_file()]:
+            raise DataError(f"{', '.join(missing)} of take '{id}' is gone; run `accomp generate` again @ {folder}")
+        take = _read(folder / "take.json")
+        if take is None:
+            raise DataError(f"take.json of take '{id}' is gone; run `accomp generate` again @ {folder}")
+        takes.append({**take, "folder": folder})
+    return RunData(
+        name=run.resolve().name,
+        spec=_read(run / "spec.json") or {},
+        versions=_read(run / "versions.json") or {},
+        losses=read_losses(run),
+        takes=takes,
+        made=made,
+        metrics=_read(run / "metrics.json"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read: {error} @ {path}; remove the file and run its stage again") from error
+    if not isinstance(data, dict):
+        raise DataError(
+            f"expected a JSON object, got {type(data).__name__} @ {path}; remove it and run its stage again"
+        )
+    return data

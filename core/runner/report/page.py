@@ -1,0 +1,164 @@
+"""The page of a run: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from accomp.core.runner.report.checks import cell_number, checks, judged_numbers
+from accomp.core.runner.report.data import RunData
+from accomp.core.runner.report.html import Html, table, tag
+from accomp.core.runner.report.listening import listening
+from accomp.core.runner.report.results import latency, losses, scores
+
+# One player at a time: starting one pauses the others.
+_SCRIPT = Html(
+    "document.addEventListener('play',e=>{for(const a of document.querySelectorAll('audio'))"
+    "if(a!==e.target)a.pause()},true)"
+)
+_SIGNS = {True: ("yes", "✓", "holds"), False: ("no", "✗", "does not hold"), None: ("open", "·", "open")}
+
+
+def page(data: RunData) -> str:
+    """The whole document."""
+    sections = [
+        ("findings", "What this run shows", [_checks(data)]),
+        ("losses", "Losses", losses(data)),
+        ("scores", "Scores beside the anchors", scores(data)),
+        ("latency", "Latency", latency(data)),
+        ("listen", "Listen", listening(data)),
+        ("failed", "Failed clips", _failures(data)),
+        ("credits", "Music and models used", _credits(data)),
+        ("spec", "Resolved spec and versions", _spec(data)),
+    ]
+    style = Html(resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
+    title = f"accomp: {data.name}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", style),
+    )
+    links = [tag("a", name, href=f"#{id}") for id, name, _ in sections]
+    body = tag(
+        "body",
+        tag(
+            "header", tag("h1", data.name), tag("p", _lead(data), class_="lead"), _figures(data),
+            tag("nav", links, aria_label="Sections"),
+        ),
+        tag("main", [tag("section", tag("h2", name, id=id), part, aria_labelledby=id) for id, name, part in sections]),
+        tag("footer", tag("p", f"Written by accomp {data.versions.get('accomp', '')}.")),
+        tag("script", _SCRIPT),
+    )  # fmt: skip
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _lead(data: RunData) -> str:
+    spec = data.spec
+    parts = [
+        f"{kind} {spec[kind]['plugin']}"
+        for kind in ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler")
+    ]
+    clock = spec["clock"]
+    return f"{' · '.join(parts)} · t_f = {clock['t_f']}, k = {clock['k']} frames · seed {spec['seed']}"
+
+
+def _figures(data: RunData) -> Html:
+    """The few numbers that matter most."""
+    found: list[tuple[str, str, str]] = []
+    if validation := data.losses_of("validation"):
+        text = f"untrained {validation[0]['loss']:.2f}" if validation[0]["step"] == 0 else ""
+        found.append(("Validation loss", f"{validation[-1]['loss']:.2f}", f"nats per token; {text}".strip("; ")))
+    if data.metrics is not None:
+        for metric, number, _ in judged_numbers(data.metrics):
+            values = {cell: cell_number(data.metrics, cell, metric, number) for cell in data.metrics["cells"]}
+            shown = {cell: f"{value['value']:.2f}" if value else "none" for cell, value in values.items()}
+            note = f"true stem {shown['true_stem']}, random pairing {shown['random_pairing']}"
+            found.append((number, shown["model"], note))
+    if data.takes:
+        timings = [take["timings"] for take in data.takes]
+        slowest, frame = max(one["p99_ms"] for one in timings), timings[0]["frame_ms"]
+        found.append(("Step, 99th percentile", f"{slowest:.1f} ms", f"of a frame's {frame:g} ms, slowest take"))
+        factor = max(one["real_time_factor"] for one in timings)
+        found.append(("Real-time factor", f"{factor:.2f}", "below 1 keeps up; slowest take"))
+    cards = [
+        tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="card") for name, value, note in found
+    ]
+    return tag("dl", cards, class_="figures") if cards else Html("")
+
+
+def _checks(data: RunData) -> Html:
+    rows = []
+    for check in checks(data):
+        style, sign, word = _SIGNS[check.holds]
+        mark = tag("span", sign, class_="sign", role="img", aria_label=word)
+        rows.append(
+            tag("li", mark, tag("div", check.claim, ". ", tag("span", check.evidence, class_="note")), class_=style)
+        )
+    return tag("div", tag("ul", rows, class_="checks"), class_="card")
+
+
+def _failures(data: RunData) -> list[Html]:
+    """Everything that was asked for and is not there, by name, with the reason."""
+    rows = [["generate", one["clip"], one["reason"]] for one in (data.made or {}).get("failed", [])]
+    for cell in (data.metrics or {}).get("cells", {}).values():
+        rows += [[f"evaluate, {cell['title']}", one["clip"], one["reason"]] for one in cell["left_out"]]
+        for metric, judged in cell["metrics"].items():
+            rows += [[f"{metric}, {cell['title']}", one["clip"], one["reason"]] for one in judged["failed"]]
+    if not rows:
+        return [tag("p", "None." if data.made else "Nothing generated yet.", class_="note")]
+    found = table(["stage", "clip", "reason"], rows, caption="Clips without a result", numbers=False)
+    return [tag("div", found, class_="card")]
+
+
+def _credits(data: RunData) -> list[Html]:
+    music = sorted(
+        {(take["track"], take["source"] or "not stated", take["licence"] or "not stated") for take in data.takes}
+    )
+    models = [one["provenance"] for one in _first_cell(data) if one["provenance"]]
+    if data.made:
+        models.insert(0, f"audio codec: {data.made['tokenizer']}")
+    found = [tag("ul", [tag("li", model) for model in models])] if models else []
+    if music:
+        caption = "Music heard on this page"
+        found.append(
+            tag("div", table(["song", "source", "licence"], music, caption=caption, numbers=False), class_="card")
+        )
+    return found or [tag("p", "Nothing yet.", class_="note")]
+
+
+def _first_cell(data: RunData) -> list[dict[str, Any]]:
+    cells = data.metrics["cells"] if data.metrics else {}
+    return list(next(iter(cells.values()))["metrics"].values()) if cells else []
+
+
+def _spec(data: RunData) -> list[Html]:
+    rows = list(data.versions.items())
+    return [
+        tag("details", tag("summary", "Resolved spec"), tag("pre", toml(data.spec), tabindex="0"), class_="card"),
+        tag("div", table(["", "version"], rows, caption="Made with", numbers=False), class_="card"),
+    ]
+
+
+def toml(data: dict[str, Any]) -> str:
+    """A resolved spec as TOML."""
+    return "\n".join(_toml(data, "")).strip() + "\n"
+
+
+def _toml(data: dict[str, Any], name: str) -> list[str]:
+    tables = {key: value for key, value in data.items() if isinstance(value, dict)}
+    lists = {key: value for key, value in data.items() if _is_tables(value)}
+    lines = [f"{key} = {json.dumps(data[key])}" for key in data if key not in tables and key not in lists]
+    for key, value in tables.items():
+        lines += ["", f"[{name}{key}]", *_toml(value, f"{name}{key}.")]
+    for key, items in lists.items():
+        for item in items:
+            lines += ["", f"[[{name}{key}]]", *_toml(item, f"{name}{key}.")]
+    return lines
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)

@@ -1,0 +1,131 @@
+"""The page's numbers: losses, scores beside the anchors, latency against the frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accomp.core.runner.report.charts import Interval, Line, Rule, histogram, interval_chart, line_chart
+from accomp.core.runner.report.checks import cell_number, judged_numbers
+from accomp.core.runner.report.data import RunData
+from accomp.core.runner.report.html import Html, table, tag
+
+STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second"}
+
+
+def losses(data: RunData) -> list[Html]:
+    """Loss curves, and the validation loss level by level."""
+    train, validation, unigram = (data.losses_of(kind) for kind in ("train", "validation", "unigram"))
+    lines = [
+        Line("training", [(record["step"], record["loss"]) for record in train], "quiet faint"),
+        Line("validation", [(record["step"], record["loss"]) for record in validation], "accent", dots=True),
+    ]
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return [tag("p", "Nothing trained yet: accomp train.", class_="note")]
+    rules = []
+    if validation and validation[0]["step"] == 0:
+        rules.append(Rule("untrained model", validation[0]["loss"], "second"))
+    if unigram:
+        rules.append(Rule("code frequencies alone", unigram[-1]["loss"], "third"))
+    chart = line_chart("Loss while training", lines, rules, x="optimizer steps", y="nats per token")
+    found = [tag("div", chart, class_="card")]
+    if validation:
+        found.append(tag("div", _levels(validation, unigram), class_="card"))
+    return found
+
+
+def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]]) -> Html:
+    first, last = validation[0], validation[-1]
+    head = ["", "all levels", *last["parts"]]
+    rows = [["untrained model", *_row(first)]] if first["step"] == 0 else []
+    if unigram:
+        rows.append(["code frequencies alone", *_row(unigram[-1])])
+    rows.append([f"model after {last['step']:,} steps", *_row(last)])
+    caption = "Validation loss, level by level (nats per token, lower is better)"
+    note = (
+        "Code frequencies alone: the entropy of the validation clips' own codes, level by level. No prediction that "
+        "ignores both the context and the past can be better."
+    )
+    return tag("div", table(head, rows, caption=caption), tag("p", note, class_="note"))
+
+
+def _row(record: dict[str, Any]) -> list[str]:
+    return [f"{value:.3f}" for value in (record["loss"], *record["parts"].values())]
+
+
+def scores(data: RunData) -> list[Html]:
+    """Each metric for the model and the two anchors."""
+    if data.metrics is None:
+        return [tag("p", "Not evaluated yet: accomp evaluate.", class_="note")]
+    cells = data.metrics["cells"]
+    found = []
+    for metric, number, best in judged_numbers(data.metrics):
+        rows = [
+            Interval(cell["title"], value["value"], value["low"], value["high"], STYLES[name])
+            for name, cell in cells.items()
+            if (value := cell_number(data.metrics, name, metric, number)) and value["low"] is not None
+        ]
+        if rows:
+            low, high = min(0.0, best, *(row.low for row in rows)), max(best, *(row.high for row in rows))
+            chart = interval_chart(f"{number}: mean and 95 % interval", rows, x=number, low=low, high=high)
+            found.append(tag("div", chart, class_="card"))
+    for metric in next(iter(cells.values()))["metrics"]:
+        found.append(tag("div", _metric_table(metric, cells), class_="card"))
+    return found
+
+
+def _metric_table(metric: str, cells: dict[str, Any]) -> Html:
+    numbers = list(dict.fromkeys(n for cell in cells.values() for n in cell["metrics"][metric]["numbers"]))
+    rows = []
+    for cell in cells.values():
+        one = cell["metrics"][metric]
+        values = [_value(one["numbers"].get(number)) for number in numbers]
+        rows.append([cell["title"], *values, one["scored"], len(one["failed"]), len(cell["left_out"])])
+    head = ["", *numbers, "clips scored", "failed", "left out"]
+    provenance = next(iter(cells.values()))["metrics"][metric]["provenance"]
+    note = "Intervals: 95 %, bootstrap over clips. Left out: no take, or no other song with a stem of that class."
+    return tag(
+        "div",
+        table(head, rows, caption=metric),
+        tag("p", note, f" {provenance}." if provenance else None, class_="note"),
+    )
+
+
+def _value(number: dict[str, Any] | None) -> object:
+    if number is None:
+        return "none"
+    text = f"{number['value']:.3g}"
+    if number["low"] is None:
+        return text
+    return [f"{number['value']:.2f} ", tag("small", f"{number['low']:.2f} to {number['high']:.2f}")]
+
+
+def latency(data: RunData) -> list[Html]:
+    """How long a step takes against the frame, and the whole way from sound in to sound out."""
+    if not data.takes:
+        return [tag("p", "No takes yet: accomp generate.", class_="note")]
+    timings = [take["timings"] for take in data.takes]
+    frame = timings[0]["frame_ms"]
+    times = data.step_times
+    rules = [Rule(f"one frame, {frame:g} ms", frame, "second")]
+    chart = histogram("Time a step takes", times, rules, x="milliseconds from audio in to audio out")
+    head = ["take", "median", "99th percentile", "slowest", "within a frame", "real-time factor"]
+    rows = []
+    for take in data.takes:
+        one = take["timings"]
+        within = sum(time <= frame for time in one["step_ms"]) / len(one["step_ms"])
+        ms = [f"{one[key]:.1f} ms" for key in ("median_ms", "p99_ms", "max_ms")]
+        rows.append([take["id"], *ms, f"{100 * within:.1f} %", f"{one['real_time_factor']:.3f}"])
+    found = [tag("div", chart, tag("p", f"Measured on {timings[0]['device']}.", class_="note"), class_="card")]
+    if data.made and (budget := data.made.get("budget")):
+        found.append(tag("div", _budget(budget), class_="card"))
+    return [*found, tag("div", table(head, rows, caption="Time a step, take by take"), class_="card")]
+
+
+def _budget(budget: dict[str, Any]) -> Html:
+    rows = [[item["name"], f"{item['ms']:.1f} ms"] for item in budget["items"]]
+    return tag(
+        "div",
+        table(["part", "time"], rows, caption="Latency budget"),
+        tag("p", budget["verdict"], class_="note"),
+    )

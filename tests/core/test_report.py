@@ -1,0 +1,337 @@
+"""The report: complete, self-contained, escaped, honest about what is missing; its charts and its PNGs are right."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.core.registry import Registry
+from accomp.core.runner.losses import append_losses, read_losses, rewind_losses
+from accomp.core.runner.report import charts, write_report
+from accomp.core.runner.report.html import Html, table, tag
+from accomp.core.runner.report.page import toml
+from accomp.core.runner.report.sound import _levels, player_data, spectrogram_data
+
+RATE = 32000
+NASTY = "<b>R&B</b> \"x\" 'y'"
+
+
+def music(seed: int, seconds: float = 2.0) -> np.ndarray:
+    """A few decaying tones."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * RATE)) / RATE
+    notes = [np.sin(2 * np.pi * f * t) * np.exp(-3 * (t % 0.5)) for f in rng.uniform(80, 2000, 4)]
+    return (0.1 * np.sum(notes, axis=0)).astype(np.float32)
+
+
+def take_record(id: str, track: str, rng: np.random.Generator) -> dict[str, Any]:
+    steps = (4 + rng.gamma(2.0, 1.0, 500)).round(3).tolist()
+    return {
+        "id": id, "track": track, "source": "a source", "licence": "CC0", "stem": "S03", "instrument": 4,
+        "instrument_name": "Bass", "context_stems": ["S00", "S01"], "start": 12.0, "seconds": 2.0,
+        "sample_rate": RATE, "streamed_equals_offline": True,
+        "timings": {
+            "step_ms": steps, "median_ms": float(np.median(steps)), "p99_ms": float(np.quantile(steps, 0.99)),
+            "max_ms": max(steps), "real_time_factor": float(np.mean(steps) / 20), "frame_ms": 20.0,
+            "device": "cpu, 1 thread",
+        },
+    }  # fmt: skip
+
+
+def judged(values: list[float], takes: dict[str, dict[str, float]], failed: list[dict[str, str]]) -> dict[str, Any]:
+    value, low, high = values
+    numbers = {
+        "beat_f1": {"value": value, "low": low, "high": high},
+        "empty": {"value": 0.0, "low": None, "high": None},
+    }
+    return {"beat_f1": {"provenance": "beats: madmom (CC BY-NC-SA 4.0)", "best": {"beat_f1": 1.0}, "scored": len(takes),
+                        "failed": failed, "numbers": numbers, "takes": takes}}  # fmt: skip
+
+
+def make_run(folder: Path, takes: int = 2, name: str = "song", seconds: float = 1.0) -> Path:
+    """A run folder with every record, as the stages write them."""
+    rng = np.random.default_rng(0)
+    kinds = ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler")
+    spec = {"seed": 7, **{kind: {"plugin": f"a_{kind}"} for kind in kinds}, "clock": {"t_f": -10, "k": 1},
+            "metric": [{"plugin": "beat_f1"}], "train": {"steps": 600, "lr": 3e-4}}  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec))
+    (folder / "versions.json").write_text(json.dumps({"accomp": "0.1.0", "torch": "2.13.0"}))
+    levels = [f"level {q}" for q in range(4)]
+    append_losses(folder, "unigram", 0, {"loss": 6.1, "parts": dict.fromkeys(levels, 6.1)})
+    for step in range(0, 601, 10):
+        loss = 4.9 + 2.1 * float(np.exp(-step / 150))
+        if step % 100 == 0:
+            gain = 0.3 * (1 - float(np.exp(-step / 300)))
+            parts = {level: loss + 0.2 * i for i, level in enumerate(levels)}
+            append_losses(folder, "validation", step, {"loss": loss, "parts": parts, "context_gain": gain})
+        if step:
+            append_losses(folder, "train", step, {"loss": loss + float(rng.normal(0, 0.08)), "parts": {}, "lr": 1e-4})
+    ids = [f"{i:03d}-{name}" for i in range(takes)]
+    for i, id in enumerate(ids):
+        sounds = [music(i + 50 * j, seconds) for j in range(4)]
+        for sound, kind in zip(sounds, ("context", "stem", "mix", "true"), strict=True):
+            audio.write(folder / "takes" / id / f"{kind}.wav", sound, RATE)
+        (folder / "takes" / id / "take.json").write_text(json.dumps(take_record(id, f"{name} {i}", rng)))
+    made = {"takes": ids, "failed": [{"clip": "a lost clip", "reason": f"silent {NASTY}"}],
+            "tokenizer": "spectral 1234abcd",
+            "budget": {"items": [{"name": "encoder", "ms": 0.5}, {"name": "one step", "ms": 6.0}],
+                       "verdict": "t_f = -10 leaves 200 ms; 95 ms are needed."}}  # fmt: skip
+    (folder / "takes.json").write_text(json.dumps(made))
+    scored = {id: {"beat_f1": 0.4 + 0.01 * i} for i, id in enumerate(ids)}
+    cells = {
+        "model": {"title": "model", "left_out": [], "metrics": judged([0.41, 0.2, 0.6], scored, [])},
+        "true_stem": {"title": "true stem", "left_out": [],
+                      "metrics": judged([0.63, 0.5, 0.74], scored, [{"clip": "a failed clip", "reason": "NaN"}])},
+        "random_pairing": {"title": "random pairing", "left_out": [{"clip": "a lonely clip", "reason": "no partner"}],
+                           "metrics": judged([0.24, 0.15, 0.36], scored, [])},
+    }  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps({"cells": cells}))
+    return folder
+
+
+class Page(HTMLParser):
+    """Counts tags, checks that they close in order, and collects attributes and visible text."""
+
+    VOID = frozenset({"meta", "img", "br", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def read_page(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    page.close()
+    assert page.open == []
+    return page
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry(third_party=False)
+
+
+def test_a_whole_run_is_on_the_page(tmp_path: Path, registry: Registry) -> None:
+    run = make_run(tmp_path / "quickstart", takes=4)
+    page = read_page(write_report(None, registry, run))
+    assert len(page.all("audio")) == 4 * 4
+    assert len(page.all("svg")) == 3
+    for words in (
+        "a_tokenizer", "t_f = -10", "untrained", "code frequencies alone", "random pairing", "0.63", "0.24",
+        "one frame, 20 ms", "a lost clip", "a failed clip", "a lonely clip", "no partner", "CC BY-NC-SA 4.0", "CC0",
+        "lr = 0.0003", "2.13.0", "4 of 4 takes", "level 3",
+    ):  # fmt: skip
+        assert words in page.text, words
+
+
+def test_nothing_is_fetched_and_everything_is_labelled(tmp_path: Path, registry: Registry) -> None:
+    path = write_report(None, registry, make_run(tmp_path / "run"))
+    page = read_page(path)
+    sources = [attributes["src"] or "" for name, attributes in page.tags if "src" in attributes]
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    assert not re.search(r"https?://|url\(|@import|<link|<script[^>]+src", path.read_text())
+    assert all(attributes.get("href", "#").startswith("#") for attributes in page.all("a"))  # type: ignore[union-attr]
+    assert all(attributes.get("alt") for attributes in page.all("img"))
+    assert all(attributes.get("aria-label") for attributes in page.all("audio"))
+    assert page.all("html")[0]["lang"] == "en"
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_text_is_escaped(tmp_path: Path, registry: Registry) -> None:
+    run = make_run(tmp_path / "run")
+    for path in (run / "spec.json", run / "takes.json", run / "metrics.json", *run.glob("takes/*/take.json")):
+        data = json.loads(path.read_text())
+        spoilt = _spoil(data, keep={"takes", "id"} if path.name != "spec.json" else {"clock", "plugin"})
+        path.write_text(json.dumps(spoilt))
+    page = read_page(write_report(None, registry, run))
+    assert not page.all("b")
+    assert NASTY in page.text
+
+
+def _spoil(data: Any, keep: set[str]) -> Any:
+    """Every text in it, but under the keys to keep, with markup behind it."""
+    if isinstance(data, dict):
+        return {key: value if key in keep else _spoil(value, keep) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_spoil(item, keep) for item in data]
+    return f"{data} {NASTY}" if isinstance(data, str) else data
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path, registry: Registry) -> None:
+    run = make_run(tmp_path / "run")
+    for name in ("takes.json", "metrics.json", "losses.jsonl"):
+        (run / name).unlink()
+    page = read_page(write_report(None, registry, run))
+    for words in ("Nothing trained yet", "No takes yet", "Not evaluated yet"):
+        assert words in page.text
+    assert not page.all("audio")
+    assert {attributes.get("class") for attributes in page.all("li")} == {"open"}
+
+
+def test_checks_tell_a_failed_run(tmp_path: Path, registry: Registry) -> None:
+    run = make_run(tmp_path / "run")
+    append_losses(run, "validation", 700, {"loss": 9.0, "parts": {}, "context_gain": -0.1})
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["cells"]["random_pairing"]["metrics"]["beat_f1"]["numbers"]["beat_f1"]["value"] = 0.9
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    take = next(run.glob("takes/*/take.json"))
+    record = json.loads(take.read_text())
+    record["streamed_equals_offline"] = False
+    record["timings"]["real_time_factor"] = 1.3
+    take.write_text(json.dumps(record))
+    signs = [attributes.get("class") for attributes in read_page(write_report(None, registry, run)).all("li")]
+    assert signs[:5] == ["no"] * 5
+
+
+def test_missing_or_broken_records_are_named(tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(DataError, match=r"spec\.json is missing"):
+        write_report(None, registry, tmp_path)
+    run = make_run(tmp_path / "run")
+    (run / "takes" / "000-song" / "mix.wav").unlink()
+    with pytest.raises(DataError, match=r"mix of take '000-song' is gone"):
+        write_report(None, registry, run)
+    run = make_run(tmp_path / "other")
+    (run / "metrics.json").write_text('{"cells"')
+    with pytest.raises(DataError, match=r"cannot read.*metrics\.json"):
+        write_report(None, registry, run)
+
+
+def test_many_takes_are_counted_not_dropped(tmp_path: Path, registry: Registry) -> None:
+    page = read_page(write_report(None, registry, make_run(tmp_path / "run", takes=14, seconds=0.2)))
+    assert len(page.all("audio")) == 12 * 4
+    assert "2 more takes" in page.text
+
+
+def test_losses_survive_a_torn_line_and_a_resume(tmp_path: Path) -> None:
+    for step in range(5):
+        append_losses(tmp_path, "train", step, {"loss": float(step)})
+    with (tmp_path / "losses.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert [record["step"] for record in read_losses(tmp_path)] == [0, 1, 2, 3, 4]
+    rewind_losses(tmp_path, 2)
+    append_losses(tmp_path, "train", 3, {"loss": 30.0})
+    assert [(record["step"], record["loss"]) for record in read_losses(tmp_path)] == [(0, 0), (1, 1), (2, 2), (3, 30)]
+    with (tmp_path / "losses.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(DataError, match=r"nonsense.*losses\.jsonl:5"):
+        read_losses(tmp_path)
+
+
+def test_tags_escape_and_drop() -> None:
+    made = tag("p", "a < b", None, [tag("b", 1), "&"], class_="x y", title='"', hidden=True, id=None, lang=False)
+    assert made == '<p class="x y" title="&quot;" hidden>a &lt; b<b>1</b>&amp;</p>'
+    assert isinstance(made, Html)
+    assert "&lt;i&gt;" in table(["<i>"], [["<i>"]], caption="<i>")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (4.87, 7.03), (-3, 2e5), (0.001, 0.0013), (5, 5)])
+def test_ticks_are_round_even_and_inside(low: float, high: float) -> None:
+    marks = charts.ticks(low, high)
+    assert 1 <= len(marks) <= 12
+    assert all(low - 1e-9 <= mark <= high + 1e-9 for mark in marks)
+    if len(marks) > 1:
+        assert len(marks) >= 3
+        steps = np.diff(marks)
+        np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
+        assert any(np.isclose(steps[0] / 10.0 ** np.floor(np.log10(steps[0]) + 1e-9), m) for m in (1, 2, 5))
+
+
+def test_charts_draw_where_they_should() -> None:
+    drawn = charts.line_chart("t", [charts.Line("a", [(0, 0.0), (10, 1.0)], "accent")], [], x="x", y="y")
+    points = re.search(r'points="([^"]+)"', drawn)
+    assert points
+    (x0, y0), (x1, y1) = ([float(v) for v in pair.split(",")] for pair in points[1].split())
+    assert x0 == charts.LEFT
+    assert x1 == charts.WIDTH - charts.RIGHT
+    assert charts.TOP < y1 < y0 < charts.HEIGHT - charts.BOTTOM
+    counts = charts.histogram("t", [1.0] * 10 + [2.0] * 5 + [900.0], [charts.Rule("r", 20.0, "second")], x="ms")
+    heights = sorted(float(h) for h in re.findall(r'class="bar"[^>]* height="([^"]+)"', counts))
+    assert len(heights) == 3
+    assert heights[2] / heights[1] == pytest.approx(2, rel=0.02)
+
+
+def test_the_picture_is_a_png_that_shows_the_pitch() -> None:
+    uri = spectrogram_data(music(0), RATE)
+    data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    at, kinds, pixels, size = 8, [], b"", (0, 0)
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + body)
+        kinds.append(kind)
+        if kind == b"IHDR":
+            size = struct.unpack(">II", body[:8])
+        if kind == b"IDAT":
+            pixels = zlib.decompress(body)
+        at += 12 + length
+    assert kinds == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
+    assert len(pixels) == size[1] * (size[0] + 1)
+
+    t = np.arange(RATE) / RATE
+    rows = [int(_levels(0.1 * np.sin(2 * np.pi * f * t), RATE).mean(axis=1).argmax()) for f in (100, 1000, 8000)]
+    edges = np.geomspace(40, 12000, 73)
+    for row, frequency in zip(rows, (100, 1000, 8000), strict=True):
+        band = 71 - row
+        assert edges[band] / 1.2 < frequency < edges[band + 1] * 1.2
+    assert _levels(np.zeros(RATE), RATE).max() == 0
+
+
+@pytest.mark.parametrize("seconds", [0.5, 10.0, 65.0])
+def test_players_hold_the_sound(seconds: float) -> None:
+    sound = music(3, seconds)
+    data = base64.b64decode(player_data(sound, RATE).removeprefix("data:audio/ogg;base64,"))
+    back, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert rate == RATE
+    assert len(back) == len(sound)
+    assert np.sqrt(np.mean((back - sound) ** 2)) < 0.3 * np.sqrt(np.mean(sound**2))
+    if seconds >= 10:
+        assert len(data) < len(sound) * 2 / 6
+
+
+def test_the_spec_is_shown_as_toml_that_reads_back() -> None:
+    import tomllib
+
+    data = {
+        "seed": 1,
+        "a": {"x": 1.5, "deep": {"y": ["q", "r"]}, "on": True},
+        "m": [{"plugin": "one"}, {"plugin": "é\n"}],
+    }
+    assert tomllib.loads(toml(data)) == data
