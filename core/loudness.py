@@ -105,16 +105,22 @@ def _lufs(power: np.ndarray) -> np.ndarray:
 
 
 def _k_weighted(audio: np.ndarray, rate: int) -> np.ndarray:
-    """The K filter (a high shelf of 4 dB at 1.5 kHz, a high pass at 38 Hz), applied to the spectrum.
+    """The K filter (a high shelf of 4 dB at 1.5 kHz, a high pass at 38 Hz), applied to the spectra of blocks.
 
-    Half a second of zeros behind the clip keeps the filter's ringing from wrapping round to its beginning.
+    Each block rings for half a second into the next, where the filter has long died away (overlap-add).
     """
-    n = len(audio) + rate // 2
-    spectrum = np.fft.rfft(np.asarray(audio, dtype=np.float64), n)
-    z = np.exp(-2j * np.pi * np.arange(len(spectrum)) / n)
+    ring = rate // 2
+    size = 2 ** max(17, (4 * ring - 1).bit_length())
+    hop = size - ring
+    z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
+    response = np.ones_like(z)
     for b, a in (_high_shelf(rate, 4.0, 1500.0, 2**-0.5), _high_pass(rate, 38.0, 0.5)):
-        spectrum *= (b[0] + z * (b[1] + z * b[2])) / (a[0] + z * (a[1] + z * a[2]))
-    return np.fft.irfft(spectrum, n)[: len(audio)]
+        response *= (b[0] + z * (b[1] + z * b[2])) / (a[0] + z * (a[1] + z * a[2]))
+    weighted = np.zeros(len(audio) + size)
+    for start in range(0, len(audio), hop):
+        block = np.asarray(audio[start : start + hop], dtype=np.float64)
+        weighted[start : start + size] += np.fft.irfft(np.fft.rfft(block, size) * response, size)
+    return weighted[: len(audio)]
 
 
 def _high_shelf(rate: int, gain_db: float, frequency: float, q: float) -> tuple[np.ndarray, np.ndarray]:
