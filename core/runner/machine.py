@@ -157,8 +157,7 @@ def _try_parts(registry: Registry) -> Iterator[Part]:
                     loaded(loaded.Config())
             yield Part(component.kind, component.name)
         except UserError as error:
-            missing = isinstance(error.__cause__, ModuleNotFoundError) or isinstance(error, PluginError)
-            optional = bool(component.extra) and missing and f"[{component.extra}]" in str(error)
+            optional = bool(component.extra) and isinstance(error, PluginError) and f"[{component.extra}]" in str(error)
             yield Part(component.kind, component.name, str(error), optional)
         except Exception as error:  # a stranger's code may fail in any way; the doctor tells it and goes on
             yield Part(component.kind, component.name, f"{type(error).__name__}: {error}")
