@@ -71,7 +71,7 @@ class BeatF1:
         return other
 
     def update(self, take: Take) -> None:
-        """Judge a take. Raises ValueError for a rate that is not `sample_rate`, NaN, under 1 s, or an id seen before."""
+        """Judge a take. Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id."""
         if take.id in self._takes:
             raise ValueError(f"take '{take.id}' was given twice")
         if take.sample_rate != self.sample_rate:

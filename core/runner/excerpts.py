@@ -1,0 +1,182 @@
+"""Which parts of held-out songs are accompanied and judged: chosen by seed, sounding, and named."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from itertools import count as forever
+
+import numpy as np
+from attrs import frozen
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.core.instruments import NOT_TARGETS
+from accomp.core.loudness import a_weighted_level, nonsilent
+from accomp.core.runner.songs import PADDING
+from accomp.core.types import Track
+
+TRIES = 12
+"""Places in a song that are listened to before a stem counts as silent there."""
+ROUNDS = 8
+"""Excerpts taken from one song at most."""
+SOUNDING = 0.5
+"""Least share of an excerpt's 20 ms frames in which context and stem must both sound."""
+
+
+@frozen
+class Failure:
+    """A clip that was asked for and has no result, and why."""
+
+    clip: str
+    reason: str
+
+
+@frozen
+class Excerpt:
+    """`seconds` of a song from `start` (both s): stem `target` is to be played to the mean of the stems `context`."""
+
+    track: Track
+    target: str
+    context: tuple[str, ...]
+    start: float
+    seconds: float
+
+    @property
+    def id(self) -> str:
+        """A name that is unique to the excerpt and safe as a file name."""
+        plain = f"{self.track.id}-{self.target}-{self.start:g}s"
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip(".")
+        return safe if safe == plain else f"{safe}-{hashlib.sha256(plain.encode()).hexdigest()[:6]}"
+
+    @property
+    def instrument(self) -> int:
+        """Class of the target stem."""
+        return self.track.stems[self.target].instrument
+
+    def context_audio(self, rate: int) -> np.ndarray:
+        """Mean of the context's stems, [seconds * rate] float32. Raises DataError for a file that cannot be read."""
+        stems = [_read(self.track, name, self.start, self.seconds, rate) for name in self.context]
+        return np.mean(stems, axis=0, dtype=np.float32)
+
+    def stem_audio(self, rate: int) -> np.ndarray:
+        """The target, [seconds * rate] float32. Raises DataError for a file that cannot be read."""
+        return _read(self.track, self.target, self.start, self.seconds, rate)
+
+
+def choose(tracks: Sequence[Track], count: int, seconds: float, seed: int) -> tuple[list[Excerpt], list[Failure]]:
+    """`count` excerpts, or fewer where the songs do not hold so many, and the songs that gave none.
+
+    Different songs come first, then other stems of the same songs, then other places. The context is the mean of all
+    other stems. The choice of an excerpt depends on the seed and its own song alone.
+    """
+    songs = sorted(tracks, key=lambda track: keyed(seed, "song", track.id).random())
+    sources = [_excerpts(track, seconds, seed) for track in songs]
+    found: list[Excerpt] = []
+    failures: list[Failure] = []
+    for turn in range(ROUNDS):
+        for track, source in list(zip(songs, sources, strict=True)):
+            if len(found) == count:
+                return found, failures
+            try:
+                excerpt = next(source, None)
+            except DataError as error:
+                failures.append(Failure(track.id, str(error)))
+                continue
+            if excerpt is not None:
+                found.append(excerpt)
+            elif turn == 0:
+                text = f"no stem that may be played sounds together with the others for {SOUNDING:.0%} of {seconds:g} s"
+                failures.append(Failure(track.id, text))
+    return found, failures
+
+
+def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int) -> Excerpt | None:
+    """Another song's sounding stem of the same instrument class, as long as the excerpt; None if there is none.
+
+    Songs that cannot be read are passed over here: they are named where an excerpt of their own is asked for.
+    """
+    others = [track for track in tracks if track.id != excerpt.track.id]
+    for track in sorted(others, key=lambda track: keyed(seed, "partner", excerpt.id, track.id).random()):
+        rng = keyed(seed, "part", excerpt.id, track.id)
+        names = [name for name, stem in track.stems.items() if stem.instrument == excerpt.instrument]
+        for name in map(str, rng.permutation(names)):
+            try:
+                for start in _starts(track, excerpt.seconds, rng):
+                    if _share(_sounding(track, name, start, excerpt.seconds)) >= SOUNDING:
+                        return Excerpt(track, name, (), start, excerpt.seconds)
+            except DataError:
+                continue
+    return None
+
+
+def keyed(seed: int, *names: object) -> np.random.Generator:
+    """A generator of random numbers that belongs to `seed` and these names alone."""
+    words = hashlib.sha256("\0".join(map(str, (seed, *names))).encode()).digest()
+    return np.random.default_rng(np.frombuffer(words, dtype=np.uint32))
+
+
+def _excerpts(track: Track, seconds: float, seed: int) -> Iterator[Excerpt]:
+    """Excerpts of one song: each stem that may be played once, in random order, then again elsewhere.
+
+    Raises DataError for a song shorter than an excerpt or with a file that cannot be read.
+    """
+    rng = keyed(seed, "excerpt", track.id, seconds)
+    allowed = [name for name, stem in track.stems.items() if stem.instrument not in NOT_TARGETS]
+    targets = [str(name) for name in rng.permutation(allowed)]
+    used: set[tuple[str, float]] = set()
+    for _ in forever():
+        before = len(used)
+        for target in targets:
+            context = tuple(name for name in track.stems if name != target)
+            for start in _starts(track, seconds, rng):
+                if (target, start) not in used and context and _plays(track, target, context, start, seconds):
+                    used.add((target, start))
+                    yield Excerpt(track, target, context, start, seconds)
+                    break
+        if len(used) == before:
+            return
+
+
+def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[float]:
+    """Whole seconds from which an excerpt fits, in random order, a few of them."""
+    lengths = {}
+    for name, stem in track.stems.items():
+        samples, rate = audio.duration(stem.path)
+        lengths[name] = samples / rate
+    shortest, longest = min(lengths.values()), max(lengths.values())
+    if longest - shortest > PADDING:
+        told = ", ".join(f"{name} {length:.2f} s" for name, length in lengths.items())
+        raise DataError(f"stems of unequal length ({told})")
+    if shortest < seconds:
+        raise DataError(f"too short: {shortest:.2f} s; an excerpt of {seconds:g} s was asked for")
+    starts = np.arange(int(shortest - seconds) + 1)
+    return [float(start) for start in rng.permutation(starts)[:TRIES]]
+
+
+def _plays(track: Track, target: str, context: tuple[str, ...], start: float, seconds: float) -> bool:
+    """Whether target and any stem of the context sound together for long enough."""
+    stem = _sounding(track, target, start, seconds)
+    if _share(stem) < SOUNDING:
+        return False
+    others = np.any([_sounding(track, name, start, seconds) for name in context], axis=0)
+    return _share(stem & others) >= SOUNDING
+
+
+def _sounding(track: Track, name: str, start: float, seconds: float, rate: int = 16000) -> np.ndarray:
+    return nonsilent(a_weighted_level(_read(track, name, start, seconds, rate), rate))
+
+
+def _share(mask: np.ndarray) -> float:
+    return float(mask.mean())
+
+
+def _read(track: Track, name: str, start: float, seconds: float, rate: int) -> np.ndarray:
+    """Exactly round(seconds * rate) samples. Raises DataError where the file does not hold them."""
+    path = track.stems[name].path
+    sound = audio.read(path, rate, start=start, seconds=seconds)
+    wanted = round(seconds * rate)
+    if len(sound) < wanted - 2:  # resampling may round a sample away
+        raise DataError(f"{len(sound) / rate:.2f} s could be read from {start:g} s; expected {seconds:g} s @ {path}")
+    return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
