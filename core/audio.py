@@ -10,13 +10,19 @@ import soxr
 
 from accomp.core.errors import DataError
 
+BANDWIDTH_DB = -80.0
+"""A frequency carries energy where the mean spectrum lies less than this below its peak."""
+
+_BANDWIDTH_FFT = 2048
+_BLOCK = 1024  # spectra at a time
+
 
 def duration(path: Path) -> tuple[int, int]:
     """(samples, sample rate in Hz) from a file's header. Raises DataError for a file that is missing or not audio."""
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, OSError) as error:
-        raise DataError(f"cannot read audio: {error} @ {path}") from error
+        raise _unreadable(path, error) from error
     return info.frames, info.samplerate
 
 
@@ -34,7 +40,7 @@ def read(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = N
                 wanted = min(wanted, round(seconds * native))
             samples = file.read(wanted, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise DataError(f"cannot read audio: {error} @ {path}") from error
+        raise _unreadable(path, error) from error
     if len(samples) < wanted:
         raise DataError(f"truncated audio: {len(samples)} of {wanted} samples could be read @ {path}")
     if not np.isfinite(samples).all():
@@ -50,6 +56,22 @@ def resample(audio: np.ndarray, native: int, rate: int) -> np.ndarray:
     return soxr.resample(audio.astype(np.float32), native, rate, quality="VHQ")
 
 
+def bandwidth(audio: np.ndarray, rate: int) -> float:
+    """Highest frequency (Hz) at which audio [N] carries energy: its mean spectrum is within 80 dB of the peak there.
+
+    Tells what the rate alone does not: a 16 kHz recording resampled to 32 kHz has nothing above 8 kHz. 0 for silence.
+    """
+    n = _BANDWIDTH_FFT
+    window = np.hanning(n)
+    padded = np.pad(np.asarray(audio, dtype=np.float32), (0, max(0, n - len(audio))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n)[:: n // 2]
+    power = np.zeros(n // 2 + 1)
+    for start in range(0, len(frames), _BLOCK):
+        power += (np.abs(np.fft.rfft(frames[start : start + _BLOCK] * window)) ** 2).sum(axis=0)
+    heard = np.flatnonzero(power > power.max() * 10 ** (BANDWIDTH_DB / 10))
+    return float(heard[-1] * rate / n) if heard.size else 0.0
+
+
 def write(path: Path, audio: np.ndarray, rate: int) -> None:
     """Write float audio [N] or [N, channels] as 16-bit PCM (WAV or FLAC by the suffix).
 
@@ -60,3 +82,10 @@ def write(path: Path, audio: np.ndarray, rate: int) -> None:
         raise ValueError(f"peak {peak:.3f} would clip; scale the audio first @ {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(str(path), audio, rate, subtype="PCM_16")
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if not path.exists():
+        return DataError(f"no such audio file @ {path}")
+    why = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+    return DataError(f"cannot read audio: {why} @ {path}")

@@ -1,4 +1,4 @@
-"""Writing that a killed process cannot leave half done: everything appears under its final name at once, or not at all."""
+"""Writing that a killed process cannot leave half done: a thing gets its final name when all of it is there."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ class StoreWriter:
 
     Attributes:
         records: the tracks that are complete, by (split, id).
+        skipped: why the others were left out, by (split, id).
     """
 
     def __init__(
@@ -64,9 +65,9 @@ class StoreWriter:
             shutil.rmtree(path / PARTIAL, ignore_errors=True)
             store = Store(path)
             self.records = {(record.split, record.id): record for record in store.records()}
-            for skipped in store.skipped():  # a writer was killed between adding the track and forgetting the skip
-                if (skipped.split, skipped.id) in self.records:
-                    shutil.rmtree(self._folder(SKIPPED, skipped.split, skipped.id))
+            self.skipped = {(record.split, record.id): record.reason for record in store.skipped()}
+            for name in self.skipped.keys() & self.records.keys():  # killed between adding and forgetting the skip
+                self._forget_skip(*name)
         except BaseException:
             os.close(self._lock)
             raise
@@ -105,16 +106,25 @@ class StoreWriter:
             _write_group(work, record.attributes())
             self._put(work, TRACKS, record.split, record.id)
         self.records[record.split, record.id] = record
-        shutil.rmtree(self._folder(SKIPPED, record.split, record.id), ignore_errors=True)
+        if (record.split, record.id) in self.skipped:
+            self._forget_skip(record.split, record.id)
 
     def skip(self, record: SkipRecord) -> None:
         """Remember that a track was left out; an earlier version of it is removed."""
         with self._scratch() as work:
             _write_group(work, asdict(record))
             self._put(work, SKIPPED, record.split, record.id)
+        self.skipped[record.split, record.id] = record.reason
         if self.records.pop((record.split, record.id), None):
-            with self._scratch() as old:
-                self._folder(TRACKS, record.split, record.id).rename(old / "old")
+            self._remove(self._folder(TRACKS, record.split, record.id))
+
+    def stored_at(self, record: TrackRecord) -> float:
+        """When a track was stored or last confirmed (s since the epoch)."""
+        return (self._folder(TRACKS, record.split, record.id) / "zarr.json").stat().st_mtime
+
+    def confirm(self, record: TrackRecord) -> None:
+        """Remember that a track has now been compared with its audio files."""
+        os.utime(self._folder(TRACKS, record.split, record.id) / "zarr.json")
 
     def finish(self) -> None:
         """Remember that every track of the corpus has been tried."""
@@ -132,6 +142,15 @@ class StoreWriter:
     def _folder(self, kind: str, split: str, track_id: str) -> Path:
         return self.path / kind / key(split) / key(track_id)
 
+    def _forget_skip(self, split: str, track_id: str) -> None:
+        self._remove(self._folder(SKIPPED, split, track_id))
+        del self.skipped[split, track_id]
+
+    def _remove(self, folder: Path) -> None:
+        """Out of readers' sight by one rename, then deleted."""
+        with self._scratch() as old:
+            folder.rename(old / "old")
+
     def _put(self, work: Path, kind: str, split: str, track_id: str) -> None:
         final = self._folder(kind, split, track_id)
         for parent in (final.parent.parent, final.parent):
@@ -140,11 +159,8 @@ class StoreWriter:
                 _write_group(parent, {})
         _settle(work)
         if final.exists():
-            with self._scratch() as old:
-                final.rename(old / "old")
-                work.rename(final)
-        else:
-            work.rename(final)
+            self._remove(final)
+        work.rename(final)
         _sync(final.parent)
 
     @contextmanager

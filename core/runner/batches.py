@@ -1,0 +1,280 @@
+"""Batches of token clips out of the store: every pair of mixture and target, cut into windows, in a random order.
+
+The order is a function of the seed alone, so a run that stops goes on with the very clips that come next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from accomp.core.console import warn
+from accomp.core.errors import DataError
+from accomp.core.interfaces import Tokenizer
+from accomp.core.loudness import nonsilent
+from accomp.core.runner.ingest import identity_of
+from accomp.core.types import CodeBatch
+from accomp.zarr_store import layout
+from accomp.zarr_store.reader import Store, StoredTrack
+
+
+@frozen
+class Pair:
+    """A target stem and the stems whose mean it accompanies, by their names in the corpus."""
+
+    split: str
+    track: str
+    target: str
+    instrument: int
+    members: tuple[str, ...]
+
+
+@frozen
+class Clip:
+    """Frames [start, start + frames) of a pair; fewer than were asked for only where the whole song is shorter."""
+
+    pair: Pair
+    start: int
+    frames: int
+
+
+def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
+    """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
+    try:
+        return Store(Path(path), identity_of(tokenizer))
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+
+
+def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
+    """Every pair of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
+    tracks = _tracks(open_store(path, tokenizer), split)
+    return [_named(track.record, pair) for track in tracks for pair in track.record.pairs]
+
+
+class ClipLoader:
+    """Clips of `frames` frames of one split, endlessly, as CodeBatch; every clip comes once before one comes again.
+
+    Windows overlap by half; the last one ends with the song. A window is kept if the target and at least one stem of
+    the mixture sound together in half of its frames or more. A song shorter than a window is padded and marked in
+    `valid`. No clip holds frames of two songs.
+
+    Attributes:
+        rejected: reason -> number of windows that were not kept.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: str,
+        tokenizer: Tokenizer,
+        *,
+        frames: int,
+        batch: int,
+        seed: int = 0,
+        labels: Mapping[str, int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        pin: bool = False,
+    ):
+        """`labels`: condition name -> number of classes; "instrument" is the one the store knows. `batch` is per rank.
+
+        The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
+        with numbers, where no window is left, for a label that is unknown or has too few classes, and as `open_store`.
+        """
+        self._frames, self._batch, self._seed = frames, batch, seed
+        self._rank, self._world, self._pin = rank, world, pin
+        self._labels = dict(labels or {})
+        self._store = open_store(path, tokenizer)
+        self._codebooks = tokenizer.space.codebooks
+        self._tracks = _tracks(self._store, split)
+        self._check_labels()
+        self.rejected: Counter[str] = Counter()
+        self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
+        if not len(self._index):
+            seconds = frames / tokenizer.space.frame_rate
+            longest = max(track.record.frames for track in self._tracks) / tokenizer.space.frame_rate
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
+            raise DataError(
+                f"no usable clip of {frames} frames ({seconds:g} s) in split {split!r}: {len(self._tracks)} tracks of "
+                f"up to {longest:.1f} s, windows rejected: {reasons}; take shorter clips or other music @ {path}"
+            )
+        if not self._store.finished:
+            warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
+        self._digest = self._hash()
+        self._seen = 0  # clips handed out by all ranks together
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Number of clips in the split."""
+        return len(self._index)
+
+    def __getitem__(self, number: int) -> Clip:
+        """A clip by its number, in the order of tracks, pairs and time."""
+        track, pair, start = self._index[number]
+        record = self._tracks[track].record
+        return Clip(_named(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> CodeBatch:
+        first = self._seen + self._rank * self._batch
+        numbers = [self._numbered(place) for place in range(first, first + self._batch)]
+        self._seen += self._batch * self._world
+        return self._assemble(numbers)
+
+    def fixed(self, batches: int) -> Iterator[CodeBatch]:
+        """At most so many batches that are the same each time: the first clips of the first epoch, shared by the ranks.
+
+        Ends early where the split has fewer clips; then the last batch is a smaller one.
+        """
+        order = self._permutation(0)[: batches * self._batch * self._world][self._rank :: self._world]
+        for first in range(0, len(order), self._batch):
+            yield self._assemble(order[first : first + self._batch].tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the data has been read, JSON-able."""
+        return {"seen": self._seen, "seed": self._seed, "clips": len(self), "digest": self._digest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there. Raises DataError where the clips are not those that the state was taken with."""
+        if (state["digest"], state["seed"]) != (self._digest, self._seed):
+            raise DataError(
+                f"the training data has changed since the checkpoint: {state['clips']} clips in the order of seed "
+                f"{state['seed']} then, {len(self)} clips with seed {self._seed} now; restore the store, the seed and "
+                f"the clip length, or begin a new run @ {self._store.path}"
+            )
+        self._seen = state["seen"]
+
+    def unigram_entropy(self) -> np.ndarray:
+        """Entropy of each level of the targets' codes over all clips, [K] nats: the loss of knowing only how common each is.
+
+        Each frame counts as often as it is in a clip.
+        """
+        counts = np.zeros((self._codebooks, self._store.identity.space["codebook_size"]))
+        coverage: dict[tuple[int, int], np.ndarray] = {}
+        for track, pair, start in self._index.tolist():
+            record = self._tracks[track].record
+            row = (track, record.pairs[pair].target)
+            steps = coverage.setdefault(row, np.zeros(record.frames + 1, dtype=np.int64))
+            steps[start] += 1
+            steps[min(start + self._frames, record.frames)] -= 1
+        for (track, part), steps in coverage.items():
+            weights = steps.cumsum()[:-1]
+            for level, codes in enumerate(self._tracks[track].codes(part).T):
+                counts[level] += np.bincount(codes, weights=weights, minlength=counts.shape[1])
+        p = counts / counts.sum(axis=1, keepdims=True)
+        return -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+
+    def _windows(self, number: int) -> np.ndarray:
+        """The kept windows of a track, [n, 3]: track, pair, start."""
+        record, length = self._tracks[number].record, self._frames
+        try:
+            sounding = nonsilent(self._tracks[number].levels())
+        except layout.StoreError as error:
+            raise DataError(str(error)) from error
+        rows = {part.members[0]: row for row, part in enumerate(record.stems)}
+        last = max(0, record.frames - length)
+        starts = np.unique(np.append(np.arange(0, last + 1, max(1, length // 2)), last))
+        ends = np.minimum(starts + length, record.frames)
+        kept = []
+        for place, pair in enumerate(record.pairs):
+            context = sounding[[rows[name] for name in record.parts[pair.context].members]].any(axis=0)
+            target = sounding[pair.target]
+            masks = {"target silent": target, "mixture silent": context, "never together": target & context}
+            left = np.ones(len(starts), dtype=bool)
+            for reason, mask in masks.items():
+                enough = 2 * _counts(mask, starts, ends) >= length
+                self.rejected[reason] += int((left & ~enough).sum())
+                left &= enough
+            chosen = starts[left]
+            kept.append(np.stack([np.full(len(chosen), number), np.full(len(chosen), place), chosen], axis=1))
+        return np.concatenate(kept) if kept else np.empty((0, 3), dtype=np.int64)
+
+    def _check_labels(self) -> None:
+        highest = max(part.instrument or 0 for track in self._tracks for part in track.record.stems)
+        for name, classes in self._labels.items():
+            if name != "instrument":
+                raise DataError(f"the store has no label {name!r} for [conditions]; it has 'instrument'")
+            if highest >= classes:
+                raise DataError(
+                    f"instrument class {highest} in the store, but [conditions] instrument has {classes} classes"
+                )
+
+    def _numbered(self, place: int) -> int:
+        """Which clip has that place in the endless order: one random permutation after another."""
+        epoch, place = divmod(place, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._permutation(epoch)
+        return int(self._order[place])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self))
+
+    def _assemble(self, numbers: list[int]) -> CodeBatch:
+        shape = (len(numbers), self._frames, self._codebooks)
+        context, target = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        valid = np.zeros(shape[:2], dtype=bool)
+        instruments = np.zeros(len(numbers), dtype=np.int64)
+        for row, (track, place, start) in enumerate(self._index[numbers].tolist()):
+            song = self._tracks[track]
+            pair = song.record.pairs[place]
+            stop = min(start + self._frames, song.record.frames)
+            try:
+                context[row, : stop - start] = song.codes(pair.context, start, stop)
+                target[row, : stop - start] = song.codes(pair.target, start, stop)
+            except layout.StoreError as error:
+                raise DataError(str(error)) from error
+            valid[row, : stop - start] = True
+            instruments[row] = song.record.parts[pair.target].instrument
+        return CodeBatch(
+            context=self._tensor(context.transpose(0, 2, 1)),
+            target=self._tensor(target.transpose(0, 2, 1)),
+            valid=self._tensor(valid),
+            labels={name: self._tensor(instruments) for name in self._labels},
+        )
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        return tensor.pin_memory() if self._pin else tensor
+
+    def _hash(self) -> str:
+        """Changes with the audio of any track and with the choice of windows."""
+        digest = hashlib.sha256(self._index.astype("<i8").tobytes())
+        for track in self._tracks:
+            digest.update("\0".join((track.record.id, *(file.sha256 for file in track.record.files))).encode())
+        return digest.hexdigest()[:16]
+
+
+def _tracks(store: Store, split: str) -> list[StoredTrack]:
+    try:
+        tracks = store.tracks(split)
+        if tracks:
+            return tracks
+        held = Counter(record.split for record in store.records())
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+    told = ", ".join(f"{name} ({count} tracks)" for name, count in held.items()) or "no track at all"
+    raise DataError(
+        f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
+    )
+
+
+def _named(record: layout.TrackRecord, pair: layout.Pair) -> Pair:
+    target = record.parts[pair.target]
+    members = record.parts[pair.context].members
+    return Pair(record.split, record.id, target.members[0], int(target.instrument or 0), members)
+
+
+def _counts(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """How often `mask` is true in each window [start, end)."""
+    total = np.concatenate([[0], np.cumsum(mask)])
+    return total[ends] - total[starts]

@@ -1,0 +1,296 @@
+"""The corpus becomes tokens: every song's stems, and mixtures of them to accompany, go into the store.
+
+Why mixtures are encoded here and not while training: a codec is not linear, so the tokens of a mixture do not follow
+from those of its stems, and training would have to read, mix and encode audio for each clip of each step. A full-size
+codec takes 44 GFLOP a second of audio, more than a training step itself; a frame-rate codec 4 ms, still some 3 s for
+64 clips of 10 s, and either way training would need the corpus at hand. A few mixtures a target cost a few times the
+disk of the stems, kilobytes a minute, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from accomp.core.console import progress, say
+from accomp.core.errors import DataError, PluginError
+from accomp.core.files import hash_file
+from accomp.core.interfaces import Corpus, Tokenizer
+from accomp.core.registry import Registry
+from accomp.core.runner.songs import Song, draw_members, load_song
+from accomp.core.runner.summary import IngestSummary, Padded, Skipped
+from accomp.core.spec import Spec
+from accomp.core.types import TokenSpace, Track
+from accomp.zarr_store.layout import Identity, Pair, Part, SkipRecord, StemFile, StoreError, TrackRecord
+from accomp.zarr_store.writer import StoreWriter
+
+ENCODE_SAMPLES = 2**21
+"""Samples, over all rows, that are encoded at a time: bounds memory for songs of any length and any number of stems."""
+ENCODE_ROWS = 16
+
+
+def ingest(spec: Spec, registry: Registry) -> IngestSummary:
+    """Fill the spec's store from its corpus, and tell what came of it. What is already there is not done again.
+
+    Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings.
+    """
+    from accomp.core.build import build_corpus, build_tokenizer
+
+    corpus = build_corpus(spec, registry)
+    tokenizer = build_tokenizer(spec, registry)
+    device = Fabric(accelerator=spec.run.accelerator, devices=1).device
+    with _torch_threads(spec.run.threads):
+        summary = ingest_corpus(
+            corpus,
+            tokenizer.to(device),
+            Path(spec.store.path),
+            submixes=spec.store.submixes,
+            seed=spec.store.seed,
+            device=device,
+        )
+    say(str(summary))
+    return summary
+
+
+def ingest_corpus(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    store: Path,
+    *,
+    submixes: int = 2,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> IngestSummary:
+    """As `ingest`, of parts already built; the tokenizer must be on `device`.
+
+    A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes. A song whose
+    audio has changed since is done again; songs that had to be skipped are tried again each time.
+    """
+    space = tokenizer.space
+    if space.codebooks < 1 or not 1 <= space.codebook_size <= 2**16:
+        raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
+    tracks = _all_tracks(corpus)
+    with _open_writer(store, tokenizer, submixes, seed) as writer:
+        todo = [(split, track) for split, track in tracks if not _is_stored(writer, split, track)]
+        if todo:
+            writer.begin()
+        replaced = sum((split, track.id) in writer.records for split, track in todo)
+        rates: set[int] = set()
+        with progress("ingest", len(tracks)) as advance:
+            if len(todo) < len(tracks):
+                advance(len(tracks) - len(todo), note="already there")
+            for split, track, song in _loaded_ahead(todo, space):
+                if isinstance(song, DataError):
+                    writer.skip(SkipRecord(track.id, split, str(song)))
+                else:
+                    _announce_rates(song, space.sample_rate, rates)
+                    record, members = _plan(split, track, song, space, submixes, seed)
+                    writer.add(record, encode_parts(tokenizer, song.stems, members, device), song.levels)
+                advance(1, note=f"{split}/{track.id}")
+        writer.finish()
+        return _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
+
+
+def encode_parts(
+    tokenizer: Tokenizer, stems: np.ndarray, members: Sequence[tuple[int, ...]], device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """stems [S, N] -> codes [P, T, K] uint16 of P parts, each the mean of the stems whose rows are its `members`.
+
+    Works through the song with the tokenizer's streams, so that memory does not grow with its length.
+    """
+    space, samples = tokenizer.space, stems.shape[1]
+    out = np.empty((len(members), space.frames(samples), space.codebooks), dtype=np.uint16)
+    for first in range(0, len(members), ENCODE_ROWS):
+        group = [list(rows) for rows in members[first : first + ENCODE_ROWS]]
+        step = max(1, ENCODE_SAMPLES // len(group) // space.hop) * space.hop
+        stream = tokenizer.encoder(len(group))
+        codes = []
+        with torch.inference_mode():
+            for start in range(0, samples, step):
+                piece = stems[:, start : start + step]
+                audio = np.stack([piece[rows].mean(axis=0) for rows in group])
+                codes.append(stream.push(torch.from_numpy(audio).to(device)).cpu())
+            codes.append(stream.flush().cpu())
+        whole = torch.cat(codes, dim=2)  # [B, K, T]
+        if whole.shape[2] != out.shape[1]:
+            raise PluginError(
+                f"tokenizer {tokenizer.name!r} gave {whole.shape[2]} frames for {samples} samples, expected "
+                f"{out.shape[1]}; `accomp check-plugin tokenizer {tokenizer.name}` tells more"
+            )
+        out[first : first + len(group)] = whole.transpose(1, 2).numpy()
+    return out
+
+
+def _plan(
+    split: str, track: Track, song: Song, space: TokenSpace, submixes: int, seed: int
+) -> tuple[TrackRecord, list[tuple[int, ...]]]:
+    """What is stored of a song, and the stems (rows) that each part is the mean of. Equal choices share a part."""
+    row_of: dict[tuple[str, ...], int] = {(name,): row for row, name in enumerate(song.names)}
+    pairs = []
+    for target in song.targets:
+        others = [name for row, name in enumerate(song.names) if row != target]
+        for draw in range(submixes):
+            members = draw_members(others, seed, track.id, song.names[target], draw)
+            pairs.append(Pair(target, row_of.setdefault(members, len(row_of)), draw))
+    stems = [Part("stem", (name,), number) for name, number in zip(song.names, song.instruments, strict=True)]
+    mixes = [Part("mix", members) for members in list(row_of)[len(stems) :]]
+    samples = song.stems.shape[1]
+    record = TrackRecord(
+        id=track.id,
+        split=split,
+        source=track.source,
+        licence=track.licence,
+        samples=samples,
+        frames=space.frames(samples),
+        bandwidth=song.bandwidth,
+        parts=(*stems, *mixes),
+        pairs=tuple(pairs),
+        files=tuple(StemFile(**attrs.asdict(source)) for source in song.sources),
+    )
+    return record, [tuple(song.names.index(name) for name in part.members) for part in record.parts]
+
+
+def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
+    tracks = [(split, track) for split in corpus.splits for track in corpus.tracks(split)]
+    seen: set[tuple[str, str]] = set()
+    for split, track in tracks:
+        if (split, track.id) in seen:
+            raise DataError(f"two songs of split {split!r} are called {track.id!r}; each needs its own name")
+        seen.add((split, track.id))
+    return tracks
+
+
+@contextmanager
+def _open_writer(store: Path, tokenizer: Tokenizer, submixes: int, seed: int) -> Iterator[StoreWriter]:
+    try:
+        writer = StoreWriter(
+            store,
+            identity_of(tokenizer),
+            {"submixes": submixes, "seed": seed},
+            made_with=f"accomp {metadata.version('accomp')}",
+            on_wait=lambda: say(f"another process is writing to {store}; waiting for it"),
+        )
+    except StoreError as error:
+        raise DataError(str(error)) from error
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise DataError(f"no token store can be made here: {error.strerror} @ {error.filename}") from error
+    with writer:
+        yield writer
+
+
+def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
+    """Whether the store's version of a track was made from the same audio, and nothing that was left out has come back.
+
+    Raises DataError where the store has the track from another corpus.
+    """
+    record = writer.records.get((split, track.id))
+    if record is None:
+        return False
+    if record.source != track.source:
+        raise DataError(
+            f"the store has the track {track.id!r} of split {split!r} from {record.source!r}, this corpus is "
+            f"{track.source!r}; give each corpus a store of its own @ {writer.path}"
+        )
+    classes = {part.members[0]: part.instrument for part in record.stems}
+    given = {name: stem.instrument for name, stem in track.stems.items()}
+    if record.licence != track.licence or [file.name for file in record.files] != list(given):
+        return False
+    if any(given[name] != instrument for name, instrument in classes.items()):
+        return False
+    since = writer.stored_at(record)
+    files = [(file, track.stems[file.name].path) for file in record.files]
+    if not all(_is_same_file(file, path, since) for file, path in files):
+        return False
+    if any(_modified(path) >= since for _, path in files):
+        writer.confirm(record)
+    return True
+
+
+def _is_same_file(file: StemFile, path: Path, since: float) -> bool:
+    """By size and time; one that was written since, or could not be read at all, is compared by its hash."""
+    try:
+        if path.stat().st_size != file.bytes:
+            return False
+        return (file.sha256 != "" and _modified(path) < since) or hash_file(path) == file.sha256
+    except OSError:
+        return file.bytes == -1
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _loaded_ahead(
+    todo: Sequence[tuple[str, Track]], space: TokenSpace
+) -> Iterator[tuple[str, Track, Song | DataError]]:
+    """Each track with its song, or why it has none; the next song is read while one is encoded."""
+
+    def load(track: Track) -> Song | DataError:
+        try:
+            return load_song(track, space)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = [pool.submit(load, track) for _, track in todo[:1]]
+        for number, (split, track) in enumerate(todo):
+            song = waiting.pop().result()
+            waiting = [pool.submit(load, track) for _, track in todo[number + 1 : number + 2]]
+            yield split, track, song
+            del song
+
+
+def _announce_rates(song: Song, rate: int, announced: set[int]) -> None:
+    for native in sorted({source.rate for source in song.sources if not source.skipped} - announced - {rate}):
+        announced.add(native)
+        less = f"; the songs hold nothing above {native // 2} Hz" if native < rate else ""
+        say(f"resampling from {native} Hz to the tokenizer's {rate} Hz (soxr, best quality){less}")
+
+
+def _summary(
+    store: Path, tracks: Sequence[tuple[str, Track]], writer: StoreWriter, *, done: Sequence[tuple[str, Track]],
+    replaced: int, rate: int,
+) -> IngestSummary:  # fmt: skip
+    names = [(split, track.id) for split, track in tracks]
+    records = [writer.records[name] for name in names if name in writer.records]
+    skipped = [Skipped(*name, "", writer.skipped[name]) for name in names if name in writer.skipped]
+    skipped += [Skipped(r.split, r.id, file.name, file.skipped) for r in records for file in r.skipped]
+    padded = [Padded(r.split, r.id, file.name, file.padded / rate) for r in records for file in r.files if file.padded]
+    return IngestSummary(
+        store=store,
+        tracks={split: sum(r.split == split for r in records) for split, _ in tracks},
+        seconds=sum(r.samples for r in records) / rate,
+        parts=sum(len(r.parts) for r in records),
+        pairs=sum(len(r.pairs) for r in records),
+        added=sum((split, track.id) in writer.records for split, track in done) - replaced,
+        replaced=replaced,
+        others=len(writer.records) - len(records),
+        skipped=tuple(skipped),
+        padded=tuple(padded),
+    )
+
+
+def identity_of(tokenizer: Tokenizer) -> Identity:
+    """What the store remembers of a tokenizer, and is refused without."""
+    return Identity(attrs.asdict(tokenizer.space), tokenizer.name, tokenizer.fingerprint)
+
+
+@contextmanager
+def _torch_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

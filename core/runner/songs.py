@@ -1,0 +1,152 @@
+"""Songs as ingest and generation hear them: stems of one length, checked, and mixtures chosen among them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import evolve, field, frozen
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.core.files import hash_file
+from accomp.core.instruments import NOT_TARGETS
+from accomp.core.loudness import a_weighted_level, nonsilent
+from accomp.core.types import Stem, TokenSpace, Track
+
+SHORTEST = 1.0
+"""A song of fewer seconds is refused."""
+PADDING = 1.0
+"""A stem that is shorter than the longest one by at most this many seconds gets silence at its end."""
+HIGHEST_PEAK = 2.0
+"""Float audio may overshoot 1 a little; beyond this its scale is another one."""
+
+
+@frozen
+class Source:
+    """A stem's file as it was found. The fields are those of the store's StemFile."""
+
+    name: str
+    rate: int
+    bytes: int
+    sha256: str
+    padded: int = 0
+    skipped: str = ""
+
+
+@frozen(eq=False)
+class Song:
+    """A song that can be trained on: at least two stems that sound, one of them an allowed target.
+
+    Attributes:
+        names, instruments: of the S stems that sound, in the order of the track.
+        stems: audio [S, N] float32 at the tokenizer's rate.
+        levels: A-weighted level of each codec frame [S, T] (dB).
+        bandwidth: highest frequency with energy (Hz).
+        sources: every stem of the track, those left out too.
+    """
+
+    names: tuple[str, ...]
+    instruments: tuple[int, ...]
+    stems: np.ndarray = field(repr=False)
+    levels: np.ndarray = field(repr=False)
+    bandwidth: float
+    sources: tuple[Source, ...]
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Rows of the stems that may be learned to play."""
+        return tuple(row for row, instrument in enumerate(self.instruments) if instrument not in NOT_TARGETS)
+
+
+def load_song(track: Track, space: TokenSpace) -> Song:
+    """Read and check the stems of a track. Stems that cannot be used, silent ones too, are left out and named.
+
+    Raises DataError where the song as a whole cannot be used: stems of unequal length, too short, or too few of them.
+    """
+    sources, sounds = _read_stems(track, space.sample_rate)
+    length = _common_length(sounds, space.sample_rate)
+    names = tuple(sounds)
+    stems = np.zeros((len(names), length), dtype=np.float32)
+    levels = np.empty((len(names), space.frames(length)), dtype=np.float32)
+    for row, name in enumerate(names):
+        sound = sounds.pop(name)  # a long song with many stems is there once
+        stems[row, : len(sound)] = sound
+        levels[row] = a_weighted_level(stems[row], space.sample_rate, space.hop)[: levels.shape[1]]
+        sources[name] = evolve(sources[name], padded=length - len(sound))
+    heard = [bool(nonsilent(level).any()) for level in levels]
+    for name in (name for name, sounding in zip(names, heard, strict=True) if not sounding):
+        sources[name] = evolve(sources[name], skipped="silent throughout")
+    names = tuple(name for name in names if not sources[name].skipped)
+    instruments = tuple(track.stems[name].instrument for name in names)
+    _check_enough(instruments, tuple(sources.values()))
+    if not all(heard):
+        stems, levels = stems[heard], levels[heard]
+    reach = audio.bandwidth(stems.mean(axis=0), space.sample_rate)
+    return Song(names, instruments, stems, levels, reach, tuple(sources.values()))
+
+
+def draw_members(others: Sequence[str], seed: int, track_id: str, target: str, draw: int) -> tuple[str, ...]:
+    """Which of the `others` a target accompanies: N_in ~ U{1 .. len(others)} of them, in their given order.
+
+    A hash of the arguments decides, so a draw depends on nothing else: not on other tracks, nor on the order of work.
+    """
+
+    def number(what: str) -> int:
+        text = "\0".join((str(seed), track_id, target, str(draw), what))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    count = 1 + number("count") % len(others)
+    chosen = sorted(others, key=lambda name: number(f"stem\0{name}"))[:count]
+    return tuple(name for name in others if name in chosen)
+
+
+def _read_stems(track: Track, rate: int) -> tuple[dict[str, Source], dict[str, np.ndarray]]:
+    sources: dict[str, Source] = {}
+    sounds: dict[str, np.ndarray] = {}
+    for name, stem in track.stems.items():
+        sources[name], sound = _read_stem(name, stem, rate)
+        if sound is not None:
+            sounds[name] = sound
+    return sources, sounds
+
+
+def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | None]:
+    source = Source(name, 0, -1, "")
+    try:
+        source = Source(name, 0, stem.path.stat().st_size, hash_file(stem.path))
+        samples, native = audio.duration(stem.path)
+        source = evolve(source, rate=native)
+        if samples == 0:
+            return evolve(source, skipped="holds no samples"), None
+        sound = audio.read(stem.path, rate)
+    except FileNotFoundError:
+        return evolve(source, skipped="no such file"), None
+    except OSError as error:
+        return evolve(source, skipped=f"cannot be read: {error.strerror}"), None
+    except DataError as error:
+        return evolve(source, skipped=str(error).partition(" @ ")[0]), None  # the store must not depend on the place
+    peak = float(np.abs(sound).max())
+    if peak > HIGHEST_PEAK:
+        return evolve(source, skipped=f"peak {peak:g}; expected samples in [-1, 1]"), None
+    return source, sound
+
+
+def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
+    lengths = {name: len(sound) for name, sound in sounds.items()}
+    longest = max(lengths.values(), default=0)
+    if short := [name for name, length in lengths.items() if longest - length > PADDING * rate]:
+        told = ", ".join(f"{name} {length / rate:.2f} s" for name, length in lengths.items())
+        raise DataError(f"stems of unequal length ({told}); {', '.join(short)} lacks more than {PADDING:g} s")
+    if sounds and longest < SHORTEST * rate:
+        raise DataError(f"too short: {longest / rate:.2f} s, expected at least {SHORTEST:g} s")
+    return longest
+
+
+def _check_enough(instruments: Sequence[int], sources: Sequence[Source]) -> None:
+    why = "".join(f"; {source.name}: {source.skipped}" for source in sources if source.skipped)
+    if len(instruments) < 2:
+        raise DataError(f"{len(instruments)} of {len(sources)} stems can be used, an accompaniment needs 2{why}")
+    if NOT_TARGETS.issuperset(instruments):
+        raise DataError(f"no stem may be learned to play (vocals and unknown instruments are heard only){why}")

@@ -1,0 +1,87 @@
+"""What an ingest tells: how much the store holds, and everything that was left out or changed, by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from attrs import field, frozen
+
+SHOWN = 20
+"""Lines of detail that are printed; the rest is counted, and in the store by name."""
+
+
+@frozen
+class Skipped:
+    """A track, or a stem of a track that is used otherwise, that was left out. `stem` is "" for a whole track."""
+
+    split: str
+    track: str
+    stem: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'/'.join(filter(None, (self.split, self.track, self.stem)))}: {self.reason}"
+
+
+@frozen
+class Padded:
+    """A stem that was shorter than the others and got so many seconds of silence at its end."""
+
+    split: str
+    track: str
+    stem: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.split}/{self.track}/{self.stem}: {self.seconds:.3f} s"
+
+
+@frozen
+class IngestSummary:
+    """What the store holds of a corpus; the same after an ingest in one go and after one in many pieces.
+
+    Attributes:
+        store: its path.
+        tracks: complete songs, by split.
+        seconds: of music (a song counts once).
+        parts: tokenized stems and mixtures.
+        pairs: (mixture, target) pairs to train on.
+        added, replaced: songs that this run stored, and those it stored again because their audio had changed.
+        others: songs in the store that this corpus does not have.
+        skipped, padded: everything left out or lengthened, whenever that happened.
+    """
+
+    store: Path
+    tracks: dict[str, int]
+    seconds: float
+    parts: int
+    pairs: int
+    added: int = field(eq=False)
+    replaced: int = field(eq=False)
+    others: int
+    skipped: tuple[Skipped, ...]
+    padded: tuple[Padded, ...]
+
+    def __str__(self) -> str:
+        splits = ", ".join(f"{count} {split}" for split, count in self.tracks.items())
+        lines = [
+            f"{self.store}: {sum(self.tracks.values())} tracks ({splits}), {self.seconds / 60:.1f} minutes, "
+            f"{self.parts} tokenized parts, {self.pairs} pairs; {self.added} tracks new, {self.replaced} replaced",
+        ]
+        whole = [skip for skip in self.skipped if not skip.stem]
+        lines += _listing(f"{len(whole)} tracks skipped", whole)
+        stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)
+        silent = f" ({stems['silent']} of them silent throughout)" if stems["silent"] else ""
+        lines += _listing(f"{stems.total()} stems left out{silent}", [skip for skip in self.skipped if skip.stem])
+        lines += _listing(f"{len(self.padded)} stems lengthened with silence", list(self.padded))
+        if self.others:
+            lines.append(f"{self.others} tracks in this store are not in this corpus; they are trained on all the same")
+        return "\n".join(lines)
+
+
+def _listing(title: str, items: list[Skipped] | list[Padded]) -> list[str]:
+    lines = [f"{title}:"] + [f"  {item}" for item in items[:SHOWN]]
+    if len(items) > SHOWN:
+        lines.append(f"  ... and {len(items) - SHOWN} more; the store's attributes name them all")
+    return lines if items else []
