@@ -1,0 +1,55 @@
+"""The conformance kit: does a plugin keep the promises of its kind? On the CPU, at tiny sizes, in seconds.
+
+What is checked for a kind is the list of properties in that kind's module, in order; `accomp check-plugin KIND NAME`
+prints them. A plugin whose defaults are too big for this, or that needs files, offers
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config: ...
+
+small settings for the kit; `folder` is empty, temporary, and may be filled with what they need.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accomp.core.errors import PluginError
+from accomp.core.registry import Component, Registry
+from accomp.core.testing import backbone, command, common, corpus, fuser, metric, objective, sampler, tokenizer
+from accomp.core.testing.findings import Findings
+
+CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
+    "corpus": corpus.check,
+    "tokenizer": tokenizer.check,
+    "fuser": fuser.check,
+    "backbone": backbone.check,
+    "objective": objective.check,
+    "sampler": sampler.check,
+    "metric": metric.check,
+    "command": command.check,
+}
+
+
+def check_plugin(kind: str, name: str, registry: Registry | None = None, /, **config: Any) -> list[str]:
+    """Run the conformance kit on a registered plugin; `config` are keys of its Config, as a spec file would give them.
+
+    Returns the properties that hold, all of them. Raises PluginError with one line for every property that does not,
+    and for a plugin that is unknown or cannot be loaded.
+    """
+    return check_component((registry or Registry()).find(kind, name), **config)
+
+
+def check_component(component: Component, /, **config: Any) -> list[str]:
+    """As check_plugin, for a component that need not be registered."""
+    findings = Findings()
+    with tempfile.TemporaryDirectory() as folder, common.no_side_effects(findings):
+        subject = common.subject(component, config, Path(folder), findings)
+        if subject is not None:
+            CHECKS[component.kind](subject, findings)
+    if findings.failed:
+        where = f"{component.kind} {component.name} ({component.target})"
+        raise PluginError(*(f"{problem} @ {where}" for problem in findings.failed))
+    return findings.held

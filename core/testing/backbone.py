@@ -1,0 +1,160 @@
+"""What a backbone promises: causality, and a state that gives step by step what the whole sequence gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from accomp.core.errors import UserError
+from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
+from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
+from accomp.core.testing.fuser import expect_gradients, stir
+
+BATCH, POSITIONS = 3, 12
+WINDOW, CHUNK = 4, 3
+
+
+def check(subject: Subject, findings: Findings) -> None:
+    """All properties of a backbone."""
+    backbone = None
+    with findings.property("is built by cls(config, space, width)"):
+        built = subject.build(space=SPACE, width=WIDTH)
+        expect(isinstance(built, nn.Module), f"a {type(built).__name__} is not a torch.nn.Module")
+        backbone = built.eval()
+    if backbone is None:
+        return
+    stir(backbone)
+    h = torch.randn(BATCH, POSITIONS, WIDTH, generator=generator())
+    _check_whole(backbone, h, findings)
+    with torch.no_grad():
+        _check_state(backbone, h, findings)
+        _check_ring(backbone, findings)
+
+
+def _check_whole(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
+    with findings.property("forward: h [B, S, D] -> [B, S, D]"):
+        expect_tensor(backbone(h), tuple(h.shape), "the output")
+    with findings.property("is causal by gradient, and hears the past"):
+        middle = POSITIONS // 2
+        seen = _gradient(backbone, h, middle, causal=True)
+        later = [s for s in range(middle + 1, POSITIONS) if seen[s] > 0]
+        expect(not later, f"output {middle} has a gradient from inputs {later}")
+        deaf = [s for s in range(middle + 1) if seen[s] == 0]
+        expect(not deaf, f"output {middle} has no gradient from inputs {deaf}")
+    with findings.property("causal=False: every position sees every other (or is refused with a UserError)"):
+        try:
+            seen = _gradient(backbone, h, 0, causal=False)
+        except UserError:
+            seen = torch.ones(POSITIONS)
+        expect(
+            (seen > 0).all(), f"output 0 has no gradient from inputs {[s for s in range(POSITIONS) if seen[s] == 0]}"
+        )
+    with findings.property("every parameter gets a gradient"):
+        backbone.zero_grad()
+        (backbone(h) * torch.randn(h.shape, generator=generator(2))).sum().backward()
+        expect_gradients(backbone)
+        backbone.zero_grad()
+
+
+def _check_state(backbone: Any, h: Tensor, findings: Findings) -> None:
+    with findings.property("stepwise equals full, and the state counts positions"):
+        state = backbone.new_state(BATCH, POSITIONS)
+        expect_tensor(state.position, (BATCH,), "state.position", torch.int64)
+        steps = _feed(backbone, state, h, [1] * POSITIONS)
+        expect_close(steps, backbone(h), "one position a call against one call")
+        expect((state.position == POSITIONS).all(), f"state.position is {state.position.tolist()} after {POSITIONS}")
+    with findings.property("several positions a call equal one position a call"):
+        state = backbone.new_state(BATCH, POSITIONS, chunk=CHUNK)
+        expect_close(
+            _feed(backbone, state, h, [CHUNK, 1, 2, CHUNK, CHUNK]), backbone(h), "calls of 3, 1, 2, 3, 3 positions"
+        )
+    with findings.property("rollback and replay equal never having gone ahead"):
+        state = backbone.new_state(BATCH, POSITIONS, chunk=CHUNK)
+        start = POSITIONS - CHUNK
+        _feed(backbone, state, h[:, :start], [CHUNK] * (start // CHUNK))
+        _feed(backbone, state, torch.flip(h, [0, 1])[:, :CHUNK], [CHUNK])
+        state.rollback(torch.full((BATCH,), start))
+        expect(
+            (state.position == start).all(), f"state.position is {state.position.tolist()} after rollback to {start}"
+        )
+        expect_close(
+            _feed(backbone, state, h[:, start:], [1] * CHUNK), backbone(h)[:, start:], "after rollback and replay"
+        )
+    with findings.property("reset of one row leaves the others, and starts that row anew"):
+        state = backbone.new_state(BATCH, POSITIONS)
+        half = POSITIONS // 2
+        _feed(backbone, state, h[:, :half], [1] * half)
+        state.reset(torch.tensor([False, True, False]))
+        expect(state.position.tolist() == [half, 0, half], f"state.position is {state.position.tolist()}")
+        rest = _feed(backbone, state, h[:, half:], [1] * half)
+        expect_close(rest[[0, 2]], backbone(h)[[0, 2], half:], "the rows that were not reset")
+        expect_close(rest[1], backbone(h[1:2, half:])[0], "the row that was reset")
+
+
+def _check_ring(backbone: Any, findings: Findings) -> None:
+    long = torch.randn(BATCH, 20 * WINDOW, WIDTH, generator=generator(3))
+    length = long.shape[1]
+    single = None
+    with findings.property("memory is constant however long a session lasts"):
+        state = backbone.new_state(BATCH, WINDOW)
+        before = _numbers(state)
+        single = _feed(backbone, state, long, [1] * length)
+        expect(before > 0 and _numbers(state) == before, f"the state grew from {before} to {_numbers(state)} numbers")
+        expect_tensor(single, tuple(long.shape), "the output of a long session")
+    if single is None:
+        return
+    with findings.property("beyond the window the past is forgotten, but for pinned positions"):
+        other = long.clone()
+        other[:, 0] += 1.0
+        forgotten = _feed(backbone, backbone.new_state(BATCH, WINDOW), other, [1] * length)
+        expect_close(forgotten[:, -1], single[:, -1], "the last output after position 0 changed", 1e-5)
+        kept, moved = (
+            _feed(backbone, backbone.new_state(BATCH, WINDOW, pinned=range(1)), sequence, [1] * length)[:, -1]
+            for sequence in (long, other)
+        )
+        expect(not torch.allclose(kept, moved, atol=1e-6), "the last output does not depend on the pinned position 0")
+    with findings.property("several positions a call equal one a call beyond the window, with rollback"):
+        calls = [CHUNK] * (length // CHUNK)
+        state = backbone.new_state(BATCH, WINDOW, chunk=CHUNK)
+        covered = sum(calls)
+        expect_close(_feed(backbone, state, long[:, :covered], calls), single[:, :covered], "calls of 3 positions")
+        state.rollback(torch.full((BATCH,), covered - CHUNK))
+        again = _feed(backbone, state, long[:, covered - CHUNK : covered], [CHUNK])
+        expect_close(again, single[:, covered - CHUNK : covered], "the last call again, after rollback")
+
+
+def _gradient(backbone: nn.Module, h: Tensor, position: int, *, causal: bool) -> Tensor:
+    """|d output[position] / d input[s]| summed, for each s: [S]."""
+    h = h.clone().requires_grad_()
+    out = backbone(h, causal=causal)
+    (out[:, position] * torch.randn(out[:, position].shape, generator=generator(4))).sum().backward()
+    return h.grad.abs().sum(dim=(0, 2)) if h.grad is not None else torch.zeros(h.shape[1])
+
+
+def _feed(backbone: nn.Module, state: Any, h: Tensor, calls: list[int]) -> Tensor:
+    """The outputs of consecutive calls of so many positions, joined."""
+    return torch.cat([backbone(part, state=state) for part in h.split(calls, dim=1)], dim=1)
+
+
+def _numbers(state: Any) -> int:
+    """How many numbers the tensors that hang on a state hold."""
+    seen: set[int] = set()
+
+    def count(value: Any) -> int:
+        if id(value) in seen:
+            return 0
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            return value.numel()
+        if isinstance(value, dict):
+            return sum(map(count, value.values()))
+        if isinstance(value, list | tuple):
+            return sum(map(count, value))
+        slots = (getattr(value, name, None) for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()))
+        return sum(map(count, slots)) + (
+            count(vars(value)) if hasattr(value, "__dict__") and not callable(value) else 0
+        )
+
+    return count(state)

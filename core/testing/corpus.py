@@ -1,0 +1,52 @@
+"""What a corpus promises: disjoint splits in a fixed order, unique ids, stems that are there and can be read."""
+
+from __future__ import annotations
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.core.instruments import CLASSES
+from accomp.core.testing.common import Subject
+from accomp.core.testing.findings import Findings, Mismatch, expect
+from accomp.core.types import Track
+
+
+def check(subject: Subject, findings: Findings) -> None:
+    """All properties of a corpus; needs one that exists: give its folder, or offer example_config(folder)."""
+    corpus = None
+    with findings.property("is built by cls(config) and names its splits, once each"):
+        built = subject.build()
+        splits = built.splits
+        expect(isinstance(splits, tuple) and len(splits) > 0, f"splits is {splits!r}")
+        expect(all(isinstance(s, str) for s in splits) and len(set(splits)) == len(splits), f"splits is {splits!r}")
+        corpus = built
+    if corpus is None:
+        return
+    tracks: dict[str, list[Track]] = {}
+    with findings.property("tracks(split) gives Track objects, every split at least one"):
+        for split in corpus.splits:
+            tracks[split] = list(corpus.tracks(split))
+            odd = [track for track in tracks[split] if not isinstance(track, Track)]
+            expect(not odd, f"{split} gave {odd[:1]}")
+            expect(len(tracks[split]) > 0, f"{split} gave none and raised no DataError")
+    every = [track for split in tracks.values() for track in split]
+    with findings.property("track ids are unique, within a split and across splits"):
+        ids = [track.id for track in every]
+        double = sorted({name for name in ids if ids.count(name) > 1})
+        expect(not double, f"twice: {', '.join(double[:3])}")
+    with findings.property("the order is the same each time"):
+        for split, first in tracks.items():
+            again = [track.id for track in subject.build().tracks(split)]
+            expect(again == [track.id for track in first], f"{split} came in another order")
+    with findings.property("every stem can be read, and its instrument is one of the classes"):
+        for track in every:
+            expect(len(track.stems) > 0, f"track {track.id} has no stems")
+            for name, stem in track.stems.items():
+                samples, rate = audio.duration(stem.path)
+                expect(samples > 0 and rate > 0, f"{stem.path}: {samples} samples at {rate} Hz")
+                expect(0 <= stem.instrument < len(CLASSES), f"stem {name} of {track.id}: instrument {stem.instrument}")
+    with findings.property("an unknown split is a DataError"):
+        try:
+            given = list(corpus.tracks("no such split"))
+        except DataError:
+            return
+        raise Mismatch(f"gave {len(given)} tracks")
