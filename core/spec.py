@@ -154,6 +154,13 @@ class GenerateSpec:
 
 
 @frozen
+class EvaluateSpec:
+    """`anchors`: clips of held-out songs for the anchors (true stem, random pairing), the takes' own among them."""
+
+    anchors: int = field(default=24, validator=v.ge(1))
+
+
+@frozen
 class Spec:
     """One experiment. Sections named after a kind of plugin hold `plugin = NAME` and that plugin's own keys.
 
@@ -174,6 +181,7 @@ class Spec:
     metric: tuple[Annotated[PluginSpec, "metric"], ...] = ()
     conditions: Conditions = Conditions()
     generate: GenerateSpec = GenerateSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
     seed: int = field(default=0, validator=v.ge(0))
 
 

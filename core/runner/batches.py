@@ -136,9 +136,17 @@ class ClipLoader:
 
         Ends early where the split has fewer clips; then the last batch is a smaller one.
         """
-        order = self._permutation(0)[: batches * self._batch * self._world][self._rank :: self._world]
+        order = self._fixed_numbers(batches)
         for first in range(0, len(order), self._batch):
-            yield self._assemble(order[first : first + self._batch].tolist())
+            yield self._assemble(order[first : first + self._batch])
+
+    def fixed_clips(self, batches: int) -> list[Clip]:
+        """The clips of `fixed`, in its order."""
+        return [self[number] for number in self._fixed_numbers(batches)]
+
+    def _fixed_numbers(self, batches: int) -> list[int]:
+        order = self._permutation(0)[: batches * self._batch * self._world]
+        return order[self._rank :: self._world].tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """How far the data has been read, JSON-able."""
