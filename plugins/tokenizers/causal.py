@@ -1,0 +1,95 @@
+"""Causal layers that remember their input, so that a stream in pieces computes what one long call computes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class History:
+    """The last inputs of every causal layer of one stream; all zeros at the start, as causal padding is.
+
+    One History serves one stream. Layers are its keys, so the modules themselves hold no state.
+    """
+
+    def __init__(self) -> None:
+        self._past: dict[nn.Module, Tensor] = {}
+
+    def extend(self, layer: nn.Module, x: Tensor, length: int) -> Tensor:
+        """x [..., n] -> [..., length + n]: the layer's last `length` inputs in front of the new ones."""
+        past = self._past.get(layer)
+        if past is None:
+            past = x.new_zeros(*x.shape[:-1], length)
+        whole = torch.cat([past, x], dim=-1)
+        self._past[layer] = whole[..., whole.shape[-1] - length :].clone()
+        return whole
+
+    def reset(self, rows: Tensor) -> None:
+        """Zero the history of the rows where the bool mask [B] is true."""
+        for layer, past in self._past.items():
+            mask = rows.to(past.device).view(-1, *[1] * (past.dim() - 1))
+            self._past[layer] = past.masked_fill(mask, 0.0)
+
+
+class CausalConv(nn.Module):
+    """A convolution over [B, C, n] padded on the left only: output i sees inputs up to i * stride.
+
+    `conv` is an unpadded Conv1d. With stride s and kernel 2s the padding is 2s - 1. n must be a multiple of the stride.
+    """
+
+    def __init__(self, conv: nn.Conv1d):
+        super().__init__()
+        self.conv = conv
+        (kernel,), (dilation,) = conv.kernel_size, conv.dilation
+        self.padding = (kernel - 1) * dilation
+
+    def forward(self, x: Tensor, history: History) -> Tensor:
+        if not x.shape[-1]:
+            return x.new_zeros(len(x), self.conv.out_channels, 0)
+        if self.padding:
+            x = history.extend(self, x, self.padding)
+        return self.conv(x)
+
+
+class CausalUpsample(nn.Module):
+    """An unpadded transposed convolution with kernel 2s and stride s, s samples out for every input.
+
+    Output [i * s, (i + 1) * s) sums inputs i and i - 1; `final` adds the s samples that the last input leaves behind.
+    """
+
+    def __init__(self, conv: nn.ConvTranspose1d):
+        super().__init__()
+        self.conv = conv
+        (self.stride,) = conv.stride
+
+    def forward(self, x: Tensor, history: History, *, final: bool = False) -> Tensor:
+        if final:
+            x = F.pad(x, (0, 1))
+        n = x.shape[-1]
+        x = history.extend(self, x, 1)
+        return self.conv(x)[..., self.stride : (n + 1) * self.stride]
+
+
+class CausalBlock(nn.Module):
+    """x + s * W2 gelu(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
+
+    The depthwise convolution is written as a sum of shifted products, which is fast in float64 as well.
+    """
+
+    def __init__(self, width: int, hidden: int, kernel: int):
+        super().__init__()
+        self.kernel = kernel
+        self.taps = nn.Parameter(torch.randn(kernel, width) * (kernel**-0.5))
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor, history: History) -> Tensor:
+        n = x.shape[1]
+        past = history.extend(self, x.transpose(1, 2), self.kernel - 1).transpose(1, 2)
+        mixed = past[:, :n] * self.taps[0]
+        for i in range(1, self.kernel):
+            mixed = torch.addcmul(mixed, past[:, i : i + n], self.taps[i])
+        return x + self.scale * self.contract(F.gelu(self.expand(self.norm(mixed))))

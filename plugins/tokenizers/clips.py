@@ -1,0 +1,88 @@
+"""Clips of music for codec training: every readable audio file of a folder, cut at random places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+
+
+@frozen
+class Clips:
+    """The usable audio files under a folder and their lengths in s; `skipped` says why others were left out."""
+
+    files: tuple[Path, ...]
+    seconds: tuple[float, ...]
+    skipped: dict[Path, str]
+
+    @classmethod
+    def find(cls, root: Path, patterns: Sequence[str], shortest: float) -> Clips:
+        """Files under `root` that match any of the glob `patterns`, in sorted order, and hold `shortest` s or more.
+
+        Raises DataError when the folder is missing or nothing in it can be used.
+        """
+        if not root.is_dir():
+            raise DataError(f"no such folder @ {root}; give [data] root the folder that holds the training music")
+        found = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+        files, seconds, skipped = [], [], {}
+        for path in found:
+            try:
+                samples, rate = audio.duration(path)
+            except DataError as error:
+                skipped[path] = str(error)
+                continue
+            if samples < shortest * rate:
+                skipped[path] = f"{samples / rate:.2f} s, shorter than a clip of {shortest} s @ {path}"
+                continue
+            files.append(path)
+            seconds.append(samples / rate)
+        if not files:
+            why = "; ".join(list(skipped.values())[:3]) or "no file matches"
+            raise DataError(f"no usable audio for the patterns {list(patterns)} @ {root}: {why}")
+        return cls(tuple(files), tuple(seconds), skipped)
+
+    def draw(
+        self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
+    ) -> Tensor:
+        """n random clips [n, seconds * rate], long files oftener, at random gains (-12 to +3 dB), a quarter of them summed.
+
+        A clip that is digitally silent is drawn again, four times at most. `skip` is told of files that cannot be read.
+        """
+        weights = torch.tensor(self.seconds)
+        clips = [self._clip(weights, seconds, rate, rng, skip) for _ in range(n)]
+        for i in range(n // 4):
+            clips[i] = 0.7 * (clips[i] + clips[n - 1 - i])
+        batch = torch.stack(clips)
+        gain = 10 ** ((torch.rand(n, 1, generator=rng) * 15 - 12) / 20)
+        batch = batch * gain
+        return batch / batch.abs().amax(1, keepdim=True).clamp(min=1.0)
+
+    def _clip(
+        self, weights: Tensor, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
+    ) -> Tensor:
+        clip = None
+        for _ in range(100):
+            i = int(torch.multinomial(weights, 1, generator=rng))
+            start = float(torch.rand((), generator=rng)) * (self.seconds[i] - seconds)
+            try:
+                samples = audio.read(self.files[i], rate, start=start, seconds=seconds)
+            except DataError as error:
+                skip(self.files[i], str(error))
+                weights[i] = 0
+                if not weights.any():
+                    raise DataError(
+                        f"not one of {len(self.files)} audio files can be read; the last: {error}"
+                    ) from error
+                continue
+            length = round(seconds * rate)
+            clip = torch.from_numpy(np.pad(samples, (0, max(0, length - len(samples))))[:length])
+            if clip.abs().amax() > 1e-3 or torch.rand((), generator=rng) < 0.1:
+                return clip
+        return clip if clip is not None else torch.zeros(round(seconds * rate))

@@ -1,0 +1,138 @@
+"""Codebooks that do not collapse: started from PCA and k-means of real latents, moved by averages, dead codes revived.
+
+Codebooks learnt by gradient, with the usual commitment loss, ended with one code a level in use.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accomp.plugins.tokenizers.quantizer import nearest, project, restore
+
+DECAY = 0.99
+DEAD = 0.05
+"""A code used less than this share of the average, by moving average, is dead."""
+
+
+class CodebookTrainer:
+    """Fits and follows the codebooks of one dac ResidualVectorQuantize. Its state is saved with the checkpoint."""
+
+    def __init__(self, quantizer: nn.Module, rng: torch.Generator):
+        self.quantizer = quantizer
+        self.rng = rng
+        shape = len(quantizer.quantizers), quantizer.codebook_size
+        self.counts = torch.ones(shape)
+        self.totals = torch.stack([level.codebook.weight.detach().clone() for level in quantizer.quantizers])
+        for level in quantizer.quantizers:
+            level.codebook.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> list[float]:
+        """Set every level from latents z [n, E]; returns the share of the variance left over after each level.
+
+        The level's projection takes the leading principal components of the residual and one constant: on the sphere
+        where codes are looked up, the constant lets length as well as direction tell vectors apart.
+        """
+        whole = (z - z.mean(0)).square().sum()
+        left = []
+        for i, level in enumerate(self.quantizer.quantizers):
+            dims = level.codebook_dim - 1
+            mean = z.mean(0)
+            _, _, axes = torch.linalg.svd(_sample(z - mean, 20_000, self.rng), full_matrices=False)
+            axes = F.pad(axes[:dims], (0, 0, 0, dims - len(axes[:dims])))
+            radius = ((z - mean) @ axes.T).square().sum(1).mean().sqrt().clamp(min=1e-4)
+            _set(level.in_proj, F.pad(axes, (0, 0, 0, 1)), torch.cat([-axes @ mean, radius[None]]))
+            _set(level.out_proj, F.pad(axes, (0, 0, 0, 1)).T, mean)
+            vectors = project(level, z)
+            level.codebook.weight.copy_(_sample(vectors, level.codebook_size, self.rng))
+            for _ in range(20):
+                code = nearest(level, vectors)
+                count, total = _sums(code, vectors, level.codebook_size)
+                used = count > 0
+                fresh = torch.where(used[:, None], total / count.clamp(min=1)[:, None], level.codebook.weight)
+                fresh[~used] = _sample(vectors, int((~used).sum()), self.rng)
+                level.codebook.weight.copy_(fresh)
+            code = nearest(level, vectors)
+            self.counts[i] = torch.bincount(code, minlength=level.codebook_size) / len(z) * level.codebook_size
+            self.totals[i] = level.codebook.weight * self.counts[i, :, None]
+            z = z - restore(level, level.codebook(code))
+            left.append(float((z.square().sum() / whole).item()))
+        return left
+
+    def quantize(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z [B, T, E] -> what the decoder gets [B, T, E], the quantizer's loss (scalar) and the codes [B, K, T].
+
+        The decoder's gradient reaches the encoder as if nothing had been quantized. The loss pulls latents towards their
+        codes and projections towards the residuals, relative to the variance of z. In passing the codebooks follow the
+        vectors that chose them.
+        """
+        scale = z.detach().var().clamp(min=1e-8)
+        rest, out, loss, codes = z.detach(), 0.0, 0.0, []
+        for i, level in enumerate(self.quantizer.quantizers):
+            vectors = project(level, rest)
+            code = nearest(level, vectors.detach())
+            self._follow(i, vectors.detach().flatten(0, 1), code.flatten())
+            entry = level.codebook(code).detach()
+            straight = restore(level, vectors + (entry - vectors).detach())
+            loss = loss + (straight - rest).square().mean() / scale
+            quantized = restore(level, entry)
+            out = out + quantized
+            rest = rest - quantized.detach()
+            codes.append(code)
+        commitment = (z - out.detach()).square().mean() / scale
+        return out + (z - z.detach()), 0.25 * loss + 0.25 * commitment, torch.stack(codes, dim=1)
+
+    @torch.no_grad()
+    def _follow(self, i: int, vectors: Tensor, code: Tensor) -> None:
+        level = self.quantizer.quantizers[i]
+        count, total = _sums(code, vectors, level.codebook_size)
+        share = level.codebook_size / len(vectors)
+        self.counts[i].lerp_(count * share, 1 - DECAY)
+        self.totals[i].lerp_(total * share, 1 - DECAY)
+        level.codebook.weight.copy_(self.totals[i] / self.counts[i].clamp(min=1e-6)[:, None])
+
+    @torch.no_grad()
+    def revive(self, z: Tensor) -> int:
+        """Move dead codes onto latents of z [B, T, E]; returns how many were dead."""
+        rest, dead_codes = z.detach().flatten(0, 1), 0
+        for i, level in enumerate(self.quantizer.quantizers):
+            vectors = project(level, rest)
+            dead = self.counts[i] < DEAD
+            n = min(int(dead.sum()), len(vectors))
+            where = dead.nonzero()[:n, 0]
+            self.counts[i, where] = 0.5
+            self.totals[i, where] = 0.5 * _sample(vectors, n, self.rng)
+            level.codebook.weight[where] = self.totals[i, where] * 2
+            dead_codes += n
+            rest = rest - restore(level, level.codebook(nearest(level, vectors)))
+        return dead_codes
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"counts": self.counts, "totals": self.totals}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.counts, self.totals = state["counts"].to(self.counts.device), state["totals"].to(self.totals.device)
+
+
+def _sample(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """n rows of x [m, d], without repeats where m >= n."""
+    order = torch.cat(
+        [torch.randperm(len(x), generator=rng) for _ in range(-(-n // len(x)) if n else 0)]
+        or [torch.empty(0, dtype=torch.long)]
+    )
+    return x[order[:n].to(x.device)]
+
+
+def _sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    count = torch.bincount(code, minlength=size).to(vectors.dtype)
+    return count, vectors.new_zeros(size, vectors.shape[1]).index_add_(0, code, vectors)
+
+
+def _set(conv: nn.Conv1d, matrix: Tensor, bias: Tensor) -> None:
+    """Give a weight-normed convolution of kernel 1 the [out, in] matrix; its v and g follow."""
+    conv.weight_v.copy_(matrix[..., None])
+    conv.weight_v[matrix.square().sum(1) == 0] = 1.0
+    conv.weight_g.copy_(matrix.norm(dim=1)[:, None, None])
+    conv.bias.copy_(bias)

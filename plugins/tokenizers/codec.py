@@ -1,0 +1,244 @@
+"""A trained network as a Tokenizer: offline and streamed, with equal codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from accomp.core.types import TokenSpace
+from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.quantizer import dequantize, quantize
+
+BLOCK = 500
+"""Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
+
+
+class Network(Protocol):
+    """What a codec's network offers. `delay` is as in TokenSpace."""
+
+    hop: int
+    delay: int
+    sample_rate: int
+    quantizer: nn.Module
+
+    def encoder_parts(self) -> list[nn.Module]: ...
+    def encode(self, audio: Tensor, history: History) -> Tensor: ...
+    def decode(self, z: Tensor, history: History, *, final: bool = False) -> Tensor: ...
+
+
+class FrozenCodec:
+    """A causal codec at work: encode, embed, decode, and the same as streams.
+
+    Encoding runs in float64. Float32 matrix products differ in the last digits with the number of frames in a call, and
+    a vector near the border of two codes would then get either; in float64 the difference is some 1e-15 of a latent, so
+    that codes are equal however the audio is split, whichever rows share the batch, and on whichever device.
+    (Quantizing runs in float64 too; embedding and decoding in float32, where a code more or less is not at stake.)
+    """
+
+    def __init__(self, name: str, network: Any, architecture: Mapping[str, Any]):
+        """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint."""
+        self.name = name
+        self.space = space_of_network(network, architecture["codebooks"], architecture["codebook_size"])
+        self.fingerprint = _fingerprint(name, network, architecture)
+        network.eval().requires_grad_(False)
+        for module in network.modules():
+            if hasattr(module, "weight_g"):
+                nn.utils.remove_weight_norm(module)
+        network.float()
+        for part in network.encoder_parts():
+            part.double()
+        self.network = network
+        self.codebooks = _EmbeddingTable(network.quantizer)
+
+    def to(self, device: torch.device | str) -> FrozenCodec:
+        """Move to a device, in place; returns itself. Streams opened before stay where they were and must not be used."""
+        self.network.to(device)
+        self.codebooks.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor) -> Tensor:
+        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64; the last frame is padded with zeros."""
+        stream = self.encoder(len(_audio(audio)))
+        return torch.cat([stream.push(audio), stream.flush()], dim=-1)
+
+    @torch.no_grad()
+    def embed(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> latents [B, T, E] float32, the sum over levels."""
+        return self.codebooks(self.check(codes))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> audio [B, T * hop] float32."""
+        stream = self.decoder(len(self.check(codes)))
+        return torch.cat([stream.push(codes), stream.flush()], dim=-1)
+
+    def encoder(self, batch: int = 1) -> EncoderStream:
+        return EncoderStream(self, batch)
+
+    def decoder(self, batch: int = 1) -> DecoderStream:
+        return DecoderStream(self, batch)
+
+    def check(self, codes: Tensor) -> Tensor:
+        """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size)."""
+        if codes.dim() != 3 or codes.shape[1] != self.space.codebooks or codes.is_floating_point():
+            shape = f"{codes.dtype} {list(codes.shape)}"
+            raise ValueError(f"{self.name}: codes are {shape}; expected int64 [B, {self.space.codebooks}, T]")
+        if codes.numel() and not (int(codes.min()) >= 0 and int(codes.max()) < self.space.codebook_size):
+            span = f"{int(codes.min())}..{int(codes.max())}"
+            raise ValueError(f"{self.name}: codes lie in {span}; expected 0..{self.space.codebook_size - 1}")
+        return codes.to(self.device)
+
+
+def space_of_network(
+    network: Network | type, codebooks: int, codebook_size: int, latent: int | None = None
+) -> TokenSpace:
+    """The TokenSpace of a causal network (lookahead 0)."""
+    width = latent if latent is not None else network.quantizer.quantizers[0].out_proj.out_channels
+    return TokenSpace(network.sample_rate, network.hop, codebooks, codebook_size, width, 0, network.delay)
+
+
+class EncoderStream:
+    """audio [B, n] -> codes [B, K, m], a frame as soon as its last sample is there. After `flush` it begins anew.
+
+    A row reset in the middle of a frame hears that frame's earlier samples as zeros.
+    """
+
+    def __init__(self, codec: FrozenCodec, batch: int):
+        self._codec, self._batch = codec, batch
+        self._begin()
+
+    def _begin(self) -> None:
+        self._history = History()
+        self._pending = torch.zeros(self._batch, 0, dtype=torch.float64, device=self._codec.device)
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor) -> Tensor:
+        """Raises ValueError for audio that is not float [B, n] with this stream's B, or holds NaN or Inf."""
+        if len(_audio(chunk)) != self._batch:
+            raise ValueError(f"audio has {len(chunk)} rows; this stream was opened for {self._batch}")
+        audio = torch.cat([self._pending, chunk.to(self._pending)], dim=1)
+        hop = self._codec.space.hop
+        whole = audio.shape[1] // hop * hop
+        self._pending = audio[:, whole:].clone()
+        codes = [
+            quantize(self._codec.network.quantizer, self._codec.network.encode(block, self._history))
+            for block in _blocks(audio[:, :whole], BLOCK * hop)
+        ]
+        return torch.cat([self._none(), *codes], dim=-1)
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        missing = -self._pending.shape[1] % self._codec.space.hop
+        codes = self.push(self._pending.new_zeros(self._batch, missing))
+        self._begin()
+        return codes
+
+    def reset(self, rows: Tensor) -> None:
+        _check_rows(rows, self._batch)
+        self._history.reset(rows)
+        self._pending[rows.to(self._pending.device)] = 0.0
+
+    def _none(self) -> Tensor:
+        return torch.zeros(self._batch, self._codec.space.codebooks, 0, dtype=torch.int64, device=self._codec.device)
+
+
+class DecoderStream:
+    """codes [B, K, m] -> audio [B, n]: `delay` samples fewer than the frames hold after the first push, the rest at the end.
+
+    After `flush` it begins anew. A row that is reset starts `delay` samples before its first frame, with what the
+    network gives there (a lone stream drops that part).
+    """
+
+    def __init__(self, codec: FrozenCodec, batch: int):
+        self._codec, self._batch = codec, batch
+        self._begin()
+
+    def _begin(self) -> None:
+        self._history = History()
+        self._to_drop = self._codec.space.delay
+        self._started = False
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor) -> Tensor:
+        """Raises ValueError for codes that are not int [B, K, m] with this stream's B, or out of range."""
+        if len(self._codec.check(chunk)) != self._batch:
+            raise ValueError(f"codes have {len(chunk)} rows; this stream was opened for {self._batch}")
+        self._started = self._started or chunk.shape[-1] > 0
+        z = self._codec.embed(chunk)
+        blocks = (block.transpose(1, 2) for block in _blocks(z.transpose(1, 2), BLOCK))
+        return self._emit([self._codec.network.decode(block, self._history) for block in blocks])
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        if not self._started:
+            return self._emit([])
+        nothing = torch.zeros(self._batch, 0, self._codec.space.latent_dim, device=self._codec.device)
+        tail = self._emit([self._codec.network.decode(nothing, self._history, final=True)])
+        self._begin()
+        return tail
+
+    def reset(self, rows: Tensor) -> None:
+        _check_rows(rows, self._batch)
+        self._history.reset(rows)
+
+    def _emit(self, pieces: list[Tensor]) -> Tensor:
+        audio = torch.cat([torch.zeros(self._batch, 0, device=self._codec.device), *pieces], dim=1)
+        drop = min(self._to_drop, audio.shape[1])
+        self._to_drop -= drop
+        return audio[:, drop:]
+
+
+class _EmbeddingTable(nn.Module):
+    """Every code's latent, level by level, so that embedding is a look-up and a sum: [K, C, E] float32."""
+
+    def __init__(self, quantizer: nn.Module):
+        super().__init__()
+        size = quantizer.codebook_size
+        levels = len(quantizer.quantizers)
+        alone = torch.arange(size).expand(1, levels, size).to(next(quantizer.parameters()).device)
+        tables = [dequantize(_OneLevel(level), alone[:, i : i + 1])[0] for i, level in enumerate(quantizer.quantizers)]
+        self.register_buffer("table", torch.stack(tables).float())
+
+    def forward(self, codes: Tensor) -> Tensor:
+        levels = torch.arange(len(self.table), device=codes.device)[:, None]
+        return self.table[levels, codes].sum(dim=1)
+
+
+class _OneLevel:
+    def __init__(self, level: nn.Module):
+        self.quantizers = [level]
+
+
+def _audio(audio: Tensor) -> Tensor:
+    if audio.dim() != 2 or not audio.is_floating_point():
+        raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}; expected float [B, N]")
+    if not torch.isfinite(audio).all():
+        raise ValueError("audio holds NaN or Inf")
+    return audio
+
+
+def _blocks(x: Tensor, size: int) -> Iterator[Tensor]:
+    yield from (x[..., i : i + size] for i in range(0, x.shape[-1], size))
+
+
+def _check_rows(rows: Tensor, batch: int) -> None:
+    if rows.dtype != torch.bool or list(rows.shape) != [batch]:
+        raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}; expected bool [{batch}]")
+
+
+def _fingerprint(name: str, network: nn.Module, architecture: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([name, dict(architecture)], sort_keys=True).encode())
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,235 @@
+"""`accomp codec train` and `accomp codec measure`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from accomp.core.console import Advance, progress, say, warn
+from accomp.core.errors import CheckpointError, DataError, SpecError
+from accomp.core.files import write_atomic
+from accomp.core.registry import Registry
+from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
+from accomp.core.types import Take
+from accomp.plugins.tokenizers.clips import Clips
+from accomp.plugins.tokenizers.codec import FrozenCodec
+from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
+from accomp.plugins.tokenizers.quality import excerpt, measure, table
+from accomp.plugins.tokenizers.trainer import CodecTrainer
+from accomp.plugins.tokenizers.weights import save_weights
+
+
+def train(
+    spec: Annotated[Path, typer.Argument(help="A codec spec: [codec], [data], [train].")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the weights and the report.")] = Path(
+        "runs/codec"
+    ),
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")] = "auto",
+) -> None:
+    """Train a codec on a folder of music; run again with the same --out to go on after an interruption."""
+    train_codec(load_codec_spec(spec, Registry()), out, _device(device))
+
+
+def train_codec(spec: CodecSpec, out: Path, device: torch.device) -> dict[str, float]:
+    """Trains to the end and writes codec.safetensors and training.json into `out`; returns the held-out quality.
+
+    checkpoint.pt in `out` is continued. Raises CheckpointError when it belongs to another spec.
+    """
+    root = Path(spec.data.root)
+    clips = _find(root, spec.data.train, spec.train.seconds)
+    held_out = _held_out(root, spec)
+    _same_spec(out, spec)
+    trainer = CodecTrainer(_untrained(spec), spec.train, clips, spec.seed, device)
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.is_file():
+        trainer.load(checkpoint)
+        say(f"continuing at step {trainer.step} of {spec.train.steps} @ {checkpoint}")
+    with progress(f"codec {spec.plugin}", spec.train.steps) as advance:
+        advance(trainer.step)
+        _run(trainer, spec, checkpoint, held_out, advance)
+    if trainer.bad_files:
+        warn(f"{len(trainer.bad_files)} files could not be read while training: {_some(trainer.bad_files)}")
+    quality = _measure(trainer, spec, held_out)
+    architecture = spec.tokenizer.architecture(spec.config)
+    save_weights(out / "codec.safetensors", trainer.network, spec.plugin, architecture)
+    report = {
+        "spec": _described(spec),
+        "files": len(clips.files),
+        "minutes": round(sum(clips.seconds) / 60, 1),
+        "skipped": {str(path): why for path, why in (clips.skipped | trainer.bad_files).items()},
+        "held_out_files": len(held_out),
+        "quality": quality,
+    }
+    write_atomic(out / "training.json", json.dumps(report, indent=2) + "\n")
+    say(f"weights written @ {out / 'codec.safetensors'}")
+    if quality:
+        say(f"quality on {len(held_out)} held-out excerpts:\n{table(quality)}")
+    return quality
+
+
+def measure_codec(
+    root: Annotated[Path, typer.Argument(help="A folder of audio files.")],
+    tokenizer: Annotated[str, typer.Option(help="Name of a tokenizer plugin.")] = "spectral",
+    config: Annotated[str, typer.Option(help="Its configuration as JSON.")] = "{}",
+    glob: Annotated[list[str], typer.Option(help="Which files below the folder; may be repeated.")] = ["**/mix.flac"],  # noqa: B006
+    excerpts: Annotated[int, typer.Option(help="How many files, spread evenly.")] = 16,
+    seconds: Annotated[float, typer.Option(help="How much from the middle of each (s).")] = 10.0,
+    metric: Annotated[list[str], typer.Option(help="A metric plugin that judges decoded against original.")] = [],  # noqa: B006
+) -> None:
+    """Measure how well a tokenizer keeps the music of a folder."""
+    registry = Registry()
+    codec = _codec(registry, tokenizer, config)
+    clips = _find(root, glob, 0.5)
+    sounds = [excerpt(path, codec.space.sample_rate, seconds) for path in _spread(clips.files, excerpts)]
+    say(f"{tokenizer} {codec.fingerprint} on {len(sounds)} excerpts of up to {seconds:g} s @ {root}")
+    say(table(measure(codec, sounds)))
+    for name in metric:
+        say(f"{name}, decoded against original:\n{table(_judge(registry, name, codec, sounds))}")
+
+
+def _codec(registry: Registry, name: str, config: str) -> Any:
+    cls = registry.find("tokenizer", name).load()
+    try:
+        return cls(structure_fields(strict_converter(), json.loads(config), cls.Config))
+    except json.JSONDecodeError as error:
+        raise SpecError(f"--config is not JSON: {error}") from error
+    except Problems as problems:
+        raise SpecError(
+            *(f"{text} @ --config {'.'.join(map(str, where))}" for where, text in problems.found)
+        ) from problems
+
+
+def _judge(registry: Registry, name: str, codec: Any, sounds: list[Tensor]) -> dict[str, float]:
+    cls = registry.find("metric", name).load()
+    judge = cls(cls.Config(), codec.space)
+    rate = codec.space.sample_rate
+    failed = []
+    with progress(name, len(sounds)) as advance:
+        for i, sound in enumerate(sounds):
+            decoded = codec.decode(codec.encode(sound[None]))[0, : len(sound)].cpu().numpy()
+            take = Take(
+                str(i),
+                *(_resample(x, rate, judge.sample_rate) for x in (sound.numpy(), decoded)),
+                judge.sample_rate,
+                17,
+            )
+            try:
+                judge.update(take)
+            except ValueError as error:
+                failed.append(f"excerpt {i}: {error}")
+            advance(1)
+    if failed:
+        warn(f"{name} could not judge {len(failed)} of {len(sounds)}: {'; '.join(failed[:3])}")
+    return judge.result()
+
+
+def _resample(x: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    from accomp.core.audio import resample
+
+    return resample(x, rate, wanted)
+
+
+def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: list[Tensor], advance: Advance) -> None:
+    heard: dict[str, list[float]] = {}
+    began = time.monotonic()
+    for parts in trainer.steps():
+        left = {name: parts.pop(name) for name in list(parts) if name.startswith("unexplained")}
+        if left:
+            say(f"step {trainer.step}: codebooks fitted; variance left after each level: {_numbers(left)}")
+        for name, value in parts.items():
+            heard.setdefault(name, []).append(value)
+        advance(1, note=f"loss {parts['total']:.3f}")
+        last = trainer.step == spec.train.steps
+        if trainer.step % spec.train.report_every == 0 or last:
+            means = {name: sum(values) / len(values) for name, values in heard.items()}
+            say(f"step {trainer.step} ({time.monotonic() - began:.0f} s): {_numbers(means)}")
+            heard.clear()
+        if trainer.step % spec.train.checkpoint_every == 0 or last:
+            trainer.save(checkpoint)
+        if (
+            trainer.step % spec.train.validate_every == 0
+            and trainer.step > spec.train.fit_step
+            and held_out
+            and not last
+        ):
+            say(f"held out, step {trainer.step}: {_numbers(_measure(trainer, spec, held_out))}")
+
+
+def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor]) -> dict[str, float]:
+    if not held_out:
+        return {}
+    network = _untrained(spec)
+    network.load_state_dict({name: tensor.cpu() for name, tensor in trainer.network.state_dict().items()})
+    return measure(FrozenCodec(spec.plugin, network, spec.tokenizer.architecture(spec.config)), held_out)
+
+
+def _untrained(spec: CodecSpec) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        return spec.tokenizer.network_of(spec.config)
+
+
+def _held_out(root: Path, spec: CodecSpec) -> list[Tensor]:
+    if not spec.data.held_out:
+        warn("[data] held_out is empty: the codec will not be measured")
+        return []
+    clips = _find(root, spec.data.held_out, 0.2)
+    rate = spec.tokenizer.space_of(spec.config).sample_rate
+    return [excerpt(path, rate, spec.data.excerpt_seconds) for path in _spread(clips.files, spec.data.excerpts)]
+
+
+def _find(root: Path, patterns: list[str] | tuple[str, ...], shortest: float) -> Clips:
+    clips = Clips.find(root, patterns, shortest)
+    if clips.skipped:
+        warn(f"{len(clips.skipped)} files left out: {_some(clips.skipped)}")
+    say(f"{len(clips.files)} files, {sum(clips.seconds) / 60:.1f} minutes @ {root}")
+    return clips
+
+
+def _spread(files: tuple[Path, ...], n: int) -> list[Path]:
+    n = min(n, len(files))
+    return [files[i * len(files) // n] for i in range(n)]
+
+
+def _same_spec(out: Path, spec: CodecSpec) -> None:
+    path = out / "spec.json"
+    now = json.dumps(_described(spec), indent=2, sort_keys=True) + "\n"
+    if path.is_file() and (out / "checkpoint.pt").is_file() and path.read_text() != now:
+        raise CheckpointError(
+            f"the training begun there follows another spec @ {path}; give another --out, or remove it"
+        )
+    write_atomic(path, now)
+
+
+def _described(spec: CodecSpec) -> dict[str, Any]:
+    codec = {"plugin": spec.plugin, **plain(spec.tokenizer.architecture(spec.config))}
+    return {"seed": spec.seed, "codec": codec, "data": plain(spec.data), "train": plain(spec.train)}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(
+            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}; give --device cpu"
+        ) from error
+    return device
+
+
+def _numbers(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _some(reasons: dict[Path, str]) -> str:
+    shown = [f"{path.name}: {why}" for path, why in list(reasons.items())[:5]]
+    return "; ".join(shown) + ("; ..." if len(reasons) > len(shown) else "")

@@ -1,0 +1,91 @@
+"""The file that `accomp codec train` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.errors import SpecError
+from accomp.core.registry import Registry
+from accomp.core.spec import find_spec, read_toml
+from accomp.core.structuring import Problems, strict_converter, structure_fields
+from accomp.plugins.tokenizers.trainer import CodecTrainSpec
+
+
+@frozen(kw_only=True)
+class DataSpec:
+    """[data]: a folder of audio files.
+
+    Attributes:
+        root: the folder; a relative one counts from where the command is run.
+        train: glob patterns below it for the music to train on.
+        held_out: patterns for the music to measure on; may match nothing only if it is empty.
+        excerpts, excerpt_seconds: how many held-out files are measured, spread evenly, and how much of each (s).
+    """
+
+    root: str
+    train: tuple[str, ...] = ("train/**/*.flac", "train/**/*.wav")
+    held_out: tuple[str, ...] = ("validation/**/*.flac", "validation/**/*.wav")
+    excerpts: int = field(default=16, validator=v.gt(0))
+    excerpt_seconds: float = field(default=5.0, validator=v.ge(0.2))
+
+
+@frozen(kw_only=True)
+class CodecSpec:
+    """A whole codec spec. `config` is the [codec] section as the plugin's own Config, `plugin` its name."""
+
+    plugin: str
+    tokenizer: Any
+    config: Any
+    data: DataSpec
+    train: CodecTrainSpec
+    seed: int
+
+
+@frozen(kw_only=True)
+class _Rest:
+    data: DataSpec
+    train: CodecTrainSpec
+    seed: int = field(default=0, validator=v.ge(0))
+
+
+def load_codec_spec(path: Path, registry: Registry) -> CodecSpec:
+    """Read a codec spec (or a shipped one by its bare name). Raises SpecError with every problem found."""
+    path = find_spec(path)
+    data = read_toml(path)
+    codec = data.pop("codec", None)
+    converter = strict_converter()
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    name, tokenizer, config, rest = "", None, None, None
+    try:
+        rest = structure_fields(converter, data, _Rest)
+    except Problems as problems:
+        found += problems.found
+    try:
+        name, tokenizer, config = _codec(codec, registry, converter)
+    except Problems as problems:
+        found += [(("codec", *where), text) for where, text in problems.found]
+    if found or rest is None:
+        raise SpecError(*(f"{text} @ {path}: {'.'.join(map(str, where)) or 'top level'}" for where, text in found))
+    return CodecSpec(plugin=name, tokenizer=tokenizer, config=config, data=rest.data, train=rest.train, seed=rest.seed)
+
+
+def _codec(section: Any, registry: Registry, converter: Any) -> tuple[str, Any, Any]:
+    if not isinstance(section, dict) or not isinstance(section.get("plugin"), str):
+        raise Problems(
+            [((), f"missing: a section [codec] with plugin = one of {', '.join(registry.names('tokenizer'))}")]
+        )
+    section = dict(section)
+    name = section.pop("plugin")
+    tokenizer = registry.find("tokenizer", name).load()
+    if not hasattr(tokenizer, "network_of"):
+        raise Problems([(("plugin",), f"tokenizer {name!r} cannot be trained here: it offers no network_of(config)")])
+    for key in ("weights", "seed"):
+        if key in section:
+            raise Problems(
+                [((key,), "training starts from random weights; the seed is the spec's own, at the top level")]
+            )
+    return name, tokenizer, structure_fields(converter, section, tokenizer.Config)

@@ -1,0 +1,80 @@
+"""Residual vector quantization: the dac package's modules, and the look-ups that encoding and decoding need."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accomp.core.errors import PluginError
+
+
+@contextmanager
+def quiet_import(what: str) -> Iterator[None]:
+    """Import the dac package: no warnings on the way, Python's global random state as it was, and plain words if it fails.
+
+    (Importing dac's dependencies draws from `random`; its layers announce that weight_norm is deprecated.)
+    """
+    state = random.getstate()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ImportError, OSError) as error:
+        raise PluginError(
+            f"{what} needs the dac package, which could not be imported ({error}); "
+            "install descript-audio-codec, and with a CPU build of torch a torchaudio that matches it"
+        ) from error
+    finally:
+        random.setstate(state)
+
+
+def new_quantizer(width: int, codebooks: int, codebook_size: int, codebook_dim: int) -> nn.Module:
+    """dac's ResidualVectorQuantize over latents of `width`: levels look up L2-normalised `codebook_dim`-d projections."""
+    with quiet_import("the codec's quantizer"):
+        from dac.nn.quantize import ResidualVectorQuantize
+
+        return ResidualVectorQuantize(width, codebooks, codebook_size, codebook_dim)
+
+
+def matrix(conv: nn.Conv1d) -> Tensor:
+    """The [out, in] matrix of a convolution of kernel 1, with weight norm (g v / |v|) or without."""
+    if not hasattr(conv, "weight_v"):
+        return conv.weight[..., 0]
+    return conv.weight_g[..., 0] * F.normalize(conv.weight_v[..., 0], dim=1)
+
+
+def project(level: nn.Module, z: Tensor) -> Tensor:
+    """z [..., E] -> what the level looks up [..., codebook_dim]."""
+    return F.linear(z, matrix(level.in_proj), level.in_proj.bias)
+
+
+def restore(level: nn.Module, vectors: Tensor) -> Tensor:
+    """Codebook vectors [..., codebook_dim] -> latents [..., E]."""
+    return F.linear(vectors, matrix(level.out_proj), level.out_proj.bias)
+
+
+def nearest(level: nn.Module, vectors: Tensor) -> Tensor:
+    """vectors [..., codebook_dim] -> codes [...] int64: the nearest codebook entry, both L2-normalised."""
+    return (F.normalize(vectors, dim=-1) @ F.normalize(level.codebook.weight, dim=-1).T).argmax(-1)
+
+
+def quantize(quantizer: nn.Module, z: Tensor) -> Tensor:
+    """z [B, T, E] -> codes [B, K, T] int64, level by level on what the levels before left over."""
+    codes = []
+    for level in quantizer.quantizers:
+        code = nearest(level, project(level, z))
+        z = z - restore(level, level.codebook(code))
+        codes.append(code)
+    return torch.stack(codes, dim=1)
+
+
+def dequantize(quantizer: nn.Module, codes: Tensor) -> Tensor:
+    """codes [B, K, T] -> latents [B, T, E], the sum over levels."""
+    levels = zip(quantizer.quantizers, codes.unbind(1), strict=True)
+    return sum(restore(level, level.codebook(code)) for level, code in levels)

@@ -1,0 +1,119 @@
+"""Codec weights: shipped, in a file, on the Hugging Face hub, or random by request; checked before they are used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from accomp.core.errors import CheckpointError, PluginError
+from accomp.core.files import write_atomic
+
+KEY = "accomp codec"
+SHIPPED = Path(__file__).parent / "weights"
+TRAIN = 'train one with `accomp codec train SPEC --out FOLDER` and give weights = "FOLDER/codec.safetensors"'
+
+
+def save_weights(
+    path: Path, network: nn.Module, plugin: str, architecture: Mapping[str, Any], *, half: bool = True
+) -> None:
+    """Write a codec file (safetensors; float16 by default) that says which plugin and which sizes it is for."""
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
+    described = json.dumps({"plugin": plugin, "architecture": dict(architecture)}, sort_keys=True)
+    write_atomic(path, safetensors.torch.save(tensors, metadata={KEY: described}))
+
+
+def load_network(
+    build: Callable[[], nn.Module], weights: str, plugin: str, architecture: Mapping[str, Any], seed: int
+) -> nn.Module:
+    """A network with the weights that `weights` names.
+
+    "default": those shipped with accomp. "random": untrained, from `seed`, for tests. "hub:owner/repo/file" or
+    "hub:owner/repo/file@revision": a file on the Hugging Face hub. Anything else: the path of a codec file.
+    The global random state is left as it was. Raises CheckpointError for a file that is missing, damaged, of another
+    plugin or of other sizes; PluginError where huggingface_hub is missing.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build()
+    if weights == "random":
+        return network
+    path = _locate(weights, plugin)
+    tensors = _read(path, plugin, architecture)
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"the tensors do not fit the {plugin} codec: {error} @ {path}") from error
+    return network
+
+
+def _locate(weights: str, plugin: str) -> Path:
+    if weights == "default":
+        path = SHIPPED / f"{plugin}.safetensors"
+        if not path.is_file():
+            raise CheckpointError(f"no weights are shipped for tokenizer {plugin!r}; {TRAIN}")
+        return path
+    if weights.startswith("hub:"):
+        return _download(weights)
+    path = Path(weights)
+    if not path.is_file():
+        raise CheckpointError(
+            f'no such codec file; expected a .safetensors file, "default", "hub:owner/repo/file" or "random" '
+            f"@ tokenizer {plugin!r}: weights = {weights!r}; {TRAIN}"
+        )
+    return path
+
+
+def _download(weights: str) -> Path:
+    name, _, revision = weights.removeprefix("hub:").partition("@")
+    owner, _, rest = name.partition("/")
+    repo, _, file = rest.partition("/")
+    if not (owner and repo and file):
+        raise CheckpointError(f"weights = {weights!r}; expected hub:owner/repo/file.safetensors or ...@revision")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise PluginError(f"weights = {weights!r} needs huggingface_hub; run: pip install 'accomp[hub]'") from error
+    try:
+        return Path(hf_hub_download(f"{owner}/{repo}", file, revision=revision or None))
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"cannot fetch {weights!r}: {first}; without a network, copy the file here and give its path as weights"
+        ) from error
+
+
+def _read(path: Path, plugin: str, architecture: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"not a readable safetensors file: {error} @ {path}; {TRAIN}") from error
+    if described is None:
+        raise CheckpointError(
+            f"a safetensors file, but not a codec of accomp (no {KEY!r} in its header) @ {path}; {TRAIN}"
+        )
+    made_for = json.loads(described)
+    if made_for["plugin"] != plugin:
+        raise CheckpointError(
+            f"the weights are for tokenizer {made_for['plugin']!r}, not {plugin!r} @ {path}; "
+            f"set [tokenizer] plugin = {made_for['plugin']!r} or give other weights"
+        )
+    wanted, found = json.loads(json.dumps(dict(architecture))), made_for["architecture"]
+    problems = [
+        f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
+        f"set [tokenizer] {key} = {found.get(key)!r} or give other weights"
+        for key in sorted(found.keys() | wanted.keys())
+        if found.get(key) != wanted.get(key)
+    ]
+    if problems:
+        raise CheckpointError(*problems)
+    return tensors
