@@ -175,6 +175,9 @@ class Corpus(Protocol):
     splits: tuple[str, ...]
     """Names in order, for instance ("train", "validation", "test")."""
 
+    problems: list[str]
+    """A line for each song or stem that `tracks` left out so far, with the reason and where; never filled twice over."""
+
     def tracks(self, split: str) -> Iterator[Track]:
         """Songs of a split in a fixed order. Raises DataError for a missing folder, an unknown or an empty split."""
         ...

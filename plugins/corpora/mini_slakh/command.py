@@ -1,0 +1,220 @@
+"""`accomp corpus mini-slakh`: find music, decide what goes where, render it, say what was used.
+
+A run can be stopped at any time: songs appear whole, and the same command renders only those that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import soundfile
+import typer
+
+from accomp.core.console import progress, say, warn
+from accomp.core.errors import DataError
+from accomp.core.files import hash_file, write_atomic
+from accomp.plugins.corpora.mini_slakh import plan, sources, synth
+from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
+from accomp.plugins.corpora.mini_slakh.pool import cores, each
+from accomp.plugins.corpora.mini_slakh.render import Source, render_song
+
+RECORD = "SOURCES.json"
+_RECIPE = 1
+"""Raised whenever the same music and options would give other audio, so that a folder never mixes both."""
+
+
+def mini_slakh(
+    out: Annotated[Path, typer.Argument(help="Folder to make; a Slakh2100 root afterwards.")],
+    midi: Annotated[Path | None, typer.Option(help="Folder of MIDI (or WAD) files to use.")] = None,
+    licence: Annotated[
+        str, typer.Option(help="Licence of the music in --midi, written into the metadata.")
+    ] = "unstated",
+    minutes: Annotated[float | None, typer.Option(min=0.25, help="Minutes of mix; all there is if not given.")] = None,
+    longest: Annotated[float, typer.Option(min=plan.SHORTEST, help="Seconds at which a song is cut.")] = 240.0,
+    source: Annotated[
+        str, typer.Option(help="debian (freedoom, openttd-openmsx), composer, or auto: the first that can be had.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the composer; recorded music does not depend on it.")] = 0,
+    font: Annotated[Path | None, typer.Option(help="General MIDI sound font (.sf2) instead of TimGM6mb.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where Debian packages are unpacked.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
+) -> None:
+    """Render multi-track MIDI into Slakh2100's folder layout: 32 kHz mono stems, split by song."""
+    font = font or synth.carried_font()
+    if not font.is_file():
+        raise DataError(f"--font {font}: no such file; expected a .sf2 sound font")
+    synth.check(font)
+    longest = plan.longest_song(longest, minutes)
+    music = sources.gather(
+        source,
+        folder=midi,
+        licence=licence,
+        cache=cache or sources.default_cache(),
+        minutes=minutes,
+        seed=seed,
+        longest=longest,
+    )
+    for notice in music.notices:
+        warn(notice)
+    request = {
+        "recipe": _RECIPE,
+        "minutes": minutes,
+        "longest": longest,
+        "music": music.digest(),
+        "font": hash_file(font),
+    }
+    if (record := _earlier(out, request)) and all((out / song["folder"]).is_dir() for song in record["songs"]):
+        say(f"{out} is complete already: {len(record['songs'])} songs")
+        return
+    workers = workers or cores()
+    planned, problems = _plan(music, longest, minutes, workers)
+    _write_record(out, request, music, font, planned, problems)
+    for stale in out.glob("*/.Track*"):  # a killed run's unfinished songs
+        shutil.rmtree(stale)
+    _render([song for song in planned if not (out / song.folder).is_dir()], problems, workers, out, font, longest)
+    planned = [song for song in planned if (out / song.folder).is_dir()]
+    if not planned:
+        raise DataError(f"no song could be rendered: {'; '.join(f'{name}: {why}' for name, why in problems[:5])}")
+    _write_record(out, request, music, font, planned, problems)
+    _summary(out, music, font, planned, problems, minutes)
+
+
+def look(source: Source, *, longest: float) -> plan.Candidate | MidiError:
+    """What the plan has to know of a song, or why it is none. Runs in a worker process."""
+    try:
+        return plan.survey(source, read(source.data, longest=longest))
+    except MidiError as error:
+        return error
+
+
+def render_planned(song: plan.Planned, *, out: Path, font: Path, longest: float) -> MidiError | None:
+    """Render one song; returns why it cannot be. Runs in a worker process."""
+    try:
+        render_song(song.candidate.source, out / song.folder, font, longest=longest)
+    except MidiError as error:
+        return error
+    return None
+
+
+def _plan(
+    music: sources.Music, longest: float, minutes: float | None, workers: int
+) -> tuple[list[plan.Planned], list[tuple[str, str]]]:
+    """The songs to render, and (name, why) for all that were left out."""
+    candidates, problems = [], list(music.problems)
+    with progress("reading MIDI", len(music.sources)) as advance:
+        for source, found in each(partial(look, longest=longest), music.sources, workers):
+            advance(1, note=source.name)
+            if isinstance(found, MidiError):
+                problems.append((source.name, str(found)))
+            else:
+                candidates.append(found)
+    songs, twice = plan.distinct(candidates)
+    problems += [(left.source.name, f"the same music as {kept.source.name}") for left, kept in twice]
+    if not songs:
+        raise DataError(
+            f"none of {len(music.sources)} MIDI files can be used: {'; '.join(f'{n}: {w}' for n, w in problems[:5])}"
+        )
+    return plan.choose(songs, minutes), problems
+
+
+def _render(
+    songs: list[plan.Planned], problems: list[tuple[str, str]], workers: int, out: Path, font: Path, longest: float
+) -> None:
+    work = partial(render_planned, out=out, font=font, longest=longest)
+    with progress("rendering songs", len(songs)) as advance:
+        try:
+            for song, error in each(work, songs, workers):
+                advance(1, note=song.candidate.source.name)
+                if error is not None:
+                    problems.append((song.candidate.source.name, str(error)))
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise DataError(
+                f"cannot write: {error}; make room and run the same command again: finished songs are kept"
+            ) from error
+
+
+def _earlier(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of an earlier run with the same request. Raises DataError where `out` holds anything else."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; expected a folder to write to")
+    path = out / RECORD
+    if not path.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise DataError(f"{out} is not empty and was not made by this command; name another folder")
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        earlier = record["request"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"unreadable record ({error}); delete the folder or name another @ {path}") from error
+    if different := [
+        f"{key} was {earlier.get(key)}, is {request[key]}" for key in request if earlier.get(key) != request[key]
+    ]:
+        raise DataError(
+            f"{out} was made from other music or options ({'; '.join(different)}); "
+            "name another folder, or delete this one"
+        )
+    return record
+
+
+def _write_record(
+    out: Path,
+    request: dict[str, Any],
+    music: sources.Music,
+    font: Path,
+    planned: list[plan.Planned],
+    problems: list[tuple[str, str]],
+) -> None:
+    record = {
+        "request": request,
+        "music": music.used,
+        "sound_font": font.name,
+        "sample_rate": synth.RATE,
+        "songs": [
+            {
+                "folder": song.folder,
+                "source": song.candidate.source.name,
+                "licence": song.candidate.source.licence,
+                "fingerprint": song.candidate.fingerprint,
+                "seconds": song.candidate.seconds,
+            }
+            for song in planned
+        ],
+        "left_out": [{"name": name, "why": why} for name, why in problems],
+    }
+    write_atomic(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _summary(
+    out: Path,
+    music: sources.Music,
+    font: Path,
+    planned: list[plan.Planned],
+    problems: list[tuple[str, str]],
+    minutes: float | None,
+) -> None:
+    length = {split: 0.0 for split in plan.SPLITS}
+    for song in planned:
+        length[song.folder.split("/")[0]] += song.candidate.seconds / 60
+    songs = Counter(song.folder.split("/")[0] for song in planned)
+    say(f"{len(planned)} songs, {sum(length.values()):.1f} minutes of mix in {out}")
+    for split in plan.SPLITS:
+        say(f"  {split:<10} {songs[split]:4d} songs {length[split]:7.1f} min")
+    for line in music.used:
+        say(f"  music: {line}")
+    own = " (GPL-2.0, comes with pretty_midi)" if font == synth.carried_font() else ""
+    say(f"  sound font: {font.name}{own}")
+    if problems:
+        say(f"  left out: {len(problems)}, named with the reason in {out / RECORD}")
+        for name, why in problems[:10]:
+            say(f"    {name}: {why}")
+    for split in plan.SPLITS:
+        if not songs[split]:
+            warn(f"no song falls to {split}; more songs are needed (a song's notes decide its split)")
+    if minutes is not None and sum(length.values()) < minutes:
+        warn(f"the music holds only {sum(length.values()):.1f} of the {minutes:g} minutes asked for")

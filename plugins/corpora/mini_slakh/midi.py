@@ -1,0 +1,271 @@
+"""A MIDI file as instruments that play together: read, trimmed, cut, fingerprinted, written.
+
+One part is one instrument: all notes of one General MIDI program, on whatever tracks and channels they are written, so
+that a doubled guitar is one stem and not the context of itself; all drums are one part. Controllers and pitch bends
+of a channel go to every part that plays on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import defaultdict
+from typing import NamedTuple
+
+import mido
+from attrs import frozen
+
+from accomp.core.instruments import CLASSES, DRUMS, from_program
+
+DRUM_CHANNEL = 9
+SLAKH_DRUM_PROGRAM = 128
+TAIL = 1.5
+"""Seconds kept after the last note ends, for what still rings."""
+
+_BASS = CLASSES.index("Bass")
+_CHORDS = {CLASSES.index(name) for name in ("Piano", "Organ", "Guitar", "Strings", "Ensemble", "Synth Pad")}
+_BANK_SELECT = (0, 32)
+
+
+class MidiError(Exception):
+    """Why a file cannot be used as a song; the song is skipped, named and counted."""
+
+
+class Event(NamedTuple):
+    """A channel message at `tick` and `seconds` from the start. `part` is None for a channel's controllers."""
+
+    tick: int
+    seconds: float
+    message: mido.Message
+    part: int | None
+
+
+@frozen
+class Part:
+    """One instrument. `program` is 0..127, or 128 for drums (as in Slakh2100); `events` in playing order."""
+
+    program: int
+    notes: int
+    events: tuple[Event, ...]
+
+    @property
+    def is_drum(self) -> bool:
+        return self.program == SLAKH_DRUM_PROGRAM
+
+    @property
+    def instrument(self) -> int:
+        """Index into core.instruments.CLASSES."""
+        return from_program(0, is_drum=True) if self.is_drum else from_program(self.program)
+
+
+@frozen
+class Song:
+    """Parts that start together; the first note of all sounds at 0 s.
+
+    Attributes:
+        parts: ordered by program, drums last.
+        seconds: length, the ringing after the last note included.
+        resolution: ticks a quarter note.
+        tempos: (tick, microseconds a quarter note), the first at tick 0.
+        fingerprint: hash of the whole file's notes, see `read`.
+        begin: where 0 s of the song is in the file (s).
+    """
+
+    parts: tuple[Part, ...]
+    seconds: float
+    resolution: int
+    tempos: tuple[tuple[int, int], ...]
+    fingerprint: str
+    begin: float
+
+    @property
+    def is_band(self) -> bool:
+        """Whether drums, bass and an instrument that plays chords are all there."""
+        classes = {part.instrument for part in self.parts}
+        return DRUMS in classes and _BASS in classes and bool(classes & _CHORDS)
+
+
+def read(data: bytes, *, longest: float) -> Song:
+    """The song in a standard MIDI file's bytes, without the silence before the first note.
+
+    Of a song longer than `longest` (s) it is the stretch of that length in which most parts play: second by second,
+    the parts that start a note are counted; the earliest of the best stretches is taken, from a multiple of four beats.
+
+    The fingerprint hashes onsets (in 24ths of a quarter note from the first one) and pitches (above the lowest one) of
+    all the file's notes but drums, so a transposed, re-orchestrated or faster copy has the same one; where there are
+    only drums, theirs. Raises MidiError for bytes that are no MIDI file, a broken file, or one without notes.
+    """
+    events, tempos, resolution = _played(_parse(data))
+    onsets = [event for event in events if event.message.type == "note_on"]
+    if not onsets:
+        raise MidiError("no notes")
+    fingerprint = _fingerprint(onsets, resolution)
+    first = onsets[0]
+    if _end(events) - first.seconds > longest:
+        first = _densest(onsets, longest, 4 * resolution)
+    events, tempos = _from(first, events, tempos)
+    events, seconds = _cut(events, longest)
+    return Song(_parts(events), seconds, resolution, tuple(tempos), fingerprint, first.seconds)
+
+
+def write(song: Song, parts: tuple[Part, ...]) -> bytes:
+    """A type 1 MIDI file of these parts with the song's tempo, in time with the rendered audio."""
+    file = mido.MidiFile(type=1, ticks_per_beat=song.resolution)
+    conductor = mido.MidiTrack()
+    last = 0
+    for tick, tempo in song.tempos:
+        conductor.append(mido.MetaMessage("set_tempo", tempo=tempo, time=tick - last))
+        last = tick
+    file.tracks.append(conductor)
+    for part in parts:
+        track = mido.MidiTrack()
+        if not part.is_drum:
+            channels = sorted({event.message.channel for event in part.events})
+            track.extend(mido.Message("program_change", channel=channel, program=part.program) for channel in channels)
+        last = 0
+        for event in part.events:
+            track.append(event.message.copy(time=event.tick - last))
+            last = event.tick
+        file.tracks.append(track)
+    buffer = io.BytesIO()
+    file.save(file=buffer)
+    return buffer.getvalue()
+
+
+def _parse(data: bytes) -> mido.MidiFile:
+    if data[:4] == b"MUS\x1a":
+        raise MidiError("a MUS score (DMX), not MIDI; convert it first")
+    if data[:4] != b"MThd":
+        raise MidiError(f"not a MIDI file: starts with {data[:4]!r}, expected b'MThd'")
+    try:
+        file = mido.MidiFile(file=io.BytesIO(data), clip=True)
+    except Exception as error:  # mido raises whatever its decoding stumbles over: EOFError, KeyError, ValueError, ...
+        raise MidiError(f"broken MIDI: {str(error) or type(error).__name__}") from error
+    if file.type == 2:
+        raise MidiError("MIDI type 2 (independent patterns); expected type 0 or 1")
+    if file.ticks_per_beat <= 0:
+        raise MidiError(f"time division {file.ticks_per_beat}; expected ticks a quarter note")
+    return file
+
+
+def _played(file: mido.MidiFile) -> tuple[list[Event], list[tuple[int, int]], int]:
+    """Events of all tracks in playing order, each note owned by the part that starts it, every note ended."""
+    messages: list[tuple[int, mido.Message]] = []
+    for track in file.tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            messages.append((tick, message))
+    messages.sort(key=lambda pair: pair[0])  # stable: a track's order, then the tracks', is kept within a tick
+
+    events: list[Event] = []
+    tempos: list[tuple[int, int]] = [(0, 500_000)]
+    since, start = 0.0, 0  # seconds and tick of the last tempo change
+    programs: dict[int, int] = defaultdict(int)
+    sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
+    seconds = 0.0
+    for tick, message in messages:
+        seconds = since + (tick - start) * tempos[-1][1] / 1e6 / file.ticks_per_beat
+        if message.type == "set_tempo":
+            since, start = seconds, tick
+            tempos.append((tick, message.tempo))
+        elif message.type in ("note_on", "note_off"):
+            key = (message.channel, message.note)
+            if message.type == "note_on" and message.velocity:
+                part = SLAKH_DRUM_PROGRAM if message.channel == DRUM_CHANNEL else programs[message.channel]
+                sounding[key].append(part)
+                events.append(Event(tick, seconds, message, part))
+            elif sounding[key]:
+                off = mido.Message("note_off", channel=message.channel, note=message.note)
+                events.append(Event(tick, seconds, off, sounding[key].pop(0)))
+        elif message.type == "program_change" and message.channel != DRUM_CHANNEL:
+            programs[message.channel] = message.program
+        elif message.type in ("program_change", "pitchwheel") or (
+            message.type == "control_change" and message.control not in _BANK_SELECT
+        ):
+            events.append(Event(tick, seconds, message, None))
+    last = messages[-1][0] if messages else 0
+    for (channel, note), owners in sounding.items():
+        off = mido.Message("note_off", channel=channel, note=note)
+        events.extend(Event(last, seconds, off, part) for part in owners)
+    return events, tempos, file.ticks_per_beat
+
+
+def _densest(onsets: list[Event], longest: float, grid: int) -> Event:
+    """The first onset of the stretch of `longest` seconds in which most parts play; see `read`."""
+    start = onsets[0].seconds
+    playing = sorted({(int(event.seconds - start), event.part) for event in onsets})
+    count = [0] * (playing[-1][0] + 1)
+    for second, _ in playing:
+        count[second] += 1
+    length = max(int(longest), 1)
+    total = [sum(count[second : second + length]) for second in range(max(len(count) - length, 0) + 1)]
+    best = start + total.index(max(total))
+    near = next(event for event in onsets if event.seconds >= best)
+    return next(event for event in onsets if event.tick >= near.tick // grid * grid)
+
+
+def _from(
+    first: Event, events: list[Event], tempos: list[tuple[int, int]]
+) -> tuple[list[Event], list[tuple[int, int]]]:
+    """Time starts at the note `first`: what was set before it is set at 0, notes that began before it are left out."""
+    kept: list[Event] = []
+    sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for event in events:
+        early = event.tick < first.tick
+        if event.part is not None:
+            owners = sounding[event.message.channel, event.message.note]
+            if early:
+                continue
+            if event.message.type == "note_on":
+                owners.append(event.part)
+            elif event.part in owners:
+                owners.remove(event.part)
+            else:
+                continue  # the end of a note that began before
+        seconds = max(event.seconds - first.seconds, 0.0)
+        kept.append(event._replace(tick=max(event.tick - first.tick, 0), seconds=seconds))
+    before = [(0, tempo) for tick, tempo in tempos if tick <= first.tick]
+    return kept, before[-1:] + [(tick - first.tick, tempo) for tick, tempo in tempos if tick > first.tick]
+
+
+def _cut(events: list[Event], longest: float) -> tuple[list[Event], float]:
+    """Events before `longest`, notes still sounding there ended by the last tick before it, and the length (s)."""
+    if _end(events) <= longest:
+        return events, _end(events)
+    kept = [event for event in events if event.seconds < longest]
+    sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for event in kept:
+        if event.part is not None:
+            key = (event.message.channel, event.message.note)
+            if event.message.type == "note_on":
+                sounding[key].append(event.part)
+            else:
+                sounding[key].remove(event.part)
+    for (channel, note), owners in sounding.items():
+        off = mido.Message("note_off", channel=channel, note=note)
+        kept.extend(Event(kept[-1].tick, longest, off, part) for part in owners)
+    return kept, longest
+
+
+def _end(events: list[Event]) -> float:
+    """When the last note has ended and rung (s)."""
+    return max(event.seconds for event in events if event.part is not None) + TAIL
+
+
+def _parts(events: list[Event]) -> tuple[Part, ...]:
+    parts = []
+    for program in sorted({event.part for event in events if event.part is not None}):
+        own = [event for event in events if event.part == program]
+        channels = {event.message.channel for event in own}
+        heard = tuple(e for e in events if e.part == program or (e.part is None and e.message.channel in channels))
+        parts.append(Part(program, sum(event.message.type == "note_on" for event in own), heard))
+    return tuple(parts)
+
+
+def _fingerprint(onsets: list[Event], resolution: int) -> str:
+    pitched = [event for event in onsets if event.part != SLAKH_DRUM_PROGRAM] or onsets
+    start = pitched[0].tick
+    lowest = min(event.message.note for event in pitched)
+    notes = sorted({((e.tick - start) * 24 // resolution, e.message.note - lowest) for e in pitched})
+    return hashlib.sha256(repr(notes).encode()).hexdigest()

@@ -1,0 +1,130 @@
+"""One song's folder in Slakh2100's layout: metadata.yaml, stems/, MIDI/, mix.flac, all_src.mid."""
+
+from __future__ import annotations
+
+import functools
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pretty_midi
+import yaml
+from attrs import frozen
+
+from accomp.core import audio
+from accomp.core.files import folder_atomic
+from accomp.core.instruments import CLASSES
+from accomp.core.loudness import loudness
+from accomp.plugins.corpora.mini_slakh import midi, synth
+
+LOUDNESS = -18.0
+"""LUFS of every mix, where its peak allows."""
+PEAK = 0.95
+SILENT = -60.0
+"""LUFS at or under which a stem counts as silent: it is left out and named."""
+
+
+@frozen
+class Source:
+    """A MIDI file that could become a song.
+
+    Attributes:
+        name: where it comes from, for instance "freedoom 0.12.1-2: freedoom1.wad: D_E1M1".
+        licence: of the music.
+        data: the file's bytes.
+        annotations: what is known about the music beyond its notes, written beside it; None for most.
+    """
+
+    name: str
+    licence: str
+    data: bytes
+    annotations: dict[str, Any] | None = None
+
+
+def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> None:
+    """Render `source` into `folder`, which appears complete or not at all. Raises MidiError for an unusable song.
+
+    Stems are equally long, 32 kHz, mono. One gain for the whole song brings the mix to -18 LUFS, less where a peak
+    would pass 0.95; the mix is the plain sum of the stems.
+    """
+    song = midi.read(source.data, longest=longest)
+    samples = round(song.seconds * synth.RATE)
+    sounds = [synth.render(part, font, samples) for part in song.parts]
+    gain = _gain(sounds)
+    levels = [loudness(gain * sound, synth.RATE) for sound in sounds]
+    silent = tuple(_program_name(part) for part, level in zip(song.parts, levels, strict=True) if level <= SILENT)
+    heard = [row for row in zip(song.parts, sounds, levels, strict=True) if row[2] > SILENT]
+    if len(heard) < 2:
+        raise midi.MidiError(f"{len(heard)} stem(s) can be heard; expected at least 2")
+    with folder_atomic(folder) as work:
+        (work / "MIDI").mkdir()
+        stems = {}
+        for number, (part, sound, level) in enumerate(heard):
+            name = f"S{number:02d}"
+            audio.write(work / "stems" / f"{name}.flac", gain * sound, synth.RATE)
+            (work / "MIDI" / f"{name}.mid").write_bytes(midi.write(song, (part,)))
+            stems[name] = _stem_entry(part, font, level)
+        audio.write(work / "mix.flac", gain * _sum([sound for _, sound, _ in heard]), synth.RATE)
+        (work / "all_src.mid").write_bytes(midi.write(song, tuple(part for part, _, _ in heard)))
+        if source.annotations is not None:
+            (work / "annotations.json").write_text(json.dumps(_within(source.annotations, song), indent=1))
+        entry = {
+            "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint)),
+            "audio_dir": "stems",
+            "midi_dir": "MIDI",
+            "normalized": True,
+            "normalization_factor": LOUDNESS,
+            "overall_gain": float(gain),
+            "sample_rate": synth.RATE,
+            "seconds": samples / synth.RATE,
+            "fingerprint": song.fingerprint,
+            "source": source.name,
+            "licence": source.licence,
+            "silent_stems": list(silent),
+            "stems": stems,
+        }
+        (work / "metadata.yaml").write_text(yaml.safe_dump(entry, allow_unicode=True), encoding="utf-8")
+
+
+def _sum(sounds: list[np.ndarray]) -> np.ndarray:
+    return functools.reduce(np.add, sounds)
+
+
+def _gain(sounds: list[np.ndarray]) -> float:
+    mix = _sum(sounds)
+    peak = max(float(np.abs(sound).max()) for sound in (mix, *sounds))
+    if peak == 0.0:
+        raise midi.MidiError("nothing can be heard")
+    return min(10 ** ((LOUDNESS - loudness(mix, synth.RATE)) / 20), PEAK / peak)
+
+
+def _program_name(part: midi.Part) -> str:
+    return "Drums" if part.is_drum else pretty_midi.program_to_instrument_name(part.program)
+
+
+def _within(annotations: dict[str, Any], song: midi.Song) -> dict[str, Any]:
+    """The beats and chords of the part of the file that the song is, in the song's time."""
+    end = song.begin + song.seconds
+    return annotations | {
+        "beats": [beat - song.begin for beat in annotations["beats"] if song.begin - 1e-4 <= beat < end],
+        "chords": [
+            [max(start - song.begin, 0.0), min(stop, end) - song.begin, name]
+            for start, stop, name in annotations["chords"]
+            if stop > song.begin + 1e-4 and start < end
+        ],
+    }
+
+
+def _stem_entry(part: midi.Part, font: Path, loudness: float) -> dict[str, Any]:
+    return {
+        "audio_rendered": True,
+        "inst_class": "Drums" if part.is_drum else CLASSES[part.instrument],
+        "integrated_loudness": loudness,
+        "is_drum": part.is_drum,
+        "midi_program_name": _program_name(part),
+        "midi_saved": True,
+        "plugin_name": font.name,
+        "program_num": part.program,
+    }

@@ -1,0 +1,134 @@
+"""Where the music comes from: Debian packages, a folder of MIDI files, or the composer."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import field, frozen
+
+from accomp.core.errors import DataError
+from accomp.plugins.corpora.mini_slakh import composer, debian
+from accomp.plugins.corpora.mini_slakh.midi import MidiError
+from accomp.plugins.corpora.mini_slakh.render import Source
+from accomp.plugins.corpora.mini_slakh.wad import music_lumps
+
+KINDS = ("auto", "debian", "composer")
+_SUFFIXES = (".mid", ".midi", ".kar", ".wad")
+
+
+@frozen
+class Music:
+    """Everything found.
+
+    Attributes:
+        sources: MIDI files as bytes.
+        used: a line for each collection: what it is and its licence.
+        problems: (name, why) of what was found but cannot be read at all.
+        notices: what the user should know about the choice made.
+    """
+
+    sources: list[Source] = field(factory=list)
+    used: list[str] = field(factory=list)
+    problems: list[tuple[str, str]] = field(factory=list)
+    notices: list[str] = field(factory=list)
+
+    def digest(self) -> str:
+        """Hash of all names and bytes, hex."""
+        total = hashlib.sha256()
+        for source in sorted(self.sources, key=lambda source: source.name):
+            total.update(f"{source.name}\0{len(source.data)}\0".encode() + source.data)
+        return total.hexdigest()
+
+
+def gather(
+    kind: str, *, folder: Path | None, licence: str, cache: Path, minutes: float | None, seed: int, longest: float
+) -> Music:
+    """The music of `kind`, and of `folder` if there is one.
+
+    "debian": the packages freedoom and openttd-openmsx. "composer": songs of our own. "auto": the folder alone where
+    one is given, else Debian's, and the composer where that cannot be had. Raises DataError for an unknown kind, a
+    folder that is missing or without MIDI, packages that "debian" asks for and cannot have, and "composer" without
+    minutes.
+    """
+    if kind not in KINDS:
+        raise DataError(f"--source {kind!r}; expected one of {', '.join(KINDS)}")
+    music = Music()
+    if folder is not None:
+        _add_folder(music, folder, licence)
+    if kind == "debian":
+        for package in debian.MUSIC:
+            _add_package(music, debian.unpack(package, cache))
+    elif kind == "auto" and folder is None:
+        for package in debian.MUSIC:
+            try:
+                _add_package(music, debian.unpack(package, cache))
+            except DataError as error:
+                music.notices.append(str(error))
+    if kind == "composer" or (kind == "auto" and not music.sources and folder is None):
+        if kind == "auto":
+            music.notices.append("no recorded music could be had: the built-in composer makes it")
+        _add_composed(music, minutes, seed, longest)
+    return music
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/accomp/debian, ~/.cache/accomp/debian where that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "accomp" / "debian"
+
+
+def _add_folder(music: Music, folder: Path, licence: str) -> None:
+    if not folder.is_dir():
+        raise DataError(f"--midi {folder}: no such folder; expected a folder with {', '.join(_SUFFIXES)} files")
+    files = _files(folder)
+    if not files:
+        raise DataError(f"--midi {folder}: holds no {', '.join(_SUFFIXES)} files, nor do its subfolders")
+    _add_files(music, files, folder, folder.name, licence)
+    music.used.append(f"{len(files)} files of {folder.name}/ ({licence})")
+
+
+def _add_package(music: Music, unpacked: debian.Unpacked) -> None:
+    name = f"{unpacked.package.name} {unpacked.version}"
+    files = _files(unpacked.folder)
+    if not files:
+        raise DataError(f"Debian package {name} holds no {', '.join(_SUFFIXES)} files @ {unpacked.folder}")
+    _add_files(music, files, None, name, unpacked.package.licence)
+    music.used.append(f"Debian {name} ({unpacked.package.licence})")
+
+
+def _add_composed(music: Music, minutes: float | None, seed: int, longest: float) -> None:
+    if minutes is None:
+        raise DataError("the composer never ends: say how much is wanted with --minutes")
+    # A quarter more than is asked for, so that each split can fill its share whatever its draw.
+    count = 24 + math.ceil(1.25 * 60 * minutes / min(composer.SHORTEST, longest))
+    for number in range(count):
+        song = composer.compose(seed, number)
+        music.sources.append(
+            Source(f"composer: seed {seed}, song {number}", composer.LICENCE, song.midi, song.annotations)
+        )
+    music.used.append(f"accomp's composer, seed {seed} ({composer.LICENCE})")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+
+
+def _add_files(music: Music, files: list[Path], root: Path | None, collection: str, licence: str) -> None:
+    for path in files:
+        name = f"{collection}: {path.relative_to(root) if root else path.name}"
+        try:
+            for lump, data in _contents(path):
+                music.sources.append(Source(f"{name}: {lump}" if lump else name, licence, data))
+        except (OSError, MidiError) as error:
+            music.problems.append((name, str(error)))
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    data = path.read_bytes()
+    if path.suffix.lower() == ".wad":
+        yield from music_lumps(data)
+    else:
+        yield "", data
