@@ -145,7 +145,12 @@ class SkipRecord:
 
 
 def key(track_id: str) -> str:
-    """A track's id as a name for its group: the same characters where every file system takes them, else escaped."""
+    """A track's id as a name for its group: the same characters where every file system takes them, else escaped.
+
+    Raises StoreError for an empty id.
+    """
+    if not track_id:
+        raise StoreError("a track or split with an empty name cannot be stored; give it one")
     name = quote(track_id, safe=" ()',&+").replace("~", "%7E")
     if name[:1] in (".", " ") or name[:2] == "__":
         name = f"%{ord(name[0]):02X}{name[1:]}"

@@ -15,8 +15,6 @@ from numcodecs import blosc
 
 from accomp.zarr_store.layout import StoreError
 
-_EMPTY = np.uint64(2**64 - 1)  # a chunk of nothing but zeros is not stored
-
 
 class Shard:
     """An array [rows, T, ...] whose single shard is chunked along T, one row a chunk."""
@@ -47,8 +45,7 @@ class Shard:
             file.seek(-size - 4, 2)
             index = np.frombuffer(file.read(size), dtype="<u8").reshape(self.shape[0], chunks, 2)
             end = file.tell()
-        stored = index[index[..., 0] != _EMPTY]
-        if (stored.sum(axis=-1) > end).any():
+        if (index > end).any() or (index.sum(axis=-1) > end).any():
             raise ValueError("its index points outside the file")
         return index
 
@@ -59,13 +56,11 @@ class Shard:
             raise IndexError(f"row {row}, frames {start} to {stop} of an array of shape {self.shape}")
         length = self._chunk[1]
         first, last = start // length, -(-stop // length)
-        out = np.zeros(((last - first) * length, *self.shape[2:]), dtype=self.dtype)
+        out = np.empty(((last - first) * length, *self.shape[2:]), dtype=self.dtype)
         try:
             with self._file.open("rb", buffering=0) as file:
                 for number in range(first, last):
                     offset, size = self._index[row, number]
-                    if offset == _EMPTY:
-                        continue
                     file.seek(int(offset))
                     place = out[(number - first) * length : (number - first + 1) * length]
                     blosc.decompress(file.read(int(size)), place)

@@ -210,6 +210,7 @@ def _write_array(folder: Path, name: str, values: np.ndarray, frames: int) -> No
         shards=(rows, -(-length // chunk) * chunk, *rest),
         compressors=BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),
         dimension_names=("part", "frame", "level")[: values.ndim],
+        config={"write_empty_chunks": True},  # silence is stored like anything else; what is not there is broken
     )
     array[:] = values
 

@@ -163,7 +163,7 @@ class ClipLoader:
         self._seen = state["seen"]
 
     def unigram_entropy(self) -> np.ndarray:
-        """Entropy of each level of the targets' codes over all clips, [K] nats: the loss of knowing only how common each is.
+        """Entropy of each level of the targets' codes over all clips, [K] nats: the loss of knowing how common each is.
 
         Each frame counts as often as it is in a clip.
         """

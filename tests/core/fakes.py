@@ -59,7 +59,7 @@ class EnergyTokenizer:
         return _Encoder(self.space.codebook_size, batch)
 
     def decoder(self, batch: int = 1) -> _Decoder:
-        return _Decoder(self)
+        return _Decoder(self, batch)
 
     def to(self, device: torch.device | str) -> EnergyTokenizer:
         return self
@@ -91,17 +91,17 @@ class _Encoder:
 
 
 class _Decoder:
-    def __init__(self, tokenizer: EnergyTokenizer):
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: EnergyTokenizer, batch: int):
+        self._tokenizer, self._batch = tokenizer, batch
 
     def push(self, chunk: torch.Tensor) -> torch.Tensor:
         return self._tokenizer.decode(chunk)
 
     def flush(self) -> torch.Tensor:
-        return torch.zeros(0, 0)
+        return torch.zeros(self._batch, 0)
 
     def reset(self, rows: torch.Tensor) -> None:
-        pass
+        """There is nothing to forget."""
 
 
 class FolderCorpus:
