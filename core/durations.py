@@ -29,7 +29,9 @@ def to_frames(text: str, space: TokenSpace) -> int:
     if frames.denominator == 1:
         return int(frames)
     below = frames.numerator // frames.denominator
-    options = " or ".join(f"{_in_seconds(n, space)} ({n} frames)" for n in (below, below + 1))
+    options = " or ".join(
+        f"{_in_seconds(n, space)} ({n} frame{'' if abs(n) == 1 else 's'})" for n in (below, below + 1)
+    )
     raise ValueError(f"{text!r} is {float(frames):g} frames of {space.hop / space.sample_rate:g} s; nearest: {options}")
 
 

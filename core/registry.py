@@ -99,12 +99,20 @@ class Registry:
         provider = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
         name = f"{provider} [{entry.name}]"
         try:
-            self.pm.register(entry.load(), name=name)
-            self.pm.check_pending()  # refuses a misspelt hook while it is clear whose it is
+            plugin = entry.load()
+            self.pm.register(plugin, name=name)
+            self._refuse_unknown_hooks(plugin)
         except Exception as error:
             self.broken[provider] = _reason(error)
             if self.pm.has_plugin(name):
                 self.pm.unregister(name=name)
+
+    def _refuse_unknown_hooks(self, plugin: object) -> None:
+        """What pm.check_pending() does, for one plugin and with the name that was probably meant."""
+        for caller in self.pm.get_hookcallers(plugin) or ():
+            if not caller.has_spec():
+                specified = [name for name, known in vars(self.pm.hook).items() if known.has_spec()]
+                raise PluginError(f"no hook is called {caller.name!r}{nearest(caller.name, specified, what='hooks')}")
 
     def _collect(self, implementation: pluggy.HookImpl) -> None:
         provider = implementation.plugin_name.partition(" [")[0]

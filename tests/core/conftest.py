@@ -1,0 +1,29 @@
+"""Fixtures of the core's tests."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a distribution with an entry point in the group "accomp" on the path, as pip would.
+
+    install(name, source) writes its module too; install(name, module=...) points to one that is already importable.
+    """
+    folder = tmp_path / "site"
+    folder.mkdir()
+
+    def add(name, source=None, module=None):
+        module = module or name.replace("-", "_")
+        if source is not None:
+            (folder / f"{module}.py").write_text(source)
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[accomp]\n{module} = {module}\n")
+        monkeypatch.syspath_prepend(folder)  # also forgets what was cached about the folder
+        return folder
+
+    return add
