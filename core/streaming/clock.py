@@ -5,8 +5,12 @@ The chunk of k frames that starts at frame s is predicted from input frames [0, 
 
 from __future__ import annotations
 
+import math
+
 from attrs import field, frozen
 from attrs import validators as v
+
+from accomp.core.types import TokenSpace
 
 
 @frozen
@@ -47,3 +51,89 @@ class Clock:
     def output_padding(self) -> int:
         """PAD steps in front of the output: t_f - 1 for t_f > 0, else none."""
         return max(0, self.t_f - 1)
+
+
+@frozen
+class LatencyBudget:
+    """Can this clock be played live here? What a machine was measured to take, against what t_f and k leave it.
+
+    Output sample n belongs to input sample n. It needs frame (n + delay) // hop of the output, whose last level
+    comes K - 1 steps later and sees t_f + K - 1 frames more of the input, each `lookahead` samples late. So at worst
+
+        -t_f frames >= (K - 1) frames + lookahead + delay + input + encode + first + decode + output + jitter
+
+    must hold (the deployable region), and a chunk must be done before the next is due. All times in seconds.
+
+    Attributes:
+        encode, decode: codec time for one frame.
+        first: from a frame's latents to the codes they complete: one step where k = 1, a chunk where it goes out whole.
+        chunk: time to generate k frames.
+        input, output: buffers of the sound device.
+        jitter: how much later than usual the slowest step comes (p99.9).
+    """
+
+    clock: Clock
+    space: TokenSpace
+    encode: float
+    first: float
+    chunk: float
+    decode: float
+    input: float = 0.0
+    output: float = 0.0
+    jitter: float = 0.0
+
+    @property
+    def frame(self) -> float:
+        """Duration of a codec frame."""
+        return self.space.hop / self.space.sample_rate
+
+    @property
+    def structural(self) -> float:
+        """What delay pattern and codec take on any machine: K - 1 frames, the lookahead, the decoder's delay."""
+        return (self.space.codebooks - 1) * self.frame + (self.space.lookahead + self.space.delay) / self.space.sample_rate
+
+    @property
+    def algorithmic(self) -> float:
+        """How far the output lags behind the input on an infinitely fast machine; negative where it runs ahead."""
+        return self.structural + self.clock.t_f * self.frame
+
+    @property
+    def required(self) -> float:
+        """The right side of the inequality: structural and measured times together."""
+        measured = self.input + self.encode + self.first + self.decode + self.output + self.jitter
+        return self.structural + measured
+
+    @property
+    def available(self) -> float:
+        """The left side: what predicting ahead leaves; negative where the clock looks ahead instead."""
+        return -self.clock.t_f * self.frame
+
+    @property
+    def load(self) -> float:
+        """Share of real time that generating and coding take; above 1 the machine falls ever further behind."""
+        return self.chunk / (self.clock.k * self.frame) + (self.encode + self.decode) / self.frame
+
+    @property
+    def deployable(self) -> bool:
+        """Both conditions hold."""
+        return self.load <= 1.0 and self.clock.t_f <= self._latest_t_f()
+
+    @property
+    def nearest_t_f(self) -> int | None:
+        """The greatest t_f (frames), up to the clock's own, that can be played live; None where the load forbids all."""
+        return min(self.clock.t_f, self._latest_t_f()) if self.load <= 1.0 else None
+
+    def _latest_t_f(self) -> int:
+        return -math.ceil(round(self.required / self.frame, 6))
+
+    def verdict(self) -> str:
+        """One sentence for people: deployable or not, with the numbers and what would be."""
+        numbers = (
+            f"t_f = {self.clock.t_f} frames leaves {1000 * self.available:.0f} ms of the {1000 * self.required:.0f} ms "
+            f"needed ({self.required / self.frame:.1f} frames); the machine is busy {self.load:.0%} of the time"
+        )
+        if self.deployable:
+            return f"can be played live: {numbers}"
+        if self.nearest_t_f is None:
+            return f"cannot be played live at any t_f: {numbers}; use a smaller model or a faster machine"
+        return f"cannot be played live: {numbers}; t_f = {self.nearest_t_f} frames could be"

@@ -1,0 +1,58 @@
+"""Random numbers that depend on what they are for, not on when or beside whom they are drawn."""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd
+_FOLD = -3335678366873096957  # 0xD1B54A32D192ED03, odd
+
+
+@frozen(eq=False)
+class Noise:
+    """A counter-based generator: SplitMix64 (Steele, Lea, Flood 2014), started anew from a key of every item.
+
+    Noise.seeded(seed, device).fold(session).fold(level).fold(frame) has a key for each session, level and frame, of
+    the shape that these broadcast to. Its numbers are the same alone and in a batch, however the input was split, on
+    every device (int64 arithmetic wraps alike on all). Nothing is drawn twice by accident, because nothing is counted:
+    the same key gives the same numbers.
+
+    Attributes:
+        key: [...] int64.
+    """
+
+    key: Tensor
+
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device | str = "cpu") -> Noise:
+        """The root of an experiment's noise; its key is a scalar. Seeds count modulo 2^64."""
+        return cls(torch.tensor((seed + 2**63) % 2**64 - 2**63, device=device)).fold(0)
+
+    def fold(self, number: int | Tensor) -> Noise:
+        """Noise for item `number` (int64, broadcast against the key); other numbers give unrelated noise."""
+        number = torch.as_tensor(number, device=self.key.device)
+        return Noise(_mix(self.key + (number + 1) * _FOLD))
+
+    def uniform(self, n: int) -> Tensor:
+        """n numbers a key, uniform in (0, 1), float32 [..., n]; never 0 or 1."""
+        count = torch.arange(1, n + 1, device=self.key.device)
+        bits = _mix(self.key[..., None] + count * _GOLDEN)
+        return (_shifted(bits, 41).float() + 0.5) * 2.0**-23
+
+    def gumbel(self, n: int) -> Tensor:
+        """n numbers a key, standard Gumbel, float32 [..., n]: argmax(log p + gumbel) is a sample from p."""
+        return -torch.log(-torch.log(self.uniform(n)))
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's finaliser: a bijection of 64 bits in which every input bit stirs every output bit."""
+    z = (z ^ _shifted(z, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    z = (z ^ _shifted(z, 27)) * -7723592293110705685  # 0x94D049BB133111EB
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift of an int64 tensor."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

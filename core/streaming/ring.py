@@ -1,0 +1,107 @@
+"""A static ring of keys and values: attention over a window, in memory that never grows."""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+
+@frozen(eq=False)
+class Span:
+    """Where the S positions of one call go, and what each of them may see. The same for every layer.
+
+    Attributes:
+        position: [B, S] int64, absolute.
+        pinned: [B, S] bool, whether the position is one of the pinned ones.
+        slot: [B, S] int64, where its key and value are stored.
+        hidden: [B, S, L] bool, the stored slots it must not attend to.
+        distance: [B, S, P] int64, how far back each pinned position counts as being.
+    """
+
+    position: Tensor
+    pinned: Tensor
+    slot: Tensor
+    hidden: Tensor
+    distance: Tensor
+
+
+class Ring:
+    """Keys and values of the last positions of B sessions, and of P pinned positions that stay visible for ever.
+
+    A position sees the last `window` positions, itself included, and the pinned ones. Slots 0..P-1 hold the pinned
+    positions, the other window + chunk - 1 are a ring: position p lies in slot P + p % (window + chunk - 1). What a
+    slot holds follows from the position alone, so that forgetting is setting the position back.
+
+    A pinned position that has left the window counts as lying just before it: its distance stops growing, so that a
+    model never meets a distance longer than it was trained on (attention sinks, arXiv 2309.17453).
+
+    Attributes:
+        position: [B] int64, how many positions each session has absorbed.
+        keys, values: a tensor [B, H, L, d] for each layer, L = P + window + chunk - 1.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        window: int,
+        *,
+        layers: int,
+        heads: int,
+        head_dim: int,
+        chunk: int = 1,
+        pinned: range = range(0),
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        """Raises ValueError for a window or chunk below 1."""
+        if window < 1 or chunk < 1:
+            raise ValueError(f"window {window} and chunk {chunk} must be at least 1 position")
+        self.window, self.chunk, self.pinned = window, chunk, pinned
+        self.capacity = window + chunk - 1
+        self.position = torch.zeros(batch, dtype=torch.int64, device=device)
+        shape = (batch, heads, len(pinned) + self.capacity, head_dim)
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+
+    def span(self, length: int) -> Span:
+        """The next S = `length` positions. Raises ValueError for more than `chunk`: they would overwrite each other."""
+        if length > self.chunk:
+            raise ValueError(f"{length} positions in one call; this state was made for at most {self.chunk}")
+        device, fixed = self.position.device, len(self.pinned)
+        position = self.position[:, None] + torch.arange(length, device=device)
+        pinned = (position >= self.pinned.start) & (position < self.pinned.stop)
+        slot = torch.where(pinned, position - self.pinned.start, fixed + position % self.capacity)
+
+        last = position[:, -1:]
+        ring = last - (last - torch.arange(self.capacity, device=device)) % self.capacity
+        ring = torch.where((ring >= self.pinned.start) & (ring < self.pinned.stop), -1, ring)
+        always = torch.arange(self.pinned.start, self.pinned.stop, device=device)
+        held = torch.cat([always.expand(len(ring), -1), ring], dim=1)[:, None]
+        oldest = (position - self.window + 1).clamp(min=0)[..., None]
+        newest = position[..., None]
+        hidden = (held > newest) | (held < oldest)
+        hidden[..., :fixed] = always > newest
+
+        farthest = self.window - 1 + fixed - torch.arange(fixed, device=device)
+        distance = torch.minimum(newest - always, farthest)
+        return Span(position, pinned, slot, hidden, distance)
+
+    def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values [B, H, S, d] of a span; returns everything that layer holds, [B, H, L, d] twice."""
+        index = span.slot[:, None, :, None].expand_as(keys)
+        self.keys[layer].scatter_(2, index, keys)
+        self.values[layer].scatter_(2, index, values)
+        return self.keys[layer], self.values[layer]
+
+    def advance(self, length: int) -> None:
+        """The span of `length` positions has been absorbed by every layer."""
+        self.position.add_(length)
+
+    def rollback(self, position: Tensor) -> None:
+        """Forget everything from `position` [B] on; at most `chunk` positions, the rest has been overwritten."""
+        self.position.copy_(position)
+
+    def reset(self, rows: Tensor) -> None:
+        """Start the sessions where the bool mask [B] is true anew; the others go on unchanged."""
+        self.position.masked_fill_(rows, 0)

@@ -1,0 +1,242 @@
+"""A LLaMA-style decoder: pre-norm RMSNorm, rotary positions, query-key norm, SwiGLU, grouped-query attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor, nn
+
+from accomp.core.errors import CombinationError
+from accomp.core.interfaces import Backbone
+from accomp.core.streaming.ring import Ring, Span
+from accomp.core.types import TokenSpace
+
+
+class Llama(Backbone):
+    """h = h + Attention(RMSNorm(h)); h = h + FeedForward(RMSNorm(h)); `depth` times, then a last RMSNorm.
+
+    The backbone of arXiv 2510.22105, section 4. With feedforward = "silu", rope_dim = 32 and head_dim = 64 it is that
+    of the paper's public code.
+    """
+
+    @frozen
+    class Config:
+        """What a spec may say.
+
+        Attributes:
+            depth: layers.
+            heads: query heads.
+            kv_heads: key and value heads, each shared by successive heads / kv_heads query heads; `heads` where absent.
+            head_dim: d, width of a head; width / heads where absent.
+            feedforward: "swiglu" W2 (silu(W1 h) * W3 h), without biases, or "silu" W2 silu(W1 h), with them.
+            hidden: width inside the feed-forward; where absent 8/3 of the width, up to a multiple of 256, for swiglu
+                and 4 times the width for silu.
+            rope_dim: R, how many dimensions of a head turn with the position; all where absent.
+            rope_base: the slowest of them turn once in about 2 pi rope_base positions.
+            dropout: inside the feed-forward, in training.
+        """
+
+        depth: int = field(validator=v.ge(1))
+        heads: int = field(validator=v.ge(1))
+        kv_heads: int | None = field(default=None, validator=v.optional(v.ge(1)))
+        head_dim: int | None = field(default=None, validator=v.optional(v.ge(2)))
+        feedforward: Literal["swiglu", "silu"] = "swiglu"
+        hidden: int | None = field(default=None, validator=v.optional(v.ge(1)))
+        rope_dim: int | None = field(default=None, validator=v.optional(v.ge(2)))
+        rope_base: float = field(default=10_000.0, validator=v.gt(1.0))
+        dropout: float = field(default=0.0, validator=[v.ge(0.0), v.lt(1.0)])
+
+    def __init__(self, config: Config, space: TokenSpace, width: int):
+        """Raises CombinationError, with every problem, for numbers that do not divide."""
+        super().__init__()
+        heads, kv_heads = config.heads, config.kv_heads or config.heads
+        head_dim = config.head_dim or width // heads
+        rope_dim = config.rope_dim or head_dim
+        problems = []
+        if not config.head_dim and width % heads:
+            problems.append(f"model.width {width} is not a multiple of backbone.heads {heads}; or set backbone.head_dim")
+        if heads % kv_heads:
+            problems.append(f"backbone.heads {heads} is not a multiple of backbone.kv_heads {kv_heads}")
+        if head_dim % 2 or rope_dim % 2 or rope_dim > head_dim:
+            problems.append(f"backbone.rope_dim {rope_dim} of head_dim {head_dim}; both must be even, the first no greater")
+        if problems:
+            raise CombinationError(*problems)
+        self.kv_heads, self.head_dim = kv_heads, head_dim
+        self.rotary = Rotary(head_dim, rope_dim, config.rope_base)
+        self.layers = nn.ModuleList(
+            Layer(Attention(width, heads, kv_heads, head_dim), _feedforward(config, width), width)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.RMSNorm(width)
+        with torch.no_grad():  # the residual stream keeps its scale however deep the network is
+            for name, weight in self.named_parameters():
+                if name.endswith("out.weight"):
+                    weight /= math.sqrt(2 * config.depth)
+
+    def forward(self, h: Tensor, *, causal: bool = True, state: Ring | None = None) -> Tensor:  # type: ignore[override]
+        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed.
+
+        Raises ValueError for a state without `causal`: what was absorbed cannot see what comes later.
+        """
+        if state is None:
+            rotation = self.rotary(torch.arange(h.shape[1], device=h.device)[None, :, None])
+            for layer in self.layers:
+                h = layer(h, rotation, causal)
+            return self.norm(h)
+        if not causal:
+            raise ValueError("a state needs causal attention")
+        span = state.span(h.shape[1])
+        rotation = self.rotary(torch.cat([span.position[..., None], span.distance], dim=-1))
+        for index, layer in enumerate(self.layers):
+            h = layer(h, rotation, past=Past(state, index, span))
+        state.advance(h.shape[1])
+        return self.norm(h)
+
+    def new_state(self, batch: int, window: int, *, chunk: int = 1, pinned: range = range(0)) -> Ring:
+        """See Backbone.new_state."""
+        weight = self.norm.weight
+        return Ring(
+            batch, window, layers=len(self.layers), heads=self.kv_heads, head_dim=self.head_dim, chunk=chunk,
+            pinned=pinned, dtype=weight.dtype, device=weight.device,
+        )  # fmt: skip
+
+
+class Rotary(nn.Module):
+    """Rotary positions (arXiv 2104.09864): dimensions i and i + d/2 turn together, by position * base ** (-2 i / R).
+
+    Only the first R/2 of the d/2 pairs turn. Angles are fixed-point numbers, 2^64 to the turn: int64 wraps around as
+    the circle does, so they are as exact after eight hours as at the start, on every device.
+    """
+
+    def __init__(self, head_dim: int, rope_dim: int, base: float):
+        super().__init__()
+        pairs = torch.arange(head_dim // 2, dtype=torch.float64)
+        turns = torch.where(pairs < rope_dim // 2, base ** (-2 * pairs / rope_dim) / (2 * math.pi), 0.0)
+        self.register_buffer("steps", (turns * 2.0**64).round().long(), persistent=False)
+
+    def forward(self, position: Tensor) -> Rotation:
+        """position [B, S, P] int64 -> rotations of vectors [B, H, S, P, d]."""
+        angle = (position[..., None] * self.steps)[:, None].float() * (2 * math.pi / 2.0**64)
+        cos, sin = angle.cos(), angle.sin()
+        return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
+
+
+@frozen(eq=False)
+class Rotation:
+    """Angles ready for use: cos and signed sin, [B, 1, S, P, d]."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [B, H, S, d] -> [B, H, S, P, d], each vector turned to its P positions."""
+        x = x[..., None, :]
+        return x * self.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * self.sin.to(x.dtype)
+
+
+@frozen(eq=False)
+class Past:
+    """What one layer needs to attend to earlier calls: its place in the ring, and the span of this call."""
+
+    ring: Ring
+    layer: int
+    span: Span
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each behind its norm and beside a residual path."""
+
+    def __init__(self, attention: nn.Module, feedforward: nn.Module, width: int):
+        super().__init__()
+        self.attention_norm, self.attention = nn.RMSNorm(width), attention
+        self.feedforward_norm, self.feedforward = nn.RMSNorm(width), feedforward
+
+    def forward(self, h: Tensor, rotation: Rotation, causal: bool = True, past: Past | None = None) -> Tensor:
+        """h [B, S, D] -> [B, S, D]."""
+        h = h + self.attention(self.attention_norm(h), rotation, causal, past)
+        return h + self.feedforward(self.feedforward_norm(h))
+
+
+class Attention(nn.Module):
+    """softmax(turned q . turned k / sqrt(d)) v, where q and k have unit mean square times a learned scale per head.
+
+    H query heads share J key and value heads: H / J successive ones each.
+    """
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_dim, bias=False)
+        self.qk_scale = nn.Parameter(torch.ones(heads + kv_heads, 1, head_dim))
+        self.out = nn.Linear(heads * head_dim, width, bias=False)
+
+    def forward(self, h: Tensor, rotation: Rotation, causal: bool, past: Past | None) -> Tensor:
+        """h [B, S, D] -> [B, S, D]."""
+        qkv = self.qkv(h).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        qk, v = qkv.tensor_split([self.heads + self.kv_heads], dim=1)
+        qk = F.rms_norm(qk, (self.head_dim,)) * self.qk_scale
+        turned = rotation(qk)
+        q, k = turned[..., 0, :].tensor_split([self.heads], dim=1)
+        if past is None:
+            gqa = self.heads != self.kv_heads
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=gqa)
+        else:
+            back = turned[:, : self.heads, :, 1:]
+            o = self._attend(q, back, torch.where(past.span.pinned[:, None, :, None], qk[:, self.heads :], k), v, past)
+        return self.out(o.transpose(1, 2).flatten(2))
+
+    def _attend(self, q: Tensor, back: Tensor, k: Tensor, v: Tensor, past: Past) -> Tensor:
+        """q [B, H, S, d], k and v [B, J, S, d] -> [B, H, S, d], over what the ring holds and this call.
+
+        Keys lie in the ring turned to their position. Pinned ones lie there unturned and meet instead `back`
+        [B, H, S, P, d], the query turned to their distance, which stops growing when they leave the window.
+        """
+        B, _, S, d = q.shape
+        keys, values = past.ring.write(past.layer, past.span, k, v)
+        scores = (q / math.sqrt(d)).reshape(B, self.kv_heads, -1, d) @ keys.mT
+        scores = scores.view(B, self.kv_heads, -1, S, keys.shape[2])
+        if pinned := back.shape[3]:
+            back = (back / math.sqrt(d)).reshape(B, self.kv_heads, -1, S, pinned, d)
+            scores[..., :pinned] = (back * keys[:, :, None, None, :pinned]).sum(-1)
+        weights = scores.masked_fill(past.span.hidden[:, None, None], -math.inf).softmax(-1)
+        return (weights.flatten(2, 3) @ values).view(B, self.heads, S, d)
+
+
+def _feedforward(config: Llama.Config, width: int) -> nn.Module:
+    if config.feedforward == "swiglu":
+        return SwiGLU(width, config.hidden or -(-8 * width // (3 * 256)) * 256, config.dropout)
+    return SiLU(width, config.hidden or 4 * width, config.dropout)
+
+
+class SwiGLU(nn.Module):
+    """W2 (silu(W1 h) * W3 h) (arXiv 2002.05202); `up` holds W1 and W3."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [B, S, D] -> [B, S, D]."""
+        gate, value = self.up(h).chunk(2, dim=-1)
+        return self.out(self.dropout(F.silu(gate) * value))
+
+
+class SiLU(nn.Module):
+    """W2 silu(W1 h + b1) + b2."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [B, S, D] -> [B, S, D]."""
+        return self.out(self.dropout(F.silu(self.up(h))))

@@ -1,0 +1,47 @@
+"""The fusion of the streaming paper: input latents, plus gated output embeddings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from accomp.core.interfaces import Fuser
+from accomp.core.types import TokenSpace
+
+
+class GatedAdd(Fuser):
+    """h = LN(W LN(x)) + g * LN(e), eq. 3 of arXiv 2510.22105; norm = "reference": h = LN(W LN(x) + g * LN(e)).
+
+    The gate g starts at zero, so training starts from the input alone. Positions without input (x is None) are LN(e).
+    """
+
+    @frozen
+    class Config:
+        """`norm`: where the outer norm stands, as in the "paper" or as in its public code, the "reference".
+
+        The reference has no W, only its norm, where E = D.
+        """
+
+        norm: Literal["paper", "reference"] = "paper"
+
+    def __init__(self, config: Config, space: TokenSpace, width: int):
+        super().__init__()
+        bare = config.norm == "reference" and space.latent_dim == width
+        self.embed_width = width
+        self.gate_inside = config.norm == "reference"
+        self.input_norm = nn.LayerNorm(space.latent_dim)
+        self.project = nn.Identity() if bare else nn.Linear(space.latent_dim, width)
+        self.output_norm = nn.LayerNorm(width)
+        self.gate = nn.Parameter(torch.zeros(width))
+        self.norm = nn.LayerNorm(width)
+
+    def fuse(self, x: Tensor | None, e: Tensor) -> Tensor:
+        """x [B, S, E] or None, e [B, S, D] -> h [B, S, D]."""
+        e = self.output_norm(e)
+        if x is None:
+            return e
+        x = self.project(self.input_norm(x))
+        return self.norm(x + self.gate * e) if self.gate_inside else self.norm(x) + self.gate * e

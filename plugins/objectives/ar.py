@@ -1,0 +1,47 @@
+"""Next-step prediction: the objective of the streaming decoder that emits frame by frame."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from attrs import frozen
+
+from accomp.core.interfaces import Decoding
+from accomp.core.model import Model, withhold
+from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.layout import PADDING, Layout
+from accomp.core.types import Batch, Loss, TokenSpace
+
+
+class AR:
+    """Cross entropy of y[q, s - q] given x[< s + t_f] and the steps before s, over all valid frames of all levels.
+
+    Section 3.2 of arXiv 2510.22105. The clip's tail, where the input or the output before it is missing, is cut.
+    Frames that are not valid are neither predicted nor seen.
+    """
+
+    decoding: ClassVar[Decoding] = "causal"
+    chunked: ClassVar[bool] = False
+
+    @frozen
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config, space: TokenSpace):
+        self.levels = space.codebooks
+
+    def loss(self, model: Model, batch: Batch, clock: Clock, rng: torch.Generator) -> Loss:
+        """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
+        batch = withhold(batch, model.conditions, rng)
+        layout = Layout(clock, self.levels)
+        y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
+        logits = model(batch.x, layout.clip(y), batch.labels)
+        target = layout.targets(y)
+        counted = target >= 0
+        ids = model.vocabulary.ids(target)
+        nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none").view_as(ids) * counted
+        tokens = counted.sum((0, 2)).clamp(min=1)
+        parts = {f"level_{q}": nats[:, q].detach().sum() / tokens[q] for q in range(self.levels)}
+        return Loss(nats.sum() / counted.sum().clamp(min=1), parts)
