@@ -51,7 +51,7 @@ class Clips:
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
     ) -> Tensor:
-        """n random clips [n, seconds * rate], long files oftener, at random gains (-12 to +3 dB), a quarter of them summed.
+        """n random clips [n, seconds * rate], long files oftener, at gains of -12 to +3 dB, a quarter of them summed.
 
         A clip that is digitally silent is drawn again, four times at most. `skip` is told of files that cannot be read.
         """

@@ -5,9 +5,11 @@ Codebooks learnt by gradient, with the usual commitment loss, ended with one cod
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from accomp.plugins.tokenizers.quantizer import nearest, project, restore
 
@@ -19,7 +21,7 @@ DEAD = 0.05
 class CodebookTrainer:
     """Fits and follows the codebooks of one dac ResidualVectorQuantize. Its state is saved with the checkpoint."""
 
-    def __init__(self, quantizer: nn.Module, rng: torch.Generator):
+    def __init__(self, quantizer: Any, rng: torch.Generator):
         self.quantizer = quantizer
         self.rng = rng
         shape = len(quantizer.quantizers), quantizer.codebook_size
@@ -64,12 +66,12 @@ class CodebookTrainer:
     def quantize(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z [B, T, E] -> what the decoder gets [B, T, E], the quantizer's loss (scalar) and the codes [B, K, T].
 
-        The decoder's gradient reaches the encoder as if nothing had been quantized. The loss pulls latents towards their
-        codes and projections towards the residuals, relative to the variance of z. In passing the codebooks follow the
-        vectors that chose them.
+        The decoder's gradient reaches the encoder as if nothing had been quantized. The loss pulls latents towards
+        their codes and projections towards the residuals, relative to the variance of z. In passing the codebooks
+        follow the vectors that chose them.
         """
         scale = z.detach().var().clamp(min=1e-8)
-        rest, out, loss, codes = z.detach(), 0.0, 0.0, []
+        rest, out, loss, codes = z.detach(), torch.zeros_like(z), z.new_zeros(()), []
         for i, level in enumerate(self.quantizer.quantizers):
             vectors = project(level, rest)
             code = nearest(level, vectors.detach())
@@ -118,11 +120,9 @@ class CodebookTrainer:
 
 def _sample(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
     """n rows of x [m, d], without repeats where m >= n."""
-    order = torch.cat(
-        [torch.randperm(len(x), generator=rng) for _ in range(-(-n // len(x)) if n else 0)]
-        or [torch.empty(0, dtype=torch.long)]
-    )
-    return x[order[:n].to(x.device)]
+    rounds = [torch.randperm(len(x), generator=rng) for _ in range(-(-n // len(x)))]
+    order = torch.cat([torch.empty(0, dtype=torch.int64), *rounds])[:n]
+    return x[order.to(x.device)]
 
 
 def _sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,7 @@ def _sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return count, vectors.new_zeros(size, vectors.shape[1]).index_add_(0, code, vectors)
 
 
-def _set(conv: nn.Conv1d, matrix: Tensor, bias: Tensor) -> None:
+def _set(conv: Any, matrix: Tensor, bias: Tensor) -> None:
     """Give a weight-normed convolution of kernel 1 the [out, in] matrix; its v and g follow."""
     conv.weight_v.copy_(matrix[..., None])
     conv.weight_v[matrix.square().sum(1) == 0] = 1.0

@@ -5,34 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.quantizer import dequantize, quantize
+from accomp.plugins.tokenizers.quantizer import quantize, restore
 
 BLOCK = 500
 """Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
 
 
-class Network(Protocol):
-    """What a codec's network offers. `delay` is as in TokenSpace."""
-
-    hop: int
-    delay: int
-    sample_rate: int
-    quantizer: nn.Module
-
-    def encoder_parts(self) -> list[nn.Module]: ...
-    def encode(self, audio: Tensor, history: History) -> Tensor: ...
-    def decode(self, z: Tensor, history: History, *, final: bool = False) -> Tensor: ...
-
-
 class FrozenCodec:
     """A causal codec at work: encode, embed, decode, and the same as streams.
+
+    Its network offers quantizer, encoder_parts(), encode(audio, history) and decode(z, history, final=...).
 
     Encoding runs in float64. Float32 matrix products differ in the last digits with the number of frames in a call, and
     a vector near the border of two codes would then get either; in float64 the difference is some 1e-15 of a latent, so
@@ -40,10 +29,10 @@ class FrozenCodec:
     (Quantizing runs in float64 too; embedding and decoding in float32, where a code more or less is not at stake.)
     """
 
-    def __init__(self, name: str, network: Any, architecture: Mapping[str, Any]):
+    def __init__(self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any]):
         """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint."""
         self.name = name
-        self.space = space_of_network(network, architecture["codebooks"], architecture["codebook_size"])
+        self.space = space
         self.fingerprint = _fingerprint(name, network, architecture)
         network.eval().requires_grad_(False)
         for module in network.modules():
@@ -56,7 +45,7 @@ class FrozenCodec:
         self.codebooks = _EmbeddingTable(network.quantizer)
 
     def to(self, device: torch.device | str) -> FrozenCodec:
-        """Move to a device, in place; returns itself. Streams opened before stay where they were and must not be used."""
+        """Move to a device, in place; returns itself. Streams that were open must not be used any more."""
         self.network.to(device)
         self.codebooks.to(device)
         return self
@@ -97,14 +86,6 @@ class FrozenCodec:
             span = f"{int(codes.min())}..{int(codes.max())}"
             raise ValueError(f"{self.name}: codes lie in {span}; expected 0..{self.space.codebook_size - 1}")
         return codes.to(self.device)
-
-
-def space_of_network(
-    network: Network | type, codebooks: int, codebook_size: int, latent: int | None = None
-) -> TokenSpace:
-    """The TokenSpace of a causal network (lookahead 0)."""
-    width = latent if latent is not None else network.quantizer.quantizers[0].out_proj.out_channels
-    return TokenSpace(network.sample_rate, network.hop, codebooks, codebook_size, width, 0, network.delay)
 
 
 class EncoderStream:
@@ -153,7 +134,7 @@ class EncoderStream:
 
 
 class DecoderStream:
-    """codes [B, K, m] -> audio [B, n]: `delay` samples fewer than the frames hold after the first push, the rest at the end.
+    """codes [B, K, m] -> audio [B, n]: the first `delay` samples less than the frames hold, made up for by `flush`.
 
     After `flush` it begins anew. A row that is reset starts `delay` samples before its first frame, with what the
     network gives there (a lone stream drops that part).
@@ -201,22 +182,16 @@ class DecoderStream:
 class _EmbeddingTable(nn.Module):
     """Every code's latent, level by level, so that embedding is a look-up and a sum: [K, C, E] float32."""
 
-    def __init__(self, quantizer: nn.Module):
+    table: Tensor
+
+    def __init__(self, quantizer: Any):
         super().__init__()
-        size = quantizer.codebook_size
-        levels = len(quantizer.quantizers)
-        alone = torch.arange(size).expand(1, levels, size).to(next(quantizer.parameters()).device)
-        tables = [dequantize(_OneLevel(level), alone[:, i : i + 1])[0] for i, level in enumerate(quantizer.quantizers)]
-        self.register_buffer("table", torch.stack(tables).float())
+        levels = [restore(level, level.codebook.weight) for level in quantizer.quantizers]
+        self.register_buffer("table", torch.stack(levels).float())
 
     def forward(self, codes: Tensor) -> Tensor:
         levels = torch.arange(len(self.table), device=codes.device)[:, None]
         return self.table[levels, codes].sum(dim=1)
-
-
-class _OneLevel:
-    def __init__(self, level: nn.Module):
-        self.quantizers = [level]
 
 
 def _audio(audio: Tensor) -> Tensor:

@@ -7,14 +7,15 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from torch import Tensor
 
+from accomp.core.audio import resample
 from accomp.core.console import Advance, progress, say, warn
 from accomp.core.errors import CheckpointError, DataError, SpecError
 from accomp.core.files import write_atomic
+from accomp.core.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
 from accomp.core.types import Take
@@ -23,7 +24,7 @@ from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
 from accomp.plugins.tokenizers.quality import excerpt, measure, table
 from accomp.plugins.tokenizers.trainer import CodecTrainer
-from accomp.plugins.tokenizers.weights import save_weights
+from accomp.plugins.tokenizers.weight_files import save_weights
 
 
 def train(
@@ -114,12 +115,8 @@ def _judge(registry: Registry, name: str, codec: Any, sounds: list[Tensor]) -> d
     with progress(name, len(sounds)) as advance:
         for i, sound in enumerate(sounds):
             decoded = codec.decode(codec.encode(sound[None]))[0, : len(sound)].cpu().numpy()
-            take = Take(
-                str(i),
-                *(_resample(x, rate, judge.sample_rate) for x in (sound.numpy(), decoded)),
-                judge.sample_rate,
-                17,
-            )
+            context, stem = (resample(x, rate, judge.sample_rate) for x in (sound.numpy(), decoded))
+            take = Take(str(i), context, stem, judge.sample_rate, CLASSES.index("Unknown"))
             try:
                 judge.update(take)
             except ValueError as error:
@@ -128,12 +125,6 @@ def _judge(registry: Registry, name: str, codec: Any, sounds: list[Tensor]) -> d
     if failed:
         warn(f"{name} could not judge {len(failed)} of {len(sounds)}: {'; '.join(failed[:3])}")
     return judge.result()
-
-
-def _resample(x: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    from accomp.core.audio import resample
-
-    return resample(x, rate, wanted)
 
 
 def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: list[Tensor], advance: Advance) -> None:
@@ -165,9 +156,9 @@ def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: lis
 def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor]) -> dict[str, float]:
     if not held_out:
         return {}
-    network = _untrained(spec)
+    network, architecture = _untrained(spec), spec.tokenizer.architecture(spec.config)
     network.load_state_dict({name: tensor.cpu() for name, tensor in trainer.network.state_dict().items()})
-    return measure(FrozenCodec(spec.plugin, network, spec.tokenizer.architecture(spec.config)), held_out)
+    return measure(FrozenCodec(spec.plugin, spec.tokenizer.space_of(spec.config), network, architecture), held_out)
 
 
 def _untrained(spec: CodecSpec) -> torch.nn.Module:

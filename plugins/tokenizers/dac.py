@@ -12,7 +12,7 @@ from attrs import validators as v
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.dac_network import DacNetwork
-from accomp.plugins.tokenizers.weights import load_network
+from accomp.plugins.tokenizers.weight_files import load_network
 
 _NOT_SIZES = ("weights", "seed")
 
@@ -62,7 +62,7 @@ class Dac(FrozenCodec):
         """Raises CheckpointError, saying what to do, when the weights are missing or of other sizes."""
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "dac", sizes, config.seed)
-        super().__init__("dac", network, sizes)
+        super().__init__("dac", self.space_of(config), network, sizes)
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:

@@ -100,6 +100,6 @@ class DacNetwork(nn.Module):
         return self.encoder(audio[:, None], history).transpose(1, 2)
 
     def decode(self, z: Tensor, history: History, *, final: bool = False) -> Tensor:
-        """latents [B, T, E] -> audio [B, T * hop] that starts `delay` samples before the frame; `final` adds the rest."""
+        """latents [B, T, E] -> audio [B, T * hop] from `delay` samples before the frame on; `final` adds the rest."""
         n = z.shape[1] * self.hop + (self.delay if final else 0)
         return self.decoder(z.transpose(1, 2), history, final=final)[:, 0, :n]

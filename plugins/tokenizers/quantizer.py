@@ -6,17 +6,18 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from accomp.core.errors import PluginError
 
 
 @contextmanager
 def quiet_import(what: str) -> Iterator[None]:
-    """Import the dac package: no warnings on the way, Python's global random state as it was, and plain words if it fails.
+    """Around an import of the dac package: no warnings, Python's random state as it was, plain words if it fails.
 
     (Importing dac's dependencies draws from `random`; its layers announce that weight_norm is deprecated.)
     """
@@ -34,37 +35,37 @@ def quiet_import(what: str) -> Iterator[None]:
         random.setstate(state)
 
 
-def new_quantizer(width: int, codebooks: int, codebook_size: int, codebook_dim: int) -> nn.Module:
-    """dac's ResidualVectorQuantize over latents of `width`: levels look up L2-normalised `codebook_dim`-d projections."""
+def new_quantizer(width: int, codebooks: int, codebook_size: int, codebook_dim: int) -> Any:
+    """dac's ResidualVectorQuantize of latents [.., width]; a level looks up `codebook_dim`-d projections by angle."""
     with quiet_import("the codec's quantizer"):
         from dac.nn.quantize import ResidualVectorQuantize
 
         return ResidualVectorQuantize(width, codebooks, codebook_size, codebook_dim)
 
 
-def matrix(conv: nn.Conv1d) -> Tensor:
+def matrix(conv: Any) -> Tensor:
     """The [out, in] matrix of a convolution of kernel 1, with weight norm (g v / |v|) or without."""
     if not hasattr(conv, "weight_v"):
         return conv.weight[..., 0]
     return conv.weight_g[..., 0] * F.normalize(conv.weight_v[..., 0], dim=1)
 
 
-def project(level: nn.Module, z: Tensor) -> Tensor:
+def project(level: Any, z: Tensor) -> Tensor:
     """z [..., E] -> what the level looks up [..., codebook_dim]."""
     return F.linear(z, matrix(level.in_proj), level.in_proj.bias)
 
 
-def restore(level: nn.Module, vectors: Tensor) -> Tensor:
+def restore(level: Any, vectors: Tensor) -> Tensor:
     """Codebook vectors [..., codebook_dim] -> latents [..., E]."""
     return F.linear(vectors, matrix(level.out_proj), level.out_proj.bias)
 
 
-def nearest(level: nn.Module, vectors: Tensor) -> Tensor:
+def nearest(level: Any, vectors: Tensor) -> Tensor:
     """vectors [..., codebook_dim] -> codes [...] int64: the nearest codebook entry, both L2-normalised."""
     return (F.normalize(vectors, dim=-1) @ F.normalize(level.codebook.weight, dim=-1).T).argmax(-1)
 
 
-def quantize(quantizer: nn.Module, z: Tensor) -> Tensor:
+def quantize(quantizer: Any, z: Tensor) -> Tensor:
     """z [B, T, E] -> codes [B, K, T] int64, level by level on what the levels before left over."""
     codes = []
     for level in quantizer.quantizers:
@@ -74,7 +75,7 @@ def quantize(quantizer: nn.Module, z: Tensor) -> Tensor:
     return torch.stack(codes, dim=1)
 
 
-def dequantize(quantizer: nn.Module, codes: Tensor) -> Tensor:
+def dequantize(quantizer: Any, codes: Tensor) -> Tensor:
     """codes [B, K, T] -> latents [B, T, E], the sum over levels."""
     levels = zip(quantizer.quantizers, codes.unbind(1), strict=True)
-    return sum(restore(level, level.codebook(code)) for level, code in levels)
+    return torch.stack([restore(level, level.codebook(code)) for level, code in levels]).sum(0)

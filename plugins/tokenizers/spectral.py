@@ -9,9 +9,9 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.codec import FrozenCodec, space_of_network
+from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.spectral_network import SpectralNetwork
-from accomp.plugins.tokenizers.weights import load_network
+from accomp.plugins.tokenizers.weight_files import load_network
 
 _NOT_SIZES = ("weights", "seed")
 
@@ -51,12 +51,15 @@ class Spectral(FrozenCodec):
         """Raises CheckpointError, saying what to do, when the weights are missing or of other sizes."""
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "spectral", sizes, config.seed)
-        super().__init__("spectral", network, sizes)
+        super().__init__("spectral", self.space_of(config), network, sizes)
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
         """What the codes of a codec so configured mean; no weights are loaded."""
-        return space_of_network(SpectralNetwork, config.codebooks, config.codebook_size, config.width)
+        network = SpectralNetwork
+        return TokenSpace(
+            network.sample_rate, network.hop, config.codebooks, config.codebook_size, config.width, 0, network.delay
+        )
 
     @classmethod
     def architecture(cls, config: Config) -> dict[str, Any]:

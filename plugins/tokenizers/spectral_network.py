@@ -25,6 +25,7 @@ class Analysis(nn.Module):
     sine of amplitude 1 has |S| = 1. Digital silence gives zeros; no feature is steep enough to magnify rounding.
     """
 
+    window: Tensor
     size = ANALYSIS // 2 + 1 + 2 * PHASE_BINS
 
     def __init__(self) -> None:
@@ -44,6 +45,8 @@ class Synthesis(nn.Module):
 
     The first output sample lies one hop before the first frame: frame i fills [(i - 1) * hop, (i + 1) * hop).
     """
+
+    window: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +111,7 @@ class SpectralNetwork(nn.Module):
         return self.to_latent(self.encoder_norm(h))
 
     def decode(self, z: Tensor, history: History, *, final: bool = False) -> Tensor:
-        """latents [B, T, E] -> audio [B, T * hop] that starts `delay` samples before the frame; `final` adds the rest."""
+        """latents [B, T, E] -> audio [B, T * hop] from `delay` samples before the frame on; `final` adds the rest."""
         h = self.from_latent(z)
         for block in self.decoder_blocks:
             h = block(h, history)

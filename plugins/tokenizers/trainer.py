@@ -36,7 +36,7 @@ class CodecTrainSpec:
         batch, seconds: clips a step and their length (s).
         lr, final_lr, warmup, clip: AdamW's peak rate after `warmup` steps, its rate at the end (cosine), gradient norm.
         log, linear, energy, low: weights of the distances of SpectralDistance.
-        adversarial: weight of dac's discriminators; 0 leaves them out. They multiply the time of a step: meant for a GPU.
+        adversarial: weight of dac's discriminators; 0 leaves them out. They multiply the time of a step: for a GPU.
         adversary_periods, adversary_windows: periods and STFT windows (samples) of the discriminators.
         adversary_from: step at which the discriminators join.
         revive_every, report_every, validate_every, checkpoint_every: in steps.
@@ -72,9 +72,9 @@ class CodecTrainSpec:
 
 
 class CodecTrainer:
-    """Trains one network; `steps()` yields what happened after each step, so that a caller may report, save and stop."""
+    """Trains one network; `steps()` yields the losses of each, so that a caller may report, save and stop."""
 
-    def __init__(self, network: nn.Module, spec: CodecTrainSpec, clips: Clips, seed: int, device: torch.device):
+    def __init__(self, network: Any, spec: CodecTrainSpec, clips: Clips, seed: int, device: torch.device):
         self.network, self.spec, self.clips, self.device = network.to(device).train(), spec, clips, device
         self.step = 0
         self.bad_files: dict[Path, str] = {}
@@ -121,14 +121,14 @@ class CodecTrainer:
                 parts["revived"] = float(self.codebooks.revive(z))
         return parts
 
-    def _forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor | float, Tensor | None]:
+    def _forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         audio = self._draw()
         z = self.network.encode(audio, History())
         if self.step >= self.spec.fit_step:
             out, loss, codes = self.codebooks.quantize(z)
             return audio, z, out, loss, codes
         noise = torch.randn(z.shape, generator=self.rng).to(z) * z.detach().std()
-        return audio, z, z + self.spec.noise * noise, 0.0, None
+        return audio, z, z + self.spec.noise * noise, z.new_zeros(()), None
 
     def _draw(self) -> Tensor:
         rate, hop = self.network.sample_rate, self.network.hop
