@@ -25,18 +25,14 @@ class Unmet:
 def unmet_requirements(distribution: str) -> Iterator[Unmet]:
     """What `distribution`, and whatever of its needs is installed, asks for and does not find.
 
-    Its own extras count as far as they are installed: their absence is no lack, a version that does not fit is.
+    Its own extras count where they are complete: a version that does not fit is then told, as for any requirement.
     """
-    extras = offered_extras(distribution)
-    todo = [(distribution, extra) for extra in ("", *extras)]
+    todo = [(distribution, extra) for extra in ("", *_complete_extras(distribution))]
     seen = set(todo)
     while todo:
         name, extra = todo.pop(0)
-        optional = name == distribution and extra != ""
         for requirement in requirements(name, extra):
             here = installed_version(requirement.name)
-            if not here and optional:
-                continue
             if not here or not requirement.specifier.contains(here, prereleases=True):
                 yield Unmet(name, f"{requirement.name}{requirement.specifier}", here)
             follow = {(canonicalize_name(requirement.name), part) for part in ("", *requirement.extras)}
@@ -46,11 +42,16 @@ def unmet_requirements(distribution: str) -> Iterator[Unmet]:
 
 def missing_extras(distribution: str) -> dict[str, tuple[str, ...]]:
     """Extra -> distributions it asks for that are not installed; a complete extra has an empty tuple."""
-    return {
-        extra: tuple(asked.name for asked in requirements(distribution, extra) if not installed_version(asked.name))
-        for extra in offered_extras(distribution)
-        if extra not in NOT_FOR_USERS
-    }
+    extras = [extra for extra in offered_extras(distribution) if extra not in NOT_FOR_USERS]
+    return {extra: tuple(_missing(distribution, extra)) for extra in extras}
+
+
+def _complete_extras(distribution: str) -> list[str]:
+    return [extra for extra in offered_extras(distribution) if not any(_missing(distribution, extra))]
+
+
+def _missing(distribution: str, extra: str) -> Iterator[str]:
+    return (asked.name for asked in requirements(distribution, extra) if not installed_version(asked.name))
 
 
 def offered_extras(distribution: str) -> list[str]:

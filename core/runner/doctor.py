@@ -106,23 +106,21 @@ def _torch(machine: Machine) -> list[Finding]:
 
 
 def _companions(machine: Machine) -> list[Finding]:
-    """torchaudio and torchvision load compiled code that fits one build of torch only."""
+    """torchaudio and torchvision carry compiled code that fits one build of torch only."""
     findings = []
     for name, error in machine.companions.items():
         if not error:
             findings.append(Finding("ok", name, "loads"))
             continue
-        mixed = bool(machine.torch) and not machine.cuda_build
-        why = f"its compiled code was built for CUDA, torch is a CPU build ({error})" if mixed else error
-        if name == "torchaudio" and mixed and machine.extensions:
+        cpu_build = bool(machine.torch) and not machine.cuda_build
+        why = f"its compiled code was built for CUDA, torch is a CPU build ({error})" if cpu_build else error
+        if name == "torchaudio" and machine.extensions:
             files = " ".join(shlex.quote(str(path)) for path in machine.extensions)
-            cure = f"rm {files}   (without them it falls back to Python, which is all that is needed here)"
-        elif mixed:
-            cure = (
-                f"pip install --force-reinstall --no-deps {name} --index-url {CPU_BUILDS}   (or pip uninstall {name})"
-            )
+            cure = f"rm {files}   (without them it works in Python, which does all that is needed here)"
+        elif cpu_build:
+            cure = f"pip install --force-reinstall --no-deps --index-url {CPU_BUILDS} {name}  (or pip uninstall {name})"
         else:
-            cure = f"pip install --force-reinstall --no-deps {name}   (the version that fits torch {machine.torch})"
+            cure = f"pip install --upgrade {name}   (takes the torch that it fits along; or pip uninstall {name})"
         findings.append(Finding("problem", name, f"does not load: {why}", cure))
     return findings
 

@@ -57,14 +57,16 @@ PROBLEMS = [
         "--index-url https://download.pytorch.org/whl/cpu",
     ),
     (
-        {
-            "torch": "2.13.0",
-            "cuda_build": "13.0",
-            "companions": {"torchaudio": "RuntimeError: different CUDA versions"},
-        },
+        {"cuda_build": "13.2", "companions": {"torchaudio": "other CUDA"}, "extensions": (Path("/v/a.so"),)},
         "torchaudio",
-        "different CUDA versions",
-        "pip install --force-reinstall --no-deps torchaudio",
+        "does not load: other CUDA",
+        "rm /v/a.so",
+    ),
+    (
+        {"cuda_build": "13.2", "companions": {"torchvision": "RuntimeError: no nms"}},
+        "torchvision",
+        "does not load: RuntimeError: no nms",
+        "pip install --upgrade torchvision",
     ),
     (
         {"torch": "2.13.0", "cuda_build": "13.0", "nvidia": True},
@@ -224,7 +226,9 @@ def test_unmet_requirements_follow_what_is_installed_and_know_extras(installed):
         "Provides-Extra: all",
         "Requires-Dist: house-mid[fast]>=2",
         "Requires-Dist: house-gone>=1",
-        "Requires-Dist: house-low>=5; extra == 'big'",
+        "Provides-Extra: whole",
+        "Requires-Dist: house-low>=5; extra == 'whole'",
+        "Requires-Dist: house-low>=6; extra == 'big'",
         "Requires-Dist: house-absent; extra == 'big'",
         "Requires-Dist: house-top[big]; extra == 'all'",
         "Requires-Dist: house-elsewhere; python_version < '3'",
@@ -243,7 +247,7 @@ def test_unmet_requirements_follow_what_is_installed_and_know_extras(installed):
         Unmet("house-mid", "house-low<4", "4.5"),
         Unmet("house-mid", "house-quick"),
     }
-    assert missing_extras("house-top") == {"big": ("house-absent",)}
+    assert missing_extras("house-top") == {"big": ("house-absent",), "whole": ()}
 
 
 def test_a_distribution_that_is_not_installed_asks_for_nothing():
