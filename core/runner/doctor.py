@@ -170,7 +170,7 @@ def _requirements(machine: Machine) -> list[Finding]:
             strangers.setdefault(unmet.who, []).append(f"{unmet.wanted} ({state})")
     if strangers:
         state = "; ".join(f"{who} wants {', '.join(wants)}" for who, wants in strangers.items())
-        cure = f"nothing while the parts below load; else let pip choose: pip install --upgrade '{DISTRIBUTION}[all]'"
+        cure = f"nothing while the plugins below are ready; else let pip choose: pip install --upgrade '{DISTRIBUTION}[all]'"
         findings.append(Finding("note", "libraries", state, cure))
     return findings or [Finding("ok", "libraries", "every requirement is met")]
 
@@ -191,7 +191,7 @@ def _plugins(machine: Machine) -> list[Finding]:
     findings = []
     working = [part for part in machine.parts if not part.error]
     third_party = f", also from {', '.join(machine.providers)}" if machine.providers else ""
-    findings.append(Finding("ok", "plugins", f"{len(working)} of {len(machine.parts)} load{third_party}"))
+    findings.append(Finding("ok", "plugins", f"{len(working)} of {len(machine.parts)} ready{third_party}"))
     for part in machine.parts:
         subject = f"{part.kind} {part.name}"
         if part.kind == "tokenizer" and not part.error:

@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
-from accomp.core.errors import PluginError, UserError
+from accomp.core.errors import UserError
 from accomp.core.registry import Registry
 from accomp.core.runner.distributions import Unmet, installed_version, missing_extras, unmet_requirements
 
@@ -27,7 +27,7 @@ DISTRIBUTION = "accomp"
 
 @frozen
 class Part:
-    """One registered plugin, tried. `error` is "" where it works; `optional`: all it lacks is a library of an extra."""
+    """One registered plugin, tried. `error` is "" where it works; `optional`: it lacks a library or weights."""
 
     kind: str
     name: str
@@ -148,19 +148,21 @@ def _nvidia_driver() -> bool:
 
 
 def _try_parts(registry: Registry) -> Iterator[Part]:
-    """Load every plugin; build tokenizers with their defaults, which finds their weights."""
+    """Load every plugin; build tokenizers with their defaults, which finds their weights or tells what to do."""
     for component in registry.components():
+        part = Part(component.kind, component.name)
+        loaded = None
         try:
             with _quiet():
                 loaded = component.load()
                 if component.kind == "tokenizer":
                     loaded(loaded.Config())
-            yield Part(component.kind, component.name)
         except UserError as error:
-            optional = bool(component.extra) and isinstance(error, PluginError) and f"[{component.extra}]" in str(error)
-            yield Part(component.kind, component.name, str(error), optional)
+            lacks_extra = bool(component.extra) and f"[{component.extra}]" in str(error)
+            part = attrs.evolve(part, error=str(error), optional=loaded is not None or lacks_extra)
         except Exception as error:  # a stranger's code may fail in any way; the doctor tells it and goes on
-            yield Part(component.kind, component.name, f"{type(error).__name__}: {error}")
+            part = attrs.evolve(part, error=f"{type(error).__name__}: {error}")
+        yield part
 
 
 def _error_of(action: Callable[[], object]) -> str:
