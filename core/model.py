@@ -38,11 +38,12 @@ class Model(nn.Module):
         self.fuser, self.backbone = fuser, backbone
         levels, size = self.vocabulary.codebooks, self.vocabulary.size
         self.table = nn.Embedding(levels * size, fuser.embed_width)
+        self.first_rows: Tensor
         self.register_buffer("first_rows", torch.arange(levels)[:, None] * size, persistent=False)
         self.heads = nn.ModuleList(nn.Linear(width, size) for _ in range(levels))
         self.input_padding = nn.Parameter(torch.empty(clock.input_padding, space.latent_dim))
-        for weight in (self.table.weight, self.input_padding, *(head.weight for head in self.heads)):
-            nn.init.normal_(weight, std=0.02)
+        nn.init.normal_(self.table.weight, std=0.02)
+        nn.init.normal_(self.input_padding, std=0.02)
 
     def forward(self, x: Tensor, held: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """A whole clip, teacher-forced: x [B, T, E], `held` codes [B, K, S] by Layout.clip -> logits [B, K, S, V]."""
@@ -57,7 +58,7 @@ class Model(nn.Module):
         return torch.stack([head(h) for head in self.heads], dim=1)
 
     def start(self, labels: Mapping[str, Tensor]) -> Tensor | None:
-        """What labels (name -> [B] class, -1 withheld) look like on each level [B, K, De]: their sum. None without any."""
+        """Labels (name -> classes [B], -1 withheld) -> the sum of their embeddings on each level [B, K, De]."""
         ids = self.vocabulary.label_ids(labels)
         return None if ids is None else self._look_up(ids[:, None].expand(-1, self.space.codebooks, -1)).sum(2)
 

@@ -90,7 +90,8 @@ class LatencyBudget:
     @property
     def structural(self) -> float:
         """What delay pattern and codec take on any machine: K - 1 frames, the lookahead, the decoder's delay."""
-        return (self.space.codebooks - 1) * self.frame + (self.space.lookahead + self.space.delay) / self.space.sample_rate
+        samples = (self.space.codebooks - 1) * self.space.hop + self.space.lookahead + self.space.delay
+        return samples / self.space.sample_rate
 
     @property
     def algorithmic(self) -> float:
@@ -120,7 +121,7 @@ class LatencyBudget:
 
     @property
     def nearest_t_f(self) -> int | None:
-        """The greatest t_f (frames), up to the clock's own, that can be played live; None where the load forbids all."""
+        """The greatest t_f (frames) up to the clock's that can be played live; None where the load forbids them all."""
         return min(self.clock.t_f, self._latest_t_f()) if self.load <= 1.0 else None
 
     def _latest_t_f(self) -> int:

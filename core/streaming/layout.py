@@ -58,7 +58,7 @@ class Layout:
         return torch.where(step < 0, PADDING, before)
 
     def frame(self, step: Tensor) -> Tensor:
-        """Which frame of each level a step puts out: step [...] -> [..., K], s - q; negative where there is none yet."""
+        """Which frame of each level a step puts out: step [...] -> [..., K], s - q; negative where there is none."""
         return step[..., None] - torch.arange(self.codebooks, device=step.device)
 
     def clip(self, y: Tensor) -> Tensor:
@@ -79,6 +79,6 @@ class Layout:
         return torch.where(there, picked, LABELS)
 
     def align(self, steps: Tensor) -> Tensor:
-        """Undo the delay: what n successive steps put out [B, K, n] -> the frames complete by then [B, K, n - K + 1]."""
+        """Undo the delay: what n steps in a row put out [B, K, n] -> the frames complete by then [B, K, n - K + 1]."""
         frames = steps.shape[2] - self.codebooks + 1
         return torch.stack([steps[:, q, q : q + frames] for q in range(self.codebooks)], dim=1)

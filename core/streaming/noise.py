@@ -35,14 +35,17 @@ class Noise:
         number = torch.as_tensor(number, device=self.key.device)
         return Noise(_mix(self.key + (number + 1) * _FOLD))
 
-    def uniform(self, n: int) -> Tensor:
-        """n numbers a key, uniform in (0, 1), float32 [..., n]; never 0 or 1."""
-        count = torch.arange(1, n + 1, device=self.key.device)
-        bits = _mix(self.key[..., None] + count * _GOLDEN)
+    def uniform(self, n: int | Tensor) -> Tensor:
+        """Numbers 0..n-1 of each key, or those numbered n [..., m] int64: uniform in (0, 1), float32 [..., m].
+
+        Never 0 or 1.
+        """
+        number = n if isinstance(n, Tensor) else torch.arange(n, device=self.key.device)
+        bits = _mix(self.key[..., None] + (number + 1) * _GOLDEN)
         return (_shifted(bits, 41).float() + 0.5) * 2.0**-23
 
-    def gumbel(self, n: int) -> Tensor:
-        """n numbers a key, standard Gumbel, float32 [..., n]: argmax(log p + gumbel) is a sample from p."""
+    def gumbel(self, n: int | Tensor) -> Tensor:
+        """The same numbers as standard Gumbel noise, float32: argmax(log p + gumbel) is a sample from p."""
         return -torch.log(-torch.log(self.uniform(n)))
 
 

@@ -83,9 +83,9 @@ class TokenSession:
     def reset(self, rows: Tensor) -> Tensor:
         """End the sessions of the rows where the bool mask [B] is true and begin new ones; the others go on unchanged.
 
-        What was pushed before belongs to the old sessions. Returns codes [B, K, m]: the frames that the new sessions put
-        out ahead of any input, -1 in the other rows; their next ones come with those of the others. Raises ValueError
-        in the middle of a chunk.
+        What was pushed before belongs to the old sessions. Returns codes [B, K, m]: the frames that the new sessions
+        put out ahead of any input, -1 in the other rows; their next ones come with those of the others. Raises
+        ValueError in the middle of a chunk.
         """
         self._advance()
         clock, rows = self.model.clock, rows.to(self.device)
@@ -170,7 +170,7 @@ def _check_labels(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) 
         elif given.shape != sessions.shape:
             problems.append(f"label {name!r} has shape {tuple(given.shape)}, sessions {tuple(sessions.shape)}")
         elif not bool(((given >= -1) & (given < classes[name])).all()):
-            problems.append(f"label {name!r} has classes 0..{classes[name] - 1}, -1 to withhold it; got {given.tolist()}")
+            problems.append(f"label {name!r}: classes 0..{classes[name] - 1}, -1 to withhold it; got {given.tolist()}")
     if problems:
         raise ValueError("\n".join(problems))
 

@@ -59,11 +59,11 @@ class Llama(Backbone):
         rope_dim = config.rope_dim or head_dim
         problems = []
         if not config.head_dim and width % heads:
-            problems.append(f"model.width {width} is not a multiple of backbone.heads {heads}; or set backbone.head_dim")
+            problems.append(f"model.width {width} is not a multiple of backbone.heads {heads}; set backbone.head_dim")
         if heads % kv_heads:
             problems.append(f"backbone.heads {heads} is not a multiple of backbone.kv_heads {kv_heads}")
         if head_dim % 2 or rope_dim % 2 or rope_dim > head_dim:
-            problems.append(f"backbone.rope_dim {rope_dim} of head_dim {head_dim}; both must be even, the first no greater")
+            problems.append(f"backbone.rope_dim {rope_dim} and head_dim {head_dim} must be even, the first no greater")
         if problems:
             raise CombinationError(*problems)
         self.kv_heads, self.head_dim = kv_heads, head_dim
@@ -76,7 +76,7 @@ class Llama(Backbone):
         with torch.no_grad():  # the residual stream keeps its scale however deep the network is
             for name, weight in self.named_parameters():
                 if name.endswith("out.weight"):
-                    weight /= math.sqrt(2 * config.depth)
+                    weight.div_(math.sqrt(2 * config.depth))
 
     def forward(self, h: Tensor, *, causal: bool = True, state: Ring | None = None) -> Tensor:  # type: ignore[override]
         """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed.
@@ -117,6 +117,7 @@ class Rotary(nn.Module):
         super().__init__()
         pairs = torch.arange(head_dim // 2, dtype=torch.float64)
         turns = torch.where(pairs < rope_dim // 2, base ** (-2 * pairs / rope_dim) / (2 * math.pi), 0.0)
+        self.steps: Tensor
         self.register_buffer("steps", (turns * 2.0**64).round().long(), persistent=False)
 
     def forward(self, position: Tensor) -> Rotation:

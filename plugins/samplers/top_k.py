@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from attrs import field, frozen
@@ -15,13 +14,13 @@ from accomp.core.types import TokenSpace
 
 
 class TopK:
-    """argmax(logits / temperature + Gumbel noise) over the k likeliest codes: a sample from their softmax."""
+    """argmax(logits / temperature + Gumbel noise) over the k likeliest codes: a sample from the softmax of those."""
 
     decoding: ClassVar[Decoding] = "causal"
 
     @frozen
     class Config:
-        """`k`: how many codes are kept (codes as likely as the k-th stay too); `temperature`: 0 picks the likeliest."""
+        """`k`: how many codes can be drawn; `temperature`: the lower, the surer; 0 takes the likeliest code."""
 
         k: int = field(default=200, validator=v.ge(1))
         temperature: float = field(default=1.0, validator=v.ge(0.0))
@@ -33,8 +32,6 @@ class TopK:
         """logits [B, K, C] -> codes [B, K] int64."""
         if self.temperature == 0.0:
             return logits.argmax(-1)
-        codes = logits.shape[-1]
-        if self.k < codes:
-            threshold = logits.topk(self.k, sorted=False).values.amin(-1, keepdim=True)
-            logits = logits.masked_fill(logits < threshold, -math.inf)
-        return (logits / self.temperature + rng.gumbel(codes)).argmax(-1)
+        likeliest, codes = logits.topk(min(self.k, logits.shape[-1]), sorted=False)
+        choice = (likeliest / self.temperature + rng.gumbel(codes)).argmax(-1, keepdim=True)
+        return codes.gather(-1, choice).squeeze(-1)

@@ -1,0 +1,140 @@
+"""From a spec to the parts that it names, and to a refusal where these cannot work together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from accomp.core.errors import CombinationError, UserError
+from accomp.core.interfaces import CausalSampler, Corpus, MaskedSampler, Metric, Objective, Tokenizer
+from accomp.core.model import Model
+from accomp.core.registry import Registry
+from accomp.core.spec import PluginSpec, Spec
+from accomp.core.streaming.layout import Layout
+from accomp.core.types import TokenSpace
+
+
+def build_corpus(spec: Spec, registry: Registry) -> Corpus:
+    """The corpus plugin of a spec."""
+    return _build("corpus", spec.corpus, registry)
+
+
+def build_tokenizer(spec: Spec, registry: Registry) -> Tokenizer:
+    """The tokenizer plugin of a spec, with its weights."""
+    return _build("tokenizer", spec.tokenizer, registry)
+
+
+def build_model(spec: Spec, space: TokenSpace, registry: Registry) -> Model:
+    """The model of a spec for the codes of `space`, untrained, on the CPU.
+
+    Its weights follow from `spec.seed` alone; the global generator is left as it was.
+    """
+    with _own_randomness(spec.seed):
+        fuser = _build("fuser", spec.fuser, registry, space=space, width=spec.model.width)
+        backbone = _build("backbone", spec.backbone, registry, space=space, width=spec.model.width)
+        return Model(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width)
+
+
+def build_objective(spec: Spec, space: TokenSpace, registry: Registry) -> Objective:
+    """The objective plugin of a spec."""
+    return _build("objective", spec.objective, registry, space=space)
+
+
+def build_sampler(spec: Spec, space: TokenSpace, registry: Registry) -> CausalSampler | MaskedSampler:
+    """The sampler plugin of a spec."""
+    return _build("sampler", spec.sampler, registry, space=space)
+
+
+def build_metrics(spec: Spec, space: TokenSpace, registry: Registry) -> dict[str, Metric]:
+    """The metric plugins of a spec by name, in its order."""
+    return {metric.plugin: _build("metric", metric, registry, space=space) for metric in spec.metric}
+
+
+def space_of(spec: Spec, registry: Registry) -> TokenSpace:
+    """The token space of a spec's tokenizer, without loading its weights."""
+    return registry.find("tokenizer", spec.tokenizer.plugin).load().space_of(spec.tokenizer.config)
+
+
+def check_combination(spec: Spec, registry: Registry) -> None:
+    """Raises CombinationError, with every problem, for parts that cannot work together. Loads no weights."""
+    problems = list(_disagreements(spec, registry))
+    space = space_of(spec, registry)
+    if space.codebooks:
+        problems += _misfits(spec, space, registry)
+    else:
+        problems.append(
+            f"tokenizer {spec.tokenizer.plugin!r} has continuous latents, no codebooks; objective "
+            f"{spec.objective.plugin!r} and the labels of [conditions] need codes"
+        )
+    if problems:
+        raise CombinationError(*problems)
+
+
+def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
+    """What the classes say of themselves, side against side."""
+    objective = registry.find("objective", spec.objective.plugin).load()
+    sampler = registry.find("sampler", spec.sampler.plugin).load()
+    if objective.decoding != sampler.decoding:
+        yield (
+            f"objective {spec.objective.plugin!r} trains a model that decodes {objective.decoding!r}, sampler "
+            f"{spec.sampler.plugin!r} samples {sampler.decoding!r}; choose a {objective.decoding!r} sampler"
+        )
+    if spec.clock.k > 1 and not objective.chunked:
+        yield (
+            f"clock.k = {spec.clock.k}, but objective {spec.objective.plugin!r} trains a model that emits frame by "
+            f"frame; set k = 1 or choose a chunked objective"
+        )
+    names = [metric.plugin for metric in spec.metric]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"metric {name!r} is named {names.count(name)} times; its results would have the same name"
+
+
+def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
+    """What only shows when the parts are put together with their numbers."""
+    layout = Layout(spec.clock, space.codebooks)
+    steps = layout.rows(spec.train.frames) - layout.start
+    if steps < space.codebooks:
+        least = spec.train.frames + space.codebooks - steps
+        yield (
+            f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f} and {space.codebooks} codebooks a "
+            f"clip that short has levels with nothing to predict; at least {least} frames are needed"
+        )
+    for kind, section in (("fuser", spec.fuser), ("backbone", spec.backbone)):
+        try:
+            part = _sketch(kind, section, registry, space=space, width=spec.model.width)
+        except UserError as error:
+            yield from error.problems
+            continue
+        width = getattr(part, "embed_width", None)
+        if kind == "fuser" and not (isinstance(width, int) and width > 0):
+            yield f"fuser {section.plugin!r} says embed_width = {width!r}; expected the width De of output embeddings"
+    for kind, section in (("objective", spec.objective), ("sampler", spec.sampler)):
+        try:
+            _build(kind, section, registry, space=space)
+        except UserError as error:
+            yield from error.problems
+
+
+def _build(kind: str, section: PluginSpec, registry: Registry, **given: Any) -> Any:
+    return registry.find(kind, section.plugin).load()(config=section.config, **given)
+
+
+def _sketch(kind: str, section: PluginSpec, registry: Registry, **given: Any) -> Any:
+    """A module without memory for its weights; really built where its constructor needs to look at numbers."""
+    with _own_randomness(0):
+        try:
+            with torch.device("meta"):
+                return _build(kind, section, registry, **given)
+        except (NotImplementedError, RuntimeError):
+            return _build(kind, section, registry, **given)
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """The block draws from the CPU's global generator, seeded; outside nothing has happened."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed % 2**63)
+        yield
