@@ -30,3 +30,7 @@ class CheckpointError(UserError):
 
 class DataError(UserError):
     """A corpus, store, or audio file that is missing, empty, broken, or made by another codec."""
+
+
+class WorkError(Exception):
+    """The work failed though the input was in order; the text says why and what is kept. Exit code 1, no traceback."""

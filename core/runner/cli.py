@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from accomp.core.console import say, warn
-from accomp.core.errors import PluginError, UserError
+from accomp.core.errors import PluginError, UserError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.spec import Spec, load_spec
 
@@ -247,6 +247,9 @@ def _exit_code(error: BaseException, *, debug: bool) -> int:
         for problem in error.problems:
             _complain(problem)
         return 2
+    if isinstance(error, WorkError):
+        _complain(str(error))
+        return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _complain("interrupted; what was done is kept, run the same command again to go on")
         return 130
