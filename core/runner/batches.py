@@ -132,20 +132,20 @@ class ClipLoader:
         return self._assemble(numbers)
 
     def fixed(self, batches: int) -> Iterator[CodeBatch]:
-        """At most so many batches that are the same each time: the first clips of the first epoch, shared by the ranks.
+        """At most so many batches of clips that are the same each time, whatever the seed; shared among the ranks.
 
         Ends early where the split has fewer clips; then the last batch is a smaller one.
         """
-        order = self._fixed_numbers(batches)
-        for first in range(0, len(order), self._batch):
-            yield self._assemble(order[first : first + self._batch])
+        numbers = self._fixed_numbers(batches)
+        for first in range(0, len(numbers), self._batch):
+            yield self._assemble(numbers[first : first + self._batch])
 
     def fixed_clips(self, batches: int) -> list[Clip]:
-        """The clips of `fixed`, in its order."""
+        """Which clips `fixed` gives, in its order."""
         return [self[number] for number in self._fixed_numbers(batches)]
 
     def _fixed_numbers(self, batches: int) -> list[int]:
-        order = self._permutation(0)[: batches * self._batch * self._world]
+        order = np.random.default_rng(0).permutation(len(self))[: batches * self._batch * self._world]
         return order[self._rank :: self._world].tolist()
 
     def state_dict(self) -> dict[str, Any]:

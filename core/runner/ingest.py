@@ -18,7 +18,6 @@ from pathlib import Path
 import attrs
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError, PluginError
@@ -42,19 +41,16 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
 
     Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings.
     """
-    from accomp.core.build import build_corpus, build_tokenizer
+    from accomp.core.build import build_corpus, build_tokenizer  # these take seconds to import, and a reader of the
+    from accomp.core.runner.computing import device_of, threads  # store needs neither
 
     corpus = build_corpus(spec, registry)
-    tokenizer = build_tokenizer(spec, registry)
-    device = Fabric(accelerator=spec.run.accelerator, devices=1).device
-    with _torch_threads(spec.run.threads):
+    device = device_of(spec)
+    tokenizer = build_tokenizer(spec, registry).to(device)
+    store = spec.store
+    with threads(spec.run.threads):
         summary = ingest_corpus(
-            corpus,
-            tokenizer.to(device),
-            Path(spec.store.path),
-            submixes=spec.store.submixes,
-            seed=spec.store.seed,
-            device=device,
+            corpus, tokenizer, Path(store.path), submixes=store.submixes, seed=store.seed, device=device
         )
     say(str(summary))
     return summary
@@ -284,13 +280,3 @@ def _summary(
 def identity_of(tokenizer: Tokenizer) -> Identity:
     """What the store remembers of a tokenizer, and is refused without."""
     return Identity(attrs.asdict(tokenizer.space), tokenizer.name, tokenizer.fingerprint)
-
-
-@contextmanager
-def _torch_threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
