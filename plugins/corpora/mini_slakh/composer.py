@@ -262,15 +262,14 @@ def _midi(notes: dict[str, _Notes], programs: dict[str, int], tempo: int, metre:
         events = []
         for step, steps, pitch, velocity in played:
             on, off = step * ticks, (step + steps) * ticks - ticks // 8
-            events.append((on, mido.Message("note_on", channel=channel, note=pitch, velocity=velocity)))
-            events.append((off, mido.Message("note_off", channel=channel, note=pitch)))
+            events += [(on, "note_on", pitch, velocity), (off, "note_off", pitch, 0)]
         events.sort(key=lambda event: event[0])
         track = mido.MidiTrack([mido.MetaMessage("track_name", name=role)])
         if role in programs:
             track.append(mido.Message("program_change", channel=channel, program=programs[role]))
         last = 0
-        for tick, message in events:
-            track.append(message.copy(time=tick - last))
+        for tick, kind, pitch, velocity in events:
+            track.append(mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=tick - last))
             last = tick
         file.tracks.append(track)
     buffer = io.BytesIO()

@@ -176,7 +176,7 @@ def _played(file: mido.MidiFile) -> tuple[list[Event], list[tuple[int, int]], in
                 sounding[key].append(part)
                 events.append(Event(tick, seconds, message, part))
             elif sounding[key]:
-                off = mido.Message("note_off", channel=message.channel, note=message.note)
+                off = message if message.type == "note_off" else _off(*key)
                 events.append(Event(tick, seconds, off, sounding[key].pop(0)))
         elif message.type == "program_change" and message.channel != DRUM_CHANNEL:
             programs[message.channel] = message.program
@@ -185,10 +185,13 @@ def _played(file: mido.MidiFile) -> tuple[list[Event], list[tuple[int, int]], in
         ):
             events.append(Event(tick, seconds, message, None))
     last = messages[-1][0] if messages else 0
-    for (channel, note), owners in sounding.items():
-        off = mido.Message("note_off", channel=channel, note=note)
-        events.extend(Event(last, seconds, off, part) for part in owners)
+    for key, owners in sounding.items():
+        events.extend(Event(last, seconds, _off(*key), part) for part in owners)
     return events, tempos, file.ticks_per_beat
+
+
+def _off(channel: int, note: int) -> mido.Message:
+    return mido.Message("note_off", channel=channel, note=note)
 
 
 def _densest(onsets: list[Event], longest: float, grid: int) -> Event:
@@ -242,9 +245,8 @@ def _cut(events: list[Event], longest: float) -> tuple[list[Event], float]:
                 sounding[key].append(event.part)
             else:
                 sounding[key].remove(event.part)
-    for (channel, note), owners in sounding.items():
-        off = mido.Message("note_off", channel=channel, note=note)
-        kept.extend(Event(kept[-1].tick, longest, off, part) for part in owners)
+    for key, owners in sounding.items():
+        kept.extend(Event(kept[-1].tick, longest, _off(*key), part) for part in owners)
     return kept, longest
 
 

@@ -12,6 +12,7 @@ test; one of each among the first three) until it is reached, and cuts songs so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from attrs import frozen
@@ -42,6 +43,11 @@ class Planned:
 
     candidate: Candidate
     folder: str
+
+
+def shares(songs: int) -> dict[str, int]:
+    """How many of `songs` each split gets, where none runs out; more than none each."""
+    return {split: max(math.ceil(songs * _ROUND.count(split) / len(_ROUND)), 1) for split in SPLITS}
 
 
 def longest_song(longest: float, minutes: float | None) -> float:

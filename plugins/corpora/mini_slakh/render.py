@@ -106,14 +106,17 @@ def _program_name(part: midi.Part) -> str:
 
 def _within(annotations: dict[str, Any], song: midi.Song) -> dict[str, Any]:
     """The beats and chords of the part of the file that the song is, in the song's time."""
-    end = song.begin + song.seconds
+
+    def moved(time: float) -> float:
+        return round(min(max(time - song.begin, 0.0), song.seconds), 6)
+
+    def inside(time: float) -> bool:
+        return song.begin - 1e-4 <= time < song.begin + song.seconds
+
+    chords = [(moved(start), moved(end), name) for start, end, name in annotations["chords"]]
     return annotations | {
-        "beats": [beat - song.begin for beat in annotations["beats"] if song.begin - 1e-4 <= beat < end],
-        "chords": [
-            [max(start - song.begin, 0.0), min(stop, end) - song.begin, name]
-            for start, stop, name in annotations["chords"]
-            if stop > song.begin + 1e-4 and start < end
-        ],
+        "beats": [moved(beat) for beat in annotations["beats"] if inside(beat)],
+        "chords": [[start, end, name] for start, end, name in chords if end - start > 1e-4],
     }
 
 

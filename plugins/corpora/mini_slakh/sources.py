@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from pathlib import Path
 from attrs import field, frozen
 
 from accomp.core.errors import DataError
-from accomp.plugins.corpora.mini_slakh import composer, debian
-from accomp.plugins.corpora.mini_slakh.midi import MidiError
+from accomp.plugins.corpora.mini_slakh import composer, debian, plan
+from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
 from accomp.plugins.corpora.mini_slakh.render import Source
 from accomp.plugins.corpora.mini_slakh.wad import music_lumps
 
@@ -100,15 +101,17 @@ def _add_package(music: Music, unpacked: debian.Unpacked) -> None:
 
 
 def _add_composed(music: Music, minutes: float | None, seed: int, longest: float) -> None:
+    """The composer's first songs: as many as it takes to give every split its share of `minutes`."""
     if minutes is None:
         raise DataError("the composer never ends: say how much is wanted with --minutes")
-    # A quarter more than is asked for, so that each split can fill its share whatever its draw.
-    count = 24 + math.ceil(1.25 * 60 * minutes / min(composer.SHORTEST, longest))
-    for number in range(count):
+    wanted = plan.shares(math.ceil(60 * minutes / min(composer.SHORTEST, longest)))
+    for number in itertools.count():
+        if max(wanted.values()) <= 0:
+            break
         song = composer.compose(seed, number)
-        music.sources.append(
-            Source(f"composer: seed {seed}, song {number}", composer.LICENCE, song.midi, song.annotations)
-        )
+        name = f"composer: seed {seed}, song {number}"
+        music.sources.append(Source(name, composer.LICENCE, song.midi, song.annotations))
+        wanted[plan.split_of(read(song.midi, longest=longest).fingerprint)] -= 1
     music.used.append(f"accomp's composer, seed {seed} ({composer.LICENCE})")
 
 

@@ -12,8 +12,10 @@ MUSIC = (b"MThd", b"MUS\x1a")
 
 def music_lumps(data: bytes) -> Iterator[tuple[str, bytes]]:
     """(lump name, bytes) of every MIDI or MUS lump, in order. Raises MidiError where `data` is no whole WAD."""
-    if data[:4] not in (b"IWAD", b"PWAD") or len(data) < 12:
+    if data[:4] not in (b"IWAD", b"PWAD"):
         raise MidiError(f"not a WAD file: starts with {data[:4]!r}, expected b'IWAD' or b'PWAD'")
+    if len(data) < 12:
+        raise MidiError(f"truncated WAD file: {len(data)} bytes; expected a header of 12")
     count, start = struct.unpack_from("<ii", data, 4)
     if count < 0 or start < 12 or start + 16 * count > len(data):
         raise MidiError(
