@@ -84,7 +84,7 @@ def save_checkpoint(
     spec: as `spec.resolve` gives it. training: whatever training needs to go on, of tensors, numbers, strings, lists
     and dicts (it is read back without running code from the file).
     """
-    folder = run / "checkpoints" / f"step_{step:06d}"
+    folder = checkpoint_folder(run, step)
     with folder_atomic(folder) as work:
         weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
         save_file(weights, work / WEIGHTS)
@@ -102,6 +102,11 @@ def save_checkpoint(
         }
         (work / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, or would."""
+    return run / "checkpoints" / f"step_{step:06d}"
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
@@ -194,7 +199,7 @@ def load_run(run: Path, registry: Registry, device: torch.device | str = "cpu", 
 
     Raises CheckpointError where there is none, and where the tokenizer is not the one that the model was trained with.
     """
-    checkpoint = latest_checkpoint(run) if step is None else read_checkpoint(run / "checkpoints" / f"step_{step:06d}")
+    checkpoint = latest_checkpoint(run) if step is None else read_checkpoint(checkpoint_folder(run, step))
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint yet; train first: accomp train SPEC @ {run / 'checkpoints'}")
     spec = structure(checkpoint.spec, registry, where=str(checkpoint.folder / CARD))
