@@ -42,7 +42,7 @@ def main(corpus: str, store: str, seed: int) -> None:
     rng = random.Random(seed)
     killed = 0
     while True:
-        operation = rng.randint(1, 150)
+        operation = rng.randint(1, 80)
         child = os.fork()
         if child == 0:
             with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
