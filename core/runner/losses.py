@@ -45,3 +45,9 @@ def rewind_losses(run: Path, step: int) -> None:
     if (run / FILE).exists():
         kept = [record for record in read_losses(run) if record["step"] <= step]
         write_atomic(run / FILE, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def best_step(run: Path) -> int | None:
+    """After how many steps the validation loss was lowest; None where there was no validation after training."""
+    found = [record for record in read_losses(run) if record["kind"] == "validation" and record["step"] > 0]
+    return min(found, key=lambda record: record["loss"])["step"] if found else None

@@ -1,0 +1,180 @@
+"""Accompaniments for held-out songs, streamed frame by frame, one folder each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accomp.core import audio
+from accomp.core.build import build_corpus
+from accomp.core.console import progress, say, warn
+from accomp.core.errors import DataError
+from accomp.core.files import folder_atomic, write_atomic
+from accomp.core.instruments import CLASSES
+from accomp.core.loudness import mix_for_listening
+from accomp.core.registry import Registry
+from accomp.core.runner.computing import describe, device_of, number_of, threads
+from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
+from accomp.core.runner.playing import Played, Player, budget_of, load_player, part_times, play, told
+from accomp.core.spec import Spec, resolve
+
+RECORD = "takes.json"
+TOLERANCE = 1e-4
+"""By how much the sound may differ when the input is cut another way; the codes may not differ at all."""
+
+
+def generate(spec: Spec, registry: Registry, run: Path) -> None:
+    """Make the takes that [generate] asks for with the run's trained model, and takes.json, which lists them.
+
+    A take that is there already, made of the same sound with the same weights and settings, is kept. A clip that
+    fails is recorded by name, with the reason, and does not stop the others. Raises CheckpointError where nothing is
+    trained yet, DataError for a corpus that cannot be read or gives no take at all.
+    """
+    (run / RECORD).unlink(missing_ok=True)  # it is there when all the takes are
+    with threads(spec.run.threads):
+        player = load_player(run, registry, device_of(spec), sampler=spec.sampler)
+        tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
+        excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed)
+        takes = []
+        with progress("generate", len(excerpts)) as advance:
+            for excerpt in excerpts:
+                try:
+                    takes.append(_take(excerpt, spec, player, run))
+                except (DataError, ValueError) as error:
+                    failures.append(Failure(excerpt.id, str(error)))
+                    warn(f"no take of {excerpt.id}: {error}")
+                advance(1, note=excerpt.id)
+    if not takes:
+        problems = (f"{failure.clip}: {failure.reason}" for failure in failures)
+        raise DataError(f"no take could be made of split {spec.generate.split!r}", *problems)
+    _write_record(run, spec, player, takes, failures)
+
+
+def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
+    """The record of an excerpt's take: of the one that is there if it is current, else of a new one."""
+    space = player.tokenizer.space
+    context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
+    made_from = _made_from(spec, player, context, truth)
+    folder = run / "takes" / excerpt.id
+    if record := _current(folder, made_from):
+        return record
+
+    def played(pieces: Iterator[int]) -> Played:
+        labels, session = {"instrument": excerpt.instrument}, number_of(excerpt.id)
+        return play(player, context, pieces, labels=labels, seed=spec.seed, session=session)
+
+    live = played(repeat(space.hop))
+    again = played(_odd_pieces(len(context), space.hop, keyed(spec.seed, "pieces", excerpt.id)))
+    stem, gain = _within_full_scale(live.audio)
+    record = {
+        "id": excerpt.id,
+        "track": excerpt.track.id,
+        "source": excerpt.track.source,
+        "licence": excerpt.track.licence,
+        "stem": excerpt.target,
+        "instrument": excerpt.instrument,
+        "instrument_name": CLASSES[excerpt.instrument],
+        "context_stems": list(excerpt.context),
+        "start": excerpt.start,
+        "seconds": excerpt.seconds,
+        "sample_rate": space.sample_rate,
+        "gain": gain,
+        "streamed_equals_offline": _same(live, again),
+        "checkpoint": {"step": player.step, "weights": player.weights},
+        "made_from": made_from,
+        "timings": _timings(live, player, len(context) / space.sample_rate),
+    }
+    with folder_atomic(folder) as work:
+        sounds = {"context": context, "stem": stem, "true": truth}
+        sounds["mix"] = mix_for_listening(context, stem, space.sample_rate, stems=len(excerpt.context))
+        for name, sound in sounds.items():
+            audio.write(work / f"{name}.wav", sound, space.sample_rate)
+        write_atomic(work / "take.json", json.dumps(record) + "\n")
+    return record
+
+
+def _made_from(spec: Spec, player: Player, context: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Everything that a take depends on."""
+    return {
+        "weights": player.weights,
+        "tokenizer": player.tokenizer.fingerprint,
+        "window": player.window,
+        "sampler": resolve(spec)["sampler"],
+        "seed": spec.seed,
+        "sound": hashlib.sha256(context.tobytes() + truth.tobytes()).hexdigest(),
+    }
+
+
+def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the take in a folder, if it was made from just this."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "take.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if record.get("made_from") == made_from else None
+
+
+def _odd_pieces(samples: int, hop: int, rng: np.random.Generator) -> Iterator[int]:
+    """Pieces of random length, nothing to four frames, for the first half of the clip; then the rest at once."""
+    given = 0
+    while given < samples // 2:
+        size = int(rng.integers(0, 4 * hop + 1))
+        given += size
+        yield size
+
+
+def _same(live: Played, again: Played) -> bool:
+    equal = np.array_equal(live.codes, again.codes)
+    return equal and bool(np.abs(live.audio - again.audio).max(initial=0.0) <= TOLERANCE)
+
+
+def _within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
+    """A decoded stem as a file can hold it, and the factor it was scaled with. Raises ValueError for NaN and Inf."""
+    if not np.isfinite(sound).all():
+        raise ValueError("the decoded stem holds NaN or Inf")
+    gain = min(1.0, 0.99 / max(float(np.abs(sound).max(initial=0.0)), 1e-9))
+    return sound * np.float32(gain), gain
+
+
+def _timings(live: Played, player: Player, seconds: float) -> dict[str, Any]:
+    milliseconds = 1000 * np.asarray(live.whole)
+    return {
+        "device": describe(player.device),
+        "frame_ms": 1000 / player.tokenizer.space.frame_rate,
+        "step_ms": milliseconds.round(3).tolist(),
+        "median_ms": float(np.median(milliseconds)),
+        "p99_ms": float(np.quantile(milliseconds, 0.99)),
+        "max_ms": float(milliseconds.max()),
+        "start_ms": 1000 * live.start,
+        "real_time_factor": sum(live.whole) / seconds,
+        "parts": part_times(live, player.model.clock),
+    }
+
+
+def _write_record(
+    run: Path, spec: Spec, player: Player, takes: Sequence[dict[str, Any]], failures: Sequence[Failure]
+) -> None:
+    clock, space = player.model.clock, player.tokenizer.space
+    budget = budget_of(clock, space, [take["timings"]["parts"] for take in takes])
+    record = {
+        "asked": spec.generate.takes,
+        "takes": [take["id"] for take in takes],
+        "failed": [{"clip": failure.clip, "reason": failure.reason} for failure in failures],
+        "checkpoint": {"step": player.step, "weights": player.weights},
+        "tokenizer": f"{player.tokenizer.name} {player.tokenizer.fingerprint}",
+        "sample_rate": space.sample_rate,
+        "budget": {"items": told(budget), "verdict": budget.verdict()},
+    }
+    write_atomic(run / RECORD, json.dumps(record, indent=1) + "\n")
+    same = sum(take["streamed_equals_offline"] for take in takes)
+    slowest = max(take["timings"]["real_time_factor"] for take in takes)
+    say(
+        f"{len(takes)} of {spec.generate.takes} takes with the model of step {player.step}; {len(failures)} clips "
+        f"failed; streamed equals offline in {same}; real-time factor at most {slowest:.2f}"
+    )

@@ -1,0 +1,32 @@
+"""How weights move: AdamW, and a learning rate that warms up and then falls along a cosine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from accomp.core.spec import TrainSpec
+
+
+def learning_rate(step: int, train: TrainSpec) -> float:
+    """Rate of optimizer step `step`, counted from 0.
+
+    lr (step + 1) / warmup, then final_lr + (lr - final_lr) (1 + cos(pi p)) / 2 with p from 0 after the warm-up to 1
+    at the last step.
+    """
+    if step < train.warmup:
+        return train.lr * (step + 1) / train.warmup
+    progress = min(1.0, (step - train.warmup) / max(1, train.steps - 1 - train.warmup))
+    return train.final_lr + (train.lr - train.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def optimizer_of(model: nn.Module, train: TrainSpec) -> torch.optim.AdamW:
+    """AdamW over the parameters that train; weight decay is for matrices, not for gains, biases and norms."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=train.lr)

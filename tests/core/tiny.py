@@ -1,0 +1,131 @@
+"""The smallest whole experiment: a corpus of noise, a codec of two levels, a model of a few thousand weights.
+
+Also a plugin module, so that the command line finds these parts: put the folder that `install_at` fills, and this one,
+on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from attrs import frozen
+from fakes import RATE, EnergyTokenizer, FolderCorpus, tone, write_track
+
+from accomp.core.hooks import hookimpl
+from accomp.core.registry import Component, Registry
+from accomp.core.spec import Spec, structure
+from accomp.core.types import Take, TokenSpace
+
+HERE = Path(__file__).parent
+
+
+class Envelopes:
+    """Correlation of how loud context and stem are, 20 ms by 20 ms; silence cannot be judged."""
+
+    best: ClassVar[dict[str, float]] = {"envelopes": 1.0}
+    sample_rate = 16000
+
+    @frozen
+    class Config:
+        pass
+
+    def __init__(self, config: Config, space: TokenSpace):
+        self._takes: dict[str, dict[str, float]] = {}
+
+    def update(self, take: Take) -> None:
+        if take.sample_rate != self.sample_rate:
+            raise ValueError(f"{take.sample_rate} Hz")
+        sounds = [np.abs(sound[: len(sound) // 320 * 320]).reshape(-1, 320).mean(1) for sound in (take.context, take.stem)]
+        if min(sound.std() for sound in sounds) < 1e-4:
+            raise ValueError("too quiet to judge")
+        self._takes[take.id] = {"envelopes": float(np.corrcoef(*sounds)[0, 1])}
+
+    def result(self) -> dict[str, float]:
+        if not self._takes:
+            raise ValueError("no take")
+        return {"envelopes": float(np.mean([take["envelopes"] for take in self._takes.values()]))}
+
+    def per_take(self) -> dict[str, dict[str, float]]:
+        return self._takes
+
+
+@hookimpl
+def accomp_components() -> list[Component]:
+    parts = {
+        ("corpus", "folder"): FolderCorpus,
+        ("tokenizer", "energy"): EnergyTokenizer,
+        ("metric", "envelopes"): Envelopes,
+    }
+    return [Component(kind, name, f"{cls.__module__}:{cls.__name__}") for (kind, name), cls in parts.items()]
+
+
+def registry() -> Registry:
+    """The built-in parts and these."""
+    found = Registry(third_party=False)
+    found._rows.update({(row.kind, row.name): row for row in accomp_components()})
+    return found
+
+
+def install_at(folder: Path) -> dict[str, str]:
+    """Make this module a plugin package for other processes; returns the environment they need."""
+    info = folder / "tiny-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[accomp]\ntiny = tiny\n")
+    path = os.pathsep.join([str(folder), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def command(*words: str) -> list[str]:
+    """A command line of accomp, for subprocess."""
+    return [sys.executable, "-c", "import sys; from accomp.core.runner.cli import main; sys.exit(main())", *words]
+
+
+def song(folder: Path, seed: int, *, stems: int = 3, seconds: float = 4.0) -> None:
+    """A song whose stems get louder and softer together: who listens can tell what to play."""
+    loud = np.abs(tone(seconds, seed))
+    loud = np.convolve(loud, np.ones(RATE // 10) / (RATE // 10), mode="same")
+    loud = (loud / loud.max()) ** 2
+    sounds = {f"s{k}-{4 * k}": (loud * tone(seconds, 100 * seed + k)).astype(np.float32) for k in range(stems)}
+    write_track(folder, sounds)
+
+
+def corpus(root: Path, **songs: int) -> Path:
+    """`songs`: split -> how many; the default is enough for every stage."""
+    seed = 0
+    for split, count in (songs or {"train": 4, "validation": 2, "test": 3}).items():
+        for number in range(count):
+            seed += 1
+            song(root / split / f"{split}{number}", seed)
+    return root
+
+
+def plain(root: Path, run: Path, store: Path) -> dict[str, object]:
+    """The experiment's spec as plain data; sections may be changed before `spec_of`."""
+    return {
+        "seed": 3,
+        "corpus": {"plugin": "folder", "root": str(root)},
+        "store": {"path": str(store), "submixes": 2},
+        "tokenizer": {"plugin": "energy"},
+        "clock": {"t_f": 2, "k": 1},
+        "conditions": {"context": {"drop": 0.1}, "instrument": {"classes": 18, "drop": 0.1}},
+        "model": {"width": 16},
+        "fuser": {"plugin": "gated_add"},
+        "backbone": {"plugin": "llama", "depth": 1, "heads": 2, "hidden": 32, "dropout": 0.1},
+        "objective": {"plugin": "ar"},
+        "sampler": {"plugin": "top_k", "k": 8},
+        "metric": [{"plugin": "envelopes"}],
+        "train": {"steps": 20, "batch": 4, "frames": 50, "lr": 1e-2, "warmup": 2, "log_every": 5, "validate_every": 10,
+                  "validation_batches": 2, "checkpoint_every": 5},
+        "generate": {"takes": 3, "seconds": 2.0},
+        "evaluate": {"anchors": 5},
+        "run": {"folder": str(run), "accelerator": "cpu", "threads": 1, "logger": "none"},
+    }  # fmt: skip
+
+
+def spec_of(data: dict[str, object]) -> Spec:
+    return structure(data, registry())
