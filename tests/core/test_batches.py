@@ -255,7 +255,7 @@ def test_a_store_of_another_tokenizer_is_refused(store, tmp_path):
 def test_labels_the_store_cannot_give_are_refused(store):
     with pytest.raises(DataError, match="no label 'mood'"):
         loader(store, labels={"mood": 3})
-    with pytest.raises(DataError, match="store has instrument class 8"):
+    with pytest.raises(DataError, match="instrument class 8 in the store"):
         loader(store, labels={"instrument": 8})
     loader(store, labels={"instrument": 9})
 
