@@ -93,8 +93,8 @@ def test_windows_overlap_by_half_and_reach_the_end(tmp_path):
 
 
 def test_a_window_is_kept_if_both_sound_in_half_of_it(tmp_path):
-    """Against a count over the samples themselves. a: silent from 1 s to 3 s; b: from 4 s on; c: always there."""
-    quiet = {"a": (1.0, 3.0), "b": (4.0, 6.0), "c": (0.0, 0.0)}
+    """Against a count over the samples themselves. a is silent for two seconds, b from some time on, c never."""
+    quiet = {"a": (1.06, 3.14), "b": (4.06, 6.0), "c": (0.0, 0.0)}
     stems = {f"{name}-{4 * k}": tone(6.0, k, silent=quiet[name]) for k, name in enumerate("abc")}
     write_track(tmp_path / "c/train/t", stems)
     clips = loader(ingest(tmp_path / "c", tmp_path / "s", submixes=8))

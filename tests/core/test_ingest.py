@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import numpy as np
@@ -22,6 +23,7 @@ from accomp.core.runner import ingest as ingest_module
 from accomp.core.runner.ingest import ENCODE_SAMPLES, encode_parts, identity_of, ingest_corpus
 from accomp.core.runner.songs import draw_members
 from accomp.core.runner.summary import SHOWN, IngestSummary, Skipped
+from accomp.core.spec import RunSpec, StoreSpec
 from accomp.zarr_store.reader import Store
 
 VOCAL = CLASSES.index("Vocal")
@@ -418,3 +420,25 @@ def test_a_long_summary_counts_what_it_does_not_list():
     summary = IngestSummary(Path("s"), {"train": 0}, 0.0, 0, 0, 0, 0, 0, skips, ())
     assert f"{SHOWN + 5} tracks skipped" in str(summary)
     assert "and 5 more" in str(summary)
+
+
+def test_a_spec_says_what_to_ingest(tmp_path, monkeypatch, capsys):
+    """Store settings, device and threads come from the spec; the experiment's own seed does not count."""
+    from accomp.core import build
+
+    corpus = FolderCorpus(FolderCorpus.Config(str(write_corpus(tmp_path / "c", {"train": 1}, stems=4))))
+    monkeypatch.setattr(build, "build_corpus", lambda spec, registry: corpus)
+    monkeypatch.setattr(build, "build_tokenizer", lambda spec, registry: EnergyTokenizer())
+    threads = torch.get_num_threads()
+    for seed in (0, 1):
+        spec = SimpleNamespace(
+            seed=seed,
+            run=RunSpec(str(tmp_path / "run"), accelerator="cpu", threads=1),
+            store=StoreSpec(str(tmp_path / f"s{seed}"), submixes=3, seed=7),
+        )
+        summary = ingest_module.ingest(spec, registry=None)
+        assert summary.pairs == 4 * 3
+        assert capsys.readouterr().out.strip() == str(summary)
+    ingest_corpus(corpus, EnergyTokenizer(), tmp_path / "direct", submixes=3, seed=7)
+    assert contents(tmp_path / "s0") == contents(tmp_path / "s1") == contents(tmp_path / "direct")
+    assert torch.get_num_threads() == threads
