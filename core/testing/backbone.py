@@ -13,7 +13,7 @@ from accomp.core.testing.findings import Findings, expect, expect_close, expect_
 from accomp.core.testing.fuser import expect_gradients, stir
 
 BATCH, POSITIONS = 3, 12
-WINDOW, CHUNK = 4, 3
+WINDOW, CHUNK = 2, 3
 
 
 def check(subject: Subject, findings: Findings) -> None:

@@ -71,9 +71,8 @@ def _check_loss(objective: Any, clocks: list[Clock], findings: Findings) -> None
 def _check_sight(objective: Any, space: TokenSpace, clocks: list[Clock], findings: Findings) -> None:
     levels = space.codebooks
     s = FRAMES // 2
-    with findings.property(
-        f"with {levels} level(s), chunk s does not depend on x[:, s + t_f:] (+ K - 1), and does on x before"
-    ):
+    end_of_sight = "s + t_f" if levels == 1 else "s + t_f + K - 1"
+    with findings.property(f"K = {levels}: chunk s hears x before {end_of_sight}, and nothing later"):
         for clock in clocks:
             batch = attrs.evolve(_batch(space), valid=_valid(s + clock.k) & ~_valid(s))
             batch.x.requires_grad_()
@@ -84,7 +83,7 @@ def _check_sight(objective: Any, space: TokenSpace, clocks: list[Clock], finding
             expect(not beyond, f"{clock}: frames {s}..{s + clock.k - 1} depend on input frames {beyond}")
             deaf = [t for t in range(clock.visible(s)) if seen[t] == 0]
             expect(not deaf, f"{clock}: frames {s}..{s + clock.k - 1} ignore input frames {deaf}")
-    with findings.property(f"with {levels} level(s), no code is seen by its own prediction, and earlier ones are"):
+    with findings.property(f"K = {levels}: no prediction sees its own code, and later ones do"):
         for clock in clocks:
             batch, model = _batch(space), _model(space, clock)
             first = model.vocabulary.first_code + (levels - 1) * model.vocabulary.size

@@ -13,6 +13,8 @@ from accomp.core.types import TokenSpace
 
 BATCH, FRAMES = 2, 9
 AUDIO_TOLERANCE = 1e-4
+RESET_AT = 4
+"""Frames after which a row is reset."""
 
 
 def check(subject: Subject, findings: Findings) -> None:
@@ -26,72 +28,62 @@ def check(subject: Subject, findings: Findings) -> None:
             expect(isinstance(value, str) and bool(value), f"{attribute} is {value!r}")
         expect(built.fingerprint == subject.build().fingerprint, "two built alike have different fingerprints")
         tokenizer = built
-    with findings.property("space_of(config) is the space, known without building"):
-        expect(subject.cls.space_of(subject.config) == getattr(tokenizer, "space", None), "it is another")
     if tokenizer is None:
         return
-    space = tokenizer.space
-    audio = _audio(space)
-    codes = None
+    with findings.property("space_of(config) is the space, known without building"):
+        expect(subject.cls.space_of(subject.config) == tokenizer.space, "it is another")
+    audio = _audio(tokenizer.space)
+    codes = decoded = None
     with torch.inference_mode():
         with findings.property("encode: audio [B, N] -> codes [B, K, ceil(N / hop)] int64 in [0, C)"):
-            for samples in (audio.shape[1], space.hop, 1):
-                some = tokenizer.encode(audio[:, :samples])
-                expect_codes(some, BATCH, space, space.frames(samples), f"codes of {samples} samples")
-            codes = tokenizer.encode(audio)
-            expect(torch.equal(codes, tokenizer.encode(audio)), "the same audio gave other codes the second time")
+            codes = _encoded(tokenizer, audio)
         if codes is None:
             return
-        _check_latents(tokenizer, codes, findings)
-        _check_sight(tokenizer, audio, codes, findings)
         _check_encoder(tokenizer, audio, codes, findings)
-        _check_decoder(tokenizer, codes, findings)
+        with findings.property("embed: codes [B, K, T] -> latents [B, T, E], frame by frame"):
+            latents = tokenizer.embed(codes)
+            expect_tensor(latents, (BATCH, codes.shape[2], tokenizer.space.latent_dim), "latents")
+            expect_close(tokenizer.embed(codes[:, :, 2:3]), latents[:, 2:3], "latents of one frame alone", 1e-5)
+        with findings.property("decode: codes [B, K, T] -> audio [B, T * hop]"):
+            decoded = _decoded(tokenizer, codes)
+        if decoded is not None:
+            _check_decoder(tokenizer, codes, decoded, findings)
 
 
-def expect_codes(codes: Any, batch: int, space: TokenSpace, frames: int, what: str) -> None:
-    """Raises Mismatch unless these are codes [B, K, T] of that space."""
-    expect_tensor(codes, (batch, space.codebooks, frames), what, torch.int64)
-    inside = (codes >= 0) & (codes < space.codebook_size)
-    expect(inside.all(), f"{what} leave [0, {space.codebook_size}): {codes[~inside][:3].tolist()}")
-
-
-def _check_latents(tokenizer: Any, codes: Tensor, findings: Findings) -> None:
+def _encoded(tokenizer: Any, audio: Tensor) -> Tensor:
     space = tokenizer.space
-    with findings.property("embed: codes [B, K, T] -> latents [B, T, E], frame by frame"):
-        latents = tokenizer.embed(codes)
-        expect_tensor(latents, (BATCH, codes.shape[2], space.latent_dim), "latents")
-        expect_close(tokenizer.embed(codes[:, :, 2:3]), latents[:, 2:3], "latents of one frame alone", 1e-5)
-    with findings.property("decode: codes [B, K, T] -> audio [B, T * hop]"):
-        expect_tensor(tokenizer.decode(codes), (BATCH, codes.shape[2] * space.hop), "audio")
-
-
-def _check_sight(tokenizer: Any, audio: Tensor, codes: Tensor, findings: Findings) -> None:
-    """What lookahead and delay state, held against what changes when the future does."""
-    space = tokenizer.space
-    with findings.property("codes depend on no more future audio than `lookahead` states"):
-        cut = 5 * space.hop + space.lookahead
-        changed = audio.clone()
-        changed[:, cut:] = -0.9 * changed[:, cut:].flip(1)
-        frames = (cut - space.lookahead) // space.hop
-        _expect_equal_codes(
-            tokenizer.encode(changed)[:, :, :frames], codes[:, :, :frames], f"audio changed from {cut} on"
+    for samples in (1, space.hop, audio.shape[1]):
+        codes = tokenizer.encode(audio[:, :samples])
+        expect_tensor(
+            codes, (BATCH, space.codebooks, space.frames(samples)), f"codes of {samples} samples", torch.int64
         )
-    with findings.property("audio depends on no more future codes than `delay` states"):
-        frames = FRAMES // 2
-        other = codes.clone()
-        other[:, :, frames:] = (other[:, :, frames:] + 1) % space.codebook_size
-        settled = max(0, frames * space.hop - space.delay)
-        before, after = tokenizer.decode(codes), tokenizer.decode(other)
-        expect_close(after[:, :settled], before[:, :settled], f"audio up to sample {settled}", 1e-5)
+        inside = (codes >= 0) & (codes < space.codebook_size)
+        expect(inside.all(), f"codes leave [0, {space.codebook_size}): {codes[~inside][:3].tolist()}")
+    expect(torch.equal(codes, tokenizer.encode(audio)), "the same audio gave other codes the second time")
+    expect(not torch.equal(codes[0], codes[1]), f"a chord and another have the same codes, {codes[0, :, 0].tolist()}")
+    return codes
+
+
+def _decoded(tokenizer: Any, codes: Tensor) -> Tensor:
+    audio = tokenizer.decode(codes)
+    expect_tensor(audio, (BATCH, codes.shape[2] * tokenizer.space.hop), "audio")
+    expect(not torch.equal(audio[0], audio[1]), "two rows of different codes have the same audio")
+    return audio
 
 
 def _check_encoder(tokenizer: Any, audio: Tensor, codes: Tensor, findings: Findings) -> None:
     space = tokenizer.space
+    with findings.property("codes depend on no more future audio than `lookahead` states"):
+        for frames in range(1, FRAMES - 1):
+            cut = frames * space.hop + space.lookahead
+            changed = audio.clone()
+            changed[:, cut:] = 0.5 * torch.randn(changed[:, cut:].shape, generator=generator(frames))
+            seen = tokenizer.encode(changed)[:, :, :frames]
+            _expect_equal(seen, codes[:, :, :frames], f"audio changed from sample {cut} on")
     with findings.property("encoder stream: every split of the audio gives the offline codes"):
         for seed in range(3):
             sizes = _split(audio.shape[1], seed)
-            streamed = _stream(tokenizer.encoder(BATCH), audio.split(sizes, dim=1), 2)
-            _expect_equal_codes(streamed, codes, f"pushes of {sizes} samples")
+            _expect_equal(_stream(tokenizer.encoder(BATCH), audio, sizes, 2), codes, f"pushes of {sizes} samples")
     with findings.property("encoder stream: a frame comes as soon as its samples and the lookahead are there"):
         stream, out, pushed = tokenizer.encoder(BATCH), 0, 0
         for part in audio.split(_split(audio.shape[1], 7), dim=1):
@@ -100,67 +92,55 @@ def _check_encoder(tokenizer: Any, audio: Tensor, codes: Tensor, findings: Findi
             due = max(0, pushed - space.lookahead) // space.hop
             expect(out >= due, f"{out} frames came out of {pushed} samples, {due} were due")
     with findings.property("encoder streams do not disturb each other"):
-        parts = audio.split(_split(audio.shape[1], 1), dim=1)
-        first, second = tokenizer.encoder(BATCH), tokenizer.encoder(BATCH)
-        mine = []
-        for part in parts:
-            mine.append(first.push(part))
-            second.push(part.flip(0) * 0.5)
-        mine.append(first.flush())
-        _expect_equal_codes(torch.cat(mine, dim=2), codes, "one of two streams that were fed in turns")
+        mine = _in_turns(tokenizer.encoder(BATCH), tokenizer.encoder(BATCH), audio, _split(audio.shape[1], 1), 2)
+        _expect_equal(mine, codes, "one of two streams that were fed in turns")
     with findings.property("encoder stream: reset(rows) starts those rows anew and leaves the others"):
-        start = 4 * space.hop
-        stream = tokenizer.encoder(BATCH)
-        before = stream.push(audio[:, :start])
-        stream.reset(torch.tensor([True, False]))
-        joined = torch.cat([before, stream.push(audio[:, start:]), stream.flush()], dim=2)
-        _expect_equal_codes(joined[1:], codes[1:], "the row that was not reset")
+        start = RESET_AT * space.hop
+        joined = _with_reset(tokenizer.encoder(BATCH), audio, start, 2)
+        _expect_equal(joined[1:], codes[1:], "the row that was not reset")
         fresh = tokenizer.encode(audio[:1, start:])
-        _expect_equal_codes(joined[:1, :, 4:], fresh, "the row that was reset")
+        _expect_equal(joined[:1, :, RESET_AT:], fresh, "the row that was reset")
 
 
-def _check_decoder(tokenizer: Any, codes: Tensor, findings: Findings) -> None:
+def _check_decoder(tokenizer: Any, codes: Tensor, audio: Tensor, findings: Findings) -> None:
     space = tokenizer.space
-    audio = tokenizer.decode(codes)
+    with findings.property("audio depends on no more future codes than `delay` states"):
+        for frames in range(1, FRAMES):
+            other = codes.clone()
+            other[:, :, frames:] = (other[:, :, frames:] + 1) % space.codebook_size
+            settled = max(0, frames * space.hop - space.delay)
+            seen = tokenizer.decode(other)[:, :settled]
+            expect_close(seen, audio[:, :settled], f"codes changed from frame {frames} on", 1e-5)
     with findings.property(
         f"decoder stream: every split of the codes gives the offline audio within {AUDIO_TOLERANCE}"
     ):
         for seed in range(3):
             sizes = _split(codes.shape[2], seed)
-            streamed = _stream(tokenizer.decoder(BATCH), codes.split(sizes, dim=2), 1)
+            streamed = _stream(tokenizer.decoder(BATCH), codes, sizes, 1)
             expect_close(streamed, audio, f"pushes of {sizes} frames", AUDIO_TOLERANCE)
     with findings.property("decoder stream: a sample comes as soon as its frames and the delay allow"):
         stream, out = tokenizer.decoder(BATCH), 0
-        for pushed in range(1, codes.shape[2] + 1):
-            out += stream.push(codes[:, :, pushed - 1 : pushed]).shape[1]
-            due = pushed * space.hop - space.delay
-            expect(out >= due, f"{out} samples came out of {pushed} frames, {due} were due")
+        for frame in range(codes.shape[2]):
+            out += stream.push(codes[:, :, frame : frame + 1]).shape[1]
+            due = (frame + 1) * space.hop - space.delay
+            expect(out >= due, f"{out} samples came out of {frame + 1} frames, {due} were due")
     with findings.property("decoder streams do not disturb each other"):
-        first, second = tokenizer.decoder(BATCH), tokenizer.decoder(BATCH)
-        mine = []
-        for part in codes.split(1, dim=2):
-            mine.append(first.push(part))
-            second.push(part.flip(0))
-        mine.append(first.flush())
-        expect_close(torch.cat(mine, dim=1), audio, "one of two streams that were fed in turns", AUDIO_TOLERANCE)
+        mine = _in_turns(tokenizer.decoder(BATCH), tokenizer.decoder(BATCH), codes, [1] * codes.shape[2], 1)
+        expect_close(mine, audio, "one of two streams that were fed in turns", AUDIO_TOLERANCE)
     with findings.property("decoder stream: reset(rows) starts those rows anew and leaves the others"):
-        start = 4
-        stream = tokenizer.decoder(BATCH)
-        before = stream.push(codes[:, :, :start])
-        stream.reset(torch.tensor([True, False]))
-        joined = torch.cat([before, stream.push(codes[:, :, start:]), stream.flush()], dim=1)
+        joined = _with_reset(tokenizer.decoder(BATCH), codes, RESET_AT, 1)
         expect_close(joined[1:], audio[1:], "the row that was not reset", AUDIO_TOLERANCE)
-        fresh = tokenizer.decode(codes[:1, :, start:])
-        expect_close(joined[:1, start * space.hop :], fresh, "the row that was reset", AUDIO_TOLERANCE)
+        fresh = tokenizer.decode(codes[:1, :, RESET_AT:])
+        expect_close(joined[:1, RESET_AT * space.hop :], fresh, "the row that was reset", AUDIO_TOLERANCE)
 
 
 def _audio(space: TokenSpace) -> Tensor:
-    """[B, N]: chords under noise, N not a whole number of frames."""
+    """[B, N]: a chord for each row, under noise; N is not a whole number of frames."""
     samples = FRAMES * space.hop - space.hop // 3
     t = torch.arange(samples) / space.sample_rate
-    tones = [sum(torch.sin(2 * torch.pi * f * t) for f in chord) for chord in ((220, 277, 330), (98, 147, 233))]
-    noise = torch.randn(BATCH, samples, generator=generator())
-    return 0.2 * torch.stack(tones) + 0.05 * noise  # type: ignore[arg-type]  # sum of tensors
+    chords = torch.tensor([[220.0, 277.0, 330.0], [98.0, 147.0, 233.0]])
+    tones = torch.sin(2 * torch.pi * chords[..., None] * t).sum(1)
+    return 0.2 * tones + 0.05 * torch.randn(BATCH, samples, generator=generator())
 
 
 def _split(total: int, seed: int) -> list[int]:
@@ -172,11 +152,28 @@ def _split(total: int, seed: int) -> list[int]:
     return sizes
 
 
-def _stream(stream: Any, parts: tuple[Tensor, ...], dim: int) -> Tensor:
-    return torch.cat([*(stream.push(part) for part in parts), stream.flush()], dim=dim)
+def _stream(stream: Any, value: Tensor, sizes: list[int], dim: int) -> Tensor:
+    """All that comes out of pushes of those sizes and the flush, joined along `dim` of the output."""
+    return torch.cat([*(stream.push(part) for part in value.split(sizes, dim=-1)), stream.flush()], dim=dim)
 
 
-def _expect_equal_codes(codes: Tensor, wanted: Tensor, what: str) -> None:
+def _in_turns(first: Any, second: Any, value: Tensor, sizes: list[int], dim: int) -> Tensor:
+    """What `first` gives while `second` is fed other things in between."""
+    out = []
+    for part in value.split(sizes, dim=-1):
+        out.append(first.push(part))
+        second.push(part.flip(0))
+    return torch.cat([*out, first.flush()], dim=dim)
+
+
+def _with_reset(stream: Any, value: Tensor, at: int, dim: int) -> Tensor:
+    """What a stream gives whose row 0 is reset after `at` samples or frames."""
+    before = stream.push(value[..., :at])
+    stream.reset(torch.tensor([True, False]))
+    return torch.cat([before, stream.push(value[..., at:]), stream.flush()], dim=dim)
+
+
+def _expect_equal(codes: Tensor, wanted: Tensor, what: str) -> None:
     expect(codes.shape == wanted.shape, f"{what}: shape {list(codes.shape)}, expected {list(wanted.shape)}")
     wrong = int((codes != wanted).sum())
     expect(wrong == 0, f"{what}: {wrong} of {wanted.numel()} codes differ")

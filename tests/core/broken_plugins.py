@@ -1,0 +1,938 @@
+"""Plugins that each break one promise, so that the conformance kit can be seen to notice.
+
+A class is registered under the beginning of the property that it breaks; most are a good plugin and one wrong line.
+"""
+
+import random
+import sys
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+import torch
+from attrs import define, frozen
+
+from accomp.core.streaming.layout import Layout
+from accomp.core.streaming.ring import Ring
+from accomp.core.types import Loss, Stem, Track
+from accomp.plugins.backbones.llama import Llama
+from accomp.plugins.fusers.gated_add import GatedAdd
+from accomp.plugins.objectives.ar import AR
+from accomp.plugins.samplers.top_k import TopK
+from accomp.plugins.tokenizers.spectral import Spectral
+
+BROKEN: list[tuple[str, str, str]] = []
+"""(kind, class name, how the property that fails begins)."""
+
+
+def breaks(kind: str, promise: str) -> Callable[[type], type]:
+    """Registers the class or function below as one that breaks `promise`."""
+
+    def register(cls: type) -> type:
+        BROKEN.append((kind, cls.__name__, promise))
+        cls.__doc__ = cls.__doc__ or "Breaks a promise."
+        return cls
+
+    return register
+
+
+# ------------------------------------------------------------------------------------------------ all kinds
+
+
+class _NoDocstring(TopK):
+    pass
+
+
+_NoDocstring.__doc__ = None
+BROKEN.append(("sampler", "_NoDocstring", "has a docstring"))
+
+
+@breaks("sampler", "Config is a frozen attrs class: NoConfig has no Config")
+class NoConfig:
+    decoding = "causal"
+
+
+@breaks("sampler", "Config is a frozen attrs class: DictConfig.Config is not an attrs class")
+class DictConfig(TopK):
+    Config = dict
+
+
+@breaks("sampler", "Config is a frozen attrs class: it can be changed")
+class MutableConfig(TopK):
+    @define
+    class Config:
+        k: int = 1
+        temperature: float = 1.0
+
+
+@breaks("sampler", "Config is a frozen attrs class: a key named 'plugin'")
+class PluginKey(TopK):
+    @frozen
+    class Config:
+        plugin: str = "x"
+        k: int = 1
+        temperature: float = 1.0
+
+
+@breaks("sampler", "Config survives being written to JSON and read back")
+class SetConfig(TopK):
+    @frozen
+    class Config:
+        kept: frozenset = frozenset({1})
+        k: int = 1
+        temperature: float = 1.0
+
+
+@breaks("sampler", "touches no global random generator, default dtype or sys.argv: changed torch's generator")
+class GlobalTorch(TopK):
+    def pick(self, logits, rng):
+        torch.rand(())
+        return super().pick(logits, rng)
+
+
+@breaks("sampler", "touches no global random generator, default dtype or sys.argv: changed random's generator")
+class GlobalRandom(TopK):
+    def __init__(self, config, space):
+        super().__init__(config, space)
+        random.random()
+
+
+@breaks("sampler", "touches no global random generator, default dtype or sys.argv: changed numpy's generator")
+class GlobalNumpy(TopK):
+    def __init__(self, config, space):
+        super().__init__(config, space)
+        np.random.rand()  # noqa: NPY002
+
+
+@breaks("sampler", "touches no global random generator, default dtype or sys.argv: changed sys.argv")
+class Arguments(TopK):
+    def __init__(self, config, space):
+        super().__init__(config, space)
+        sys.argv.append("--more")
+
+
+@breaks("fuser", "is built by cls(config, space, width)")
+class TwoArguments(GatedAdd):
+    def __init__(self, config, space):
+        super().__init__(config, space, 32)
+
+
+# ------------------------------------------------------------------------------------------------ fuser
+
+
+@breaks("fuser", "is built by cls(config, space, width) and states embed_width: embed_width is None")
+class NoWidth(GatedAdd):
+    def __init__(self, config, space, width):
+        super().__init__(config, space, width)
+        self.embed_width = None
+
+
+@breaks("fuser", "fuse: x [B, S, E], e [B, S, De] -> h [B, S, D]: h has shape [2, 6, 31], expected [2, 6, 32]")
+class Narrow(GatedAdd):
+    def fuse(self, x, e):
+        return super().fuse(x, e)[..., 1:]
+
+
+@breaks("fuser", "works without context: x = None: raised")
+class NeedsContext(GatedAdd):
+    def fuse(self, x, e):
+        return super().fuse(x + 0, e)
+
+
+@breaks("fuser", "is frame-local")
+class Smears(GatedAdd):
+    def fuse(self, x, e):
+        h = super().fuse(x, e)
+        return h + 0.1 * h.mean(1, keepdim=True)
+
+
+@breaks("fuser", "is frame-local: a position depends on itself alone: h ignores x")
+class Deaf(GatedAdd):
+    def fuse(self, x, e):
+        return super().fuse(None if x is None else torch.zeros_like(x), e)
+
+
+@breaks("fuser", "every parameter gets a gradient: none for unused")
+class DeadFuser(GatedAdd):
+    def __init__(self, config, space, width):
+        super().__init__(config, space, width)
+        self.unused = torch.nn.Parameter(torch.ones(1))
+
+
+# ------------------------------------------------------------------------------------------------ backbone
+
+
+class Small(Llama):
+    """Good, and small."""
+
+    @frozen
+    class Config(Llama.Config):
+        depth: int = 1
+        heads: int = 2
+
+
+@breaks("backbone", "is built by cls(config, space, width): a function is not a torch.nn.Module")
+class MakesAFunction(Small):
+    def __new__(cls, config, space, width):
+        return lambda h: h
+
+
+@breaks("backbone", "forward: h [B, S, D] -> [B, S, D]: the output is torch.float64")
+class Doubles(Small):
+    def forward(self, h, *, causal=True, state=None):
+        return super().forward(h, causal=causal, state=state).double()
+
+
+@breaks("backbone", "is causal by gradient, and hears the past: output 6 has a gradient from inputs [7,")
+class SeesTheFuture(Small):
+    def forward(self, h, *, causal=True, state=None):
+        return super().forward(h, causal=False if state is None else causal, state=state)
+
+
+@breaks("backbone", "is causal by gradient, and hears the past: output 6 has no gradient from inputs [0, 1,")
+class Forgetful(Small):
+    def forward(self, h, *, causal=True, state=None):
+        super().forward(h, causal=causal, state=state)
+        return h + 0
+
+
+@breaks("backbone", "causal=False: every position sees every other (or is refused with a UserError)")
+class AlwaysCausal(Small):
+    def forward(self, h, *, causal=True, state=None):
+        return super().forward(h, causal=True, state=state)
+
+
+@breaks("backbone", "every parameter gets a gradient: none for unused")
+class DeadBackbone(Small):
+    def __init__(self, config, space, width):
+        super().__init__(config, space, width)
+        self.unused = torch.nn.Parameter(torch.ones(1))
+
+
+class _Stateful(Small):
+    """Small, with a ring of another class."""
+
+    ring: type = Ring
+
+    def new_state(self, batch, window, *, chunk=1, pinned=range(0)):
+        state = super().new_state(batch, window, chunk=chunk, pinned=pinned)
+        state.__class__ = self.ring
+        return state
+
+
+class _Standing(Ring):
+    def advance(self, length):
+        self.position.add_(length - 1)
+
+
+@breaks("backbone", "stepwise equals full, and the state counts positions")
+class DoesNotCount(_Stateful):
+    ring = _Standing
+
+
+class _Stuck(Ring):
+    def rollback(self, position):
+        pass
+
+
+class _OneByOne(Ring):
+    def span(self, length):
+        span = super().span(length)
+        return attrs.evolve(
+            span, visible=span.visible & (torch.arange(span.visible.shape[2]) <= span.slot[:, :1, None])
+        )
+
+
+@breaks("backbone", "several positions a call equal one position a call")
+class HidesTheCall(_Stateful):
+    ring = _OneByOne
+
+
+@breaks("backbone", "rollback and replay equal never having gone ahead")
+class NoRollback(_Stateful):
+    ring = _Stuck
+
+
+class _Washing(Ring):
+    def reset(self, rows):
+        self.position.zero_()
+
+
+@breaks("backbone", "reset of one row leaves the others, and starts that row anew: state.position is [0, 0, 0]")
+class ResetsAll(_Stateful):
+    ring = _Washing
+
+
+class _Sloppy(Ring):
+    def reset(self, rows):
+        pass
+
+
+@breaks("backbone", "reset of one row leaves the others, and starts that row anew: state.position is [6, 6, 6]")
+class ResetsNone(_Stateful):
+    ring = _Sloppy
+
+
+class _Hoarding(Ring):
+    def advance(self, length):
+        super().advance(length)
+        self.log = [*getattr(self, "log", []), self.position.clone()]
+
+
+@breaks("backbone", "memory is constant however long a session lasts: the state grew")
+class Hoards(_Stateful):
+    ring = _Hoarding
+
+
+@breaks("backbone", "beyond the window the past is forgotten, but for pinned positions: the last output after")
+class NeverForgets(Small):
+    def new_state(self, batch, window, *, chunk=1, pinned=range(0)):
+        return super().new_state(batch, window + 100, chunk=chunk, pinned=pinned)
+
+
+@breaks(
+    "backbone", "beyond the window the past is forgotten, but for pinned positions: the last output does not depend"
+)
+class ForgetsPinned(Small):
+    def new_state(self, batch, window, *, chunk=1, pinned=range(0)):
+        return super().new_state(batch, window, chunk=chunk)
+
+
+class _TooSmall(Ring):
+    def span(self, length):
+        span = super().span(length)
+        ring = self.capacity - self.chunk + 1  # as if the ring held the window alone
+        span.slot.remainder_(ring)
+        return span
+
+
+@breaks("backbone", "several positions a call equal one a call beyond the window, with rollback")
+class SmallRing(_Stateful):
+    ring = _TooSmall
+
+
+# ------------------------------------------------------------------------------------------------ objective
+
+
+@breaks("objective", "is built by cls(config, space) and states decoding and chunked: decoding is 'greedy'")
+class UnknownDecoding(AR):
+    decoding = "greedy"
+
+
+@breaks(
+    "objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts: total holds"
+)
+class NotANumber(AR):
+    def loss(self, model, batch, clock, rng):
+        return attrs.evolve(super().loss(model, batch, clock, rng), total=torch.tensor(torch.nan))
+
+
+@breaks(
+    "objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts: Clock(t_f=0"
+)
+class FirstLevelOnly(AR):
+    def loss(self, model, batch, clock, rng):
+        layout = Layout(clock, self.levels)
+        logits = model(batch.x, layout.clip(batch.y), batch.labels)
+        return Loss(logits[:, 0].square().mean(), {})
+
+
+@breaks(
+    "objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts: part total"
+)
+class AttachedParts(AR):
+    def loss(self, model, batch, clock, rng):
+        loss = super().loss(model, batch, clock, rng)
+        return Loss(loss.total, {"total": loss.total})
+
+
+@breaks("objective", "the same generator gives the same loss, with conditions dropped at random")
+class OwnGenerator(AR):
+    def __init__(self, config, space):
+        super().__init__(config, space)
+        self.rng = torch.Generator().manual_seed(0)
+
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, batch, clock, self.rng)
+
+
+@breaks("objective", "targets outside `valid` do nothing")
+class IgnoresValid(AR):
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, attrs.evolve(batch, valid=torch.ones_like(batch.valid)), clock, rng)
+
+
+@breaks(
+    "objective", "K = 1: chunk s hears x before s + t_f, and nothing later: Clock(t_f=0, k=1): frames 12..12 depend on"
+)
+@breaks("objective", "K = 3: chunk s hears x before s + t_f + K - 1, and nothing later: Clock(t_f=0, k=1)")
+class HearsOneFrameMore(AR):
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, attrs.evolve(batch, x=batch.x.roll(-1, 1)), clock, rng)
+
+
+@breaks(
+    "objective", "K = 1: chunk s hears x before s + t_f, and nothing later: Clock(t_f=0, k=1): frames 12..12 ignore"
+)
+class HearsOneFrameLess(AR):
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, attrs.evolve(batch, x=torch.nn.functional.pad(batch.x, (0, 0, 1, -1))), clock, rng)
+
+
+class _ShowsTargets(Layout):
+    def clip(self, y):
+        return self.targets(y)
+
+
+@breaks("objective", "K = 1: no prediction sees its own code, and later ones do: Clock(t_f=0, k=1): the code")
+class SeesTheAnswer(AR):
+    def loss(self, model, batch, clock, rng):
+        forward = model.forward
+        try:
+            answer = _ShowsTargets(clock, self.levels).clip(batch.y.masked_fill(~batch.valid[:, None], -2))
+            model.forward = lambda x, held, labels: forward(x, answer, labels)
+            return super().loss(model, batch, clock, rng)
+        finally:
+            del model.forward
+
+
+@breaks("objective", "K = 3: no prediction sees its own code, and later ones do: Clock(t_f=0, k=1): the code")
+class BlindToThePast(AR):
+    def loss(self, model, batch, clock, rng):
+        forward = model.forward
+        try:
+            model.forward = lambda x, held, labels: forward(x, torch.full_like(held, -1), labels)
+            return super().loss(model, batch, clock, rng)
+        finally:
+            del model.forward
+
+
+# ------------------------------------------------------------------------------------------------ causal sampler
+
+
+@breaks("sampler", 'is built by cls(config, space) and states decoding, "causal" or "masked"')
+class NoDecoding(TopK):
+    decoding = None
+
+
+@breaks("sampler", "pick: logits [B, K, C] -> codes [B, K] int64 in [0, C): codes is torch.int32")
+class Int32(TopK):
+    def pick(self, logits, rng):
+        return super().pick(logits, rng).int()
+
+
+@breaks("sampler", "pick: logits [B, K, C] -> codes [B, K] int64 in [0, C): codes leave [0, 20)")
+class OffByOne(TopK):
+    def pick(self, logits, rng):
+        return super().pick(logits, rng) + 1
+
+
+@breaks("sampler", "the same noise gives the same codes")
+class Counts(TopK):
+    calls = 0
+
+    def pick(self, logits, rng):
+        self.calls += 1
+        return (super().pick(logits, rng) + self.calls) % logits.shape[-1]
+
+
+@breaks("sampler", "a row does not depend on the others of its batch")
+class Normalises(TopK):
+    def pick(self, logits, rng):
+        return super().pick((logits - logits.mean(0)) / 0.1, rng)
+
+
+@breaks("sampler", "does not change its logits")
+class InPlace(TopK):
+    def pick(self, logits, rng):
+        return super().pick(logits.mul_(2.0), rng)
+
+
+@breaks("sampler", "a code that is certain is picked")
+class Uniform(TopK):
+    def pick(self, logits, rng):
+        return rng.gumbel(logits.shape[-1]).argmax(-1)
+
+
+@breaks("sampler", "runs inside a compiled step: one graph, no break")
+class Branches(TopK):
+    def pick(self, logits, rng):
+        return logits.argmax(-1) if logits.max().item() < 0 else super().pick(logits, rng)
+
+
+# ------------------------------------------------------------------------------------------------ masked sampler
+
+
+class AtOnce:
+    """A good masked sampler: everything in one step."""
+
+    decoding = "masked"
+
+    @frozen
+    class Config:
+        pass
+
+    def __init__(self, config, space):
+        pass
+
+    def fill(self, predict, canvas, todo, rng):
+        logits = predict(canvas, frozenset())
+        return torch.where(todo, (logits + rng.key[0, 0].remainder(7) * logits.flip(-1)).argmax(-1), canvas)
+
+
+@breaks(
+    "sampler", "fill: canvas [B, K, T], todo [B, K, T] -> codes [B, K, T] int64 in [0, C), and ends: asked for more"
+)
+class NeverEnds(AtOnce):
+    def fill(self, predict, canvas, todo, rng):
+        while True:
+            canvas = super().fill(predict, canvas, todo, rng)
+
+
+@breaks("sampler", "fill: canvas [B, K, T], todo [B, K, T] -> codes [B, K, T] int64 in [0, C), and ends: codes leave")
+class LeavesAMask(AtOnce):
+    def fill(self, predict, canvas, todo, rng):
+        return torch.where(todo, -1, canvas)
+
+
+@breaks("sampler", "keeps what was not to do")
+class Repaints(AtOnce):
+    def fill(self, predict, canvas, todo, rng):
+        return super().fill(predict, canvas, torch.ones_like(todo), rng)
+
+
+@breaks("sampler", "the same noise gives the same codes")
+class CountsFills(AtOnce):
+    calls = 0
+
+    def fill(self, predict, canvas, todo, rng):
+        self.calls += 1
+        return torch.where(todo, self.calls % 20, canvas)
+
+
+@breaks("sampler", "changes neither canvas, todo nor logits: canvas changed")
+class PaintsOver(AtOnce):
+    def fill(self, predict, canvas, todo, rng):
+        return canvas.copy_(super().fill(predict, canvas, todo, rng))
+
+
+# ------------------------------------------------------------------------------------------------ metric
+
+
+class Likeness:
+    """A good metric: mean squared difference."""
+
+    best = {"difference": 0.0}  # noqa: RUF012
+    sample_rate = 8000
+
+    @frozen
+    class Config:
+        pass
+
+    def __init__(self, config, space):
+        self.takes = {}
+
+    def update(self, take):
+        self.takes[take.id] = {"difference": float(np.mean((take.context - take.stem) ** 2))}
+
+    def result(self):
+        if not self.takes:
+            raise ValueError("no take was given")
+        return {"difference": float(np.mean([take["difference"] for take in self.takes.values()]))}
+
+    def per_take(self):
+        return self.takes
+
+
+@breaks("metric", "is built by cls(config, space) and states sample_rate and best: sample_rate is 0")
+class NoRate(Likeness):
+    sample_rate = 0
+
+
+@breaks("metric", "no take at all is a ValueError that says so: gave {'difference': 0.0}")
+class ZeroOfNothing(Likeness):
+    def result(self):
+        return super().result() if self.takes else {"difference": 0.0}
+
+
+@breaks("metric", "no take at all is a ValueError that says so: raised ZeroDivisionError")
+class DividesByZero(Likeness):
+    def result(self):
+        return {"difference": sum(take["difference"] for take in self.takes.values()) / len(self.takes)}
+
+
+@breaks("metric", "update(take) and result() -> finite numbers by name: result() is {'difference': nan}")
+class NanResult(Likeness):
+    def result(self):
+        return {key: value * float("nan") for key, value in super().result().items()}
+
+
+@breaks("metric", "update(take) and result() -> finite numbers by name: update changed")
+class Scales(Likeness):
+    def update(self, take):
+        take.stem[:] *= 0.5
+        super().update(take)
+
+
+@breaks("metric", "per_take: take id -> numbers: ids []")
+class NoTakes(Likeness):
+    def per_take(self):
+        return {}
+
+
+@breaks("metric", "the order of takes does not matter")
+class LastCounts(Likeness):
+    def result(self):
+        super().result()
+        return list(self.takes.values())[-1]
+
+
+@breaks("metric", "a stem that is the context itself gives the stated best: {'difference': 0.0}, stated")
+class WrongBest(Likeness):
+    best = {"difference": 1.0}  # noqa: RUF012
+
+
+@breaks("metric", "a stem that is the context itself gives the stated best: result() has no likeness")
+class UnknownBest(Likeness):
+    best = {"likeness": 1.0}  # noqa: RUF012
+
+
+# ------------------------------------------------------------------------------------------------ corpus
+
+
+class Songs:
+    """A good corpus: two splits of two songs, written when the kit asks for an example."""
+
+    splits = ("train", "test")
+
+    @frozen
+    class Config:
+        root: str
+
+    @classmethod
+    def example_config(cls, folder):
+        from accomp.core import audio
+
+        for name in ("train0", "train1", "test0", "test1"):
+            audio.write(folder / f"{name}.wav", np.zeros(800, dtype=np.float32), 8000)
+        return cls.Config(str(folder))
+
+    def __init__(self, config):
+        from pathlib import Path
+
+        self.root = Path(config.root)
+
+    def tracks(self, split):
+        from accomp.core.errors import DataError
+
+        if split not in self.splits:
+            raise DataError(f"no split {split}")
+        return iter([self.track(split, n) for n in range(2)])
+
+    def track(self, split, n):
+        return Track(f"{split}{n}", {"piano": Stem(self.root / f"{split}{n}.wav", 0)})
+
+
+@breaks("corpus", "is built by cls(config) and names its splits, once each")
+class ListOfSplits(Songs):
+    splits = ["train", "test"]  # noqa: RUF012
+
+
+@breaks("corpus", "tracks(split) gives Track objects, every split at least one: train gave ['train0']")
+class GivesNames(Songs):
+    def track(self, split, n):
+        return f"{split}{n}"
+
+
+@breaks("corpus", "tracks(split) gives Track objects, every split at least one: test gave none")
+class EmptySplit(Songs):
+    def tracks(self, split):
+        return iter([]) if split == "test" else super().tracks(split)
+
+
+@breaks("corpus", "track ids are unique, within a split and across splits: twice: 0, 1")
+class SameIds(Songs):
+    def track(self, split, n):
+        return attrs.evolve(super().track(split, n), id=str(n))
+
+
+@breaks("corpus", "the order is the same each time")
+class Shuffles(Songs):
+    made: list = []  # noqa: RUF012
+
+    def tracks(self, split):
+        self.made.append(split)
+        tracks = list(super().tracks(split))
+        return iter(tracks[:: 1 if self.made.count(split) % 2 else -1])
+
+
+@breaks(
+    "corpus", "every stem can be read, and its instrument is one of the classes: raised DataError: no such audio file"
+)
+class MissingFile(Songs):
+    def track(self, split, n):
+        return Track(f"{split}{n}", {"piano": Stem(self.root / "elsewhere.wav", 0)})
+
+
+@breaks(
+    "corpus", "every stem can be read, and its instrument is one of the classes: stem piano of train0: instrument 18"
+)
+class UnknownInstrument(Songs):
+    def track(self, split, n):
+        return Track(f"{split}{n}", {"piano": Stem(self.root / f"{split}{n}.wav", 18)})
+
+
+@breaks("corpus", "an unknown split is a DataError: gave 0 tracks")
+class NothingUnknown(Songs):
+    def tracks(self, split):
+        return super().tracks(split) if split in self.splits else iter([])
+
+
+# ------------------------------------------------------------------------------------------------ command
+
+
+def good(folder: str) -> None:
+    """Does nothing, well."""
+
+
+@breaks("command", "has a docstring")
+def _mute(folder: str) -> None: ...
+
+
+_mute.__doc__ = None
+
+
+@breaks("command", "is a function whose every parameter is annotated: no annotation on folder")
+def bare(folder):
+    pass
+
+
+@breaks("command", "typer makes a command of it")
+def untypable(folder: int | str) -> None:
+    pass
+
+
+# ------------------------------------------------------------------------------------------------ tokenizer
+
+
+class Codec(Spectral):
+    """Good, untrained and small."""
+
+    @frozen(kw_only=True)
+    class Config(Spectral.Config):
+        weights: str = "random"
+        width: int = 16
+        hidden: int = 16
+        codebook_size: int = 64
+        encoder_blocks: int = 1
+        decoder_blocks: int = 1
+
+
+@breaks("tokenizer", "is built by cls(config) and states name, fingerprint and space: fingerprint is ''")
+class NoFingerprint(Codec):
+    def __init__(self, config):
+        super().__init__(config)
+        self.fingerprint = ""
+
+
+@breaks("tokenizer", "is built by cls(config) and states name, fingerprint and space: two built alike")
+class RandomFingerprint(Codec):
+    def __init__(self, config):
+        super().__init__(config)
+        self.fingerprint = str(id(self))
+        self.friend = object()
+
+
+@breaks("tokenizer", "space_of(config) is the space, known without building: it is another")
+class OtherSpace(Codec):
+    @classmethod
+    def space_of(cls, config):
+        return attrs.evolve(super().space_of(config), lookahead=1)
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.space = attrs.evolve(self.space, lookahead=0)
+
+
+@breaks("tokenizer", "encode: audio [B, N] -> codes [B, K, ceil(N / hop)] int64 in [0, C): codes of")
+class RoundsDown(Codec):
+    def encode(self, audio):
+        return super().encode(audio)[:, :, : audio.shape[1] // self.space.hop]
+
+
+@breaks("tokenizer", "encode: audio [B, N] -> codes [B, K, ceil(N / hop)] int64 in [0, C): codes leave")
+class ShiftedCodes(Codec):
+    def encode(self, audio):
+        return super().encode(audio) + self.space.codebook_size // 2
+
+
+@breaks("tokenizer", "encode: audio [B, N] -> codes [B, K, ceil(N / hop)] int64 in [0, C): a chord and another")
+class Constant(Codec):
+    def encode(self, audio):
+        return super().encode(audio) * 0
+
+
+@breaks("tokenizer", "embed: codes [B, K, T] -> latents [B, T, E], frame by frame: latents has shape")
+class Transposed(Codec):
+    def embed(self, codes):
+        return super().embed(codes).mT
+
+
+@breaks("tokenizer", "embed: codes [B, K, T] -> latents [B, T, E], frame by frame: latents of one frame alone")
+class BlurredLatents(Codec):
+    def embed(self, codes):
+        latents = super().embed(codes)
+        return latents + latents.mean(1, keepdim=True)
+
+
+@breaks("tokenizer", "decode: codes [B, K, T] -> audio [B, T * hop]: audio has shape")
+class ShortAudio(Codec):
+    def decode(self, codes):
+        return super().decode(codes)[:, 1:]
+
+
+@breaks("tokenizer", "codes depend on no more future audio than `lookahead` states: audio changed from")
+class LooksAhead(Codec):
+    def encode(self, audio):
+        return super().encode(audio.roll(-self.space.hop, 1))
+
+
+@breaks("tokenizer", "audio depends on no more future codes than `delay` states")
+class UnstatedDelay(Codec):
+    def decode(self, codes):
+        return super().decode(codes.roll(-1, 2))
+
+
+class _Wrapped:
+    """A stream around another, which does the work."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def push(self, chunk):
+        return self.inner.push(chunk)
+
+    def flush(self):
+        return self.inner.flush()
+
+    def reset(self, rows):
+        self.inner.reset(rows)
+
+
+class _Loudest(_Wrapped):
+    def push(self, chunk):
+        return super().push(chunk / chunk.abs().amax().clamp(min=0.1) if chunk.numel() else chunk)
+
+
+@breaks("tokenizer", "encoder stream: every split of the audio gives the offline codes: pushes of")
+class NormalisesChunks(Codec):
+    def encoder(self, batch=1):
+        return _Loudest(super().encoder(batch))
+
+    def encode(self, audio):
+        return torch.cat([(stream := Codec.encoder(self, len(audio))).push(audio), stream.flush()], dim=2)
+
+
+class _Late(_Wrapped):
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.kept = []
+
+    def push(self, chunk):
+        self.kept.append(chunk)
+        return super().push(chunk[:, :0] if chunk.dim() == 2 else chunk[:, :, :0])
+
+    def flush(self):
+        whole = torch.cat(self.kept, dim=-1)
+        return torch.cat([self.inner.push(whole), self.inner.flush()], dim=-1)
+
+
+@breaks("tokenizer", "encoder stream: a frame comes as soon as its samples and the lookahead are there: 0 frames")
+class LateCodes(Codec):
+    def encoder(self, batch=1):
+        return _Late(super().encoder(batch))
+
+    def encode(self, audio):
+        return torch.cat([(stream := Codec.encoder(self, len(audio))).push(audio), stream.flush()], dim=2)
+
+
+@breaks("tokenizer", "decoder stream: a sample comes as soon as its frames and the delay allow: 0 samples")
+class LateAudio(Codec):
+    def decoder(self, batch=1):
+        return _Late(super().decoder(batch))
+
+    def decode(self, codes):
+        return torch.cat([(stream := Codec.decoder(self, len(codes))).push(codes), stream.flush()], dim=1)
+
+
+@breaks("tokenizer", "encoder streams do not disturb each other")
+class OneEncoder(Codec):
+    shared = None
+
+    def encoder(self, batch=1):
+        self.shared = self.shared or super().encoder(batch)
+        return self.shared
+
+
+@breaks("tokenizer", "decoder streams do not disturb each other")
+class OneDecoder(Codec):
+    shared = None
+
+    def decoder(self, batch=1):
+        self.shared = self.shared or super().decoder(batch)
+        return self.shared
+
+
+class _ForgetsAll(_Wrapped):
+    def reset(self, rows):
+        self.inner.reset(torch.ones_like(rows))
+
+
+class _ForgetsNone(_Wrapped):
+    def reset(self, rows):
+        pass
+
+
+@breaks(
+    "tokenizer", "encoder stream: reset(rows) starts those rows anew and leaves the others: the row that was not reset"
+)
+class ResetsEveryEncoderRow(Codec):
+    def encoder(self, batch=1):
+        return _ForgetsAll(super().encoder(batch))
+
+
+@breaks("tokenizer", "encoder stream: reset(rows) starts those rows anew and leaves the others: the row that was reset")
+class ResetsNoEncoderRow(Codec):
+    def encoder(self, batch=1):
+        return _ForgetsNone(super().encoder(batch))
+
+
+@breaks(
+    "tokenizer", "decoder stream: reset(rows) starts those rows anew and leaves the others: the row that was not reset"
+)
+class ResetsEveryDecoderRow(Codec):
+    def decoder(self, batch=1):
+        return _ForgetsAll(super().decoder(batch))
+
+
+@breaks("tokenizer", "decoder stream: reset(rows) starts those rows anew and leaves the others: the row that was reset")
+class ResetsNoDecoderRow(Codec):
+    def decoder(self, batch=1):
+        return _ForgetsNone(super().decoder(batch))
+
+
+class _Drifting(_Wrapped):
+    calls = 0
+
+    def push(self, chunk):
+        self.calls += 1
+        return super().push(chunk) + 1e-3 * (self.calls - 1)
+
+
+@breaks("tokenizer", "decoder stream: every split of the codes gives the offline audio within 0.0001: pushes of")
+class Drifts(Codec):
+    def decoder(self, batch=1):
+        return _Drifting(super().decoder(batch))
+
+    def decode(self, codes):
+        return torch.cat([(stream := Codec.decoder(self, len(codes))).push(codes), stream.flush()], dim=1)

@@ -1,0 +1,114 @@
+"""The conformance kit: every shipped plugin passes, and every broken promise is noticed by its name."""
+
+import sys
+
+import broken_plugins
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from accomp.core import audio
+from accomp.core.errors import PluginError
+from accomp.core.registry import KINDS, Component, Registry
+from accomp.core.testing import CHECKS, check_component, check_plugin
+
+ROWS = [(row.kind, row.name) for row in Registry(third_party=False).components()]
+
+
+SETTINGS = {
+    ("backbone", "llama"): {"depth": 2, "heads": 4, "kv_heads": 2},
+    ("tokenizer", "dac"): {
+        "weights": "random", "encoder_width": 4, "decoder_width": 16, "latent": 16, "strides": [2, 2, 4, 5],
+    },
+}  # fmt: skip
+"""What the kit is told where a plugin's defaults are too big for it, or need files."""
+
+
+@pytest.fixture
+def slakh(tmp_path):
+    """One song of two seconds in each split, laid out as Slakh2100 is."""
+    for number, split in enumerate(("train", "validation", "test")):
+        song = tmp_path / split / f"Track{number:05}"
+        audio.write(song / "stems" / "S00.flac", np.full(16_000, 0.1, dtype=np.float32), 8000)
+        about = {"inst_class": "Bass", "is_drum": False, "program_num": 33, "plugin_name": "none"}
+        (song / "metadata.yaml").write_text(yaml.safe_dump({"UUID": split, "stems": {"S00": about}}))
+    return {"root": str(tmp_path)}
+
+
+@pytest.mark.parametrize(("kind", "name"), ROWS, ids=[" ".join(row) for row in ROWS])
+def test_every_shipped_plugin_keeps_its_promises(kind, name, request):
+    if (kind, name) == ("corpus", "slakh2100"):
+        settings = request.getfixturevalue("slakh")
+    else:
+        settings = SETTINGS.get((kind, name), {})
+    held = check_plugin(kind, name, Registry(third_party=False), **settings)
+    assert "has a docstring" in held
+    assert held[-1].startswith("touches no global random generator")
+
+
+def test_the_kit_knows_every_kind():
+    assert set(CHECKS) == set(KINDS) == {kind for kind, _, _ in broken_plugins.BROKEN}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "promise"), broken_plugins.BROKEN, ids=[row[1] for row in broken_plugins.BROKEN]
+)
+def test_a_broken_promise_is_named(kind, name, promise, monkeypatch):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    with torch.random.fork_rng(devices=[]), pytest.raises(PluginError) as caught:
+        check_component(Component(kind, name, f"broken_plugins:{name}"))
+    assert any(problem.startswith(promise) for problem in caught.value.problems), caught.value.problems
+    assert all(f"{kind} {name} (broken_plugins:{name})" in problem for problem in caught.value.problems)
+
+
+GOOD = [
+    ("corpus", "Songs"), ("tokenizer", "Codec"), ("fuser", "GatedAdd"), ("backbone", "Small"), ("objective", "AR"),
+    ("sampler", "TopK"), ("sampler", "AtOnce"), ("metric", "Likeness"), ("command", "good"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), GOOD, ids=[name for _, name in GOOD])
+def test_good_plugins_pass_and_every_promise_is_tried_by_a_broken_one(kind, name):
+    """No property of the kit goes untried, and what the broken plugins are made of is not itself broken."""
+    common = ("has a docstring", "Config", "touches no global")
+    tried = [promise for k, _, promise in broken_plugins.BROKEN if k == kind or promise.startswith(common)]
+    for held in check_component(Component(kind, name, f"broken_plugins:{name}")):
+        assert any(f"{promise}:".startswith(f"{held}:") for promise in tried), held
+
+
+def test_all_broken_promises_come_at_once(monkeypatch):
+    class Twice(broken_plugins.InPlace):
+        """Two faults."""
+
+        def pick(self, logits, rng):
+            return super().pick(logits, rng).int()
+
+    monkeypatch.setattr(broken_plugins, "Twice", Twice, raising=False)
+    with pytest.raises(PluginError) as caught:
+        check_component(Component("sampler", "twice", "broken_plugins:Twice"))
+    begins = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert begins == ["pick", "does not change its logits"]
+
+
+def test_a_config_is_given_as_in_a_spec_and_refused_alike():
+    component = Component("sampler", "top_k", "broken_plugins:TopK")
+    check_component(component, k=3, temperature=0.5)
+    with pytest.raises(PluginError) as caught:
+        check_component(component, kk=3, temperature="hot")
+    assert list(caught.value.problems) == [
+        "Config: unknown key 'kk'; did you mean 'k'?",
+        "temperature: expected float, got str 'hot'",
+    ]
+
+
+def test_a_plugin_that_needs_a_config_says_how_to_give_it():
+    with pytest.raises(PluginError, match=r"missing key 'root'; give --config KEY=VALUE, or .* example_config"):
+        check_component(Component("corpus", "x", "spec_plugins:Folder"))
+    with pytest.raises(PluginError, match="a command has no Config; folder cannot be set"):
+        check_component(Component("command", "x", "broken_plugins:bare"), folder="x")
+
+
+def test_an_unknown_plugin_suggests_the_nearest():
+    with pytest.raises(PluginError, match="did you mean 'beat_f1'"):
+        check_plugin("metric", "beatf1", Registry(third_party=False))
