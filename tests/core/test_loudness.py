@@ -93,7 +93,7 @@ def test_loudness_equals_the_reference(fixture):
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
-@pytest.mark.parametrize("seconds", [0.4, 1.0, 3.37])
+@pytest.mark.parametrize("seconds", [0.4, 3.37, 20.0])
 def test_loudness_equals_pyloudnorm(rate, seconds):
     pyloudnorm = pytest.importorskip("pyloudnorm")
     audio = noise(seconds, 0.3, rate) * np.linspace(0, 1, round(seconds * rate)) ** 4  # parts of it are gated
