@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accomp.core import console  # noqa: F401  # rich draws a random number at import: no plugin is to blame for it
 from accomp.core.errors import PluginError
 from accomp.core.registry import Component, Registry
 from accomp.core.testing import backbone, command, common, corpus, fuser, metric, objective, sampler, tokenizer
