@@ -60,11 +60,9 @@ def loudness(audio: np.ndarray, rate: int) -> float:
     if len(audio) == 0:
         return -math.inf
     energy = np.concatenate([[0.0], np.cumsum(_k_weighted(audio, rate) ** 2)])
-    length = min(0.4, len(audio) / rate)
-    starts = np.arange(round((len(audio) / rate - length) / 0.1) + 1) * 0.1
-    begin = (starts * rate).astype(np.int64)
-    end = np.minimum(((starts + length) * rate).astype(np.int64), len(audio))
-    power = (energy[end] - energy[begin]) / (length * rate)
+    length = min(rate * 2 // 5, len(audio))
+    begin = np.arange(round((len(audio) - length) / (rate / 10)) + 1) * rate // 10
+    power = (energy[np.minimum(begin + length, len(audio))] - energy[begin]) / length
     power = power[_lufs(power) >= -70.0]
     if power.size == 0:
         return -math.inf
