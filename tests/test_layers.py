@@ -229,18 +229,18 @@ def no_work_at_import(module: Module) -> Iterator[tuple[int, str]]:
 
 
 def no_global_seeding(module: Module) -> Iterator[tuple[int, str]]:
-    """Random numbers come from generators that are passed; seeding is for code inside torch.random.fork_rng()."""
+    """Random numbers come from generators that are passed. A module that must seed torch keeps that to a fork.
+
+    The fork, `with fork_rng()` or `with own_randomness()`, may stand further up in the module than the call.
+    """
     if not module.layer:
         return
-    forked = {
-        id(inner)
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.With) and any("fork_rng" in ast.unparse(item) for item in node.items)
-        for inner in ast.walk(node)
-    }
+    withs = [item for node in ast.walk(module.tree) if isinstance(node, ast.With) for item in node.items]
+    if any(re.match(r".*(fork_rng|own_randomness)\(", ast.unparse(item)) for item in withs):
+        return
     seeding = re.compile(r"(torch(\.cuda|\.random)?\.(manual_seed(_all)?|seed)|(np|numpy)\.random\.seed|random\.seed)")
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Call) and id(node) not in forked:
+        if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if seeding.fullmatch(name) or name.endswith(("seed_everything", "set_default_dtype")):
                 yield node.lineno, f"{name}() changes the whole process"

@@ -115,7 +115,7 @@ def _companions(machine: Machine) -> list[Finding]:
         cpu_build = bool(machine.torch) and not machine.cuda_build
         why = f"its compiled code was built for CUDA, torch is a CPU build ({error})" if cpu_build else error
         if name == "torchaudio" and machine.extensions:
-            files = " ".join(shlex.quote(str(path)) for path in machine.extensions)
+            files = " ".join(sorted({f"{shlex.quote(str(path.parent))}/*{path.suffix}" for path in machine.extensions}))
             cure = f"rm {files}   (without them it works in Python, which does all that is needed here)"
         elif cpu_build:
             cure = f"pip install --force-reinstall --no-deps --index-url {CPU_BUILDS} {name}  (or pip uninstall {name})"

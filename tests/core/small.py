@@ -1,4 +1,4 @@
-"""A model and a codec small enough to be run thousands of times; also a third-party package that provides some parts."""
+"""A model and a codec small enough to be run thousands of times; also a third-party package that provides parts."""
 
 from __future__ import annotations
 
