@@ -26,7 +26,10 @@ def accomp_components() -> Iterable[Component]:  # type: ignore[empty-body]  # a
 
 @hookspec
 def accomp_step(run: Path, step: int, losses: Mapping[str, float]) -> None:
-    """Called whenever the trainer logs, in the process that logs; `run` is the run folder, losses in nats per token."""
+    """Called whenever the trainer logs, in the process that logs.
+
+    `run` is the run folder; `losses` are numbers by name, as in "train/loss" and "validation/loss" (nats per token).
+    """
 
 
 @hookspec

@@ -35,6 +35,12 @@ class PluginSpec:
     config: Any
 
 
+def _distinct(_: Any, attribute: attrs.Attribute, sections: tuple[PluginSpec, ...]) -> None:
+    names = [section.plugin for section in sections]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(map(repr, twice))} is named twice; one {attribute.name} of a kind, please")
+
+
 @frozen
 class RunSpec:
     """Where and how to compute; nothing here changes what is computed, up to rounding.
@@ -178,7 +184,7 @@ class Spec:
     model: ModelSpec
     train: TrainSpec
     run: RunSpec
-    metric: tuple[Annotated[PluginSpec, "metric"], ...] = ()
+    metric: tuple[Annotated[PluginSpec, "metric"], ...] = field(default=(), validator=_distinct)
     conditions: Conditions = Conditions()
     generate: GenerateSpec = GenerateSpec()
     evaluate: EvaluateSpec = EvaluateSpec()

@@ -1,0 +1,58 @@
+"""What the person at the terminal sees."""
+
+import io
+
+from rich.console import Console
+
+from accomp.core import console
+from accomp.core.console import progress, say, warn
+
+
+def test_results_go_to_stdout_and_warnings_to_stderr(capsys):
+    say("[bold]two\nlines")
+    warn("careful")
+    out, err = capsys.readouterr()
+    assert out == "[bold]two\nlines\n"
+    assert err == "warning: careful\n"
+
+
+def test_without_a_terminal_progress_is_plain_lines_and_the_last_is_the_whole(capsys):
+    with progress("tokenizing", 4, every=0.0) as advance:
+        for n in range(4):
+            advance(1, note=f"song {n}")
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("tokenizing: 1/4 (25%), ")
+    assert lines[-1].startswith("tokenizing: 4/4 (100%), ")
+    assert lines[-1].endswith("song 3")
+
+
+def test_plain_lines_are_few(capsys):
+    with progress("training", 1000, every=3600.0) as advance:
+        for _ in range(1000):
+            advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["training: 1/1000 (0%)", "training: 1000/1000 (100%)"]
+
+
+def test_an_unknown_total_and_work_that_ends_early_are_told(capsys):
+    with progress("reading", None, every=3600.0) as advance:
+        advance(3)
+    with progress("reading", 10, every=3600.0) as advance:
+        advance(1)
+        advance(4)
+    lines = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["reading: 3", "reading: 3", "reading: 1/10 (10%)", "reading: 5/10 (50%)"]
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_note(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "Console", lambda **_: Console(file=screen, force_terminal=True, width=120))
+    with progress("tokenizing [x]", 2) as advance:
+        advance(1, note="[song]")
+        advance(1, note="done [y]")
+    assert "tokenizing [x]" in screen.getvalue()
+    assert "2/2" in screen.getvalue()
+    assert "done [y]" in screen.getvalue()
