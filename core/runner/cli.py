@@ -143,11 +143,15 @@ def stream_command(
     output: Annotated[Path, typer.Option("--output", help="Where the stem is written; the mix goes beside it.")],
     instrument: Annotated[str, typer.Option("--instrument", help="Who plays: an instrument class, such as Bass.")],
     context: typer.Context,
+    seed: Annotated[int, typer.Option("--seed", help="Decides what is sampled; the same seed plays the same.")] = 0,
+    chunk: Annotated[
+        float | None, typer.Option("--chunk", metavar="MS", help="Milliseconds fed at a time; a codec frame otherwise.")
+    ] = None,
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
     from accomp.core.runner.stream import stream
 
-    stream(run, input, output, instrument, context.obj)
+    stream(run, input, output, instrument, context.obj, seed=seed, chunk=chunk)
 
 
 def _load(context: typer.Context, path: str, settings: list[str] | None, run: str | None) -> Spec:
@@ -278,3 +282,7 @@ def _exit_code(error: BaseException, *, debug: bool) -> int:
 
 def _complain(text: str) -> None:
     print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

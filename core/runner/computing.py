@@ -9,12 +9,10 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric import Fabric
 
-from accomp.core.spec import Spec
 
-
-def device_of(spec: Spec) -> torch.device:
-    """The one device that generation, and anything else that does not train, computes on."""
-    return Fabric(accelerator=spec.run.accelerator, devices=1).device
+def device_of(accelerator: str) -> torch.device:
+    """The one device that everything but training computes on; `accelerator` as in a spec's [run]."""
+    return Fabric(accelerator=accelerator, devices=1).device
 
 
 def describe(device: torch.device) -> str:

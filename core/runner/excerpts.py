@@ -58,7 +58,7 @@ class Excerpt:
     def context_audio(self, rate: int) -> np.ndarray:
         """Mean of the context's stems, [seconds * rate] float32. Raises DataError for a file that cannot be read."""
         stems = [_read(self.track, name, self.start, self.seconds, rate) for name in self.context]
-        return np.mean(stems, axis=0, dtype=np.float32)
+        return np.stack(stems).mean(axis=0)
 
     def stem_audio(self, rate: int) -> np.ndarray:
         """The target, [seconds * rate] float32. Raises DataError for a file that cannot be read."""

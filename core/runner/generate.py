@@ -21,7 +21,16 @@ from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
-from accomp.core.runner.playing import Played, Player, budget_of, load_player, part_times, play, told
+from accomp.core.runner.playing import (
+    Played,
+    Player,
+    budget_of,
+    load_player,
+    part_times,
+    play,
+    told,
+    within_full_scale,
+)
 from accomp.core.spec import Spec, resolve
 
 RECORD = "takes.json"
@@ -38,7 +47,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
     """
     (run / RECORD).unlink(missing_ok=True)  # it is there when all the takes are
     with threads(spec.run.threads):
-        player = load_player(run, registry, device_of(spec), sampler=spec.sampler)
+        player = load_player(run, registry, device_of(spec.run.accelerator), sampler=spec.sampler)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed)
         takes = []
@@ -56,6 +65,12 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
     _write_record(run, spec, player, takes, failures)
 
 
+def settings(spec: Spec) -> dict[str, Any]:
+    """What of a spec decides which takes there are and how they sound, given a model."""
+    resolved = resolve(spec)
+    return {"generate": resolved["generate"], "sampler": resolved["sampler"], "seed": spec.seed}
+
+
 def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
     """The record of an excerpt's take: of the one that is there if it is current, else of a new one."""
     space = player.tokenizer.space
@@ -71,7 +86,7 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
 
     live = played(repeat(space.hop))
     again = played(_odd_pieces(len(context), space.hop, keyed(spec.seed, "pieces", excerpt.id)))
-    stem, gain = _within_full_scale(live.audio)
+    stem, gain = within_full_scale(live.audio)
     record = {
         "id": excerpt.id,
         "track": excerpt.track.id,
@@ -134,14 +149,6 @@ def _same(live: Played, again: Played) -> bool:
     return equal and bool(np.abs(live.audio - again.audio).max(initial=0.0) <= TOLERANCE)
 
 
-def _within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
-    """A decoded stem as a file can hold it, and the factor it was scaled with. Raises ValueError for NaN and Inf."""
-    if not np.isfinite(sound).all():
-        raise ValueError("the decoded stem holds NaN or Inf")
-    gain = min(1.0, 0.99 / max(float(np.abs(sound).max(initial=0.0)), 1e-9))
-    return sound * np.float32(gain), gain
-
-
 def _timings(live: Played, player: Player, seconds: float) -> dict[str, Any]:
     milliseconds = 1000 * np.asarray(live.whole)
     return {
@@ -163,7 +170,7 @@ def _write_record(
     clock, space = player.model.clock, player.tokenizer.space
     budget = budget_of(clock, space, [take["timings"]["parts"] for take in takes])
     record = {
-        "asked": spec.generate.takes,
+        "settings": settings(spec),
         "takes": [take["id"] for take in takes],
         "failed": [{"clip": failure.clip, "reason": failure.reason} for failure in failures],
         "checkpoint": {"step": player.step, "weights": player.weights},

@@ -14,8 +14,8 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from accomp.core.build import build_sampler
-from accomp.core.checkpoint import WEIGHTS, checkpoint_folder, load_run, read_checkpoint
-from accomp.core.errors import CombinationError
+from accomp.core.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, latest_checkpoint, load_run, read_checkpoint
+from accomp.core.errors import CheckpointError, CombinationError
 from accomp.core.interfaces import CausalSampler, Stream, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry
@@ -48,15 +48,27 @@ class Player:
         return self.model.table.weight.device
 
 
-def load_player(run: Path, registry: Registry, device: torch.device, *, sampler: PluginSpec | None = None) -> Player:
-    """The model of a run folder as it was best on validation, or newest where that checkpoint is not there any more.
+def playing_checkpoint(run: Path) -> Checkpoint:
+    """The checkpoint that plays: the best on validation, or the newest where that one is not there any more.
 
-    `sampler` stands in for the run's own. Raises CheckpointError where nothing is trained yet, CombinationError for a
-    model that does not decode causally, which cannot stream.
+    Raises CheckpointError where nothing is trained yet.
     """
     best = best_step(run)
-    there = best is not None and checkpoint_folder(run, best).is_dir()
-    loaded = load_run(run, registry, device, step=best if there else None)
+    if best is not None and checkpoint_folder(run, best).is_dir():
+        return read_checkpoint(checkpoint_folder(run, best))
+    newest = latest_checkpoint(run)
+    if newest is None:
+        raise CheckpointError(f"nothing is trained yet; run `accomp train SPEC` first @ {run / 'checkpoints'}")
+    return newest
+
+
+def load_player(run: Path, registry: Registry, device: torch.device, *, sampler: PluginSpec | None = None) -> Player:
+    """The model of a run folder, from its `playing_checkpoint`; `sampler` stands in for the run's own.
+
+    Raises CombinationError for a model that does not decode causally, which cannot stream.
+    """
+    checkpoint = playing_checkpoint(run)
+    loaded = load_run(run, registry, device, step=checkpoint.step)
     chosen = loaded.sampler
     if sampler is not None:
         chosen = build_sampler(attrs.evolve(loaded.spec, sampler=sampler), loaded.tokenizer.space, registry)
@@ -65,8 +77,13 @@ def load_player(run: Path, registry: Registry, device: torch.device, *, sampler:
             f"objective {loaded.spec.objective.plugin!r} decodes {loaded.objective.decoding!r}, sampler "
             f"{(sampler or loaded.spec.sampler).plugin!r} {chosen.decoding!r}; only causal decoding can stream @ {run}"
         )
-    weights = read_checkpoint(checkpoint_folder(run, loaded.step)).files[WEIGHTS]["sha256"]
+    weights = weights_hash(checkpoint)
     return Player(loaded.tokenizer, loaded.model, chosen, loaded.spec.train.frames, loaded.step, weights)
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 of a checkpoint's weights."""
+    return str(checkpoint.files[WEIGHTS]["sha256"])
 
 
 @define(eq=False)
@@ -128,10 +145,23 @@ def play(
     return played
 
 
-def budget_of(clock: Clock, space: TokenSpace, times: Sequence[Mapping[str, float]]) -> LatencyBudget:
-    """The budget from what `part_times` gave for one or more recordings: the worst of each."""
+def budget_of(
+    clock: Clock, space: TokenSpace, times: Sequence[Mapping[str, float]], *, piece: float = 0.0
+) -> LatencyBudget:
+    """The budget from what `part_times` gave for one or more recordings: the worst of each.
+
+    A frame that is complete early in a `piece` (s) waits for its end.
+    """
     worst = {name: max(one[name] for one in times) for name in times[0]}
-    return LatencyBudget(clock, space, **worst)
+    return LatencyBudget(clock, space, **worst, input=max(0.0, piece - 1 / space.frame_rate))
+
+
+def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
+    """A decoded stem as a file can hold it, and the factor it was scaled with. Raises ValueError for NaN and Inf."""
+    if not np.isfinite(sound).all():
+        raise ValueError("the decoded stem holds NaN or Inf")
+    gain = min(1.0, 0.99 / max(float(np.abs(sound).max(initial=0.0)), 1e-9))
+    return sound * np.float32(gain), gain
 
 
 def told(budget: LatencyBudget) -> list[dict[str, Any]]:
@@ -140,6 +170,7 @@ def told(budget: LatencyBudget) -> list[dict[str, Any]]:
     lines = {
         f"delay between codebooks ({space.codebooks - 1} frames)": (space.codebooks - 1) * frame,
         "codec lookahead and delay": (space.lookahead + space.delay) / space.sample_rate,
+        "wait for the end of a piece": budget.input,
         "encode a frame": budget.encode,
         "generate" if budget.clock.k == 1 else f"generate a chunk of {budget.clock.k} frames": budget.first,
         "decode a frame": budget.decode,
@@ -147,21 +178,25 @@ def told(budget: LatencyBudget) -> list[dict[str, Any]]:
         "needed": budget.required,
         f"left by t_f = {budget.clock.t_f} frames": budget.available,
     }
-    return [{"name": name, "ms": 1000 * seconds} for name, seconds in lines.items()]
+    return [{"name": name, "ms": 1000 * s} for name, s in lines.items() if s or not name.startswith("wait")]
 
 
 def part_times(played: Played, clock: Clock) -> dict[str, float]:
-    """From pieces of one frame each: `encode`, `decode`, `first`, `chunk` as LatencyBudget wants them, and `jitter`, by
-    how much the slowest piece in a thousand exceeds the median. All in seconds."""
+    """`encode`, `decode`, `first`, `chunk` as LatencyBudget wants them (s), however the sound was cut.
+
+    `jitter`: by how much the slowest piece in a thousand exceeds the median, among those with which frames came.
+    """
     whole, encode, decode = (np.asarray(times) for times in (played.whole, played.encode, played.decode))
     tokens = np.maximum(whole - encode - decode, 0.0)
-    emitting = np.asarray(played.frames) > 0
-    busy = emitting if emitting.any() else np.ones_like(emitting)
+    frames = np.asarray(played.frames)
+    busy = frames > 0 if frames.any() else frames == 0
+    chunks = np.maximum(1, frames / clock.k)
+    total = max(1, played.codes.shape[1])
     return {
-        "encode": float(np.median(encode)),
-        "decode": float(decode.sum() / max(1, sum(played.frames))),
-        "first": float(np.median(tokens[busy])),
-        "chunk": float(tokens.mean()) * clock.k,
+        "encode": float(encode.sum() / total),
+        "decode": float(decode.sum() / total),
+        "first": float(np.median((tokens / chunks)[busy])),
+        "chunk": float(tokens.sum() / total) * clock.k,
         "jitter": float(np.quantile(whole[busy], 0.999) - np.median(whole[busy])),
     }
 

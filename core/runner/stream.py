@@ -1,0 +1,151 @@
+"""`accomp stream`: the live runtime, fed from a file piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from accomp.core import audio
+from accomp.core.console import progress, say
+from accomp.core.errors import DataError, UserError, WorkError
+from accomp.core.instruments import CLASSES, NOT_TARGETS
+from accomp.core.loudness import mix_for_listening
+from accomp.core.registry import Registry, nearest
+from accomp.core.runner.computing import describe, device_of, number_of, threads
+from accomp.core.runner.playing import (
+    Played,
+    Player,
+    budget_of,
+    load_player,
+    part_times,
+    play,
+    playing_checkpoint,
+    told,
+    within_full_scale,
+)
+
+
+def stream(
+    run: Path,
+    input: Path,
+    output: Path,
+    instrument: str,
+    registry: Registry,
+    *,
+    seed: int = 0,
+    chunk: float | None = None,
+) -> None:
+    """Accompany an audio file as if it came live, `chunk` milliseconds at a time (a codec frame where not given).
+
+    Writes the stem to `output` and the two together beside it, then tells the real-time factor, how long a piece took
+    and the latency budget. Any sample rate and number of channels is taken; what is done to them is said. The same
+    seed gives the same stem. Raises UserError for an instrument that cannot be played or a chunk that is not positive,
+    DataError for audio that cannot be read or written, CheckpointError for a run without a model.
+    """
+    number = _instrument(instrument)
+    mixed = _mix_path(input, output)
+    if chunk is not None and not chunk > 0:
+        raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
+    settings = playing_checkpoint(run).spec["run"]
+    with threads(settings.get("threads")):
+        player = load_player(run, registry, device_of(settings["accelerator"]))
+        space = player.tokenizer.space
+        sound = _read(input, space.sample_rate)
+        _introduce(player, run, number)
+        piece = space.hop if chunk is None else max(1, round(chunk / 1000 * space.sample_rate))
+        labels, session = {"instrument": number}, number_of("stream")
+        played = play(player, sound, _pieces(len(sound), piece), labels=labels, seed=seed, session=session)
+        device = describe(player.device)
+    _write(played, sound, space.sample_rate, output, mixed)
+    for line in times(player, played, piece, device):
+        say(line)
+
+
+def times(player: Player, played: Played, piece: int, device: str) -> list[str]:
+    """What is told of the speed: real-time factor, time of a piece (samples), latency budget; one line each."""
+    space, whole = player.tokenizer.space, 1000 * np.asarray(played.whole)
+    seconds = piece / space.sample_rate
+    median, most = np.quantile(whole, [0.5, 0.99])
+    factor = whole.sum() / 1000 / (len(played.audio) / space.sample_rate)
+    budget = budget_of(player.model.clock, space, [part_times(played, player.model.clock)], piece=seconds)
+    lines = [
+        f"real-time factor: {factor:.3f} on {device} (below 1 keeps up)",
+        f"a piece of {1000 * seconds:g} ms took {median:.1f} ms (median), {most:.1f} ms (99th percentile), "
+        f"{whole.max():.1f} ms at most",
+        "latency budget:",
+    ]
+    lines += [f"  {line['ms']:8.1f} ms  {line['name']}" for line in told(budget)]
+    return [*lines, budget.verdict()]
+
+
+def _instrument(name: str) -> int:
+    """The class of that name, whatever the case. Raises UserError, with the nearest name."""
+    playable = {known.lower(): number for number, known in enumerate(CLASSES) if number not in NOT_TARGETS}
+    if name.lower() in playable:
+        return playable[name.lower()]
+    names = [CLASSES[number] for number in playable.values()]
+    if name.lower() in (known.lower() for known in CLASSES):
+        raise UserError(f"no model learns to play {name!r}, only to hear it; instruments: {', '.join(names)}")
+    raise UserError(f"no instrument is called {name!r}{nearest(name.title(), names, what='instruments')}")
+
+
+def _mix_path(input: Path, output: Path) -> Path:
+    """Where the mix goes. Raises DataError for an output that is not WAV or FLAC, or that would replace the input."""
+    mixed = output.with_name(f"{output.stem}-mix{output.suffix}")
+    if output.suffix.lower() not in (".wav", ".flac"):
+        raise DataError(f"expected a name that ends in .wav or .flac, got '{output.name}' @ --output {output}")
+    if input.resolve() in (output.resolve(), mixed.resolve()):
+        raise DataError(f"the output would replace the input; choose another name @ --output {output}")
+    return mixed
+
+
+def _read(path: Path, rate: int) -> np.ndarray:
+    """The input, mono at `rate` Hz; says what had to be done for that."""
+    samples, native = audio.duration(path)
+    if not samples:
+        raise DataError(f"holds no sound @ {path}")
+    sound = audio.read(path, rate)
+    channels = soundfile.info(str(path)).channels
+    if channels > 1:
+        say(f"{path.name}: {channels} channels averaged to one")
+    if native != rate:
+        say(f"{path.name}: resampled from {native} Hz to the codec's {rate} Hz")
+    return sound
+
+
+def _introduce(player: Player, run: Path, instrument: int) -> None:
+    clock = player.model.clock
+    say(
+        f"{CLASSES[instrument]} by the model of step {player.step} @ {run}: t_f = {clock.t_f}, k = {clock.k} frames of "
+        f"{1000 / player.tokenizer.space.frame_rate:g} ms, codec {player.tokenizer.name}"
+    )
+    if "instrument" not in player.model.vocabulary.classes:
+        say("this model is told no instrument, and plays what it learned to play")
+
+
+def _pieces(samples: int, piece: int) -> Iterator[int]:
+    count = -(-samples // piece)
+    with progress("stream", count) as advance:
+        for _ in range(count):
+            yield piece
+            advance(1)
+
+
+def _write(played: Played, sound: np.ndarray, rate: int, output: Path, mixed: Path) -> None:
+    try:
+        stem, gain = within_full_scale(played.audio)
+    except ValueError as error:
+        raise WorkError(f"{error}; nothing was written") from error
+    if gain < 1:
+        say(f"the stem was louder than a file can hold; scaled by {gain:.3f}")
+    mix = mix_for_listening(sound, stem, rate, stems=1, above_db=0.0)
+    for path, content in ((output, stem), (mixed, mix)):
+        try:
+            audio.write(path, content, rate)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise DataError(f"cannot write: {error} @ {path}") from error
+    say(f"stem: {output}")
+    say(f"mix, both equally loud: {mixed}")
