@@ -42,8 +42,9 @@ class CodebookTrainer:
         for i, level in enumerate(self.quantizer.quantizers):
             dims = level.codebook_dim - 1
             mean = z.mean(0)
-            _, _, axes = torch.linalg.svd(_sample(z - mean, 20_000, self.rng), full_matrices=False)
-            axes = F.pad(axes[:dims], (0, 0, 0, dims - len(axes[:dims])))
+            _, axes = torch.linalg.eigh(((z - mean).T @ (z - mean)).double())
+            axes = axes.flip(1)[:, :dims].T.to(z)
+            axes = F.pad(axes, (0, 0, 0, dims - len(axes)))
             radius = ((z - mean) @ axes.T).square().sum(1).mean().sqrt().clamp(min=1e-4)
             _set(level.in_proj, F.pad(axes, (0, 0, 0, 1)), torch.cat([-axes @ mean, radius[None]]))
             _set(level.out_proj, F.pad(axes, (0, 0, 0, 1)).T, mean)
@@ -67,8 +68,9 @@ class CodebookTrainer:
         """z [B, T, E] -> what the decoder gets [B, T, E], the quantizer's loss (scalar) and the codes [B, K, T].
 
         The decoder's gradient reaches the encoder as if nothing had been quantized. The loss pulls latents towards
-        their codes and projections towards the residuals, relative to the variance of z. In passing the codebooks
-        follow the vectors that chose them.
+        their codes, relative to the variance of z, and each level's projections towards the residual that the level
+        sees, relative to that residual's: what late levels see is small. In passing the codebooks follow the vectors
+        that chose them.
         """
         scale = z.detach().var().clamp(min=1e-8)
         rest, out, loss, codes = z.detach(), torch.zeros_like(z), z.new_zeros(()), []
@@ -78,13 +80,13 @@ class CodebookTrainer:
             self._follow(i, vectors.detach().flatten(0, 1), code.flatten())
             entry = level.codebook(code).detach()
             straight = restore(level, vectors + (entry - vectors).detach())
-            loss = loss + (straight - rest).square().mean() / scale
+            loss = loss + 0.1 * (straight - rest).square().mean() / rest.var().clamp(min=1e-8)
             quantized = restore(level, entry)
             out = out + quantized
             rest = rest - quantized.detach()
             codes.append(code)
         commitment = (z - out.detach()).square().mean() / scale
-        return out + (z - z.detach()), 0.25 * loss + 0.25 * commitment, torch.stack(codes, dim=1)
+        return out + (z - z.detach()), loss + 0.25 * commitment, torch.stack(codes, dim=1)
 
     @torch.no_grad()
     def _follow(self, i: int, vectors: Tensor, code: Tensor) -> None:

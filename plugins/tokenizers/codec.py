@@ -34,11 +34,11 @@ class FrozenCodec:
         self.name = name
         self.space = space
         self.fingerprint = _fingerprint(name, network, architecture)
-        network.eval().requires_grad_(False)
+        network.eval()
         for module in network.modules():
             if hasattr(module, "weight_g"):
                 nn.utils.remove_weight_norm(module)
-        network.float()
+        network.float().requires_grad_(False)
         for part in network.encoder_parts():
             part.double()
         self.network = network

@@ -33,6 +33,8 @@ class CodecTrainSpec:
         autoencoder: share of the steps that run without quantizer, before the codebooks are fitted.
         noise: Gaussian noise on the latents while there is no quantizer, in standard deviations of the latents.
         fit_frames: latents that principal components and k-means see.
+        refit_every, refit_until: the codebooks are fitted anew every so many steps up to this share of them, since the
+            encoder finds directions worth coding that the first fit did not see; 0 never.
         batch, seconds: clips a step and their length (s).
         lr, final_lr, warmup, clip: AdamW's peak rate after `warmup` steps, its rate at the end (cosine), gradient norm.
         log, linear, energy, low: weights of the distances of SpectralDistance.
@@ -45,7 +47,9 @@ class CodecTrainSpec:
     steps: int = field(validator=v.gt(0))
     autoencoder: float = field(default=0.25, validator=_share)
     noise: float = field(default=0.2, validator=v.ge(0.0))
-    fit_frames: int = field(default=40_000, validator=v.gt(0))
+    fit_frames: int = field(default=20_000, validator=v.gt(0))
+    refit_every: int = field(default=800, validator=v.ge(0))
+    refit_until: float = field(default=0.7, validator=_share)
     batch: int = field(default=12, validator=v.gt(0))
     seconds: float = field(default=1.0, validator=v.gt(0.0))
     lr: float = field(default=1e-3, validator=v.gt(0.0))
@@ -89,7 +93,7 @@ class CodecTrainer:
         """Runs the remaining steps; after each yields its losses, and codes used per level where codes are in use."""
         while self.step < self.spec.steps:
             parts: dict[str, float] = {}
-            if self.step == self.spec.fit_step:
+            if self._fits_now():
                 for i, left in enumerate(self._fit_codebooks()):
                     parts[f"unexplained_{i + 1}"] = left
             parts |= self._one_step()
@@ -142,6 +146,11 @@ class CodecTrainer:
             latents.append(self.network.encode(self._draw(), History()).flatten(0, 1))
             have += len(latents[-1])
         return self.codebooks.fit(torch.cat(latents))
+
+    def _fits_now(self) -> bool:
+        since, every = self.step - self.spec.fit_step, self.spec.refit_every
+        again = every > 0 and since > 0 and since % every == 0 and self.step <= self.spec.refit_until * self.spec.steps
+        return since == 0 or again
 
     def _rate(self) -> float:
         """The learning rate: linear warm-up, then a cosine; a short warm-up again when the quantizer enters."""
