@@ -45,7 +45,7 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
     from accomp.core.runner.computing import device_of, threads  # store needs neither
 
     corpus = build_corpus(spec, registry)
-    device = device_of(spec)
+    device = device_of(spec.run.accelerator)
     tokenizer = build_tokenizer(spec, registry).to(device)
     store = spec.store
     with threads(spec.run.threads):
@@ -92,7 +92,8 @@ def ingest_corpus(
                     writer.add(record, encode_parts(tokenizer, song.stems, members, device), song.levels)
                 advance(1, note=f"{split}/{track.id}")
         writer.finish()
-        return _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
+        summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
+    return attrs.evolve(summary, problems=tuple(getattr(corpus, "problems", ())))
 
 
 def encode_parts(

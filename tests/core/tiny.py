@@ -39,7 +39,9 @@ class Envelopes:
     def update(self, take: Take) -> None:
         if take.sample_rate != self.sample_rate:
             raise ValueError(f"{take.sample_rate} Hz")
-        sounds = [np.abs(sound[: len(sound) // 320 * 320]).reshape(-1, 320).mean(1) for sound in (take.context, take.stem)]
+        sounds = [
+            np.abs(sound[: len(sound) // 320 * 320]).reshape(-1, 320).mean(1) for sound in (take.context, take.stem)
+        ]
         if min(sound.std() for sound in sounds) < 1e-4:
             raise ValueError("too quiet to judge")
         self._takes[take.id] = {"envelopes": float(np.corrcoef(*sounds)[0, 1])}

@@ -1,0 +1,321 @@
+"""Training: resumes bit for bit, stops when asked or when the loss is no number, and records what it should."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from accomp.core.checkpoint import latest_checkpoint
+from accomp.core.errors import DataError, PluginError, WorkError
+from accomp.core.registry import Registry
+from accomp.core.runner.ingest import ingest
+from accomp.core.runner.losses import read_losses
+from accomp.core.runner.optimising import learning_rate, optimizer_of
+from accomp.core.runner.train import train
+from accomp.core.runner.validation import other_songs
+from accomp.core.spec import Spec, TrainSpec
+
+UNTIMED = "clips_per_second"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A spec whose store is filled."""
+    root = tmp_path_factory.mktemp("data")
+    plain = tiny.plain(tiny.corpus(root / "corpus", train=3, validation=2), root / "unused", root / "store.zarr")
+    ingest(tiny.spec_of(plain), tiny.registry())
+    return plain
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return tiny.registry()
+
+
+def spec_with(data: dict[str, Any], run: Path, **train_keys: Any) -> Spec:
+    run.mkdir(exist_ok=True)
+    changed = {**data, "run": {**data["run"], "folder": str(run)}, "train": {**data["train"], **train_keys}}
+    return tiny.spec_of(changed)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    return load_file(checkpoint.folder / "weights.safetensors")
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    """Bit for bit."""
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key != UNTIMED} for record in read_losses(run)]
+
+
+class Killer:
+    """Listens to training, and does something after a step has been logged."""
+
+    def __init__(self, step: int, act: Any):
+        self.step, self.act = step, act
+
+    def accomp_step(self, run: Path, step: int, losses: dict[str, float]) -> None:
+        if step == self.step and "train/loss" in losses:
+            self.act()
+
+
+def listening(act: Any, step: int) -> Registry:
+    registry = tiny.registry()
+    from accomp.core.hooks import hookimpl
+
+    Killer.accomp_step = hookimpl(Killer.accomp_step)  # type: ignore[method-assign]
+    registry.pm.register(Killer(step, act))
+    return registry
+
+
+class Crash(Exception):
+    pass
+
+
+def crash() -> None:
+    raise Crash
+
+
+@pytest.fixture(scope="module")
+def whole(data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted run."""
+    run = tmp_path_factory.mktemp("whole")
+    train(spec_with(data, run), tiny.registry(), run)
+    return run
+
+
+def test_the_loss_falls_below_untrained_and_is_recorded(whole: Path) -> None:
+    found = read_losses(whole)
+    kinds = [(record["kind"], record["step"]) for record in found]
+    assert kinds == [("unigram", 0), ("validation", 0), ("train", 5), ("train", 10), ("validation", 10), ("train", 15),
+                     ("train", 20), ("validation", 20)]  # fmt: skip
+    validation = [record for record in found if record["kind"] == "validation"]
+    assert validation[-1]["loss"] < validation[0]["loss"] - 1
+    assert set(validation[0]["parts"]) == {"level_0", "level_1"}
+    assert validation[0]["loss"] == pytest.approx(np.mean(list(validation[0]["parts"].values())), abs=0.05)
+    assert all(math.isfinite(record["context_gain"]) for record in validation)
+    untrained = math.log(1 + 18 + 8)
+    assert validation[0]["loss"] == pytest.approx(untrained, abs=0.5)
+
+
+def test_unigram_is_the_entropy_of_the_validation_targets(whole: Path, data: dict[str, Any]) -> None:
+    record = read_losses(whole)[0]
+    assert 0 < record["loss"] < math.log(8)
+    assert record["loss"] == pytest.approx(np.mean(list(record["parts"].values())))
+
+
+@pytest.mark.parametrize("step", [5, 15])
+def test_a_crashed_run_that_is_resumed_equals_one_that_was_not(
+    data: dict[str, Any], whole: Path, tmp_path: Path, registry: Registry, step: int
+) -> None:
+    spec = spec_with(data, tmp_path / "run", checkpoint_every=3)
+    with pytest.raises(Crash):
+        train(spec, listening(crash, step), tmp_path / "run")
+    crashed = latest_checkpoint(tmp_path / "run")
+    assert crashed is not None
+    assert crashed.step < step or step % 3 == 0
+    with (tmp_path / "run" / "losses.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')  # what a killed process leaves
+    train(spec, registry, tmp_path / "run")
+    assert same_weights(whole, tmp_path / "run")
+    assert records(tmp_path / "run") == records(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_writes_a_checkpoint(
+    data: dict[str, Any],
+    whole: Path,
+    tmp_path: Path,
+    registry: Registry,
+    number: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = spec_with(data, tmp_path / "run", checkpoint_every=100, log_every=1, validate_every=100)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, listening(lambda: os.kill(os.getpid(), number), 7), tmp_path / "run")
+    assert signal.getsignal(number) is before
+    checkpoint = latest_checkpoint(tmp_path / "run")
+    assert checkpoint is not None
+    assert checkpoint.step in (7, 8)
+    assert signal.Signals(number).name in capsys.readouterr().out
+    train(spec, registry, tmp_path / "run")
+    assert same_weights(whole, tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    data: dict[str, Any], tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accomp.plugins.objectives.ar import AR
+
+    spec = spec_with(data, tmp_path / "run", checkpoint_every=4, validate_every=100)
+    original, calls = AR.loss, []
+
+    def spoilt(self: AR, model: Any, batch: Any, clock: Any, rng: Any) -> Any:
+        loss = original(self, model, batch, clock, rng)
+        calls.append(model.training)
+        if sum(calls) == 10:
+            loss.total.data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(AR, "loss", spoilt)
+    with pytest.raises(WorkError, match=r"diverged at step 10: loss nan.*lower train\.lr.*step_000008"):
+        train(spec, registry, tmp_path / "run")
+    assert all(bool(weight.isfinite().all()) for weight in weights(tmp_path / "run").values())
+    assert "NaN" not in (tmp_path / "run" / "losses.jsonl").read_text()
+
+
+def test_accumulating_equals_a_bigger_batch(data: dict[str, Any], tmp_path: Path, registry: Registry) -> None:
+    still = {**data, "backbone": {**data["backbone"], "dropout": 0.0}}
+    still["conditions"] = {"context": {"drop": 0.0}, "instrument": {"classes": 18, "drop": 0.0}}
+    for name, keys in {"big": {"batch": 4}, "split": {"batch": 2, "accumulate": 2}}.items():
+        spec = spec_with(still, tmp_path / name, steps=3, **keys)
+        train(spec, registry, tmp_path / name)
+    big, split = weights(tmp_path / "big"), weights(tmp_path / "split")
+    for name in big:
+        torch.testing.assert_close(big[name], split[name], atol=2e-4, rtol=1e-3)
+
+
+def test_done_is_done_and_more_steps_go_on(
+    data: dict[str, Any], tmp_path: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(spec_with(data, run, steps=4), registry, run)
+    first = (run / "losses.jsonl").read_text()
+    train(spec_with(data, run, steps=4), registry, run)
+    assert "already trained" in capsys.readouterr().out
+    assert (run / "losses.jsonl").read_text() == first
+    train(spec_with(data, run, steps=6), registry, run)
+    assert latest_checkpoint(run).step == 6  # type: ignore[union-attr]
+    assert [r["step"] for r in read_losses(run) if r["kind"] == "validation"] == [0, 4, 6]
+
+
+def test_the_global_generator_is_left_alone(data: dict[str, Any], tmp_path: Path, registry: Registry) -> None:
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    train(spec_with(data, tmp_path / "run", steps=2), registry, tmp_path / "run")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_only_the_newest_and_the_best_checkpoints_stay(
+    data: dict[str, Any], tmp_path: Path, registry: Registry
+) -> None:
+    run = tmp_path / "run"
+    train(spec_with(data, run, checkpoint_every=2, keep=2, lr=0.05, validate_every=5), registry, run)
+    validation = [record for record in read_losses(run) if record["kind"] == "validation"]
+    best = min(validation, key=lambda record: record["loss"])["step"]
+    there = sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())
+    assert set(there) == {best, 18, 20} | ({20} if best == 20 else set())
+
+
+def test_tensorboard_gets_the_curves(data: dict[str, Any], tmp_path: Path, registry: Registry) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    plain = {**data, "run": {**data["run"], "logger": "tensorboard"}}
+    train(spec_with(plain, run, steps=10), registry, run)
+    events = EventAccumulator(str(run / "logs"))
+    events.Reload()
+    assert {"train/loss", "validation/loss", "validation/context_gain", "unigram/loss"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("train/loss")] == [5, 10]
+
+
+def test_missing_wandb_is_told(
+    data: dict[str, Any], tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {**data, "run": {**data["run"], "logger": "wandb"}}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PluginError, match=r"accomp\[wandb\]"):
+        train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
+
+
+def test_a_store_without_validation_songs_is_told(tmp_path: Path, registry: Registry) -> None:
+    plain: Any = tiny.plain(tiny.corpus(tmp_path / "corpus", train=1), tmp_path / "run", tmp_path / "store.zarr")
+    ingest(tiny.spec_of(plain), registry)
+    with pytest.raises(DataError, match="no track of split 'validation'"):
+        train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
+
+
+def test_learning_rate_warms_up_linearly_and_falls_along_a_cosine() -> None:
+    spec = TrainSpec(steps=101, batch=1, lr=1.0, frames=1, final_lr=0.1, warmup=20)
+    rates = [learning_rate(step, spec) for step in range(101)]
+    np.testing.assert_allclose(rates[:20], np.arange(1, 21) / 20)
+    assert rates[20] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[20:]))
+    steady = TrainSpec(steps=1, batch=1, lr=1e-4, frames=1, final_lr=1e-5)
+    assert learning_rate(0, steady) == pytest.approx(1e-4)
+
+
+def test_weight_decay_is_for_matrices() -> None:
+    layer = torch.nn.Linear(3, 2)
+    groups = optimizer_of(layer, TrainSpec(steps=1, batch=1, lr=1.0, frames=1, weight_decay=0.5)).param_groups
+    assert [(group["weight_decay"], [p.ndim for p in group["params"]]) for group in groups] == [(0.5, [2]), (0.0, [1])]
+
+
+def test_other_songs() -> None:
+    assert other_songs(["a", "a", "b", "a"]) == [2, 2, 3, 2]
+    assert other_songs(["a", "a"]) == [None, None]
+    assert other_songs([]) == []
+
+
+def test_context_gain_is_zero_for_a_deaf_model_and_positive_for_one_that_copies(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
+    """An objective that ignores the context gains nothing; one that measures the distance to it loses by another."""
+    from accomp.core.build import build_model, build_tokenizer
+    from accomp.core.runner.batches import ClipLoader
+    from accomp.core.runner.validation import Validation
+    from accomp.core.types import Batch, CodeBatch, Loss
+
+    spec, registry = tiny.spec_of(data), tiny.registry()
+    tokenizer = build_tokenizer(spec, registry)
+    model = build_model(spec, tokenizer.space, registry)
+    loader = ClipLoader(spec.store.path, "validation", tokenizer, frames=50, batch=3, seed=0, labels={"instrument": 18})
+    validation = Validation(loader, 4, seed=0)
+
+    class Deaf:
+        def loss(self, model: Any, batch: Batch, clock: Any, rng: torch.Generator) -> Loss:
+            assert not model.training
+            assert model.conditions.context.drop == 0
+            return Loss(batch.y.float().mean(), {"a": batch.y.float().mean()})
+
+    class Copying:
+        def loss(self, model: Any, batch: Batch, clock: Any, rng: torch.Generator) -> Loss:
+            return Loss((batch.x[..., 0] - batch.y[:, 0]).abs().mean(), {})
+
+    def prepare(batch: CodeBatch) -> Batch:
+        return Batch(batch.context[:, :1].transpose(1, 2).float(), batch.target, batch.valid, batch.labels)
+
+    deaf: Any = Deaf()
+    found = validation.run(model, deaf, prepare)
+    assert found["context_gain"] == pytest.approx(0.0, abs=1e-6)
+    targets = torch.cat([batch.target for batch in loader.fixed(4)])
+    assert found["loss"] == pytest.approx(float(targets.float().mean()), rel=1e-5)
+    assert model.training
+    assert model.conditions.context.drop == 0.1
+    copying: Any = Copying()
+    assert validation.run(model, copying, prepare)["context_gain"] > 0.1
+
+
+def test_records_are_json_without_nan(whole: Path) -> None:
+    for line in (whole / "losses.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
