@@ -22,6 +22,7 @@ from accomp.core.errors import PluginError, UserError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.spec import Spec, load_spec
 
+INTERRUPTED = 130
 app = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 SpecPath = Annotated[
@@ -203,6 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         registry = Registry()
         command = typer.main.get_command(with_plugin_commands(registry, words))
         result = command.main(args=words, prog_name="accomp", obj=registry, standalone_mode=False)
+        if result == INTERRUPTED:  # typer has swallowed a KeyboardInterrupt
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except Exception as error:
         return _exit_code(error, debug=words[:1] == ["--debug"])
@@ -256,7 +259,7 @@ def _exit_code(error: BaseException, *, debug: bool) -> int:
         return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _complain("interrupted; what was done is kept, run the same command again to go on")
-        return 130
+        return INTERRUPTED
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer or click
         error.show()
         return int(error.exit_code)

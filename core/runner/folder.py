@@ -17,10 +17,11 @@ from accomp.core.files import write_atomic
 from accomp.core.spec import Spec, resolve
 
 FREE = (
-    "run", "generate", "evaluate", "metric",
+    "run", "sampler", "generate", "evaluate", "metric",
     "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
 )  # fmt: skip
-"""Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns.
+"""Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and
+takes and metrics know themselves what they were made with.
 
 `train.steps` may grow as well, to train further. Everything else makes another experiment and needs another folder.
 """

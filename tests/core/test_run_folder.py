@@ -61,12 +61,12 @@ def test_another_experiment_is_refused_with_every_key_that_differs(spec):
     folder = open_run(spec())
     before = (folder / "spec.json").read_bytes()
     with pytest.raises(SpecError) as caught:
-        open_run(spec(clock__t_f=-25, train__lr=1e-3, sampler__plugin="rich", conditions__mood={"classes": 2}))
+        open_run(spec(clock__t_f=-25, train__lr=1e-3, tokenizer__plugin="timeless", conditions__mood={"classes": 2}))
     text = str(caught.value)
     assert "clock.t_f is -25 now, -50 there" in text
     assert "train.lr is 0.001 now, 0.0001 there" in text
-    assert "sampler.plugin is 'rich' now, 'plain' there" in text
-    assert "sampler.temperature is 1.0 now, 'absent' there" in text
+    assert "tokenizer.plugin is 'timeless' now, 'codec' there" in text
+    assert "tokenizer.rate is 'absent' now, 32000 there" in text
     assert "conditions.mood.classes is 2 now, 'absent' there" in text
     assert "--run NEW" in caught.value.problems[-1]
     assert (folder / "spec.json").read_bytes() == before
@@ -77,6 +77,7 @@ def test_another_experiment_is_refused_with_every_key_that_differs(spec):
     [
         {"run__threads": 2},
         {"run__precision": "bf16-mixed"},
+        {"sampler__plugin": "rich"},
         {"generate__takes": 2},
         {"train__log_every": 3},
         {"train__validate_every": 3},
