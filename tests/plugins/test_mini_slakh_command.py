@@ -6,6 +6,10 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import mido
@@ -334,6 +338,51 @@ def test_results_come_in_order(workers):
 def test_a_killed_worker_is_a_clear_error():
     with pytest.raises(DataError, match="a worker process was killed"):
         list(pool.each(os._exit, [9, 9], 2))
+
+
+PARENT = """
+import sys
+from accomp.plugins.corpora.mini_slakh.pool import each
+from lingering import linger
+if __name__ == "__main__":
+    list(each(linger, sys.argv[1:], 2))
+"""
+LINGER = """
+import os, pathlib, time
+def linger(path):
+    pathlib.Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+"""
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def is_alive(pid):
+    """Whether a process runs; one that ended and waits to be collected does not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux's /proc which processes run")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_worker_outlives_a_run_that_is_stopped(how, tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "lingering.py").write_text(LINGER)
+    files = [tmp_path / "0", tmp_path / "1"]
+    parent = subprocess.Popen([sys.executable, "parent.py", *map(str, files)], cwd=tmp_path, start_new_session=True)
+    assert until(lambda: all(file.exists() and file.read_text() for file in files))
+    workers = [int(file.read_text()) for file in files]
+    if how is signal.SIGINT:
+        os.killpg(parent.pid, how)  # as a terminal sends it: to parent and workers
+    else:
+        os.kill(parent.pid, how)
+    parent.wait(timeout=30)
+    assert until(lambda: not any(map(is_alive, workers)))
 
 
 def test_the_default_cache_is_the_users(monkeypatch, tmp_path):

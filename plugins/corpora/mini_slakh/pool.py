@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import TypeVar
 
 from accomp.core.errors import DataError
@@ -30,7 +32,8 @@ def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tu
         for job in jobs:
             yield job, work(job)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawning, initializer=_prepare) as pool:
         try:
             yield from zip(jobs, pool.map(work, jobs), strict=True)
         except BrokenProcessPool as error:
@@ -40,3 +43,16 @@ def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tu
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare() -> None:
+    """A worker dies with its parent, and at once where the user interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
