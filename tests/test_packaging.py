@@ -18,6 +18,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from accomp.core.registry import Registry
+from accomp.core.spec import load_spec
+
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ("core", "plugins", "zarr_store", "specs")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -173,3 +176,17 @@ def test_torchaudio_loses_its_extension_beside_a_cpu_torch_only(install, tmp_pat
     assert install.remove_unloadable_torchaudio_extension() == [library / "_torchaudio.abi3.so"]
     assert install.remove_unloadable_torchaudio_extension() == []
     assert [path.name for path in library.iterdir()] == ["__init__.py"]
+
+
+def test_the_readme_names_every_plugin_and_extra():
+    text = (ROOT / "README.md").read_text()
+    kinds = tomllib.loads((ROOT / "registry.toml").read_text())
+    names = {name for rows in kinds.values() for name in rows} | set(PROJECT["project"]["optional-dependencies"])
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_the_spec_in_the_readme_is_one(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    file = tmp_path / "readme.toml"
+    file.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    assert load_spec(str(file), Registry(third_party=False)).train.steps == 400
