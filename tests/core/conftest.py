@@ -27,3 +27,21 @@ def install(tmp_path, monkeypatch):
         return folder
 
     return add
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The tiny experiment, trained: not to be changed, `copy` it."""
+    import tiny
+
+    return tiny.trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def generated(trained, tmp_path_factory):
+    """The tiny experiment with its takes: not to be changed, `copy` it."""
+    from accomp.core.runner.generate import generate
+
+    made = trained.copy(tmp_path_factory.mktemp("generated") / "run")
+    generate(made.spec(), made.registry, made.run)
+    return made

@@ -7,6 +7,7 @@ on PYTHONPATH.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -131,3 +132,43 @@ def plain(root: Path, run: Path, store: Path) -> dict[str, object]:
 
 def spec_of(data: dict[str, object]) -> Spec:
     return structure(data, registry())
+
+
+@frozen
+class Trained:
+    """A run folder in which the tiny experiment is trained, and all that belongs to it."""
+
+    run: Path
+    corpus: Path
+    store: Path
+
+    @property
+    def registry(self) -> Registry:
+        return registry()
+
+    def plain(self, **sections: object) -> dict[str, object]:
+        """The spec as plain data, with other sections."""
+        return {**plain(self.corpus, self.run, self.store), **sections}
+
+    def spec(self, **sections: object) -> Spec:
+        """The spec, with other sections."""
+        return spec_of(self.plain(**sections))
+
+    def copy(self, run: Path) -> Trained:
+        """The same experiment in another run folder, free to be changed."""
+        shutil.copytree(self.run, run)
+        return Trained(run, self.corpus, self.store)
+
+
+def trained(folder: Path) -> Trained:
+    """Make the corpus, ingest it and train."""
+    from accomp.core.runner.folder import open_run
+    from accomp.core.runner.ingest import ingest
+    from accomp.core.runner.train import train
+
+    made = Trained(folder / "run", corpus(folder / "corpus"), folder / "store.zarr")
+    spec = made.spec()
+    open_run(spec)
+    ingest(spec, made.registry)
+    train(spec, made.registry, made.run)
+    return made
