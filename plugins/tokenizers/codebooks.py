@@ -24,9 +24,8 @@ class CodebookTrainer:
     def __init__(self, quantizer: Any, rng: torch.Generator):
         self.quantizer = quantizer
         self.rng = rng
-        shape = len(quantizer.quantizers), quantizer.codebook_size
-        self.counts = torch.ones(shape)
         self.totals = torch.stack([level.codebook.weight.detach().clone() for level in quantizer.quantizers])
+        self.counts = torch.ones_like(self.totals[..., 0])
         for level in quantizer.quantizers:
             level.codebook.weight.requires_grad_(False)
 

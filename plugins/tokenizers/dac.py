@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -63,6 +64,11 @@ class Dac(FrozenCodec):
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "dac", sizes, config.seed)
         super().__init__("dac", self.space_of(config), network, sizes)
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """A tiny, untrained one for the conformance kit."""
+        return cls.Config(weights="random", latent=16, encoder_width=4, decoder_width=16, strides=(2, 2, 4, 5))
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
