@@ -82,6 +82,16 @@ def _check_state(backbone: Any, h: Tensor, findings: Findings) -> None:
         expect_close(
             _feed(backbone, state, h[:, start:], [1] * CHUNK), backbone(h)[:, start:], "after rollback and replay"
         )
+    with findings.property("each row may be rolled back to a position of its own"):
+        state = backbone.new_state(BATCH, POSITIONS, chunk=CHUNK)
+        start, rows = POSITIONS - CHUNK, torch.arange(BATCH)
+        kept = start + rows % CHUNK
+        astray = torch.where((torch.arange(POSITIONS) < kept[:, None])[..., None], h, torch.flip(h, [0, 1]))
+        _feed(backbone, state, astray, [CHUNK] * (POSITIONS // CHUNK))
+        state.rollback(kept)
+        expect(state.position.tolist() == kept.tolist(), f"state.position is {state.position.tolist()}")
+        step = backbone(h[rows, kept][:, None], state=state)[:, 0]
+        expect_close(step, backbone(h)[rows, kept], f"one position after rollback to {kept.tolist()}")
     with findings.property("reset of one row leaves the others, and starts that row anew"):
         state = backbone.new_state(BATCH, POSITIONS)
         half = POSITIONS // 2
@@ -110,11 +120,15 @@ def _check_ring(backbone: Any, findings: Findings) -> None:
         other[:, 0] += 1.0
         forgotten = _feed(backbone, backbone.new_state(BATCH, WINDOW), other, [1] * length)
         expect_close(forgotten[:, -1], single[:, -1], "the last output after position 0 changed", 1e-5)
-        kept, moved = (
-            _feed(backbone, backbone.new_state(BATCH, WINDOW, pinned=range(1)), sequence, [1] * length)[:, -1]
-            for sequence in (long, other)
-        )
-        expect(not torch.allclose(kept, moved, atol=1e-6), "the last output does not depend on the pinned position 0")
+        for place in (0, CHUNK):
+            other = long.clone()
+            other[:, place] += 1.0
+            kept, moved = (
+                _feed(backbone, backbone.new_state(BATCH, WINDOW, pinned=range(place, place + 1)), h, [1] * length)
+                for h in (long, other)
+            )
+            heard = not torch.allclose(kept[:, -1], moved[:, -1], atol=1e-6)
+            expect(heard, f"the last output does not depend on the pinned position {place}")
     with findings.property("several positions a call equal one a call beyond the window, with rollback"):
         calls = [CHUNK] * (length // CHUNK)
         state = backbone.new_state(BATCH, WINDOW, chunk=CHUNK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -50,6 +51,11 @@ class Llama(Backbone):
         rope_dim: int | None = field(default=None, validator=v.optional(v.ge(2)))
         rope_base: float = field(default=10_000.0, validator=v.gt(1.0))
         dropout: float = field(default=0.0, validator=[v.ge(0.0), v.lt(1.0)])
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """A small one for the conformance kit."""
+        return cls.Config(depth=2, heads=4, kv_heads=2)
 
     def __init__(self, config: Config, space: TokenSpace, width: int):
         """Raises CombinationError, with every problem, for numbers that do not divide."""

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from attrs import frozen
 
+from accomp.core import audio
 from accomp.core.errors import DataError
 from accomp.core.instruments import from_program
 from accomp.core.types import Stem, Track
@@ -35,6 +37,16 @@ class Slakh2100:
         """root: the folder that holds train/, validation/ and test/; "~" is understood."""
 
         root: str
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """One song of a second in each split, for the conformance kit."""
+        for number, split in enumerate(cls.splits):
+            song = folder / split / f"Track{number:05}"
+            audio.write(song / "stems" / "S00.flac", np.zeros(8000, dtype=np.float32), 8000)
+            metadata = {"stems": {"S00": {"is_drum": False, "program_num": 33}}}
+            (song / "metadata.yaml").write_text(yaml.safe_dump(metadata), encoding="utf-8")
+        return cls.Config(str(folder))
 
     def __init__(self, config: Config):
         self.root = Path(config.root).expanduser()

@@ -253,6 +253,16 @@ class NoRollback(_Stateful):
     ring = _Stuck
 
 
+class _Together(Ring):
+    def rollback(self, position):
+        self.position.copy_(position.min())
+
+
+@breaks("backbone", "each row may be rolled back to a position of its own")
+class RollsAllBack(_Stateful):
+    ring = _Together
+
+
 class _Washing(Ring):
     def reset(self, rows):
         self.position.zero_()
