@@ -16,24 +16,20 @@ from importlib import metadata
 from pathlib import Path
 
 import attrs
-import numpy as np
 import torch
 
 from accomp.core.console import progress, say
-from accomp.core.errors import DataError, PluginError
+from accomp.core.errors import DataError
 from accomp.core.files import hash_file
 from accomp.core.interfaces import Corpus, Tokenizer
 from accomp.core.registry import Registry
+from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.songs import Song, draw_members, load_song
 from accomp.core.runner.summary import IngestSummary, Padded, Skipped
 from accomp.core.spec import Spec
 from accomp.core.types import TokenSpace, Track
 from accomp.zarr_store.layout import Identity, Pair, Part, SkipRecord, StemFile, StoreError, TrackRecord
 from accomp.zarr_store.writer import StoreWriter
-
-ENCODE_SAMPLES = 2**21
-"""Samples, over all rows, that are encoded at a time: bounds memory for songs of any length and any number of stems."""
-ENCODE_ROWS = 16
 
 
 def ingest(spec: Spec, registry: Registry) -> IngestSummary:
@@ -42,34 +38,28 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
     Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings.
     """
     from accomp.core.build import build_corpus, build_tokenizer  # these take seconds to import, and a reader of the
-    from accomp.core.runner.computing import device_of, threads  # store needs neither
+    from accomp.core.runner.computing import device_of  # store needs neither
 
     corpus = build_corpus(spec, registry)
     device = device_of(spec.run.accelerator)
     tokenizer = build_tokenizer(spec, registry).to(device)
+    cores = spec.run.threads or torch.get_num_threads()
+    encode = PartEncoder(tokenizer, device, workers=cores if device.type == "cpu" else 1)
     store = spec.store
-    with threads(spec.run.threads):
-        summary = ingest_corpus(
-            corpus, tokenizer, Path(store.path), submixes=store.submixes, seed=store.seed, device=device
-        )
+    summary = ingest_corpus(corpus, encode, Path(store.path), submixes=store.submixes, seed=store.seed)
     say(str(summary))
     return summary
 
 
 def ingest_corpus(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    store: Path,
-    *,
-    submixes: int = 2,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    corpus: Corpus, encode: PartEncoder, store: Path, *, submixes: int = 2, seed: int = 0
 ) -> IngestSummary:
-    """As `ingest`, of parts already built; the tokenizer must be on `device`.
+    """As `ingest`, of parts already built.
 
     A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes. A song whose
     audio has changed since is done again; songs that had to be skipped are tried again each time.
     """
+    tokenizer = encode.tokenizer
     space = tokenizer.space
     if space.codebooks < 1 or not 1 <= space.codebook_size <= 2**16:
         raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
@@ -89,41 +79,11 @@ def ingest_corpus(
                 else:
                     _announce_rates(song, space.sample_rate, rates)
                     record, members = _plan(split, track, song, space, submixes, seed)
-                    writer.add(record, encode_parts(tokenizer, song.stems, members, device), song.levels)
+                    writer.add(record, encode(song.stems, members), song.levels)
                 advance(1, note=f"{split}/{track.id}")
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
     return attrs.evolve(summary, problems=tuple(getattr(corpus, "problems", ())))
-
-
-def encode_parts(
-    tokenizer: Tokenizer, stems: np.ndarray, members: Sequence[tuple[int, ...]], device: torch.device | str = "cpu"
-) -> np.ndarray:
-    """stems [S, N] -> codes [P, T, K] uint16 of P parts, each the mean of the stems whose rows are its `members`.
-
-    Works through the song with the tokenizer's streams, so that memory does not grow with its length.
-    """
-    space, samples = tokenizer.space, stems.shape[1]
-    out = np.empty((len(members), space.frames(samples), space.codebooks), dtype=np.uint16)
-    for first in range(0, len(members), ENCODE_ROWS):
-        group = [list(rows) for rows in members[first : first + ENCODE_ROWS]]
-        step = max(1, ENCODE_SAMPLES // len(group) // space.hop) * space.hop
-        stream = tokenizer.encoder(len(group))
-        codes = []
-        with torch.inference_mode():
-            for start in range(0, samples, step):
-                piece = stems[:, start : start + step]
-                audio = np.stack([piece[rows].mean(axis=0) for rows in group])
-                codes.append(stream.push(torch.from_numpy(audio).to(device)).cpu())
-            codes.append(stream.flush().cpu())
-        whole = torch.cat(codes, dim=2)  # [B, K, T]
-        if whole.shape[2] != out.shape[1]:
-            raise PluginError(
-                f"tokenizer {tokenizer.name!r} gave {whole.shape[2]} frames for {samples} samples, expected "
-                f"{out.shape[1]}; `accomp check-plugin tokenizer {tokenizer.name}` tells more"
-            )
-        out[first : first + len(group)] = whole.transpose(1, 2).numpy()
-    return out
 
 
 def _plan(

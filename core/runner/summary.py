@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -50,6 +51,7 @@ class IngestSummary:
         added, replaced: songs that this run stored, and those it stored again because their audio had changed.
         others: songs in the store that this corpus does not have.
         skipped, padded: everything left out or lengthened, whenever that happened.
+        problems: what the corpus itself left out, in its own words, where it tells.
     """
 
     store: Path
@@ -62,6 +64,7 @@ class IngestSummary:
     others: int
     skipped: tuple[Skipped, ...]
     padded: tuple[Padded, ...]
+    problems: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         splits = ", ".join(f"{count} {split}" for split, count in self.tracks.items())
@@ -74,14 +77,15 @@ class IngestSummary:
         stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)
         silent = f" ({stems['silent']} of them silent throughout)" if stems["silent"] else ""
         lines += _listing(f"{stems.total()} stems left out{silent}", [skip for skip in self.skipped if skip.stem])
-        lines += _listing(f"{len(self.padded)} stems lengthened with silence", list(self.padded))
+        lines += _listing(f"{len(self.padded)} stems lengthened with silence", self.padded)
+        lines += _listing(f"{len(self.problems)} problems in the corpus", self.problems)
         if self.others:
             lines.append(f"{self.others} tracks in this store are not in this corpus; they are trained on all the same")
         return "\n".join(lines)
 
 
-def _listing(title: str, items: list[Skipped] | list[Padded]) -> list[str]:
+def _listing(title: str, items: Sequence[object]) -> list[str]:
     lines = [f"{title}:"] + [f"  {item}" for item in items[:SHOWN]]
     if len(items) > SHOWN:
-        lines.append(f"  ... and {len(items) - SHOWN} more; the store's attributes name them all")
+        lines.append(f"  ... and {len(items) - SHOWN} more")
     return lines if items else []

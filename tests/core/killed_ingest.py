@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from fakes import EnergyTokenizer, FolderCorpus
 
+from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.ingest import ingest_corpus
 
 KILLS = 12
@@ -48,9 +49,8 @@ def main(corpus: str, store: str, seed: int) -> None:
             with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
                 if killed < KILLS:
                     die_before(operation, store)
-                ingest_corpus(
-                    FolderCorpus(FolderCorpus.Config(corpus)), EnergyTokenizer(), Path(store), submixes=2, seed=1
-                )
+                opened, encode = FolderCorpus(FolderCorpus.Config(corpus)), PartEncoder(EnergyTokenizer())
+                ingest_corpus(opened, encode, Path(store), submixes=2, seed=1)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):

@@ -13,6 +13,7 @@ from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, 
 
 from accomp.core.errors import DataError
 from accomp.core.runner.batches import ClipLoader, open_store, pairs
+from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.ingest import identity_of, ingest_corpus
 from accomp.core.types import CodeBatch
 from accomp.zarr_store.writer import StoreWriter
@@ -22,7 +23,9 @@ TOKENIZER = EnergyTokenizer()
 
 
 def ingest(corpus: Path, store: Path, submixes: int = 2) -> Path:
-    ingest_corpus(FolderCorpus(FolderCorpus.Config(str(corpus))), TOKENIZER, store, submixes=submixes, seed=0)
+    ingest_corpus(
+        FolderCorpus(FolderCorpus.Config(str(corpus))), PartEncoder(TOKENIZER), store, submixes=submixes, seed=0
+    )
     return store
 
 

@@ -19,8 +19,10 @@ from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, 
 
 from accomp.core.errors import DataError, PluginError
 from accomp.core.instruments import CLASSES
+from accomp.core.runner import encoding
 from accomp.core.runner import ingest as ingest_module
-from accomp.core.runner.ingest import ENCODE_SAMPLES, encode_parts, identity_of, ingest_corpus
+from accomp.core.runner.encoding import SAMPLES, PartEncoder
+from accomp.core.runner.ingest import identity_of, ingest_corpus
 from accomp.core.runner.songs import draw_members
 from accomp.core.runner.summary import SHOWN, IngestSummary, Skipped
 from accomp.core.spec import RunSpec, StoreSpec
@@ -31,7 +33,9 @@ VOCAL = CLASSES.index("Vocal")
 
 def ingest(corpus: Path, store: Path, tokenizer: EnergyTokenizer | None = None, **settings) -> IngestSummary:
     opened = FolderCorpus(FolderCorpus.Config(str(corpus)))
-    return ingest_corpus(opened, tokenizer or EnergyTokenizer(), store, **{"submixes": 2, "seed": 1, **settings})
+    return ingest_corpus(
+        opened, PartEncoder(tokenizer or EnergyTokenizer()), store, **{"submixes": 2, "seed": 1, **settings}
+    )
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -308,9 +312,13 @@ def test_songs_of_another_corpus_are_not_overwritten(tmp_path):
     corpus = write_corpus(tmp_path / "c", {"train": 1})
     ingest(corpus, tmp_path / "s")
     with pytest.raises(DataError, match=r"'t0'.*'folder of tests'.*'somewhere else'"):
-        ingest_corpus(Second(Second.Config(str(corpus))), EnergyTokenizer(), tmp_path / "s", submixes=2, seed=1)
+        ingest_corpus(
+            Second(Second.Config(str(corpus))), PartEncoder(EnergyTokenizer()), tmp_path / "s", submixes=2, seed=1
+        )
     (corpus / "train/t0").rename(corpus / "train/new")
-    summary = ingest_corpus(Second(Second.Config(str(corpus))), EnergyTokenizer(), tmp_path / "s", submixes=2, seed=1)
+    summary = ingest_corpus(
+        Second(Second.Config(str(corpus))), PartEncoder(EnergyTokenizer()), tmp_path / "s", submixes=2, seed=1
+    )
     assert (summary.others, summary.tracks) == (1, {"train": 1})
     assert "1 tracks in this store are not in this corpus" in str(summary)
 
@@ -323,7 +331,7 @@ def test_two_songs_of_one_name_are_refused(tmp_path):
 
     corpus = write_corpus(tmp_path / "c", {"train": 1})
     with pytest.raises(DataError, match="two songs of split 'train' are called 't0'"):
-        ingest_corpus(Double(Double.Config(str(corpus))), EnergyTokenizer(), tmp_path / "s")
+        ingest_corpus(Double(Double.Config(str(corpus))), PartEncoder(EnergyTokenizer()), tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -362,8 +370,8 @@ def test_a_full_disk_leaves_a_store_to_go_on_with(tmp_path, monkeypatch):
 def test_long_songs_are_encoded_piece_by_piece_with_the_same_result(monkeypatch):
     stems = np.stack([tone(2.013, seed) for seed in range(5)])
     members = [(0,), (1, 2), (0, 3, 4), (4,), (2, 3)]
-    monkeypatch.setattr(ingest_module, "ENCODE_ROWS", 2)
-    monkeypatch.setattr(ingest_module, "ENCODE_SAMPLES", 6 * HOP + 100)
+    monkeypatch.setattr(encoding, "ROWS", 2)
+    monkeypatch.setattr(encoding, "SAMPLES", 6 * HOP + 100)
     widths = []
 
     class Watched(EnergyTokenizer):
@@ -373,10 +381,10 @@ def test_long_songs_are_encoded_piece_by_piece_with_the_same_result(monkeypatch)
             stream.push = lambda chunk: (widths.append(chunk.numel()), push(chunk))[1]
             return stream
 
-    codes = encode_parts(Watched(), stems, members)
+    codes = PartEncoder(Watched())(stems, members)
     assert codes.shape == (5, -(-stems.shape[1] // HOP), 2)
     assert codes.dtype == np.uint16
-    assert max(widths) <= 6 * HOP + 100 < ENCODE_SAMPLES
+    assert max(widths) <= 6 * HOP + 100 < SAMPLES
     for row, rows in enumerate(members):
         np.testing.assert_array_equal(codes[row], codes_of(stems[list(rows)].mean(axis=0)))
 
@@ -389,7 +397,7 @@ def test_a_tokenizer_that_loses_frames_is_refused():
             return stream
 
     with pytest.raises(PluginError, match=r"gave 1 frames for 700 samples, expected 2"):
-        encode_parts(Losing(), np.zeros((2, 700), np.float32), [(0,)])
+        PartEncoder(Losing())(np.zeros((2, 700), np.float32), [(0,)])
 
 
 def test_how_many_stems_accompany_is_uniform():
@@ -439,6 +447,34 @@ def test_a_spec_says_what_to_ingest(tmp_path, monkeypatch, capsys):
         summary = ingest_module.ingest(spec, registry=None)
         assert summary.pairs == 4 * 3
         assert capsys.readouterr().out.strip() == str(summary)
-    ingest_corpus(corpus, EnergyTokenizer(), tmp_path / "direct", submixes=3, seed=7)
+    ingest_corpus(corpus, PartEncoder(EnergyTokenizer()), tmp_path / "direct", submixes=3, seed=7)
     assert contents(tmp_path / "s0") == contents(tmp_path / "s1") == contents(tmp_path / "direct")
     assert torch.get_num_threads() == threads
+
+
+def test_the_number_of_workers_changes_nothing():
+    stems = np.stack([tone(2.0, seed) for seed in range(6)])
+    members = [(row,) for row in range(6)] + [(0, row) for row in range(1, 6)] + [(1, 2, row) for row in range(3, 6)]
+    threads = torch.get_num_threads()
+    one, three = (PartEncoder(EnergyTokenizer(), workers=workers)(stems, members) for workers in (1, 3))
+    np.testing.assert_array_equal(one, three)
+    assert len(one) == 14 > encoding.ROWS
+    assert torch.get_num_threads() == threads
+
+
+def test_each_worker_computes_on_one_core(monkeypatch):
+    seen = set()
+
+    class Watched(EnergyTokenizer):
+        def encoder(self, batch=1):
+            seen.add(torch.get_num_threads())
+            return super().encoder(batch)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        PartEncoder(Watched(), workers=2)(np.zeros((1, 640), np.float32), [(0,)] * 20)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {1}

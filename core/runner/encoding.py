@@ -1,0 +1,70 @@
+"""Many mixtures of a song into tokens, fast, in bounded memory, and with the same result on any number of cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from accomp.core.errors import PluginError
+from accomp.core.interfaces import Tokenizer
+
+ROWS = 8
+"""Parts encoded together. Fixed, so that rounding, and with it the codes, does not depend on the machine."""
+SAMPLES = 2**19
+"""Samples, over the rows, that a tokenizer is given at a time."""
+
+
+class PartEncoder:
+    """stems [S, N] -> codes [P, T, K] of P parts, each the mean of some of the stems.
+
+    Works through a song with the tokenizer's streams, so that memory does not grow with its length, nor with the
+    number of parts. `workers` groups of parts are encoded side by side, each on one core.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, device: torch.device | str = "cpu", workers: int = 1):
+        """The tokenizer must be on `device`."""
+        self.tokenizer, self._device, self._workers = tokenizer, device, workers
+
+    def __call__(self, stems: np.ndarray, members: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """stems [S, N], the rows of stems that each part is the mean of -> codes [P, T, K] uint16.
+
+        Raises PluginError for a tokenizer that gives another number of frames than ceil(N / hop).
+        """
+        groups = [members[first : first + ROWS] for first in range(0, len(members), ROWS)]
+        with ThreadPoolExecutor(self._workers) as pool, _one_core_each():
+            return np.concatenate(list(pool.map(lambda group: self._encode(stems, group), groups)))
+
+    def _encode(self, stems: np.ndarray, group: Sequence[tuple[int, ...]]) -> np.ndarray:
+        tokenizer, samples = self.tokenizer, stems.shape[1]
+        hop, frames = tokenizer.space.hop, tokenizer.space.frames(samples)
+        step = max(1, SAMPLES // len(group) // hop) * hop
+        stream = tokenizer.encoder(len(group))
+        codes = []
+        with torch.inference_mode():
+            for start in range(0, samples, step):
+                piece = stems[:, start : start + step]
+                audio = np.stack([piece[list(rows)].mean(axis=0) for rows in group])
+                codes.append(stream.push(torch.from_numpy(audio).to(self._device)).cpu())
+            codes.append(stream.flush().cpu())
+        whole = torch.cat(codes, dim=2)  # [B, K, T]
+        if whole.shape[2] != frames:
+            raise PluginError(
+                f"tokenizer {tokenizer.name!r} gave {whole.shape[2]} frames for {samples} samples, expected {frames}; "
+                f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
+            )
+        return whole.transpose(1, 2).numpy().astype(np.uint16)
+
+
+@contextmanager
+def _one_core_each() -> Iterator[None]:
+    """Threads that start in the block compute on one core each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
