@@ -124,7 +124,7 @@ def plain(root: Path, run: Path, store: Path) -> dict[str, object]:
         "metric": [{"plugin": "envelopes"}],
         "train": {"steps": 20, "batch": 4, "frames": 50, "lr": 1e-2, "warmup": 2, "log_every": 5, "validate_every": 10,
                   "validation_batches": 2, "checkpoint_every": 5},
-        "generate": {"takes": 3, "seconds": 2.0},
+        "generate": {"takes": 3, "seconds": 1.0},
         "evaluate": {"anchors": 5},
         "run": {"folder": str(run), "accelerator": "cpu", "threads": 1, "logger": "none"},
     }  # fmt: skip

@@ -1,0 +1,228 @@
+"""Judging: anchors are what they say, numbers and intervals are right, nothing stale is scored, failures are named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from accomp.core import audio
+from accomp.core.errors import DataError, WorkError
+from accomp.core.runner import evaluate as module
+from accomp.core.runner.cells import NO_PARTNER, SongClip, anchor_cells
+from accomp.core.runner.evaluate import RECORD, evaluate, interval, summary
+from accomp.core.runner.generate import generate
+from accomp.core.types import Take
+
+
+@pytest.fixture
+def made(generated: tiny.Trained, tmp_path: Path) -> tiny.Trained:
+    """A run with takes of this test's own."""
+    return generated.copy(tmp_path / "run")
+
+
+def judged(made: tiny.Trained, **sections: Any) -> dict[str, Any]:
+    evaluate(made.spec(**sections), made.registry, made.run)
+    return json.loads((made.run / RECORD).read_text())
+
+
+def envelopes(context: np.ndarray, stem: np.ndarray) -> float:
+    """The tiny metric once more: correlation of mean |x| in 20 ms at 16 kHz."""
+    sounds = [np.abs(audio.resample(sound, 32000, 16000)) for sound in (context, stem)]
+    a, b = ([block.mean() for block in np.split(sound, len(sound) // 320)] for sound in sounds)
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def test_numbers_are_those_of_the_takes_and_the_songs(made: tiny.Trained) -> None:
+    found = judged(made)
+    takes = json.loads((made.run / "takes.json").read_text())["takes"]
+    model = found["cells"]["model"]["metrics"]["envelopes"]
+    assert sorted(model["takes"]) == sorted(takes)
+    for id in takes:
+        context, stem = (audio.read(made.run / "takes" / id / f"{name}.wav", 32000) for name in ("context", "stem"))
+        assert model["takes"][id]["envelopes"] == pytest.approx(envelopes(context, stem), abs=1e-5)
+    mean = np.mean([take["envelopes"] for take in model["takes"].values()])
+    assert model["numbers"]["envelopes"]["value"] == pytest.approx(mean)
+    true = found["cells"]["true_stem"]["metrics"]["envelopes"]
+    assert set(takes) < set(true["takes"])
+    assert len(true["takes"]) == 5
+    for id in takes:
+        context, stem = (audio.read(made.run / "takes" / id / f"{name}.wav", 32000) for name in ("context", "true"))
+        assert true["takes"][id]["envelopes"] == pytest.approx(envelopes(context, stem), abs=1e-3)
+
+
+def test_the_anchors_come_out_in_order(made: tiny.Trained) -> None:
+    cells = judged(made, evaluate={"anchors": 8})["cells"]
+    assert [cell["title"] for cell in cells.values()] == ["model", "true stem", "random pairing"]
+    true, random = (
+        cells[name]["metrics"]["envelopes"]["numbers"]["envelopes"] for name in ("true_stem", "random_pairing")
+    )
+    assert true["low"] > random["high"]
+    for number in (true, random):
+        assert number["low"] <= number["value"] <= number["high"]
+
+
+def test_random_pairs_are_of_other_songs_and_the_same_class(trained: tiny.Trained) -> None:
+    spec, registry = trained.spec(evaluate={"anchors": 12}), trained.registry
+    from accomp.core.build import build_corpus
+
+    true, random = anchor_cells(spec, build_corpus(spec, registry))
+    assert len(true.clips) == len(random.clips) == 12
+    assert len({clip.id for clip in true.clips}) == 12
+    for clip in random.clips:
+        assert isinstance(clip, SongClip)
+        assert clip.stem.track is not clip.context.track
+        assert clip.stem.instrument == clip.context.instrument
+    for clip in true.clips:
+        assert isinstance(clip, SongClip)
+        assert clip.stem is clip.context
+    homes = {clip.context.track.stems["s0"].path.parent.parent.name for clip in true.clips}  # type: ignore[union-attr]
+    assert homes == {"test", "validation"}
+
+
+def test_a_clip_without_partner_is_counted_by_name(made: tiny.Trained, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(made.corpus, corpus)
+    for path in (corpus / "test" / "test0").iterdir():
+        name, _, number = path.stem.partition("-")
+        path.rename(path.with_name(f"{name}-{int(number) + 1}.flac"))
+    spec = made.spec(corpus={"plugin": "folder", "root": str(corpus)}, evaluate={"anchors": 12})
+    generate(spec, made.registry, made.run)
+    evaluate(spec, made.registry, made.run)
+    cells = json.loads((made.run / RECORD).read_text())["cells"]
+    lonely = cells["random_pairing"]["left_out"]
+    assert lonely
+    assert all(one["reason"] == NO_PARTNER and one["clip"].startswith("test0-") for one in lonely)
+    assert cells["random_pairing"]["clips"] == 12 - len(lonely)
+    assert cells["true_stem"]["clips"] == 12
+
+
+def test_what_a_metric_cannot_judge_is_named_and_counted(made: tiny.Trained) -> None:
+    takes = json.loads((made.run / "takes.json").read_text())["takes"]
+    for path, sound in (("stem", np.zeros(64000)), ("context", None)):
+        file = made.run / "takes" / takes[0 if sound is not None else 1] / f"{path}.wav"
+        if sound is None:
+            file.write_bytes(b"broken")
+        else:
+            audio.write(file, sound, 32000)
+    model = judged(made)["cells"]["model"]["metrics"]["envelopes"]
+    assert model["scored"] == len(takes) - 2
+    reasons = {one["clip"]: one["reason"] for one in model["failed"]}
+    assert reasons[takes[0]] == "too quiet to judge"
+    assert "cannot read audio" in reasons[takes[1]]
+    assert set(model["takes"]) == set(takes[2:])
+    lines = summary(json.loads((made.run / RECORD).read_text()))
+    assert any("model" in line and "2 failed" in line for line in lines)
+
+
+def test_a_crash_inside_a_metric_is_a_failed_clip_and_nonsense_an_error(
+    made: tiny.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = tiny.Envelopes.update
+
+    def crashing(self: tiny.Envelopes, take: Take) -> None:
+        if take.id.startswith("test0"):
+            raise ZeroDivisionError("by the beat")
+        original(self, take)
+
+    monkeypatch.setattr(tiny.Envelopes, "update", crashing)
+    failed = judged(made)["cells"]["model"]["metrics"]["envelopes"]["failed"]
+    assert [one["reason"] for one in failed] == ["ZeroDivisionError: by the beat"]
+    monkeypatch.setattr(tiny.Envelopes, "result", lambda self: {"envelopes": float("nan")})
+    (made.run / RECORD).unlink()
+    with pytest.raises(WorkError, match="gave nan for envelopes"):
+        judged(made)
+
+
+def test_judged_once_and_again_where_something_changed(made: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, seen = tiny.Envelopes.update, []
+
+    def counting(self: tiny.Envelopes, take: Take) -> None:
+        seen.append(take.id)
+        original(self, take)
+
+    monkeypatch.setattr(tiny.Envelopes, "update", counting)
+    first = judged(made)
+    assert len(seen) == 3 + 5 + 5
+    assert judged(made) == first
+    assert len(seen) == 13
+    take = next(iter(first["cells"]["model"]["metrics"]["envelopes"]["takes"]))
+    stem = made.run / "takes" / take / "stem.wav"
+    audio.write(stem, 0.9 * audio.read(stem, 32000), 32000)
+    judged(made)
+    assert len(seen) == 16
+
+
+def test_a_killed_evaluation_goes_on_with_the_next_cell(made: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = judged(made)
+    (made.run / RECORD).unlink()
+    original, seen = tiny.Envelopes.update, []
+
+    def dying(self: tiny.Envelopes, take: Take) -> None:
+        seen.append(take.id)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        original(self, take)
+
+    monkeypatch.setattr(tiny.Envelopes, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        judged(made)
+    assert not (made.run / RECORD).exists()
+    assert judged(made) == expected
+    assert len(seen) == 6 + 10
+    assert not (made.run / module.PART).exists()
+
+
+def test_stale_takes_are_refused(made: tiny.Trained) -> None:
+    with pytest.raises(DataError, match=r"the spec says .*'takes': 2"):
+        judged(made, generate={"takes": 2, "seconds": 1.0})
+    path = made.run / "takes.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "checkpoint": {"step": 10, "weights": "another"}}))
+    with pytest.raises(DataError, match=r"made by the model of step 10, the run's best is now that of step 20"):
+        judged(made)
+    path.write_text(json.dumps({**record, "takes": [*record["takes"], "gone"]}))
+    with pytest.raises(DataError, match="take 'gone' is gone or broken"):
+        judged(made)
+    path.unlink()
+    with pytest.raises(DataError, match="no takes to judge yet"):
+        judged(made)
+
+
+def test_the_interval_covers_as_it_should() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        low, high = interval(rng.normal(0.5, 0.2, 30), rng)
+        covered += low <= 0.5 <= high
+    assert 175 <= covered <= 199
+    values = rng.uniform(size=50)
+    low, high = interval(values, rng)
+    error = values.std() / np.sqrt(50)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert interval([0.5, 0.5], rng) == (0.5, 0.5)
+
+
+def test_metrics_that_share_what_they_know(made: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric with `fresh` is built once and asked for an empty one for each further cell."""
+    built, renewed = [], []
+    original = tiny.Envelopes.__init__
+
+    def counting(self: tiny.Envelopes, config: Any, space: Any) -> None:
+        built.append(self)
+        original(self, config, space)
+
+    def fresh(self: tiny.Envelopes) -> tiny.Envelopes:
+        renewed.append(self)
+        return tiny.Envelopes(tiny.Envelopes.Config(), None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tiny.Envelopes, "__init__", counting)
+    monkeypatch.setattr(tiny.Envelopes, "fresh", fresh, raising=False)
+    cells = judged(made)["cells"]
+    assert len(renewed) == 2
+    assert cells["model"]["metrics"]["envelopes"]["scored"] == 3
