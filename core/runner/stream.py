@@ -93,12 +93,19 @@ def _instrument(name: str) -> int:
 
 
 def _mix_path(input: Path, output: Path) -> Path:
-    """Where the mix goes. Raises DataError for an output that is not WAV or FLAC, or that would replace the input."""
+    """Where the mix goes; the folder is made. Raises DataError for an output that is not WAV or FLAC, cannot be written
+    or would replace the input."""
     mixed = output.with_name(f"{output.stem}-mix{output.suffix}")
     if output.suffix.lower() not in (".wav", ".flac"):
         raise DataError(f"expected a name that ends in .wav or .flac, got '{output.name}' @ --output {output}")
     if input.resolve() in (output.resolve(), mixed.resolve()):
         raise DataError(f"the output would replace the input; choose another name @ --output {output}")
+    if output.is_dir():
+        raise DataError(f"this is a folder; expected the name of a file @ --output {output}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder of the output: {error.strerror} @ {output.parent}") from error
     return mixed
 
 
