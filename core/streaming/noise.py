@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from attrs import frozen
+from attrs import define
 from torch import Tensor
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd
 _FOLD = -3335678366873096957  # 0xD1B54A32D192ED03, odd
 
 
-@frozen(eq=False)
+@define(eq=False)  # torch.compile cannot trace how a frozen one is made
 class Noise:
     """A counter-based generator: SplitMix64 (Steele, Lea, Flood 2014), started anew from a key of every item.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from attrs import frozen
 from torch import Tensor
 
 
-@frozen(eq=False)
-class Span:
+class Span(NamedTuple):
     """Where the S positions of one call go, and what each of them may see. The same for every layer.
 
     Attributes:

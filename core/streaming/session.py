@@ -67,7 +67,8 @@ class TokenSession:
         expected = (self.batch, x.shape[1] if x.ndim > 1 else "m", self.model.space.latent_dim)
         if x.shape != expected:
             raise ValueError(f"input latents have shape {tuple(x.shape)}, expected [B, m, E] = {expected}")
-        self._queue.extend(x.to(self.device, self._dtype, copy=True).split(1, dim=1) if x.shape[1] else ())
+        frames = x.to(self.device, self._dtype).unbind(1)
+        self._queue.extend(frame[:, None].clone(memory_format=torch.contiguous_format) for frame in frames)
 
     @torch.inference_mode()
     def pull(self) -> Tensor:
@@ -155,7 +156,7 @@ class TokenSession:
 
     def _padding(self, row: int) -> Tensor:
         """The learned input frame of a row before the first input, [B, 1, E]."""
-        return self.model.input_padding[row].expand(self.batch, 1, -1)
+        return self.model.input_padding[row].repeat(self.batch, 1, 1)
 
     def _blank_chunk(self) -> deque[Tensor]:
         return deque([self._nothing] * self.model.clock.k, maxlen=self.model.clock.k)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -133,8 +133,7 @@ class Rotary(nn.Module):
         return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
 
-@frozen(eq=False)
-class Rotation:
+class Rotation(NamedTuple):
     """Angles ready for use: cos and signed sin, [B, 1, S, P, d]."""
 
     cos: Tensor
@@ -146,8 +145,7 @@ class Rotation:
         return x * self.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * self.sin.to(x.dtype)
 
 
-@frozen(eq=False)
-class Past:
+class Past(NamedTuple):
     """What one layer needs to attend to earlier calls: its place in the ring, and the span of this call."""
 
     ring: Ring
