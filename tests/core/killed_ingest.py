@@ -21,7 +21,7 @@ from fakes import EnergyTokenizer, FolderCorpus
 from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.ingest import ingest_corpus
 
-KILLS = 12
+KILLS = 8
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link"}
 
 
