@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.quantizer import quantize, restore
+from accomp.plugins.tokenizers.quantizer import FrozenQuantizer
 
 BLOCK = 500
 """Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
@@ -42,7 +42,7 @@ class FrozenCodec:
         for part in network.encoder_parts():
             part.double()
         self.network = network
-        self.codebooks = _EmbeddingTable(network.quantizer)
+        self.codebooks = FrozenQuantizer(network.quantizer)
 
     def to(self, device: torch.device | str) -> FrozenCodec:
         """Move to a device, in place; returns itself. Streams that were open must not be used any more."""
@@ -63,7 +63,7 @@ class FrozenCodec:
     @torch.no_grad()
     def embed(self, codes: Tensor) -> Tensor:
         """codes [B, K, T] -> latents [B, T, E] float32, the sum over levels."""
-        return self.codebooks(self.check(codes))
+        return self.codebooks.embed(self.check(codes))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class EncoderStream:
         whole = audio.shape[1] // hop * hop
         self._pending = audio[:, whole:].clone()
         codes = [
-            quantize(self._codec.network.quantizer, self._codec.network.encode(block, self._history))
+            self._codec.codebooks.quantize(self._codec.network.encode(block, self._history))
             for block in _blocks(audio[:, :whole], BLOCK * hop)
         ]
         return torch.cat([self._none(), *codes], dim=-1)
@@ -177,21 +177,6 @@ class DecoderStream:
         drop = min(self._to_drop, audio.shape[1])
         self._to_drop -= drop
         return audio[:, drop:]
-
-
-class _EmbeddingTable(nn.Module):
-    """Every code's latent, level by level, so that embedding is a look-up and a sum: [K, C, E] float32."""
-
-    table: Tensor
-
-    def __init__(self, quantizer: Any):
-        super().__init__()
-        levels = [restore(level, level.codebook.weight) for level in quantizer.quantizers]
-        self.register_buffer("table", torch.stack(levels).float())
-
-    def forward(self, codes: Tensor) -> Tensor:
-        levels = torch.arange(len(self.table), device=codes.device)[:, None]
-        return self.table[levels, codes].sum(dim=1)
 
 
 def _audio(audio: Tensor) -> Tensor:

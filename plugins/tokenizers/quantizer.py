@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from accomp.core.errors import PluginError
 
@@ -79,3 +79,43 @@ def dequantize(quantizer: Any, codes: Tensor) -> Tensor:
     """codes [B, K, T] -> latents [B, T, E], the sum over levels."""
     levels = zip(quantizer.quantizers, codes.unbind(1), strict=True)
     return torch.stack([restore(level, level.codebook(code)) for level, code in levels]).sum(0)
+
+
+class FrozenQuantizer(nn.Module):
+    """A quantizer that learns no more: what `quantize` works out again in every call is kept, in float64."""
+
+    projections: Tensor  # [K, codebook_dim, E]
+    offsets: Tensor  # [K, codebook_dim]
+    directions: Tensor  # [K, codebook_dim, C]
+    latents: Tensor  # [K, C, E]
+    embeddings: Tensor  # the same in float32
+
+    def __init__(self, quantizer: Any):
+        super().__init__()
+        levels = quantizer.quantizers
+        latents = torch.stack([restore(level, level.codebook.weight) for level in levels]).double()
+        kept = {
+            "projections": torch.stack([matrix(level.in_proj) for level in levels]).double(),
+            "offsets": torch.stack([level.in_proj.bias for level in levels]).double(),
+            "directions": torch.stack([F.normalize(level.codebook.weight, dim=-1).T for level in levels]).double(),
+            "latents": latents,
+            "embeddings": latents.float(),
+        }
+        for name, tensor in kept.items():
+            self.register_buffer(name, tensor.detach().contiguous())
+
+    def quantize(self, z: Tensor) -> Tensor:
+        """z [B, T, E] float64 -> codes [B, K, T] int64; the nearest entry does not depend on a vector's length."""
+        codes = []
+        for projection, offset, directions, latents in zip(
+            self.projections, self.offsets, self.directions, self.latents, strict=True
+        ):
+            code = (F.linear(z, projection, offset) @ directions).argmax(-1)
+            z = z - latents[code]
+            codes.append(code)
+        return torch.stack(codes, dim=1)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> latents [B, T, E] float32, the sum over levels."""
+        levels = torch.arange(len(self.embeddings), device=codes.device)[:, None]
+        return self.embeddings[levels, codes].sum(dim=1)

@@ -80,7 +80,7 @@ def _download(weights: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise PluginError(f"weights = {weights!r} needs huggingface_hub; run: pip install 'accomp[hub]'") from error
+        raise PluginError(f"weights = {weights!r} needs huggingface_hub; run: pip install huggingface_hub") from error
     try:
         return Path(hf_hub_download(f"{owner}/{repo}", file, revision=revision or None))
     except Exception as error:

@@ -176,7 +176,6 @@ def test_shipped_weights_beat_an_untrained_codec(shipped):
     trained, untrained = measure(shipped, sounds), measure(Spectral(Spectral.Config(weights="random")), sounds)
     assert trained["log_mel_db"] < 0.4 * untrained["log_mel_db"]
     assert 0.3 < trained["rms_ratio"] < 1.4
-    assert trained["low_coherence"] > 0.2 > untrained["low_coherence"]
     assert trained["codes_used_1"] > 10
 
 
