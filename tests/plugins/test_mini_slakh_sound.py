@@ -13,6 +13,7 @@ from accomp.plugins.corpora.mini_slakh import composer, synth
 from accomp.plugins.corpora.mini_slakh.midi import read
 
 NAMES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+SCALES = {"major": {0, 2, 4, 5, 7, 9, 11}, "minor": {0, 2, 3, 5, 7, 8, 10}}
 TRIADS = {"maj": (0, 4, 7), "min": (0, 3, 7), "dim": (0, 3, 6)}
 
 
@@ -132,6 +133,9 @@ def test_composed_chords_and_beats_are_the_ones_played(number):
     assert [start for start, _, _ in known["chords"]] == pytest.approx(known["beats"][:: known["beats_per_bar"]])
     assert all(a[1] == b[0] for a, b in pairwise(known["chords"]))
     assert known["beats"][-1] + beat >= composer.SHORTEST
+    tonic, mode = known["key"].split(":")
+    scale = {(NAMES.index(tonic) + step) % 12 for step in SCALES[mode]}
+    assert {pitch % 12 for role, notes in roles.items() if role != "drums" for _, _, pitch in notes} <= scale
     for start, end, name in known["chords"]:
         root, quality = name.split(":")
         tones = {(NAMES.index(root) + step) % 12 for step in TRIADS[quality]}
