@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from accomp.core.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
-from accomp.core.console import progress, say
+from accomp.core.console import Advance, progress, say
 from accomp.core.errors import WorkError
 from accomp.core.interfaces import Objective
 from accomp.core.model import Model
@@ -61,13 +62,13 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     with threads(spec.run.threads), own_randomness(fabric.device):
         training = _Training(spec, registry, run, fabric, resumed)
         training.run()
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        raise SystemExit(0)
     say(
         f"trained {training.step} steps; lowest validation loss {training.best:.3f} nats a token after step "
         f"{training.best_step}"
     )
-    fabric.barrier()
-    if not fabric.is_global_zero:
-        raise SystemExit(0)
 
 
 class _Objective(nn.Module):
@@ -113,7 +114,7 @@ class _Training:
     def run(self) -> None:
         """The remaining steps."""
         train = self.spec.train
-        with stop_wish() as wish, progress("train", train.steps) as advance:
+        with stop_wish() as wish, self._progress() as advance:
             if self.step:
                 advance(self.step, note=f"resumed at step {self.step}")
             began, clips = time.monotonic(), 0
@@ -129,8 +130,15 @@ class _Training:
                     self._save()
                 advance(1, note=f"validation loss {self.best:.3f} at best")
                 if stop and not last:
-                    say(f"stopped by {wish.signal or 'a signal'} after step {self.step}; its checkpoint is written")
+                    if self.fabric.is_global_zero:
+                        say(f"stopped by {wish.signal or 'a signal'} after step {self.step}; its checkpoint is written")
                     raise KeyboardInterrupt
+
+    def _progress(self) -> AbstractContextManager[Advance]:
+        """Shown by one process only."""
+        if self.fabric.is_global_zero:
+            return progress("train", self.spec.train.steps)
+        return nullcontext(lambda units=1.0, *, note="": None)
 
     def _optimizer_step(self) -> float:
         """One step; returns the norm of the gradient. Random numbers belong to seed, step and process."""

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from accomp.core.registry import Registry
 from accomp.core.runner.ingest import ingest
 from accomp.core.runner.losses import read_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
+from accomp.core.runner.report.page import toml
 from accomp.core.runner.train import train
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, TrainSpec
@@ -319,3 +321,24 @@ def test_context_gain_is_zero_for_a_deaf_model_and_positive_for_one_that_copies(
 def test_records_are_json_without_nan(whole: Path) -> None:
     for line in (whole / "losses.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
+
+
+def test_two_processes_learn_what_one_with_twice_the_batch_learns(data: dict[str, Any], tmp_path: Path) -> None:
+    """Lightning starts the second process with the same command line; it leaves when training ends."""
+    still = {**data, "backbone": {**data["backbone"], "dropout": 0.0}}
+    still["conditions"] = {"context": {"drop": 0.0}, "instrument": {"classes": 18, "drop": 0.0}}
+    one = spec_with(still, tmp_path / "one", steps=3, batch=4)
+    train(one, tiny.registry(), tmp_path / "one")
+    both = {**still, "run": {**still["run"], "folder": "two", "devices": 2}}
+    both["train"] = {**still["train"], "steps": 3, "batch": 2}
+    (tmp_path / "two.toml").write_text(toml(both))
+    environment = tiny.install_at(tmp_path / "site")
+    words = tiny.command("train", "two.toml")
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained 3 steps") == 1
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-5, rtol=1e-4)
+    kinds = [(record["kind"], record["step"]) for record in read_losses(tmp_path / "two")]
+    assert kinds == [("unigram", 0), ("validation", 0), ("train", 3), ("validation", 3)]

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
@@ -93,7 +94,7 @@ def install_at(folder: Path) -> dict[str, str]:
 
 def command(*words: str) -> list[str]:
     """A command line of accomp, for subprocess."""
-    return [sys.executable, "-c", "import sys; from accomp.core.runner.cli import main; sys.exit(main())", *words]
+    return [sys.executable, str(Path(sysconfig.get_path("scripts")) / "accomp"), *words]
 
 
 def song(folder: Path, seed: int, *, stems: int = 3, seconds: float = 4.0) -> None:
