@@ -250,6 +250,10 @@ def _unused() -> None:
 
 def _exit_code(error: BaseException, *, debug: bool) -> int:
     """Tells what went wrong on stderr."""
+    if full := _full_disk(error):
+        where = f" @ {full.filename}" if full.filename else ""
+        _complain(f"the disk is full: {full.strerror}{where}; make room and run the same command again to go on")
+        return 1
     if isinstance(error, UserError):
         for problem in error.problems:
             _complain(problem)
@@ -263,10 +267,6 @@ def _exit_code(error: BaseException, *, debug: bool) -> int:
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer or click
         error.show()
         return int(error.exit_code)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" @ {error.filename}" if error.filename else ""
-        _complain(f"the disk is full: {error.strerror}{where}; make room and run the same command again to go on")
-        return 1
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         _complain(
             f"out of memory: {error}; a smaller train.batch or train.frames needs less (train.accumulate makes up)"
@@ -281,6 +281,13 @@ def _exit_code(error: BaseException, *, debug: bool) -> int:
             file.write("".join(traceback.format_exception(error)))
         _complain(f"the full traceback is in {path}; `accomp --debug ...` shows it")
     return 1
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error that says that a disk or a quota is full, where that is what lies behind `error`."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _complain(text: str) -> None:

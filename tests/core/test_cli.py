@@ -206,6 +206,19 @@ def test_expected_endings_have_their_code_and_no_traceback(doctor_raises, capsys
         assert text in err
 
 
+def test_a_full_disk_is_told_whatever_was_made_of_it_on_the_way(monkeypatch, capsys):
+    def write(*_, **__):
+        try:
+            with open("/dev/full", "w") as file:
+                file.write("x" * 100_000)
+        except OSError as error:
+            raise CheckpointError("cannot write") from error
+
+    monkeypatch.setattr(doctor, "doctor", write)
+    assert main(["doctor"]) == 1
+    assert "error: the disk is full: No space left on device" in capsys.readouterr().err
+
+
 def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_a_file(doctor_raises, capsys):
     doctor_raises(RuntimeError("boom"))
     assert main(["doctor"]) == 1
