@@ -109,7 +109,7 @@ class Backbone(nn.Module):
         raise TypeError(f"{type(self).__name__} has no forward")
 
     def new_state(self, batch: int, window: int, *, chunk: int = 1, pinned: range = range(0)) -> State:
-        """A state of static size: each position attends to the last `window` positions and, always, to the `pinned` ones.
+        """A state of static size: a position attends to the last `window` positions and, always, to the `pinned` ones.
 
         `chunk` is the largest S of a call; the ring holds window + chunk - 1 positions.
         """
@@ -176,7 +176,7 @@ class Corpus(Protocol):
     """Names in order, for instance ("train", "validation", "test")."""
 
     problems: list[str]
-    """A line for each song or stem that `tracks` left out so far, with the reason and where; never filled twice over."""
+    """A line for each song or stem that `tracks` left out so far, with the reason and where; none twice."""
 
     def tracks(self, split: str) -> Iterator[Track]:
         """Songs of a split in a fixed order. Raises DataError for a missing folder, an unknown or an empty split."""

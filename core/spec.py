@@ -50,7 +50,7 @@ class RunSpec:
         accelerator: Lightning Fabric's name of the kind of device ("auto", "cpu", "cuda", "mps").
         devices: how many of them.
         precision: Lightning Fabric's name ("32-true", "bf16-mixed", ...).
-        threads: CPU threads of torch; its own choice where absent.
+        threads: CPU threads of torch; where absent, its own choice, and one for playing.
         logger: where training curves go.
     """
 

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric import Fabric
 
+PLAYING_THREADS = 1
+"""CPU threads for playing where a spec names none: a step of one frame is too small to share out."""
+
 
 def device_of(accelerator: str) -> torch.device:
     """The one device that everything but training computes on; `accelerator` as in a spec's [run]."""

@@ -19,7 +19,7 @@ from accomp.core.files import folder_atomic, write_atomic
 from accomp.core.instruments import CLASSES
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
-from accomp.core.runner.computing import describe, device_of, number_of, threads
+from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
 from accomp.core.runner.playing import (
     Played,
@@ -46,7 +46,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
     trained yet, DataError for a corpus that cannot be read or gives no take at all.
     """
     (run / RECORD).unlink(missing_ok=True)  # it is there when all the takes are
-    with threads(spec.run.threads):
+    with threads(spec.run.threads or PLAYING_THREADS):
         player = load_player(run, registry, device_of(spec.run.accelerator), sampler=spec.sampler)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed)

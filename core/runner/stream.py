@@ -14,7 +14,7 @@ from accomp.core.errors import DataError, UserError, WorkError
 from accomp.core.instruments import CLASSES, NOT_TARGETS
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry, nearest
-from accomp.core.runner.computing import describe, device_of, number_of, threads
+from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.playing import (
     Played,
     Player,
@@ -50,7 +50,7 @@ def stream(
     if chunk is not None and not chunk > 0:
         raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
     settings = playing_checkpoint(run).spec["run"]
-    with threads(settings.get("threads")):
+    with threads(settings.get("threads") or PLAYING_THREADS):
         player = load_player(run, registry, device_of(settings["accelerator"]))
         space = player.tokenizer.space
         sound = _read(input, space.sample_rate)
