@@ -90,7 +90,7 @@ class CodeBatch:
 
 @frozen(eq=False)
 class Batch:
-    """What an objective sees: input latents x [B, T, E], target codes y [B, K, T], valid [B, T], labels as in CodeBatch."""
+    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], labels as in CodeBatch."""
 
     x: Tensor
     y: Tensor
