@@ -58,12 +58,15 @@ def test_what_cannot_be_read_is_told(tmp_path):
             assert str(caught.value).count(str(path)) == 1
 
 
-def test_a_broken_flac_is_told(tmp_path):
-    path = tmp_path / "a.flac"
-    audio.write(path, np.random.default_rng(0).uniform(-1, 1, 64000), 32000)
+@pytest.mark.parametrize(("kind", "words"), [("flac", "cannot read audio"), ("mp3", r"truncated audio: \d+ of 64000")])
+def test_half_a_file_is_told(tmp_path, kind, words):
+    if kind.upper() not in soundfile.available_formats():
+        pytest.skip(f"this libsndfile writes no {kind}")
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 64000), 32000)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"truncated audio|cannot read audio"):
+    with pytest.raises(DataError, match=words):
         audio.read(path, 32000)
 
 

@@ -293,6 +293,26 @@ def test_readers_see_whole_tracks_only_while_a_writer_adds(tmp_path):
     assert len(Store(tmp_path / "s").tracks("train")) == 12
 
 
+def test_a_track_gets_its_name_when_all_of_it_is_on_the_disk(tmp_path, monkeypatch):
+    final = tmp_path / "s/tracks/train/a"
+    renamed, synced = [], set()
+    rename, fsync = Path.rename, os.fsync
+
+    def watched_rename(source, target):
+        if target == final:
+            assert not final.exists()
+            renamed.append({path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()})
+            assert {path.stat().st_ino for path in source.rglob("*")} <= synced
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.add(os.fstat(handle).st_ino), fsync(handle)))
+    write(tmp_path / "s", {"a": 10})
+    arrays = {"codes/zarr.json", "codes/c/0/0/0", "level/zarr.json", "level/c/0/0"}
+    assert renamed == [arrays | {"zarr.json"}]
+    assert {path.relative_to(final).as_posix() for path in final.rglob("*") if path.is_file()} == renamed[0]
+
+
 def test_finished_is_told(tmp_path):
     with StoreWriter(tmp_path / "s", IDENTITY, INGEST) as writer:
         assert not Store(tmp_path / "s").finished
