@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from accomp.core.errors import SpecError
+from accomp.core.spec import RunSpec
 
 PLAYING_THREADS = 1
 """CPU threads for playing where a spec names none: a step of one frame is too small to share out."""
 
 
+def fabric_of(run: RunSpec, loggers: Sequence[Any] = ()) -> Fabric:
+    """Lightning Fabric as a spec's [run] wants it. Raises SpecError for what it does not know or this machine lacks."""
+    try:
+        return Fabric(
+            accelerator=run.accelerator,
+            devices=run.devices,
+            precision=run.precision,  # type: ignore[arg-type]  # Fabric looks at it itself
+            loggers=list(loggers),
+        )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        wanted = f"accelerator = {run.accelerator!r}, devices = {run.devices}, precision = {run.precision!r}"
+        raise SpecError(f"cannot compute with {wanted}: {error} @ run; `accomp doctor` lists the devices") from error
+
+
 def device_of(accelerator: str) -> torch.device:
-    """The one device that everything but training computes on; `accelerator` as in a spec's [run]."""
-    return Fabric(accelerator=accelerator, devices=1).device
+    """The one device that everything but training computes on; `accelerator` as in a spec's [run]. Raises SpecError."""
+    return fabric_of(RunSpec(folder="", accelerator=accelerator)).device
 
 
 def describe(device: torch.device) -> str:

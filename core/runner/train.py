@@ -27,7 +27,7 @@ from accomp.core.interfaces import Objective
 from accomp.core.model import Model
 from accomp.core.registry import Registry
 from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.computing import number_of, own_randomness, threads
+from accomp.core.runner.computing import fabric_of, number_of, own_randomness, threads
 from accomp.core.runner.loggers import loggers_of
 from accomp.core.runner.losses import append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
@@ -52,12 +52,7 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     if resumed is not None and resumed.step >= spec.train.steps:
         say(f"already trained: step {resumed.step} @ {resumed.folder}")
         return
-    fabric = Fabric(
-        accelerator=spec.run.accelerator,
-        devices=spec.run.devices,
-        precision=spec.run.precision,  # type: ignore[arg-type]  # Fabric refuses what it does not know
-        loggers=loggers_of(spec, run, resumed.step if resumed else 0),
-    )
+    fabric = fabric_of(spec.run, loggers_of(spec, run, resumed.step if resumed else 0))
     fabric.launch()
     with threads(spec.run.threads), own_randomness(fabric.device):
         training = _Training(spec, registry, run, fabric, resumed)
@@ -156,7 +151,8 @@ class _Training:
             self.stepper, self.optimizer, max_norm=train.clip, error_if_nonfinite=False
         )
         norm = float(clipped) if clipped is not None else math.nan
-        if self._anyone(not math.isfinite(losses["loss"]) or not math.isfinite(norm)):
+        rescaled = self.spec.run.precision.startswith("16")  # there a scaler skips steps whose gradients overflow
+        if self._anyone(not math.isfinite(losses["loss"]) or not (rescaled or math.isfinite(norm))):
             self._diverged(losses["loss"], norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, train)

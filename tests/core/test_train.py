@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from accomp.core.checkpoint import latest_checkpoint
-from accomp.core.errors import DataError, PluginError, WorkError
+from accomp.core.errors import DataError, PluginError, SpecError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.runner.ingest import ingest
 from accomp.core.runner.losses import read_losses
@@ -342,3 +342,15 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(data: dict[str
         torch.testing.assert_close(first[name], second[name], atol=1e-5, rtol=1e-4)
     kinds = [(record["kind"], record["step"]) for record in read_losses(tmp_path / "two")]
     assert kinds == [("unigram", 0), ("validation", 0), ("train", 3), ("validation", 3)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [({"accelerator": "quantum"}, "invalid accelerator"), ({"precision": "7-bit"}, "'7-bit' is invalid")],
+)
+def test_a_device_or_precision_that_is_not_there_is_told(
+    data: dict[str, Any], tmp_path: Path, registry: Registry, keys: dict[str, str], words: str
+) -> None:
+    plain = {**data, "run": {**data["run"], **keys}}
+    with pytest.raises(SpecError, match=rf"cannot compute with .*{words}"):
+        train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
