@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.metadata
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def main() -> int:
         return 1
 
     stamp.unlink(missing_ok=True)
+    if importlib.util.find_spec("pip") is None:  # left out when the making of the environment was interrupted
+        subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
     install_torch(build)
     print("Installing the pinned libraries ...", flush=True)
     pip("install", "--quiet", "--no-deps", *(word for path in LISTS for word in ("-r", str(path))))
