@@ -185,8 +185,13 @@ def test_the_readme_names_every_plugin_and_extra():
     assert {name for name in names if f"`{name}`" not in text} == set()
 
 
-def test_the_spec_in_the_readme_is_one(tmp_path):
+def test_the_spec_in_the_readme_loads_and_names_the_parts_of_the_demo(tmp_path):
     text = (ROOT / "README.md").read_text()
     file = tmp_path / "readme.toml"
     file.write_text(text.partition("```toml\n")[2].partition("```")[0])
-    assert load_spec(str(file), Registry(third_party=False)).train.steps == 400
+    registry = Registry(third_party=False)
+    told, demo = (load_spec(path, registry) for path in (file, ROOT / "specs" / "quickstart.toml"))
+    for kind in ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler"):
+        assert getattr(told, kind).plugin == getattr(demo, kind).plugin
+    assert [metric.plugin for metric in told.metric] == [metric.plugin for metric in demo.metric]
+    assert told.clock == demo.clock
