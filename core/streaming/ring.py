@@ -90,8 +90,8 @@ class Ring:
     def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [B, H, S, d] of a span; returns everything that layer holds, [B, H, L, d] twice."""
         index = span.slot[:, None, :, None].expand_as(keys)
-        self.keys[layer].scatter_(2, index, keys)
-        self.values[layer].scatter_(2, index, values)
+        for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            store.scatter_(2, index, new.to(store.dtype))
         return self.keys[layer], self.values[layer]
 
     def advance(self, length: int) -> None:

@@ -210,7 +210,7 @@ class AudioSession:
         To play live at t_f < 0 pull ahead: the sound is there before its input is.
         """
         self._play()
-        return self._take(None if ahead else self._heard - self._played)
+        return self._take(None if ahead else max(0, self._heard - self._played))
 
     @torch.inference_mode()
     def close(self) -> Tensor:

@@ -208,6 +208,13 @@ def test_sessions_take_no_part_in_training():
     assert all(weight.grad is None for weight in model.parameters())
 
 
+def test_reduced_precision_plays_too():
+    for model in (small_model(-2).bfloat16(), small_model(-2)):
+        with torch.autocast("cpu", torch.bfloat16):
+            codes = generate(session_of(model), latents(FRAMES), [])
+        assert codes.shape == (2, 3, model.clock.frames_complete(FRAMES, 3))
+
+
 def test_wrong_calls_say_what_is_wrong():
     model = small_model()
     session = session_of(model)
@@ -318,3 +325,16 @@ def test_a_codec_that_comes_later_than_it_says_is_told():
     session.push(sound(80))
     with pytest.raises(ValueError, match=r"samples in, .* out: the streams of tokenizer 'constant' come later than"):
         session.close()
+
+
+@pytest.mark.parametrize(("t_f", "k"), [(-2, 1), (3, 1), (-2, 4)])
+def test_a_step_stays_on_its_device_and_never_looks_at_a_value(t_f, k):
+    """On the meta device there are no values: looking at one raises, and so does a tensor made elsewhere."""
+    model = small_model(t_f, k).to("meta")
+    session = session_of(model)
+    session.push(latents(FRAMES))
+    codes = session.pull()
+    assert codes.device.type == "meta"
+    assert codes.shape == (2, 3, model.clock.frames_complete(FRAMES, 3))
+    if k == 1:
+        session.reset(torch.tensor([True, False]))
