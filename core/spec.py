@@ -47,17 +47,17 @@ class RunSpec:
 
     Attributes:
         folder: the run folder: resolved spec, versions, checkpoints, takes, metrics, report.
-        accelerator: Lightning Fabric's name of the kind of device ("auto", "cpu", "cuda", "mps").
+        accelerator: the kind of device, in Lightning Fabric's words.
         devices: how many of them.
-        precision: Lightning Fabric's name ("32-true", "bf16-mixed", ...).
+        precision: of weights ("true") or of arithmetic on them ("mixed"), in Lightning Fabric's words.
         threads: CPU threads of torch; where absent, its own choice, and one for playing.
         logger: where training curves go.
     """
 
     folder: str
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = field(default=1, validator=v.ge(1))
-    precision: str = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"] = "32-true"
     threads: int | None = field(default=None, validator=v.optional(v.ge(1)))
     logger: Literal["tensorboard", "wandb", "none"] = "tensorboard"
 

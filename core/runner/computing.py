@@ -24,7 +24,7 @@ def fabric_of(run: RunSpec, loggers: Sequence[Any] = ()) -> Fabric:
         return Fabric(
             accelerator=run.accelerator,
             devices=run.devices,
-            precision=run.precision,  # type: ignore[arg-type]  # Fabric looks at it itself
+            precision=run.precision,
             loggers=list(loggers),
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
@@ -34,7 +34,7 @@ def fabric_of(run: RunSpec, loggers: Sequence[Any] = ()) -> Fabric:
 
 def device_of(accelerator: str) -> torch.device:
     """The one device that everything but training computes on; `accelerator` as in a spec's [run]. Raises SpecError."""
-    return fabric_of(RunSpec(folder="", accelerator=accelerator)).device
+    return fabric_of(RunSpec(folder="", accelerator=accelerator)).device  # type: ignore[arg-type]  # Fabric looks
 
 
 def describe(device: torch.device) -> str:

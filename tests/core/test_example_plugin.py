@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from accomp.core.build import build_sampler
-from accomp.core.registry import Registry
+from accomp.core.registry import KINDS, Registry
 from accomp.core.runner.cli import main
 from accomp.core.spec import load_spec
 from accomp.core.streaming.noise import Noise
@@ -82,3 +83,14 @@ def test_the_guide_quotes_it_word_for_word():
     guide = CONTRIBUTING.read_text()
     for name, language in (("pyproject.toml", "toml"), ("accomp_argmax.py", "python")):
         assert f"```{language}\n{(EXAMPLE / name).read_text()}```" in guide, f"{name} differs from CONTRIBUTING.md"
+
+
+def test_the_guide_names_files_that_are_there_and_every_kind():
+    guide = CONTRIBUTING.read_text()
+    named = set(re.findall(r"\b(?:core|plugins|zarr_store|tests)/[\w/]*\w\.(?:py|toml)\b", guide))
+    named |= set(re.findall(r"\]\(([^)]+)\)", guide))
+    missing = sorted(path for path in named if "KIND" not in path and not (CONTRIBUTING.parent / path).exists())
+    assert not missing
+    assert len(named) > 20
+    for kind in KINDS:
+        assert f"| `{kind}` |" in guide

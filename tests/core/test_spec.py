@@ -201,6 +201,8 @@ def test_values_that_fit(load):
         ("context = { drop = 0.2 }", "context = 3", "expected a table, got int 3 @ jam.toml: conditions.context"),
         ("context = { drop = 0.2 }", "context = { dorp = 0.2 }", "did you mean 'drop'? @ jam.toml: conditions.context"),
         ("[model]", "[run]\nlogger = 'tensorbord'\n[model]", "did you mean 'tensorboard'? @ jam.toml: run.logger"),
+        ("[model]", "[run]\naccelerator = 'gpu'\n[model]", "did you mean 'cpu'? @ jam.toml: run.accelerator"),
+        ("[model]", "[run]\nprecision = 'bf16'\n[model]", "did you mean 'bf16-true'? @ jam.toml: run.precision"),
         ("[model]", "run = 3\n[model]", "expected a table, got int 3 @ jam.toml: conditions.run"),
     ],
 )

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import tiny
@@ -351,6 +352,7 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(data: dict[str
 def test_a_device_or_precision_that_is_not_there_is_told(
     data: dict[str, Any], tmp_path: Path, registry: Registry, keys: dict[str, str], words: str
 ) -> None:
-    plain = {**data, "run": {**data["run"], **keys}}
+    spec = spec_with(data, tmp_path / "run")
+    spec = attrs.evolve(spec, run=attrs.evolve(spec.run, **keys))
     with pytest.raises(SpecError, match=rf"cannot compute with .*{words}"):
-        train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
+        train(spec, registry, tmp_path / "run")
