@@ -24,7 +24,7 @@ class Model(nn.Module):
 
     Attributes:
         table: what the K levels' ids look like, added up over levels; id i of level q is row q * V + i.
-        heads: one for each level.
+        heads: side by side, one for each level.
         input_padding: [P, E], learned input frames before the first, P = clock.input_padding.
     """
 
@@ -40,7 +40,7 @@ class Model(nn.Module):
         self.table = nn.Embedding(levels * size, fuser.embed_width)
         self.first_rows: Tensor
         self.register_buffer("first_rows", torch.arange(levels)[:, None] * size, persistent=False)
-        self.heads = nn.ModuleList(nn.Linear(width, size) for _ in range(levels))
+        self.heads = nn.Linear(width, levels * size)
         self.input_padding = nn.Parameter(torch.empty(clock.input_padding, space.latent_dim))
         nn.init.normal_(self.table.weight, std=0.02)
         nn.init.normal_(self.input_padding, std=0.02)
@@ -55,7 +55,7 @@ class Model(nn.Module):
         `start` is what `self.start` gave for these sessions; with a state the rows follow those it has absorbed.
         """
         h = self.backbone(self.fuser.fuse(x, self.embed(held, start)), causal=True, state=state)
-        return torch.stack([head(h) for head in self.heads], dim=1)
+        return self.heads(h).unflatten(-1, (-1, self.vocabulary.size)).transpose(1, 2)
 
     def start(self, labels: Mapping[str, Tensor]) -> Tensor | None:
         """Labels (name -> classes [B], -1 withheld) -> the sum of their embeddings on each level [B, K, De]."""

@@ -63,29 +63,29 @@ class Ring:
         shape = (batch, heads, len(pinned) + self.capacity, head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        self._ring = torch.arange(self.capacity, device=device)
+        self._always = torch.arange(pinned.start, pinned.stop, device=device)
+        self._farthest = torch.arange(self.window - 1 + len(pinned), self.window - 1, -1, device=device)
 
     def span(self, length: int) -> Span:
         """The next S = `length` positions. Raises ValueError for more than `chunk`: they would overwrite each other."""
         if length > self.chunk:
             raise ValueError(f"{length} positions in one call; this state was made for at most {self.chunk}")
-        device, fixed = self.position.device, len(self.pinned)
-        position = self.position[:, None] + torch.arange(length, device=device)
-        pinned = (position >= self.pinned.start) & (position < self.pinned.stop)
+        fixed = len(self.pinned)
+        position = self.position[:, None] + self._ring[:length]
+        pinned = self._is_pinned(position)
         slot = torch.where(pinned, position - self.pinned.start, fixed + position % self.capacity)
 
-        last = position[:, -1:]
-        ring = last - (last - torch.arange(self.capacity, device=device)) % self.capacity
-        ring = torch.where((ring >= self.pinned.start) & (ring < self.pinned.stop), -1, ring)
-        always = torch.arange(self.pinned.start, self.pinned.stop, device=device)
-        held = torch.cat([always.expand(len(ring), -1), ring], dim=1)[:, None]
-        oldest = (position - self.window + 1).clamp(min=0)[..., None]
-        newest = position[..., None]
-        hidden = (held > newest) | (held < oldest)
-        hidden[..., :fixed] = always > newest
-
-        farthest = self.window - 1 + fixed - torch.arange(fixed, device=device)
-        distance = torch.minimum(newest - always, farthest)
+        last, newest = position[:, -1:], position[..., None]
+        held = last - (last - self._ring) % self.capacity  # what lies in each slot of the ring
+        held = torch.where(self._is_pinned(held), -1, held)[:, None]
+        oldest = (newest - self.window + 1).clamp(min=0)
+        hidden = torch.cat([self._always > newest, (held > newest) | (held < oldest)], dim=-1)
+        distance = torch.minimum(newest - self._always, self._farthest)
         return Span(position, pinned, slot, hidden, distance)
+
+    def _is_pinned(self, position: Tensor) -> Tensor:
+        return (position >= self.pinned.start) & (position < self.pinned.stop)
 
     def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [B, H, S, d] of a span; returns everything that layer holds, [B, H, L, d] twice."""

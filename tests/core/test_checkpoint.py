@@ -188,7 +188,7 @@ def test_every_weight_that_does_not_fit_is_named(save, spec, registry):
     folder, model = save()
     weights = load_file(folder / WEIGHTS)
     weights["extra"] = weights.pop("fuser.gate")
-    weights["heads.0.bias"] = torch.zeros(3)
+    weights["heads.bias"] = torch.zeros(3)
     save_file(weights, folder / WEIGHTS)
     card = json.loads((folder / CARD).read_text())
     card["files"][WEIGHTS] = {
@@ -199,7 +199,7 @@ def test_every_weight_that_does_not_fit_is_named(save, spec, registry):
     words = refused(load_weights, read_checkpoint(folder), model)
     assert "weight 'fuser.gate' is missing" in words
     assert "weight 'extra' is not one of the model's" in words
-    assert "weight 'heads.0.bias' has shape (3,), the model's (16,)" in words
+    assert "weight 'heads.bias' has shape (3,), the model's (48,)" in words
 
 
 def test_another_codec_is_refused_naming_both(save, registry, tmp_path):

@@ -61,7 +61,9 @@ def test_logits_are_heads_of_backbone_of_fused_rows():
     held, labels = model.layout.clip(random_codes(model)), {"instrument": torch.tensor([0, 3])}
     padded = torch.cat([model.input_padding.expand(2, -1, -1), x], dim=1)[:, : held.shape[2]]
     h = model.backbone(model.fuser.fuse(padded, model.embed(held, model.start(labels))))
-    expected = torch.stack([h @ head.weight.T + head.bias for head in model.heads], dim=1)
+    size = model.vocabulary.size
+    heads = [slice(q * size, (q + 1) * size) for q in range(3)]
+    expected = torch.stack([h @ model.heads.weight[q].T + model.heads.bias[q] for q in heads], dim=1)
     assert expected.shape == (2, 3, FRAMES + 1, model.vocabulary.size)
     assert torch.allclose(model(x, held, labels), expected, atol=1e-5)
 
