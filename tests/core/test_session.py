@@ -37,15 +37,16 @@ def generate(session: TokenSession, x: Tensor, cuts: list[int]) -> Tensor:
 
 
 class Recorder:
-    """A sampler that keeps the logits it was shown."""
+    """A sampler that keeps the logits it was shown, and the keys of the noise."""
 
     decoding = "causal"
 
     def __init__(self, model):
-        self.inner, self.logits = TopK(TopK.Config(k=6), model.space), []
+        self.inner, self.logits, self.keys = TopK(TopK.Config(k=6), model.space), [], []
 
     def pick(self, logits: Tensor, rng: Noise) -> Tensor:
         self.logits.append(logits.clone())
+        self.keys.append(rng.key.clone())
         return self.inner.pick(logits, rng)
 
 
@@ -110,6 +111,18 @@ def test_a_session_is_the_same_alone_and_in_a_batch():
     for row, number in enumerate((4, 5, 6)):
         alone = generate(session_of(model, [number]), x[row : row + 1], [7])
         assert torch.equal(alone[0], together[row])
+
+
+@pytest.mark.parametrize(("t_f", "k"), [(-3, 1), (2, 1), (0, 4)])
+def test_noise_belongs_to_seed_session_level_and_frame(t_f, k):
+    model = small_model(t_f, k)
+    recorder = Recorder(model)
+    generate(session_of(model, [4, 9], seed=7, sampler=recorder), latents(FRAMES), [3])
+    for step, key in enumerate(recorder.keys):
+        for row, session in enumerate((4, 9)):
+            for level in range(3):
+                expected = Noise.seeded(7).fold(session).fold(level).fold(step - level)
+                assert key[row, level] == expected.key
 
 
 def test_seed_session_number_and_label_each_matter():
