@@ -49,7 +49,11 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one."""
+    """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one.
+
+    The class also offers a classmethod space_of(config) -> TokenSpace, which knows the space without loading weights: a
+    spec's durations are turned into frames by it.
+    """
 
     space: TokenSpace
     name: str
