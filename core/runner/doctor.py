@@ -170,7 +170,7 @@ def _requirements(machine: Machine) -> list[Finding]:
             strangers.setdefault(unmet.who, []).append(f"{unmet.wanted} ({state})")
     if strangers:
         state = "; ".join(f"{who} wants {', '.join(wants)}" for who, wants in strangers.items())
-        cure = f"nothing while the plugins below are ready; else: pip install --upgrade '{DISTRIBUTION}[all]'"
+        cure = f"nothing while the plugins below are ready; else: pip install '{DISTRIBUTION}[all]'"
         findings.append(Finding("note", "libraries", state, cure))
     return findings or [Finding("ok", "libraries", "every requirement is met")]
 
