@@ -221,8 +221,8 @@ class AudioSession:
         if self._closed:
             raise ValueError("the session is closed already")
         space, clock = self.tokenizer.space, self.tokens.model.clock
-        last_frames = space.frames(self._heard + space.delay)
-        needed = clock.inputs_needed(last_frames, space.codebooks) * space.hop + space.lookahead
+        frames = space.frames(self._heard + space.delay)
+        needed = clock.inputs_needed(frames, space.codebooks) * space.hop
         silence = torch.zeros(self.tokens.batch, max(0, needed - self._heard))
         self._listen(self._encoder.push(silence.to(self.tokens.device)))
         self._listen(self._encoder.flush())
