@@ -292,9 +292,9 @@ def test_without_apt_the_composer_plays_and_it_is_said(no_tools, tmp_path):
 
 
 def test_what_apt_says_is_passed_on(no_tools, tmp_path):
-    fake_tool(no_tools, "apt-get", "echo 'E: Unable to locate package' $2 >&2; exit 100")
+    fake_tool(no_tools, "apt-get", "echo 'E: No route to' $1 >&2; exit 100")
     fake_tool(no_tools, "dpkg-deb", "exit 0")
-    with pytest.raises(DataError, match=r"freedoom: .*E: Unable to locate package freedoom; .*`apt-get update`"):
+    with pytest.raises(DataError, match=r"freedoom: apt-get update: E: No route to update; see .*`apt-get update`"):
         gather("debian", tmp_path / "cache")
     assert len(gather("auto", tmp_path / "cache").notices) == len(debian.MUSIC) + 1
 
@@ -319,6 +319,25 @@ def test_packages_are_fetched_once_and_read(no_tools, tmp_path):
         assert {source.licence for source in music.sources} == {"BSD-3-Clause", "GPL-2.0-only"}
         assert music.used == ["Debian freedoom 1.2-3 (BSD-3-Clause)", "Debian openttd-openmsx 1.2-3 (GPL-2.0-only)"]
     assert (tmp_path / "calls").read_text().split() == [package.name for package in debian.MUSIC]
+
+
+def test_without_package_lists_it_fetches_its_own(no_tools, tmp_path, monkeypatch):
+    """Into a cache folder that is named as seen from here."""
+    monkeypatch.chdir(tmp_path)
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    (songs / "tune.mid").write_bytes(band())
+    script = f"""echo "$@" >> {tmp_path}/calls
+case "$*" in
+  update*Lists=*) : > "${{3#*=}}/fetched";;
+  *Lists=*) test -e "${{4#*=}}/fetched" && : > $2_1_all.deb;;
+  *) echo "E: Unable to locate package" >&2; exit 100;;
+esac"""
+    fake_tool(no_tools, "apt-get", script)
+    fake_tool(no_tools, "dpkg-deb", f'if [ "$1" = -f ]; then echo 1; else /bin/cp {songs}/* $3/; fi')
+    assert gather("debian", Path("cache")).used[0] == "Debian freedoom 1 (BSD-3-Clause)"
+    calls = [line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()]
+    assert calls == ["download", "update", "download"] * len(debian.MUSIC)
 
 
 def test_a_failed_download_leaves_no_package_behind(no_tools, tmp_path):

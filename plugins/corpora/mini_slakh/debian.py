@@ -40,7 +40,7 @@ def unpack(package: Package, cache: Path) -> Unpacked:
 
     Raises DataError, with what apt said, where the package cannot be had.
     """
-    folder = cache / package.name
+    folder = cache.resolve() / package.name
     if not (folder / "VERSION").is_file():
         _download(package.name, folder)
     return Unpacked(package, (folder / "VERSION").read_text().strip(), folder)
@@ -51,7 +51,7 @@ def _download(name: str, folder: Path) -> None:
     if missing:
         raise DataError(f"cannot fetch Debian package {name}: {' and '.join(missing)} not found; {_INSTEAD}")
     with tempfile.TemporaryDirectory(prefix="accomp-deb-") as work:
-        _call(["apt-get", "download", name], name, Path(work))
+        _fetch(name, Path(work))
         archives = list(Path(work).glob("*.deb"))
         if len(archives) != 1:
             raise DataError(f"apt-get download {name} left {len(archives)} .deb files; expected 1; {_INSTEAD}")
@@ -61,6 +61,18 @@ def _download(name: str, folder: Path) -> None:
             (unpacked / "VERSION").write_text(version + "\n")
 
 
+def _fetch(name: str, work: Path) -> None:
+    """Download a package into `work`; with package lists fetched there where the machine has none that name it."""
+    try:
+        _call(["apt-get", "download", name], name, work)
+    except DataError:
+        lists = work / "lists"
+        (lists / "partial").mkdir(parents=True)
+        own = ["-o", f"Dir::State::Lists={lists}", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
+        _call(["apt-get", "update", *own], name, work)
+        _call(["apt-get", "download", name, *own], name, work)
+
+
 def _call(command: list[str], name: str, where: Path) -> str:
     try:
         done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=_TIMEOUT, check=True)
@@ -68,7 +80,7 @@ def _call(command: list[str], name: str, where: Path) -> str:
         said = " ".join((error.stderr or error.stdout).split()) or f"exit status {error.returncode}"
         raise DataError(
             f"cannot fetch Debian package {name}: {' '.join(command[:2])}: {said}; "
-            f"if the package lists are missing, an administrator's `apt-get update` brings them; {_INSTEAD}"
+            f"see whether `apt-get update` works on this machine; {_INSTEAD}"
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(f"cannot fetch Debian package {name}: {error}; {_INSTEAD}") from error
