@@ -161,9 +161,7 @@ def _beat_this(weights: str) -> Tracker:
 
 def _require(module: str, distribution: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise PluginError(
-            f"metric 'beat_f1' needs {distribution}, which is not installed; pip install 'accomp[eval]'"
-        )
+        raise PluginError(f"metric 'beat_f1' needs {distribution}, which is not installed; pip install 'accomp[eval]'")
 
 
 class _Alias(DistributionFinder):
