@@ -191,6 +191,10 @@ def test_accumulating_equals_a_bigger_batch(data: dict[str, Any], tmp_path: Path
     for name, keys in {"big": {"batch": 4}, "split": {"batch": 2, "accumulate": 2}}.items():
         spec = spec_with(still, tmp_path / name, steps=3, **keys)
         train(spec, registry, tmp_path / name)
+    norms = [
+        [r["gradient_norm"] for r in read_losses(tmp_path / name) if r["kind"] == "train"] for name in ("big", "split")
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     big, split = weights(tmp_path / "big"), weights(tmp_path / "split")
     for name in big:
         torch.testing.assert_close(big[name], split[name], atol=2e-4, rtol=1e-3)
