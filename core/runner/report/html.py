@@ -50,21 +50,18 @@ def _attribute(key: str, value: object) -> str:
     return f" {key}" if value is True else f' {key}="{escape(str(value), quote=True)}"'
 
 
-def table(head: Iterable[object], rows: Iterable[Iterable[object]], *, caption: str, numbers: bool = True) -> Html:
-    """A table that scrolls inside its own box; a row's first cell is its heading, `numbers` aligns the rest right."""
-    head = list(head)
+def table(head: Iterable[object], rows: Iterable[Iterable[object]], *, caption: str, style: str = "numbers") -> Html:
+    """A table that scrolls inside its own box, under its caption; a row's first cell is its heading.
+
+    `style` is a class of the style sheet: "numbers" aligns the other cells right, "words" left.
+    """
     body = [[tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])] for row in map(list, rows)]
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("caption", caption),
-            tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
-            tag("tbody", [tag("tr", row) for row in body]),
-            class_="numbers" if numbers else None,
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="region",
+    content = tag(
+        "table",
+        tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
+        tag("tbody", [tag("tr", row) for row in body]),
+        class_=style,
         aria_label=caption,
     )
+    box = tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return tag("figure", tag("figcaption", caption), box)

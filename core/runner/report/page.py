@@ -110,7 +110,7 @@ def _failures(data: RunData) -> list[Html]:
             rows += [[f"{metric}, {cell['title']}", one["clip"], one["reason"]] for one in judged["failed"]]
     if not rows:
         return [tag("p", "None." if data.made else "Nothing generated yet.", class_="note")]
-    found = table(["stage", "clip", "reason"], rows, caption="Clips without a result", numbers=False)
+    found = table(["stage", "clip", "reason"], rows, caption="Clips without a result", style="words")
     return [tag("div", found, class_="card")]
 
 
@@ -125,7 +125,7 @@ def _credits(data: RunData) -> list[Html]:
     if music:
         caption = "Music heard on this page"
         found.append(
-            tag("div", table(["song", "source", "licence"], music, caption=caption, numbers=False), class_="card")
+            tag("div", table(["song", "source", "licence"], music, caption=caption, style="words"), class_="card")
         )
     return found or [tag("p", "Nothing yet.", class_="note")]
 
@@ -139,7 +139,7 @@ def _spec(data: RunData) -> list[Html]:
     rows = list(data.versions.items())
     return [
         tag("details", tag("summary", "Resolved spec"), tag("pre", toml(data.spec), tabindex="0"), class_="card"),
-        tag("div", table(["", "version"], rows, caption="Made with", numbers=False), class_="card"),
+        tag("div", table(["", "version"], rows, caption="Made with", style="words"), class_="card"),
     ]
 
 

@@ -36,7 +36,7 @@ def losses(data: RunData) -> list[Html]:
 
 def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]]) -> Html:
     first, last = validation[0], validation[-1]
-    head = ["", "all levels", *last["parts"]]
+    head = ["", "all levels", *(part.replace("_", " ") for part in last["parts"])]
     rows = [["untrained model", *_row(first)]] if first["step"] == 0 else []
     if unigram:
         rows.append(["code frequencies alone", *_row(unigram[-1])])
@@ -126,6 +126,6 @@ def _budget(budget: dict[str, Any]) -> Html:
     rows = [[item["name"], f"{item['ms']:.1f} ms"] for item in budget["items"]]
     return tag(
         "div",
-        table(["part", "time"], rows, caption="Latency budget"),
-        tag("p", budget["verdict"], class_="note"),
+        table(["part", "time"], rows, caption="Latency budget", style="numbers narrow"),
+        tag("p", f"{budget['verdict']}.", class_="note"),
     )
