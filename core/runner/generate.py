@@ -45,11 +45,11 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
     fails is recorded by name, with the reason, and does not stop the others. Raises CheckpointError where nothing is
     trained yet, DataError for a corpus that cannot be read or gives no take at all.
     """
-    (run / RECORD).unlink(missing_ok=True)  # it is there when all the takes are
     with threads(spec.run.threads or PLAYING_THREADS):
         player = load_player(run, registry, device_of(spec.run.accelerator), sampler=spec.sampler)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed)
+        (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
             for excerpt in excerpts:
