@@ -29,7 +29,7 @@ def quiet_import(what: str) -> Iterator[None]:
     except (ImportError, OSError) as error:
         raise PluginError(
             f"{what} needs the dac package, which could not be imported ({error}); "
-            "install descript-audio-codec, and with a CPU build of torch a torchaudio that matches it"
+            "run: pip install 'accomp[codec]', and see what `accomp doctor` says of torchaudio"
         ) from error
     finally:
         random.setstate(state)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
 from accomp.core.errors import DataError, PluginError
+from accomp.core.files import hash_file
 from accomp.core.instruments import CLASSES
 from accomp.core.runner import encoding
 from accomp.core.runner import ingest as ingest_module
@@ -155,9 +158,15 @@ def test_a_song_whose_time_alone_changed_is_compared_once_and_not_done_again(tmp
     corpus = write_corpus(tmp_path / "c", {"train": 1})
     ingest(corpus, tmp_path / "s")
     before = contents(tmp_path / "s")
+    now = time.time()
+    for path in (tmp_path / "s" / "tracks").rglob("zarr.json"):
+        os.utime(path, (now - 100, now - 100))
     for path in corpus.rglob("*.flac"):
-        path.write_bytes(path.read_bytes())
+        os.utime(path, (now - 50, now - 50))
+    compared = []
+    monkeypatch.setattr(ingest_module, "hash_file", lambda path: compared.append(path) or hash_file(path))
     assert ingest(corpus, tmp_path / "s").replaced == 0
+    assert sorted(compared) == sorted(corpus.rglob("*.flac"))
     assert contents(tmp_path / "s") == before
     monkeypatch.setattr(ingest_module, "hash_file", lambda _: pytest.fail("a file was compared again"))
     assert ingest(corpus, tmp_path / "s").replaced == 0
