@@ -151,7 +151,11 @@ class MaskedSampler(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A judgement over takes. One instance judges one set of takes."""
+    """A judgement over takes. One instance judges one set of takes.
+
+    It may also have `provenance`, a line for the report on the models it uses and their licence, and `fresh() ->
+    Metric`, an empty one for another set of takes that shares what was dear to load or find out.
+    """
 
     sample_rate: int
     """Hz; the runner resamples takes to it before `update`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from accomp.core.spec import Spec
 def loggers_of(spec: Spec, run: Path, step: int) -> list[Any]:
     """The logger that `run.logger` names, writing to run/logs from `step` on; curves of later steps are forgotten.
 
-    "wandb" logs to the account that this machine is logged in to, and to run/logs alone where there is none. Raises
+    "wandb" keeps its files there too, for `wandb sync` to upload, unless WANDB_MODE says otherwise ("online"). Raises
     PluginError where it is not installed.
     """
     if spec.run.logger == "none":
@@ -25,11 +26,10 @@ def loggers_of(spec: Spec, run: Path, step: int) -> list[Any]:
         return [TensorBoardLogger(run, name="logs", version="", purge_step=step + 1 if step else None)]
     if importlib.util.find_spec("wandb") is None:
         raise PluginError("run.logger 'wandb' needs the library wandb; run: pip install 'accomp[wandb]'")
-    import wandb
     from lightning.pytorch.loggers import WandbLogger
 
     id = f"{number_of(run.resolve()):x}"
     folder = run / "logs"
     folder.mkdir(parents=True, exist_ok=True)
-    offline = wandb.api.api_key is None
-    return [WandbLogger(name=run.name, project="accomp", save_dir=folder, version=id, offline=offline, resume="allow")]
+    mode = os.environ.get("WANDB_MODE", "offline")
+    return [WandbLogger(name=run.name, project="accomp", save_dir=folder, version=id, mode=mode, resume="allow")]

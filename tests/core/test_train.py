@@ -360,3 +360,11 @@ def test_a_device_or_precision_that_is_not_there_is_told(
     spec = attrs.evolve(spec, run=attrs.evolve(spec.run, **keys))
     with pytest.raises(SpecError, match=rf"cannot compute with .*{words}"):
         train(spec, registry, tmp_path / "run")
+
+
+def test_wandb_logs_without_an_account(data: dict[str, Any], tmp_path: Path, registry: Registry) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    run = tmp_path / "run"
+    plain = {**data, "run": {**data["run"], "logger": "wandb"}}
+    train(spec_with(plain, run, steps=2), registry, run)
+    assert list((run / "logs" / "wandb").glob("offline-run-*/*.wandb"))
