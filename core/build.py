@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from accomp.core.errors import CombinationError, UserError
 from accomp.core.interfaces import CausalSampler, Corpus, MaskedSampler, Metric, Objective, Tokenizer
 from accomp.core.model import Model
-from accomp.core.registry import Registry
-from accomp.core.spec import PluginSpec, Spec
+from accomp.core.registry import Registry, nearest
+from accomp.core.spec import Conditions, PluginSpec, Spec
 from accomp.core.streaming.layout import Layout
 from accomp.core.types import TokenSpace
 
@@ -82,23 +82,45 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
             f"objective {spec.objective.plugin!r} trains a model that decodes {objective.decoding!r}, sampler "
             f"{spec.sampler.plugin!r} samples {sampler.decoding!r}; choose a {objective.decoding!r} sampler"
         )
-    if spec.clock.k > 1 and not objective.chunked:
+    if objective.clocked and spec.clock is None:
+        yield f"objective {spec.objective.plugin!r} trains a model that plays by a clock; add a section [clock]"
+    if not objective.clocked and spec.clock is not None:
+        yield (
+            f"objective {spec.objective.plugin!r} trains a model that hears whole clips: no t_f or k applies to it; "
+            f"remove the section [clock], or choose an objective with a clock"
+        )
+    if spec.clock is not None and spec.clock.k > 1 and objective.clocked and not objective.chunked:
         yield (
             f"clock.k = {spec.clock.k}, but objective {spec.objective.plugin!r} trains a model that emits frame by "
             f"frame; set k = 1 or choose a chunked objective"
         )
+    yield from unguidable(spec.guidance, spec.conditions)
+
+
+def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:
+    """A line for each name that a model trained with `conditions` cannot be guided by."""
+    shares = {"context": conditions.context.drop}
+    shares |= {name: label.drop for name, label in conditions.labels.items()}
+    for name in guidance:
+        if name not in shares:
+            yield f"guidance.{name}: there is no such condition{nearest(name, shares, what='conditions')}"
+        elif not shares[name]:
+            yield (
+                f"guidance.{name} compares with a model that does without {name!r}, which this one never learned to; "
+                f"train with conditions.{name}.drop > 0, or remove it"
+            )
 
 
 def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
     """What only shows when the parts are put together with their numbers."""
-    layout = Layout(spec.clock, space.codebooks)
-    steps = layout.rows(spec.train.frames) - layout.start
-    if steps < space.codebooks:
-        least = spec.train.frames + space.codebooks - steps
-        yield (
-            f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f} and {space.codebooks} codebooks a "
-            f"clip that short has levels with nothing to predict; at least {least} frames are needed"
-        )
+    if spec.clock is not None:
+        steps = Layout(spec.clock, space.codebooks).steps(spec.train.frames)
+        if steps < (least := max(space.codebooks, spec.clock.k)):
+            yield (
+                f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f}, k = {spec.clock.k} and "
+                f"{space.codebooks} codebooks a clip that short has steps with nothing to predict; at least "
+                f"{spec.train.frames + least - steps} frames are needed"
+            )
     for kind, section in (("fuser", spec.fuser), ("backbone", spec.backbone)):
         try:
             part = _sketch(kind, section, registry, space=space, width=spec.model.width)

@@ -12,11 +12,11 @@ width, D model width, N samples. Construction is uniform: every plugin has a nes
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from accomp.core.types import Batch, Loss, Take, TokenSpace, Track
+from accomp.core.types import Batch, Loss, Sight, Take, TokenSpace, Track
 
 if TYPE_CHECKING:
     import torch
@@ -84,8 +84,11 @@ class Fuser(nn.Module):
 
     embed_width: int
 
-    def fuse(self, x: Tensor | None, e: Tensor) -> Tensor:
-        """x [B, S, E] or None (no context), e [B, S, De] -> h [B, S, D]."""
+    def fuse(self, x: Tensor | None, e: Tensor | None, c: Tensor | None = None) -> Tensor:
+        """x [B, S, E] or None (positions without input), e [B, S, De] or None (without output) -> h [B, S, D].
+
+        Never both None. c [B, 1, De] is what the labels add to every position, None where they enter otherwise.
+        """
         raise TypeError(f"{type(self).__name__} has no fuse")
 
 
@@ -108,8 +111,13 @@ class State(Protocol):
 class Backbone(nn.Module):
     """The sequence model between fuser and heads."""
 
-    def forward(self, h: Tensor, *, causal: bool = True, state: State | None = None) -> Tensor:
-        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those the state has absorbed."""
+    def forward(
+        self, h: Tensor, *, causal: bool = True, state: State | None = None, sight: Sight | None = None
+    ) -> Tensor:
+        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those the state has absorbed.
+
+        A `sight` says instead, row by row, where each lies and what it sees; it excludes a state.
+        """
         raise TypeError(f"{type(self).__name__} has no forward")
 
     def new_state(self, batch: int, window: int, *, chunk: int = 1, pinned: range = range(0)) -> State:
@@ -125,10 +133,15 @@ class Objective(Protocol):
     """What training minimises, and therefore how a trained model decodes."""
 
     decoding: ClassVar[Decoding]
+    """Which samplers can play the model."""
     chunked: ClassVar[bool]
     """False where the model can only emit frame by frame (k = 1)."""
+    clocked: ClassVar[bool]
+    """True where a clock (t_f, k) says what a prediction may see: the model can stream. False: it hears whole clips."""
 
-    def loss(self, model: Model, batch: Batch, clock: Clock, rng: torch.Generator) -> Loss: ...
+    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
+        """What is minimised. `clock` is that of the model, None exactly where the objective is not `clocked`."""
+        ...
 
 
 @runtime_checkable
@@ -144,8 +157,16 @@ class CausalSampler(Protocol):
 class MaskedSampler(Protocol):
     decoding: ClassVar[Decoding]
 
-    def fill(self, predict: Any, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
-        """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T]; predict takes the set of conditions to drop."""
+    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+        """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64: `canvas` where there was nothing to do."""
+        ...
+
+
+class Predict(Protocol):
+    """The model as a masked sampler sees it; guidance is inside."""
+
+    def __call__(self, canvas: Tensor, level: int) -> Tensor:
+        """canvas [B, K, T] int64, negative where unknown -> logits [B, T, C] of one level."""
         ...
 
 

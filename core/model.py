@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.core.interfaces import Backbone, Fuser, State
@@ -13,7 +14,7 @@ from accomp.core.spec import Conditions
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.layout import LABELS, Layout
 from accomp.core.types import Batch, TokenSpace
-from accomp.core.vocabulary import Vocabulary
+from accomp.core.vocabulary import PAD, Vocabulary
 
 
 class Model(nn.Module):
@@ -23,17 +24,23 @@ class Model(nn.Module):
     state that its owner holds.
 
     Attributes:
+        clock: what a prediction may see; None for a model that hears whole clips.
         table: what the K levels' ids look like, added up over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
-        input_padding: [P, E], learned input frames before the first, P = clock.input_padding.
+        input_padding: [P, E], learned input frames before the first, P = clock.input_padding; none without a clock.
     """
 
     def __init__(
-        self, fuser: Fuser, backbone: Backbone, space: TokenSpace, clock: Clock, conditions: Conditions, width: int
+        self,
+        fuser: Fuser,
+        backbone: Backbone,
+        space: TokenSpace,
+        clock: Clock | None,
+        conditions: Conditions,
+        width: int,
     ):
         super().__init__()
         self.space, self.clock, self.conditions = space, clock, conditions
-        self.layout = Layout(clock, space.codebooks)
         self.vocabulary = Vocabulary.of(space, {name: label.classes for name, label in conditions.labels.items()})
         self.fuser, self.backbone = fuser, backbone
         levels, size = self.vocabulary.codebooks, self.vocabulary.size
@@ -41,9 +48,16 @@ class Model(nn.Module):
         self.first_rows: Tensor
         self.register_buffer("first_rows", torch.arange(levels)[:, None] * size, persistent=False)
         self.heads = nn.Linear(width, levels * size)
-        self.input_padding = nn.Parameter(torch.empty(clock.input_padding, space.latent_dim))
+        self.input_padding = nn.Parameter(torch.empty(clock.input_padding if clock else 0, space.latent_dim))
         nn.init.normal_(self.table.weight, std=0.02)
         nn.init.normal_(self.input_padding, std=0.02)
+
+    @property
+    def layout(self) -> Layout:
+        """How a model with a clock lays out its sequence. Raises ValueError for one without."""
+        if self.clock is None:
+            raise ValueError("this model has no clock: it hears whole clips and cannot stream")
+        return Layout(self.clock, self.space.codebooks)
 
     def forward(self, x: Tensor, held: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """A whole clip, teacher-forced: x [B, T, E], `held` codes [B, K, S] by Layout.clip -> logits [B, K, S, V]."""
@@ -54,15 +68,38 @@ class Model(nn.Module):
 
         `start` is what `self.start` gave for these sessions; with a state the rows follow those it has absorbed.
         """
-        h = self.backbone(self.fuser.fuse(x, self.embed(held, start)), causal=True, state=state)
+        return self.logits(self.absorb(x, held, start, state))
+
+    def absorb(
+        self, x: Tensor | None, held: Tensor | None, start: Tensor | None = None, state: State | None = None
+    ) -> Tensor:
+        """As `rows`, without the heads, and also for rows without output (`held` None) -> [B, S, D]."""
+        e = None if held is None else self.embed(held, start)
+        return self.backbone(self.fuser.fuse(x, e), causal=True, state=state)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """h [B, S, D], what the backbone made of some rows -> [B, K, S, V]."""
         return self.heads(h).unflatten(-1, (-1, self.vocabulary.size)).transpose(1, 2)
+
+    def level_logits(self, h: Tensor, level: int) -> Tensor:
+        """h [B, S, D] -> [B, S, C], the codes of one level; the other heads are not computed."""
+        first, end = level * self.vocabulary.size + self.vocabulary.first_code, (level + 1) * self.vocabulary.size
+        return F.linear(h, self.heads.weight[first:end], self.heads.bias[first:end])
 
     def start(self, labels: Mapping[str, Tensor]) -> Tensor | None:
         """Labels (name -> classes [B], -1 withheld) -> the sum of their embeddings on each level [B, K, De]."""
         ids = self.vocabulary.label_ids(labels)
         return None if ids is None else self._look_up(ids[:, None].expand(-1, self.space.codebooks, -1)).sum(2)
 
-    def embed(self, held: Tensor, start: Tensor | None) -> Tensor:
+    def label_embedding(self, labels: Mapping[str, Tensor]) -> Tensor | None:
+        """Labels -> what they add to every position of a model without a start row [B, 1, De]; 0 where withheld."""
+        ids = self.vocabulary.label_ids(labels)
+        if ids is None:
+            return None
+        e = self._look_up(ids[:, None].expand(-1, self.space.codebooks, -1)).sum(1)
+        return e.masked_fill((ids == PAD)[..., None], 0.0).sum(1, keepdim=True)
+
+    def embed(self, held: Tensor, start: Tensor | None = None) -> Tensor:
         """held [B, K, S] codes, `start` where they are LABELS, PAD where there is nothing -> [B, S, De]."""
         e = self._look_up(self.vocabulary.ids(held))
         if start is not None:

@@ -170,7 +170,11 @@ class EvaluateSpec:
 class Spec:
     """One experiment. Sections named after a kind of plugin hold `plugin = NAME` and that plugin's own keys.
 
-    `seed` decides every random choice: data order, initial weights, dropped conditions, sampling.
+    Attributes:
+        clock: what a prediction may see; absent where the objective's models hear whole clips.
+        guidance: condition -> scale, how much closer than in training the model heeds it when it plays
+            (core/guidance.py); 1 alone is as trained.
+        seed: decides every random choice: data order, initial weights, dropped conditions, sampling.
     """
 
     corpus: Annotated[PluginSpec, "corpus"]
@@ -180,10 +184,11 @@ class Spec:
     objective: Annotated[PluginSpec, "objective"]
     sampler: Annotated[PluginSpec, "sampler"]
     store: StoreSpec
-    clock: Clock
     model: ModelSpec
     train: TrainSpec
     run: RunSpec
+    clock: Clock | None = None
+    guidance: dict[str, float] = field(factory=dict)
     metric: tuple[Annotated[PluginSpec, "metric"], ...] = field(default=(), validator=_distinct)
     conditions: Conditions = Conditions()
     generate: GenerateSpec = GenerateSpec()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 from attrs import field, frozen
 from attrs import validators as v
+
+from accomp.core.conditions import check_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,23 +54,40 @@ class TokenSpace:
         return hashlib.sha256(json.dumps(attrs.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _are_labels(_: object, attribute: attrs.Attribute, labels: object) -> None:
+    check_labels(labels)
+
+
 @frozen
 class Stem:
-    """One recorded or rendered part of a song. `instrument` is one of core.instruments.CLASSES (its index)."""
+    """One recorded or rendered part of a song.
+
+    Attributes:
+        instrument: one of core.instruments.CLASSES, its index.
+        name: for people.
+        labels: of this stem alone, text by name; they win over the song's. ValueError for what core.conditions refuses.
+    """
 
     path: Path
     instrument: int
     name: str = ""
+    labels: dict[str, str] = field(factory=dict, validator=_are_labels)
 
 
 @frozen
 class Track:
-    """A song: stems that start together. `stems` maps a name that is unique in the song to its Stem."""
+    """A song: stems that start together.
+
+    Attributes:
+        stems: by a name that is unique in the song.
+        labels: of the whole song, text by name, such as genre: "rock"; a spec's [conditions] may ask for them.
+    """
 
     id: str
     stems: dict[str, Stem]
     source: str = ""
     licence: str = ""
+    labels: dict[str, str] = field(factory=dict, validator=_are_labels)
 
 
 @frozen(eq=False)
@@ -98,6 +117,18 @@ class Batch:
     labels: dict[str, Tensor]
 
 
+class Sight(NamedTuple):
+    """Rows that do not stand in one line: where each lies in the sequence, and which rows it sees.
+
+    Attributes:
+        position: [B or 1, S] int64.
+        visible: [B or 1, S, S] bool, row i may attend to row j; every row sees itself.
+    """
+
+    position: Tensor
+    visible: Tensor
+
+
 @frozen(eq=False)
 class Take:
     """One accompaniment to be judged. Audio is float32 mono [N] at `sample_rate`, context and stem of equal length.
@@ -115,7 +146,25 @@ class Take:
 
 @frozen(eq=False)
 class Loss:
-    """`total` is what is minimised (scalar tensor, nats per token); `parts` are detached scalars by name."""
+    """What an objective minimises, in nats a token.
+
+    Attributes:
+        total: scalar, to be differentiated.
+        parts: detached scalars by name.
+        counts: [K], of how many tokens of each level `total` is the mean, so that it can be compared with what knowing
+            each level's code frequencies is worth; None where it is no such mean.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
+    counts: Tensor | None = None
+
+    @classmethod
+    def over(cls, nats: Tensor, counted: Tensor) -> Loss:
+        """The mean of nats [B, K, S] where `counted` [B, K, S] is true, all levels pooled; `level_q` are those of one.
+
+        A level without a token counts as 0.
+        """
+        sums, counts = (nats * counted).sum((0, 2)), counted.sum((0, 2))
+        parts = {f"level_{q}": mean for q, mean in enumerate(sums.detach() / counts.clamp(min=1))}
+        return cls(sums.sum() / counts.sum().clamp(min=1), parts, counts)

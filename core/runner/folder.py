@@ -17,7 +17,7 @@ from accomp.core.files import write_atomic
 from accomp.core.spec import Spec, resolve
 
 FREE = (
-    "run", "sampler", "generate", "evaluate", "metric",
+    "run", "sampler", "guidance", "generate", "evaluate", "metric",
     "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
 )  # fmt: skip
 """Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and

@@ -45,6 +45,10 @@ class Layout:
         """S: how many rows a clip of T `frames` fills; each needs its input frame and the output before it."""
         return frames + min(1, self.clock.input_padding)
 
+    def steps(self, frames: int) -> int:
+        """How many of those rows are steps that put something out."""
+        return self.rows(frames) - self.start
+
     def inputs(self, x: Tensor, padding: Tensor) -> Tensor:
         """Input frames x [B, T, E] behind the learned `padding` [P, E], P = clock.input_padding -> [B, S, E]."""
         rows = self.rows(x.shape[1])
@@ -63,12 +67,12 @@ class Layout:
 
     def clip(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows hold [B, K, S]."""
-        steps = torch.arange(self.rows(y.shape[2]), device=y.device) - self.start
+        steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
         return self.held(steps, self._put_out(y, steps - 1))
 
     def targets(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be."""
-        steps = torch.arange(self.rows(y.shape[2]), device=y.device) - self.start
+        steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
         return self._put_out(y, steps)
 
     def _put_out(self, y: Tensor, steps: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, Tokenizer
 from accomp.core.model import Model
 from accomp.core.streaming.layout import LABELS
@@ -34,25 +35,28 @@ class TokenSession:
         labels: Mapping[str, Tensor],
         window: int,
         seed: int = 0,
+        guidance: Guidance = UNGUIDED,
     ):
         """sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`.
 
         labels: name -> classes [B] int64, -1 where withheld. window: how many frames back the model looks, at most the
-        length of its training clips. Raises ValueError for a model in training mode, and for labels, classes or shapes
-        that do not fit the model.
+        length of its training clips. guidance: its G variants of each session run side by side. Raises ValueError
+        for a model in training mode or without a clock, and for labels, classes or shapes that do not fit it.
         """
         if model.training:
             raise ValueError("the model is in training mode; call model.eval() first")
-        _check_labels(model, sessions, labels)
-        self.model, self.sampler, self.layout = model, sampler, model.layout
+        check_labels(model, sessions, labels)
+        self.model, self.sampler, self.layout, self.guidance = model, sampler, model.layout, guidance
         self.batch = len(sessions)
         self.device, self._dtype = model.table.weight.device, model.table.weight.dtype
-        levels, k = torch.arange(model.space.codebooks, device=self.device), model.clock.k
+        levels, k = torch.arange(model.space.codebooks, device=self.device), self.layout.clock.k
         with torch.inference_mode():
-            self._start = model.start({name: classes.to(self.device) for name, classes in labels.items()})
+            here = {name: classes.to(self.device) for name, classes in labels.items()}
+            self._start = model.start(guidance.spread_labels(here))
             self._noise = Noise.seeded(seed, self.device).fold(sessions.to(self.device)[:, None]).fold(levels)
             pinned = range(self.layout.start, self.layout.start + 1)
-            self._state = model.backbone.new_state(self.batch, window, chunk=k, pinned=pinned)
+            rows = self.batch * len(guidance.variants)
+            self._state = model.backbone.new_state(rows, window, chunk=k, pinned=pinned)
             self._nothing = torch.full_like(self._noise.key, LABELS)
 
         self._queue: deque[Tensor] = deque()  # input frames [B, 1, E] that no row has absorbed
@@ -89,15 +93,16 @@ class TokenSession:
         ValueError in the middle of a chunk.
         """
         self._advance()
-        clock, rows = self.model.clock, rows.to(self.device)
+        clock, rows = self.layout.clock, rows.to(self.device)
         if (self._rows - clock.input_padding) % clock.k:
             raise ValueError(f"a reset must come between chunks of k = {clock.k} input frames")
-        self._state.reset(rows)
+        anew = self.guidance.repeat(rows)
+        self._state.reset(anew)
         chunk, steps = self._blank_chunk(), []
         for row in range(clock.input_padding):
             others = self._state.position.clone()
             steps += self._absorb(self._padding(row), row - self.layout.start, chunk)
-            self._state.rollback(torch.where(rows, self._state.position, others))
+            self._state.rollback(torch.where(anew, self._state.position, others))
 
         def renewed(old: Tensor, new: Tensor) -> Tensor:
             return torch.where(rows[:, None], new, old)
@@ -111,19 +116,20 @@ class TokenSession:
 
     def _advance(self) -> None:
         """Absorb every row whose input is there."""
-        while self._rows < self.model.clock.input_padding or self._queue:
-            ahead = self._rows < self.model.clock.input_padding
-            x = self._padding(self._rows) if ahead else self._queue.popleft()
+        padding = self.layout.clock.input_padding
+        while self._rows < padding or self._queue:
+            ahead = self._rows < padding
+            x = self._padding(self._rows) if ahead else self.guidance.spread_context(self._queue.popleft())
             self._steps += self._absorb(x, self._rows - self.layout.start, self._chunk)
             self._rows += 1
         self._frames.append(self._take_frames(self._steps))
 
     def _absorb(self, x: Tensor, step: int, chunk: deque[Tensor]) -> list[Tensor]:
-        """Absorb the row of a step with its input x [B, 1, E]; what the chunk that starts there puts out, if one does.
+        """Absorb the row of a step with its input x [G * B, 1, E]; what the chunk starting there puts out, if any.
 
         `chunk` holds what the last k steps put out, and is brought up to date.
         """
-        k = self.model.clock.k
+        k = self.layout.clock.k
         logits = self._row(x, chunk[(step - 1) % k - k])
         if step < 0 or step % k:
             return []
@@ -136,15 +142,15 @@ class TokenSession:
         return list(chunk)
 
     def _row(self, x: Tensor | None, before: Tensor) -> Tensor:
-        """One row of the sequence, x [B, 1, E] or none, after `before` [B, K] was put out -> logits [B, K, C]."""
+        """One row of the sequence, x [G * B, 1, E] or none, after `before` [B, K] was put out -> logits [B, K, C]."""
         step = self._state.position - self.layout.start
-        held = self.layout.held(step[:, None], before)
+        held = self.layout.held(step[:, None], self.guidance.repeat(before))
         logits = self.model.rows(x, held[..., None], self._start, self._state)
-        return logits[:, :, 0, self.model.vocabulary.first_code :]
+        return self.guidance.combine(logits[:, :, 0, self.model.vocabulary.first_code :])
 
     def _pick(self, logits: Tensor) -> Tensor:
         """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
-        frame = self.layout.frame(self._state.position - 1 - self.layout.start)
+        frame = self.layout.frame(self._state.position[: self.batch] - 1 - self.layout.start)
         return torch.where(frame < 0, LABELS, self.sampler.pick(logits, self._noise.fold(frame)))
 
     def _take_frames(self, steps: list[Tensor]) -> Tensor:
@@ -155,14 +161,15 @@ class TokenSession:
         return complete
 
     def _padding(self, row: int) -> Tensor:
-        """The learned input frame of a row before the first input, [B, 1, E]."""
-        return self.model.input_padding[row].repeat(self.batch, 1, 1)
+        """The learned input frame of a row before the first input, [G * B, 1, E]."""
+        return self.model.input_padding[row].repeat(len(self._state.position), 1, 1)
 
     def _blank_chunk(self) -> deque[Tensor]:
-        return deque([self._nothing] * self.model.clock.k, maxlen=self.model.clock.k)
+        return deque([self._nothing] * self.layout.clock.k, maxlen=self.layout.clock.k)
 
 
-def _check_labels(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
+def check_labels(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
+    """Raises ValueError, with every problem, unless labels (name -> classes [B]) are those that the model takes."""
     classes = model.vocabulary.classes
     problems = [f"label {name!r} is missing; give -1 to withhold it" for name in classes if name not in labels]
     for name, given in labels.items():
@@ -220,7 +227,7 @@ class AudioSession:
         """
         if self._closed:
             raise ValueError("the session is closed already")
-        space, clock = self.tokenizer.space, self.tokens.model.clock
+        space, clock = self.tokenizer.space, self.tokens.layout.clock
         frames = space.frames(self._heard + space.delay)
         needed = clock.inputs_needed(frames, space.codebooks) * space.hop
         silence = torch.zeros(self.tokens.batch, max(0, needed - self._heard))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from accomp.core.errors import CombinationError
 from accomp.core.interfaces import Backbone
 from accomp.core.streaming.ring import Ring, Span
-from accomp.core.types import TokenSpace
+from accomp.core.types import Sight, TokenSpace
 
 
 class Llama(Backbone):
@@ -84,17 +84,21 @@ class Llama(Backbone):
                 if name.endswith("out.weight"):
                     weight.div_(math.sqrt(2 * config.depth))
 
-    def forward(self, h: Tensor, *, causal: bool = True, state: Ring | None = None) -> Tensor:  # type: ignore[override]
-        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed.
+    def forward(  # type: ignore[override]
+        self, h: Tensor, *, causal: bool = True, state: Ring | None = None, sight: Sight | None = None
+    ) -> Tensor:
+        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed; see Backbone.forward.
 
-        Raises ValueError for a state without `causal`: what was absorbed cannot see what comes later.
+        Raises ValueError for a state without `causal` or with a `sight`: what was absorbed cannot see what comes later.
         """
         if state is None:
-            rotation = self.rotary(torch.arange(h.shape[1], device=h.device)[None, :, None])
+            position = torch.arange(h.shape[1], device=h.device)[None] if sight is None else sight.position
+            visible = None if sight is None else sight.visible[:, None]
+            rotation = self.rotary(position[..., None])
             for layer in self.layers:
-                h = layer(h, rotation, causal)
+                h = layer(h, rotation, causal if visible is None else visible)
             return self.norm(h)
-        if not causal:
+        if not causal or sight is not None:
             raise ValueError("a state needs causal attention")
         span = state.span(h.shape[1])
         rotation = self.rotary(torch.cat([span.position[..., None], span.distance], dim=-1))
@@ -161,9 +165,9 @@ class Layer(nn.Module):
         self.attention_norm, self.attention = nn.RMSNorm(width), attention
         self.feedforward_norm, self.feedforward = nn.RMSNorm(width), feedforward
 
-    def forward(self, h: Tensor, rotation: Rotation, causal: bool = True, past: Past | None = None) -> Tensor:
-        """h [B, S, D] -> [B, S, D]."""
-        h = h + self.attention(self.attention_norm(h), rotation, causal, past)
+    def forward(self, h: Tensor, rotation: Rotation, visible: bool | Tensor = True, past: Past | None = None) -> Tensor:
+        """h [B, S, D] -> [B, S, D]. `visible`: whether attention is causal, or who sees whom [B, 1, S, S]."""
+        h = h + self.attention(self.attention_norm(h), rotation, visible, past)
         return h + self.feedforward(self.feedforward_norm(h))
 
 
@@ -180,7 +184,7 @@ class Attention(nn.Module):
         self.qk_scale = nn.Parameter(torch.ones(heads + kv_heads, 1, head_dim))
         self.out = nn.Linear(heads * head_dim, width, bias=False)
 
-    def forward(self, h: Tensor, rotation: Rotation, causal: bool, past: Past | None) -> Tensor:
+    def forward(self, h: Tensor, rotation: Rotation, visible: bool | Tensor, past: Past | None) -> Tensor:
         """h [B, S, D] -> [B, S, D]."""
         qkv = self.qkv(h).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         qk, v = qkv.tensor_split([self.heads + self.kv_heads], dim=1)
@@ -189,7 +193,8 @@ class Attention(nn.Module):
         q, k = turned[..., 0, :].tensor_split([self.heads], dim=1)
         if past is None:
             gqa = self.heads != self.kv_heads
-            o = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=gqa)
+            mask, causal = (visible, False) if isinstance(visible, Tensor) else (None, visible)
+            o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=gqa)
         else:
             back = turned[:, : self.heads, :, 1:]
             o = self._attend(q, back, torch.where(past.span.pinned[:, None, :, None], qk[:, self.heads :], k), v, past)

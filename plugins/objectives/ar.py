@@ -24,6 +24,7 @@ class AR:
 
     decoding: ClassVar[Decoding] = "causal"
     chunked: ClassVar[bool] = False
+    clocked: ClassVar[bool] = True
 
     @frozen
     class Config:
@@ -32,16 +33,15 @@ class AR:
     def __init__(self, config: Config, space: TokenSpace):
         self.levels = space.codebooks
 
-    def loss(self, model: Model, batch: Batch, clock: Clock, rng: torch.Generator) -> Loss:
+    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
         batch = withhold(batch, model.conditions, rng)
+        assert clock is not None, "build refuses this objective without a clock"
         layout = Layout(clock, self.levels)
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         logits = model(batch.x, layout.clip(y), batch.labels)
         target = layout.targets(y)
         counted = target >= 0
         ids = model.vocabulary.ids(target)
-        nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none").view_as(ids) * counted
-        tokens = counted.sum((0, 2)).clamp(min=1)
-        parts = {f"level_{q}": nats[:, q].detach().sum() / tokens[q] for q in range(self.levels)}
-        return Loss(nats.sum() / counted.sum().clamp(min=1), parts)
+        nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none").view_as(ids)
+        return Loss.over(nats, counted)

@@ -101,7 +101,7 @@ def test_continuous_latents_have_no_codes_to_predict(spec_of, registry):
 
 def test_a_clip_must_reach_the_last_level(spec_of, registry):
     (problem,) = problems(spec_of(clock={"t_f": 19}), registry)
-    assert "train.frames = 20: at clock.t_f = 19 and 3 codebooks" in problem
+    assert "train.frames = 20: at clock.t_f = 19, k = 1 and 3 codebooks" in problem
     assert problem.endswith("at least 21 frames are needed")
     check_combination(spec_of(clock={"t_f": 19}, train={"frames": 21}), registry)
 

@@ -148,7 +148,7 @@ def test_all_mistakes_are_told_at_once_with_their_paths(load):
 
 
 def test_an_empty_spec_names_every_missing_section(load):
-    sections = ["corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "store", "clock", "model", "train"]
+    sections = ["corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "store", "model", "train"]
     assert problems(load, "") == [f"missing section [{name}] @ jam.toml" for name in sections]
 
 
@@ -252,7 +252,7 @@ def test_a_tokenizer_without_frame_rate_takes_frames_only(load):
     text = GOOD.replace('"codec"', '"timeless"')
     found = problems(load, text)
     assert all("tokenizer 'timeless' does not state its frame rate; give a number of frames" in line for line in found)
-    assert [line.rpartition(": ")[2] for line in found] == ["clock.t_f", "train.frames"]
+    assert [line.rpartition(": ")[2] for line in found] == ["train.frames", "clock.t_f"]
     assert load(text.replace('"-1.0s"', "-50").replace('"10s"', "500")).clock.t_f == -50
 
 

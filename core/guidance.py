@@ -1,0 +1,71 @@
+"""Guidance: asking the model with and without what it is told, to make it listen more closely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+
+@frozen
+class Guidance:
+    """l = sum_i w_i l(c_i) + (1 - sum_i w_i) l(), over the guided conditions c_i (eq. 3 of StemGen, arXiv 2312.08723).
+
+    l(c_i) are the logits where of the guided conditions only c_i is given, l() those where none is; what is not guided
+    is always given. With one condition it is l() + w (l(c) - l()), classifier-free guidance. All variants of a row of
+    a batch are computed side by side, as rows of a batch that is G times as large: variant g of row b is g * B + b.
+
+    Attributes:
+        scales: condition -> w_i; without any nothing changes. "context" is the audio, other names are labels.
+    """
+
+    scales: Mapping[str, float] = field(factory=dict)
+
+    @property
+    def variants(self) -> tuple[tuple[frozenset[str], float], ...]:
+        """(What is withheld, weight) of each forward; those of weight 0 are left out, one always stays."""
+        return tuple(self._variants()) or ((frozenset(), 1.0),)
+
+    def _variants(self) -> Iterator[tuple[frozenset[str], float]]:
+        rest = 1.0 - sum(self.scales.values())
+        for name, weight in self.scales.items():
+            if weight:
+                yield frozenset(self.scales) - {name}, float(weight)
+        if self.scales and abs(rest) > 1e-9:
+            yield frozenset(self.scales), rest
+
+    def repeat(self, value: Tensor) -> Tensor:
+        """[B, ...] -> [G * B, ...], the same for every variant."""
+        return value if len(self.variants) == 1 else value.repeat(len(self.variants), *[1] * (value.ndim - 1))
+
+    def spread(self, x: Tensor, labels: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """x [B, S, E] and labels name -> [B] -> the same for G * B rows, withheld as training withholds: 0 and -1."""
+        return self.spread_context(x), self.spread_labels(labels)
+
+    def spread_context(self, x: Tensor) -> Tensor:
+        """x [B, S, E] -> [G * B, S, E], 0 in the variants that do not hear it."""
+        return self._spread("context", x, 0.0)
+
+    def spread_labels(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Name -> classes [B] -> name -> [G * B], -1 in the variants that do not see the label."""
+        return {name: self._spread(name, classes, -1) for name, classes in labels.items()}
+
+    def _spread(self, name: str, value: Tensor, nothing: float) -> Tensor:
+        blank = torch.full_like(value, nothing)
+        return torch.cat([blank if name in withheld else value for withheld, _ in self.variants])
+
+    def combine(self, logits: Tensor) -> Tensor:
+        """Logits [G * B, ...] of the variants -> the guided ones [B, ...]."""
+        if not self.scales:
+            return logits
+        variants = self.variants
+        parts = logits.chunk(len(variants))
+        return sum(
+            (weight * part for (_, weight), part in zip(variants, parts, strict=True)), torch.zeros_like(parts[0])
+        )
+
+
+UNGUIDED = Guidance()
+"""As the model was trained."""
