@@ -16,9 +16,11 @@ import cattrs
 from attrs import field, frozen
 from attrs import validators as v
 
+from accomp.core.conditions import INSTRUMENT
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
-from accomp.core.registry import Registry
+from accomp.core.instruments import CLASSES
+from accomp.core.registry import Registry, nearest
 from accomp.core.spec_files import find_spec, override, read_toml
 from accomp.core.streaming.clock import Clock
 from accomp.core.structuring import Problems, Where, plain, strict_converter, structure_fields
@@ -84,17 +86,42 @@ class ContextCondition:
     drop: float = field(default=0.0, validator=_share)
 
 
+def _some_classes(_: Any, attribute: attrs.Attribute, classes: int | tuple[str, ...]) -> None:
+    if isinstance(classes, int):
+        if classes < 1:
+            raise ValueError(f"{attribute.name} is {classes}; expected at least 1, or a list of their names")
+    elif not classes or len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
+        raise ValueError(f"{attribute.name} is {list(classes)}; expected names, at least one, none of them twice")
+
+
 @frozen
 class LabelCondition:
-    """A class label. `classes`: how many there are; `drop`: share of training clips in which it is withheld."""
+    """A class label.
 
-    classes: int = field(validator=v.ge(1))
+    Attributes:
+        classes: the names of its classes, in the order of their numbers; or how many there are, which says enough for
+            `instrument` (core/conditions.py has the names).
+        drop: share of training clips in which it is withheld, beside those that have none.
+    """
+
+    classes: int | tuple[str, ...] = field(validator=_some_classes)
     drop: float = field(default=0.0, validator=_share)
+
+    @property
+    def count(self) -> int:
+        """How many classes there are."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
 
 
 @frozen
 class Conditions:
-    """What the model is told: `[conditions] context = {drop = 0.2}, instrument = {classes = 18, drop = 0.1}`."""
+    """What the model is told.
+
+        [conditions]
+        context = { drop = 0.2 }
+        instrument = { classes = 18, drop = 0.1 }
+        genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label that the corpus gives
+    """
 
     context: ContextCondition = ContextCondition()
     labels: dict[str, LabelCondition] = field(factory=dict)
@@ -301,7 +328,7 @@ def _structure_plugin(converter: cattrs.Converter, registry: Registry, kind: str
 
 
 def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions:
-    """The table is flat: `context`, and every other key is a label."""
+    """The table is flat: `context`, and every other key is a label. Their order means nothing: it is that of names."""
     if not isinstance(value, Mapping):
         return structure_fields(converter, value, Conditions)
     parts: dict[str, Any] = {"context": ContextCondition()}
@@ -311,11 +338,23 @@ def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions
             parts[name] = structure_fields(
                 converter, section, ContextCondition if name == "context" else LabelCondition
             )
+            found += _unknown_instruments(parts[name]) if name == INSTRUMENT else []
         except Problems as problems:
             found += [((name, *path), text) for path, text in problems.found]
     if found:
         raise Problems(found)
-    return Conditions(parts.pop("context"), parts)
+    return Conditions(parts.pop("context"), dict(sorted(parts.items())))
+
+
+def _unknown_instruments(condition: LabelCondition) -> list[tuple[Where, str]]:
+    if isinstance(condition.classes, int):
+        too_many = condition.classes > len(CLASSES)
+        return [((INSTRUMENT, "classes"), f"there are {len(CLASSES)} instrument classes")] if too_many else []
+    return [
+        ((INSTRUMENT, "classes", number), f"no instrument is called {name!r}{nearest(name, CLASSES)}")
+        for number, name in enumerate(condition.classes)
+        if name not in CLASSES
+    ]
 
 
 def _flat(section: Mapping[str, Any]) -> dict[str, Any]:

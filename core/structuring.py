@@ -73,9 +73,10 @@ def strict_converter() -> cattrs.Converter:
         for member in members:
             try:
                 return converter.structure(value, member)
-            except Problems:
-                continue
-        raise TypeError(f"expected {' or '.join(getattr(m, '__name__', str(m)) for m in members)}, got {_show(value)}")
+            except Problems as problems:
+                if any(path for path, _ in problems.found):  # the right kind of thing, with something wrong inside
+                    raise
+        raise TypeError(f"expected {' or '.join(map(_kind_name, members))}, got {_show(value)}")
 
     hook(attrs.has, lambda value, cls: structure_fields(converter, value, cls))
     hook(lambda kind: get_origin(kind) in (tuple, list), sequence)
@@ -188,6 +189,10 @@ def _choose(value: Any, options: Collection[Any]) -> Any:
 
 def _enum(value: Any, kind: type[Enum]) -> Enum:
     return kind(_choose(value, [member.value for member in kind]))
+
+
+def _kind_name(kind: Any) -> str:
+    return "a list" if get_origin(kind) in (tuple, list) else getattr(kind, "__name__", str(kind))
 
 
 def _show(value: Any) -> str:

@@ -15,12 +15,14 @@ one part, compressed by numcodecs' Blosc (zstd, bit shuffle).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 FORMAT = "accomp tokens"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Version 1 knows no labels and is otherwise the same; a writer makes it a version 2."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 
@@ -70,11 +72,15 @@ class StemFile:
 
 @dataclass(frozen=True)
 class Part:
-    """One row of `codes`: a stem (one member, an instrument class) or the mean of several stems (instrument None)."""
+    """One row of `codes`: a stem (one member, an instrument class) or the mean of several stems (instrument None).
+
+    `labels` are the stem's own, text by name.
+    """
 
     kind: str
     members: tuple[str, ...]
     instrument: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class TrackRecord:
         parts: rows of `codes`, stems first.
         pairs: what can be trained on.
         files: every stem's file, those left out too.
+        labels: of the song, text by name.
     """
 
     id: str
@@ -110,6 +117,7 @@ class TrackRecord:
     parts: tuple[Part, ...]
     pairs: tuple[Pair, ...]
     files: tuple[StemFile, ...]
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def stems(self) -> tuple[Part, ...]:
@@ -129,7 +137,7 @@ class TrackRecord:
     def of(cls, attributes: dict[str, Any]) -> TrackRecord:
         """The inverse of `attributes`. Raises KeyError or TypeError for attributes of another kind."""
         given = dict(attributes)
-        parts = (Part(p["kind"], tuple(p["members"]), p["instrument"]) for p in given.pop("parts"))
+        parts = (Part(**{**part, "members": tuple(part["members"])}) for part in given.pop("parts"))
         pairs = (Pair(**pair) for pair in given.pop("pairs"))
         files = (StemFile(**file) for file in given.pop("files"))
         return cls(**given, parts=tuple(parts), pairs=tuple(pairs), files=tuple(files))

@@ -12,9 +12,9 @@ import numpy as np
 
 from accomp.zarr_store.layout import (
     FORMAT,
+    READABLE,
     SKIPPED,
     TRACKS,
-    VERSION,
     Identity,
     SkipRecord,
     StoreError,
@@ -105,11 +105,11 @@ def root_attributes(path: Path) -> dict[str, Any] | None:
         return None
     if attributes.get("format") != FORMAT:
         raise StoreError(f"a Zarr group, but not a token store; choose another path @ {path}")
-    if attributes.get("version") != VERSION:
-        found = attributes.get("version")
+    if attributes.get("version") not in READABLE:
         raise StoreError(
-            f"token store of format version {found}, this version of accomp reads {VERSION}; ingest again into another "
-            f"path, or use the version of accomp that made it ({attributes.get('made_with')}) @ {path}"
+            f"token store of format version {attributes.get('version')}, this version of accomp reads "
+            f"{' and '.join(map(str, READABLE))}; ingest again into another path, or use the version of accomp that "
+            f"made it ({attributes.get('made_with')}) @ {path}"
         )
     return attributes
 

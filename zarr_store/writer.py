@@ -86,6 +86,9 @@ class StoreWriter:
                 f"the store was made with {_words(attributes['ingest'])}, this ingest has {_words(ingest)}; choose "
                 f"another store path, or the same values @ {self.path}"
             )
+        if attributes["version"] != VERSION:
+            attributes |= {"version": VERSION, "made_with": made_with}
+            _write_group(self.path, attributes)
         return attributes
 
     def add(self, record: TrackRecord, codes: np.ndarray, levels: np.ndarray) -> None:
@@ -108,6 +111,16 @@ class StoreWriter:
         self.records[record.split, record.id] = record
         if (record.split, record.id) in self.skipped:
             self._forget_skip(record.split, record.id)
+
+    def relabel(self, record: TrackRecord) -> None:
+        """Store a record that differs in labels alone from what is there; the tokens stay."""
+        final = self._folder(TRACKS, record.split, record.id)
+        with self._scratch() as work:
+            _write_group(work, record.attributes())
+            _settle(work)
+            (work / "zarr.json").replace(final / "zarr.json")
+        _sync(final)
+        self.records[record.split, record.id] = record
 
     def skip(self, record: SkipRecord) -> None:
         """Remember that a track was left out; an earlier version of it is removed."""

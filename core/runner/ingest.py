@@ -9,6 +9,7 @@ disk of the stems, kilobytes a minute, once.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ def ingest_corpus(
     """As `ingest`, of parts already built.
 
     A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes. A song whose
-    audio has changed since is done again; songs that had to be skipped are tried again each time.
+    audio has changed since is done again, one whose labels alone have changed gets these; songs that had to be skipped
+    are tried again each time.
     """
     tokenizer = encode.tokenizer
     space = tokenizer.space
@@ -65,14 +67,17 @@ def ingest_corpus(
         raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
     tracks = _all_tracks(corpus)
     with _open_writer(store, tokenizer, submixes, seed) as writer:
-        todo = [(split, track) for split, track in tracks if not _is_stored(writer, split, track)]
+        todo, kept = [], []
+        for split, track in tracks:
+            (kept if _is_stored(writer, split, track) else todo).append((split, track))
+        relabelled = sum(_relabel(writer, split, track) for split, track in kept)
         if todo:
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
         rates: set[int] = set()
         with progress("ingest", len(tracks)) as advance:
-            if len(todo) < len(tracks):
-                advance(len(tracks) - len(todo), note="already there")
+            if kept:
+                advance(len(kept), note="already there")
             for split, track, song in _loaded_ahead(todo, space):
                 if isinstance(song, DataError):
                     writer.skip(SkipRecord(track.id, split, str(song)))
@@ -83,7 +88,7 @@ def ingest_corpus(
                 advance(1, note=f"{split}/{track.id}")
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
-    return attrs.evolve(summary, problems=tuple(getattr(corpus, "problems", ())))
+    return attrs.evolve(summary, relabelled=relabelled, problems=tuple(getattr(corpus, "problems", ())))
 
 
 def _plan(
@@ -112,7 +117,15 @@ def _plan(
         pairs=tuple(pairs),
         files=tuple(StemFile(**attrs.asdict(source)) for source in song.sources),
     )
-    return record, [tuple(song.names.index(name) for name in part.members) for part in record.parts]
+    rows = [tuple(song.names.index(name) for name in part.members) for part in record.parts]
+    return _with_labels(record, track), rows
+
+
+def _with_labels(record: TrackRecord, track: Track) -> TrackRecord:
+    """The record with the labels that the corpus gives the song and its stems."""
+    own = [track.stems[part.members[0]].labels if part.kind == "stem" else {} for part in record.parts]
+    parts = (dataclasses.replace(part, labels=dict(labels)) for part, labels in zip(record.parts, own, strict=True))
+    return dataclasses.replace(record, labels=dict(track.labels), parts=tuple(parts))
 
 
 def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
@@ -169,6 +182,15 @@ def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
     if any(_modified(path) >= since for _, path in files):
         writer.confirm(record)
     return True
+
+
+def _relabel(writer: StoreWriter, split: str, track: Track) -> bool:
+    """Whether a track that is stored had to get other labels."""
+    record = writer.records[split, track.id]
+    labelled = _with_labels(record, track)
+    if labelled != record:
+        writer.relabel(labelled)
+    return labelled != record
 
 
 def _is_same_file(file: StemFile, path: Path, since: float) -> bool:

@@ -49,6 +49,7 @@ class IngestSummary:
         parts: tokenized stems and mixtures.
         pairs: (mixture, target) pairs to train on.
         added, replaced: songs that this run stored, and those it stored again because their audio had changed.
+        relabelled: songs that this run gave other labels, their tokens untouched.
         others: songs in the store that this corpus does not have.
         skipped, padded: everything left out or lengthened, whenever that happened.
         problems: what the corpus itself left out, in its own words, where it tells.
@@ -65,6 +66,7 @@ class IngestSummary:
     skipped: tuple[Skipped, ...]
     padded: tuple[Padded, ...]
     problems: tuple[str, ...] = ()
+    relabelled: int = field(default=0, eq=False)
 
     def __str__(self) -> str:
         splits = ", ".join(f"{count} {split}" for split, count in self.tracks.items())
@@ -72,6 +74,8 @@ class IngestSummary:
             f"{self.store}: {sum(self.tracks.values())} tracks ({splits}), {self.seconds / 60:.1f} minutes, "
             f"{self.parts} tokenized parts, {self.pairs} pairs; {self.added} tracks new, {self.replaced} replaced",
         ]
+        if self.relabelled:
+            lines.append(f"{self.relabelled} tracks got other labels; their tokens stay as they are")
         whole = [skip for skip in self.skipped if not skip.stem]
         lines += _listing(f"{len(whole)} tracks skipped", whole)
         stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)
