@@ -9,13 +9,16 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from accomp.core.interfaces import Fuser
+from accomp.core.terms import total
 from accomp.core.types import TokenSpace
 
 
 class GatedAdd(Fuser):
     """h = LN(W LN(x)) + g * LN(e), eq. 3 of arXiv 2510.22105; norm = "reference": h = LN(W LN(x) + g * LN(e)).
 
-    The gate g starts at zero, so training starts from the input alone. Positions without input (x is None) are LN(e).
+    The gate g starts at zero, so training starts from the input alone. Labels c belong to the output: e stands for
+    e + c, and for c where there is no output. Positions without input are LN(e), those without e and c LN(W LN(x))
+    under either norm.
     """
 
     @frozen
@@ -38,10 +41,13 @@ class GatedAdd(Fuser):
         self.gate = nn.Parameter(torch.zeros(width))
         self.norm = nn.LayerNorm(width)
 
-    def fuse(self, x: Tensor | None, e: Tensor) -> Tensor:
-        """x [B, S, E] or None, e [B, S, D] -> h [B, S, D]."""
-        e = self.output_norm(e)
+    def fuse(self, x: Tensor | None, e: Tensor | None, c: Tensor | None = None) -> Tensor:
+        """x [B, S, E] or None, e [B, S, D] or None, c [B, 1, D] or None -> h [B, S, D]."""
+        e = total(e, c)
         if x is None:
-            return e
-        x = self.project(self.input_norm(x))
-        return self.norm(x + self.gate * e) if self.gate_inside else self.norm(x) + self.gate * e
+            return self.output_norm(e)
+        h = self.project(self.input_norm(x))
+        if e is None:
+            return self.norm(h)
+        e = self.gate * self.output_norm(e)
+        return self.norm(h + e) if self.gate_inside else self.norm(h) + e

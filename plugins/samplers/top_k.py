@@ -9,6 +9,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding
+from accomp.core.sampling import draw, temper, valid_temperature
 from accomp.core.streaming.noise import Noise
 from accomp.core.types import TokenSpace
 
@@ -23,15 +24,12 @@ class TopK:
         """`k`: how many codes can be drawn; `temperature`: the lower, the surer; 0 takes the likeliest code."""
 
         k: int = field(default=200, validator=v.ge(1))
-        temperature: float = field(default=1.0, validator=v.ge(0.0))
+        temperature: float = field(default=1.0, validator=valid_temperature)
 
     def __init__(self, config: Config, space: TokenSpace):
         self.k, self.temperature = config.k, config.temperature
 
     def pick(self, logits: Tensor, rng: Noise) -> Tensor:
         """logits [B, K, C] -> codes [B, K] int64."""
-        if self.temperature == 0.0:
-            return logits.argmax(-1)
-        likeliest, codes = logits.topk(min(self.k, logits.shape[-1]), sorted=False)
-        choice = (likeliest / self.temperature + rng.gumbel(codes)).argmax(-1, keepdim=True)
-        return codes.gather(-1, choice).squeeze(-1)
+        likeliest, codes = temper(logits, self.temperature).topk(min(self.k, logits.shape[-1]), sorted=False)
+        return draw(likeliest, rng, codes)

@@ -1,0 +1,40 @@
+"""Min-p sampling: from the codes that are not much less likely than the likeliest."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.interfaces import Decoding
+from accomp.core.sampling import draw, temper, valid_temperature
+from accomp.core.streaming.noise import Noise
+from accomp.core.types import TokenSpace
+
+
+class MinP:
+    """A sample from the codes whose probability is at least p times that of the likeliest (arXiv 2407.01082).
+
+    The probabilities are softmax(logits / temperature): temperature comes first, as in most implementations.
+    """
+
+    decoding: ClassVar[Decoding] = "causal"
+
+    @frozen
+    class Config:
+        """`p`: 0 keeps every code, 1 the likeliest; `temperature`: the lower, the surer; 0 takes the likeliest code."""
+
+        p: float = field(default=0.05, validator=[v.ge(0.0), v.le(1.0)])
+        temperature: float = field(default=1.0, validator=valid_temperature)
+
+    def __init__(self, config: Config, space: TokenSpace):
+        self.floor = math.log(config.p) if config.p else -math.inf
+        self.temperature = config.temperature
+
+    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+        """logits [B, K, C] -> codes [B, K] int64."""
+        logits = temper(logits, self.temperature)
+        return draw(logits.masked_fill(logits < self.floor, -math.inf), rng)

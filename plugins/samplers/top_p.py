@@ -1,0 +1,45 @@
+"""Nucleus sampling: from the fewest codes that hold most of the probability."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.interfaces import Decoding
+from accomp.core.sampling import draw, temper, valid_temperature
+from accomp.core.streaming.noise import Noise
+from accomp.core.types import TokenSpace
+
+
+class TopP:
+    """A sample from the nucleus: the fewest codes whose probabilities add up to at least p (arXiv 1904.09751, 3.1).
+
+    The probabilities are softmax(logits / temperature): temperature comes first, as in most implementations. Codes as
+    likely as the least likely of the nucleus are kept too, since nothing but their numbering could tell them apart.
+    """
+
+    decoding: ClassVar[Decoding] = "causal"
+
+    @frozen
+    class Config:
+        """`p`: 1 keeps every code; `temperature`: the lower, the surer; 0 takes the likeliest code."""
+
+        p: float = field(default=0.95, validator=[v.gt(0.0), v.le(1.0)])
+        temperature: float = field(default=1.0, validator=valid_temperature)
+
+    def __init__(self, config: Config, space: TokenSpace):
+        self.p, self.temperature = config.p, config.temperature
+
+    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+        """logits [B, K, C] -> codes [B, K] int64."""
+        logits = temper(logits, self.temperature)
+        rising = logits.sort(-1).values
+        tail = rising.softmax(-1).cumsum(-1)  # the probability of a code and of all that are less likely
+        outside = tail <= 1.0 - self.p
+        outside[..., -1] = False  # however small p is, there is a likeliest code
+        least = rising.masked_fill(outside, math.inf).amin(-1, keepdim=True)
+        return draw(logits.masked_fill(logits < least, -math.inf), rng)
