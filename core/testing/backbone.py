@@ -1,4 +1,4 @@
-"""What a backbone promises: causality, and a state that gives step by step what the whole sequence gives."""
+"""What a backbone promises: causality, rows that see what they are told to, and a state that equals the whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from accomp.core.errors import UserError
 from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
 from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
 from accomp.core.testing.fuser import expect_gradients, stir
+from accomp.core.types import Sight
 
 BATCH, POSITIONS = 3, 12
 WINDOW, CHUNK = 2, 3
@@ -28,6 +29,7 @@ def check(subject: Subject, findings: Findings) -> None:
     stir(backbone)
     h = torch.randn(BATCH, POSITIONS, WIDTH, generator=generator())
     _check_whole(backbone, h, findings)
+    _check_sight(backbone, h, findings)
     with torch.no_grad():
         _check_state(backbone, h, findings)
         _check_ring(backbone, findings)
@@ -38,14 +40,14 @@ def _check_whole(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
         expect_tensor(backbone(h), tuple(h.shape), "the output")
     with findings.property("is causal by gradient, and hears the past"):
         middle = POSITIONS // 2
-        seen = _gradient(backbone, h, middle, causal=True)
+        seen = _gradient(backbone, h, middle, causal=True).sum(0)
         later = [s for s in range(middle + 1, POSITIONS) if seen[s] > 0]
         expect(not later, f"output {middle} has a gradient from inputs {later}")
         deaf = [s for s in range(middle + 1) if seen[s] == 0]
         expect(not deaf, f"output {middle} has no gradient from inputs {deaf}")
     with findings.property("causal=False: every position sees every other (or is refused with a UserError)"):
         try:
-            seen = _gradient(backbone, h, 0, causal=False)
+            seen = _gradient(backbone, h, 0, causal=False).sum(0)
         except UserError:
             seen = torch.ones(POSITIONS)
         expect(
@@ -56,6 +58,43 @@ def _check_whole(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
         (backbone(h) * torch.randn(h.shape, generator=generator(2))).sum().backward()
         expect_gradients(backbone)
         backbone.zero_grad()
+
+
+def _check_sight(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
+    line = torch.arange(POSITIONS)
+    refused = False
+    with findings.property("a sight that spells causal, or whole, is causal=True, or False (or refused: a UserError)"):
+        for causal, visible in ((True, line[:, None] >= line), (False, torch.ones(POSITIONS, POSITIONS).bool())):
+            for items in (1, BATCH):
+                sight = Sight(line.expand(items, -1), visible.expand(items, -1, -1))
+                try:
+                    seen, wanted = backbone(h, sight=sight), backbone(h, causal=causal)
+                except UserError:
+                    refused |= causal
+                    continue
+                expect_close(seen, wanted, f"a sight that spells causal={causal}, for {items} items")
+    if refused:
+        return
+    rng = generator(5)
+    # Each item with places and a mask of its own; a row sees itself and about one more.
+    position = torch.stack([torch.randperm(2 * POSITIONS, generator=rng)[:POSITIONS] for _ in range(BATCH)])
+    visible = torch.rand(BATCH, POSITIONS, POSITIONS, generator=rng) < 1 / POSITIONS
+    sight = Sight(position, visible | torch.eye(POSITIONS).bool())
+    with findings.property("a row depends on the rows that it sees and on what those see, and on no other"):
+        reach = sight.visible
+        for _ in range(POSITIONS):
+            reach = (reach.float() @ reach.float()) > 0
+        for row in range(POSITIONS):
+            seen = _gradient(backbone, h, row, sight=sight) > 0
+            for item in range(BATCH):
+                deaf = (sight.visible[item, row] & ~seen[item]).nonzero().flatten().tolist()
+                expect(not deaf, f"output {row} of item {item} has no gradient from inputs {deaf}, which it sees")
+                beyond = (seen[item] & ~reach[item, row]).nonzero().flatten().tolist()
+                expect(not beyond, f"output {row} of item {item} has a gradient from inputs {beyond}, out of its sight")
+    with findings.property("rows in another order, under a sight in that order, are the same rows: places are its own"):
+        order = torch.randperm(POSITIONS, generator=rng)
+        moved = Sight(sight.position[:, order], sight.visible[:, order][:, :, order])
+        expect_close(backbone(h[:, order], sight=moved), backbone(h, sight=sight)[:, order], "the rows, moved")
 
 
 def _check_state(backbone: Any, h: Tensor, findings: Findings) -> None:
@@ -139,12 +178,12 @@ def _check_ring(backbone: Any, findings: Findings) -> None:
         expect_close(again, single[:, covered - CHUNK : covered], "the last call again, after rollback")
 
 
-def _gradient(backbone: nn.Module, h: Tensor, position: int, *, causal: bool) -> Tensor:
-    """|d output[position] / d input[s]| summed, for each s: [S]."""
+def _gradient(backbone: nn.Module, h: Tensor, position: int, **how: Any) -> Tensor:
+    """|d output[position] / d input[s]| summed over features, for each item and s: [B, S]."""
     h = h.clone().requires_grad_()
-    out = backbone(h, causal=causal)
+    out = backbone(h, **how)
     (out[:, position] * torch.randn(out[:, position].shape, generator=generator(4))).sum().backward()
-    return h.grad.abs().sum(dim=(0, 2)) if h.grad is not None else torch.zeros(h.shape[1])
+    return h.grad.abs().sum(2) if h.grad is not None else torch.zeros(h.shape[:2])
 
 
 def _feed(backbone: nn.Module, state: Any, h: Tensor, calls: list[int]) -> Tensor:

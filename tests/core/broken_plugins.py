@@ -129,30 +129,62 @@ class NoWidth(GatedAdd):
 
 @breaks("fuser", "fuse: x [B, S, E], e [B, S, De] -> h [B, S, D]: h has shape [2, 6, 31], expected [2, 6, 32]")
 class Narrow(GatedAdd):
-    def fuse(self, x, e):
-        return super().fuse(x, e)[..., 1:]
+    def fuse(self, x, e, c=None):
+        return super().fuse(x, e, c)[..., 1:]
 
 
-@breaks("fuser", "works without context: x = None: raised")
-class NeedsContext(GatedAdd):
-    def fuse(self, x, e):
-        return super().fuse(x + 0, e)
+@breaks("fuser", "works without input: x = None: raised")
+class NeedsInput(GatedAdd):
+    def fuse(self, x, e, c=None):
+        return super().fuse(x + 0, e, c)
+
+
+@breaks("fuser", "works without output: e = None: raised")
+class NeedsOutput(GatedAdd):
+    def fuse(self, x, e, c=None):
+        return super().fuse(x, e + 0, c)
+
+
+@breaks("fuser", "labels c [B, 1, De] matter at every position, also without x, and without e: x and e: h ignores c")
+class TellsTheFirst(GatedAdd):
+    def fuse(self, x, e, c=None):
+        told = super().fuse(x, e, c)
+        return torch.cat([told[:, :1], super().fuse(x, e)[:, 1:]], 1) if told.shape[1] > 1 else told
+
+
+@breaks("fuser", "labels c [B, 1, De] matter at every position, also without x, and without e: e = None: h ignores c")
+class TellsTheOutput(GatedAdd):
+    def fuse(self, x, e, c=None):
+        return super().fuse(x, e, None if e is None else c)
 
 
 @breaks("fuser", "is frame-local")
 class Smears(GatedAdd):
-    def fuse(self, x, e):
-        h = super().fuse(x, e)
+    def fuse(self, x, e, c=None):
+        h = super().fuse(x, e, c)
         return h + 0.1 * h.mean(1, keepdim=True)
+
+
+@breaks("fuser", "is frame-local: a position depends on itself alone: position 0 of the first item")
+class MixesItems(GatedAdd):
+    def fuse(self, x, e, c=None):
+        h = super().fuse(x, e, c)
+        return h + 0.1 * h.mean(0, keepdim=True)
 
 
 @breaks("fuser", "is frame-local: a position depends on itself alone: h ignores x")
 class Deaf(GatedAdd):
-    def fuse(self, x, e):
-        return super().fuse(None if x is None else torch.zeros_like(x), e)
+    def fuse(self, x, e, c=None):
+        return super().fuse(None if x is None else torch.zeros_like(x), e, c)
 
 
-@breaks("fuser", "every parameter gets a gradient: none for unused")
+@breaks("fuser", "is frame-local: a position depends on itself alone: h ignores x without e")
+class DeafAtTheEnds(GatedAdd):
+    def fuse(self, x, e, c=None):
+        return super().fuse(x if e is not None else torch.zeros_like(x), e, c)
+
+
+@breaks("fuser", "every parameter gets a gradient, with or without x, e and c: none for unused")
 class DeadFuser(GatedAdd):
     def __init__(self, config, space, width):
         super().__init__(config, space, width)
@@ -179,27 +211,27 @@ class MakesAFunction(Small):
 
 @breaks("backbone", "forward: h [B, S, D] -> [B, S, D]: the output is torch.float64")
 class Doubles(Small):
-    def forward(self, h, *, causal=True, state=None):
-        return super().forward(h, causal=causal, state=state).double()
+    def forward(self, h, *, causal=True, state=None, sight=None):
+        return super().forward(h, causal=causal, state=state, sight=sight).double()
 
 
 @breaks("backbone", "is causal by gradient, and hears the past: output 6 has a gradient from inputs [7,")
 class SeesTheFuture(Small):
-    def forward(self, h, *, causal=True, state=None):
-        return super().forward(h, causal=False if state is None else causal, state=state)
+    def forward(self, h, *, causal=True, state=None, sight=None):
+        return super().forward(h, causal=False if state is None else causal, state=state, sight=sight)
 
 
 @breaks("backbone", "is causal by gradient, and hears the past: output 6 has no gradient from inputs [0, 1,")
 class Forgetful(Small):
-    def forward(self, h, *, causal=True, state=None):
-        super().forward(h, causal=causal, state=state)
+    def forward(self, h, *, causal=True, state=None, sight=None):
+        super().forward(h, causal=causal, state=state, sight=sight)
         return h + 0
 
 
 @breaks("backbone", "causal=False: every position sees every other (or is refused with a UserError)")
 class AlwaysCausal(Small):
-    def forward(self, h, *, causal=True, state=None):
-        return super().forward(h, causal=True, state=state)
+    def forward(self, h, *, causal=True, state=None, sight=None):
+        return super().forward(h, causal=True, state=state, sight=sight)
 
 
 @breaks("backbone", "every parameter gets a gradient: none for unused")
@@ -207,6 +239,40 @@ class DeadBackbone(Small):
     def __init__(self, config, space, width):
         super().__init__(config, space, width)
         self.unused = torch.nn.Parameter(torch.ones(1))
+
+
+class _Seeing(Small):
+    """Small, with another idea of its sight."""
+
+    def seen(self, sight):
+        raise NotImplementedError
+
+    def forward(self, h, *, causal=True, state=None, sight=None):
+        return super().forward(h, causal=causal, state=state, sight=None if sight is None else self.seen(sight))
+
+
+@breaks("backbone", "a sight that spells causal, or whole, is causal=True, or False (or refused: a UserError)")
+class SeenFromTheOtherSide(_Seeing):
+    def seen(self, sight):
+        return sight._replace(visible=sight.visible.mT)
+
+
+@breaks("backbone", "a row depends on the rows that it sees and on what those see, and on no other: output 0 of item")
+class OneMaskForAll(_Seeing):
+    def seen(self, sight):
+        return sight._replace(visible=sight.visible[:1])
+
+
+@breaks("backbone", "a row depends on the rows that it sees and on what those see, and on no other: output")
+class LooksNowhere(_Seeing):
+    def seen(self, sight):
+        return sight._replace(visible=sight.visible & sight.visible.mT)
+
+
+@breaks("backbone", "rows in another order, under a sight in that order, are the same rows: places are its own")
+class CountsRows(_Seeing):
+    def seen(self, sight):
+        return sight._replace(position=torch.arange(sight.position.shape[1])[None])
 
 
 class _Stateful(Small):

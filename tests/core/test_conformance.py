@@ -6,7 +6,7 @@ import broken_plugins
 import pytest
 import torch
 
-from accomp.core.errors import PluginError
+from accomp.core.errors import CombinationError, PluginError
 from accomp.core.registry import KINDS, Component, Registry
 from accomp.core.testing import CHECKS, check_component, check_plugin
 
@@ -48,6 +48,20 @@ def test_good_plugins_pass_and_every_promise_is_tried_by_a_broken_one(kind, name
     tried = [promise for k, _, promise in broken_plugins.BROKEN if k == kind or promise.startswith(common)]
     for held in check_component(Component(kind, name, f"broken_plugins:{name}")):
         assert any(f"{promise}:".startswith(f"{held}:") for promise in tried), held
+
+
+def test_a_backbone_for_streams_alone_may_refuse_what_they_do_not_need(monkeypatch):
+    class InLine(broken_plugins.Small):
+        """Refuses whole attention and sights."""
+
+        def forward(self, h, *, causal=True, state=None, sight=None):
+            if not causal or sight is not None:
+                raise CombinationError("rows see what came before them, here")
+            return super().forward(h, state=state)
+
+    monkeypatch.setattr(broken_plugins, "InLine", InLine, raising=False)
+    held = check_component(Component("backbone", "in_line", "broken_plugins:InLine"))
+    assert "stepwise equals full, and the state counts positions" in held
 
 
 def test_all_broken_promises_come_at_once(monkeypatch):
