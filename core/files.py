@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -28,14 +29,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 @contextmanager
-def folder_atomic(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name, replacing what was there, when the block ends well."""
+def folder_atomic(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its name, replacing what was there, when the block ends well.
+
+    `replace` False: where another process was first, its folder stays, and the one made here is dropped.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield work
         work.chmod(0o777 & ~_umask())
-        if path.exists():
+        if not replace:
+            _take_free_name(work, path)
+        elif path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
             path.rename(old / path.name)
             work.rename(path)
@@ -51,6 +57,15 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _take_free_name(work: Path, path: Path) -> None:
+    try:
+        work.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(work)
 
 
 def _umask() -> int:

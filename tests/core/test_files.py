@@ -83,3 +83,21 @@ def test_hash_is_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
     assert files.hash_file(tmp_path / "a") == expected
+
+
+def test_a_folder_that_another_was_first_to_make_stays(tmp_path):
+    path = tmp_path / "node"
+    with files.folder_atomic(path, replace=False) as work:
+        (work / "who").write_text("late")
+        with files.folder_atomic(path, replace=False) as other:
+            (other / "who").write_text("first")
+    assert (path / "who").read_text() == "first"
+    assert names(tmp_path) == {"node"}
+
+
+def test_a_folder_that_cannot_take_its_name_is_told(tmp_path):
+    path = tmp_path / "node"
+    with pytest.raises(NotADirectoryError), files.folder_atomic(path, replace=False) as work:
+        (work / "who").write_text("late")
+        path.write_text("a file")
+    assert names(tmp_path) == {"node"}

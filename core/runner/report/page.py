@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import Any
 
 from accomp.core.runner.report.checks import cell_number, checks, judged_numbers
 from accomp.core.runner.report.data import RunData
+from accomp.core.runner.report.document import document
 from accomp.core.runner.report.html import Html, table, tag
 from accomp.core.runner.report.listening import listening
 from accomp.core.runner.report.results import latency, losses, scores
 
-# One player at a time: starting one pauses the others.
-_SCRIPT = Html(
-    "document.addEventListener('play',e=>{for(const a of document.querySelectorAll('audio'))"
-    "if(a!==e.target)a.pause()},true)"
-)
 _SIGNS = {True: ("yes", "✓", "holds"), False: ("no", "✗", "does not hold"), None: ("open", "·", "open")}
 
 
@@ -32,28 +27,13 @@ def page(data: RunData) -> str:
         ("credits", "Music and models used", _credits(data)),
         ("spec", "Resolved spec and versions", _spec(data)),
     ]
-    style = Html(resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
-    title = f"accomp: {data.name}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", style),
-    )
     links = [tag("a", name, href=f"#{id}") for id, name, _ in sections]
-    body = tag(
-        "body",
-        tag(
-            "header", tag("h1", data.name), tag("p", _lead(data), class_="lead"), _figures(data),
-            tag("nav", links, aria_label="Sections"),
-        ),
-        tag("main", [tag("section", tag("h2", name, id=id), part, aria_labelledby=id) for id, name, part in sections]),
-        tag("footer", tag("p", f"Written by accomp {data.versions.get('accomp', '')}.")),
-        tag("script", _SCRIPT),
-    )  # fmt: skip
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    header = [
+        tag("h1", data.name), tag("p", _lead(data), class_="lead"), _figures(data),
+        tag("nav", links, aria_label="Sections"),
+    ]  # fmt: skip
+    main = [tag("section", tag("h2", name, id=id), part, aria_labelledby=id) for id, name, part in sections]
+    return document(f"accomp: {data.name}", header, main, version=data.versions.get("accomp", ""))
 
 
 def _lead(data: RunData) -> str:
