@@ -13,7 +13,7 @@ from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.spec import Conditions
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.layout import LABELS, Layout
-from accomp.core.types import Batch, TokenSpace
+from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.core.vocabulary import PAD, Vocabulary
 
 
@@ -41,7 +41,7 @@ class Model(nn.Module):
     ):
         super().__init__()
         self.space, self.clock, self.conditions = space, clock, conditions
-        self.vocabulary = Vocabulary.of(space, {name: label.classes for name, label in conditions.labels.items()})
+        self.vocabulary = Vocabulary.of(space, {name: label.count for name, label in conditions.labels.items()})
         self.fuser, self.backbone = fuser, backbone
         levels, size = self.vocabulary.codebooks, self.vocabulary.size
         self.table = nn.Embedding(levels * size, fuser.embed_width)
@@ -80,6 +80,12 @@ class Model(nn.Module):
     def logits(self, h: Tensor) -> Tensor:
         """h [B, S, D], what the backbone made of some rows -> [B, K, S, V]."""
         return self.heads(h).unflatten(-1, (-1, self.vocabulary.size)).transpose(1, 2)
+
+    def cross_entropy(self, logits: Tensor, target: Tensor) -> Loss:
+        """What logits [B, K, S, V] make of the codes that come, target [B, K, S]; those below 0 do not count."""
+        ids = self.vocabulary.ids(target)
+        nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none")
+        return Loss.over(nats.view_as(ids), target >= 0)
 
     def level_logits(self, h: Tensor, level: int) -> Tensor:
         """h [B, S, D] -> [B, S, C], the codes of one level; the other heads are not computed."""

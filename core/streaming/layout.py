@@ -26,7 +26,7 @@ LABELS = -1
 """What a level holds from the start until its first code: the labels (instrument, ...) of the item."""
 
 PADDING = -2
-"""What every level holds before the start; there is no code that early."""
+"""What every level holds before the start, and after the end; there is no code that early or late."""
 
 
 @frozen
@@ -68,19 +68,21 @@ class Layout:
     def clip(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows hold [B, K, S]."""
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
-        return self.held(steps, self._put_out(y, steps - 1))
+        return self.held(steps, self.put_out(y, steps - 1))
 
     def targets(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be."""
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
-        return self._put_out(y, steps)
+        return self.put_out(y, steps)
 
-    def _put_out(self, y: Tensor, steps: Tensor) -> Tensor:
-        """What the `steps` [S] of a clip put out: y[:, q, s - q], LABELS where that is no frame of y. -> [B, K, S]."""
-        frame = self.frame(steps).T
-        there = (frame >= 0) & (frame < y.shape[2])
+    def put_out(self, y: Tensor, steps: Tensor) -> Tensor:
+        """What steps [S] or [B, S] of a clip put out: y[:, q, s - q] -> [B, K, S].
+
+        LABELS where it is too early for a frame of level q, PADDING beyond the clip's end.
+        """
+        frame = self.frame(steps).mT
         picked = y.gather(2, frame.clamp(0, y.shape[2] - 1).expand(y.shape[0], -1, -1))
-        return torch.where(there, picked, LABELS)
+        return torch.where(frame < 0, LABELS, torch.where(frame < y.shape[2], picked, PADDING))
 
     def align(self, steps: Tensor) -> Tensor:
         """Undo the delay: what n steps in a row put out [B, K, n] -> the frames complete by then [B, K, n - K + 1]."""

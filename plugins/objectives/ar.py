@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from attrs import frozen
 
 from accomp.core.interfaces import Decoding
@@ -39,9 +38,4 @@ class AR:
         assert clock is not None, "build refuses this objective without a clock"
         layout = Layout(clock, self.levels)
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
-        logits = model(batch.x, layout.clip(y), batch.labels)
-        target = layout.targets(y)
-        counted = target >= 0
-        ids = model.vocabulary.ids(target)
-        nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none").view_as(ids)
-        return Loss.over(nats, counted)
+        return model.cross_entropy(model(batch.x, layout.clip(y), batch.labels), layout.targets(y))

@@ -41,8 +41,8 @@ def test_each_row_predicts_level_q_of_frame_s_minus_q(layout, frames):
     for row in range(layout.rows(frames)):
         for q in range(layout.codebooks):
             frame = row - layout.start - q
-            there = 0 <= frame < frames
-            assert targets[:, q, row].tolist() == (y[:, q, frame].tolist() if there else [LABELS] * 2)
+            nothing = [LABELS if frame < 0 else PADDING] * 2
+            assert targets[:, q, row].tolist() == (y[:, q, frame].tolist() if 0 <= frame < frames else nothing)
 
 
 @given(layouts, lengths)
@@ -91,7 +91,7 @@ def test_codes_that_are_not_there_stay_out():
     layout = Layout(Clock(0), 2)
     y = torch.tensor([[[3, PADDING], [4, PADDING]]])
     assert layout.clip(y).tolist() == [[[LABELS, 3, PADDING], [LABELS, LABELS, 4]]]
-    assert layout.targets(y).tolist() == [[[3, PADDING, LABELS], [LABELS, 4, PADDING]]]
+    assert layout.targets(y).tolist() == [[[3, PADDING, PADDING], [LABELS, 4, PADDING]]]
 
 
 def test_the_table_in_the_text():

@@ -1,0 +1,69 @@
+"""Next-chunk prediction: the objective of the streaming decoder that emits k frames at once."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from attrs import field, frozen
+
+from accomp.core.interfaces import Decoding
+from accomp.core.model import Model, withhold
+from accomp.core.streaming.chunks import Chunks, chunk_starts, draw_starts
+from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.layout import PADDING, Layout
+from accomp.core.types import Batch, Loss, TokenSpace
+
+
+def _some(_: Any, attribute: attrs.Attribute, count: int | str) -> None:
+    if count != "all" and not (isinstance(count, int) and count >= 1):
+        raise ValueError(f"{attribute.name} must be at least 1 chunk, or 'all'; got {count!r}")
+
+
+class Prefix:
+    """Cross entropy of the k steps of a chunk from s on, given x[< s + t_f] and the steps before each.
+
+    Section A.6 of arXiv 2510.22105. Each clip draws its own chunks, without replacement, among those at s = 0, k, 2k,
+    ... that fit in it; one forward of at most twice the clip's length computes them all. Frames that are not valid are
+    neither predicted nor seen. With k = 1 and every chunk this is the objective of the frame-by-frame decoder.
+    """
+
+    decoding: ClassVar[Decoding] = "causal"
+    chunked: ClassVar[bool] = True
+    clocked: ClassVar[bool] = True
+
+    @frozen
+    class Config:
+        """`chunks`: how many chunks of each clip are predicted, or "all" of them; the paper predicts 1.
+
+        More of them teach more a forward: the expectation is the same, the gradient less noisy.
+        """
+
+        chunks: int | Literal["all"] = field(default=1, validator=_some)
+
+    def __init__(self, config: Config, space: TokenSpace):
+        self.levels = space.codebooks
+        self.chunks = None if config.chunks == "all" else config.chunks
+
+    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
+        """Nats a token; a level, or a chunk, without a valid frame counts as 0.
+
+        Raises ValueError for a clip in which no chunk fits.
+        """
+        assert clock is not None, "build refuses this objective without a clock"
+        batch = withhold(batch, model.conditions, rng)
+        layout, frames = Layout(clock, self.levels), batch.y.shape[2]
+        starts = chunk_starts(layout, frames)
+        if not starts:
+            raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
+        drawn = draw_starts(starts, len(batch.y), self.chunks, rng).to(batch.y.device)
+        chunks = Chunks(layout, frames, drawn)
+
+        y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
+        e = model.embed(chunks.held(y), model.start(batch.labels))
+        rows = layout.rows(frames)
+        fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
+        alone = model.fuser.fuse(None, e[:, rows:])
+        h = model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight())
+        return model.cross_entropy(model.logits(chunks.predicting(h)), chunks.targets(y))
