@@ -65,45 +65,99 @@ def _check_causal(sampler: Any, findings: Findings) -> None:
 def _check_masked(sampler: Any, findings: Findings) -> None:
     rng = generator()
     canvas = torch.randint(CODES, (BATCH, LEVELS, FRAMES), generator=rng)
-    todo = torch.rand(BATCH, LEVELS, FRAMES, generator=rng) < 0.6
+    todo = torch.rand(BATCH, LEVELS, FRAMES, generator=rng) < torch.linspace(0.3, 1.0, BATCH)[:, None, None]
     logits = 3 * torch.randn(BATCH, LEVELS, FRAMES, CODES, generator=rng)
-    with findings.property("fill: canvas [B, K, T], todo [B, K, T] -> codes [B, K, T] int64 in [0, C), and ends"):
-        codes = sampler.fill(_Predict(logits), canvas.clone(), todo.clone(), _noise(0))
-        expect_tensor(codes, (BATCH, LEVELS, FRAMES), "codes", torch.int64)
-        expect(((codes >= 0) & (codes < CODES)).all(), f"codes leave [0, {CODES})")
+
+    def fill(
+        seed: int, where: Tensor = todo, row: slice = slice(None), believed: Tensor = logits
+    ) -> tuple[Tensor, _Predict]:
+        predict = _Predict(believed[row])
+        return sampler.fill(predict, canvas[row].clone(), where[row].clone(), Noise(_noise(seed).key[row])), predict
+
+    with findings.property("fill: canvas [B, K, T], todo [B, K, T] -> codes [B, K, T] int64 in [0, C)"):
+        for seed in range(5):
+            codes, _ = fill(seed)
+            expect_tensor(codes, (BATCH, LEVELS, FRAMES), "codes", torch.int64)
+            expect(((codes >= 0) & (codes < CODES)).all(), f"codes leave [0, {CODES}): {codes.unique().tolist()}")
+    with findings.property("ends: at most T predictions for a level, none where nothing is to do"):
+        _, predict = fill(0)
+        asked = [predict.levels.count(level) for level in range(LEVELS)]
+        expect(max(asked) <= FRAMES, f"{asked} predictions for the {LEVELS} levels of {FRAMES} frames")
+        some = todo & (torch.arange(LEVELS) != 1)[:, None]
+        _, predict = fill(0, some)
+        expect(1 not in predict.levels, f"asked about levels {predict.levels}, where level 1 was complete")
+        _, predict = fill(0, torch.zeros_like(todo))
+        expect(not predict.levels, f"asked about levels {predict.levels}, where there was nothing to do")
+    with findings.property("predict gets one level, an int, and a negative code exactly where none is known"):
+        _, predict = fill(0)
+        for n, (level, seen) in enumerate(zip(predict.levels, predict.canvases, strict=True)):
+            expect(type(level) is int and 0 <= level < LEVELS, f"level {level!r} of {LEVELS}")
+            expect_tensor(seen, (BATCH, LEVELS, FRAMES), "canvas", torch.int64)
+            hidden = int((seen != canvas)[~todo].sum())
+            expect(hidden == 0, f"prediction {n}: {hidden} codes that were given are not on the canvas")
+            old = int((seen[todo] >= 0).sum()) if n == 0 else 0
+            expect(old == 0, f"prediction 0: {old} codes are on the canvas that were to be found")
+            expect((seen < CODES).all(), f"prediction {n}: codes leave [0, {CODES}): {seen.unique().tolist()}")
+            expect((seen[:, level] < 0).any(), f"prediction {n}: level {level} is asked for, and all of it is known")
     with findings.property("keeps what was not to do"):
-        codes = sampler.fill(_Predict(logits), canvas.clone(), todo.clone(), _noise(1))
-        expect(torch.equal(codes[~todo], canvas[~todo]), f"{int((codes != canvas)[~todo].sum())} codes were changed")
-        nothing = sampler.fill(_Predict(logits), canvas.clone(), torch.zeros_like(todo), _noise(1))
-        expect(torch.equal(nothing, canvas), "codes were changed where there was nothing to do")
+        for where in (todo, torch.zeros_like(todo)):
+            codes, _ = fill(1, where)
+            expect(
+                torch.equal(codes[~where], canvas[~where]), f"{int((codes != canvas)[~where].sum())} codes were changed"
+            )
+    with findings.property("a code that is certain is filled in"):
+        certain = torch.randint(CODES, (BATCH, LEVELS, FRAMES), generator=generator(5))
+        sure = torch.full_like(logits, -torch.inf).scatter(3, certain[..., None], 0.0)
+        codes, _ = fill(1, believed=sure)
+        wrong = int((codes != certain)[todo].sum())
+        expect(wrong == 0, f"{wrong} of {int(todo.sum())} codes are others than the only ones with any probability")
     with findings.property("the same noise gives the same codes"):
-        first, second = (sampler.fill(_Predict(logits), canvas.clone(), todo.clone(), _noise(2)) for _ in range(2))
+        (first, _), (second, _) = fill(2), fill(2)
         expect(torch.equal(first, second), f"{int((first != second).sum())} codes differ")
+    with findings.property("a row does not depend on the others of its batch"):
+        whole, _ = fill(2)
+        alone = torch.cat([fill(2, row=slice(i, i + 1))[0] for i in range(BATCH)])
+        expect(torch.equal(whole, alone), f"{int((whole != alone).sum())} codes differ between together and alone")
     with findings.property("changes neither canvas, todo nor logits"):
-        given = (canvas.clone(), todo.clone(), logits.clone())
-        sampler.fill(_Predict(given[2]), given[0], given[1], _noise(3))
-        changed = [
-            n
-            for n, a, b in zip(("canvas", "todo", "logits"), given, (canvas, todo, logits), strict=True)
-            if not torch.equal(a, b)
-        ]
-        expect(not changed, f"{', '.join(changed)} changed")
+        given, predict = (canvas.clone(), todo.clone()), _Predict(logits)
+        sampler.fill(predict, *given, _noise(3))
+        same = {
+            "canvas": torch.equal(given[0], canvas),
+            "todo": torch.equal(given[1], todo),
+            "logits": predict.intact(),
+        }
+        expect(all(same.values()), f"{', '.join(name for name, kept in same.items() if not kept)} changed")
 
 
 class _Predict:
-    """A model that always believes the same: (canvas, conditions to drop) -> logits [B, K, T, C]."""
+    """A model that changes its mind, a little, whenever the canvas changes, and remembers what it was asked.
 
-    LIMIT = 2000
+    Attributes:
+        levels, canvases: the arguments of each call.
+    """
+
+    LIMIT = 2 * LEVELS * FRAMES
 
     def __init__(self, logits: Tensor):
+        """logits [B, K, T, C]."""
         self._logits = logits
-        self._calls = 0
+        self.levels: list[int] = []
+        self.canvases: list[Tensor] = []
+        self._answers: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, canvas: Tensor, drop: frozenset[str] = frozenset()) -> Tensor:
-        self._calls += 1
-        if self._calls > self.LIMIT:
-            raise Mismatch(f"asked for more than {self.LIMIT} predictions")
-        return self._logits
+    def __call__(self, canvas: Tensor, level: int) -> Tensor:
+        if len(self.levels) == self.LIMIT:
+            raise Mismatch(f"asked for more than {self.LIMIT} predictions for {LEVELS} levels of {FRAMES} frames")
+        self.levels.append(level)
+        self.canvases.append(canvas.clone())
+        mood = torch.sin(canvas.sum((1, 2))[:, None] + torch.arange(CODES))
+        answer = self._logits[:, level] + mood[:, None]
+        self._answers.append((answer, answer.clone()))
+        return answer
+
+    def intact(self) -> bool:
+        """Nobody wrote into what it answered."""
+        return all(torch.equal(answer, copy) for answer, copy in self._answers)
 
 
 def _noise(seed: int) -> Noise:

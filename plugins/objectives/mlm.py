@@ -1,0 +1,53 @@
+"""Filling in what is masked: the objective of StemGen, which hears and plays whole clips."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from attrs import frozen
+from torch import Tensor
+
+from accomp.core.interfaces import Decoding
+from accomp.core.masking import MASKED, training_mask
+from accomp.core.model import Model, withhold
+from accomp.core.offline.framewise import hidden
+from accomp.core.streaming.clock import Clock
+from accomp.core.types import Batch, Loss, TokenSpace
+
+
+class MLM:
+    """Cross entropy of the masked codes given the whole input and the codes that are not masked, of all frames.
+
+    Section 2.1 of arXiv 2312.08723; core.masking.training_mask says which are masked. There is no delay between levels.
+    Frames that are not valid are neither predicted nor seen.
+    """
+
+    decoding: ClassVar[Decoding] = "masked"
+    chunked: ClassVar[bool] = False
+    clocked: ClassVar[bool] = False
+
+    @frozen
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config, space: TokenSpace):
+        pass
+
+    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
+        """Nats a masked code, with masks and withheld conditions drawn from `rng`; the parts `level_q` are means.
+
+        A level of which nothing is masked counts as 0.
+        """
+        batch = withhold(batch, model.conditions, rng)
+        return self.loss_of(model, batch, training_mask(batch.y.shape, rng).to(batch.y.device))
+
+    def loss_of(self, model: Model, batch: Batch, masked: Tensor) -> Loss:
+        """The loss for given masks [B, K, T] bool, with every condition that the batch has."""
+        counted = masked & batch.valid[:, None]
+        held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASKED)
+        logits = model.logits(hidden(model, batch.x, held, batch.labels))[..., model.vocabulary.first_code :]
+        target = batch.y.masked_fill(~counted, 0)
+        nats = F.cross_entropy(logits.flatten(0, 2).float(), target.flatten(), reduction="none")
+        return Loss.over(nats.view_as(target), counted)
