@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
 import tempfile
@@ -31,6 +32,18 @@ SpecPath = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key of the spec, in TOML: --set train.steps=100."),
+]
+Scales = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guidance",
+        metavar="CONDITION=SCALE",
+        help="How closely the model heeds what it is told, instead of the run's guidance: --guidance context=2.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--condition", metavar="NAME=VALUE", help="What else the model is told: --condition genre=jazz."),
 ]
 RunFolder = Annotated[str | None, typer.Option("--run", metavar="FOLDER", help="Run folder, instead of the spec's.")]
 
@@ -148,11 +161,103 @@ def stream_command(
     chunk: Annotated[
         float | None, typer.Option("--chunk", metavar="MS", help="Milliseconds fed at a time; a codec frame otherwise.")
     ] = None,
+    condition: Labels = None,
+    guidance: Scales = None,
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
     from accomp.core.runner.stream import stream
 
-    stream(run, input, output, instrument, context.obj, seed=seed, chunk=chunk)
+    scales = _scales(guidance)
+    stream(
+        run, input, output, instrument, context.obj, seed=seed, chunk=chunk, conditions=condition or (), guidance=scales
+    )
+
+
+@app.command("layer")
+def layer_command(
+    context: typer.Context,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="The run folder whose model plays; another one each time if you like."),
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option("--context", metavar="WAV", help="The audio to begin with; a copy of it is kept.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="The tree of all that is made; else layers/NAME of the context."),
+    ] = None,
+    instrument: Annotated[
+        str | None,
+        typer.Option("--instrument", metavar="NAME", help="Makes one round of variations, to --choose from later."),
+    ] = None,
+    auto: Annotated[
+        str | None,
+        typer.Option("--auto", metavar="NAMES", help="Bass,Percussive,Piano: takes the first variation of each."),
+    ] = None,
+    choose: Annotated[
+        str | None, typer.Option("--choose", metavar="NODE", help="Chooses a variation, to go on from.")
+    ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            "--parent",
+            metavar="NODE",
+            help="What is played to: a node (its beginning is enough), root (the context), or last (chosen last). "
+            "Where not given: last, with --auto root.",
+        ),
+    ] = None,
+    variations: Annotated[
+        int | None,
+        typer.Option("--variations", min=1, help="How many of each layer there shall be: 4, with --auto 1."),
+    ] = None,
+    stems: Annotated[
+        int | None, typer.Option("--stems", min=1, help="Of how many stems the --context is a mixture: 1.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides what is sampled; the same seed plays the same.")] = 0,
+    condition: Labels = None,
+    guidance: Scales = None,
+) -> None:
+    """Build a song layer by layer: hear variations of a stem, choose one, go on from there.
+
+    Without --instrument, --auto or --choose it asks at the terminal. What is there is not made again.
+    """
+    from accomp.core.runner.layering import Wish, layer, terminal
+
+    wish = Wish(
+        folder=out,
+        context=audio,
+        stems=stems,
+        choose=choose,
+        instrument=instrument,
+        auto=[] if auto is None else auto.split(","),
+        parent=parent,
+        variations=variations,
+        seed=seed,
+        conditions=condition or (),
+        guidance=_scales(guidance),
+    )
+    layer(run, context.obj, wish, ask=terminal())
+
+
+def _scales(words: list[str] | None) -> dict[str, float] | None:
+    """CONDITION=SCALE as numbers by name; None where nothing is given. Raises UserError, with every mistake."""
+    problems: list[str] = []
+    scales: dict[str, float] = {}
+    for word in words or ():
+        name, _, text = (part.strip() for part in word.partition("="))
+        try:
+            scale = float(text)
+        except ValueError:
+            scale = math.nan
+        if not name or not math.isfinite(scale):
+            problems.append(f"expected CONDITION=SCALE, as in context=2 @ --guidance {word}")
+        elif name in scales:
+            problems.append(f"{name!r} is given twice @ --guidance {word}")
+        scales[name] = scale
+    if problems:
+        raise UserError(*problems)
+    return scales if words else None
 
 
 def _load(context: typer.Context, path: str, settings: list[str] | None, run: str | None) -> Spec:

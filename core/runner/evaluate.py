@@ -182,7 +182,7 @@ def _takes(spec: Spec, run: Path) -> dict[str, Any]:
             f"the takes were made by the model of step {made['checkpoint']['step']}, the run's best is now that of "
             f"step {checkpoint.step}; run `accomp generate SPEC` again @ {path}"
         )
-    if made["settings"] != (now := generate.settings(spec)):
+    if {"guidance": {}, **made["settings"]} != (now := generate.settings(spec)):
         raise DataError(f"the takes were made with {made['settings']}, the spec says {now}; run `accomp generate SPEC`")
     return made
 

@@ -1,4 +1,4 @@
-"""Accompaniments for held-out songs, streamed frame by frame, one folder each."""
+"""Accompaniments for held-out songs, one folder each: streamed frame by frame by models that can, else clip by clip."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ import numpy as np
 
 from accomp.core import audio
 from accomp.core.build import build_corpus
+from accomp.core.conditions import class_numbers, labels_of
 from accomp.core.console import progress, say, warn
-from accomp.core.errors import DataError
+from accomp.core.errors import DataError, UserError
 from accomp.core.files import folder_atomic, write_atomic
 from accomp.core.instruments import CLASSES
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
-from accomp.core.runner.playing import (
-    Played,
-    Player,
-    budget_of,
-    load_player,
-    part_times,
-    play,
-    told,
-    within_full_scale,
-)
+from accomp.core.runner.latency import budget_of, part_times, told
+from accomp.core.runner.playing import Played, Player, load_player, perform, play, within_full_scale
 from accomp.core.spec import Spec, resolve
 
 RECORD = "takes.json"
@@ -46,7 +39,8 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
     trained yet, DataError for a corpus that cannot be read or gives no take at all.
     """
     with threads(spec.run.threads or PLAYING_THREADS):
-        player = load_player(run, registry, device_of(spec.run.accelerator), sampler=spec.sampler)
+        device = device_of(spec.run.accelerator)
+        player = load_player(run, registry, device, sampler=spec.sampler, guidance=spec.guidance)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
@@ -55,7 +49,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
             for excerpt in excerpts:
                 try:
                     takes.append(_take(excerpt, spec, player, run))
-                except (DataError, ValueError) as error:
+                except (UserError, ValueError) as error:
                     failures.append(Failure(excerpt.id, str(error)))
                     warn(f"no take of {excerpt.id}: {error}")
                 advance(1, note=excerpt.id)
@@ -68,7 +62,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
 def settings(spec: Spec) -> dict[str, Any]:
     """What of a spec decides which takes there are and how they sound, given a model."""
     resolved = resolve(spec)
-    return {"generate": resolved["generate"], "sampler": resolved["sampler"], "seed": spec.seed}
+    return {name: resolved[name] for name in ("generate", "sampler", "guidance", "seed")}
 
 
 def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
@@ -80,13 +74,8 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
     if record := _current(folder, made_from):
         return record
 
-    def played(pieces: Iterator[int]) -> Played:
-        labels, session = {"instrument": excerpt.instrument}, number_of(excerpt.id)
-        return play(player, context, pieces, labels=labels, seed=spec.seed, session=session)
-
-    live = played(repeat(space.hop))
-    again = played(_odd_pieces(len(context), space.hop, keyed(spec.seed, "pieces", excerpt.id)))
-    stem, gain = within_full_scale(live.audio)
+    played, same = _played(excerpt, context, spec.seed, player)
+    stem, gain = within_full_scale(played.audio)
     record = {
         "id": excerpt.id,
         "track": excerpt.track.id,
@@ -100,10 +89,10 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
         "seconds": excerpt.seconds,
         "sample_rate": space.sample_rate,
         "gain": gain,
-        "streamed_equals_offline": _same(live, again),
+        "streamed_equals_offline": same,
         "checkpoint": {"step": player.step, "weights": player.weights},
         "made_from": made_from,
-        "timings": _timings(live, player, len(context) / space.sample_rate),
+        "timings": _timings(played, player, len(context) / space.sample_rate),
     }
     with folder_atomic(folder) as work:
         sounds = {"context": context, "stem": stem, "true": truth}
@@ -114,6 +103,18 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
     return record
 
 
+def _played(excerpt: Excerpt, context: np.ndarray, seed: int, player: Player) -> tuple[Played, bool | None]:
+    """What is played to the excerpt's `context`; if by a clock, whether it is the same however the input is cut."""
+    labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
+    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id)}
+    if not player.clocked:
+        return perform(player, context, **how), None
+    hop = player.tokenizer.space.hop
+    live = play(player, context, repeat(hop), **how)
+    again = play(player, context, _odd_pieces(len(context), hop, keyed(seed, "pieces", excerpt.id)), **how)
+    return live, _same(live, again)
+
+
 def _made_from(spec: Spec, player: Player, context: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Everything that a take depends on."""
     return {
@@ -121,18 +122,22 @@ def _made_from(spec: Spec, player: Player, context: np.ndarray, truth: np.ndarra
         "tokenizer": player.tokenizer.fingerprint,
         "window": player.window,
         "sampler": resolve(spec)["sampler"],
+        "guidance": resolve(spec)["guidance"],
         "seed": spec.seed,
         "sound": hashlib.sha256(context.tobytes() + truth.tobytes()).hexdigest(),
     }
 
 
 def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of the take in a folder, if it was made from just this."""
+    """The record of the take in a folder, if it was made from just this.
+
+    Takes that were made before there was guidance were made without.
+    """
     try:
         record: dict[str, Any] = json.loads((folder / "take.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if record.get("made_from") == made_from else None
+    return record if {"guidance": {}, **record.get("made_from", {})} == made_from else None
 
 
 def _odd_pieces(samples: int, hop: int, rng: np.random.Generator) -> Iterator[int]:
@@ -149,39 +154,47 @@ def _same(live: Played, again: Played) -> bool:
     return equal and bool(np.abs(live.audio - again.audio).max(initial=0.0) <= TOLERANCE)
 
 
-def _timings(live: Played, player: Player, seconds: float) -> dict[str, Any]:
-    milliseconds = 1000 * np.asarray(live.whole)
-    return {
+def _timings(played: Played, player: Player, seconds: float) -> dict[str, Any]:
+    """Step by step for a model that streams; for another one the whole clip alone."""
+    milliseconds = 1000 * np.asarray(played.whole)
+    times: dict[str, Any] = {
         "device": describe(player.device),
         "frame_ms": 1000 / player.tokenizer.space.frame_rate,
-        "step_ms": milliseconds.round(3).tolist(),
-        "median_ms": float(np.median(milliseconds)),
-        "p99_ms": float(np.quantile(milliseconds, 0.99)),
-        "max_ms": float(milliseconds.max()),
-        "start_ms": 1000 * live.start,
-        "real_time_factor": sum(live.whole) / seconds,
-        "parts": part_times(live, player.model.clock),
+        "total_ms": float(milliseconds.sum()),
+        "real_time_factor": sum(played.whole) / seconds,
     }
+    if player.model.clock is not None:
+        times |= {
+            "step_ms": milliseconds.round(3).tolist(),
+            "median_ms": float(np.median(milliseconds)),
+            "p99_ms": float(np.quantile(milliseconds, 0.99)),
+            "max_ms": float(milliseconds.max()),
+            "start_ms": 1000 * played.start,
+            "parts": part_times(played, player.model.clock),
+        }
+    return times
 
 
 def _write_record(
     run: Path, spec: Spec, player: Player, takes: Sequence[dict[str, Any]], failures: Sequence[Failure]
 ) -> None:
     clock, space = player.model.clock, player.tokenizer.space
-    budget = budget_of(clock, space, [take["timings"]["parts"] for take in takes])
-    record = {
+    record: dict[str, Any] = {
         "settings": settings(spec),
         "takes": [take["id"] for take in takes],
         "failed": [{"clip": failure.clip, "reason": failure.reason} for failure in failures],
         "checkpoint": {"step": player.step, "weights": player.weights},
         "tokenizer": f"{player.tokenizer.name} {player.tokenizer.fingerprint}",
         "sample_rate": space.sample_rate,
-        "budget": {"items": told(budget), "verdict": budget.verdict()},
     }
+    streamed = "no streaming model"
+    if clock is not None:
+        budget = budget_of(clock, space, [take["timings"]["parts"] for take in takes])
+        record["budget"] = {"items": told(budget), "verdict": budget.verdict()}
+        streamed = f"streamed equals offline in {sum(take['streamed_equals_offline'] for take in takes)}"
     write_atomic(run / RECORD, json.dumps(record, indent=1) + "\n")
-    same = sum(take["streamed_equals_offline"] for take in takes)
     slowest = max(take["timings"]["real_time_factor"] for take in takes)
     say(
         f"{len(takes)} of {spec.generate.takes} takes with the model of step {player.step}; {len(failures)} clips "
-        f"failed; streamed equals offline in {same}; real-time factor at most {slowest:.2f}"
+        f"failed; {streamed}; real-time factor at most {slowest:.2f}"
     )

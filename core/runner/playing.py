@@ -1,29 +1,30 @@
-"""A recording fed to a session piece by piece, as if live, with a clock beside it."""
+"""A trained model at work: a recording fed to it piece by piece, as if live, or given to it whole."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
+import torch.nn.functional as F
 from attrs import define, field, frozen
 from torch import Tensor
 
-from accomp.core.build import build_sampler
+from accomp.core.build import build_sampler, check_combination
 from accomp.core.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, latest_checkpoint, load_run, read_checkpoint
 from accomp.core.errors import CheckpointError, CombinationError
-from accomp.core.interfaces import CausalSampler, Stream, Tokenizer
+from accomp.core.guidance import UNGUIDED, Guidance
+from accomp.core.interfaces import CausalSampler, MaskedSampler, Stream, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry
 from accomp.core.runner.losses import best_step
 from accomp.core.spec import PluginSpec
-from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.session import AudioSession, TokenSession
-from accomp.core.types import TokenSpace
 
 
 @frozen(eq=False)
@@ -33,19 +34,28 @@ class Player:
     Attributes:
         window: frames that it may look back, the length of its training clips.
         step, weights: the checkpoint's optimizer steps, and the hash of its weights.
+        objective: what it was trained for, by name.
+        guidance: how closely it heeds what it is told.
     """
 
     tokenizer: Tokenizer
     model: Model
-    sampler: CausalSampler
+    sampler: CausalSampler | MaskedSampler
     window: int
     step: int
     weights: str
+    objective: str
+    guidance: Guidance = UNGUIDED
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.model.table.weight.device
+
+    @property
+    def clocked(self) -> bool:
+        """Whether it plays by a clock, so that it can stream; otherwise it hears the whole clip first."""
+        return self.model.clock is not None
 
 
 def playing_checkpoint(run: Path) -> Checkpoint:
@@ -62,23 +72,36 @@ def playing_checkpoint(run: Path) -> Checkpoint:
     return newest
 
 
-def load_player(run: Path, registry: Registry, device: torch.device, *, sampler: PluginSpec | None = None) -> Player:
-    """The model of a run folder, from its `playing_checkpoint`; `sampler` stands in for the run's own.
+def load_player(
+    run: Path,
+    registry: Registry,
+    device: torch.device,
+    *,
+    sampler: PluginSpec | None = None,
+    guidance: Mapping[str, float] | None = None,
+) -> Player:
+    """The model of a run folder, from its `playing_checkpoint`; `sampler` and `guidance` stand in for the run's own.
 
-    Raises CombinationError for a model that does not decode causally, which cannot stream.
+    Raises CombinationError for a sampler or a guidance that does not fit the model.
     """
     checkpoint = playing_checkpoint(run)
     loaded = load_run(run, registry, device, step=checkpoint.step)
-    chosen = loaded.sampler
-    if sampler is not None:
-        chosen = build_sampler(attrs.evolve(loaded.spec, sampler=sampler), loaded.tokenizer.space, registry)
-    if not isinstance(chosen, CausalSampler) or loaded.objective.decoding != "causal":
-        raise CombinationError(
-            f"objective {loaded.spec.objective.plugin!r} decodes {loaded.objective.decoding!r}, sampler "
-            f"{(sampler or loaded.spec.sampler).plugin!r} {chosen.decoding!r}; only causal decoding can stream @ {run}"
-        )
-    weights = weights_hash(checkpoint)
-    return Player(loaded.tokenizer, loaded.model, chosen, loaded.spec.train.frames, loaded.step, weights)
+    spec = attrs.evolve(
+        loaded.spec,
+        sampler=loaded.spec.sampler if sampler is None else sampler,
+        guidance=loaded.spec.guidance if guidance is None else dict(guidance),
+    )
+    check_combination(spec, registry)
+    return Player(
+        tokenizer=loaded.tokenizer,
+        model=loaded.model,
+        sampler=build_sampler(spec, loaded.tokenizer.space, registry),
+        window=spec.train.frames,
+        step=loaded.step,
+        weights=weights_hash(checkpoint),
+        objective=spec.objective.plugin,
+        guidance=Guidance(spec.guidance),
+    )
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
@@ -88,7 +111,7 @@ def weights_hash(checkpoint: Checkpoint) -> str:
 
 @define(eq=False)
 class Played:
-    """What came out, and how long each piece took (s).
+    """What came out, and how long each piece took (s); a recording given whole is one piece.
 
     Attributes:
         start: from the session's birth until it can hear something.
@@ -107,35 +130,73 @@ class Played:
     codes: np.ndarray = field(factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
 
+def perform(player: Player, sound: np.ndarray, *, labels: Mapping[str, int], seed: int, session: int) -> Played:
+    """sound [N] -> what the model plays to it, whatever its kind: a whole clip in, a whole stem out.
+
+    A model with a clock sees of it what the clock allows, as in `play`, which also tells the meaning of the arguments.
+    """
+    if player.clocked:
+        return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session)
+    from accomp.core.offline.compose import compose
+
+    tokenizer, space, device = player.tokenizer, player.tokenizer.space, player.device
+    if not len(sound):
+        return Played(0.0, codes=np.zeros((space.codebooks, 0), dtype=np.int64))
+    times = [_now(device)]
+    with torch.inference_mode():
+        heard = F.pad(torch.from_numpy(sound)[None].to(device), (0, space.delay))  # for what the decoder's end needs
+        x = tokenizer.embed(tokenizer.encode(heard))
+        times.append(_now(device))
+        codes = compose(
+            player.model,
+            player.sampler,
+            x,
+            sessions=torch.tensor([session]),
+            labels=_classes(player.model, labels),
+            window=player.window,
+            seed=seed,
+            guidance=player.guidance,
+        )
+        times.append(_now(device))
+        audio = tokenizer.decode(codes)[0, : len(sound)].cpu().numpy()
+        times.append(_now(device))
+    began, encoded, composed, done = times
+    whole, encode, decode = [done - began], [encoded - began], [done - composed]
+    return Played(0.0, whole, encode, decode, [codes.shape[2]], audio, codes[0].cpu().numpy())
+
+
 def play(
     player: Player, sound: np.ndarray, pieces: Iterable[int], *, labels: Mapping[str, int], seed: int, session: int
 ) -> Played:
     """sound [N] in pieces of so many samples, and what they leave over as a last one -> what the model plays to it.
 
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
-    sampled.
+    sampled. Raises CombinationError for a model that cannot stream.
     """
+    check_streams(player)
+    assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
     device = player.device
     tokenizer = _TimedTokenizer(player.tokenizer, device)
-    began = time.perf_counter()
+    began = _now(device)
     tokens = _Remembering(
         player.model,
         player.sampler,
         sessions=torch.tensor([session]),
-        labels={name: torch.tensor([labels.get(name, -1)]) for name in player.model.vocabulary.classes},
+        labels=_classes(player.model, labels),
         window=player.window,
         seed=seed,
+        guidance=player.guidance,
     )
     live = AudioSession(tokenizer, tokens)
     heard = [live.pull().cpu()]  # what comes before any input is computed now
-    start = time.perf_counter() - began
+    start = _now(device) - began
     played = Played(start)
     for piece in _cut(torch.from_numpy(sound)[None], pieces):
         tokenizer.encode_time = tokenizer.decode_time = 0.0
-        before, began = tokens.count, time.perf_counter()
+        before, began = tokens.count, _now(device)
         live.push(piece.to(device))
         heard.append(live.pull().cpu())
-        played.whole.append(time.perf_counter() - began)
+        played.whole.append(_now(device) - began)
         played.encode.append(tokenizer.encode_time)
         played.decode.append(tokenizer.decode_time)
         played.frames.append(tokens.count - before)
@@ -145,15 +206,14 @@ def play(
     return played
 
 
-def budget_of(
-    clock: Clock, space: TokenSpace, times: Sequence[Mapping[str, float]], *, piece: float = 0.0
-) -> LatencyBudget:
-    """The budget from what `part_times` gave for one or more recordings: the worst of each.
-
-    A frame that is complete early in a `piece` (s) waits for its end.
-    """
-    worst = {name: max(one[name] for one in times) for name in times[0]}
-    return LatencyBudget(clock, space, **worst, input=max(0.0, piece - 1 / space.frame_rate))
+def check_streams(player: Player) -> Clock:
+    """The model's clock. Raises CombinationError, saying what to do instead, where it cannot play while it listens."""
+    if player.model.clock is None:
+        raise CombinationError(
+            f"the model was trained with objective {player.objective!r}: it hears a whole clip before it plays and "
+            f"cannot stream; `accomp generate` and `accomp layer` give it whole recordings"
+        )
+    return player.model.clock
 
 
 def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
@@ -164,41 +224,16 @@ def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
     return sound * np.float32(gain), gain
 
 
-def told(budget: LatencyBudget) -> list[dict[str, Any]]:
-    """A budget's lines for people: {"name", "ms"}."""
-    space, frame = budget.space, budget.frame
-    lines = {
-        f"delay between codebooks ({space.codebooks - 1} frames)": (space.codebooks - 1) * frame,
-        "codec lookahead and delay": (space.lookahead + space.delay) / space.sample_rate,
-        "wait for the end of a piece": budget.input,
-        "encode a frame": budget.encode,
-        "generate" if budget.clock.k == 1 else f"generate a chunk of {budget.clock.k} frames": budget.first,
-        "decode a frame": budget.decode,
-        "jitter (99.9th percentile over the median)": budget.jitter,
-        "needed": budget.required,
-        f"left by t_f = {budget.clock.t_f} frames": budget.available,
-    }
-    return [{"name": name, "ms": 1000 * s} for name, s in lines.items() if s or not name.startswith("wait")]
+def _classes(model: Model, labels: Mapping[str, int]) -> dict[str, Tensor]:
+    """The labels that the model takes, each [1]; -1 where it is not given."""
+    return {name: torch.tensor([labels.get(name, -1)]) for name in model.vocabulary.classes}
 
 
-def part_times(played: Played, clock: Clock) -> dict[str, float]:
-    """`encode`, `decode`, `first`, `chunk` as LatencyBudget wants them (s), however the sound was cut.
-
-    `jitter`: by how much the slowest piece in a thousand exceeds the median, among those with which frames came.
-    """
-    whole, encode, decode = (np.asarray(times) for times in (played.whole, played.encode, played.decode))
-    tokens = np.maximum(whole - encode - decode, 0.0)
-    frames = np.asarray(played.frames)
-    busy = frames > 0 if frames.any() else frames == 0
-    chunks = np.maximum(1, frames / clock.k)
-    total = max(1, played.codes.shape[1])
-    return {
-        "encode": float(encode.sum() / total),
-        "decode": float(decode.sum() / total),
-        "first": float(np.median((tokens / chunks)[busy])),
-        "chunk": float(tokens.sum() / total) * clock.k,
-        "jitter": float(np.quantile(whole[busy], 0.999) - np.median(whole[busy])),
-    }
+def _now(device: torch.device) -> float:
+    """The time (s), once all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _cut(sound: Tensor, pieces: Iterable[int]) -> Iterator[Tensor]:
@@ -250,9 +285,7 @@ class _TimedTokenizer:
         self.decode_time += self._since(began)
 
     def _since(self, began: float) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter() - began
+        return _now(self._device) - began
 
 
 class _TimedStream:

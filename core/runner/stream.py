@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from accomp.core import audio
+from accomp.core.conditions import INSTRUMENT, chosen
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError, UserError, WorkError
 from accomp.core.instruments import CLASSES, NOT_TARGETS
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
+from accomp.core.runner.latency import budget_of, part_times, told
 from accomp.core.runner.playing import (
     Played,
     Player,
-    budget_of,
+    check_streams,
     load_player,
-    part_times,
     play,
     playing_checkpoint,
-    told,
     within_full_scale,
 )
+from accomp.core.streaming.clock import Clock
+from accomp.core.types import TokenSpace
 
 
 def stream(
@@ -37,13 +39,19 @@ def stream(
     *,
     seed: int = 0,
     chunk: float | None = None,
+    conditions: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
 ) -> None:
     """Accompany an audio file as if it came live, `chunk` milliseconds at a time (a codec frame where not given).
 
+    conditions: NAME=VALUE of labels beside the instrument; those not given are withheld. guidance: condition -> scale,
+    those of the run where not given.
+
     Writes the stem to `output` and the two together beside it, then tells the real-time factor, how long a piece took
     and the latency budget. Any sample rate and number of channels is taken; what is done to them is said. The same
-    seed gives the same stem. Raises UserError for an instrument that cannot be played or a chunk that is not positive,
-    DataError for audio that cannot be read or written, CheckpointError for a run without a model.
+    seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or a chunk
+    that is not positive, DataError for audio that cannot be read or written, CheckpointError for a run without a model,
+    CombinationError for a model that cannot stream or be guided so.
     """
     number = _instrument(instrument)
     mixed = _mix_path(input, output)
@@ -51,26 +59,29 @@ def stream(
         raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
     settings = playing_checkpoint(run).spec["run"]
     with threads(settings.get("threads") or PLAYING_THREADS):
-        player = load_player(run, registry, device_of(settings["accelerator"]))
+        player = load_player(run, registry, device_of(settings["accelerator"]), guidance=guidance)
+        clock = check_streams(player)
+        known = player.model.conditions.labels
+        labels = chosen([f"{INSTRUMENT}={CLASSES[number]}"] * (INSTRUMENT in known) + [*conditions], known)
         space = player.tokenizer.space
         sound = _read(input, space.sample_rate)
-        _introduce(player, run, number)
+        _introduce(player, clock, run, number)
         piece = space.hop if chunk is None else max(1, round(chunk / 1000 * space.sample_rate))
-        labels, session = {"instrument": number}, number_of("stream")
+        session = number_of("stream")
         played = play(player, sound, _pieces(len(sound), piece), labels=labels, seed=seed, session=session)
         device = describe(player.device)
     _write(played, sound, space.sample_rate, output, mixed)
-    for line in times(player, played, piece, device):
+    for line in times(clock, space, played, piece, device):
         say(line)
 
 
-def times(player: Player, played: Played, piece: int, device: str) -> list[str]:
+def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: str) -> list[str]:
     """What is told of the speed: real-time factor, time of a piece (samples), latency budget; one line each."""
-    space, whole = player.tokenizer.space, 1000 * np.asarray(played.whole)
+    whole = 1000 * np.asarray(played.whole)
     seconds = piece / space.sample_rate
     median, most = np.quantile(whole, [0.5, 0.99])
     factor = whole.sum() / 1000 / (len(played.audio) / space.sample_rate)
-    budget = budget_of(player.model.clock, space, [part_times(played, player.model.clock)], piece=seconds)
+    budget = budget_of(clock, space, [part_times(played, clock)], piece=seconds)
     lines = [
         f"real-time factor: {factor:.3f} on {device} (below 1 keeps up)",
         f"a piece of {1000 * seconds:g} ms took {median:.1f} ms (median), {most:.1f} ms (99th percentile), "
@@ -123,13 +134,14 @@ def _read(path: Path, rate: int) -> np.ndarray:
     return sound
 
 
-def _introduce(player: Player, run: Path, instrument: int) -> None:
-    clock = player.model.clock
+def _introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
     say(
         f"{CLASSES[instrument]} by the model of step {player.step} @ {run}: t_f = {clock.t_f}, k = {clock.k} frames of "
         f"{1000 / player.tokenizer.space.frame_rate:g} ms, codec {player.tokenizer.name}"
     )
-    if "instrument" not in player.model.vocabulary.classes:
+    if player.guidance.scales:
+        say(f"guidance: {', '.join(f'{name} {scale:g}' for name, scale in player.guidance.scales.items())}")
+    if INSTRUMENT not in player.model.conditions.labels:
         say("this model is told no instrument, and plays what it learned to play")
 
 

@@ -2,80 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
 from accomp.core.interfaces import Objective
 from accomp.core.model import Model
 from accomp.core.runner.batches import ClipLoader
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.types import Batch, CodeBatch
+from accomp.core.runner.computing import number_of
+from accomp.core.spec import Conditions, ContextCondition
+from accomp.core.types import Batch, CodeBatch, Loss
 
 
 class Validation:
     """The loss on the same clips each time, with nothing withheld.
 
-    Every process of a run does all of it, so that nothing has to be exchanged.
+    What an objective draws (which codes it masks, where its chunk begins) belongs to the batch: the same each time, and
+    the same with the own context and with another song's. Every process of a run does all of it, so that nothing has to
+    be exchanged.
     """
 
     def __init__(self, loader: ClipLoader, batches: int, seed: int):
         """`loader` must give all clips to each process. `seed` is of what the objective draws."""
-        self._seed = seed
+        self._loader, self._seed = loader, seed
         self._batches = list(loader.fixed(batches))
         self._partners = other_songs([clip.pair.track for clip in loader.fixed_clips(batches)])
         self._contexts = torch.cat([batch.context for batch in self._batches])
 
     def run(self, model: Model, objective: Objective, prepare: Callable[[CodeBatch], Batch]) -> dict[str, Any]:
-        """`loss` (nats a token), its `parts`, and `context_gain`; the model is left in training mode.
+        """`loss` (nats a token), its `parts`, `context_gain` and `tokens`; the model is left in training mode.
 
         The gain is by how much the loss rises when each clip is predicted with another song's context: nothing for a
-        model that does not listen, None where all clips are of one song.
+        model that does not listen, None where all clips are of one song. tokens: how many of each level the loss is the
+        mean of; None where the objective does not count them.
         """
-        total, own, others = _Mean(), _Mean(), _Mean()
+        total, own, others = _Means(), _Means(), _Means()
         model.eval()
         with torch.no_grad(), _nothing_withheld(model):
             first = 0
-            for batch in self._batches:
+            for number, batch in enumerate(self._batches):
                 partners = self._partners[first : first + len(batch.context)]
                 first += len(batch.context)
-                total.add(batch, self._loss(batch, model, objective, prepare))
+
+                def measured(batch: CodeBatch, number: int = number) -> tuple[Loss, float]:
+                    rng = torch.Generator().manual_seed(number_of(self._seed, number))
+                    loss = objective.loss(model, prepare(batch), model.clock, rng)
+                    return loss, float(batch.valid.sum())
+
+                total.add(*measured(batch))
                 rows = torch.tensor([row for row, partner in enumerate(partners) if partner is not None])
                 if len(rows):
                     paired = _select(batch, rows)
-                    own.add(paired, self._loss(paired, model, objective, prepare))
+                    own.add(*measured(paired))
                     swapped = self._contexts[[partner for partner in partners if partner is not None]]
-                    others.add(paired, self._loss(attrs.evolve(paired, context=swapped), model, objective, prepare))
+                    others.add(*measured(attrs.evolve(paired, context=swapped)))
         model.train()
-        gain = others.values["loss"] - own.values["loss"] if own.weight else None
+        gain = others.values["loss"] - own.values["loss"] if own.values else None
         loss = total.values.pop("loss")
-        return {"loss": loss, "parts": total.values, "context_gain": gain}
+        return {"loss": loss, "parts": total.values, "context_gain": gain, "tokens": total.tokens}
 
-    def _loss(
-        self, batch: CodeBatch, model: Model, objective: Objective, prepare: Callable[[CodeBatch], Batch]
-    ) -> dict[str, float]:
-        rng = torch.Generator().manual_seed(self._seed)
-        loss = objective.loss(model, prepare(batch), model.clock, rng)
-        return {"loss": float(loss.total), **{name: float(part) for name, part in loss.parts.items()}}
+    def unigram(self, tokens: Sequence[float] | None) -> dict[str, Any]:
+        """`loss` and `parts` of knowing only how common each code is: the entropy of the split's target codes.
+
+        The levels weigh as in a loss over so many `tokens` of each, so that the two can be compared; all the same where
+        that is not known.
+        """
+        entropy = self._loader.unigram_entropy()
+        parts = {f"level_{q}": float(nats) for q, nats in enumerate(entropy)}
+        return {"loss": float(np.average(entropy, weights=tokens)), "parts": parts}
 
 
-class _Mean:
-    """Means over batches, each weighted with its valid frames."""
+class _Means:
+    """Means over batches: of a level's part over its tokens, of everything else over all tokens.
+
+    Where an objective does not count tokens, over valid frames.
+    """
 
     def __init__(self) -> None:
-        self.weight = 0.0
         self.values: dict[str, float] = {}
+        self.tokens: list[float] | None = None
+        self._weights: dict[str, float] = {}
 
-    def add(self, batch: CodeBatch, values: dict[str, float]) -> None:
-        weight = float(batch.valid.sum())
-        self.weight += weight
-        for name, value in values.items():
-            before = self.values.get(name, 0.0)
-            self.values[name] = before + (value - before) * weight / self.weight
+    def add(self, loss: Loss, frames: float) -> None:
+        counts = None if loss.counts is None else loss.counts.tolist()
+        whole = frames if counts is None else sum(counts)
+        levels = {f"level_{q}": count for q, count in enumerate(counts or ())}
+        if counts is not None:
+            self.tokens = [a + b for a, b in zip(self.tokens or [0] * len(counts), counts, strict=True)]
+        for name, value in {"loss": loss.total, **loss.parts}.items():
+            if weight := levels.get(name, whole):
+                self._weights[name] = self._weights.get(name, 0.0) + weight
+                before = self.values.get(name, 0.0)
+                self.values[name] = before + (float(value) - before) * weight / self._weights[name]
 
 
 def other_songs(songs: list[str]) -> list[int | None]:
@@ -93,7 +116,7 @@ def _select(batch: CodeBatch, rows: Tensor) -> CodeBatch:
 def _nothing_withheld(model: Model) -> Iterator[None]:
     """The model hears its context and sees its labels in every clip while the block runs."""
     conditions = model.conditions
-    labels = {name: LabelCondition(label.classes, drop=0.0) for name, label in conditions.labels.items()}
+    labels = {name: attrs.evolve(label, drop=0.0) for name, label in conditions.labels.items()}
     model.conditions = Conditions(ContextCondition(drop=0.0), labels)
     try:
         yield

@@ -19,7 +19,8 @@ from accomp.core.errors import CheckpointError, DataError
 from accomp.core.instruments import CLASSES
 from accomp.core.runner import generate as module
 from accomp.core.runner.generate import generate
-from accomp.core.runner.playing import Played, budget_of, load_player, part_times, play, told, within_full_scale
+from accomp.core.runner.latency import budget_of, part_times, told
+from accomp.core.runner.playing import Played, Player, load_player, play, within_full_scale
 from accomp.core.streaming.clock import Clock
 from accomp.core.types import TokenSpace
 
@@ -182,13 +183,12 @@ def test_a_run_that_is_killed_leaves_no_list_of_takes(run: tiny.Trained, monkeyp
 @pytest.mark.parametrize("pieces", [[100], [0, 1, 639, 640, 1281, 7000], []])
 def test_playing_gives_as_much_as_it_hears_however_it_is_cut(run: tiny.Trained, t_f: int, pieces: list[int]) -> None:
     from accomp.core.build import build_model, build_sampler
-    from accomp.core.runner.playing import Player
 
     spec = run.spec(clock={"t_f": t_f, "k": 1}, backbone={"plugin": "llama", "depth": 1, "heads": 2})
     tokenizer = EnergyTokenizer()
     model = build_model(spec, tokenizer.space, run.registry).eval()
     sampler: Any = build_sampler(spec, tokenizer.space, run.registry)
-    player = Player(tokenizer, model, sampler, 50, 0, "")
+    player = Player(tokenizer, model, sampler, 50, 0, "", "ar")
     sound = tiny.tone(0.5, 1)
     frames = play(player, sound, [640] * 25, labels={"instrument": 3}, seed=1, session=2)
     other = play(player, sound, pieces, labels={"instrument": 3}, seed=1, session=2)

@@ -20,7 +20,8 @@ class Check:
 
 def checks(data: RunData) -> list[Check]:
     """Every check, in the order of the stages."""
-    return [_learned(data), _listens(data), _streams(data), _keeps_up(data), *_anchors(data)]
+    live = [_streams(data), _keeps_up(data)] if data.streams else []
+    return [_learned(data), _beats_frequencies(data), _listens(data), *live, *_anchors(data)]
 
 
 def _learned(data: RunData) -> Check:
@@ -30,9 +31,16 @@ def _learned(data: RunData) -> Check:
         return Check(claim, None, "no validation after training yet: accomp train")
     first, last = validations[0], validations[-1]
     text = f"untrained {first['loss']:.2f}, after {last['step']:,} steps {last['loss']:.2f} nats per token"
-    if unigram := data.losses_of("unigram"):
-        text += f"; code frequencies alone {unigram[-1]['loss']:.2f}"
     return Check(claim, last["loss"] < first["loss"], text)
+
+
+def _beats_frequencies(data: RunData) -> Check:
+    claim = "It predicts held-out songs better than code frequencies alone"
+    validations, unigram = data.losses_of("validation"), data.losses_of("unigram")
+    if len(validations) < 2 or not unigram:
+        return Check(claim, None, "no validation after training yet: accomp train")
+    model, frequencies = validations[-1]["loss"], unigram[-1]["loss"]
+    return Check(claim, model < frequencies, f"{model:.2f} against {frequencies:.2f} nats per token")
 
 
 def _listens(data: RunData) -> Check:

@@ -41,8 +41,22 @@ class RunData:
         return [record for record in self.losses if record["kind"] == kind]
 
     @property
+    def streams(self) -> bool:
+        """Whether the model plays by a clock; otherwise it hears a whole clip before it plays."""
+        return "clock" in self.spec
+
+    @property
+    def playing(self) -> dict[str, Any]:
+        """The sections `sampler` and `guidance` that the takes were made with; before there are any, those of the spec.
+
+        A run that is older than guidance has none.
+        """
+        settings = (self.made or {}).get("settings", self.spec)
+        return {"sampler": settings["sampler"], "guidance": settings.get("guidance", {})}
+
+    @property
     def step_times(self) -> list[float]:
-        """Milliseconds that each step of each take took."""
+        """Milliseconds that each step of each take took, of a model that streams."""
         return [time for take in self.takes for time in take["timings"]["step_ms"]]
 
 

@@ -21,7 +21,7 @@ def page(data: RunData) -> str:
         ("findings", "What this run shows", [_checks(data)]),
         ("losses", "Losses", losses(data)),
         ("scores", "Scores beside the anchors", scores(data)),
-        ("latency", "Latency", latency(data)),
+        ("latency", "Latency" if data.streams else "Speed", latency(data)),
         ("listen", "Listen", listening(data)),
         ("failed", "Failed clips", _failures(data)),
         ("credits", "Music and models used", _credits(data)),
@@ -37,21 +37,27 @@ def page(data: RunData) -> str:
 
 
 def _lead(data: RunData) -> str:
-    spec = data.spec
-    parts = [
-        f"{kind} {spec[kind]['plugin']}"
-        for kind in ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler")
-    ]
-    clock = spec["clock"]
-    return f"{' · '.join(parts)} · t_f = {clock['t_f']}, k = {clock['k']} frames · seed {spec['seed']}"
+    """What kind of model this is, made of what, and how it plays."""
+    spec = {**data.spec, **data.playing}
+    kinds = ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler")
+    parts = [f"{kind} {spec[kind]['plugin']}" for kind in kinds]
+    if data.streams:
+        parts.insert(0, f"streaming model, t_f = {spec['clock']['t_f']}, k = {spec['clock']['k']} frames")
+    else:
+        parts.insert(0, "offline model, hears the whole clip before it plays")
+    if spec["guidance"]:
+        parts.append(f"guidance {', '.join(f'{name} {scale:g}' for name, scale in spec['guidance'].items())}")
+    return f"{' · '.join(parts)} · seed {spec['seed']}"
 
 
 def _figures(data: RunData) -> Html:
     """The few numbers that matter most."""
     found: list[tuple[str, str, str]] = []
     if validation := data.losses_of("validation"):
-        text = f"untrained {validation[0]['loss']:.2f}" if validation[0]["step"] == 0 else ""
-        found.append(("Validation loss", f"{validation[-1]['loss']:.2f}", f"nats per token; {text}".strip("; ")))
+        told = ["nats per token"]
+        told += [f"untrained {one['loss']:.2f}" for one in validation[:1] if one["step"] == 0]
+        told += [f"code frequencies {one['loss']:.2f}" for one in data.losses_of("unigram")[-1:]]
+        found.append(("Validation loss", f"{validation[-1]['loss']:.2f}", "; ".join(told)))
     if data.metrics is not None:
         for metric, number, _ in judged_numbers(data.metrics):
             values = {cell: cell_number(data.metrics, cell, metric, number) for cell in data.metrics["cells"]}
@@ -60,10 +66,13 @@ def _figures(data: RunData) -> Html:
             found.append((number, shown["model"], note))
     if data.takes:
         timings = [take["timings"] for take in data.takes]
-        slowest, frame = max(one["p99_ms"] for one in timings), timings[0]["frame_ms"]
-        found.append(("Step, 99th percentile", f"{slowest:.1f} ms", f"of a frame's {frame:g} ms, slowest take"))
         factor = max(one["real_time_factor"] for one in timings)
-        found.append(("Real-time factor", f"{factor:.2f}", "below 1 keeps up; slowest take"))
+        note = "of a take's length, the whole clip at once; slowest take"
+        if data.streams:
+            slowest, frame = max(one["p99_ms"] for one in timings), timings[0]["frame_ms"]
+            found.append(("Step, 99th percentile", f"{slowest:.1f} ms", f"of a frame's {frame:g} ms, slowest take"))
+            note = "below 1 keeps up; slowest take"
+        found.append(("Real-time factor", f"{factor:.2f}", note))
     cards = [
         tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="card") for name, value, note in found
     ]

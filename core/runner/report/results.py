@@ -36,21 +36,26 @@ def losses(data: RunData) -> list[Html]:
 
 def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]]) -> Html:
     first, last = validation[0], validation[-1]
-    head = ["", "all levels", *(part.replace("_", " ") for part in last["parts"])]
-    rows = [["untrained model", *_row(first)]] if first["step"] == 0 else []
+    parts = list(last["parts"])
+    rows = [["untrained model", *_row(first, parts)]] if first["step"] == 0 else []
     if unigram:
-        rows.append(["code frequencies alone", *_row(unigram[-1])])
-    rows.append([f"model after {last['step']:,} steps", *_row(last)])
+        rows.append(["code frequencies alone", *_row(unigram[-1], parts)])
+    rows.append([f"model after {last['step']:,} steps", *_row(last, parts)])
+    if tokens := last.get("tokens"):
+        shares = {f"level_{q}": f"{count / sum(tokens):.0%}" for q, count in enumerate(tokens)}
+        rows.append(["share of the loss's tokens", "100%", *(shares.get(part, "") for part in parts)])
+    head = ["", "all levels", *(part.replace("_", " ") for part in parts)]
     caption = "Validation loss, level by level (nats per token, lower is better)"
     note = (
-        "Code frequencies alone: the entropy of the validation clips' own codes, level by level. No prediction that "
-        "ignores both the context and the past can be better."
+        "Code frequencies alone: the entropy of the codes of all validation clips, level by level; over all levels "
+        "they count as in the model's loss. Only who knows the context or other codes of the clip can be better."
     )
     return tag("div", table(head, rows, caption=caption), tag("p", note, class_="note"))
 
 
-def _row(record: dict[str, Any]) -> list[str]:
-    return [f"{value:.3f}" for value in (record["loss"], *record["parts"].values())]
+def _row(record: dict[str, Any], parts: list[str]) -> list[str]:
+    values = (record["loss"], *(record["parts"].get(part) for part in parts))
+    return ["none" if value is None else f"{value:.3f}" for value in values]
 
 
 def scores(data: RunData) -> list[Html]:
@@ -101,10 +106,12 @@ def _value(number: dict[str, Any] | None) -> object:
 
 
 def latency(data: RunData) -> list[Html]:
-    """How long a step takes against the frame, and the whole way from sound in to sound out."""
+    """How long a step takes against the frame, and the whole way from sound in to sound out; offline, a whole clip."""
     if not data.takes:
         return [tag("p", "No takes yet: accomp generate.", class_="note")]
     timings = [take["timings"] for take in data.takes]
+    if not data.streams:
+        return [tag("div", _whole(data.takes), class_="card")]
     frame = timings[0]["frame_ms"]
     times = data.step_times
     rules = [Rule(f"one frame, {frame:g} ms", frame, "second")]
@@ -120,6 +127,20 @@ def latency(data: RunData) -> list[Html]:
     if data.made and (budget := data.made.get("budget")):
         found.append(tag("div", _budget(budget), class_="card"))
     return [*found, tag("div", table(head, rows, caption="Time a step, take by take"), class_="card")]
+
+
+def _whole(takes: list[dict[str, Any]]) -> Html:
+    rows = [
+        [take["id"], f"{take['seconds']:g} s", f"{take['timings']['total_ms'] / 1000:.1f} s",
+         f"{take['timings']['real_time_factor']:.3f}"]
+        for take in takes
+    ]  # fmt: skip
+    note = (
+        "Not a streaming model: it hears the whole clip before it plays, so that there is neither a step to be in time "
+        f"nor a latency budget. Measured on {takes[0]['timings']['device']}."
+    )
+    head = ["take", "length", "time taken", "real-time factor"]
+    return tag("div", table(head, rows, caption="Time a whole clip, take by take"), tag("p", note, class_="note"))
 
 
 def _budget(budget: dict[str, Any]) -> Html:

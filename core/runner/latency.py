@@ -1,0 +1,60 @@
+"""What playing took, against what the clock leaves: the latency budget of a model on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from accomp.core.runner.playing import Played
+from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.types import TokenSpace
+
+
+def budget_of(
+    clock: Clock, space: TokenSpace, times: Sequence[Mapping[str, float]], *, piece: float = 0.0
+) -> LatencyBudget:
+    """The budget from what `part_times` gave for one or more recordings: the worst of each.
+
+    A frame that is complete early in a `piece` (s) waits for its end.
+    """
+    worst = {name: max(one[name] for one in times) for name in times[0]}
+    return LatencyBudget(clock, space, **worst, input=max(0.0, piece - 1 / space.frame_rate))
+
+
+def told(budget: LatencyBudget) -> list[dict[str, Any]]:
+    """A budget's lines for people: {"name", "ms"}."""
+    space, frame = budget.space, budget.frame
+    lines = {
+        f"delay between codebooks ({space.codebooks - 1} frames)": (space.codebooks - 1) * frame,
+        "codec lookahead and delay": (space.lookahead + space.delay) / space.sample_rate,
+        "wait for the end of a piece": budget.input,
+        "encode a frame": budget.encode,
+        "generate" if budget.clock.k == 1 else f"generate a chunk of {budget.clock.k} frames": budget.first,
+        "decode a frame": budget.decode,
+        "jitter (99.9th percentile over the median)": budget.jitter,
+        "needed": budget.required,
+        f"left by t_f = {budget.clock.t_f} frames": budget.available,
+    }
+    return [{"name": name, "ms": 1000 * s} for name, s in lines.items() if s or not name.startswith("wait")]
+
+
+def part_times(played: Played, clock: Clock) -> dict[str, float]:
+    """`encode`, `decode`, `first`, `chunk` as LatencyBudget wants them (s), however the sound was cut.
+
+    `jitter`: by how much the slowest piece in a thousand exceeds the median, among those with which frames came.
+    """
+    whole, encode, decode = (np.asarray(times) for times in (played.whole, played.encode, played.decode))
+    tokens = np.maximum(whole - encode - decode, 0.0)
+    frames = np.asarray(played.frames)
+    busy = frames > 0 if frames.any() else frames == 0
+    chunks = np.maximum(1, frames / clock.k)
+    total = max(1, played.codes.shape[1])
+    return {
+        "encode": float(encode.sum() / total),
+        "decode": float(decode.sum() / total),
+        "first": float(np.median((tokens / chunks)[busy])),
+        "chunk": float(tokens.sum() / total) * clock.k,
+        "jitter": float(np.quantile(whole[busy], 0.999) - np.median(whole[busy])),
+    }
