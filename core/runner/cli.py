@@ -270,7 +270,7 @@ def _stages(context: typer.Context, path: str, settings: list[str] | None, run: 
     registry: Registry = context.obj
     spec = _load(context, path, settings, run)
     from accomp.core.build import check_combination
-    from accomp.core.runner.folder import open_run
+    from accomp.core.run_folder import open_run
 
     check_combination(spec, registry)
     folder = open_run(spec)

@@ -171,7 +171,7 @@ class Trained:
 
 def trained(folder: Path) -> Trained:
     """Make the corpus, ingest it and train."""
-    from accomp.core.runner.folder import open_run
+    from accomp.core.run_folder import open_run
     from accomp.core.runner.ingest import ingest
     from accomp.core.runner.train import train
 

@@ -1,4 +1,4 @@
-"""A run folder: which experiment it holds, and made with what. Every stage opens it before it writes there."""
+"""A run folder: which experiment it holds, and made with what. Whoever writes there opens it first."""
 
 from __future__ import annotations
 
