@@ -7,9 +7,9 @@ import subprocess
 import pytest
 import torch
 
+from accomp.core import run_folder
 from accomp.core.errors import SpecError
 from accomp.core.registry import Registry
-from accomp.core.runner import folder as run_folder
 from accomp.core.run_folder import open_run, versions
 from accomp.core.spec import resolve, structure
 
