@@ -30,6 +30,12 @@ class Noise:
         """The root of an experiment's noise; its key is a scalar. Seeds count modulo 2^64."""
         return cls(torch.tensor((seed + 2**63) % 2**64 - 2**63, device=device)).fold(0)
 
+    @classmethod
+    def of_sessions(cls, seed: int, sessions: Tensor, codebooks: int) -> Noise:
+        """That of the sessions numbered `sessions` [B] and their levels; its keys are [B, K]."""
+        levels = torch.arange(codebooks, device=sessions.device)
+        return cls.seeded(seed, sessions.device).fold(sessions[:, None]).fold(levels)
+
     def fold(self, number: int | Tensor) -> Noise:
         """Noise for item `number` (int64, broadcast against the key); other numbers give unrelated noise."""
         number = torch.as_tensor(number, device=self.key.device)

@@ -43,20 +43,17 @@ class TokenSession:
         length of its training clips. guidance: its G variants of each session run side by side. Raises ValueError
         for a model in training mode or without a clock, and for labels, classes or shapes that do not fit it.
         """
-        if model.training:
-            raise ValueError("the model is in training mode; call model.eval() first")
-        check_labels(model, sessions, labels)
+        check_playable(model, sessions, labels)
         self.model, self.sampler, self.layout, self.guidance = model, sampler, model.layout, guidance
         self.batch = len(sessions)
         self.device, self._dtype = model.table.weight.device, model.table.weight.dtype
-        levels, k = torch.arange(model.space.codebooks, device=self.device), self.layout.clock.k
         with torch.inference_mode():
             here = {name: classes.to(self.device) for name, classes in labels.items()}
             self._start = model.start(guidance.spread_labels(here))
-            self._noise = Noise.seeded(seed, self.device).fold(sessions.to(self.device)[:, None]).fold(levels)
+            self._noise = Noise.of_sessions(seed, sessions.to(self.device), model.space.codebooks)
             pinned = range(self.layout.start, self.layout.start + 1)
             rows = self.batch * len(guidance.variants)
-            self._state = model.backbone.new_state(rows, window, chunk=k, pinned=pinned)
+            self._state = model.backbone.new_state(rows, window, chunk=self.layout.clock.k, pinned=pinned)
             self._nothing = torch.full_like(self._noise.key, LABELS)
 
         self._queue: deque[Tensor] = deque()  # input frames [B, 1, E] that no row has absorbed
@@ -168,8 +165,13 @@ class TokenSession:
         return deque([self._nothing] * self.layout.clock.k, maxlen=self.layout.clock.k)
 
 
-def check_labels(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
-    """Raises ValueError, with every problem, unless labels (name -> classes [B]) are those that the model takes."""
+def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
+    """Raises ValueError for a model in training mode and, with every problem, for labels that it does not take.
+
+    sessions [B]; labels: name -> classes [B] int64, -1 where withheld.
+    """
+    if model.training:
+        raise ValueError("the model is in training mode; call model.eval() first")
     classes = model.vocabulary.classes
     problems = [f"label {name!r} is missing; give -1 to withhold it" for name in classes if name not in labels]
     for name, given in labels.items():

@@ -1,0 +1,64 @@
+"""The stem of a whole input, of any length, by a model that hears whole clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from accomp.core.guidance import UNGUIDED, Guidance
+from accomp.core.interfaces import CausalSampler, MaskedSampler
+from accomp.core.model import Model
+from accomp.core.offline.framewise import fill
+from accomp.core.offline.prepended import continue_
+from accomp.core.streaming.noise import Noise
+from accomp.core.streaming.session import check_playable
+
+
+@torch.inference_mode()
+def compose(
+    model: Model,
+    sampler: CausalSampler | MaskedSampler,
+    x: Tensor,
+    *,
+    sessions: Tensor,
+    labels: Mapping[str, Tensor],
+    window: int,
+    seed: int = 0,
+    guidance: Guidance = UNGUIDED,
+) -> Tensor:
+    """Input latents x [B, T, E], T >= 1 -> codes [B, K, T].
+
+    sessions [B] int64 tell the randomness of the rows from that of others with the same `seed`; labels: name -> classes
+    [B] int64, -1 where withheld. window: the length of the model's training clips, in frames. A longer input is played
+    in windows of that length: the first half of each, what is played already, is given, the other half is new. The last
+    window ends with the input, so less of it may be new.
+
+    Raises ValueError for a model with a clock or in training mode, and for labels, classes or shapes that do not fit.
+    """
+    check_playable(model, sessions, labels)
+    if model.clock is not None:
+        raise ValueError(f"a model with {model.clock} plays in sessions, while its input comes; it cannot compose")
+    batch, frames = len(sessions), x.shape[1] if x.ndim > 1 else 0
+    if x.shape != (batch, frames, model.space.latent_dim) or not frames:
+        expected = (batch, "T", model.space.latent_dim)
+        raise ValueError(f"input latents have shape {tuple(x.shape)}, expected [B, T, E] = {expected} with T >= 1")
+    if window < 1:
+        raise ValueError(f"window {window} must be at least 1 frame")
+    device = model.table.weight.device
+    x = x.to(device, model.table.weight.dtype)
+    labels = {name: classes.to(device) for name, classes in labels.items()}
+    noise = Noise.of_sessions(seed, sessions.to(device), model.space.codebooks)
+
+    codes = torch.zeros(batch, model.space.codebooks, 0, dtype=torch.int64, device=device)
+    while (done := codes.shape[2]) < frames:
+        begin = max(0, min(done - window // 2, frames - window))
+        heard, known = x[:, begin : begin + window], codes[:, :, begin:]
+        if sampler.decoding == "causal":
+            played = continue_(model, sampler, heard, known, labels=labels, noise=noise, guidance=guidance, first=begin)
+        else:
+            there = noise.fold(begin)
+            played = fill(model, sampler, heard, known, labels=labels, noise=there, guidance=guidance)
+        codes = torch.cat([codes, played[:, :, done - begin :]], dim=2)
+    return codes

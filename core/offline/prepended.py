@@ -1,0 +1,112 @@
+"""Playing with the whole input in front: [x ; y] in time, one causal mask over all (arXiv 2510.22105, section 4).
+
+A row for each input frame, which holds no output, then the rows of the outputs, which have no input: the first holds
+the labels, and under the delay pattern row T + s predicts frame s - q of level q. With T = 3, K = 2, A the labels:
+
+    position         0   1   2 |  3   4   5   6
+    input frame      0   1   2 |
+    level 0 holds              |  A  y0  y1  y2
+    level 1 holds              |  A   A  y0  y1
+    level 0 predicts           | y0  y1  y2
+    level 1 predicts           |     y0  y1  y2
+
+There are T + K - 1 rows of outputs, so that every level of every frame is predicted: nothing waits for input here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from accomp.core.guidance import Guidance
+from accomp.core.interfaces import CausalSampler
+from accomp.core.model import Model
+from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.layout import Layout
+from accomp.core.streaming.noise import Noise
+from accomp.core.types import Sight
+
+ABSORBED_AT_ONCE = 128
+"""Rows that are known beforehand are absorbed so many a call: a bound on the memory for attention scores."""
+
+
+@frozen
+class Prepended:
+    """The rows of the outputs, for K `codebooks`."""
+
+    codebooks: int
+
+    def steps(self, frames: int) -> int:
+        """How many rows the outputs of T frames take."""
+        return frames + self.codebooks - 1
+
+    def held(self, y: Tensor, steps: Tensor | None = None) -> Tensor:
+        """Codes y [B, K, T] -> what the rows of these steps [S] hold, of all where None [B, K, S]."""
+        return self._layout.put_out(y, (self._every(y) if steps is None else steps) - 1)
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Codes y [B, K, T] -> what the rows predict [B, K, T + K - 1]; negative where nothing is to be."""
+        return self._layout.put_out(y, self._every(y))
+
+    def sight(self, valid: Tensor) -> Sight:
+        """Where the rows of clips lie whose frames are there where `valid` [B, T], and what they see.
+
+        Input frames that are not there are seen by no other row, and the outputs follow the last frame that is: a clip
+        that is padded at its end is laid out as it would be alone.
+        """
+        frames = valid.shape[1]
+        x = torch.arange(frames, device=valid.device)
+        rows = torch.arange(frames + self.steps(frames), device=valid.device)
+        length = torch.where(valid, x + 1, 0).amax(1, keepdim=True)
+        position = torch.cat([x.expand_as(valid), length + rows[: self.steps(frames)]], dim=1)
+        there = torch.cat([valid, valid.new_ones(()).expand(len(valid), self.steps(frames))], dim=1)
+        before, itself = rows <= rows[:, None], rows == rows[:, None]
+        return Sight(position, before & (there[:, None] | itself))
+
+    def _every(self, y: Tensor) -> Tensor:
+        return torch.arange(self.steps(y.shape[2]), device=y.device)
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(Clock(), self.codebooks)
+
+
+@torch.inference_mode()
+def continue_(
+    model: Model,
+    sampler: CausalSampler,
+    x: Tensor,
+    known: Tensor,
+    *,
+    labels: Mapping[str, Tensor],
+    noise: Noise,
+    guidance: Guidance,
+    first: int = 0,
+) -> Tensor:
+    """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
+
+    labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K], to which the number of a
+    frame is added, counted from `first`. Every row is absorbed once.
+    """
+    layout, levels = Prepended(model.space.codebooks), torch.arange(model.space.codebooks, device=x.device)
+    frames, done = x.shape[1], known.shape[2]
+    steps = layout.steps(frames)
+    codes = torch.cat([known, known.new_zeros(len(known), len(levels), frames - done)], dim=2)
+    x, labels = guidance.spread(x, labels)
+    start = model.start(labels)
+    state = model.backbone.new_state(len(x), frames + steps, chunk=ABSORBED_AT_ONCE)
+    for part in x.split(ABSORBED_AT_ONCE, dim=1):
+        model.absorb(part, None, state=state)
+    rows = torch.arange(done + 1, device=x.device)  # those whose step comes after what is known
+    for step in range(done, steps):
+        for part in rows.split(ABSORBED_AT_ONCE):
+            h = model.absorb(None, guidance.repeat(layout.held(codes, part)), start, state)
+        logits = guidance.combine(model.logits(h[:, -1:])[:, :, 0, model.vocabulary.first_code :])
+        picked = sampler.pick(logits, noise.fold(first + step - levels))
+        open_ = levels[max(0, step - frames + 1) : step - done + 1]  # levels whose frame s - q is to be filled
+        codes[:, open_, step - open_] = picked[:, open_]
+        rows = rows[-1:] + 1
+    return codes
