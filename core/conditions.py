@@ -39,9 +39,14 @@ def check_labels(given: object) -> None:
 
 
 def labels_of(track: Track, stem: str) -> dict[str, str]:
-    """All labels of a stem: the song's, before them the stem's own, and its instrument."""
+    """All labels of a track's stem, as `all_labels` puts them together."""
     own = track.stems[stem]
-    return {**track.labels, **own.labels, INSTRUMENT: CLASSES[own.instrument]}
+    return all_labels(track.labels, own.labels, own.instrument)
+
+
+def all_labels(song: Mapping[str, str], stem: Mapping[str, str], instrument: int) -> dict[str, str]:
+    """A song's labels, before them those of one of its stems, and that stem's instrument."""
+    return {**song, **stem, INSTRUMENT: CLASSES[instrument]}
 
 
 def class_names(label: str, condition: LabelCondition) -> tuple[str, ...]:
@@ -60,14 +65,13 @@ def class_numbers(labels: Mapping[str, str], conditions: Mapping[str, LabelCondi
     Raises UserError, with all of them, for texts that are no class of the model.
     """
     known = {name: class_names(name, conditions[name]) for name in labels if name in conditions}
-    unknown = {name: names for name, names in known.items() if labels[name] not in names}
-    if unknown:
-        raise UserError(
-            *(
-                f"{name} is {labels[name]!r}, which the model does not know{nearest(labels[name], names, what='it has')}"
-                for name, names in unknown.items()
-            )
-        )
+    problems = [
+        f"{name} is {labels[name]!r}, which is no class of the model{nearest(labels[name], names, what='it has')}"
+        for name, names in known.items()
+        if labels[name] not in names
+    ]
+    if problems:
+        raise UserError(*problems)
     return {name: names.index(labels[name]) for name, names in known.items()}
 
 
@@ -97,7 +101,9 @@ def chosen(words: Iterable[str], conditions: Mapping[str, LabelCondition]) -> di
             if len(fitting) == 1:
                 found[name] = names.index(fitting[0])
             else:
-                problems.append(f"no {name} is called {text!r}{nearest(text, names, what='known')} @ --condition {word}")
+                problems.append(
+                    f"no {name} is called {text!r}{nearest(text, names, what='known')} @ --condition {word}"
+                )
     if problems:
         raise UserError(*problems)
     return found
@@ -110,5 +116,5 @@ def _why_not(name: Any, text: Any) -> str:
     if name in RESERVED:
         return f"label {name!r}: {text!r}; that name means something else, choose another"
     if not isinstance(text, str) or not text.strip():
-        return f"label {name!r} is {text!r}; expected text (YAML and JSON take it in quotes: \"{text}\")"
+        return f'label {name!r} is {text!r}; expected text (YAML and JSON take it in quotes: "{text}")'
     return ""

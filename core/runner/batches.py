@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from attrs import frozen
 
+from accomp.core.conditions import all_labels
 from accomp.core.console import warn
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Tokenizer
 from accomp.core.loudness import nonsilent
 from accomp.core.runner.ingest import identity_of
+from accomp.core.runner.labelling import Labelling, check
+from accomp.core.spec import LabelCondition
 from accomp.core.types import CodeBatch
 from accomp.zarr_store import layout
 from accomp.zarr_store.reader import Store, StoredTrack
@@ -79,23 +82,23 @@ class ClipLoader:
         frames: int,
         batch: int,
         seed: int = 0,
-        labels: Mapping[str, int] | None = None,
+        labels: Mapping[str, LabelCondition] | None = None,
         rank: int = 0,
         world: int = 1,
         pin: bool = False,
     ):
-        """`labels`: condition name -> number of classes; "instrument" is the one the store knows. `batch` is per rank.
+        """`labels`: which labels of the targets the batches tell, and as which classes. `batch` is per rank.
 
         The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
-        with numbers, where no window is left, for a label that is unknown or has too few classes, and as `open_store`.
+        with numbers, where no window is left, with all of them for labels that the store does not have and values that
+        are none of their classes, and as `open_store`.
         """
         self._frames, self._batch, self._seed = frames, batch, seed
         self._rank, self._world, self._pin = rank, world, pin
-        self._labels = dict(labels or {})
         self._store = open_store(path, tokenizer)
         self._codebooks = tokenizer.space.codebooks
         self._tracks = _tracks(self._store, split)
-        self._check_labels()
+        self._labels = self._labelling(labels or {})
         self.rejected: Counter[str] = Counter()
         self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
         if not len(self._index):
@@ -130,6 +133,10 @@ class ClipLoader:
         numbers = [self._numbered(place) for place in range(first, first + self._batch)]
         self._seen += self._batch * self._world
         return self._assemble(numbers)
+
+    def label_counts(self) -> dict[str, Counter[str]]:
+        """label -> class name -> clips, the commonest first; clips without that label are in none."""
+        return self._labels.counts(self._index)
 
     def fixed(self, batches: int) -> Iterator[CodeBatch]:
         """At most so many batches of clips that are the same each time, whatever the seed; shared among the ranks.
@@ -207,15 +214,14 @@ class ClipLoader:
             kept.append(np.stack([np.full(len(chosen), number), np.full(len(chosen), place), chosen], axis=1))
         return np.concatenate(kept) if kept else np.empty((0, 3), dtype=np.int64)
 
-    def _check_labels(self) -> None:
-        highest = max(part.instrument or 0 for track in self._tracks for part in track.record.stems)
-        for name, classes in self._labels.items():
-            if name != "instrument":
-                raise DataError(f"the store has no label {name!r} for [conditions]; it has 'instrument'")
-            if highest >= classes:
-                raise DataError(
-                    f"instrument class {highest} in the store, but [conditions] instrument has {classes} classes"
-                )
+    def _labelling(self, conditions: Mapping[str, LabelCondition]) -> Labelling:
+        songs = {track.record.id: _target_labels(track.record) for track in self._tracks}
+
+        def everywhere() -> list[dict[str, str]]:
+            return [labels for record in self._store.records() for labels in _target_labels(record)]
+
+        check(songs, conditions, everywhere, where=str(self._store.path))
+        return Labelling(songs, conditions)
 
     def _numbered(self, place: int) -> int:
         """Which clip has that place in the endless order: one random permutation after another."""
@@ -231,8 +237,8 @@ class ClipLoader:
         shape = (len(numbers), self._frames, self._codebooks)
         context, target = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         valid = np.zeros(shape[:2], dtype=bool)
-        instruments = np.zeros(len(numbers), dtype=np.int64)
-        for row, (track, place, start) in enumerate(self._index[numbers].tolist()):
+        chosen = self._index[numbers]
+        for row, (track, place, start) in enumerate(chosen.tolist()):
             song = self._tracks[track]
             pair = song.record.pairs[place]
             stop = min(start + self._frames, song.record.frames)
@@ -242,12 +248,11 @@ class ClipLoader:
             except layout.StoreError as error:
                 raise DataError(str(error)) from error
             valid[row, : stop - start] = True
-            instruments[row] = song.record.parts[pair.target].instrument
         return CodeBatch(
             context=self._tensor(context.transpose(0, 2, 1)),
             target=self._tensor(target.transpose(0, 2, 1)),
             valid=self._tensor(valid),
-            labels={name: self._tensor(instruments) for name in self._labels},
+            labels={name: self._tensor(classes) for name, classes in self._labels.of(chosen).items()},
         )
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
@@ -255,10 +260,11 @@ class ClipLoader:
         return tensor.pin_memory() if self._pin else tensor
 
     def _hash(self) -> str:
-        """Changes with the audio of any track and with the choice of windows."""
+        """Changes with the audio of any track, with the choice of windows, and with what the clips are labelled."""
         digest = hashlib.sha256(self._index.astype("<i8").tobytes())
         for track in self._tracks:
             digest.update("\0".join((track.record.id, *(file.sha256 for file in track.record.files))).encode())
+        digest.update(self._labels.digest())
         return digest.hexdigest()[:16]
 
 
@@ -274,6 +280,12 @@ def _tracks(store: Store, split: str) -> list[StoredTrack]:
     raise DataError(
         f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
     )
+
+
+def _target_labels(record: layout.TrackRecord) -> list[dict[str, str]]:
+    """All labels of the target of each pair."""
+    targets = [record.parts[pair.target] for pair in record.pairs]
+    return [all_labels(record.labels, part.labels, int(part.instrument or 0)) for part in targets]
 
 
 def _named(record: layout.TrackRecord, pair: layout.Pair) -> Pair:

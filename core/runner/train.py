@@ -28,6 +28,7 @@ from accomp.core.model import Model
 from accomp.core.registry import Registry
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.computing import fabric_of, number_of, own_randomness, threads
+from accomp.core.runner.labelling import told
 from accomp.core.runner.loggers import loggers_of
 from accomp.core.runner.losses import append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
@@ -87,8 +88,9 @@ class _Training:
         self.objective = build_objective(spec, self.tokenizer.space, registry)
         self.model = build_model(spec, self.tokenizer.space, registry)
         self.loader = self._loader(TRAIN, fabric.global_rank, fabric.world_size)
-        validating = self._loader(VALIDATION)
-        self.validation = Validation(validating, spec.train.validation_batches, number_of(spec.seed, "validation"))
+        self.validation = Validation(
+            self._loader(VALIDATION), spec.train.validation_batches, number_of(spec.seed, "validation")
+        )
         self.step = 0
         self.since_log: dict[str, float] = {}  # sums over the steps since the last log line
         self.best = math.inf  # lowest validation loss, and the step it came after
@@ -101,9 +103,10 @@ class _Training:
         if resumed:
             self._resume(resumed, optimizer)
         if fabric.is_global_zero:
+            for line in told(self.loader.label_counts(), len(self.loader)):
+                say(line)
             rewind_losses(run, self.step if resumed else -1)
         if not resumed:
-            self._record_unigram(validating)
             self._validate()
 
     def run(self) -> None:
@@ -171,9 +174,11 @@ class _Training:
         )
 
     def _validate(self) -> bool:
-        """Record the validation; whether it is the best one so far."""
+        """Record the validation, before the first one what it is compared with; whether it is the best one so far."""
         with self.fabric.autocast():
             found = self.validation.run(self.model, self.objective, self._prepare)
+        if self.step == 0:
+            self._record("unigram", self.validation.unigram(found["tokens"]))
         self._record("validation", found)
         better = found["loss"] < self.best
         if better:
@@ -193,12 +198,6 @@ class _Training:
             "clips_per_second": clips_per_second,
         }
         self._record("train", numbers)
-
-    def _record_unigram(self, loader: ClipLoader) -> None:
-        """The loss of knowing only how common each code is: the entropy of the validation codes."""
-        entropy = loader.unigram_entropy()
-        parts = {f"level_{q}": float(value) for q, value in enumerate(entropy)}
-        self._record("unigram", {"loss": float(entropy.mean()), "parts": parts})
 
     def _record(self, kind: str, numbers: dict[str, Any]) -> None:
         """To losses.jsonl, the loggers and the plugins that listen, once for all processes."""
@@ -239,7 +238,7 @@ class _Training:
             frames=spec.train.frames,
             batch=spec.train.batch,
             seed=number_of(spec.seed, "clips", split) % 2**32,
-            labels={name: label.classes for name, label in spec.conditions.labels.items()},
+            labels=spec.conditions.labels,
             rank=rank,
             world=world,
             pin=self.fabric.device.type == "cuda",
