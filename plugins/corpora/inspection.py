@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accomp.core.audio import duration
+from accomp.core.conditions import INSTRUMENT, labels_of
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.types import Track
 
@@ -27,7 +27,7 @@ def inspect(
     corpus: Annotated[str, typer.Option(help="Name of the corpus plugin that reads it.")] = "slakh2100",
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Count songs, hours, stems per class, sample rates and licences of a corpus, and name what is wrong with it."""
+    """Count songs, hours, stems per class and label, sample rates and licences of a corpus, and name what is wrong."""
     plugin = Registry().find("corpus", corpus).load()
     reader = plugin(plugin.Config(root=str(root)))
     report = {split: examine(reader, split) for split in reader.splits}
@@ -45,23 +45,27 @@ def examine(corpus: Corpus, split: str) -> dict[str, Any]:
     before = len(corpus.problems)
     seconds: list[float] = []
     rates: Counter[int] = Counter()
-    classes: Counter[str] = Counter()
     licences: Counter[str] = Counter()
+    labels: dict[str, Counter[str]] = {}
     try:
         with progress(f"reading {split}", None) as advance:
             for track in corpus.tracks(split):
                 lengths = _lengths(track, rates, problems)
                 seconds.append(max(lengths, default=0.0))
-                classes.update(CLASSES[stem.instrument] for stem in track.stems.values())
                 licences[track.licence] += 1
+                for stem in track.stems:
+                    for name, text in labels_of(track, stem).items():
+                        labels.setdefault(name, Counter())[text] += 1
                 advance(1)
     except DataError as error:
         problems += error.problems
+    classes = labels.pop(INSTRUMENT, Counter())
     return {
         "songs": len(seconds),
         "hours": round(sum(seconds) / 3600, 4),
         "stems": sum(classes.values()),
         "classes": dict(classes.most_common()),
+        "labels": {name: dict(texts.most_common()) for name, texts in sorted(labels.items())},
         "sample_rates": dict(rates.most_common()),
         "licences": dict(licences.most_common()),
         "problems": corpus.problems[before:] + problems,
@@ -88,15 +92,20 @@ def _lengths(track: Track, rates: Counter[int], problems: list[str]) -> list[flo
 
 
 def _lines(split: str, found: dict[str, Any]) -> list[str]:
-    def counts(key: str, unit: str = "") -> str:
-        return ", ".join(f"{name}{unit} {count}" for name, count in found[key].items()) or "none"
+    def counts(of: dict[str, int], unit: str = "") -> str:
+        return ", ".join(f"{name}{unit} {count}" for name, count in of.items()) or "none"
 
+    stems = found["stems"]
+    labelled = {
+        name: f"{sum(texts.values())} of {stems} stems: {counts(texts)}" for name, texts in found["labels"].items()
+    }
     problems = found["problems"]
     return [
-        f"{split}: {found['songs']} songs, {found['hours']:.2f} h, {found['stems']} stems",
-        f"  classes: {counts('classes')}",
-        f"  sample rates: {counts('sample_rates', ' Hz:')}",
-        f"  licences: {counts('licences')}",
+        f"{split}: {found['songs']} songs, {found['hours']:.2f} h, {stems} stems",
+        f"  classes: {counts(found['classes'])}",
+        *(f"  label {name}: {told}" for name, told in labelled.items()),
+        f"  sample rates: {counts(found['sample_rates'], ' Hz:')}",
+        f"  licences: {counts(found['licences'])}",
         f"  problems: {len(problems)}",
         *(f"    {problem}" for problem in problems[:_SHOWN]),
         *([f"    and {len(problems) - _SHOWN} more (--json has all)"] if len(problems) > _SHOWN else []),

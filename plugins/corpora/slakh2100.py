@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from attrs import frozen
+from attrs import evolve, frozen
 
 from accomp.core import audio
+from accomp.core.conditions import told_labels
 from accomp.core.errors import DataError
 from accomp.core.instruments import from_program
 from accomp.core.types import Stem, Track
@@ -26,8 +27,10 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML wa
 class Slakh2100:
     """Slakh2100 and everything laid out like it. A stem's class comes from `is_drum`, else from `program_num`.
 
+    Beyond what Slakh2100 has, the metadata of a song and the entry of a stem may hold `labels: {genre: rock}`.
+
     Attributes:
-        problems: a line for each stem or song that was left out, with the reason; filled by `tracks`.
+        problems: a line for each stem, song or label that was left out, with the reason; filled by `tracks`.
     """
 
     splits = ("train", "validation", "test")
@@ -98,7 +101,8 @@ class Slakh2100:
         stems = {}
         for name, entry in sorted(metadata["stems"].items(), key=lambda item: str(item[0])):
             try:
-                stems[str(name)] = _stem(folder, str(name), entry)
+                stem = _stem(folder, str(name), entry)
+                stems[str(name)] = evolve(stem, labels=self._labels(entry, f"{folder}: {name}"))
             except DataError as error:
                 self._leave_out(f"{error} @ {folder}: {name}")
         for path in sorted((folder / "stems").glob("*")):
@@ -108,7 +112,14 @@ class Slakh2100:
             self._leave_out(f"song without a usable stem @ {folder}")
             return None
         source, licence = metadata.get("source", "Slakh2100"), metadata.get("licence", "CC BY 4.0")
-        return Track(folder.name, stems, source=str(source), licence=str(licence))
+        labels = self._labels(metadata, str(folder))
+        return Track(folder.name, stems, source=str(source), licence=str(licence), labels=labels)
+
+    def _labels(self, metadata: dict[str, Any], where: str) -> dict[str, str]:
+        labels, problems = told_labels(metadata.get("labels", {}))
+        for problem in problems:
+            self._leave_out(f"{problem} @ {where}")
+        return labels
 
     def _leave_out(self, why: str) -> None:
         if why not in self.problems:

@@ -21,7 +21,7 @@ from accomp.core.files import hash_file, write_atomic
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
 from accomp.plugins.corpora.mini_slakh.pool import cores, each
-from accomp.plugins.corpora.mini_slakh.render import Source, render_song
+from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song
 
 RECORD = "SOURCES.json"
 _RECIPE = 1
@@ -30,7 +30,9 @@ _RECIPE = 1
 
 def mini_slakh(
     out: Annotated[Path, typer.Argument(help="Folder to make; a Slakh2100 root afterwards.")],
-    midi: Annotated[Path | None, typer.Option(help="Folder of MIDI (or WAD) files to use.")] = None,
+    midi: Annotated[
+        Path | None, typer.Option(help="Folder of MIDI (or WAD) files to use; subfolders become the label `style`.")
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the music in --midi, written into the metadata.")
     ] = "unstated",
@@ -68,7 +70,10 @@ def mini_slakh(
         "music": music.digest(),
         "font": hash_file(font),
     }
-    if (record := _earlier(out, request)) and all((out / song["folder"]).is_dir() for song in record["songs"]):
+    record = _earlier(out, request)
+    if record is not None:
+        _label_earlier(out, record, music)
+    if record and all((out / song["folder"]).is_dir() for song in record["songs"]):
         say(f"{out} is complete already: {len(record['songs'])} songs")
         return
     workers = workers or cores()
@@ -160,6 +165,14 @@ def _earlier(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
             "name another folder, or delete this one"
         )
     return record
+
+
+def _label_earlier(out: Path, record: dict[str, Any], music: sources.Music) -> None:
+    """Songs that were rendered before there were labels get theirs; their sound stays."""
+    labels = {source.name: source.labels for source in music.sources}
+    given = [add_labels(out / song["folder"], labels[song["source"]]) for song in record["songs"]]
+    if any(given):
+        say(f"{sum(given)} songs of an earlier run have got their labels; `accomp ingest` passes them on")
 
 
 def _write_record(

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pretty_midi
 import yaml
-from attrs import frozen
+from attrs import field, frozen
 
 from accomp.core import audio
-from accomp.core.files import folder_atomic
+from accomp.core.files import folder_atomic, write_atomic
 from accomp.core.instruments import CLASSES
 from accomp.core.loudness import loudness
 from accomp.plugins.corpora.mini_slakh import midi, synth
 
+METADATA = "metadata.yaml"
 LOUDNESS = -18.0
 """LUFS of every mix, where its peak allows."""
 PEAK = 0.95
@@ -35,12 +36,14 @@ class Source:
         licence: of the music.
         data: the file's bytes.
         annotations: what is known about the music beyond its notes, written beside it; None for most.
+        labels: what a model may be told of it, text by name: `style`, the collection that it is of.
     """
 
     name: str
     licence: str
     data: bytes
     annotations: dict[str, Any] | None = None
+    labels: dict[str, str] = field(factory=dict)
 
 
 def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> None:
@@ -82,10 +85,25 @@ def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> 
             "fingerprint": song.fingerprint,
             "source": source.name,
             "licence": source.licence,
+            "labels": dict(source.labels),
             "silent_stems": list(silent),
             "stems": stems,
         }
-        (work / "metadata.yaml").write_text(yaml.safe_dump(entry, allow_unicode=True), encoding="utf-8")
+        (work / METADATA).write_text(_dumped(entry), encoding="utf-8")
+
+
+def add_labels(folder: Path, labels: dict[str, str]) -> bool:
+    """Give a song the labels of its source, if it was rendered before there were any; whether it was."""
+    path = folder / METADATA
+    data = path.read_bytes() if path.is_file() else b"labels:"
+    if b"\nlabels:" in b"\n" + data:
+        return False
+    write_atomic(path, _dumped(yaml.safe_load(data) | {"labels": dict(labels)}))
+    return True
+
+
+def _dumped(entry: dict[str, Any]) -> str:
+    return yaml.safe_dump(entry, allow_unicode=True)
 
 
 def _sum(sounds: list[np.ndarray]) -> np.ndarray:

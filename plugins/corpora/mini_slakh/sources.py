@@ -87,7 +87,7 @@ def _add_folder(music: Music, folder: Path, licence: str) -> None:
     files = _files(folder)
     if not files:
         raise DataError(f"--midi {folder}: holds no {', '.join(_SUFFIXES)} files, nor do its subfolders")
-    _add_files(music, files, folder, folder.name, licence)
+    _add_files(music, files, folder, folder.name, licence, folder.resolve().name)
     music.used.append(f"{len(files)} files of {folder.name}/ ({licence})")
 
 
@@ -96,7 +96,7 @@ def _add_package(music: Music, unpacked: debian.Unpacked) -> None:
     files = _files(unpacked.folder)
     if not files:
         raise DataError(f"Debian package {name} holds no {', '.join(_SUFFIXES)} files @ {unpacked.folder}")
-    _add_files(music, files, None, name, unpacked.package.licence)
+    _add_files(music, files, None, name, unpacked.package.licence, unpacked.package.name)
     music.used.append(f"Debian {name} ({unpacked.package.licence})")
 
 
@@ -110,7 +110,7 @@ def _add_composed(music: Music, minutes: float | None, seed: int, longest: float
             break
         song = composer.compose(seed, number)
         name = f"composer: seed {seed}, song {number}"
-        music.sources.append(Source(name, composer.LICENCE, song.midi, song.annotations))
+        music.sources.append(Source(name, composer.LICENCE, song.midi, song.annotations, {"style": "composer"}))
         wanted[plan.split_of(read(song.midi, longest=longest).fingerprint)] -= 1
     music.used.append(f"accomp's composer, seed {seed} ({composer.LICENCE})")
 
@@ -119,12 +119,15 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
-def _add_files(music: Music, files: list[Path], root: Path | None, collection: str, licence: str) -> None:
+def _add_files(music: Music, files: list[Path], root: Path | None, collection: str, licence: str, style: str) -> None:
+    """A folder's subfolders are styles of their own: who sorts music into them knows why."""
     for path in files:
-        name = f"{collection}: {path.relative_to(root) if root else path.name}"
+        within = path.relative_to(root) if root else Path(path.name)
+        name = f"{collection}: {within}"
+        labels = {"style": within.parts[0] if len(within.parts) > 1 else style}
         try:
             for lump, data in _contents(path):
-                music.sources.append(Source(f"{name}: {lump}" if lump else name, licence, data))
+                music.sources.append(Source(f"{name}: {lump}" if lump else name, licence, data, labels=labels))
         except (OSError, MidiError) as error:
             music.problems.append((name, str(error)))
 
