@@ -19,7 +19,7 @@ class VampNet:
     """conf(y_n) = log p(y_n) + a (1 - (t + 1) / S) g_n, g ~ Gumbel(0, 1): which candidates step t of S keeps.
 
     Eq. 4 of arXiv 2510.22105 (A.5), after VampNet (arXiv 2307.04686); p is the probability that the model gives to the
-    drawn code, and a the level's `ranking_temperature`. What is drawn comes from the softmax of the logits.
+    drawn code, and a the level's number in `temperatures`. What is drawn comes from the softmax of the logits.
     """
 
     decoding: ClassVar[Decoding] = "masked"
@@ -29,14 +29,14 @@ class VampNet:
         """Tuples hold one number a level, or one for all. The defaults are the paper's, for four levels.
 
         Attributes:
-            ranking_temperature: a, of chance in the ranking, which falls to 0 at the level's last step; where absent
+            temperatures: a, of chance in the ranking, which falls to 0 at the level's last step; where absent
                 8, 8, and 4 for all finer levels.
             steps: forwards for each level, at most one a token; where absent 128, 64, and 32 for all finer levels.
             temperature: of the draw; the lower, the surer; 0 takes the likeliest code.
             top_k: how many of the likeliest codes can be drawn; all where absent.
         """
 
-        ranking_temperature: tuple[float, ...] | None = field(default=None, validator=each(valid_temperature))
+        temperatures: tuple[float, ...] | None = field(default=None, validator=each(valid_temperature))
         steps: tuple[int, ...] | None = field(default=None, validator=each(v.ge(1)))
         temperature: float = field(default=1.0, validator=valid_temperature)
         top_k: int | None = field(default=None, validator=v.optional(v.ge(1)))
@@ -44,7 +44,7 @@ class VampNet:
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError where a tuple has neither one number nor one for each of the codec's levels."""
         self.steps = per_level("sampler.steps", config.steps, STEPS, space)
-        self.heat = per_level("sampler.ranking_temperature", config.ranking_temperature, (8.0, 8.0, 4.0), space)
+        self.heat = per_level("sampler.temperatures", config.temperatures, (8.0, 8.0, 4.0), space)
         self.draw = Draw(config.temperature, config.top_k)
 
     def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
