@@ -2,7 +2,7 @@
 
     python benchmarks/models.py streaming_k1 streaming_chunked prefix_offline stemgen --device cuda --json models.json
 
-Codes and latents are random, so neither corpus nor codec is needed. Each figure is the median of its repetitions, after a
+Codes and latents are random, so neither corpus nor codec is needed. Each figure is the median of several after a
 warm-up; beside it stands its ratio to the first spec's, measured in the same run. Nothing is compiled.
 """
 
