@@ -45,5 +45,6 @@ def fill(
         h = hidden(model, x, guidance.repeat(canvas), labels)
         return guidance.combine(model.level_logits(h, level))
 
-    canvas = torch.nn.functional.pad(known, (0, x.shape[1] - known.shape[2]), value=MASKED)
+    batch, levels, done = known.shape
+    canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASKED)], dim=2)
     return sampler.fill(predict, canvas, canvas == MASKED, noise)
