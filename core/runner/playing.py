@@ -20,6 +20,7 @@ from accomp.core.errors import CheckpointError, CombinationError
 from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Stream, Tokenizer
 from accomp.core.model import Model
+from accomp.core.offline.compose import compose
 from accomp.core.registry import Registry
 from accomp.core.runner.losses import best_step
 from accomp.core.spec import PluginSpec
@@ -137,8 +138,6 @@ def perform(player: Player, sound: np.ndarray, *, labels: Mapping[str, int], see
     """
     if player.clocked:
         return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session)
-    from accomp.core.offline.compose import compose
-
     tokenizer, space, device = player.tokenizer, player.tokenizer.space, player.device
     if not len(sound):
         return Played(0.0, codes=np.zeros((space.codebooks, 0), dtype=np.int64))
