@@ -1,10 +1,11 @@
-"""Where a spec comes from: a TOML file, a shipped one by its bare name, and `--set KEY=VALUE` on top."""
+"""Spec files: a TOML file, a shipped one by its bare name, `--set KEY=VALUE` on top; and how one is written."""
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"not UTF-8 text (byte {error.start}) @ {path}") from error
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"not TOML: {error} @ {path}") from error
+
+
+def toml_text(data: Mapping[str, Any]) -> str:
+    """Plain data, as `spec.resolve` gives it, as the text of a TOML file that reads back the same."""
+    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping) and not _tables(value)}
+    sections = ["\n".join(_lines(plain))]
+    for name, value in data.items():
+        if name not in plain:
+            title, tables = (f"[[{_key(name)}]]", value) if _tables(value) else (f"[{_key(name)}]", [value])
+            sections += ["\n".join([title, *_lines(table)]) for table in tables]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def _lines(table: Mapping[str, Any]) -> list[str]:
+    return [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else _value(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_lines(value))} }}" if value else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower()  # numbers, and True as true
 
 
 _ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)

@@ -1,0 +1,1 @@
+"""Commands that turn the checkpoints of other programs into runs."""
