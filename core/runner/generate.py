@@ -69,12 +69,13 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
     """The record of an excerpt's take: of the one that is there if it is current, else of a new one."""
     space = player.tokenizer.space
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
-    made_from = _made_from(spec, player, context, truth)
+    labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
+    made_from = _made_from(spec, player, context, truth, labels)
     folder = run / "takes" / excerpt.id
     if record := _current(folder, made_from):
         return record
 
-    played, same = _played(excerpt, context, spec.seed, player)
+    played, same = _played(excerpt, context, labels, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
         "id": excerpt.id,
@@ -103,9 +104,10 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
     return record
 
 
-def _played(excerpt: Excerpt, context: np.ndarray, seed: int, player: Player) -> tuple[Played, bool | None]:
+def _played(
+    excerpt: Excerpt, context: np.ndarray, labels: dict[str, int], seed: int, player: Player
+) -> tuple[Played, bool | None]:
     """What is played to the excerpt's `context`; if by a clock, whether it is the same however the input is cut."""
-    labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
     how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id)}
     if not player.clocked:
         return perform(player, context, **how), None
@@ -115,7 +117,9 @@ def _played(excerpt: Excerpt, context: np.ndarray, seed: int, player: Player) ->
     return live, _same(live, again)
 
 
-def _made_from(spec: Spec, player: Player, context: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+def _made_from(
+    spec: Spec, player: Player, context: np.ndarray, truth: np.ndarray, labels: dict[str, int]
+) -> dict[str, Any]:
     """Everything that a take depends on."""
     return {
         "weights": player.weights,
@@ -123,6 +127,7 @@ def _made_from(spec: Spec, player: Player, context: np.ndarray, truth: np.ndarra
         "window": player.window,
         "sampler": resolve(spec)["sampler"],
         "guidance": resolve(spec)["guidance"],
+        "labels": labels,
         "seed": spec.seed,
         "sound": hashlib.sha256(context.tobytes() + truth.tobytes()).hexdigest(),
     }
@@ -131,13 +136,14 @@ def _made_from(spec: Spec, player: Player, context: np.ndarray, truth: np.ndarra
 def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
     """The record of the take in a folder, if it was made from just this.
 
-    Takes that were made before there was guidance were made without.
+    Takes that were made before there was guidance were made without, and by models that knew the instrument alone.
     """
     try:
         record: dict[str, Any] = json.loads((folder / "take.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if {"guidance": {}, **record.get("made_from", {})} == made_from else None
+    earlier = {"guidance": {}, "labels": made_from["labels"]}
+    return record if {**earlier, **record.get("made_from", {})} == made_from else None
 
 
 def _odd_pieces(samples: int, hop: int, rng: np.random.Generator) -> Iterator[int]:

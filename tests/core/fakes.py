@@ -6,6 +6,7 @@ WAV or FLAC files, split/track/CLASS_NAME.suffix.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -105,7 +106,10 @@ class _Decoder:
 
 
 class FolderCorpus:
-    """split/track/NAME-CLASS.suffix: stems in alphabetical order, CLASS an instrument's number."""
+    """split/track/NAME-CLASS.suffix: stems in alphabetical order, CLASS an instrument's number.
+
+    Beside them there may be labels.json: {"song": {label: text}, "stems": {NAME: {label: text}}}.
+    """
 
     @frozen
     class Config:
@@ -120,10 +124,12 @@ class FolderCorpus:
     def tracks(self, split: str) -> Iterator[Track]:
         for folder in sorted((self._root / split).iterdir()):
             stems = {}
-            for path in sorted(folder.iterdir()):
+            file = folder / "labels.json"
+            labels = json.loads(file.read_text()) if file.is_file() else {"song": {}, "stems": {}}
+            for path in sorted(set(folder.iterdir()) - {file}):
                 name, _, instrument = path.stem.partition("-")
-                stems[name] = Stem(path, int(instrument), name)
-            yield Track(folder.name, stems, source="folder of tests", licence="CC0")
+                stems[name] = Stem(path, int(instrument), name, labels["stems"].get(name, {}))
+            yield Track(folder.name, stems, source="folder of tests", licence="CC0", labels=labels["song"])
 
 
 def tone(seconds: float, seed: int, *, rate: int = RATE, silent: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
@@ -142,6 +148,11 @@ def write_track(folder: Path, stems: Mapping[str, np.ndarray], *, rate: int = RA
     folder.mkdir(parents=True, exist_ok=True)
     for name, audio in stems.items():
         soundfile.write(folder / f"{name}.{suffix}", audio, rate, subtype="PCM_16" if suffix == "flac" else "FLOAT")
+
+
+def write_labels(folder: Path, song: Mapping[str, str], **stems: Mapping[str, str]) -> None:
+    """The labels of a track of FolderCorpus, and those of some of its stems."""
+    (folder / "labels.json").write_text(json.dumps({"song": song, "stems": stems}))
 
 
 def write_corpus(root: Path, tracks: Mapping[str, int], *, stems: int = 3, seconds: float = 3.0) -> Path:

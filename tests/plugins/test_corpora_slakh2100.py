@@ -191,6 +191,7 @@ def test_inspect_counts_what_is_there(root, capsys):
         "hours": pytest.approx(4 / 3600, abs=1e-4),
         "stems": 5,
         "classes": {"Bass": 2, "Percussive": 2, "Piano": 1},
+        "labels": {},
         "sample_rates": {"44100": 4, "32000": 1},
         "licences": {"CC BY 4.0": 2, "CC0-1.0": 1},
         "problems": [],
@@ -201,6 +202,51 @@ def test_inspect_counts_what_is_there(root, capsys):
     assert "train: 3 songs" in text
     assert "Bass 2, Percussive 2, Piano 1" in text
     assert "44100 Hz: 4, 32000 Hz: 1" in text
+
+
+def test_labels_of_songs_and_stems_are_read(root, capsys):
+    stems = {"S00": (entry(33, labels={"role": "low", "genre": "funk"}), True), "S01": (entry(0), True)}
+    write_song(root, "test/Track9", stems, labels={"genre": "rock"})
+    reader = corpus(root)
+    unlabelled, song = reader.tracks("test")
+    assert (unlabelled.labels, unlabelled.stems["S00"].labels) == ({}, {})
+    assert song.labels == {"genre": "rock"}
+    assert {name: stem.labels for name, stem in song.stems.items()} == {
+        "S00": {"role": "low", "genre": "funk"},
+        "S01": {},
+    }
+    assert reader.problems == []
+    found = examine(reader, "test")
+    assert found["labels"] == {"genre": {"funk": 1, "rock": 1}, "role": {"low": 1}}
+    assert list(found["classes"]) == ["Bass", "Percussive", "Piano"]
+    inspect(root, "slakh2100", as_json=False)
+    assert "  label genre: 2 of 4 stems: funk 1, rock 1\n  label role: 1 of 4 stems: low 1\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept", "why"),
+    [
+        ({"year": 1999, "genre": "rock"}, {"genre": "rock"}, "label 'year' is 1999; expected text"),
+        ({"live": True}, {}, "label 'live' is True; expected text"),
+        ({"genre": ["rock", "pop"]}, {}, "label 'genre' is \\['rock', 'pop'\\]; expected text"),
+        ({"instrument": "Bass"}, {}, "label 'instrument': 'Bass'; that name means something else"),
+        ("rock", {}, "labels is 'rock'; expected a table"),
+        (None, {}, "labels is None; expected a table"),
+    ],
+)
+def test_an_odd_label_is_named_and_the_song_is_used(root, labels, kept, why):
+    write_song(root, "test/Track9", {"S00": (entry(0), True), "S01": (entry(0, labels=labels), True)}, labels=labels)
+    reader = corpus(root)
+    song = list(reader.tracks("test"))[-1]
+    assert song.labels == song.stems["S01"].labels == kept
+    assert len(song.stems) == 2
+    assert [problem.partition(" @ ")[2] for problem in reader.problems] == [
+        f"{root}/test/Track9: S01",
+        f"{root}/test/Track9",
+    ]
+    for problem in reader.problems:
+        with pytest.raises(DataError, match=why):
+            raise DataError(problem)
 
 
 def test_inspect_names_what_is_wrong(root):

@@ -140,6 +140,40 @@ def test_the_corpus_plugin_reads_it_and_no_music_is_on_two_sides(rendered):
     assert all(len(names) == 1 for names in seen.values())
 
 
+def test_songs_are_labelled_by_the_folder_they_are_in(folder, rendered):
+    reader = Slakh2100(Slakh2100.Config(root=str(rendered)))
+    splits = [split for split in reader.splits if (rendered / split).is_dir()]
+    songs = {track.source: track.labels for split in splits for track in reader.tracks(split)}
+    name = folder.name
+    assert songs.pop(f"{name}: sub/game.wad: D_ONE") == {"style": "sub"}
+    assert len(songs) == 6
+    assert all(labels == {"style": name} for labels in songs.values())
+
+
+def test_songs_from_before_labels_get_them_and_keep_those_of_their_own(folder, rendered, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(rendered, out)
+    for number, song in enumerate(songs_of(out)):
+        metadata = yaml.safe_load((song / "metadata.yaml").read_text())
+        del metadata["labels"]
+        if number == 3:
+            metadata["labels"] = {"genre": "polka"}
+        (song / "metadata.yaml").write_text(yaml.safe_dump(metadata, allow_unicode=True))
+    own = songs_of(out)[3] / "metadata.yaml"
+    kept = own.read_bytes()
+    sounds = {path: path.stat().st_mtime_ns for path in out.glob("*/*/stems/*")}
+    mini_slakh(out, midi=folder, licence="CC BY 4.0", longest=16, workers=1)
+    said = capsys.readouterr().out
+    assert "6 songs of an earlier run have got their labels" in said
+    assert "is complete already: 7 songs" in said
+    assert own.read_bytes() == kept
+    own.write_bytes((rendered / own.relative_to(out)).read_bytes())
+    assert tree(out) == tree(rendered)
+    assert all(path.stat().st_mtime_ns == time for path, time in sounds.items())
+    mini_slakh(out, midi=folder, licence="CC BY 4.0", longest=16, workers=1)
+    assert "have got their labels" not in capsys.readouterr().out
+
+
 def test_what_is_left_out_is_named_and_counted(folder, rendered, tmp_path, capsys):
     why = {row["name"].split(": ", 1)[1]: row["why"] for row in record(rendered)["left_out"]}
     assert why.pop("tune2.mid").startswith("the same music as")
@@ -285,6 +319,7 @@ def gather(kind, cache, **options):
 def test_without_apt_the_composer_plays_and_it_is_said(no_tools, tmp_path):
     music = gather("auto", tmp_path / "cache")
     assert {source.licence for source in music.sources} == {composer.LICENCE}
+    assert all(source.labels == {"style": "composer"} for source in music.sources)
     assert "apt-get and dpkg-deb not found" in music.notices[0]
     assert music.notices[-1] == "no recorded music could be had: the built-in composer makes it"
     with pytest.raises(DataError, match="cannot fetch Debian package freedoom: apt-get and dpkg-deb not found; or use"):
@@ -317,6 +352,7 @@ def test_packages_are_fetched_once_and_read(no_tools, tmp_path):
             "freedoom 1.2-3: tune.mid",
         ]
         assert {source.licence for source in music.sources} == {"BSD-3-Clause", "GPL-2.0-only"}
+        assert {source.labels["style"] for source in music.sources} == {package.name for package in debian.MUSIC}
         assert music.used == ["Debian freedoom 1.2-3 (BSD-3-Clause)", "Debian openttd-openmsx 1.2-3 (GPL-2.0-only)"]
     assert (tmp_path / "calls").read_text().split() == [package.name for package in debian.MUSIC]
 
