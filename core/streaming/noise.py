@@ -6,8 +6,10 @@ import torch
 from attrs import define
 from torch import Tensor
 
-_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd, and so it has an inverse modulo 2^64:
+_GOLDEN_INVERSE = -1018231460777725123
 _FOLD = -3335678366873096957  # 0xD1B54A32D192ED03, odd
+_FOLD_INVERSE = 436968802925209003
 
 
 @define(eq=False)  # torch.compile cannot trace how a frozen one is made
@@ -39,7 +41,7 @@ class Noise:
     def fold(self, number: int | Tensor) -> Noise:
         """Noise for item `number` (int64, broadcast against the key); other numbers give unrelated noise."""
         number = torch.as_tensor(number, device=self.key.device)
-        return Noise(_mix(self.key + (number + 1) * _FOLD))
+        return Noise(_mix(_advance(self.key, number + 1, _FOLD, _FOLD_INVERSE)))
 
     def uniform(self, n: int | Tensor) -> Tensor:
         """Numbers 0..n-1 of each key, or those numbered n [..., m] int64: uniform in (0, 1), float32 [..., m].
@@ -47,12 +49,21 @@ class Noise:
         Never 0 or 1.
         """
         number = n if isinstance(n, Tensor) else torch.arange(n, device=self.key.device)
-        bits = _mix(self.key[..., None] + (number + 1) * _GOLDEN)
+        bits = _mix(_advance(self.key[..., None], number + 1, _GOLDEN, _GOLDEN_INVERSE))
         return (_shifted(bits, 41).float() + 0.5) * 2.0**-23
 
     def gumbel(self, n: int | Tensor) -> Tensor:
         """The same numbers as standard Gumbel noise, float32: argmax(log p + gumbel) is a sample from p."""
         return -torch.log(-torch.log(self.uniform(n)))
+
+
+def _advance(key: Tensor, steps: Tensor, stride: int, inverse: int) -> Tensor:
+    """key + steps * stride modulo 2^64, as (key / stride + steps) * stride.
+
+    Where torch.compile makes C++ of a count of steps, `steps * stride` alone would be a product that is known to
+    overflow: undefined there, and a crash. With the key in it nothing is known.
+    """
+    return (key * inverse + steps) * stride
 
 
 def _mix(z: Tensor) -> Tensor:

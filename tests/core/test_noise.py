@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from accomp.core.streaming.noise import Noise
 
@@ -85,3 +86,27 @@ def test_nothing_is_drawn_from_the_global_generator():
     before = torch.get_rng_state()
     grid().gumbel(3)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class FromKey(TorchDispatchMode):
+    """Follows which tensors are computed from a key, and refuses products of others."""
+
+    def __init__(self, key: torch.Tensor):
+        super().__init__()
+        self.known = [key]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if any(arg is known for arg in args for known in self.known):
+            self.known.append(out)
+        else:
+            assert func is not torch.ops.aten.mul.Tensor, "a product in which there is no key"
+        return out
+
+
+def test_no_product_is_known_to_overflow_before_the_key_is():
+    """C++ that multiplies the count of a loop by such constants is undefined, and torch.compile writes it."""
+    key = torch.arange(2)
+    with FromKey(key) as follow:
+        Noise(key).fold(torch.arange(2)).uniform(40)
+    assert len(follow.known) > 20
