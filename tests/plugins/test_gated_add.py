@@ -36,9 +36,25 @@ def test_it_is_the_equation(norm):
     assert torch.allclose(f.fuse(x, e), expected, atol=1e-5)
 
 
-def test_without_input_it_is_the_normalised_output():
-    f, e = fuser(), torch.randn(2, 5, 8)
+@pytest.mark.parametrize("norm", ["paper", "reference"])
+def test_without_input_it_is_the_normalised_output(norm):
+    f, e, c = fuser(norm), torch.randn(2, 5, 8), torch.randn(2, 1, 8)
     assert torch.allclose(f.fuse(None, e), ln(e, f.output_norm), atol=1e-5)
+    assert torch.allclose(f.fuse(None, e, c), ln(e + c, f.output_norm), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["paper", "reference"])
+def test_without_output_it_is_the_normalised_input(norm):
+    f, x = fuser(norm), torch.randn(2, 5, 6)
+    wx = ln(x, f.input_norm) @ f.project.weight.T + f.project.bias
+    assert torch.allclose(f.fuse(x, None), ln(wx, f.norm), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["paper", "reference"])
+def test_labels_are_added_to_the_output_and_stand_for_it_where_it_is_absent(norm):
+    f, x, e, c = fuser(norm), torch.randn(2, 5, 6), torch.randn(2, 5, 8), torch.randn(2, 1, 8)
+    assert torch.equal(f.fuse(x, e, c), f.fuse(x, e + c))
+    assert torch.equal(f.fuse(x, None, c), f.fuse(x, c.expand(-1, 5, -1)))
 
 
 @pytest.mark.parametrize("norm", ["paper", "reference"])
