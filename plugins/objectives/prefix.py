@@ -25,8 +25,9 @@ class Prefix:
     """Cross entropy of the k steps of a chunk from s on, given x[< s + t_f] and the steps before each.
 
     Section A.6 of arXiv 2510.22105. Each clip draws its own chunks, without replacement, among those at s = 0, k, 2k,
-    ... that fit in it; one forward of at most twice the clip's length computes them all. Frames that are not valid are
-    neither predicted nor seen. With k = 1 and every chunk this is the objective of the frame-by-frame decoder.
+    ... that fit in it; one forward of at most twice the clip's length computes them all. A model that is not in training
+    is asked for every chunk, so that little chance is in its loss. Frames that are not valid are neither predicted nor
+    seen. With k = 1 and every chunk this is the objective of the frame-by-frame decoder.
     """
 
     decoding: ClassVar[Decoding] = "causal"
@@ -57,7 +58,8 @@ class Prefix:
         starts = chunk_starts(layout, frames)
         if not starts:
             raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
-        drawn = draw_starts(starts, len(batch.y), self.chunks, rng).to(batch.y.device)
+        count = self.chunks if model.training else None
+        drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device)
         chunks = Chunks(layout, frames, drawn)
 
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)

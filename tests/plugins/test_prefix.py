@@ -136,6 +136,8 @@ def test_drawn_chunks_are_some_of_all_and_their_mean_is_the_same():
     mean = sum(loss.total * loss.counts.sum() for loss in one) / sum(loss.counts.sum() for loss in one)
     assert mean.item() == pytest.approx(loss_of(model, batch).total.item(), rel=0.03)
     assert torch.allclose(loss_of(model, batch, 5).total, loss_of(model, batch).total), "five chunks fit"
+    model.eval()
+    assert loss_of(model, batch, 1).counts.sum() == every, "validation leaves nothing to chance"
 
 
 def test_frames_that_are_not_valid_neither_count_nor_are_seen():
