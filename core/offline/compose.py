@@ -55,7 +55,7 @@ def compose(
     while (done := codes.shape[2]) < frames:
         begin = max(0, min(done - window // 2, frames - window))
         heard, known = x[:, begin : begin + window], codes[:, :, begin:]
-        if sampler.decoding == "causal":
+        if isinstance(sampler, CausalSampler):
             played = continue_(model, sampler, heard, known, labels=labels, noise=noise, guidance=guidance, first=begin)
         else:
             there = noise.fold(begin)

@@ -12,15 +12,20 @@ from accomp.core.interfaces import MaskedSampler
 from accomp.core.masking import MASKED
 from accomp.core.model import Model
 from accomp.core.streaming.noise import Noise
+from accomp.core.types import Sight
 
 
-def hidden(model: Model, x: Tensor, held: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+def hidden(model: Model, x: Tensor, held: Tensor, labels: Mapping[str, Tensor], valid: Tensor | None = None) -> Tensor:
     """x [B, T, E] and codes [B, K, T], MASKED where unknown -> what the backbone makes of each frame [B, T, D].
 
-    The labels are added to every frame, and every frame sees all others (arXiv 2312.08723, section 2.1).
+    The labels are added to every frame, and every frame sees all others (arXiv 2312.08723, section 2.1), or those that
+    are `valid` [B, T].
     """
     h = model.fuser.fuse(x, model.embed(held), model.label_embedding(labels))
-    return model.backbone(h, causal=False)
+    if valid is None:
+        return model.backbone(h, causal=False)
+    frame = torch.arange(x.shape[1], device=x.device)
+    return model.backbone(h, sight=Sight(frame[None], valid[:, None] | (frame[:, None] == frame)))
 
 
 @torch.inference_mode()

@@ -1,45 +1,66 @@
-"""What an objective promises: a finite loss that its generator decides, and sight of no more than the clock allows."""
+"""What an objective promises: a finite loss that its generator decides, and sight of no more than it may have.
+
+What a prediction sees is found by gradient, one prediction at a time, for every step of the delay pattern apart.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 import torch
+from attrs import frozen
 from torch import Tensor, nn
 
 from accomp.core.interfaces import Backbone, Fuser
 from accomp.core.model import Model
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.clock import Clock
+from accomp.core.terms import total
 from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
 from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
-from accomp.core.types import Batch, Loss, TokenSpace
+from accomp.core.types import Batch, Loss, Sight, TokenSpace
 
-BATCH, FRAMES, CHUNK = 3, 24, 4
-SINGLE = attrs.evolve(SPACE, codebooks=1)
-"""One level and so no delay: here the clock's sentence holds frame by frame."""
+BATCH, FRAMES, CHUNK = 12, 24, 4
+PROBED = (0, 11)
+"""Frames whose predictions are looked at; with K = 3 their steps stand at the beginning, inside and end of a chunk."""
+DRAWS = 32
+"""Losses looked at for an objective that does not predict every frame each time."""
+MANY = attrs.evolve(SPACE, codebook_size=2 * FRAMES)
+"""So many codes that every frame can have its own."""
 
 
 def check(subject: Subject, findings: Findings) -> None:
     """All properties of an objective."""
     objective = None
-    with findings.property("is built by cls(config, space) and states decoding and chunked"):
+    with findings.property("is built by cls(config, space) and states decoding, chunked and clocked"):
         built = subject.build(space=SPACE)
         expect(built.decoding in ("causal", "masked"), f"decoding is {built.decoding!r}")
-        expect(isinstance(built.chunked, bool), f"chunked is {built.chunked!r}")
+        for attribute in ("chunked", "clocked"):
+            value = getattr(built, attribute)
+            expect(isinstance(value, bool), f"{attribute} is {value!r}")
+        expect(built.clocked or not built.chunked, "chunked, but not clocked: chunks belong to a clock")
         objective = built
     if objective is None:
         return
-    chunks = (1, CHUNK) if objective.chunked else (1,)
-    clocks = [Clock(t_f, k) for t_f in (0, -3, 3) for k in chunks]
+    sizes = (1, CHUNK) if objective.chunked else (1,)
+    clocks: list[Clock | None] = [Clock(t_f, k) for t_f in (0, -3, 3) for k in sizes] if objective.clocked else [None]
     _check_loss(objective, clocks, findings)
-    if objective.decoding == "causal":
-        for space in (SPACE, SINGLE):
-            _check_sight(subject.build(space=space), space, clocks, findings)
+    for levels in (SPACE.codebooks, 1):  # with one level there is no delay
+        space = attrs.evolve(MANY, codebooks=levels)
+        built = subject.build(space=space)
+        if objective.clocked:
+            _check_clocked(built, space, clocks, findings)
+        if objective.decoding == "causal":
+            _check_causal(built, space, clocks, findings)
+    if not objective.clocked:
+        _check_whole(subject.build(space=MANY), findings)
+    if objective.decoding == "masked":
+        _check_masked(subject.build(space=MANY), clocks, findings)
 
 
-def _check_loss(objective: Any, clocks: list[Clock], findings: Findings) -> None:
+def _check_loss(objective: Any, clocks: list[Clock | None], findings: Findings) -> None:
     batch = _batch(SPACE)
     with findings.property("loss: a finite scalar with a gradient for every parameter of the model, detached parts"):
         for clock in clocks:
@@ -50,7 +71,7 @@ def _check_loss(objective: Any, clocks: list[Clock], findings: Findings) -> None
             loss.total.backward()
             used = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
             dead = [name for name, p in model.named_parameters() if p.numel() and name not in used]
-            expect(not dead, f"{clock}: no gradient for {', '.join(dead)}")
+            expect(not dead, f"{_told(clock)}no gradient for {', '.join(dead)}")
             for name, part in loss.parts.items():
                 expect_tensor(part, (), f"part {name}")
                 expect(not part.requires_grad, f"part {name} is not detached")
@@ -65,66 +86,181 @@ def _check_loss(objective: Any, clocks: list[Clock], findings: Findings) -> None
             short = attrs.evolve(batch, valid=_valid(cut))
             other = attrs.evolve(short, y=_changed(batch.y, cut))
             first, second = (objective.loss(model, b, clock, generator()).total for b in (short, other))
-            expect_close(first, second, f"{clock}, y changed from frame {cut} on, valid up to there", 1e-6)
+            expect_close(first, second, f"{_told(clock)}y changed from frame {cut} on, valid up to there", 1e-6)
 
 
-def _check_sight(objective: Any, space: TokenSpace, clocks: list[Clock], findings: Findings) -> None:
-    levels = space.codebooks
-    s = FRAMES // 2
-    end_of_sight = "s + t_f" if levels == 1 else "s + t_f + K - 1"
-    with findings.property(f"K = {levels}: chunk s hears x before {end_of_sight}, and nothing later"):
+def _check_clocked(objective: Any, space: TokenSpace, clocks: list[Clock | None], findings: Findings) -> None:
+    promise = f"K = {space.codebooks}: each step of the chunk from s hears x before s + t_f, and nothing later"
+    with findings.property(promise):
+        for clock in filter(None, clocks):
+            for probe in _probes(objective, space, clock):
+                wanted = torch.arange(FRAMES) < clock.visible(probe.step // clock.k * clock.k)
+                seen = probe.heard(wanted)
+                expect(not (seen & ~wanted).any(), f"{probe} hears input frames {_places(seen & ~wanted)}")
+                expect(not (wanted & ~seen).any(), f"{probe} ignores input frames {_places(wanted & ~seen)}")
+
+
+def _check_causal(objective: Any, space: TokenSpace, clocks: list[Clock | None], findings: Findings) -> None:
+    with findings.property(f"K = {space.codebooks}: a step sees what the steps before it put out, and nothing later"):
+        steps = torch.arange(FRAMES) + torch.arange(space.codebooks)[:, None]
         for clock in clocks:
-            batch = attrs.evolve(_batch(space), valid=_valid(s + clock.k) & ~_valid(s))
+            for probe in _probes(objective, space, clock):
+                wanted = steps < probe.step
+                seen = probe.given(wanted)
+                expect(not (seen & ~wanted).any(), f"{probe} sees (level, frame) {_places(seen & ~wanted)}")
+                expect(not (wanted & ~seen).any(), f"{probe} ignores (level, frame) {_places(wanted & ~seen)}")
+
+
+def _check_whole(objective: Any, findings: Findings) -> None:
+    with findings.property("without a clock every prediction hears the whole input"):
+        for probe in _probes(objective, MANY, None):
+            seen = probe.heard(torch.ones(FRAMES).bool())
+            expect(seen.all(), f"{probe} ignores input frames {_places(~seen)}")
+    with findings.property("without a clock input outside `valid` is not heard"):
+        cut = FRAMES // 2
+        batch = attrs.evolve(_batch(MANY), valid=_valid(cut))
+        batch.x.requires_grad_()
+        objective.loss(_model(MANY, None), batch, None, generator()).total.backward()
+        beyond = _nonzero(batch.x.grad, (0, 2)) & (torch.arange(FRAMES) >= cut)
+        expect(not beyond.any(), f"valid before {cut}, and input frames {_places(beyond)} are heard")
+
+
+def _check_masked(objective: Any, clocks: list[Clock | None], findings: Findings) -> None:
+    with findings.property("a code that is predicted is not seen, and any other is"):
+        for clock in clocks:
+            for draw in range(4):
+                batch = _one_code_a_frame(MANY, batch=1)
+                predicted = _predicted(objective, batch, clock, generator(draw))
+                model = _model(MANY, clock)
+                objective.loss(model, batch, clock, generator(draw)).total.backward()
+                seen = _table_rows(model)
+                expect(not (seen & predicted).any(), f"predicted and seen: (level, frame) {_places(seen & predicted)}")
+                neither = ~(seen | predicted)
+                expect(not neither.any(), f"neither predicted nor seen: (level, frame) {_places(neither)}")
+
+
+@frozen
+class _Probe:
+    """One prediction, and by gradient what it depends on.
+
+    All heads are uniform but for one code, which is impossible by its bias: where it is not the target, it gets no
+    gradient. It is the target of this prediction alone.
+    """
+
+    objective: Any
+    space: TokenSpace
+    clock: Clock | None
+    level: int
+    frame: int
+
+    def __str__(self) -> str:
+        return f"{_told(self.clock)}step {self.step}, frame {self.frame} of level {self.level},"
+
+    @property
+    def step(self) -> int:
+        """Of the delay pattern."""
+        return self.frame + self.level
+
+    def heard(self, wanted: Tensor) -> Tensor:
+        """Which input frames, [T] bool."""
+        return self._union(wanted, lambda model, batch: _nonzero(batch.x.grad, (0, 2)))
+
+    def given(self, wanted: Tensor) -> Tensor:
+        """Which codes, [K, T] bool."""
+        return self._union(wanted, lambda model, batch: _table_rows(model))
+
+    def _union(self, wanted: Tensor, look: Callable[[Model, Batch], Tensor]) -> Tensor:
+        """What is seen in any of several losses; no more of them than it takes to have seen all that is wanted."""
+        seen = torch.zeros_like(wanted)
+        for draw in range(DRAWS):
+            model, batch = _model(self.space, self.clock), _one_code_a_frame(self.space)
+            code = self.level * model.vocabulary.size + model.vocabulary.first_code + self.frame
+            with torch.no_grad():
+                weight = model.heads.weight[code].clone()
+                _silence(model)
+                model.heads.weight[code] = weight
+                model.heads.bias[code] = -1000.0
             batch.x.requires_grad_()
-            objective.loss(_model(space, clock), batch, clock, generator()).total.backward()
-            seen = batch.x.grad.abs().sum(dim=(0, 2)) if batch.x.grad is not None else torch.zeros(FRAMES)
-            end = clock.visible(s) + levels - 1 + (clock.k - 1 if levels > 1 else 0)
-            beyond = [t for t in range(end, FRAMES) if seen[t] > 0]
-            expect(not beyond, f"{clock}: frames {s}..{s + clock.k - 1} depend on input frames {beyond}")
-            deaf = [t for t in range(clock.visible(s)) if seen[t] == 0]
-            expect(not deaf, f"{clock}: frames {s}..{s + clock.k - 1} ignore input frames {deaf}")
-    with findings.property(f"K = {levels}: no prediction sees its own code, and later ones do"):
-        for clock in clocks:
-            batch, model = _batch(space), _model(space, clock)
-            first = model.vocabulary.first_code + (levels - 1) * model.vocabulary.size
-            rare = space.codebook_size - 1  # a code of the last level that no other frame holds
-            y = batch.y.clamp(max=rare - 1)
-            y[:, levels - 1, s] = rare
-            for valid, visible in ((_valid(s + 1), False), (_valid(FRAMES), True)):
-                model.zero_grad()
-                objective.loss(model, attrs.evolve(batch, y=y, valid=valid), clock, generator()).total.backward()
-                gradient = model.table.weight.grad
-                used = gradient is not None and bool(gradient[first + rare].any())
-                which = f"frame {s} of the last level, with valid frames up to {int(valid[0].sum())}"
-                expect(used == visible, f"{clock}: the code at {which}, {'is' if used else 'is not'} an input")
+            self.objective.loss(model, batch, self.clock, generator(draw)).total.backward()
+            seen |= look(model, batch)
+            if not (wanted & ~seen).any():
+                break
+        return seen
+
+
+def _probes(objective: Any, space: TokenSpace, clock: Clock | None) -> Iterator[_Probe]:
+    for level in range(space.codebooks):
+        for frame in PROBED:
+            yield _Probe(objective, space, clock, level, frame)
+
+
+def _predicted(objective: Any, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Tensor:
+    """Which codes count in the loss, [K, T] bool: with uniform predictions, those whose score should rise."""
+    model = _model(MANY, clock)
+    with torch.no_grad():
+        _silence(model)
+    objective.loss(model, batch, clock, rng).total.backward()
+    assert model.heads.bias.grad is not None, "checked before: every parameter gets a gradient"
+    rise = -model.heads.bias.grad.unflatten(0, (MANY.codebooks, -1))
+    return rise[:, model.vocabulary.first_code :][:, :FRAMES] > 0
+
+
+def _silence(model: Model) -> None:
+    """Make every prediction uniform."""
+    model.heads.weight.zero_()
+    model.heads.bias.zero_()
+
+
+def _table_rows(model: Model) -> Tensor:
+    """Which codes 0..T-1 of each level were an input of what was differentiated, [K, T] bool."""
+    rows = _nonzero(model.table.weight.grad, (1,)).expand(len(model.table.weight))
+    return rows.unflatten(0, (model.space.codebooks, -1))[:, model.vocabulary.first_code :][:, :FRAMES]
+
+
+def _nonzero(gradient: Tensor | None, dims: tuple[int, ...]) -> Tensor:
+    """Where a gradient is not zero anywhere along `dims`; where there is none it is zero everywhere."""
+    return torch.tensor(False) if gradient is None else (gradient != 0).sum(dims) > 0
+
+
+def _places(mask: Tensor) -> list[Any]:
+    """[3, 4] of a mask [T], [(1, 3), (1, 4)] of a mask [K, T]."""
+    places = [tuple(place) for place in mask.nonzero().tolist()]
+    return [place[0] for place in places] if mask.ndim == 1 else places
+
+
+def _told(clock: Clock | None) -> str:
+    return "" if clock is None else f"{clock}: "
 
 
 class _Sum(Fuser):
-    """h = A x + B e."""
+    """h = A x + B e + c."""
 
     def __init__(self, space: TokenSpace):
         super().__init__()
         self.embed_width = WIDTH
         self.a, self.b = nn.Linear(space.latent_dim, WIDTH), nn.Linear(WIDTH, WIDTH)
 
-    def fuse(self, x: Tensor | None, e: Tensor) -> Tensor:
-        return self.b(e) if x is None else self.a(x) + self.b(e)
+    def fuse(self, x: Tensor | None, e: Tensor | None, c: Tensor | None = None) -> Tensor:
+        h = total(None if x is None else self.a(x), None if e is None else self.b(e), c)
+        assert h is not None, "a position has input or output"
+        return h
 
 
 class _Mean(Backbone):
-    """h_s + tanh(W mean of h up to s), or of all h."""
+    """h_s + tanh(W mean of all h that s sees)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.w = nn.Linear(WIDTH, WIDTH)
 
-    def forward(self, h: Tensor, *, causal: bool = True, state: Any = None) -> Tensor:
+    def forward(self, h: Tensor, *, causal: bool = True, state: Any = None, sight: Sight | None = None) -> Tensor:
         weights = torch.ones(h.shape[1], h.shape[1])
         weights = weights.tril() if causal else weights
-        return h + torch.tanh(self.w(weights / weights.sum(1, keepdim=True) @ h))
+        weights = weights if sight is None else sight.visible.float()
+        return h + torch.tanh(self.w(weights / weights.sum(-1, keepdim=True) @ h))
 
 
-def _model(space: TokenSpace, clock: Clock, drop: float = 0.0) -> Model:
+def _model(space: TokenSpace, clock: Clock | None, drop: float = 0.0) -> Model:
     """A model of two layers; the same weights each time."""
     conditions = Conditions(ContextCondition(drop), {"instrument": LabelCondition(classes=5, drop=drop)})
     with torch.random.fork_rng(devices=[]):
@@ -137,6 +273,13 @@ def _batch(space: TokenSpace) -> Batch:
     x = torch.randn(BATCH, FRAMES, space.latent_dim, generator=rng)
     y = torch.randint(space.codebook_size, (BATCH, space.codebooks, FRAMES), generator=rng)
     return Batch(x, y, _valid(FRAMES), {"instrument": torch.randint(5, (BATCH,), generator=rng)})
+
+
+def _one_code_a_frame(space: TokenSpace, batch: int = BATCH) -> Batch:
+    """Clips in which frame t has the code t on every level."""
+    whole = _batch(space)
+    y = torch.arange(FRAMES).expand(batch, space.codebooks, -1)
+    return Batch(whole.x[:batch], y, whole.valid[:batch], {"instrument": whole.labels["instrument"][:batch]})
 
 
 def _valid(frames: int) -> Tensor:

@@ -21,7 +21,8 @@ class MLM:
     """Cross entropy of the masked codes given the whole input and the codes that are not masked, of all frames.
 
     Section 2.1 of arXiv 2312.08723; core.masking.training_mask says which are masked. There is no delay between levels.
-    Frames that are not valid are neither predicted nor seen.
+    Frames that are not valid are neither predicted nor seen nor heard: a clip that is padded at its end counts as it
+    would alone.
     """
 
     decoding: ClassVar[Decoding] = "masked"
@@ -47,7 +48,8 @@ class MLM:
         """The loss for given masks [B, K, T] bool, with every condition that the batch has."""
         counted = masked & batch.valid[:, None]
         held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASKED)
-        logits = model.logits(hidden(model, batch.x, held, batch.labels))[..., model.vocabulary.first_code :]
+        h = hidden(model, batch.x, held, batch.labels, batch.valid)
+        logits = model.logits(h)[..., model.vocabulary.first_code :]
         target = batch.y.masked_fill(~counted, 0)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), target.flatten(), reduction="none")
         return Loss.over(nats.view_as(target), counted)

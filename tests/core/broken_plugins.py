@@ -19,6 +19,9 @@ from accomp.core.types import Loss, Stem, Track
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd
 from accomp.plugins.objectives.ar import AR
+from accomp.plugins.objectives.mlm import MLM
+from accomp.plugins.objectives.prefix import Prefix
+from accomp.plugins.objectives.prefix_offline import PrefixOffline
 from accomp.plugins.samplers.top_k import TopK
 from accomp.plugins.tokenizers.spectral import Spectral
 
@@ -391,31 +394,42 @@ class SmallRing(_Stateful):
 # ------------------------------------------------------------------------------------------------ objective
 
 
-@breaks("objective", "is built by cls(config, space) and states decoding and chunked: decoding is 'greedy'")
+@breaks("objective", "is built by cls(config, space) and states decoding, chunked and clocked: decoding is 'greedy'")
 class UnknownDecoding(AR):
     decoding = "greedy"
 
 
+@breaks("objective", "is built by cls(config, space) and states decoding, chunked and clocked: raised AttributeError")
+class NamesNoClock(AR):
+    @property
+    def clocked(self):
+        raise AttributeError("clocked")
+
+
 @breaks(
-    "objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts: total holds"
+    "objective", "is built by cls(config, space) and states decoding, chunked and clocked: chunked, but not clocked"
 )
+class ChunksWithoutClock(PrefixOffline):
+    chunked = True
+
+
+_LOSS = "loss: a finite scalar with a gradient for every parameter of the model, detached parts"
+
+
+@breaks("objective", f"{_LOSS}: total holds")
 class NotANumber(AR):
     def loss(self, model, batch, clock, rng):
         return attrs.evolve(super().loss(model, batch, clock, rng), total=torch.tensor(torch.nan))
 
 
-@breaks(
-    "objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts: Clock(t_f=0"
-)
+@breaks("objective", f"{_LOSS}: Clock(t_f=0")
 class Indifferent(AR):
     def loss(self, model, batch, clock, rng):
         loss = super().loss(model, batch, clock, rng)
         return Loss(0 * loss.total, loss.parts)
 
 
-@breaks(
-    "objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts: part total"
-)
+@breaks("objective", f"{_LOSS}: part total")
 class AttachedParts(AR):
     def loss(self, model, batch, clock, rng):
         loss = super().loss(model, batch, clock, rng)
@@ -438,21 +452,63 @@ class IgnoresValid(AR):
         return super().loss(model, attrs.evolve(batch, valid=torch.ones_like(batch.valid)), clock, rng)
 
 
-@breaks(
-    "objective", "K = 1: chunk s hears x before s + t_f, and nothing later: Clock(t_f=0, k=1): frames 12..12 depend on"
-)
-@breaks("objective", "K = 3: chunk s hears x before s + t_f + K - 1, and nothing later: Clock(t_f=0, k=1)")
+def _hears(levels, what):
+    return f"K = {levels}: each step of the chunk from s hears x before s + t_f, and nothing later: Clock({what}"
+
+
+@breaks("objective", _hears(1, "t_f=0, k=1): step 11, frame 11 of level 0, hears input frames [11]"))
+@breaks("objective", _hears(3, "t_f=0, k=1): step 11, frame 11 of level 0, hears input frames [11]"))
 class HearsOneFrameMore(AR):
     def loss(self, model, batch, clock, rng):
         return super().loss(model, attrs.evolve(batch, x=batch.x.roll(-1, 1)), clock, rng)
 
 
-@breaks(
-    "objective", "K = 1: chunk s hears x before s + t_f, and nothing later: Clock(t_f=0, k=1): frames 12..12 ignore"
-)
+@breaks("objective", _hears(1, "t_f=0, k=1): step 11, frame 11 of level 0, ignores input frames [10]"))
 class HearsOneFrameLess(AR):
     def loss(self, model, batch, clock, rng):
         return super().loss(model, attrs.evolve(batch, x=torch.nn.functional.pad(batch.x, (0, 0, 1, -1))), clock, rng)
+
+
+@breaks("objective", _hears(1, "t_f=0, k=4): step 11, frame 11 of level 0, hears input frames [8, 9, 10]"))
+@breaks("objective", _hears(3, "t_f=0, k=4): step 11, frame 11 of level 0, hears input frames [8, 9, 10]"))
+class HearsDuringTheChunk(AR):
+    chunked = True
+
+
+class _Sees(Prefix):
+    """Prefix, with another idea of what its rows see."""
+
+    def loss(self, model, batch, clock, rng):
+        backbone = model.backbone.forward
+        try:
+            model.backbone.forward = lambda h, sight: backbone(h, sight=self.seen(sight, clock))
+            return super().loss(model, batch, clock, rng)
+        finally:
+            del model.backbone.forward
+
+
+@breaks("objective", _hears(3, "t_f=0, k=4): step 11, frame 11 of level 0, hears input frames [8, 9"))
+class HearsTheWholeClip(_Sees):
+    def seen(self, sight, clock):
+        return sight._replace(visible=torch.ones_like(sight.visible).tril())
+
+
+def _outputs(levels, what):
+    return f"K = {levels}: a step sees what the steps before it put out, and nothing later: {what}"
+
+
+@breaks(
+    "objective", _outputs(1, "Clock(t_f=0, k=4): step 11, frame 11 of level 0, ignores (level, frame) [(0, 8), (0, 9)]")
+)
+@breaks(
+    "objective", _outputs(3, "Clock(t_f=0, k=4): step 11, frame 11 of level 0, ignores (level, frame) [(0, 8), (0, 9)")
+)
+class ForgetsItsChunk(_Sees):
+    def seen(self, sight, clock):
+        clip = 24 + min(1, clock.input_padding)
+        visible = sight.visible.clone()
+        visible[:, :, clip:] &= torch.eye(visible.shape[1]).bool()[:, clip:]
+        return sight._replace(visible=visible)
 
 
 class _ShowsTargets(Layout):
@@ -460,7 +516,7 @@ class _ShowsTargets(Layout):
         return self.targets(y)
 
 
-@breaks("objective", "K = 1: no prediction sees its own code, and later ones do: Clock(t_f=0, k=1): the code")
+@breaks("objective", _outputs(1, "Clock(t_f=0, k=1): step 0, frame 0 of level 0, sees (level, frame) [(0, 0)]"))
 class SeesTheAnswer(AR):
     def loss(self, model, batch, clock, rng):
         forward = model.forward
@@ -472,7 +528,9 @@ class SeesTheAnswer(AR):
             del model.forward
 
 
-@breaks("objective", "K = 3: no prediction sees its own code, and later ones do: Clock(t_f=0, k=1): the code")
+@breaks(
+    "objective", _outputs(3, "Clock(t_f=0, k=1): step 11, frame 11 of level 0, ignores (level, frame) [(0, 0), (0, 1)")
+)
 class BlindToThePast(AR):
     def loss(self, model, batch, clock, rng):
         forward = model.forward
@@ -481,6 +539,59 @@ class BlindToThePast(AR):
             return super().loss(model, batch, clock, rng)
         finally:
             del model.forward
+
+
+@breaks("objective", _outputs(3, "step 0, frame 0 of level 0, sees (level, frame) [(0, 0), (0, 1)"))
+class SeesAllOutputs(PrefixOffline):
+    def loss(self, model, batch, clock, rng):
+        backbone = model.backbone.forward
+        try:
+            model.backbone.forward = lambda h, sight: backbone(h, causal=False)
+            return super().loss(model, batch, clock, rng)
+        finally:
+            del model.backbone.forward
+
+
+@breaks(
+    "objective",
+    "without a clock every prediction hears the whole input: step 0, frame 0 of level 0, ignores input frames [23]",
+)
+class MissesTheEnd(PrefixOffline):
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, attrs.evolve(batch, x=batch.x * (torch.arange(24) < 23)[:, None]), clock, rng)
+
+
+@breaks("objective", "without a clock input outside `valid` is not heard: valid before 12, and input frames [12, 13")
+class HearsPadding(MLM):
+    def loss_of(self, model, batch, masked):
+        masked = masked & batch.valid[:, None]
+        return super().loss_of(model, attrs.evolve(batch, valid=torch.ones_like(batch.valid)), masked)
+
+
+class _Shows(MLM):
+    """MLM, with other codes beside the targets."""
+
+    def loss_of(self, model, batch, masked):
+        embed = model.embed
+        try:
+            model.embed = lambda held: embed(self.shown(held, batch.y))
+            return super().loss_of(model, batch, masked)
+        finally:
+            del model.embed
+
+
+@breaks("objective", "a code that is predicted is not seen, and any other is: predicted and seen: (level, frame) [(")
+class ShowsTheMasked(_Shows):
+    def shown(self, held, y):
+        return y
+
+
+@breaks(
+    "objective", "a code that is predicted is not seen, and any other is: neither predicted nor seen: (level, frame)"
+)
+class HidesTheFirstLevel(_Shows):
+    def shown(self, held, y):
+        return torch.where(torch.arange(held.shape[1])[:, None] == 0, -2, held)
 
 
 # ------------------------------------------------------------------------------------------------ causal sampler

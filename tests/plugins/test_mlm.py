@@ -132,6 +132,20 @@ def test_frames_that_are_not_valid_neither_count_nor_are_seen():
     assert not code_is_seen(model, torch.zeros(B, K, T).bool(), 1, 7, valid=torch.arange(T).expand(B, T) < 7)
 
 
+def test_a_clip_padded_at_its_end_counts_as_it_would_alone():
+    model, batch, masked = model_of(), batch_of((T, 5, 1)), mask_of()
+    alone = []
+    for row, frames in enumerate((T, 5, 1)):
+        one = slice(row, row + 1)
+        labels = {name: classes[one] for name, classes in batch.labels.items()}
+        clip = Batch(batch.x[one, :frames], batch.y[one, :, :frames], batch.valid[one, :frames], labels)
+        alone.append(masked_loss(model, clip, masked[one, :, :frames]))
+    together = masked_loss(model, batch, masked)
+    tokens = sum(loss.counts.sum() for loss in alone)
+    assert torch.allclose(together.total, sum(loss.total * loss.counts.sum() for loss in alone) / tokens, atol=1e-6)
+    assert together.counts.sum() == tokens
+
+
 def test_a_batch_without_anything_to_guess_costs_nothing():
     for batch, masked in ((batch_of((0, 0, 0)), mask_of()), (batch_of(), torch.zeros(B, K, T).bool())):
         loss = masked_loss(model_of(), batch, masked)
