@@ -73,9 +73,7 @@ def layer(run: Path | None, registry: Registry, wish: Wish, *, ask: Ask | None =
     if wish.choose is not None:
         parent = tree.find(wish.choose)
         if parent == ROOT:
-            raise UserError(
-                "the context needs no choosing; choose a node, or go on from there with --parent root"
-            )
+            raise UserError("the context needs no choosing; choose a node, or go on from there with --parent root")
         tree.choose(parent)
         say(f"chosen: {parent}, {song(tree, parent)}")
     if run is not None and wish.plays:

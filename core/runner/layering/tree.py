@@ -280,7 +280,7 @@ def _read(path: Path, cls: type) -> dict[str, Any]:
             raise DataError(f"written by accomp {data.get('accomp')}, in a format that this one cannot read @ {path}")
         if data.keys() != {one.name for one in attrs.fields(cls)}:
             raise ValueError(f"its keys are {', '.join(data)}")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"cannot read the record: {type(error).__name__}: {error} @ {path}") from error
     return data
 
