@@ -35,7 +35,7 @@ OWN = {
     },
 }  # fmt: skip
 """Kind -> the keys that only it has."""
-TABLE = {"output_emb.emb.weight": "KV D"}
+TABLE = {"output_emb.emb.weight": "VK D"}
 PROJECTION = {"proj_in_to_out.weight": "D E", "proj_in_to_out.bias": "D"}
 LAYERS = (
     {
@@ -92,9 +92,9 @@ def recognise(weights: Mapping[str, Tensor]) -> Reference:
             f"none of the models of stream-music-gen: expected {' or '.join(next(iter(own)) for own in OWN.values())} "
             f"among its weights, found {_listed(weights)}"
         )
-    sizes = _counted(kind, weights)
-    shapes = _shapes(kind, weights, sizes)
-    sizes |= _measured(shapes, weights)
+    counted = _counted(kind, weights)
+    shapes = _shapes(kind, weights, counted)
+    sizes = _measured(shapes, weights, counted)
     if problems := list(_problems(kind, weights, shapes, sizes)):
         raise CheckpointError(f"looks like a model of the kind {kind!r} of stream-music-gen, but:", *problems)
     return Reference(kind, sizes, {name: weight.float() for name, weight in weights.items()})
@@ -145,20 +145,25 @@ def _bare(weights: Mapping[str, Tensor]) -> bool:
     return len(shapes) == 2 and shapes[0] == shapes[1] and not PROJECTION.keys() & weights.keys()
 
 
-def _measured(shapes: Mapping[str, str], weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Letter -> its size, as most weights have it."""
+def _measured(shapes: Mapping[str, str], weights: Mapping[str, Tensor], counted: Mapping[str, int]) -> dict[str, int]:
+    """Letter -> its size, as most weights have it, so that the odd one out is told and not the others."""
+    dims = [
+        pair
+        for name, shape in shapes.items()
+        if name in weights and weights[name].ndim == len(shape.split())
+        for pair in zip(shape.split(), weights[name].shape, strict=True)
+    ]
     votes: dict[str, Counter[int]] = defaultdict(Counter)
-    for name, shape in shapes.items():
-        dims = shape.split()
-        if name not in weights or weights[name].ndim != len(dims):
-            continue
-        for dim, size in zip(dims, weights[name].shape, strict=True):
-            if len(dim) == 1 and dim.isalpha():
-                votes[dim][size] += 1
-    sizes = {letter: counter.most_common(1)[0][0] for letter, counter in votes.items()}
-    both = weights.get("dec_input_emb.weight")
-    if both is not None and both.ndim == 2 and "D" in sizes:
-        sizes.setdefault("E", both.shape[1] - sizes["D"])
+    sizes = dict(counted)
+    for letters in (1, 2):  # "D", then "Hd": H where d is known
+        for dim, size in dims:
+            known = 1 if letters == 1 else sizes.get(dim[1:], 0)
+            if dim.isalpha() and len(dim) == letters and known:
+                votes[dim[0]][size // known] += 1
+        sizes |= {letter: counter.most_common(1)[0][0] for letter, counter in votes.items()}
+    both = [size for dim, size in dims if dim == "E+D"]
+    if both and "D" in sizes:
+        sizes["E"] = both[0] - sizes["D"]
     return sizes
 
 
