@@ -22,7 +22,7 @@ from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
-from accomp.core.runner.latency import budget_of, part_times, told
+from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, load_player, perform, play, within_full_scale
 from accomp.core.spec import Spec, resolve
 
@@ -161,22 +161,22 @@ def _same(live: Played, again: Played) -> bool:
 
 
 def _timings(played: Played, player: Player, seconds: float) -> dict[str, Any]:
-    """Step by step for a model that streams; for another one the whole clip alone."""
-    milliseconds = 1000 * np.asarray(played.whole)
+    """Step by step, each of which plays k frames, for a model that streams; for another one the whole clip alone."""
     times: dict[str, Any] = {
         "device": describe(player.device),
         "frame_ms": 1000 / player.tokenizer.space.frame_rate,
-        "total_ms": float(milliseconds.sum()),
+        "total_ms": 1000 * sum(played.whole),
         "real_time_factor": sum(played.whole) / seconds,
     }
-    if player.model.clock is not None:
+    if (clock := player.model.clock) is not None:
+        steps = 1000 * step_times(played, clock)
         times |= {
-            "step_ms": milliseconds.round(3).tolist(),
-            "median_ms": float(np.median(milliseconds)),
-            "p99_ms": float(np.quantile(milliseconds, 0.99)),
-            "max_ms": float(milliseconds.max()),
+            "step_ms": steps.round(3).tolist(),
+            "median_ms": float(np.median(steps)),
+            "p99_ms": float(np.quantile(steps, 0.99)),
+            "max_ms": float(steps.max()),
             "start_ms": 1000 * played.start,
-            "parts": part_times(played, player.model.clock),
+            "parts": part_times(played, clock),
         }
     return times
 

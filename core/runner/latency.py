@@ -40,6 +40,12 @@ def told(budget: LatencyBudget) -> list[dict[str, Any]]:
     return [{"name": name, "ms": 1000 * s} for name, s in lines.items() if s or not name.startswith("wait")]
 
 
+def step_times(played: Played, clock: Clock) -> np.ndarray:
+    """What each k frames took (s), of sound that came frame by frame; a rest of less than k counts only alone."""
+    steps = max(1, len(played.whole) // clock.k)
+    return np.array([sum(played.whole[clock.k * step : clock.k * (step + 1)]) for step in range(steps)])
+
+
 def part_times(played: Played, clock: Clock) -> dict[str, float]:
     """`encode`, `decode`, `first`, `chunk` as LatencyBudget wants them (s), however the sound was cut.
 

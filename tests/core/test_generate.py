@@ -19,7 +19,7 @@ from accomp.core.errors import CheckpointError, DataError
 from accomp.core.instruments import CLASSES
 from accomp.core.runner import generate as module
 from accomp.core.runner.generate import generate
-from accomp.core.runner.latency import budget_of, part_times, told
+from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, load_player, play, within_full_scale
 from accomp.core.streaming.clock import Clock
 from accomp.core.types import TokenSpace
@@ -226,6 +226,13 @@ def test_times_become_a_budget() -> None:
     assert lines["left by t_f = -5 frames"] == pytest.approx(100)
     numbers = [ms for name, ms in lines.items() if not name.startswith(("needed", "left"))]
     assert lines["needed"] == pytest.approx(sum(numbers))
+
+
+def test_a_step_plays_k_frames() -> None:
+    played = Played(start=0.1, whole=[1.0, 2.0, 3.0, 4.0, 5.0])
+    assert step_times(played, Clock(k=1)).tolist() == [1, 2, 3, 4, 5]
+    assert step_times(played, Clock(k=2)).tolist() == [3, 7]
+    assert step_times(played, Clock(k=9)).tolist() == [15]
 
 
 def test_within_full_scale() -> None:

@@ -109,7 +109,7 @@ def test_takes_say_what_applies_to_the_kind(done: Run) -> None:
         assert record["timings"]["real_time_factor"] == pytest.approx(record["timings"]["total_ms"] / 1300, rel=1e-3)
         if "clock" in done.sections:
             assert record["streamed_equals_offline"] is True
-            assert "step_ms" in record["timings"]
+            assert len(record["timings"]["step_ms"]) == 65 // 3, "a step plays k = 3 of the 65 frames"
         else:
             assert record["streamed_equals_offline"] is None
             assert not {"step_ms", "p99_ms", "parts"} & set(record["timings"])
@@ -120,7 +120,12 @@ def test_the_report_says_what_kind_it_is(done: Run) -> None:
     text = text_of(done.run / "report.html")
     assert f"objective {done.sections['objective']['plugin']}" in text
     assert "It predicts held-out songs better than code frequencies alone" in text
-    streaming = ("streaming model, t_f = -4, k = 3 frames", "Streamed equals offline", "Latency budget")
+    streaming = (
+        "streaming model, t_f = -4, k = 3 frames",
+        "Streamed equals offline",
+        "its 3 frames, 60 ms",
+        "Latency budget",
+    )
     whole = ("offline model, hears the whole clip before it plays", "Not a streaming model", "time taken")
     there, absent = (streaming, whole) if "clock" in done.sections else (whole, streaming)
     assert all(words in text for words in there)

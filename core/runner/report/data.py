@@ -55,6 +55,18 @@ class RunData:
         return {"sampler": settings["sampler"], "guidance": settings.get("guidance", {})}
 
     @property
+    def frames_a_step(self) -> int:
+        """k of a model that streams."""
+        k: int = self.spec["clock"]["k"]
+        return k
+
+    @property
+    def step_limit(self) -> float:
+        """Milliseconds of the frames that a step plays."""
+        frame: float = self.takes[0]["timings"]["frame_ms"]
+        return self.frames_a_step * frame
+
+    @property
     def step_times(self) -> list[float]:
         """Milliseconds that each step of each take took, of a model that streams."""
         return [time for take in self.takes for time in take["timings"]["step_ms"]]

@@ -69,8 +69,8 @@ def _figures(data: RunData) -> Html:
         factor = max(one["real_time_factor"] for one in timings)
         note = "of a take's length, the whole clip at once; slowest take"
         if data.streams:
-            slowest, frame = max(one["p99_ms"] for one in timings), timings[0]["frame_ms"]
-            found.append(("Step, 99th percentile", f"{slowest:.1f} ms", f"of a frame's {frame:g} ms, slowest take"))
+            slowest, limit = max(one["p99_ms"] for one in timings), data.step_limit
+            found.append(("Step, 99th percentile", f"{slowest:.1f} ms", f"of its {limit:g} ms, slowest take"))
             note = "below 1 keeps up; slowest take"
         found.append(("Real-time factor", f"{factor:.2f}", note))
     cards = [
