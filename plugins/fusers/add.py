@@ -11,22 +11,28 @@ from accomp.core.types import TokenSpace
 
 
 class Add(Fuser):
-    """h = W x + e + c, of which whatever is absent is left out.
+    """h = LN(W x) + LN(e + c), of which whatever is absent is left out.
 
-    The fusion of the offline prefix decoder in the public code of arXiv 2510.22105, where no position has both.
+    The fusion of the offline prefix decoder of arXiv 2510.22105, where no position has both. The norms are ours:
+    latents may be a hundred times as large as embeddings are at first, and would drown them. Without `norm` it is
+    W x + e + c, as in the paper's public code.
     """
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """`norm`: whether input and output are brought to unit scale."""
+
+        norm: bool = True
 
     def __init__(self, config: Config, space: TokenSpace, width: int):
         super().__init__()
         self.embed_width = width
         self.project = nn.Linear(space.latent_dim, width)
+        self.input_norm, self.output_norm = (nn.LayerNorm(width) if config.norm else nn.Identity() for _ in range(2))
 
     def fuse(self, x: Tensor | None, e: Tensor | None, c: Tensor | None = None) -> Tensor:
         """x [B, S, E] or None, e [B, S, D] or None, c [B, 1, D] or None -> h [B, S, D]."""
-        h = total(None if x is None else self.project(x), e, c)
+        e = total(e, c)
+        h = total(None if x is None else self.input_norm(self.project(x)), None if e is None else self.output_norm(e))
         assert h is not None, "a position has input, output, or both"
         return h

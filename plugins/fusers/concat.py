@@ -12,14 +12,17 @@ from accomp.core.types import TokenSpace
 
 
 class Concat(Fuser):
-    """h = [W x + c ; e + c], half the width each; c is the labels' embedding (arXiv 2312.08723, section 2.1).
+    """h = [LN(W x + c) ; LN(e + c)], half the width each; c is the labels' embedding (arXiv 2312.08723, section 2.1).
 
-    The half of an input or output that is not there is zero.
+    The half of an input or output that is not there is zero. The norms are ours: latents may be a hundred times as
+    large as embeddings are at first, and would drown them. Without `norm` it is [W x + c ; e + c], as published.
     """
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """`norm`: whether each half is brought to unit scale."""
+
+        norm: bool = True
 
     def __init__(self, config: Config, space: TokenSpace, width: int):
         """Raises CombinationError for an odd width."""
@@ -28,6 +31,9 @@ class Concat(Fuser):
             raise CombinationError(f"fuser 'concat' gives input and output half of model.width each; {width} is odd")
         self.embed_width = width // 2
         self.project = nn.Linear(space.latent_dim, width // 2)
+        self.input_norm, self.output_norm = (
+            nn.LayerNorm(width // 2) if config.norm else nn.Identity() for _ in range(2)
+        )
 
     def fuse(self, x: Tensor | None, e: Tensor | None, c: Tensor | None = None) -> Tensor:
         """x [B, S, E] or None, e [B, S, D / 2] or None, c [B, 1, D / 2] or None -> h [B, S, D]."""
@@ -36,4 +42,5 @@ class Concat(Fuser):
         assert here is not None, "a position has an input, an output or both"
         nothing = torch.zeros_like(here)
         c = nothing[:, :1] if c is None else c
-        return torch.cat([nothing if half is None else half + c for half in (x, e)], dim=-1)
+        halves = ((x, self.input_norm), (e, self.output_norm))
+        return torch.cat([nothing if half is None else norm(half + c) for half, norm in halves], dim=-1)

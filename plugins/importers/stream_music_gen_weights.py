@@ -223,9 +223,9 @@ def parts(model: Reference) -> dict[str, Any]:
     sizes = model.sizes
     fusers = {
         "streaming": {"plugin": "gated_add", "norm": "reference"},
-        "streaming by concatenation": {"plugin": "add"},
-        "offline prefix": {"plugin": "add"},
-        "StemGen": {"plugin": "concat"},
+        "streaming by concatenation": {"plugin": "add", "norm": False},
+        "offline prefix": {"plugin": "add", "norm": False},
+        "StemGen": {"plugin": "concat", "norm": False},
     }
     backbone = {
         "plugin": "llama", "depth": sizes["L"], "heads": sizes["H"], "kv_heads": sizes["J"], "head_dim": sizes["d"],

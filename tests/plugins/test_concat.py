@@ -14,13 +14,27 @@ RNG = torch.Generator().manual_seed(0)
 X, E, C = (torch.randn(*shape, generator=RNG) for shape in ((2, 5, 6), (2, 5, 4), (2, 1, 4)))
 
 
-@pytest.fixture
-def fuser() -> Concat:
+def made_with(norm: bool) -> Concat:
     """Width 8, weights of another scale than the biases."""
-    made = Concat(Concat.Config(), SPACE, 8)
+    made = Concat(Concat.Config(norm=norm), SPACE, 8)
     for n, parameter in enumerate(made.parameters()):
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(n)) + n
     return made
+
+
+@pytest.fixture
+def fuser() -> Concat:
+    return made_with(norm=False)
+
+
+def test_norms_bring_each_half_to_unit_scale():
+    fuser, bare = made_with(norm=True), made_with(norm=False)
+    wanted = bare.fuse(X, E, C)
+    for half, norm in ((slice(4), fuser.input_norm), (slice(4, 8), fuser.output_norm)):
+        part = wanted[..., half]
+        unit = (part - part.mean(-1, keepdim=True)) / (part.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        assert torch.allclose(fuser.fuse(X, E, C)[..., half], unit * norm.weight + norm.bias, atol=1e-4)
+    assert (fuser.fuse(None, E, C)[..., :4] == 0).all()
 
 
 def projected(fuser: Concat) -> torch.Tensor:
