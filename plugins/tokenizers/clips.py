@@ -51,7 +51,7 @@ class Clips:
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
     ) -> Tensor:
-        """n random clips [n, seconds * rate], long files oftener, at gains of -12 to +3 dB, a quarter of them summed.
+        """n random clips [n, seconds * rate], long files oftener, a quarter of them summed.
 
         A clip that is digitally silent is drawn again, four times at most. `skip` is told of files that cannot be read.
         """
@@ -59,10 +59,7 @@ class Clips:
         clips = [self._clip(weights, seconds, rate, rng, skip) for _ in range(n)]
         for i in range(n // 4):
             clips[i] = 0.7 * (clips[i] + clips[n - 1 - i])
-        batch = torch.stack(clips)
-        gain = 10 ** ((torch.rand(n, 1, generator=rng) * 15 - 12) / 20)
-        batch = batch * gain
-        return batch / batch.abs().amax(1, keepdim=True).clamp(min=1.0)
+        return torch.stack(clips)
 
     def _clip(
         self, weights: Tensor, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]

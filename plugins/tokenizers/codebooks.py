@@ -14,16 +14,14 @@ from torch import Tensor
 from accomp.plugins.tokenizers.quantizer import nearest, project, restore
 
 DECAY = 0.99
-DEAD = 0.05
-"""A code used less than this share of the average, by moving average, is dead."""
 
 
 class CodebookTrainer:
     """Fits and follows the codebooks of one dac ResidualVectorQuantize. Its state is saved with the checkpoint."""
 
-    def __init__(self, quantizer: Any, rng: torch.Generator):
-        self.quantizer = quantizer
-        self.rng = rng
+    def __init__(self, quantizer: Any, rng: torch.Generator, dead: float = 0.05):
+        """A code used less than `dead` times the average, by moving average, is dead."""
+        self.quantizer, self.rng, self.dead = quantizer, rng, dead
         self.totals = torch.stack([level.codebook.weight.detach().clone() for level in quantizer.quantizers])
         self.counts = torch.ones_like(self.totals[..., 0])
         for level in quantizer.quantizers:
@@ -102,7 +100,7 @@ class CodebookTrainer:
         rest, dead_codes = z.detach().flatten(0, 1), 0
         for i, level in enumerate(self.quantizer.quantizers):
             vectors = project(level, rest)
-            dead = self.counts[i] < DEAD
+            dead = self.counts[i] < self.dead
             n = min(int(dead.sum()), len(vectors))
             where = dead.nonzero()[:n, 0]
             self.counts[i, where] = 0.5
@@ -127,7 +125,7 @@ def _sample(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
 
 
 def _sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    count = torch.bincount(code, minlength=size).to(vectors.dtype)
+    count = vectors.new_zeros(size).index_add_(0, code, vectors.new_ones(len(code)))  # bincount would wait for a GPU
     return count, vectors.new_zeros(size, vectors.shape[1]).index_add_(0, code, vectors)
 
 

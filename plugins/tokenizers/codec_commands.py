@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +22,8 @@ from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
 from accomp.plugins.tokenizers.quality import excerpt, measure, table
-from accomp.plugins.tokenizers.trainer import CodecTrainer
+from accomp.plugins.tokenizers.resident import ResidentClips
+from accomp.plugins.tokenizers.trainer import CodecTrainer, Music
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 
@@ -33,27 +33,37 @@ def train(
         "runs/codec"
     ),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")] = "auto",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Train for so long, whatever number of steps that is.")
+    ] = None,
 ) -> None:
     """Train a codec on a folder of music; run again with the same --out to go on after an interruption."""
-    train_codec(load_codec_spec(spec, Registry()), out, _device(device))
+    train_codec(load_codec_spec(spec, Registry()), out, _device(device), minutes)
 
 
-def train_codec(spec: CodecSpec, out: Path, device: torch.device) -> dict[str, float]:
+def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float | None = None) -> dict[str, float]:
     """Trains to the end and writes codec.safetensors and training.json into `out`; returns the held-out quality.
 
-    checkpoint.pt in `out` is continued. Raises CheckpointError when it belongs to another spec.
+    The end is the spec's last step, or comes after `minutes` of training. checkpoint.pt in `out` is continued. Raises
+    CheckpointError when it belongs to another spec.
     """
     root = Path(spec.data.root)
     clips = _find(root, spec.data.train, spec.train.seconds)
     held_out = _held_out(root, spec)
     _same_spec(out, spec)
-    trainer = CodecTrainer(_untrained(spec), spec.train, clips, spec.seed, device)
+    unreadable: dict[Path, str] = {}
+    music: Music = clips
+    if spec.data.resident:
+        music = ResidentClips(clips, spec.tokenizer.space_of(spec.config).sample_rate, device, unreadable.__setitem__)
+    seconds = None if minutes is None else 60 * minutes
+    trainer = CodecTrainer(_untrained(spec), spec.train, music, spec.seed, device, seconds=seconds)
+    trainer.bad_files |= unreadable
     checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
         trainer.load(checkpoint)
-        say(f"continuing at step {trainer.step} of {spec.train.steps} @ {checkpoint}")
-    with progress(f"codec {spec.plugin}", spec.train.steps) as advance:
-        advance(trainer.step)
+        of = f"of {spec.train.steps}" if minutes is None else f"({trainer.elapsed:.0f} s of {60 * minutes:.0f})"
+        say(f"continuing at step {trainer.step} {of} @ {checkpoint}")
+    with progress(f"codec {spec.plugin}", 1000) as advance:
         _run(trainer, spec, checkpoint, held_out, advance)
     if trainer.bad_files:
         warn(f"{len(trainer.bad_files)} files could not be read while training: {_some(trainer.bad_files)}")
@@ -64,6 +74,8 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device) -> dict[str, f
         "spec": _described(spec),
         "files": len(clips.files),
         "minutes": round(sum(clips.seconds) / 60, 1),
+        "steps": trainer.step,
+        "training_seconds": round(trainer.elapsed),
         "skipped": {str(path): why for path, why in (clips.skipped | trainer.bad_files).items()},
         "held_out_files": len(held_out),
         "quality": quality,
@@ -129,28 +141,33 @@ def _judge(registry: Registry, name: str, codec: Any, sounds: list[Tensor]) -> d
 
 def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: list[Tensor], advance: Advance) -> None:
     heard: dict[str, list[float]] = {}
-    began = time.monotonic()
+    shown = 0
     for parts in trainer.steps():
         left = {name: parts.pop(name) for name in list(parts) if name.startswith("unexplained")}
         if left:
             say(f"step {trainer.step}: codebooks fitted; variance left after each level: {_numbers(left)}")
         for name, value in parts.items():
             heard.setdefault(name, []).append(value)
-        advance(1, note=f"loss {parts['total']:.3f}")
-        last = trainer.step == spec.train.steps
-        if trainer.step % spec.train.report_every == 0 or last:
-            means = {name: sum(values) / len(values) for name, values in heard.items()}
-            say(f"step {trainer.step} ({time.monotonic() - began:.0f} s): {_numbers(means)}")
-            heard.clear()
-        if trainer.step % spec.train.checkpoint_every == 0 or last:
+        done = round(1000 * trainer.progress)
+        advance(done - shown, note=f"loss {parts['total']:.3f}")
+        shown = done
+        if trainer.step % spec.train.report_every == 0:
+            _report(trainer, heard)
+        if trainer.step % spec.train.checkpoint_every == 0:
             trainer.save(checkpoint)
-        if (
-            trainer.step % spec.train.validate_every == 0
-            and trainer.step > spec.train.fit_step
-            and held_out
-            and not last
-        ):
+        if trainer.step % spec.train.validate_every == 0 and trainer.fitted is not None and held_out and done < 1000:
             say(f"held out, step {trainer.step}: {_numbers(_measure(trainer, spec, held_out))}")
+    if heard:
+        _report(trainer, heard)
+    if shown:
+        trainer.save(checkpoint)
+
+
+def _report(trainer: CodecTrainer, heard: dict[str, list[float]]) -> None:
+    """Says the means of what was heard since the last report, and forgets it."""
+    means = {name: sum(values) / len(values) for name, values in heard.items()}
+    say(f"step {trainer.step} ({trainer.elapsed:.0f} s): {_numbers(means)}")
+    heard.clear()
 
 
 def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor]) -> dict[str, float]:

@@ -23,12 +23,15 @@ class DataSpec:
         root: the folder; a relative one counts from where the command is run.
         train: glob patterns below it for the music to train on.
         held_out: patterns for the music to measure on; may match nothing only if it is empty.
+        resident: read all of `train` once and keep it, as 16 bit, on the device that trains; files of one folder that
+            are equally long (a song's stems) are then mixed at random. See resident.ResidentClips.
         excerpts, excerpt_seconds: how many held-out files are measured, spread evenly, and how much of each (s).
     """
 
     root: str
     train: tuple[str, ...] = ("train/**/*.flac", "train/**/*.wav")
     held_out: tuple[str, ...] = ("validation/**/*.flac", "validation/**/*.wav")
+    resident: bool = False
     excerpts: int = field(default=16, validator=v.gt(0))
     excerpt_seconds: float = field(default=5.0, validator=v.ge(0.2))
 

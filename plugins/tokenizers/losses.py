@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+WINDOWS = (512, 1024, 2048, 4096)
+"""Samples of the windows that `accomp codec measure` compares by."""
 
 
 def mel_filters(bands: int, bins: int, rate: int) -> Tensor:
@@ -28,7 +32,7 @@ def mel_filters(bands: int, bins: int, rate: int) -> Tensor:
 
 
 class SpectralDistance(nn.Module):
-    """Distances between audio [B, N] and its reconstruction, mean over windows of 512 to 4096 samples.
+    """Distances between audio [B, N] and its reconstruction, mean over `windows` (samples), by default 512 to 4096.
 
     Parts, all relative, so that quiet music counts as loud music does:
         log      |log m' - log m| of mel magnitudes m (floor 3e-5; a full-scale sine has m near 1)
@@ -37,11 +41,12 @@ class SpectralDistance(nn.Module):
         low      1 - Re <S', S> / (|S'| |S|) of the complex bins below 640 Hz: the phase of the bass
     """
 
-    windows = (512, 1024, 2048, 4096)
     floor = 3e-5
 
-    def __init__(self, rate: int):
+    def __init__(self, rate: int, windows: Sequence[int] = WINDOWS):
+        """`windows` must hold 1024 (energy) and 2048 (low)."""
         super().__init__()
+        self.windows = tuple(windows)
         self.low_bins = round(640 / (rate / 2048))
         for window in self.windows:
             self.register_buffer(f"hann_{window}", torch.hann_window(window), persistent=False)
@@ -49,7 +54,7 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"mel_{window}", mel_filters(bands, window // 2 + 1, rate), persistent=False)
 
     def forward(self, decoded: Tensor, original: Tensor) -> dict[str, Tensor]:
-        """Both [B, N], N >= 4096 -> scalar parts by name. No gradient reaches `original`."""
+        """Both [B, N], N at least the longest window -> scalar parts by name. No gradient reaches `original`."""
         parts: dict[str, list[Tensor]] = {"log": [], "linear": [], "energy": [], "low": []}
         for window in self.windows:
             filters = getattr(self, f"mel_{window}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import attrs
 import torch
 from attrs import field, frozen
 from attrs import validators as v
@@ -17,9 +20,9 @@ from accomp.core.errors import CheckpointError
 from accomp.core.files import write_atomic
 from accomp.plugins.tokenizers.adversary import Adversary
 from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codebooks import CodebookTrainer
-from accomp.plugins.tokenizers.losses import SpectralDistance
+from accomp.plugins.tokenizers.losses import WINDOWS, SpectralDistance
+from accomp.plugins.tokenizers.variation import vary
 
 _share = v.and_(v.ge(0.0), v.le(1.0))
 
@@ -29,8 +32,8 @@ class CodecTrainSpec:
     """[train] of a codec spec.
 
     Attributes:
-        steps: optimizer steps in all.
-        autoencoder: share of the steps that run without quantizer, before the codebooks are fitted.
+        steps: optimizer steps in all; with a time limit, the share of the time stands for the share of the steps.
+        autoencoder: share of the training that runs without quantizer, before the codebooks are fitted.
         noise: Gaussian noise on the latents while there is no quantizer, in standard deviations of the latents.
         fit_frames: latents that principal components and k-means see.
         refit_every, refit_until: the codebooks are fitted anew every so many steps up to this share of them, since the
@@ -38,9 +41,15 @@ class CodecTrainSpec:
         batch, seconds: clips a step and their length (s).
         lr, final_lr, warmup, clip: AdamW's peak rate after `warmup` steps, its rate at the end (cosine), gradient norm.
         log, linear, energy, low: weights of the distances of SpectralDistance.
+        windows: of the distances (samples); 1024 and 2048 must be among them.
         adversarial: weight of dac's discriminators; 0 leaves them out. They multiply the time of a step: for a GPU.
         adversary_periods, adversary_windows: periods and STFT windows (samples) of the discriminators.
-        adversary_from: step at which the discriminators join.
+        adversary_from: share of the training after which the discriminators join.
+        adversary_lr: their rate, which falls with the codec's.
+        adversary_seconds: how much of every clip they hear, at a random place; 0: all of it.
+        levels: lowest and highest gain of a clip (dB); equaliser: see variation.vary.
+        dead: a code used less than this share of the average is moved; revive_until: up to this share of the training.
+        precision: "float32"; "tf32" (GPU: matrix products in tf32); "bfloat16" (as tf32, discriminators in bfloat16).
         revive_every, report_every, validate_every, checkpoint_every: in steps.
     """
 
@@ -60,84 +69,142 @@ class CodecTrainSpec:
     linear: float = field(default=1.0, validator=v.ge(0.0))
     energy: float = field(default=0.5, validator=v.ge(0.0))
     low: float = field(default=0.5, validator=v.ge(0.0))
+    windows: tuple[int, ...] = field(default=WINDOWS)
     adversarial: float = field(default=0.0, validator=v.ge(0.0))
     adversary_periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     adversary_windows: tuple[int, ...] = (2048, 1024, 512)
-    adversary_from: int = field(default=0, validator=v.ge(0))
+    adversary_from: float = field(default=0.0, validator=_share)
+    adversary_lr: float = field(default=1e-4, validator=v.gt(0.0))
+    adversary_seconds: float = field(default=0.0, validator=v.ge(0.0))
+    levels: tuple[float, float] = (-12.0, 3.0)
+    equaliser: float = field(default=0.0, validator=v.ge(0.0))
+    dead: float = field(default=0.05, validator=_share)
+    revive_until: float = field(default=1.0, validator=_share)
+    precision: str = field(default="float32", validator=v.in_(("float32", "tf32", "bfloat16")))
     revive_every: int = field(default=50, validator=v.gt(0))
     report_every: int = field(default=50, validator=v.gt(0))
     validate_every: int = field(default=1000, validator=v.gt(0))
     checkpoint_every: int = field(default=200, validator=v.gt(0))
 
-    @property
-    def fit_step(self) -> int:
-        """The step before which the codebooks are fitted."""
-        return round(self.steps * self.autoencoder)
+    @windows.validator
+    def _complete(self, attribute: attrs.Attribute, value: tuple[int, ...]) -> None:
+        if not {1024, 2048} <= set(value):
+            raise ValueError(f"windows {list(value)}; 1024 and 2048 must be among them")
+
+
+class Music(Protocol):
+    """Where clips come from: Clips or ResidentClips."""
+
+    def draw(
+        self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
+    ) -> Tensor: ...
 
 
 class CodecTrainer:
-    """Trains one network; `steps()` yields the losses of each, so that a caller may report, save and stop."""
+    """Trains one network; `steps()` yields the losses of each, so that a caller may report, save and stop.
 
-    def __init__(self, network: Any, spec: CodecTrainSpec, clips: Clips, seed: int, device: torch.device):
+    With `seconds` the training ends after so much time, that of earlier sittings included, and every share in the spec
+    is one of the time; `clock` tells it.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        spec: CodecTrainSpec,
+        clips: Music,
+        seed: int,
+        device: torch.device,
+        *,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.network, self.spec, self.clips, self.device = network.to(device).train(), spec, clips, device
+        self.seconds, self._clock = seconds, clock
+        self._before, self._since = 0.0, clock()
         self.step = 0
+        self.fitted: int | None = None
+        """The step before which the codebooks were first fitted."""
         self.bad_files: dict[Path, str] = {}
         self.rng = torch.Generator().manual_seed(seed)
-        self.distance = SpectralDistance(network.sample_rate).to(device)
-        self.codebooks = CodebookTrainer(network.quantizer, self.rng)
+        self.noise = torch.Generator(device).manual_seed(seed)
+        self.distance = SpectralDistance(network.sample_rate, spec.windows).to(device)
+        self.codebooks = CodebookTrainer(network.quantizer, self.rng, spec.dead)
         trained = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=spec.lr, betas=(0.8, 0.99), weight_decay=1e-3)
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=spec.lr, betas=(0.8, 0.99), weight_decay=1e-3, fused=device.type == "cuda"
+        )
         self.adversary = Adversary(spec, network.sample_rate, seed, device) if spec.adversarial else None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before `load` included."""
+        return self._before + self._clock() - self._since
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, 0 to 1."""
+        return min(1.0, self.step / self.spec.steps if self.seconds is None else self.elapsed / self.seconds)
 
     def steps(self) -> Iterator[dict[str, float]]:
         """Runs the remaining steps; after each yields its losses, and codes used per level where codes are in use."""
-        while self.step < self.spec.steps:
+        while (done := self.progress) < 1.0:
             parts: dict[str, float] = {}
-            if self._fits_now():
-                for i, left in enumerate(self._fit_codebooks()):
-                    parts[f"unexplained_{i + 1}"] = left
-            parts |= self._one_step()
+            with _precision(self.spec.precision):
+                if self._fits_now(done):
+                    for i, left in enumerate(self._fit_codebooks()):
+                        parts[f"unexplained_{i + 1}"] = left
+                parts |= self._one_step(done)
             self.step += 1
             yield parts
 
-    def _one_step(self) -> dict[str, float]:
+    def _one_step(self, done: float) -> dict[str, float]:
         audio, z, z_out, quantizer_loss, codes = self._forward()
         n = audio.shape[1] - self.network.delay
         decoded = self.network.decode(z_out, History())[:, self.network.delay :]
         original = audio[:, :n]
         losses = self.distance(decoded, original)
         total = sum(getattr(self.spec, name) * value for name, value in losses.items()) + quantizer_loss
-        if self.adversary and self.step >= self.spec.adversary_from:
-            losses |= self.adversary.judge(decoded, original)
+        if self.adversary and done >= self.spec.adversary_from:
+            rate = self.spec.adversary_lr * self._cosine(done)
+            losses |= self.adversary.judge(*self._part(decoded, original), rate)
             total = total + self.spec.adversarial * (losses["fool"] + 2 * losses["features"])
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"the loss became {total.item()} at step {self.step}; lower [train] lr")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._rate(done)
         self.optimizer.step()
-        parts = {name: float(value.detach()) for name, value in losses.items()} | {"total": float(total.detach())}
-        if codes is not None:
-            parts["quantizer"] = float(quantizer_loss.detach())
-            if self.step % self.spec.revive_every == 0:
-                parts["revived"] = float(self.codebooks.revive(z))
+        losses |= {"total": total} | ({} if codes is None else {"quantizer": quantizer_loss})
+        numbers = torch.stack([value.detach() for value in losses.values()]).tolist()  # waits for a GPU: once a step
+        parts = dict(zip(losses, numbers, strict=True))
+        if not math.isfinite(parts["total"]):
+            raise FloatingPointError(f"the loss became {parts['total']} at step {self.step}; lower [train] lr")
+        if codes is not None and self.step % self.spec.revive_every == 0 and done <= self.spec.revive_until:
+            parts["revived"] = float(self.codebooks.revive(z))
         return parts
 
     def _forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         audio = self._draw()
         z = self.network.encode(audio, History())
-        if self.step >= self.spec.fit_step:
+        if self.fitted is not None:
             out, loss, codes = self.codebooks.quantize(z)
             return audio, z, out, loss, codes
-        noise = torch.randn(z.shape, generator=self.rng).to(z) * z.detach().std()
+        noise = torch.randn(z.shape, generator=self.noise, device=self.device) * z.detach().std()
         return audio, z, z + self.spec.noise * noise, z.new_zeros(()), None
 
     def _draw(self) -> Tensor:
         rate, hop = self.network.sample_rate, self.network.hop
         batch = self.clips.draw(self.spec.batch, self.spec.seconds, rate, self.rng, self.bad_files.__setitem__)
-        return batch[:, : batch.shape[1] // hop * hop].to(self.device)
+        batch = batch[:, : batch.shape[1] // hop * hop].to(self.device)
+        return vary(batch, self.spec.levels, self.spec.equaliser, self.rng)
+
+    def _part(self, decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+        """What the discriminators hear of both [B, N]."""
+        have, wanted = original.shape[1], round(self.spec.adversary_seconds * self.network.sample_rate)
+        if not 0 < wanted < have:
+            return decoded, original
+        start = int(torch.randint(have - wanted + 1, (), generator=self.rng))
+        return decoded[:, start : start + wanted], original[:, start : start + wanted]
 
     @torch.no_grad()
     def _fit_codebooks(self) -> list[float]:
@@ -147,26 +214,35 @@ class CodecTrainer:
             have += len(latents[-1])
         return self.codebooks.fit(torch.cat(latents))
 
-    def _fits_now(self) -> bool:
-        since, every = self.step - self.spec.fit_step, self.spec.refit_every
-        again = every > 0 and since > 0 and since % every == 0 and self.step <= self.spec.refit_until * self.spec.steps
-        return since == 0 or again
+    def _fits_now(self, done: float) -> bool:
+        if self.fitted is None:
+            if done >= self.spec.autoencoder:
+                self.fitted = self.step
+            return self.fitted is not None
+        since, every = self.step - self.fitted, self.spec.refit_every
+        return every > 0 and since > 0 and since % every == 0 and done <= self.spec.refit_until
 
-    def _rate(self) -> float:
+    def _rate(self, done: float) -> float:
         """The learning rate: linear warm-up, then a cosine; a short warm-up again when the quantizer enters."""
         spec = self.spec
-        since = self.step - spec.fit_step if self.step >= spec.fit_step else self.step
-        cosine = 0.5 + 0.5 * math.cos(math.pi * self.step / spec.steps)
-        return (spec.final_lr + (spec.lr - spec.final_lr) * cosine) * min(1.0, (since + 1) / max(1, spec.warmup))
+        since = self.step - (self.fitted or 0)
+        rate = spec.final_lr + (spec.lr - spec.final_lr) * self._cosine(done)
+        return rate * min(1.0, (since + 1) / max(1, spec.warmup))
+
+    def _cosine(self, done: float) -> float:
+        return 0.5 + 0.5 * math.cos(math.pi * done)
 
     def save(self, path: Path) -> None:
         """Everything that the next step depends on, written at once or not at all."""
         state: dict[str, Any] = {
             "step": self.step,
+            "fitted": self.fitted,
+            "elapsed": self.elapsed,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "codebooks": self.codebooks.state_dict(),
             "rng": self.rng.get_state(),
+            "noise": self.noise.get_state(),
         }
         if self.adversary:
             state["adversary"] = self.adversary.state_dict()
@@ -182,11 +258,26 @@ class CodecTrainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.codebooks.load_state_dict(state["codebooks"])
             self.rng.set_state(state["rng"].cpu())
+            self.noise.set_state(state["noise"].cpu())
             if self.adversary:
                 self.adversary.load_state_dict(state["adversary"])
-            self.step = state["step"]
+            self.step, self.fitted = state["step"], state["fitted"]
+            self._before, self._since = state["elapsed"], self._clock()
         except Exception as error:
             raise CheckpointError(
                 f"cannot continue the training: {type(error).__name__}: {error} @ {path}; "
                 "give another --out, or remove the file to start anew"
             ) from error
+
+
+@contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """While a step runs: tf32 for matrix products and convolutions on a GPU unless `name` is "float32"."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    fast = name != "float32"
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = fast, fast, fast
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

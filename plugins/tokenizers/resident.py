@@ -1,0 +1,99 @@
+"""All training music in memory, on the device that trains: clips are cut and stems mixed without touching a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.plugins.tokenizers.clips import Clips
+
+MOST = 12
+"""Stems that are mixed at most; of a song with more, so many are drawn."""
+SPREAD = 6.0
+"""Standard deviation of a stem's random gain in a random mix (dB)."""
+_FULL = 32768.0
+_SLACK = 64  # zeros at the end: resampling may leave a file a sample short of the length its header promises
+
+
+class ResidentClips:
+    """16-bit music on a device, by songs: files of one folder that are equally long belong together.
+
+    `files` and `seconds` are those of the files held. A clip is one song's stems at one place: all of them as they
+    are, or (every other time) some of them at random gains.
+    """
+
+    def __init__(self, clips: Clips, rate: int, device: torch.device, skip: Callable[[Path, str], None]):
+        """Reads all `clips`; `skip` is told of files that cannot be read. Raises DataError when none can."""
+        songs: dict[tuple[Path, int], list[np.ndarray]] = {}
+        with ThreadPoolExecutor() as pool:
+            for path, sound in zip(clips.files, pool.map(lambda path: _read(path, rate), clips.files), strict=True):
+                if isinstance(sound, str):
+                    skip(path, sound)
+                else:
+                    songs.setdefault((path.parent, len(sound)), []).append(sound)
+        if not songs:
+            raise DataError(f"not one of {len(clips.files)} audio files can be read")
+        self.stems = torch.tensor([len(stems) for stems in songs.values()])
+        self.lengths = torch.tensor([length for _, length in songs])
+        sizes = self.stems * self.lengths
+        self.begins = sizes.cumsum(0) - sizes
+        self.samples = torch.zeros(int(sizes.sum()) + _SLACK, dtype=torch.int16, device=device)
+        at = 0
+        for key in list(songs):
+            for sound in songs.pop(key):
+                self.samples[at : at + len(sound)] = torch.from_numpy(sound).to(device)
+                at += len(sound)
+        self.rate = rate
+
+    def draw(
+        self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
+    ) -> Tensor:
+        """n clips [n, seconds * rate], long songs oftener; a quarter more are drawn and the most silent ones dropped.
+
+        `rng` is a generator of the CPU. Raises ValueError for another rate than the music was read at.
+        """
+        if rate != self.rate:
+            raise ValueError(f"the music is at {self.rate} Hz, not {rate}")
+        length, more = round(seconds * rate), n + -(-n // 4)
+        song = torch.multinomial((self.stems * self.lengths).double(), more, replacement=True, generator=rng)
+        room = (self.lengths[song] - length + 1).clamp(min=1)
+        start = (torch.rand(more, generator=rng, dtype=torch.float64) * room).long()
+        stems, gains = self._mixes(self.stems[song], rng)
+        where = self.begins[song, None] + stems * self.lengths[song, None] + start[:, None]
+        where, gains = where.to(self.samples.device), gains.to(self.samples.device)
+        steps = torch.arange(length, device=self.samples.device)
+        mix = torch.zeros(more, length, device=self.samples.device)
+        for stem in range(stems.shape[1]):
+            sound = self.samples[where[:, stem, None] + steps]
+            mix = torch.addcmul(mix, sound.float(), gains[:, stem, None] / _FULL)
+        silent = (mix.abs().amax(1) < 1e-3).long()
+        return mix[silent.argsort(stable=True)[:n]]
+
+    def _mixes(self, have: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Stems there are [n] -> which are taken [n, m] and at which gains [n, m] (0: not taken), m at most MOST."""
+        n, most = len(have), int(have.max())
+        order = torch.rand(n, most, generator=rng)
+        order = order.masked_fill(torch.arange(most) >= have[:, None], 2.0).argsort(1)[:, :MOST]
+        whole = torch.rand(n, generator=rng) < 0.5
+        some = (torch.rand(n, generator=rng) * have).long() + 1
+        taken = torch.where(whole, have, some)
+        gains = 10 ** (torch.randn(n, order.shape[1], generator=rng) * SPREAD / 20)
+        gains = torch.where(whole[:, None], torch.ones(()), gains)
+        gains = gains.masked_fill(torch.arange(order.shape[1]) >= taken[:, None], 0.0)
+        return order.minimum(have[:, None] - 1), gains
+
+
+def _read(path: Path, rate: int) -> np.ndarray | str:
+    """The whole file as int16 [N], or why it cannot be read."""
+    try:
+        sound = audio.read(path, rate)
+    except DataError as error:
+        return str(error)
+    return np.round(sound * _FULL).clip(-_FULL, _FULL - 1).astype(np.int16)
