@@ -205,7 +205,7 @@ class Corpus(Protocol):
     """Names in order, for instance ("train", "validation", "test")."""
 
     problems: list[str]
-    """A line for each song or stem that `tracks` left out so far, with the reason and where; none twice."""
+    """A line for each song, stem or label that `tracks` left out so far, with the reason and where; none twice."""
 
     def tracks(self, split: str) -> Iterator[Track]:
         """Songs of a split in a fixed order. Raises DataError for a missing folder, an unknown or an empty split."""

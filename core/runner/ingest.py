@@ -67,7 +67,8 @@ def ingest_corpus(
         raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
     tracks = _all_tracks(corpus)
     with _open_writer(store, tokenizer, submixes, seed) as writer:
-        todo, kept = [], []
+        todo: list[tuple[str, Track]] = []
+        kept: list[tuple[str, Track]] = []
         for split, track in tracks:
             (kept if _is_stored(writer, split, track) else todo).append((split, track))
         relabelled = sum(_relabel(writer, split, track) for split, track in kept)

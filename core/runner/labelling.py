@@ -105,11 +105,11 @@ def check(
 
 
 def _right(label: str, condition: LabelCondition, everywhere: Iterable[Mapping[str, str]]) -> str:
-    """The classes as a spec would have to give them: those that it has, in their order, and what is missing."""
+    """The classes as a spec would have to give them: those of its own that there are, in their order, then the rest."""
     if label == INSTRUMENT and isinstance(condition.classes, int):
         return str(len(CLASSES))
     held = {labels[label] for labels in everywhere if label in labels}
-    kept = condition.classes if isinstance(condition.classes, tuple) else ()
+    kept = [name for name in class_names(label, condition) if name in held]
     return json.dumps([*kept, *sorted(held.difference(kept))], ensure_ascii=False)
 
 

@@ -106,12 +106,12 @@ def test_it_is_told_how_many_clips_have_a_label(store):
 
 
 def test_all_that_does_not_fit_is_told_at_once_with_what_would(store):
-    write = {"genre": LabelCondition(("rock",)), "role": LabelCondition(2), "mood": LabelCondition(("sad",))}
+    write = {"genre": LabelCondition(("rok", "rock")), "role": LabelCondition(2), "mood": LabelCondition(("sad",))}
     with pytest.raises(DataError) as caught:
         loader(store, **write, instrument=LabelCondition(5))
     assert [problem.replace(f" @ {store}", "") for problem in caught.value.problems] == [
-        "genre is 'folk' in song t0; [conditions] genre has rock",
-        "genre is 'jazz' in song t1; [conditions] genre has rock",
+        "genre is 'folk' in song t0; [conditions] genre has rok, rock",
+        "genre is 'jazz' in song t1; [conditions] genre has rok, rock",
         'right for all of it: genre = { classes = ["rock", "folk", "jazz"] }',
         "role is 'low' in songs t0, t1, t2; [conditions] role has 0, 1",
         'right for all of it: role = { classes = ["low"] }',
