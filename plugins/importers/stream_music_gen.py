@@ -114,7 +114,7 @@ class Found:
     Attributes:
         file: where it lies.
         model: the weights.
-        step: optimizer steps done; 0 where the file does not say.
+        step: optimizer steps done; 1 where the file does not say.
         codec: how many weights of its codec are in there.
         told: of its class and arguments, what is said -> by whom -> what.
     """
@@ -145,8 +145,8 @@ def read(file: Path) -> Found:
         model = recognise(named | {name: held["state_dict"][name] for name in others})
     except CheckpointError as error:
         raise CheckpointError(*(f"{problem} @ {file}" for problem in error.problems)) from None
-    step = held.get("global_step", 0)
-    return Found(file, model, step if isinstance(step, int) else 0, codec, _told(file, held))
+    step = held.get("global_step")
+    return Found(file, model, step if type(step) is int and step > 0 else 1, codec, _told(file, held))
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -275,6 +275,7 @@ def _spec(found: Found, like: Spec, clock: Clock | None, folder: Path, registry:
     if clock:
         data["clock"] = plain(clock)
     data["run"]["folder"] = str(folder)
+    data["train"]["steps"] = found.step  # nothing is left to do
     return structure(data, registry, where=f"the spec of {found.file.name}")
 
 
@@ -283,7 +284,7 @@ def _tell(found: Found, spec: Spec, scale: float, folder: Path) -> None:
     when = f", t_f = {clock.t_f}, k = {clock.k} frames" if clock else ""
     say(
         f"{found.model.kind}{when}: {sizes['L']} layers, width {sizes['D']}, {sizes['H']} heads of {sizes['d']}, "
-        f"{sizes['K']} levels of {found.model.codes} codes, {found.step} steps @ {found.file}"
+        f"{sizes['K']} levels of {found.model.codes} codes @ {found.file}"
     )
     say(f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/importing.md)")
     if found.codec:
