@@ -61,7 +61,8 @@ def _take(tree: Tree, nodes: list[Node], ask: Ask, shown: Callable[[], None]) ->
     shown()
     say("\n".join(lines(tree, nodes)))
     while True:
-        answer = _answer(ask, f"choose 1-{len(nodes)}, none, again (more of them) or stop: ")
+        numbers = f"1-{len(nodes)}" if len(nodes) > 1 else "1"
+        answer = _answer(ask, f"choose {numbers}, none, again (more of them) or stop: ")
         if answer in ("none", "again", "stop"):
             return answer
         if answer.isdecimal() and 1 <= int(answer) <= len(nodes):
