@@ -72,7 +72,7 @@ def masked_after(tokens: int, steps: int) -> list[int]:
     left = [tokens]
     for t in range(steps):
         share = math.cos((t + 1) / steps * math.pi / 2)
-        left.append(min(int(share * tokens + 1e-9), left[-1] - 1))  # cos(pi / 3) * 2 is 1, whatever it rounds to
+        left.append(min(math.trunc(share * tokens), left[-1] - 1))
     return left[1:]
 
 

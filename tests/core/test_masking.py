@@ -228,6 +228,22 @@ def test_the_canvas_shows_coarser_levels_and_hides_finer_ones():
         assert (seen[:, level + 1 :] == MASKED).all()
 
 
+def test_no_two_draws_or_rankings_share_their_noise():
+    """A key for every row, level, step, frame and use, and the same ones again in another filling."""
+
+    def keys() -> torch.Tensor:
+        told, used = Told(torch.rand(2, 3, 10)), []
+        draw, rank = told.draw, told.rank
+        told.draw = lambda logits, noise: (used.append(noise.key), draw(logits, noise))[1]
+        told.rank = lambda candidates: (used.append(candidates.noise.key), rank(candidates))[1]
+        told.play(torch.zeros(2, 3, 10).long(), torch.ones(2, 3, 10, dtype=torch.bool), (4, 4, 2))
+        return torch.stack(used)
+
+    assert keys().shape == (2 * 10, 2, 10)
+    assert len(keys().unique()) == 2 * 10 * 2 * 10
+    assert torch.equal(keys(), keys())
+
+
 def test_progress_is_each_row_s_own_and_ends_at_one():
     todo = torch.arange(8) < torch.tensor([8, 3, 0])[:, None, None]
     told, seen = Told(torch.rand(3, 1, 8)), []
