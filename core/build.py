@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from accomp.core.interfaces import CausalSampler, Corpus, MaskedSampler, Metric,
 from accomp.core.model import Model
 from accomp.core.registry import Registry, nearest
 from accomp.core.spec import Conditions, PluginSpec, Spec
+from accomp.core.streaming.chunks import chunk_starts
 from accomp.core.streaming.layout import Layout
 from accomp.core.types import TokenSpace
 
@@ -114,12 +116,17 @@ def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]
 def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
     """What only shows when the parts are put together with their numbers."""
     if spec.clock is not None:
-        steps = Layout(spec.clock, space.codebooks).steps(spec.train.frames)
-        if steps < (least := max(space.codebooks, spec.clock.k)):
+        layout = Layout(spec.clock, space.codebooks)
+
+        def fits(frames: int) -> bool:
+            return layout.steps(frames) >= space.codebooks and bool(chunk_starts(layout, frames))
+
+        if not fits(spec.train.frames):
+            least = next(frames for frames in itertools.count(spec.train.frames) if fits(frames))
             yield (
                 f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f}, k = {spec.clock.k} and "
-                f"{space.codebooks} codebooks a clip that short has steps with nothing to predict; at least "
-                f"{spec.train.frames + least - steps} frames are needed"
+                f"{space.codebooks} codebooks a clip that short has levels with nothing to predict or no whole chunk; "
+                f"at least {least} frames are needed"
             )
     for kind, section in (("fuser", spec.fuser), ("backbone", spec.backbone)):
         try:

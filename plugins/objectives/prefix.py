@@ -25,8 +25,8 @@ class Prefix:
     """Cross entropy of the k steps of a chunk from s on, given x[< s + t_f] and the steps before each.
 
     Section A.6 of arXiv 2510.22105. Each clip draws its own chunks, without replacement, among those at s = 0, k, 2k,
-    ... that fit in it; one forward of at most twice the clip's length computes them all. A model that is not in training
-    is asked for every chunk, so that little chance is in its loss. Frames that are not valid are neither predicted nor
+    ... that fit in it; one forward of at most twice the clip's length computes them all. Out of training a model is
+    asked for every chunk, so that little chance is in its loss. Frames that are not valid are neither predicted nor
     seen. With k = 1 and every chunk this is the objective of the frame-by-frame decoder.
     """
 
