@@ -97,6 +97,6 @@ def test_a_folder_that_another_was_first_to_make_stays(tmp_path):
 
 def test_a_folder_that_cannot_take_its_name_is_told(tmp_path):
     path = tmp_path / "node"
-    with pytest.raises(NotADirectoryError), files.folder_atomic(path, replace=False):  # noqa: PT012
+    with pytest.raises(NotADirectoryError), files.folder_atomic(path, replace=False):
         path.write_text("a file")
     assert names(tmp_path) == {"node"}
