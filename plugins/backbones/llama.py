@@ -125,7 +125,7 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, rope_dim: int, base: float):
         super().__init__()
-        pairs = torch.arange(head_dim // 2, dtype=torch.float64)
+        pairs = torch.arange(head_dim // 2, dtype=torch.float64, device="cpu")  # also where weights are only sketched
         turns = torch.where(pairs < rope_dim // 2, base ** (-2 * pairs / rope_dim) / (2 * math.pi), 0.0)
         self.steps: Tensor
         self.register_buffer("steps", (turns * 2.0**64).round().long(), persistent=False)
