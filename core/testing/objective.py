@@ -75,6 +75,13 @@ def _check_loss(objective: Any, clocks: list[Clock | None], findings: Findings) 
             for name, part in loss.parts.items():
                 expect_tensor(part, (), f"part {name}")
                 expect(not part.requires_grad, f"part {name} is not detached")
+    with findings.property("where it counts tokens, the total is the mean of the parts level_q over so many of each"):
+        for clock in clocks:
+            loss = objective.loss(_model(SPACE, clock), batch, clock, generator())
+            if loss.counts is not None:
+                parts = torch.stack([loss.parts[f"level_{q}"] for q in range(SPACE.codebooks)])
+                expect(loss.counts.shape == parts.shape, f"counts is {tuple(loss.counts.shape)}, expected [K]")
+                expect_close((parts * loss.counts).sum() / loss.counts.sum(), loss.total, _told(clock), 1e-4)
     with findings.property("the same generator gives the same loss, with conditions dropped at random"):
         model = _model(SPACE, clocks[0], drop=0.5)
         first, second = (objective.loss(model, batch, clocks[0], generator(1)).total for _ in range(2))

@@ -436,6 +436,13 @@ class AttachedParts(AR):
         return Loss(loss.total, {"total": loss.total})
 
 
+@breaks("objective", "where it counts tokens, the total is the mean of the parts level_q over so many of each")
+class CountsOneLevelTwice(AR):
+    def loss(self, model, batch, clock, rng):
+        loss = super().loss(model, batch, clock, rng)
+        return attrs.evolve(loss, counts=loss.counts * torch.tensor([2, 1, 1]))
+
+
 @breaks("objective", "the same generator gives the same loss, with conditions dropped at random")
 class OwnGenerator(AR):
     def __init__(self, config, space):
