@@ -133,17 +133,17 @@ def test_the_report_says_what_kind_it_is(done: Run) -> None:
     assert ("guidance context 2" in text) == ("guidance" in done.sections)
 
 
-@pytest.mark.parametrize("samples", [0, 1, HOP - 1, HOP + 1, 51 * HOP, 130 * HOP + 7])
+@pytest.mark.parametrize("samples", [0, 1, HOP + 1, 70 * HOP + 7])
 def test_a_performance_is_as_long_as_its_input_and_repeats(done: Run, samples: int) -> None:
     player = load_player(done.run, done.registry, CPU)
-    sound = 0.5 * tiny.tone(3, 1)[:samples]
+    sound = 0.5 * tiny.tone(2, 1)[:samples]
     first, same, other = (
         perform(player, sound, labels={"instrument": 4}, seed=1, session=session) for session in (2, 2, 3)
     )
     assert len(first.audio) == samples
     assert first.codes.shape[1] >= -(-samples // HOP)
     np.testing.assert_array_equal(first.audio, same.audio)
-    assert samples < 51 * HOP or not np.array_equal(first.codes, other.codes)
+    assert samples < 70 * HOP or not np.array_equal(first.codes, other.codes)
     silent = perform(player, np.zeros_like(sound), labels={}, seed=1, session=2)
     assert len(silent.audio) == samples
     if player.clocked and samples:
