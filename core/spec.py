@@ -117,10 +117,10 @@ class LabelCondition:
 class Conditions:
     """What the model is told.
 
-        [conditions]
-        context = { drop = 0.2 }
-        instrument = { classes = 18, drop = 0.1 }
-        genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label that the corpus gives
+    [conditions]
+    context = { drop = 0.2 }
+    instrument = { classes = 18, drop = 0.1 }
+    genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label that the corpus gives
     """
 
     context: ContextCondition = ContextCondition()
