@@ -207,7 +207,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path, registry: Registry) -> None:
 
 def test_checks_tell_a_failed_run(tmp_path: Path, registry: Registry) -> None:
     run = make_run(tmp_path / "run")
-    append_losses(run, "validation", 700, {"loss": 9.0, "parts": {}, "context_gain": -0.1})
+    append_losses(run, "validation", 700, {"loss": 9.0, "parts": {}, "context_gain": 0.001})
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["cells"]["random_pairing"]["metrics"]["beat_f1"]["numbers"]["beat_f1"]["value"] = 0.9
     (run / "metrics.json").write_text(json.dumps(metrics))
