@@ -177,8 +177,8 @@ def _note(instrument: int, words: Counter[str]) -> str:
     if len(words) > _SHOWN:
         quoted += f" and {len(words) - _SHOWN} others"
     if instrument != _UNKNOWN:
-        return f"{CLASSES[instrument]}, guessed from the names of {words.total()} files: {quoted}"
+        return f"{CLASSES[instrument]}, guessed from file names ({words.total()}): {quoted}"
     return (
-        f"{words.total()} files are heard and never learned to play, since their names speak of no instrument: {quoted}"
-        '; to say what they are: corpus.classes = { "NAME*" = "Guitar" }'
+        f"Unknown, heard and never learned to play, since the file name does not tell ({words.total()}): {quoted}; "
+        'to say what they are: corpus.classes = { "NAME*" = "Guitar" }'
     )

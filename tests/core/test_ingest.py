@@ -489,3 +489,12 @@ def test_each_worker_computes_on_one_core(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert seen == {1}
+
+
+def test_what_a_corpus_guessed_is_told(tmp_path):
+    class Guessing(FolderCorpus):
+        notes = ("Bass, guessed from 'bs'",)
+
+    corpus = Guessing(Guessing.Config(str(write_corpus(tmp_path / "c", {"train": 1}))))
+    summary = ingest_corpus(corpus, PartEncoder(EnergyTokenizer()), tmp_path / "s")
+    assert "\nBass, guessed from 'bs'" in str(summary)

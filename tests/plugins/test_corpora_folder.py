@@ -97,9 +97,9 @@ def test_classes_are_guessed_from_names_and_told(tmp_path):
         "xyz": "Unknown",
     }
     bass, drums, unknown, _ = reader.notes
-    assert bass == "Bass, guessed from the names of 2 files: 'bass_01', 'double bass'"
-    assert drums == "Percussive, guessed from the names of 2 files: 'kick', 'snare'"
-    assert unknown.startswith("1 files are heard and never learned to play")
+    assert bass == "Bass, guessed from file names (2): 'bass_01', 'double bass'"
+    assert drums == "Percussive, guessed from file names (2): 'kick', 'snare'"
+    assert unknown.startswith("Unknown, heard and never learned to play")
     assert "'xyz'" in unknown
     list(reader.tracks("train"))
     assert reader.notes[0] == bass, "reading twice counts once"
