@@ -21,6 +21,7 @@ from accomp.core.song_folders import SPLITS, SongFolders, audio_files
 from accomp.core.types import Stem, Track
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_KEYS = ("ensemble", "instrument_name", "midi_program_number")
 _BASS = CLASSES.index("Bass")
 
 
@@ -116,11 +117,14 @@ def _metadata(path: Path) -> tuple[dict[int, Any], dict[int, Any], Any]:
 
 
 def _parsed(text: str) -> Any:
-    """YAML; some published files begin with a stray character, which is no part of it."""
-    try:
-        return yaml.load(text, _LOADER)
-    except yaml.YAMLError:
-        return yaml.load(text[1:], _LOADER)
+    """YAML, of the keys that are used alone where they stand by themselves: the notes' pitches take most of the time.
+
+    Some published files begin with a stray character, which is no part of them.
+    """
+    text = re.sub(r"\A[^\w{#\s-]", "", text)
+    sections = re.split(r"^(?=\w)", text, flags=re.MULTILINE)
+    used = [section for section in sections if section.partition(":")[0] in _KEYS]
+    return yaml.load("".join(used) if len(used) == len(_KEYS) else text, _LOADER)
 
 
 def _voice(path: Path) -> int | None:

@@ -88,12 +88,29 @@ def test_voices_are_numbered_from_one_or_from_nought(tmp_path, first, voices):
     assert f"stem file is missing; expected {first}_{next(iter(voices))}.wav" in reader.problems[0]
 
 
-def test_a_stray_first_character_in_metadata_is_no_part_of_it(root):
+@pytest.mark.parametrize("first", [0, 1])
+def test_without_names_the_lowest_number_tells_how_voices_count(tmp_path, first):
+    write_song(tmp_path, "test/woodwind_track216002", first=first, instrument_name=None)
+    (track,) = corpus(tmp_path).tracks("test")
+    assert list(classes(track).values()) == ["Pipe", "Reed", "Reed", "Reed"]
+
+
+@pytest.mark.parametrize("stray", ["\x7f", "\ufeff", "?", ""])
+@pytest.mark.parametrize("flow", [True, False])
+def test_however_metadata_is_written_and_with_a_stray_first_character(root, stray, flow):
     path = root / "test/woodwind_track216001/metadata.yaml"
-    path.write_text("\x7f" + path.read_text())
+    path.write_text(stray + yaml.dump(yaml.safe_load(path.read_text()), default_flow_style=flow))
     reader = corpus(root)
-    assert len(next(reader.tracks("test")).stems) == 4
+    track = next(reader.tracks("test"))
+    assert list(classes(track).values()) == ["Pipe", "Reed", "Reed", "Reed"]
+    assert track.labels == {"ensemble": "woodwind"}
     assert reader.problems == []
+
+
+def test_a_start_of_a_document_is_no_trouble(root):
+    path = root / "test/woodwind_track216001/metadata.yaml"
+    path.write_text("---\n" + path.read_text() + "...\n")
+    assert next(corpus(root).tracks("test")).labels == {"ensemble": "woodwind"}
 
 
 @pytest.mark.parametrize(
