@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,40 +14,53 @@ from accomp.core.errors import DataError
 BANDWIDTH_DB = -80.0
 """A frequency carries energy where the mean spectrum lies less than this below its peak."""
 
+PADDING = 1.0
+"""A file that is shorter than those it belongs to by at most this many seconds gets silence at its end."""
+
 _BANDWIDTH_FFT = 2048
 _BLOCK = 1024  # spectra at a time
 
 
-def duration(path: Path) -> tuple[int, int]:
-    """(samples, sample rate in Hz) from a file's header. Raises DataError for a file that is missing or not audio."""
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from error
-    return info.frames, info.samplerate
+def duration(files: Path | Sequence[Path]) -> tuple[int, int]:
+    """(samples, sample rate in Hz) from a file's header; of several files that are summed, those of the longest.
+
+    Raises DataError for a file that is missing or not audio, and for files that cannot be one sound: of other rates, or
+    of lengths that differ by more than PADDING.
+    """
+    headers = {path: _header(path) for path in _each(files)}
+    rates = {rate for _, rate in headers.values()}
+    longest = max(headers, key=lambda path: headers[path])
+    if len(rates) > 1:
+        raise DataError(
+            f"the files of one stem have different rates ({', '.join(map(str, sorted(rates)))} Hz); expected one rate "
+            f"@ {longest.parent}"
+        )
+    samples, rate = headers[longest]
+    for path, (length, _) in headers.items():
+        if samples - length > PADDING * rate:
+            raise DataError(
+                f"the files of one stem are of unequal length: {path.name} {length / rate:.2f} s, {longest.name} "
+                f"{samples / rate:.2f} s; expected at most {PADDING:g} s between them @ {path.parent}"
+            )
+    return samples, rate
 
 
-def read(path: Path, rate: int, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+def read(files: Path | Sequence[Path], rate: int, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
     """Mono float32 [N] at `rate` Hz: channels averaged, resampled (soxr, best quality) where the file's rate differs.
 
-    Reads `seconds` from `start` (both s). Raises DataError for a missing, corrupt or truncated file and for NaN or Inf.
+    Several files are summed; one that is shorter, by PADDING at most, is silent after its end. Reads `seconds` from
+    `start` (both s). Raises DataError for a missing, corrupt or truncated file, for NaN or Inf, and as `duration` does.
     """
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            native = file.samplerate
-            file.seek(min(round(start * native), file.frames))
-            wanted = file.frames - file.tell()
-            if seconds is not None:
-                wanted = min(wanted, round(seconds * native))
-            samples = file.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from error
-    if len(samples) < wanted:
-        raise DataError(f"truncated audio: {len(samples)} of {wanted} samples could be read @ {path}")
-    if not np.isfinite(samples).all():
-        bad = int((~np.isfinite(samples)).any(axis=1).argmax())
-        raise DataError(f"audio holds NaN or Inf, first at sample {bad} @ {path}")
-    return resample(samples.mean(axis=1), native, rate)
+    paths = _each(files)
+    if len(paths) > 1:
+        duration(paths)
+    sounds, natives = zip(*(_read_native(path, start, seconds) for path in paths), strict=True)
+    total = sounds[0]
+    if len(sounds) > 1:
+        total = np.zeros(max(map(len, sounds)), dtype=np.float32)
+        for sound in sounds:
+            total[: len(sound)] += sound
+    return resample(total, natives[0], rate)
 
 
 def resample(audio: np.ndarray, native: int, rate: int) -> np.ndarray:
@@ -82,6 +96,38 @@ def write(path: Path, audio: np.ndarray, rate: int) -> None:
         raise ValueError(f"peak {peak:.3f} would clip; scale the audio first @ {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(str(path), audio, rate, subtype="PCM_16")
+
+
+def _each(files: Path | Sequence[Path]) -> Sequence[Path]:
+    return [files] if isinstance(files, Path) else files
+
+
+def _header(path: Path) -> tuple[int, int]:
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from error
+    return info.frames, info.samplerate
+
+
+def _read_native(path: Path, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
+    """Mono [N] of one file, and its rate (Hz)."""
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            native = file.samplerate
+            file.seek(min(round(start * native), file.frames))
+            wanted = file.frames - file.tell()
+            if seconds is not None:
+                wanted = min(wanted, round(seconds * native))
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if len(samples) < wanted:
+        raise DataError(f"truncated audio: {len(samples)} of {wanted} samples could be read @ {path}")
+    if not np.isfinite(samples).all():
+        bad = int((~np.isfinite(samples)).any(axis=1).argmax())
+        raise DataError(f"audio holds NaN or Inf, first at sample {bad} @ {path}")
+    return samples.mean(axis=1), native
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

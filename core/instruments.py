@@ -1,11 +1,54 @@
 """The 18 instrument classes of the streaming paper; a class's id is its index."""
 
+import re
+
 CLASSES = (
     "Piano", "Chromatic Percussion", "Organ", "Guitar", "Bass", "Strings", "Ensemble", "Brass", "Reed",
     "Pipe", "Synth Lead", "Synth Pad", "Synth Effects", "Ethnic", "Percussive", "Sound Effects", "Vocal", "Unknown",
 )  # fmt: skip
 DRUMS = CLASSES.index("Percussive")
 NOT_TARGETS = frozenset({CLASSES.index("Vocal"), CLASSES.index("Unknown")})
+
+_VAGUE = frozenset({"lead", "synth", "synthesizer", "pad", "effect", "ensemble", "section", "key"})
+_NAMES = {  # in the singular, lower case
+    "Piano": "piano, grand, rhode, wurlitzer, wurli, clavinet, clav, harpsichord, key, keyboard, epiano",
+    "Chromatic Percussion": (
+        "chromatic percussion, glockenspiel, vibraphone, vibe, marimba, xylophone, celesta, celeste, mallet, bell, "
+        "tubular bell, music box, dulcimer, chime"
+    ),
+    "Organ": "organ, hammond, accordion, harmonica, bandoneon, melodica",
+    "Guitar": "guitar, gtr, egtr, agtr, guit, pedal steel, lap steel, slide guitar",
+    "Bass": (
+        "bass, contrabass, double bass, upright bass, string bass, bass guitar, guitar bass, bass gtr, "
+        "bass synth, bass synthesizer, subbass, sub bass, sub"
+    ),
+    "Strings": "string, violin, viola, cello, violoncello, fiddle, harp, pizzicato",
+    "Ensemble": "ensemble, orchestra, orchestral, synth string",
+    "Brass": "brass, trumpet, trombone, tuba, horn, french horn, cornet, flugelhorn, euphonium",
+    "Reed": (
+        "reed, sax, saxophone, clarinet, oboe, bassoon, english horn, cor anglais, woodwind, alto sax, tenor sax, "
+        "soprano sax, baritone sax"
+    ),
+    "Pipe": "pipe, flute, piccolo, recorder, panpipe, pan flute, ocarina, whistle, tin whistle, shakuhachi",
+    "Synth Lead": "synth lead, lead synth, lead, synth, synthesizer, arp, arpeggio, pluck",
+    "Synth Pad": "synth pad, pad synth, pad",
+    "Synth Effects": "synth effect, synth fx",
+    "Ethnic": (
+        "ethnic, banjo, mandolin, ukulele, uke, sitar, bagpipe, koto, shamisen, kalimba, shanai, oud, bouzouki, erhu, "
+        "other plucked"
+    ),
+    "Percussive": (
+        "percussive, percussion, perc, drum, drumkit, drumset, drum kit, drum set, drum machine, bass drum, "
+        "steel drum, kick, snare, tom, hat, hi hat, hihat, cymbal, ride, crash, overhead, shaker, conga, bongo, clap, "
+        "tambourine, cowbell, timpani, cajon, tabla, djembe, beat, pitched percussion"
+    ),
+    "Sound Effects": "sound effect, fx, sfx, effect, riser, noise, ambience, foley",
+    "Vocal": (
+        "vocal, vox, voice, singer, male singer, female singer, choir, bgv, backing, backing vocal, vocoder, "
+        "beatboxing, rap, chorus vocal, acapella, lead vocal, lead vox"
+    ),
+}  # fmt: skip
+_PHRASES = {phrase: CLASSES.index(name) for name, text in _NAMES.items() for phrase in text.split(", ")}
 
 
 def from_program(program: int, *, is_drum: bool = False) -> int:
@@ -18,3 +61,28 @@ def from_program(program: int, *, is_drum: bool = False) -> int:
     if not 0 <= program <= 127:
         raise ValueError(f"General MIDI program {program}; expected 0..127")
     return program // 8
+
+
+def from_name(name: str) -> int | None:
+    """Class of the instrument that a name such as "Bass_Guitar 2", "kick" or "leadVox" speaks of; None if of none.
+
+    The longest known phrase decides ("bass guitar", not "guitar"), then the last one ("bass clarinet" is a clarinet);
+    a word that says how rather than what ("lead", "synth") only where there is no other. What stands in brackets or
+    after a comma or slash counts only where nothing before it does.
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    for part in re.split(r"[(),/]", spaced):
+        words = tuple(_singular(word) for word in re.findall(r"[a-z]+", part))
+        found = [
+            (phrase not in _VAGUE, size, start, _PHRASES[phrase])
+            for size in range(1, 4)
+            for start in range(len(words) - size + 1)
+            if (phrase := " ".join(words[start : start + size])) in _PHRASES
+        ]
+        if found:
+            return max(found)[-1]
+    return None
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us")) else word

@@ -207,6 +207,8 @@ class Corpus(Protocol):
     problems: list[str]
     """A line for each song, stem or label that `tracks` left out so far, with the reason and where; none twice."""
 
+    # A corpus that guesses has `notes`, too: lines that say what, for `accomp ingest` and `accomp corpus inspect`.
+
     def tracks(self, split: str) -> Iterator[Track]:
         """Songs of a split in a fixed order. Raises DataError for a missing folder, an unknown or an empty split."""
         ...

@@ -63,15 +63,23 @@ class Stem:
     """One recorded or rendered part of a song.
 
     Attributes:
+        path: of its audio, or of the first of several files that begin together and are summed.
         instrument: one of core.instruments.CLASSES, its index.
         name: for people.
         labels: of this stem alone, text by name; they win over the song's. ValueError for what core.conditions refuses.
+        more: the other files of a stem that has several.
     """
 
     path: Path
     instrument: int
     name: str = ""
     labels: dict[str, str] = field(factory=dict, validator=_are_labels)
+    more: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files; `core.audio` reads them as one sound."""
+        return (self.path, *self.more)
 
 
 @frozen

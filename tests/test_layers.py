@@ -103,8 +103,9 @@ def registered_modules() -> dict[str, str]:
 
 @functools.cache
 def plugin_names() -> set[str]:
+    """Of all kinds but commands, without those that are words of everyday code."""
     kinds = tomllib.loads((ROOT / "registry.toml").read_text())
-    return {name for kind, rows in kinds.items() if kind != "command" for name in rows}
+    return {name for kind, rows in kinds.items() if kind != "command" for name in rows} - {"folder"}
 
 
 # --- the rules ---------------------------------------------------------------------------------------------------

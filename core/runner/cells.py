@@ -57,8 +57,9 @@ class SongClip:
 
     def identity(self) -> Any:
         """What its sound depends on, JSON-able."""
-        heard = [self.context.track.stems[name].path for name in self.context.context]
-        paths = [*heard, self.stem.track.stems[self.stem.target].path]
+        stems = [self.context.track.stems[name] for name in self.context.context]
+        stems.append(self.stem.track.stems[self.stem.target])
+        paths = [path for stem in stems for path in stem.files]
         return [self.id, self.context.start, self.stem.start, *map(_stat, paths)]
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from attrs import frozen
 
 from accomp.core import audio
+from accomp.core.audio import PADDING
 from accomp.core.errors import DataError
 from accomp.core.instruments import NOT_TARGETS
 from accomp.core.loudness import a_weighted_level, nonsilent
-from accomp.core.runner.songs import PADDING
 from accomp.core.types import Track
 
 TRIES = 12
@@ -143,7 +143,7 @@ def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[floa
     """Whole seconds from which an excerpt fits, in random order, a few of them."""
     lengths = {}
     for name, stem in track.stems.items():
-        samples, rate = audio.duration(stem.path)
+        samples, rate = audio.duration(stem.files)
         lengths[name] = samples / rate
     shortest, longest = min(lengths.values()), max(lengths.values())
     if longest - shortest > PADDING:
@@ -174,9 +174,11 @@ def _share(mask: np.ndarray) -> float:
 
 def _read(track: Track, name: str, start: float, seconds: float, rate: int) -> np.ndarray:
     """Exactly round(seconds * rate) samples. Raises DataError where the file does not hold them."""
-    path = track.stems[name].path
-    sound = audio.read(path, rate, start=start, seconds=seconds)
+    files = track.stems[name].files
+    sound = audio.read(files, rate, start=start, seconds=seconds)
     wanted = round(seconds * rate)
     if len(sound) < wanted - 2:  # resampling may round a sample away
-        raise DataError(f"{len(sound) / rate:.2f} s could be read from {start:g} s; expected {seconds:g} s @ {path}")
+        raise DataError(
+            f"{len(sound) / rate:.2f} s could be read from {start:g} s; expected {seconds:g} s @ {files[0]}"
+        )
     return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))

@@ -21,7 +21,7 @@ import torch
 
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
-from accomp.core.files import hash_file
+from accomp.core.files import hash_files
 from accomp.core.interfaces import Corpus, Tokenizer
 from accomp.core.registry import Registry
 from accomp.core.runner.encoding import PartEncoder
@@ -89,7 +89,8 @@ def ingest_corpus(
                 advance(1, note=f"{split}/{track.id}")
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
-    return attrs.evolve(summary, relabelled=relabelled, problems=tuple(getattr(corpus, "problems", ())))
+    problems, notes = (tuple(getattr(corpus, what, ())) for what in ("problems", "notes"))
+    return attrs.evolve(summary, relabelled=relabelled, problems=problems, notes=notes)
 
 
 def _plan(
@@ -177,10 +178,10 @@ def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
     if any(given[name] != instrument for name, instrument in classes.items()):
         return False
     since = writer.stored_at(record)
-    files = [(file, track.stems[file.name].path) for file in record.files]
-    if not all(_is_same_file(file, path, since) for file, path in files):
+    files = [(file, track.stems[file.name].files) for file in record.files]
+    if not all(_is_same_file(file, paths, since) for file, paths in files):
         return False
-    if any(_modified(path) >= since for _, path in files):
+    if any(_modified(paths) >= since for _, paths in files):
         writer.confirm(record)
     return True
 
@@ -194,19 +195,19 @@ def _relabel(writer: StoreWriter, split: str, track: Track) -> bool:
     return labelled != record
 
 
-def _is_same_file(file: StemFile, path: Path, since: float) -> bool:
+def _is_same_file(file: StemFile, paths: Sequence[Path], since: float) -> bool:
     """By size and time; one that was written since, or could not be read at all, is compared by its hash."""
     try:
-        if path.stat().st_size != file.bytes:
+        if sum(path.stat().st_size for path in paths) != file.bytes:
             return False
-        return (file.sha256 != "" and _modified(path) < since) or hash_file(path) == file.sha256
+        return (file.sha256 != "" and _modified(paths) < since) or hash_files(paths) == file.sha256
     except OSError:
         return file.bytes == -1
 
 
-def _modified(path: Path) -> float:
+def _modified(paths: Sequence[Path]) -> float:
     try:
-        return path.stat().st_mtime
+        return max(path.stat().st_mtime for path in paths)
     except OSError:
         return 0.0
 

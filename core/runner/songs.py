@@ -9,23 +9,22 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from accomp.core import audio
+from accomp.core.audio import PADDING
 from accomp.core.errors import DataError
-from accomp.core.files import hash_file
+from accomp.core.files import hash_files
 from accomp.core.instruments import NOT_TARGETS
 from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.types import Stem, TokenSpace, Track
 
 SHORTEST = 1.0
 """A song of fewer seconds is refused."""
-PADDING = 1.0
-"""A stem that is shorter than the longest one by at most this many seconds gets silence at its end."""
 HIGHEST_PEAK = 2.0
 """Float audio may overshoot 1 a little; beyond this its scale is another one."""
 
 
 @frozen
 class Source:
-    """A stem's file as it was found. The fields are those of the store's StemFile."""
+    """A stem's file as it was found, or its files together. The fields are those of the store's StemFile."""
 
     name: str
     rate: int
@@ -115,12 +114,12 @@ def _read_stems(track: Track, rate: int) -> tuple[dict[str, Source], dict[str, n
 def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | None]:
     source = Source(name, 0, -1, "")
     try:
-        source = Source(name, 0, stem.path.stat().st_size, hash_file(stem.path))
-        samples, native = audio.duration(stem.path)
+        source = Source(name, 0, sum(path.stat().st_size for path in stem.files), hash_files(stem.files))
+        samples, native = audio.duration(stem.files)
         source = evolve(source, rate=native)
         if samples == 0:
             return evolve(source, skipped="holds no samples"), None
-        sound = audio.read(stem.path, rate)
+        sound = audio.read(stem.files, rate)
     except FileNotFoundError:
         return evolve(source, skipped="no such file"), None
     except OSError as error:

@@ -53,6 +53,7 @@ class IngestSummary:
         others: songs in the store that this corpus does not have.
         skipped, padded: everything left out or lengthened, whenever that happened.
         problems: what the corpus itself left out, in its own words, where it tells.
+        notes: what else it says of itself, such as how it guessed.
     """
 
     store: Path
@@ -67,6 +68,7 @@ class IngestSummary:
     padded: tuple[Padded, ...]
     problems: tuple[str, ...] = ()
     relabelled: int = field(default=0, eq=False)
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         splits = ", ".join(f"{count} {split}" for split, count in self.tracks.items())
@@ -83,6 +85,7 @@ class IngestSummary:
         lines += _listing(f"{stems.total()} stems left out{silent}", [skip for skip in self.skipped if skip.stem])
         lines += _listing(f"{len(self.padded)} stems lengthened with silence", self.padded)
         lines += _listing(f"{len(self.problems)} problems in the corpus", self.problems)
+        lines += self.notes
         if self.others:
             lines.append(f"{self.others} tracks in this store are not in this corpus; they are trained on all the same")
         return "\n".join(lines)

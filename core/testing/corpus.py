@@ -41,7 +41,7 @@ def check(subject: Subject, findings: Findings) -> None:
         for track in every:
             expect(len(track.stems) > 0, f"track {track.id} has no stems")
             for name, stem in track.stems.items():
-                samples, rate = audio.duration(stem.path)
+                samples, rate = audio.duration(stem.files)
                 expect(samples > 0 and rate > 0, f"{stem.path}: {samples} samples at {rate} Hz")
                 expect(0 <= stem.instrument < len(CLASSES), f"stem {name} of {track.id}: instrument {stem.instrument}")
     with findings.property("an unknown split is a DataError"):

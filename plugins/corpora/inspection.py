@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
-from accomp.core.audio import duration
+from accomp.core.audio import bandwidth, duration, read
 from accomp.core.conditions import INSTRUMENT, labels_of
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.registry import Registry
+from accomp.core.spec_files import override
+from accomp.core.structuring import Problems, strict_converter, structure_fields
 from accomp.core.types import Track
 
 if TYPE_CHECKING:
     from accomp.core.interfaces import Corpus
 
+SECONDS = 10.0
+"""Of a song, listened to for its bandwidth."""
 _SHOWN = 20
 
 
 def inspect(
     root: Annotated[Path, typer.Argument(help="The corpus's folder.")],
     corpus: Annotated[str, typer.Option(help="Name of the corpus plugin that reads it.")] = "slakh2100",
+    listen: Annotated[
+        int, typer.Option(min=0, help="Songs of each split that are listened to, for their bandwidth; 0 for none.")
+    ] = 8,
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A further key of the plugin's Config, in TOML.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Count songs, hours, stems per class and label, sample rates and licences of a corpus, and name what is wrong."""
+    """Count songs, hours, stems per class and label, rates, bandwidth, licences of a corpus, and name what is wrong."""
     plugin = Registry().find("corpus", corpus).load()
-    reader = plugin(plugin.Config(root=str(root)))
-    report = {split: examine(reader, split) for split in reader.splits}
+    reader = plugin(_config(plugin.Config, root, config or ()))
+    report = {split: examine(reader, split, listen=listen) for split in reader.splits}
+    notes = list(getattr(reader, "notes", ()))
     if as_json:
-        say(json.dumps(report, indent=1, ensure_ascii=False))
+        say(json.dumps({**report, "notes": notes} if notes else report, indent=1, ensure_ascii=False))
     else:
-        say("\n".join(line for split, found in report.items() for line in _lines(split, found)))
+        say("\n".join([*(line for split, found in report.items() for line in _lines(split, found)), *notes]))
     if not any(found["songs"] for found in report.values()):
         raise DataError(f"no split of this corpus can be used @ {root}")
 
 
-def examine(corpus: Corpus, split: str) -> dict[str, Any]:
-    """Counts of one split, from metadata and file headers alone; `problems` has a line for each thing that is wrong."""
+def _config(cls: Any, root: Path, settings: Sequence[str]) -> Any:
+    values: dict[str, Any] = {"root": str(root)}
+    override(values, settings)
+    try:
+        return structure_fields(strict_converter(), values, cls)
+    except Problems as problems:
+        raise DataError(*(f"{text} @ --config {'.'.join(map(str, path))}" for path, text in problems.found)) from None
+
+
+def examine(corpus: Corpus, split: str, *, listen: int = 8) -> dict[str, Any]:
+    """Counts of one split, from metadata and file headers; `problems` has a line for each thing that is wrong.
+
+    `bandwidth` is that of the mean of all stems, in SECONDS from the middle of up to `listen` songs: by name, Hz.
+    """
     problems: list[str] = []
     before = len(corpus.problems)
+    tracks: list[Track] = []
     seconds: list[float] = []
     rates: Counter[int] = Counter()
     licences: Counter[str] = Counter()
@@ -50,6 +77,7 @@ def examine(corpus: Corpus, split: str) -> dict[str, Any]:
     try:
         with progress(f"reading {split}", None) as advance:
             for track in corpus.tracks(split):
+                tracks.append(track)
                 lengths = _lengths(track, rates, problems)
                 seconds.append(max(lengths, default=0.0))
                 licences[track.licence] += 1
@@ -67,6 +95,7 @@ def examine(corpus: Corpus, split: str) -> dict[str, Any]:
         "classes": dict(classes.most_common()),
         "labels": {name: dict(texts.most_common()) for name, texts in sorted(labels.items())},
         "sample_rates": dict(rates.most_common()),
+        "bandwidth": _bandwidths(tracks, listen, problems),
         "licences": dict(licences.most_common()),
         "problems": corpus.problems[before:] + problems,
     }
@@ -77,7 +106,7 @@ def _lengths(track: Track, rates: Counter[int], problems: list[str]) -> list[flo
     lengths = {}
     for name, stem in track.stems.items():
         try:
-            samples, rate = duration(stem.path)
+            samples, rate = duration(stem.files)
         except DataError as error:
             problems += error.problems
             continue
@@ -91,6 +120,24 @@ def _lengths(track: Track, rates: Counter[int], problems: list[str]) -> list[flo
     return list(lengths.values())
 
 
+def _bandwidths(tracks: list[Track], count: int, problems: list[str]) -> dict[str, int]:
+    """Bandwidth (Hz) of songs that a hash chooses, so that a corpus's beginning does not speak for all of it."""
+    chosen = sorted(tracks, key=lambda track: hashlib.sha256(track.id.encode()).digest())[:count]
+    found = {}
+    for track in chosen:
+        try:
+            headers = [duration(stem.files) for stem in track.stems.values()]
+            rate = max(native for _, native in headers)
+            start = max(0.0, min(samples / native for samples, native in headers) / 2 - SECONDS / 2)
+            sounds = [read(stem.files, rate, start=start, seconds=SECONDS) for stem in track.stems.values()]
+        except DataError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+            continue
+        length = max(map(len, sounds))
+        found[track.id] = round(bandwidth(np.sum([np.pad(s, (0, length - len(s))) for s in sounds], axis=0), rate))
+    return found
+
+
 def _lines(split: str, found: dict[str, Any]) -> list[str]:
     def counts(of: dict[str, int], unit: str = "") -> str:
         return ", ".join(f"{name}{unit} {count}" for name, count in of.items()) or "none"
@@ -100,11 +147,18 @@ def _lines(split: str, found: dict[str, Any]) -> list[str]:
         name: f"{sum(texts.values())} of {stems} stems: {counts(texts)}" for name, texts in found["labels"].items()
     }
     problems = found["problems"]
+    reach = sorted(found["bandwidth"].values())
+    told = (
+        f"{reach[0]} to {reach[-1]} Hz, median {reach[len(reach) // 2]} ({len(reach)} songs heard)"
+        if reach
+        else "not heard"
+    )
     return [
         f"{split}: {found['songs']} songs, {found['hours']:.2f} h, {stems} stems",
         f"  classes: {counts(found['classes'])}",
         *(f"  label {name}: {told}" for name, told in labelled.items()),
         f"  sample rates: {counts(found['sample_rates'], ' Hz:')}",
+        f"  bandwidth: {told}",
         f"  licences: {counts(found['licences'])}",
         f"  problems: {len(problems)}",
         *(f"    {problem}" for problem in problems[:_SHOWN]),

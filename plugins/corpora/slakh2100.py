@@ -15,9 +15,9 @@ import yaml
 from attrs import evolve, frozen
 
 from accomp.core import audio
-from accomp.core.conditions import told_labels
 from accomp.core.errors import DataError
 from accomp.core.instruments import from_program
+from accomp.core.song_folders import SPLITS, SongFolders
 from accomp.core.types import Stem, Track
 
 _SUFFIXES = (".flac", ".wav")
@@ -33,7 +33,7 @@ class Slakh2100:
         problems: a line for each stem, song or label that was left out, with the reason; filled by `tracks`.
     """
 
-    splits = ("train", "validation", "test")
+    splits = SPLITS
 
     @frozen
     class Config:
@@ -52,78 +52,37 @@ class Slakh2100:
         return cls.Config(str(folder))
 
     def __init__(self, config: Config):
-        self.root = Path(config.root).expanduser()
-        self.problems: list[str] = []
+        self._songs = SongFolders(
+            config.root,
+            {split: split for split in self.splits},
+            song="TrackNNNNN with metadata.yaml and stems/",
+            get=f"download Slakh2100, or make one with `accomp corpus mini-slakh {config.root}`",
+        )
+        self.problems = self._songs.problems
 
     def tracks(self, split: str) -> Iterator[Track]:
         """Songs of a split, by folder name. Raises DataError for a missing folder, an unknown or an empty split."""
-        if split not in self.splits:
-            raise DataError(f"unknown split {split!r}; expected one of {', '.join(self.splits)} @ {self.root}")
-        if not self.root.is_dir():
-            raise DataError(
-                f"no corpus folder; expected one with {', '.join(self.splits)} in it: download Slakh2100, or make "
-                f"one with `accomp corpus mini-slakh {self.root}` @ {self.root}"
-            )
-        folder = self.root / split
-        if not folder.is_dir():
-            raise DataError(f"no folder {split}/; {self._instead()} @ {self.root}")
-        folders = sorted(path for path in folder.glob("Track*") if path.is_dir())
-        if not folders:
-            raise DataError(
-                f"empty split {split!r}: expected folders TrackNNNNN with metadata.yaml and stems/ @ {folder}"
-            )
-        return self._read(split, folders)
+        return self._songs.read(split, self._songs.of(split, "Track*"), self._track)
 
-    def _instead(self) -> str:
-        within = [path.name for path in sorted(self.root.iterdir()) if (path / "train").is_dir()]
-        if within:
-            return f"is {self.root / within[0]} the root?"
-        found = ", ".join(sorted(path.name for path in self.root.iterdir())[:5]) or "nothing"
-        return f"expected {', '.join(self.splits)}, found {found}"
-
-    def _read(self, split: str, folders: list[Path]) -> Iterator[Track]:
-        empty = True
-        for folder in folders:
-            track = self._track(folder)
-            if track is not None:
-                empty = False
-                yield track
-        if empty:
-            few = "; ".join(self.problems[:3])
-            raise DataError(f"no song of split {split!r} can be used: {few} @ {self.root / split}")
-
-    def _track(self, folder: Path) -> Track | None:
-        try:
-            metadata = _metadata(folder / "metadata.yaml")
-        except DataError as error:
-            self._leave_out(str(error))
-            return None
+    def _track(self, folder: Path) -> Track:
+        metadata = _metadata(folder / "metadata.yaml")
         stems = {}
         for name, entry in sorted(metadata["stems"].items(), key=lambda item: str(item[0])):
             try:
                 stem = _stem(folder, str(name), entry)
-                stems[str(name)] = evolve(stem, labels=self._labels(entry, f"{folder}: {name}"))
             except DataError as error:
-                self._leave_out(f"{error} @ {folder}: {name}")
+                self._songs.leave_out(f"{error} @ {folder}: {name}")
+            else:
+                labels = self._songs.labels(entry.get("labels", {}), f"{folder}: {name}")
+                stems[str(name)] = evolve(stem, labels=labels)
         for path in sorted((folder / "stems").glob("*")):
             if path.suffix in _SUFFIXES and path.stem not in metadata["stems"]:
-                self._leave_out(f"stem without an entry in metadata.yaml @ {path}")
+                self._songs.leave_out(f"stem without an entry in metadata.yaml @ {path}")
         if not stems:
-            self._leave_out(f"song without a usable stem @ {folder}")
-            return None
+            raise DataError(f"song without a usable stem @ {folder}")
         source, licence = metadata.get("source", "Slakh2100"), metadata.get("licence", "CC BY 4.0")
-        labels = self._labels(metadata, str(folder))
+        labels = self._songs.labels(metadata.get("labels", {}), str(folder))
         return Track(folder.name, stems, source=str(source), licence=str(licence), labels=labels)
-
-    def _labels(self, metadata: dict[str, Any], where: str) -> dict[str, str]:
-        labels, problems = told_labels(metadata.get("labels", {}))
-        for problem in problems:
-            self._leave_out(f"{problem} @ {where}")
-        return labels
-
-    def _leave_out(self, why: str) -> None:
-        if why not in self.problems:
-            self.problems.append(why)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
 from accomp.core.errors import DataError, PluginError
-from accomp.core.files import hash_file
+from accomp.core.files import hash_files
 from accomp.core.instruments import CLASSES
 from accomp.core.runner import encoding
 from accomp.core.runner import ingest as ingest_module
@@ -164,11 +164,11 @@ def test_a_song_whose_time_alone_changed_is_compared_once_and_not_done_again(tmp
     for path in corpus.rglob("*.flac"):
         os.utime(path, (now - 50, now - 50))
     compared = []
-    monkeypatch.setattr(ingest_module, "hash_file", lambda path: compared.append(path) or hash_file(path))
+    monkeypatch.setattr(ingest_module, "hash_files", lambda paths: compared.append(paths) or hash_files(paths))
     assert ingest(corpus, tmp_path / "s").replaced == 0
-    assert sorted(compared) == sorted(corpus.rglob("*.flac"))
+    assert sorted(path for (path,) in compared) == sorted(corpus.rglob("*.flac"))
     assert contents(tmp_path / "s") == before
-    monkeypatch.setattr(ingest_module, "hash_file", lambda _: pytest.fail("a file was compared again"))
+    monkeypatch.setattr(ingest_module, "hash_files", lambda _: pytest.fail("a file was compared again"))
     assert ingest(corpus, tmp_path / "s").replaced == 0
 
 
@@ -489,3 +489,12 @@ def test_each_worker_computes_on_one_core(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert seen == {1}
+
+
+def test_what_a_corpus_guessed_is_told(tmp_path):
+    class Guessing(FolderCorpus):
+        notes = ("Bass, guessed from 'bs'",)
+
+    corpus = Guessing(Guessing.Config(str(write_corpus(tmp_path / "c", {"train": 1}))))
+    summary = ingest_corpus(corpus, PartEncoder(EnergyTokenizer()), tmp_path / "s")
+    assert "\nBass, guessed from 'bs'" in str(summary)

@@ -193,6 +193,7 @@ def test_inspect_counts_what_is_there(root, capsys):
         "classes": {"Bass": 2, "Percussive": 2, "Piano": 1},
         "labels": {},
         "sample_rates": {"44100": 4, "32000": 1},
+        "bandwidth": {"Track00001": 0, "Track00002": 0, "Track00003": 0},
         "licences": {"CC BY 4.0": 2, "CC0-1.0": 1},
         "problems": [],
     }

@@ -1,0 +1,184 @@
+"""Any folder of stems: each folder that holds audio files is a song, each of its files a stem.
+
+What plays is guessed from the names of files, and told; `classes` in the spec says what a guess does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import attrs
+import numpy as np
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.core.instruments import CLASSES, from_name
+from accomp.core.registry import nearest
+from accomp.core.song_folders import AUDIO, SPLITS, SongFolders, audio_files, split_of, splits_among, subfolders
+from accomp.core.types import Stem, Track
+
+_UNKNOWN = CLASSES.index("Unknown")
+_MIXTURES = frozenset({"mix", "mixture", "mixdown", "master", "fullmix", "premaster"})
+_OWN_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+_SHOWN = 8  # names a note quotes
+
+
+def _are_classes(_: object, attribute: attrs.Attribute, given: dict[str, str]) -> None:
+    for pattern, name in given.items():
+        if name not in CLASSES:
+            raise ValueError(f"no instrument is called {name!r}{nearest(name, CLASSES, what='known')} ({pattern})")
+
+
+class Folder:
+    """A folder of stems. A song is a folder with audio files in it, however deep; its id is its path under the root.
+
+    Files called mix, mixture, mixdown or master are left out. Where the root has a folder train/, the songs in it, in
+    validation/ (or valid/, val/) and in test/ are the splits; else a hash of the song's id decides.
+
+    Attributes:
+        splits: those into which a song falls.
+        problems: a line for each file or song that was left out, with the reason; filled by `tracks`.
+    """
+
+    @frozen
+    class Config:
+        """Where the stems are, and what their names do not say.
+
+        Attributes:
+            root: "~" is understood.
+            classes: file name, without suffix and in lower case, with * and ? -> instrument class: {"gtr*" = "Guitar"}.
+            held_out: share of the songs that a hash sends to validation, and to test.
+            licence: of the music, noted in the store.
+        """
+
+        root: str
+        classes: dict[str, str] = field(factory=dict, validator=_are_classes)
+        held_out: float = field(default=0.1, validator=[v.ge(0.0), v.le(0.5)])
+        licence: str = "unstated"
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """One song of a second in each split, for the conformance kit."""
+        for split in SPLITS:
+            for name in ("Bass", "drums 1", "mix"):
+                audio.write(folder / split / "song" / f"{name}.wav", np.zeros(8000, dtype=np.float32), 8000)
+        return cls.Config(str(folder))
+
+    def __init__(self, config: Config):
+        self.config = config
+        self._songs = SongFolders(
+            config.root,
+            dict.fromkeys(SPLITS, ""),
+            song="of audio files, one a stem",
+            get="name a folder that is there",
+        )
+        self.problems = self._songs.problems
+        root = self._songs.root
+        self._own = (root / "train").is_dir()
+        self._all = sorted(_with_audio(root)) if root.is_dir() else []
+        self.splits = splits_among(map(self._split, self._all))
+        self._guesses: dict[str, tuple[str, int]] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was guessed so far, one line a class, and which splits have no song."""
+        words: dict[int, Counter[str]] = {}
+        for word, instrument in self._guesses.values():
+            words.setdefault(instrument, Counter())[word] += 1
+        lines = [_note(instrument, found) for instrument, found in sorted(words.items())]
+        if missing := [split for split in SPLITS if split not in self.splits]:
+            lines.append(
+                f"no song falls to {' and '.join(missing)}; add songs, or put them into folders train/, validation/ "
+                "and test/"
+            )
+        return lines
+
+    def tracks(self, split: str) -> Iterator[Track]:
+        """Songs of a split, by path. Raises DataError for a missing folder, an unknown or an empty split."""
+        self._songs.folder(split)
+        root = self._songs.root
+        if not self._all:
+            raise DataError(f"no audio files ({', '.join(AUDIO)}), neither here nor further down @ {root}")
+        folders = [folder for folder in self._all if self._split(folder) == split]
+        if not folders:
+            raise DataError(f"empty split {split!r}: none of {len(self._all)} songs falls to it @ {root}")
+        for folder in self._all:
+            if self._split(folder) is None:
+                self._songs.leave_out(f"song outside of train/, validation/ and test/ @ {folder}")
+        return self._songs.read(split, folders, self._track)
+
+    def _split(self, folder: Path) -> str | None:
+        id = self._id(folder)
+        if self._own:
+            return _OWN_SPLITS.get(id.partition("/")[0])
+        return split_of(id, held_out=self.config.held_out)
+
+    def _id(self, folder: Path) -> str:
+        return folder.relative_to(self._songs.root).as_posix() if folder != self._songs.root else folder.resolve().name
+
+    def _track(self, folder: Path) -> Track:
+        files = audio_files(folder)
+        shared = _shared_start([path.stem for path in files])
+        stems: dict[str, Stem] = {}
+        for path in files:
+            if path.stem in stems:
+                self._songs.leave_out(f"another file of that name is used: {stems[path.stem].path.name} @ {path}")
+            elif (instrument := self._instrument(path, shared)) is None:
+                self._songs.leave_out(f"a mixture, by its name @ {path}")
+            else:
+                stems[path.stem] = Stem(path, instrument, path.name)
+        if not stems:
+            raise DataError(f"song without a stem @ {folder}")
+        return Track(self._id(folder), stems, source="folder", licence=self.config.licence)
+
+    def _instrument(self, path: Path, shared: int) -> int | None:
+        """The class of a file, from what sets its name apart in its folder, else from the whole; None for a mixture."""
+        for pattern, name in self.config.classes.items():
+            if fnmatchcase(path.stem.lower(), pattern.lower()):
+                return CLASSES.index(name)
+        own = path.stem[shared:]
+        guess = from_name(own)
+        if guess is None and _MIXTURES.intersection(re.findall(r"[a-z]+", own.lower())):
+            return None
+        if guess is None:
+            own, guess = path.stem, from_name(path.stem)
+        instrument = _UNKNOWN if guess is None else guess
+        self._guesses[str(path)] = (own.strip(" -_.").lower(), instrument)
+        return instrument
+
+
+def _with_audio(folder: Path) -> Iterator[Path]:
+    """Folders at any depth that hold audio files."""
+    if audio_files(folder):
+        yield folder
+    for inner in subfolders(folder):
+        yield from _with_audio(inner)
+
+
+def _shared_start(names: Sequence[str]) -> int:
+    """Characters that all names of a song begin with, a title perhaps: up to the last that is no letter."""
+    shared = 0
+    for number, characters in enumerate(zip(*names, strict=False), start=1):
+        if len(names) == 1 or len(set(characters)) > 1:
+            break
+        if not characters[0].isalpha():
+            shared = number
+    return shared
+
+
+def _note(instrument: int, words: Counter[str]) -> str:
+    quoted = ", ".join(f"{word!r}" for word, _ in words.most_common(_SHOWN))
+    if len(words) > _SHOWN:
+        quoted += f" and {len(words) - _SHOWN} others"
+    if instrument != _UNKNOWN:
+        return f"{CLASSES[instrument]}, guessed from file names ({words.total()}): {quoted}"
+    return (
+        f"Unknown, heard and never learned to play, since the file name does not tell ({words.total()}): {quoted}; "
+        'to say what they are: corpus.classes = { "NAME*" = "Guitar" }'
+    )
