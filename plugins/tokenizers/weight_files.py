@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from accomp.core.errors import CheckpointError, PluginError
 from accomp.core.files import write_atomic
@@ -18,6 +20,9 @@ from accomp.core.files import write_atomic
 KEY = "accomp codec"
 SHIPPED = Path(__file__).parent / "weights"
 TRAIN = 'train one with `accomp codec train SPEC --out FOLDER` and give weights = "FOLDER/codec.safetensors"'
+CONVERT = "`accomp codec convert {} codec.safetensors --run-code`"
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_weights(
@@ -40,28 +45,78 @@ def load_network(
     The global random state is left as it was. Raises CheckpointError for a file that is missing, damaged, of another
     plugin or of other sizes; PluginError where huggingface_hub is missing.
     """
+    if weights == "random":
+        return untrained(build, seed)
+    path = locate(weights, plugin)
+    found, tensors = read_own(path, plugin)
+    check_sizes(architecture, found, path)
+    return filled(build, tensors, path)
+
+
+def untrained(build: Callable[[], Network], seed: int) -> Network:
+    """A network with random weights; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build()
-    if weights == "random":
-        return network
-    path = _locate(weights, plugin)
-    tensors = _read(path, plugin, architecture)
+        return build()
+
+
+def filled(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
+    """A network with these weights. Raises CheckpointError where they do not fit; `path` is where they came from."""
+    network = untrained(build, 0)
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"the tensors do not fit the {plugin} codec: {error} @ {path}") from error
+        raise CheckpointError(f"the tensors do not fit the sizes that the file states: {error} @ {path}") from error
     return network
 
 
-def _locate(weights: str, plugin: str) -> Path:
+def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    """Raises CheckpointError with a line for each size that the spec wants and the file does not have."""
+    wanted, found = json.loads(json.dumps(dict(wanted))), json.loads(json.dumps(dict(found)))
+    problems = [
+        f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
+        f"set [tokenizer] {key} = {found.get(key)!r} or give other weights"
+        for key in sorted(found.keys() | wanted.keys())
+        if found.get(key) != wanted.get(key)
+    ]
+    if problems:
+        raise CheckpointError(*problems)
+
+
+def read_torch(path: Path, *, trusted: bool = False) -> Any:
+    """What torch.save wrote, without running any code of the file; `trusted` lets it run code.
+
+    Raises CheckpointError for a file that is damaged, or that only running its code can open.
+    """
+    try:
+        zipped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=not trusted, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        reason = next((line.strip() for line in str(error).splitlines() if "Unsupported" in line), "")
+        raise CheckpointError(
+            f"the file holds more than tensors and plain values{': ' * bool(reason)}{reason} @ {path}; opening it would "
+            f"run code that it holds. If you trust where it comes from, convert it once: {CONVERT.format(path)}"
+        ) from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(f"not a readable torch file: {str(error).splitlines()[0]} @ {path}") from error
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file is one of safetensors, by its first bytes: a length and the JSON header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+
+
+def locate(weights: str, plugin: str) -> Path:
+    """The file, fetched where it lies on the hub. Raises CheckpointError, saying what would do, if there is none."""
     if weights == "default":
         path = SHIPPED / f"{plugin}.safetensors"
         if not path.is_file():
             raise CheckpointError(f"no weights are shipped for tokenizer {plugin!r}; {TRAIN}")
         return path
     if weights.startswith("hub:"):
-        return _download(weights)
+        return download(weights)
     path = Path(weights)
     if not path.is_file():
         raise CheckpointError(
@@ -71,7 +126,8 @@ def _locate(weights: str, plugin: str) -> Path:
     return path
 
 
-def _download(weights: str) -> Path:
+def download(weights: str) -> Path:
+    """The file of "hub:owner/repo/file[@revision]", from the hub or its cache. Raises CheckpointError, PluginError."""
     name, _, revision = weights.removeprefix("hub:").partition("@")
     owner, _, rest = name.partition("/")
     repo, _, file = rest.partition("/")
@@ -90,7 +146,8 @@ def _download(weights: str) -> Path:
         ) from error
 
 
-def _read(path: Path, plugin: str, architecture: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def read_own(path: Path, plugin: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Sizes and tensors of a file that `save_weights` wrote. Raises CheckpointError for any other."""
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(KEY)
@@ -107,13 +164,4 @@ def _read(path: Path, plugin: str, architecture: Mapping[str, Any]) -> dict[str,
             f"the weights are for tokenizer {made_for['plugin']!r}, not {plugin!r} @ {path}; "
             f"set [tokenizer] plugin = {made_for['plugin']!r} or give other weights"
         )
-    wanted, found = json.loads(json.dumps(dict(architecture))), made_for["architecture"]
-    problems = [
-        f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
-        f"set [tokenizer] {key} = {found.get(key)!r} or give other weights"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
-    ]
-    if problems:
-        raise CheckpointError(*problems)
-    return tensors
+    return made_for["architecture"], tensors
