@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.errors import CheckpointError
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.dac_network import DacNetwork
-from accomp.plugins.tokenizers.descript_files import Weights, read_descript
+from accomp.plugins.tokenizers.dac_network import DacNetwork, reach
+from accomp.plugins.tokenizers.descript_files import descript_sizes, read_descript
 from accomp.plugins.tokenizers.lookahead import LookaheadCodec
-from accomp.plugins.tokenizers.weight_files import check_sizes, filled, is_safetensors, locate, read_own, untrained
+from accomp.plugins.tokenizers.weight_files import (
+    Weights,
+    check_sizes,
+    filled,
+    first_codebooks,
+    is_safetensors,
+    locate,
+    own_sizes,
+    read_own,
+    untrained,
+)
 
+_STRIDES = (2, 4, 8, 10)
 _UNTRAINED = {
     "codebook_size": 1024, "codebook_dim": 8, "latent": 1024, "encoder_width": 64, "decoder_width": 1536,
-    "strides": (2, 4, 8, 10),
+    "strides": _STRIDES,
 }  # fmt: skip
 
 
 class Dac(LookaheadCodec):
-    """The Descript Audio Codec, mono. Input levels are taken as they are: nothing is normalised. No weights are shipped.
+    """The Descript Audio Codec, mono. Levels are taken as they are: nothing is normalised. No weights are shipped.
 
     What `accomp codec train` makes, and the causal files of stream-music-gen, are causal: frame i sees samples up to
     hop * i (lookahead 0), sample n needs frames up to ceil(n / hop) (delay hop - 1). descript's own files (16, 24, 44.1
@@ -65,7 +75,7 @@ class Dac(LookaheadCodec):
 
         @decoder_width.validator
         def _halves(self, attribute: attrs.Attribute, value: int | None) -> None:
-            times = len(self.strides or _UNTRAINED["strides"])
+            times = len(self.strides or _STRIDES)
             if value and value % 2**times:
                 raise ValueError(f"decoder_width {value} cannot be halved {times} times")
 
@@ -81,7 +91,7 @@ class Dac(LookaheadCodec):
             unused = tuple(f"quantizer.quantizers.{level}." for level in range(config.codebooks, found["codebooks"]))
             kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
             network = filled(lambda: DacNetwork(**sizes), kept, path)
-        super().__init__("dac", _space(network, sizes), network, sizes)
+        super().__init__("dac", _space(sizes), network, sizes)
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
@@ -94,9 +104,13 @@ class Dac(LookaheadCodec):
         sizes = cls.architecture(config)
         if config.weights not in ("random", "default"):
             path = locate(config.weights, "dac")
-            sizes = _chosen(config, cls.read(path)[0], path)
-        with torch.device("meta"):
-            return _space(untrained(lambda: DacNetwork(**sizes), 0), sizes)
+            sizes = _chosen(config, cls.stated(path), path)
+        return _space(sizes)
+
+    @classmethod
+    def stated(cls, path: Path) -> dict[str, Any]:
+        """The sizes that `read` gives, without the tensors."""
+        return own_sizes(path, "dac") if is_safetensors(path) else descript_sizes(path)
 
     @classmethod
     def read(cls, path: Path, *, trusted: bool = False) -> Weights:
@@ -124,16 +138,13 @@ def _given(config: Dac.Config) -> dict[str, Any]:
 def _chosen(config: Dac.Config, found: dict[str, Any], path: Path) -> dict[str, Any]:
     """The file's sizes, with as many codebooks as the spec wants. Raises CheckpointError where they do not fit."""
     check_sizes(found | _given(config), found, path)
-    if config.codebooks > found["codebooks"]:
-        raise CheckpointError(
-            f"the file has {found['codebooks']} codebooks, the spec asks for {config.codebooks} @ {path}; "
-            f"set [tokenizer] codebooks = {found['codebooks']} or less"
-        )
-    return found | {"codebooks": config.codebooks}
+    return first_codebooks(config.codebooks, found, path)
 
 
-def _space(network: DacNetwork, sizes: dict[str, Any]) -> TokenSpace:
+def _space(sizes: dict[str, Any]) -> TokenSpace:
+    """Sizes of codecs that were trained here tell neither rate nor causality: those are the network's defaults."""
+    strides = sizes["strides"]
     return TokenSpace(
-        network.sample_rate, network.hop, sizes["codebooks"], sizes["codebook_size"], sizes["latent"],
-        network.lookahead, network.delay,
+        sizes.get("sample_rate", 32_000), math.prod(strides), sizes["codebooks"], sizes["codebook_size"],
+        sizes["latent"], *reach(strides, sizes.get("causal", True)),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +39,17 @@ class Residual(nn.Module):
         return x + self.body(x, history)
 
 
+def reach(strides: Sequence[int], causal: bool) -> tuple[int, int]:
+    """Lookahead and delay (samples) of a DacNetwork."""
+    hop = math.prod(strides)
+    if causal:
+        return 0, hop - 1
+    units = [(3, 1), (9, 1), (27, 1)]
+    down = [[*units, (2 * s - 1 - math.ceil(s / 2), s)] for s in strides]
+    up = [[(math.ceil(s / 2), s), *units] for s in reversed(strides)]
+    return lookahead([(3, 1), *chain(*down), (1, 1)], hop), delay([(3, 1), *chain(*up), (3, 1)])
+
+
 class DacNetwork(nn.Module):
     """Encoder, quantizer and decoder of the `dac` codec; see Dac.Config for the sizes.
 
@@ -68,7 +80,7 @@ class DacNetwork(nn.Module):
         with quiet_import("the dac codec"):
             from dac.nn.layers import Snake1d, WNConv1d, WNConvTranspose1d
 
-            chain = Chain if causal else Line
+            together = Chain if causal else Line
 
             def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Module:
                 layer = WNConv1d(inputs, outputs, kernel, stride=stride, dilation=dilation)
@@ -83,7 +95,8 @@ class DacNetwork(nn.Module):
                 return CausalUpsample(layer) if causal else SlidingUpsample(layer, side, side)
 
             def residual(width: int, dilation: int) -> nn.Module:
-                layers = [Snake1d(width), conv(width, width, 7, dilation=dilation), Snake1d(width), conv(width, width, 1)]
+                wide, narrow = conv(width, width, 7, dilation=dilation), conv(width, width, 1)
+                layers = [Snake1d(width), wide, Snake1d(width), narrow]
                 return Residual(Chain(layers)) if causal else Beside(Line(layers))
 
             def residuals(width: int) -> list[nn.Module]:
@@ -94,16 +107,15 @@ class DacNetwork(nn.Module):
             for s in strides:
                 layers += [*residuals(width), Snake1d(width), conv(width, 2 * width, 2 * s, stride=s)]
                 width *= 2
-            self.encoder = chain([*layers, Snake1d(width), conv(width, latent, 3)])
+            self.encoder = together([*layers, Snake1d(width), conv(width, latent, 3)])
 
             width = decoder_width
             layers = [conv(latent, width, 7)]
             for s in reversed(strides):
                 layers += [Snake1d(width), up(width, width // 2, s), *residuals(width // 2)]
                 width //= 2
-            self.decoder = chain([*layers, Snake1d(width), conv(width, 1, 7), nn.Tanh()])
-        self.lookahead = 0 if causal else lookahead(self.encoder, self.hop)
-        self.delay = self.hop - 1 if causal else delay(self.decoder)
+            self.decoder = together([*layers, Snake1d(width), conv(width, 1, 7), nn.Tanh()])
+        self.delay = reach(strides, causal)[1]
         self.short = sum((s % 2) * math.prod(strides[:i]) for i, s in enumerate(strides))
 
     def encoder_parts(self) -> list[nn.Module]:

@@ -3,49 +3,64 @@
     {"state_dict": {...}, "metadata": {"kwargs": {...}}}          DAC.save(path, package=False), the published weights
     a torch.package that holds the model as an object             DAC.save(path): its code must be run to open it
 
-The fork pads on the left with modules of its own, which shifts the numbers in the names; so names are not looked up, the
-layers of encoder and decoder are taken in their order.
+The fork pads on the left with modules of its own, which shifts the numbers in the names; so names are not looked up:
+the layers of encoder and decoder are taken in their order.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from accomp.core.errors import CheckpointError
 from accomp.plugins.tokenizers.dac_network import DacNetwork
 from accomp.plugins.tokenizers.quantizer import quiet_import
-from accomp.plugins.tokenizers.weight_files import CONVERT, read_torch, untrained
+from accomp.plugins.tokenizers.weight_files import Weights, converting, read_torch, untrained
 
-OUTSIDE = ("encoder_dim", "encoder_rates", "decoder_dim", "decoder_rates", "n_codebooks", "codebook_size", "codebook_dim")
+OUTSIDE = (
+    "encoder_dim",
+    "encoder_rates",
+    "decoder_dim",
+    "decoder_rates",
+    "n_codebooks",
+    "codebook_size",
+    "codebook_dim",
+)
 EXPECTED = (
     'expected {"state_dict": ..., "metadata": {"kwargs": ...}}, as descript-audio-codec saves weights, '
     "or a codec file of accomp"
 )
-Weights = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+def descript_sizes(path: Path) -> dict[str, Any]:
+    """The sizes that the file states. Raises CheckpointError as `read_descript` does."""
+    return _sizes(_content(path, trusted=False)[0], path)
 
 
 def read_descript(path: Path, *, trusted: bool = False) -> Weights:
-    """Sizes (those of Dac.architecture, with all codebooks of the file) and tensors. Raises CheckpointError.
+    """Sizes (arguments of DacNetwork, with all codebooks of the file) and tensors. Raises CheckpointError.
 
     `trusted` lets the file run code that it holds, which a torch.package needs.
     """
-    if _is_package(path):
-        if not trusted:
-            raise CheckpointError(
-                f"the file is a torch.package: a whole program, whose code would be run to open it @ {path}; "
-                f"give the plain weights instead, or, if you trust where it comes from, convert it once: "
-                f"{CONVERT.format(path)}"
-            )
-        kwargs, state = _packaged(path)
-    else:
-        kwargs, state = _plain(read_torch(path, trusted=trusted), path)
+    kwargs, state = _content(path, trusted=trusted)
     sizes = _sizes(kwargs, path)
     return sizes, _renamed(sizes, state, path)
+
+
+def _content(path: Path, *, trusted: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The model's arguments and its state dict."""
+    if not _is_package(path):
+        return _plain(read_torch(path, "dac", trusted=trusted), path)
+    if trusted:
+        return _packaged(path)
+    raise CheckpointError(
+        f"the file is a torch.package: a whole program, whose code would be run to open it @ {path}; give the plain "
+        f"weights instead, or, if you trust where it comes from, convert it once: {converting(path, 'dac')}"
+    )
 
 
 def _is_package(path: Path) -> bool:
@@ -57,7 +72,7 @@ def _is_package(path: Path) -> bool:
 
 def _packaged(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with quiet_import("the packaged codec"):
-        from torch.package import PackageImporter
+        from torch.package.package_importer import PackageImporter
 
         model = PackageImporter(str(path)).load_pickle("DAC", "DAC.pth", "cpu")
     names = (*OUTSIDE, "latent_dim", "sample_rate", "causal_encoder", "causal_decoder")
@@ -106,33 +121,20 @@ def _sizes(kwargs: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _renamed(sizes: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    def build() -> DacNetwork:
-        return DacNetwork(**sizes)
-
-    ours = _layers_of(_described(build).state_dict())
-    theirs = _layers_of(state)
-    renamed, wrong = {}, []
+    narrow = {"codebook_size": 2, "codebook_dim": 2, "latent": 2, "encoder_width": 1}
+    sketch = {**sizes, **narrow, "decoder_width": 2 ** len(sizes["strides"])}  # its names are those of any width
+    ours, theirs = _layers_of(untrained(lambda: DacNetwork(**sketch), 0).state_dict()), _layers_of(state)
+    renamed = {}
     for side in ("encoder", "decoder", "quantizer"):
         here, there = (sorted((n for n in names if n[0] == side), key=_place) for names in (ours, theirs))
-        if len(here) != len(there):
-            wrong.append(f"{len(there)} layers with weights in the {side}; its sizes make {len(here)}")
-            continue
+        if [ours[layer].keys() for layer in here] != [theirs[layer].keys() for layer in there]:
+            raise CheckpointError(
+                f"the {side} has {len(there)} layers with weights; the sizes that the file states make {len(here)}, "
+                f"or others @ {path}; it is no DAC"
+            )
         for our, their in zip(here, there, strict=True):
-            wanted, found = ours[our], theirs[their]
-            if {leaf: list(t.shape) for leaf, t in wanted.items()} != {leaf: list(t.shape) for leaf, t in found.items()}:
-                wrong.append(f"{'.'.join(their)} has {_shapes(found)}; its sizes make {_shapes(wanted)}")
-            renamed |= {".".join((*our, leaf)): tensor for leaf, tensor in found.items()}
-    if wrong:
-        more = [f"and {len(wrong) - 5} more"] if len(wrong) > 5 else []
-        raise CheckpointError(*(f"weights and metadata of the DAC do not agree: {w} @ {path}" for w in wrong[:5]), *more)
+            renamed |= {".".join((*our, leaf)): tensor for leaf, tensor in theirs[their].items()}
     return renamed
-
-
-def _described(build: Callable[[], DacNetwork]) -> nn.Module:
-    import torch
-
-    with torch.device("meta"):
-        return untrained(build, 0)
 
 
 def _layers_of(state: Mapping[str, Tensor]) -> dict[tuple[str, ...], dict[str, Tensor]]:
@@ -147,7 +149,3 @@ def _layers_of(state: Mapping[str, Tensor]) -> dict[tuple[str, ...], dict[str, T
 def _place(layer: Iterable[str]) -> list[tuple[int, str]]:
     """Numbers in a name compare as numbers: 10 comes after 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in layer]
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items()))

@@ -6,7 +6,7 @@ and its outputs are those of that call; they only come later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -154,21 +154,24 @@ class Line(nn.ModuleList):
         return x
 
 
-def lookahead(encoder: nn.Module, hop: int) -> int:
-    """Samples after a frame's last one that an encoder out of these layers needs for it."""
+def lookahead(layers: Sequence[tuple[int, int]], hop: int) -> int:
+    """Samples after a frame's last one that an encoder needs for it.
+
+    `layers` are its convolutions in order, (SlidingConv.ahead, stride) each; those in a Beside count like the others.
+    """
     last = 0
-    for conv in reversed([layer for layer in encoder.modules() if isinstance(layer, SlidingConv)]):
-        last = last * conv.stride + conv.ahead
+    for ahead, stride in reversed(layers):
+        last = last * stride + ahead
     return max(0, last - (hop - 1))
 
 
-def delay(decoder: nn.Module) -> int:
-    """d such that sample n of a decoder out of these layers needs frames up to (n + d) // hop."""
+def delay(layers: Sequence[tuple[int, int]]) -> int:
+    """d such that sample n of a decoder needs frames up to (n + d) // hop.
+
+    `layers` are its convolutions in order: (SlidingConv.ahead, 1), or (SlidingUpsample.left, stride).
+    """
     samples, step = 0, 1
-    for layer in reversed(list(decoder.modules())):
-        if isinstance(layer, SlidingConv):
-            samples += step * layer.ahead
-        elif isinstance(layer, SlidingUpsample):
-            samples += step * layer.left
-            step *= layer.stride
+    for ahead, stride in reversed(layers):
+        samples += step * ahead
+        step *= stride
     return samples

@@ -20,8 +20,11 @@ from accomp.core.files import write_atomic
 KEY = "accomp codec"
 SHIPPED = Path(__file__).parent / "weights"
 TRAIN = 'train one with `accomp codec train SPEC --out FOLDER` and give weights = "FOLDER/codec.safetensors"'
-CONVERT = "`accomp codec convert {} codec.safetensors --run-code`"
 
+EXPECTED = f'a .safetensors file, "default", "hub:owner/repo/file" or "random"; {TRAIN}'
+
+Weights = tuple[dict[str, Any], dict[str, Tensor]]
+"""Sizes, and the tensors of a network of those sizes."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -31,8 +34,12 @@ def save_weights(
     """Write a codec file (safetensors; float16 by default) that says which plugin and which sizes it is for."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    described = json.dumps({"plugin": plugin, "architecture": dict(architecture)}, sort_keys=True)
-    write_atomic(path, safetensors.torch.save(tensors, metadata={KEY: described}))
+    write_atomic(path, safetensors.torch.save(tensors, metadata=header_of(plugin, architecture)))
+
+
+def header_of(plugin: str, architecture: Mapping[str, Any]) -> dict[str, str]:
+    """What a codec file says of itself."""
+    return {KEY: json.dumps({"plugin": plugin, "architecture": dict(architecture)}, sort_keys=True)}
 
 
 def load_network(
@@ -66,8 +73,22 @@ def filled(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Pa
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"the tensors do not fit the sizes that the file states: {error} @ {path}") from error
+        first, *rest = (line.strip() for line in str(error).splitlines()[1:])
+        more = f" and {len(rest)} more" if rest else ""
+        raise CheckpointError(
+            f"the tensors do not fit the sizes that the file states: {first}{more} @ {path}"
+        ) from error
     return network
+
+
+def first_codebooks(wanted: int, found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The file's sizes with so many codebooks. Raises CheckpointError where it has fewer."""
+    if wanted > found["codebooks"]:
+        raise CheckpointError(
+            f"the file has {found['codebooks']} codebooks, the spec asks for {wanted} @ {path}; "
+            f"set [tokenizer] codebooks = {found['codebooks']} or less"
+        )
+    return {**found, "codebooks": wanted}
 
 
 def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
@@ -83,7 +104,12 @@ def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path)
         raise CheckpointError(*problems)
 
 
-def read_torch(path: Path, *, trusted: bool = False) -> Any:
+def converting(path: Path, plugin: str) -> str:
+    """The command that opens what only its own code can."""
+    return f"`accomp codec convert {path} codec.safetensors --tokenizer {plugin} --run-code`"
+
+
+def read_torch(path: Path, plugin: str, *, trusted: bool = False) -> Any:
     """What torch.save wrote, without running any code of the file; `trusted` lets it run code.
 
     Raises CheckpointError for a file that is damaged, or that only running its code can open.
@@ -92,13 +118,14 @@ def read_torch(path: Path, *, trusted: bool = False) -> Any:
         zipped = zipfile.is_zipfile(path)
         return torch.load(path, map_location="cpu", weights_only=not trusted, mmap=zipped)
     except pickle.UnpicklingError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "Unsupported" in line), "")
+        what = next((line.strip() for line in str(error).splitlines() if "Unsupported" in line), "pickled objects")
         raise CheckpointError(
-            f"the file holds more than tensors and plain values{': ' * bool(reason)}{reason} @ {path}; opening it would "
-            f"run code that it holds. If you trust where it comes from, convert it once: {CONVERT.format(path)}"
+            f"the file holds more than tensors and plain values ({what}) @ {path}; opening it runs code of its own. "
+            f"If you trust where it comes from, convert it once: {converting(path, plugin)}"
         ) from error
     except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise CheckpointError(f"not a readable torch file: {str(error).splitlines()[0]} @ {path}") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"not a readable torch file: {why} @ {path}") from error
 
 
 def is_safetensors(path: Path) -> bool:
@@ -108,9 +135,9 @@ def is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
 
 
-def locate(weights: str, plugin: str) -> Path:
-    """The file, fetched where it lies on the hub. Raises CheckpointError, saying what would do, if there is none."""
-    if weights == "default":
+def locate(weights: str, plugin: str, expected: str = EXPECTED) -> Path:
+    """The file, fetched where it lies on the hub. Raises CheckpointError, saying what is expected, if there is none."""
+    if weights == "default" and expected == EXPECTED:
         path = SHIPPED / f"{plugin}.safetensors"
         if not path.is_file():
             raise CheckpointError(f"no weights are shipped for tokenizer {plugin!r}; {TRAIN}")
@@ -119,10 +146,7 @@ def locate(weights: str, plugin: str) -> Path:
         return download(weights)
     path = Path(weights)
     if not path.is_file():
-        raise CheckpointError(
-            f'no such codec file; expected a .safetensors file, "default", "hub:owner/repo/file" or "random" '
-            f"@ tokenizer {plugin!r}: weights = {weights!r}; {TRAIN}"
-        )
+        raise CheckpointError(f"no such codec file; expected {expected} @ tokenizer {plugin!r}: weights = {weights!r}")
     return path
 
 
@@ -146,12 +170,22 @@ def download(weights: str) -> Path:
         ) from error
 
 
-def read_own(path: Path, plugin: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Sizes and tensors of a file that `save_weights` wrote. Raises CheckpointError for any other."""
+def is_own(path: Path) -> bool:
+    """Whether `save_weights` wrote the file, for whatever plugin."""
+    if not is_safetensors(path):
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
+    """The sizes in a file that `save_weights` wrote. Raises CheckpointError for any other."""
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"not a readable safetensors file: {error} @ {path}; {TRAIN}") from error
     if described is None:
@@ -164,4 +198,9 @@ def read_own(path: Path, plugin: str) -> tuple[dict[str, Any], dict[str, Tensor]
             f"the weights are for tokenizer {made_for['plugin']!r}, not {plugin!r} @ {path}; "
             f"set [tokenizer] plugin = {made_for['plugin']!r} or give other weights"
         )
-    return made_for["architecture"], tensors
+    return made_for["architecture"]
+
+
+def read_own(path: Path, plugin: str) -> Weights:
+    """Sizes and tensors of a file that `save_weights` wrote. Raises CheckpointError for any other."""
+    return own_sizes(path, plugin), safetensors.torch.load_file(path)
