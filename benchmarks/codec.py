@@ -3,7 +3,7 @@
     python benchmarks/codec.py                                            # spectral, shipped weights
     python benchmarks/codec.py dac encodec='{"weights": "FOLDER"}' --seconds 2
 
-A codec is NAME or NAME=CONFIG (JSON); `dac` alone is untrained, in its full size. Each figure is processor time over the
+A codec is NAME or NAME=CONFIG (JSON); `dac` alone is untrained, in full size. Each figure is processor time over the
 duration of the audio, the median of several runs after a warm-up; below 1 the codec keeps up. Beside it stands its
 ratio to the same work in one call.
 """

@@ -124,7 +124,7 @@ def _renamed(sizes: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) 
     narrow = {"codebook_size": 2, "codebook_dim": 2, "latent": 2, "encoder_width": 1}
     sketch = {**sizes, **narrow, "decoder_width": 2 ** len(sizes["strides"])}  # its names are those of any width
     ours, theirs = _layers_of(untrained(lambda: DacNetwork(**sketch), 0).state_dict()), _layers_of(state)
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for side in ("encoder", "decoder", "quantizer"):
         here, there = (sorted((n for n in names if n[0] == side), key=_place) for names in (ours, theirs))
         if [ours[layer].keys() for layer in here] != [theirs[layer].keys() for layer in there]:
