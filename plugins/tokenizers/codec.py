@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from accomp.core.interfaces import Stream
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.quantizer import FrozenQuantizer
@@ -29,8 +30,13 @@ class FrozenCodec:
     (Quantizing runs in float64 too; embedding and decoding in float32, where a code more or less is not at stake.)
     """
 
-    def __init__(self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any]):
-        """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint."""
+    def __init__(
+        self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any], codebooks: Any = None
+    ):
+        """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint.
+
+        `codebooks` offers quantize and embed, as FrozenQuantizer does; None where network.quantizer is dac's.
+        """
         self.name = name
         self.space = space
         self.fingerprint = _fingerprint(name, network, architecture)
@@ -42,7 +48,7 @@ class FrozenCodec:
         for part in network.encoder_parts():
             part.double()
         self.network = network
-        self.codebooks = FrozenQuantizer(network.quantizer)
+        self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
 
     def to(self, device: torch.device | str) -> FrozenCodec:
         """Move to a device, in place; returns itself. Streams that were open must not be used any more."""
@@ -57,7 +63,7 @@ class FrozenCodec:
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64; the last frame is padded with zeros."""
-        stream = self.encoder(len(_audio(audio)))
+        stream = self.encoder(len(checked_audio(audio)))
         return torch.cat([stream.push(audio), stream.flush()], dim=-1)
 
     @torch.no_grad()
@@ -71,10 +77,10 @@ class FrozenCodec:
         stream = self.decoder(len(self.check(codes)))
         return torch.cat([stream.push(codes), stream.flush()], dim=-1)
 
-    def encoder(self, batch: int = 1) -> EncoderStream:
+    def encoder(self, batch: int = 1) -> Stream:
         return EncoderStream(self, batch)
 
-    def decoder(self, batch: int = 1) -> DecoderStream:
+    def decoder(self, batch: int = 1) -> Stream:
         return DecoderStream(self, batch)
 
     def check(self, codes: Tensor) -> Tensor:
@@ -105,7 +111,7 @@ class EncoderStream:
     @torch.no_grad()
     def push(self, chunk: Tensor) -> Tensor:
         """Raises ValueError for audio that is not float [B, n] with this stream's B, or holds NaN or Inf."""
-        if len(_audio(chunk)) != self._batch:
+        if len(checked_audio(chunk)) != self._batch:
             raise ValueError(f"audio has {len(chunk)} rows; this stream was opened for {self._batch}")
         audio = torch.cat([self._pending, chunk.to(self._pending)], dim=1)
         hop = self._codec.space.hop
@@ -113,7 +119,7 @@ class EncoderStream:
         self._pending = audio[:, whole:].clone()
         codes = [
             self._codec.codebooks.quantize(self._codec.network.encode(block, self._history))
-            for block in _blocks(audio[:, :whole], BLOCK * hop)
+            for block in blocks(audio[:, :whole], BLOCK * hop)
         ]
         return torch.cat([self._none(), *codes], dim=-1)
 
@@ -125,7 +131,7 @@ class EncoderStream:
         return codes
 
     def reset(self, rows: Tensor) -> None:
-        _check_rows(rows, self._batch)
+        check_rows(rows, self._batch)
         self._history.reset(rows)
         self._pending[rows.to(self._pending.device)] = 0.0
 
@@ -156,8 +162,8 @@ class DecoderStream:
             raise ValueError(f"codes have {len(chunk)} rows; this stream was opened for {self._batch}")
         self._started = self._started or chunk.shape[-1] > 0
         z = self._codec.embed(chunk)
-        blocks = (block.transpose(1, 2) for block in _blocks(z.transpose(1, 2), BLOCK))
-        return self._emit([self._codec.network.decode(block, self._history) for block in blocks])
+        parts = (block.transpose(1, 2) for block in blocks(z.transpose(1, 2), BLOCK))
+        return self._emit([self._codec.network.decode(part, self._history) for part in parts])
 
     @torch.no_grad()
     def flush(self) -> Tensor:
@@ -169,7 +175,7 @@ class DecoderStream:
         return tail
 
     def reset(self, rows: Tensor) -> None:
-        _check_rows(rows, self._batch)
+        check_rows(rows, self._batch)
         self._history.reset(rows)
 
     def _emit(self, pieces: list[Tensor]) -> Tensor:
@@ -179,7 +185,8 @@ class DecoderStream:
         return audio[:, drop:]
 
 
-def _audio(audio: Tensor) -> Tensor:
+def checked_audio(audio: Tensor) -> Tensor:
+    """The audio. Raises ValueError unless it is float [B, N] without NaN and Inf."""
     if audio.dim() != 2 or not audio.is_floating_point():
         raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}; expected float [B, N]")
     if not torch.isfinite(audio).all():
@@ -187,11 +194,13 @@ def _audio(audio: Tensor) -> Tensor:
     return audio
 
 
-def _blocks(x: Tensor, size: int) -> Iterator[Tensor]:
+def blocks(x: Tensor, size: int) -> Iterator[Tensor]:
+    """x [..., n] in pieces of up to `size`, none where n is 0."""
     yield from (x[..., i : i + size] for i in range(0, x.shape[-1], size))
 
 
-def _check_rows(rows: Tensor, batch: int) -> None:
+def check_rows(rows: Tensor, batch: int) -> None:
+    """Raises ValueError unless `rows` is a bool mask [batch]."""
     if rows.dtype != torch.bool or list(rows.shape) != [batch]:
         raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}; expected bool [{batch}]")
 

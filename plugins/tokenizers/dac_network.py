@@ -1,14 +1,17 @@
-"""A causal DAC out of the dac package's own layers."""
+"""A DAC out of the dac package's own layers: causal, or as it was published."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import CausalConv, CausalUpsample, History
 from accomp.plugins.tokenizers.quantizer import new_quantizer, quiet_import
+from accomp.plugins.tokenizers.sliding import Beside, Line, Past, SlidingConv, SlidingUpsample, delay, lookahead
 
 
 class Chain(nn.ModuleList):
@@ -36,14 +39,26 @@ class Residual(nn.Module):
         return x + self.body(x, history)
 
 
+def reach(strides: Sequence[int], causal: bool) -> tuple[int, int]:
+    """Lookahead and delay (samples) of a DacNetwork."""
+    hop = math.prod(strides)
+    if causal:
+        return 0, hop - 1
+    units = [(3, 1), (9, 1), (27, 1)]
+    down = [[*units, (2 * s - 1 - math.ceil(s / 2), s)] for s in strides]
+    up = [[(math.ceil(s / 2), s), *units] for s in reversed(strides)]
+    return lookahead([(3, 1), *chain(*down), (1, 1)], hop), delay([(3, 1), *chain(*up), (3, 1)])
+
+
 class DacNetwork(nn.Module):
     """Encoder, quantizer and decoder of the `dac` codec; see Dac.Config for the sizes.
 
-    Every Conv1d is padded on the left only, downsampling has kernel 2s and left padding 2s - 1, so frame i sees samples
-    up to hop * i; transposed convolutions are unpadded, so sample n needs frames up to ceil(n / hop).
-    """
+    Causal: every Conv1d is padded on the left only, downsampling has kernel 2s and left padding 2s - 1, so frame i sees
+    samples up to hop * i; transposed convolutions are unpadded, so sample n needs frames up to ceil(n / hop).
 
-    sample_rate = 32_000
+    Not causal: every convolution is padded by half on both sides, as in the dac package. With an odd stride it gives
+    `short` samples fewer than frames hold; `decode` adds them as zeros.
+    """
 
     def __init__(
         self,
@@ -55,51 +70,68 @@ class DacNetwork(nn.Module):
         encoder_width: int,
         decoder_width: int,
         strides: Sequence[int],
+        sample_rate: int = 32_000,
+        causal: bool = True,
     ):
         super().__init__()
+        self.sample_rate, self.causal = sample_rate, causal
         self.hop = math.prod(strides)
-        self.delay = self.hop - 1
         self.quantizer = new_quantizer(latent, codebooks, codebook_size, codebook_dim)
         with quiet_import("the dac codec"):
             from dac.nn.layers import Snake1d, WNConv1d, WNConvTranspose1d
 
-            def conv(inputs: int, outputs: int, kernel: int, **how: int) -> CausalConv:
-                return CausalConv(WNConv1d(inputs, outputs, kernel, **how))
+            together = Chain if causal else Line
+
+            def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+                layer = WNConv1d(inputs, outputs, kernel, stride=stride, dilation=dilation)
+                if causal:
+                    return CausalConv(layer)
+                side = (kernel - 1) * dilation // 2 if stride == 1 else math.ceil(stride / 2)
+                return SlidingConv(layer, side, side)
+
+            def up(inputs: int, outputs: int, stride: int) -> nn.Module:
+                layer = WNConvTranspose1d(inputs, outputs, 2 * stride, stride=stride)
+                side = math.ceil(stride / 2)
+                return CausalUpsample(layer) if causal else SlidingUpsample(layer, side, side)
+
+            def residual(width: int, dilation: int) -> nn.Module:
+                wide, narrow = conv(width, width, 7, dilation=dilation), conv(width, width, 1)
+                layers = [Snake1d(width), wide, Snake1d(width), narrow]
+                return Residual(Chain(layers)) if causal else Beside(Line(layers))
 
             def residuals(width: int) -> list[nn.Module]:
-                return [
-                    Residual(
-                        Chain(
-                            [Snake1d(width), conv(width, width, 7, dilation=d), Snake1d(width), conv(width, width, 1)]
-                        )
-                    )
-                    for d in (1, 3, 9)
-                ]
+                return [residual(width, dilation) for dilation in (1, 3, 9)]
 
             width = encoder_width
             layers: list[nn.Module] = [conv(1, width, 7)]
             for s in strides:
                 layers += [*residuals(width), Snake1d(width), conv(width, 2 * width, 2 * s, stride=s)]
                 width *= 2
-            self.encoder = Chain([*layers, Snake1d(width), conv(width, latent, 3)])
+            self.encoder = together([*layers, Snake1d(width), conv(width, latent, 3)])
 
             width = decoder_width
             layers = [conv(latent, width, 7)]
             for s in reversed(strides):
-                up = CausalUpsample(WNConvTranspose1d(width, width // 2, 2 * s, stride=s))
-                layers += [Snake1d(width), up, *residuals(width // 2)]
+                layers += [Snake1d(width), up(width, width // 2, s), *residuals(width // 2)]
                 width //= 2
-            self.decoder = Chain([*layers, Snake1d(width), conv(width, 1, 7), nn.Tanh()])
+            self.decoder = together([*layers, Snake1d(width), conv(width, 1, 7), nn.Tanh()])
+        self.delay = reach(strides, causal)[1]
+        self.short = sum((s % 2) * math.prod(strides[:i]) for i, s in enumerate(strides))
 
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs, the quantizer included; they decide which codes come out."""
         return [self.encoder, self.quantizer]
 
-    def encode(self, audio: Tensor, history: History) -> Tensor:
-        """audio [B, T * hop] -> latents [B, T, E]."""
-        return self.encoder(audio[:, None], history).transpose(1, 2)
+    def encode(self, audio: Tensor, history: History | Past, *, final: bool = False) -> Tensor:
+        """audio [B, T * hop] -> latents [B, T, E]; if not causal, of the frames that are ready, `final` of all."""
+        return self.encoder(audio[:, None], history, final=final).transpose(1, 2)
 
-    def decode(self, z: Tensor, history: History, *, final: bool = False) -> Tensor:
-        """latents [B, T, E] -> audio [B, T * hop] from `delay` samples before the frame on; `final` adds the rest."""
-        n = z.shape[1] * self.hop + (self.delay if final else 0)
-        return self.decoder(z.transpose(1, 2), history, final=final)[:, 0, :n]
+    def decode(self, z: Tensor, history: History | Past, *, final: bool = False) -> Tensor:
+        """latents [B, T, E] -> audio [B, n]; `final` adds the rest.
+
+        Causal: n = T * hop, from `delay` samples before the frame on. Not causal: the samples that are ready.
+        """
+        audio = self.decoder(z.transpose(1, 2), history, final=final)[:, 0]
+        if self.causal:
+            return audio[:, : z.shape[1] * self.hop + (self.delay if final else 0)]
+        return F.pad(audio, (0, self.short if final else 0))

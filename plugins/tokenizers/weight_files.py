@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from accomp.core.errors import CheckpointError, PluginError
 from accomp.core.files import write_atomic
@@ -19,6 +21,12 @@ KEY = "accomp codec"
 SHIPPED = Path(__file__).parent / "weights"
 TRAIN = 'train one with `accomp codec train SPEC --out FOLDER` and give weights = "FOLDER/codec.safetensors"'
 
+EXPECTED = f'a .safetensors file, "default", "hub:owner/repo/file" or "random"; {TRAIN}'
+
+Weights = tuple[dict[str, Any], dict[str, Tensor]]
+"""Sizes, and the tensors of a network of those sizes."""
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def save_weights(
     path: Path, network: nn.Module, plugin: str, architecture: Mapping[str, Any], *, half: bool = True
@@ -26,8 +34,12 @@ def save_weights(
     """Write a codec file (safetensors; float16 by default) that says which plugin and which sizes it is for."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    described = json.dumps({"plugin": plugin, "architecture": dict(architecture)}, sort_keys=True)
-    write_atomic(path, safetensors.torch.save(tensors, metadata={KEY: described}))
+    write_atomic(path, safetensors.torch.save(tensors, metadata=header_of(plugin, architecture)))
+
+
+def header_of(plugin: str, architecture: Mapping[str, Any]) -> dict[str, str]:
+    """What a codec file says of itself."""
+    return {KEY: json.dumps({"plugin": plugin, "architecture": dict(architecture)}, sort_keys=True)}
 
 
 def load_network(
@@ -40,38 +52,106 @@ def load_network(
     The global random state is left as it was. Raises CheckpointError for a file that is missing, damaged, of another
     plugin or of other sizes; PluginError where huggingface_hub is missing.
     """
+    if weights == "random":
+        return untrained(build, seed)
+    path = locate(weights, plugin)
+    found, tensors = read_own(path, plugin)
+    check_sizes(architecture, found, path)
+    return filled(build, tensors, path)
+
+
+def untrained(build: Callable[[], Network], seed: int) -> Network:
+    """A network with random weights; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build()
-    if weights == "random":
-        return network
-    path = _locate(weights, plugin)
-    tensors = _read(path, plugin, architecture)
+        return build()
+
+
+def filled(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
+    """A network with these weights. Raises CheckpointError where they do not fit; `path` is where they came from."""
+    network = untrained(build, 0)
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"the tensors do not fit the {plugin} codec: {error} @ {path}") from error
+        first, *rest = (line.strip() for line in str(error).splitlines()[1:])
+        more = f" and {len(rest)} more" if rest else ""
+        raise CheckpointError(
+            f"the tensors do not fit the sizes that the file states: {first}{more} @ {path}"
+        ) from error
     return network
 
 
-def _locate(weights: str, plugin: str) -> Path:
-    if weights == "default":
+def first_codebooks(wanted: int, found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The file's sizes with so many codebooks. Raises CheckpointError where it has fewer."""
+    if wanted > found["codebooks"]:
+        raise CheckpointError(
+            f"the file has {found['codebooks']} codebooks, the spec asks for {wanted} @ {path}; "
+            f"set [tokenizer] codebooks = {found['codebooks']} or less"
+        )
+    return {**found, "codebooks": wanted}
+
+
+def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    """Raises CheckpointError with a line for each size that the spec wants and the file does not have."""
+    wanted, found = json.loads(json.dumps(dict(wanted))), json.loads(json.dumps(dict(found)))
+    problems = [
+        f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
+        f"set [tokenizer] {key} = {found.get(key)!r} or give other weights"
+        for key in sorted(found.keys() | wanted.keys())
+        if found.get(key) != wanted.get(key)
+    ]
+    if problems:
+        raise CheckpointError(*problems)
+
+
+def converting(path: Path, plugin: str) -> str:
+    """The command that opens what only its own code can."""
+    return f"`accomp codec convert {path} codec.safetensors --tokenizer {plugin} --run-code`"
+
+
+def read_torch(path: Path, plugin: str, *, trusted: bool = False) -> Any:
+    """What torch.save wrote, without running any code of the file; `trusted` lets it run code.
+
+    Raises CheckpointError for a file that is damaged, or that only running its code can open.
+    """
+    try:
+        zipped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=not trusted, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        what = next((line.strip() for line in str(error).splitlines() if "Unsupported" in line), "pickled objects")
+        raise CheckpointError(
+            f"the file holds more than tensors and plain values ({what}) @ {path}; opening it runs code of its own. "
+            f"If you trust where it comes from, convert it once: {converting(path, plugin)}"
+        ) from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"not a readable torch file: {why} @ {path}") from error
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file is one of safetensors, by its first bytes: a length and the JSON header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+
+
+def locate(weights: str, plugin: str, expected: str = EXPECTED) -> Path:
+    """The file, fetched where it lies on the hub. Raises CheckpointError, saying what is expected, if there is none."""
+    if weights == "default" and expected == EXPECTED:
         path = SHIPPED / f"{plugin}.safetensors"
         if not path.is_file():
             raise CheckpointError(f"no weights are shipped for tokenizer {plugin!r}; {TRAIN}")
         return path
     if weights.startswith("hub:"):
-        return _download(weights)
+        return download(weights)
     path = Path(weights)
     if not path.is_file():
-        raise CheckpointError(
-            f'no such codec file; expected a .safetensors file, "default", "hub:owner/repo/file" or "random" '
-            f"@ tokenizer {plugin!r}: weights = {weights!r}; {TRAIN}"
-        )
+        raise CheckpointError(f"no such codec file; expected {expected} @ tokenizer {plugin!r}: weights = {weights!r}")
     return path
 
 
-def _download(weights: str) -> Path:
+def download(weights: str) -> Path:
+    """The file of "hub:owner/repo/file[@revision]", from the hub or its cache. Raises CheckpointError, PluginError."""
     name, _, revision = weights.removeprefix("hub:").partition("@")
     owner, _, rest = name.partition("/")
     repo, _, file = rest.partition("/")
@@ -90,11 +170,22 @@ def _download(weights: str) -> Path:
         ) from error
 
 
-def _read(path: Path, plugin: str, architecture: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def is_own(path: Path) -> bool:
+    """Whether `save_weights` wrote the file, for whatever plugin."""
+    if not is_safetensors(path):
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
+    """The sizes in a file that `save_weights` wrote. Raises CheckpointError for any other."""
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"not a readable safetensors file: {error} @ {path}; {TRAIN}") from error
     if described is None:
@@ -107,13 +198,9 @@ def _read(path: Path, plugin: str, architecture: Mapping[str, Any]) -> dict[str,
             f"the weights are for tokenizer {made_for['plugin']!r}, not {plugin!r} @ {path}; "
             f"set [tokenizer] plugin = {made_for['plugin']!r} or give other weights"
         )
-    wanted, found = json.loads(json.dumps(dict(architecture))), made_for["architecture"]
-    problems = [
-        f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
-        f"set [tokenizer] {key} = {found.get(key)!r} or give other weights"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
-    ]
-    if problems:
-        raise CheckpointError(*problems)
-    return tensors
+    return made_for["architecture"]
+
+
+def read_own(path: Path, plugin: str) -> Weights:
+    """Sizes and tensors of a file that `save_weights` wrote. Raises CheckpointError for any other."""
+    return own_sizes(path, plugin), safetensors.torch.load_file(path)

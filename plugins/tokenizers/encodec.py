@@ -1,0 +1,109 @@
+"""The `encodec` tokenizer: EnCodec's 32 kHz model, which MusicGen speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.types import TokenSpace
+from accomp.plugins.tokenizers.encodec_files import read_encodec, weights_beside
+from accomp.plugins.tokenizers.encodec_network import EncodecNetwork, EuclideanCodebooks, space_of
+from accomp.plugins.tokenizers.lookahead import LookaheadCodec
+from accomp.plugins.tokenizers.weight_files import (
+    Weights,
+    download,
+    filled,
+    first_codebooks,
+    is_own,
+    locate,
+    read_own,
+    save_weights,
+    untrained,
+)
+
+WHERE = (
+    'a folder or file of transformers, audiocraft\'s compression_state_dict.bin, or "hub:owner/repo/file", such as '
+    '"hub:facebook/encodec_32khz/model.safetensors"'
+)
+
+
+class Encodec(LookaheadCodec):
+    """EnCodec, 32 kHz mono, hop 640 (50 Hz), 4 x 2048: a file of transformers or audiocraft. No weights are shipped.
+
+    It hears the future: with those sizes its lookahead is 2,386 samples and its delay 2,402 (75 ms each), both exact,
+    and streams give the offline codes. Input levels are taken as they are. The published weights are CC BY-NC 4.0.
+    """
+
+    @frozen(kw_only=True)
+    class Config:
+        """Which weights, and how many of their codebooks. All sizes are the file's.
+
+        Attributes:
+            weights: a path, or "hub:owner/repo/file[@revision]": a folder or file of transformers (config.json beside
+                it), audiocraft's compression_state_dict.bin, or what `accomp codec convert` made of one.
+            codebooks: K, the first so many of the file's.
+        """
+
+        weights: str
+        codebooks: int = field(default=4, validator=v.gt(0))
+
+    def __init__(self, config: Config):
+        """Raises CheckpointError, saying what to do, when the weights are missing or of another kind."""
+        path = _located(config.weights)
+        found, tensors = self.read(path, config=lambda: _config_of(config.weights, path))
+        sizes = first_codebooks(config.codebooks, found, path)
+        tensors["codes"] = tensors["codes"][: config.codebooks]
+        network = filled(lambda: EncodecNetwork(**sizes), tensors, path)
+        super().__init__("encodec", space_of(sizes), network, sizes, EuclideanCodebooks(network.codes))
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """A tiny, untrained one for the conformance kit."""
+        sizes: dict[str, Any] = {
+            "sample_rate": 32_000, "codebooks": 4, "codebook_size": 64, "latent": 8, "filters": 4, "ratios": [5, 4, 2],
+            "kernel": 7, "last_kernel": 7, "residual_kernel": 3, "residual_layers": 1, "dilation_growth": 2,
+            "compress": 2, "lstm_layers": 2, "padding": "reflect",
+        }  # fmt: skip
+        path = folder / "codec.safetensors"
+        network = untrained(lambda: EncodecNetwork(**sizes), 0)
+        with torch.no_grad():
+            for parameter in network.encoder.parameters():
+                parameter.mul_(2)  # so that what is heard tells in the codes
+        save_weights(path, network, "encodec", sizes, half=False)
+        return cls.Config(weights=str(path))
+
+    @classmethod
+    def space_of(cls, config: Config) -> TokenSpace:
+        """What the codes of a codec so configured mean: what its file states, so there must be one."""
+        path = _located(config.weights)
+        found, _ = cls.read(path, config=lambda: _config_of(config.weights, path))
+        return space_of(first_codebooks(config.codebooks, found, path))
+
+    @classmethod
+    def read(cls, path: Path, *, config: Callable[[], Path] | None = None, trusted: bool = False) -> Weights:
+        """Sizes and tensors of a codec file, with all its codebooks; `trusted` lets the file run code that it holds.
+
+        `config` finds the config.json of transformers' weights, None is beside them. Raises CheckpointError for what is
+        no such EnCodec, or needs its code run and is not trusted.
+        """
+        if is_own(path):
+            return read_own(path, "encodec")
+        return read_encodec(path, config or (lambda: path.parent / "config.json"), trusted=trusted)
+
+
+def _located(weights: str) -> Path:
+    if not weights.startswith("hub:") and Path(weights).is_dir():
+        return weights_beside(Path(weights))
+    return locate(weights, "encodec", WHERE)
+
+
+def _config_of(weights: str, path: Path) -> Path:
+    if not weights.startswith("hub:"):
+        return path.parent / "config.json"
+    name, at, revision = weights.partition("@")
+    return download(f"{name.rpartition('/')[0]}/config.json{at}{revision}")
