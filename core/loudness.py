@@ -47,9 +47,9 @@ def a_weighting(frequency: np.ndarray) -> np.ndarray:
     return np.maximum(2.0 + 20 * np.log10(np.maximum(gain, 1e-10)), -80.0)
 
 
-def nonsilent(level_db: np.ndarray) -> np.ndarray:
-    """Level in dB -> bool mask of the same shape, True where something sounds."""
-    return level_db > SILENCE_DB
+def nonsilent(level_db: np.ndarray, threshold: float = SILENCE_DB) -> np.ndarray:
+    """Level in dB -> bool mask of the same shape, True where something sounds: where it is above `threshold` (dB)."""
+    return level_db > threshold
 
 
 def loudness(audio: np.ndarray, rate: int) -> float:

@@ -20,9 +20,10 @@ from typing import Any
 from urllib.parse import quote
 
 FORMAT = "accomp tokens"
-VERSION = 2
-READABLE = (1, 2)
-"""Version 1 knows no labels and is otherwise the same; a writer makes it a version 2."""
+VERSION = 3
+READABLE = (1, 2, 3)
+"""Version 1 knows no labels, version 2 no checksums. A writer makes an older store a version 3 without touching its
+tracks, which stay without these until they are ingested again."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 

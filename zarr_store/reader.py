@@ -108,8 +108,8 @@ def root_attributes(path: Path) -> dict[str, Any] | None:
     if attributes.get("version") not in READABLE:
         raise StoreError(
             f"token store of format version {attributes.get('version')}, this version of accomp reads "
-            f"{' and '.join(map(str, READABLE))}; ingest again into another path, or use the version of accomp that "
-            f"made it ({attributes.get('made_with')}) @ {path}"
+            f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}; ingest again into another path, or use the "
+            f"version of accomp that made it ({attributes.get('made_with')}) @ {path}"
         )
     return attributes
 

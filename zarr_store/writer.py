@@ -48,20 +48,22 @@ class StoreWriter:
         identity: Identity,
         ingest: dict[str, Any],
         *,
+        implied: dict[str, Any] | None = None,
         made_with: str = "",
         on_wait: Callable[[], None] | None = None,
     ):
         """Waits for another writer after calling `on_wait`; without `on_wait`, raises StoreError at once.
 
         Raises StoreError for a folder with other things in it and for a store of another `identity` or `ingest`, and
-        OSError where nothing can be written. `made_with` is a note about the program for those who come later.
+        OSError where nothing can be written. `implied` is what stores of earlier versions say nothing of in their
+        `ingest`, `made_with` a note about the program for those who come later.
         """
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(path, os.O_RDONLY)
         try:
             _lock(self._lock, path, on_wait)
-            self._attributes = self._open(identity, ingest, made_with)
+            self._attributes = self._open(identity, ingest, implied or {}, made_with)
             shutil.rmtree(path / PARTIAL, ignore_errors=True)
             store = Store(path)
             self.records = {(record.split, record.id): record for record in store.records()}
@@ -72,7 +74,9 @@ class StoreWriter:
             os.close(self._lock)
             raise
 
-    def _open(self, identity: Identity, ingest: dict[str, Any], made_with: str) -> dict[str, Any]:
+    def _open(
+        self, identity: Identity, ingest: dict[str, Any], implied: dict[str, Any], made_with: str
+    ) -> dict[str, Any]:
         attributes = root_attributes(self.path)
         if attributes is None:
             if others := sorted({entry.name for entry in self.path.iterdir()} - {PARTIAL}):
@@ -81,13 +85,14 @@ class StoreWriter:
             attributes |= {"identity": asdict(identity), "ingest": ingest}
             _write_group(self.path, attributes)
         check_identity(self.path, Identity(**attributes["identity"]), identity)
-        if attributes["ingest"] != ingest:
+        held = attributes["ingest"] if attributes["version"] == VERSION else {**implied, **attributes["ingest"]}
+        if held != ingest:
             raise StoreError(
-                f"the store was made with {_words(attributes['ingest'])}, this ingest has {_words(ingest)}; choose "
+                f"the store was made with {_words(held)}, this ingest has {_words(ingest)}; choose "
                 f"another store path, or the same values @ {self.path}"
             )
         if attributes["version"] != VERSION:
-            attributes |= {"version": VERSION, "made_with": made_with}
+            attributes |= {"version": VERSION, "made_with": made_with, "ingest": ingest}
             _write_group(self.path, attributes)
         return attributes
 

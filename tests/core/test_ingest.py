@@ -22,11 +22,11 @@ from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, 
 from accomp.core.errors import DataError, PluginError
 from accomp.core.files import hash_file
 from accomp.core.instruments import CLASSES
+from accomp.core.pairs import PairRules, draw_members
 from accomp.core.runner import encoding
 from accomp.core.runner import ingest as ingest_module
 from accomp.core.runner.encoding import SAMPLES, PartEncoder
 from accomp.core.runner.ingest import identity_of, ingest_corpus
-from accomp.core.runner.songs import draw_members
 from accomp.core.runner.summary import SHOWN, IngestSummary, Skipped
 from accomp.core.spec import RunSpec, StoreSpec
 from accomp.zarr_store.reader import Store
@@ -454,6 +454,7 @@ def test_a_spec_says_what_to_ingest(tmp_path, monkeypatch, capsys):
             seed=seed,
             run=RunSpec(str(tmp_path / "run"), accelerator="cpu", threads=1),
             store=StoreSpec(str(tmp_path / f"s{seed}"), submixes=3, seed=7),
+            pairs=PairRules(),
         )
         summary = ingest_module.ingest(spec, registry=None)
         assert summary.pairs == 4 * 3
