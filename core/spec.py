@@ -70,7 +70,7 @@ class StoreSpec:
     """The token store.
 
     Attributes:
-        path: Zarr folder that ingest fills and training reads.
+        path: Zarr folder that ingest fills and training reads, or a place in an object store: "s3://bucket/name".
         submixes: input mixtures made per target stem, each from another random choice of the other stems.
         seed: of those choices. Apart from the experiment's seed, so that experiments with many seeds share one store.
     """

@@ -52,7 +52,7 @@ class Clip:
 def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
     """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
     try:
-        return Store(Path(path), identity_of(tokenizer))
+        return Store(path, identity_of(tokenizer))
     except layout.StoreError as error:
         raise DataError(str(error)) from error
 

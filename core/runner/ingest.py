@@ -51,9 +51,7 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
     cores = spec.run.threads or torch.get_num_threads()
     encode = PartEncoder(tokenizer, device, workers=cores if device.type == "cpu" else 1)
     store = spec.store
-    summary = ingest_corpus(
-        corpus, encode, Path(store.path), submixes=store.submixes, seed=store.seed, rules=spec.pairs
-    )
+    summary = ingest_corpus(corpus, encode, store.path, submixes=store.submixes, seed=store.seed, rules=spec.pairs)
     say(str(summary))
     return summary
 
@@ -61,7 +59,7 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
 def ingest_corpus(
     corpus: Corpus,
     encode: PartEncoder,
-    store: Path,
+    store: str | Path,
     *,
     submixes: int = 2,
     seed: int = 0,
@@ -153,7 +151,7 @@ def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
 
 
 @contextmanager
-def _open_writer(store: Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> Iterator[StoreWriter]:
+def _open_writer(store: str | Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> Iterator[StoreWriter]:
     try:
         writer = StoreWriter(
             store,
@@ -253,7 +251,7 @@ def _announce_rates(song: Song, rate: int, announced: set[int]) -> None:
 
 
 def _summary(
-    store: Path, tracks: Sequence[tuple[str, Track]], writer: StoreWriter, *, done: Sequence[tuple[str, Track]],
+    store: str | Path, tracks: Sequence[tuple[str, Track]], writer: StoreWriter, *, done: Sequence[tuple[str, Track]],
     replaced: int, rate: int,
 ) -> IngestSummary:  # fmt: skip
     names = [(split, track.id) for split, track in tracks]

@@ -56,7 +56,7 @@ class IngestSummary:
         problems: what the corpus itself left out, in its own words, where it tells.
     """
 
-    store: Path
+    store: str | Path
     tracks: dict[str, int]
     seconds: float
     parts: int
