@@ -1,4 +1,4 @@
-"""How loud sound is: frame by frame, to tell silence, and over a clip, to mix for listening. numpy alone."""
+"""How loud sound is: frame by frame, to tell silence, and over a clip, to mix for listening."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-SILENCE_DB = -60.0
-"""Frames at or below this A-weighted level (dB re full scale) are silent."""
-FLOOR_DB = -100.0
+from accomp.core.pairs import FLOOR_DB, SILENCE_DB
+
 LISTENING_LUFS = -18.0
 PEAK = 0.99
 

@@ -4,26 +4,27 @@
     mixture    the mean of N_in of the N - 1 other stems, N_in ~ U{1 .. N - 1}, or of all of them
     window     kept where the target, and at least one stem of the mixture with it, sound in enough of its frames
 
-A stem sounds in a frame where its A-weighted level (core/loudness.py) is above `silence_db`.
+A stem sounds in a frame where its A-weighted level (core/loudness.py) is above `silence_db`. core/windows.py cuts and
+counts; here nothing is computed, so that reading a spec stays light.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
-import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.instruments import CLASSES, NOT_TARGETS
-from accomp.core.loudness import FLOOR_DB, SILENCE_DB
 from accomp.core.registry import nearest
 
+SILENCE_DB = -60.0
+"""Frames at or below this A-weighted level (dB re full scale) are silent where nothing else is said."""
+FLOOR_DB = -100.0
+"""The lowest level there is: below it, levels are not told apart."""
 INGESTED = ("inputs", "never_targets", "silence_db")
 """Rules by which pairs are made and stored; the others choose among the windows of a store when it is read."""
 
@@ -66,30 +67,6 @@ class PairRules:
     def members(self, others: Sequence[str], seed: int, track_id: str, target: str, draw: int) -> tuple[str, ...]:
         """Which of the `others` a target accompanies in one of its mixtures, in their given order."""
         return tuple(others) if self.inputs == "all" else draw_members(others, seed, track_id, target, draw)
-
-    def starts(self, frames: int, length: int) -> np.ndarray:
-        """First frames of the windows of `length` frames in a song of `frames`: the last one ends with the song."""
-        last = max(0, frames - length)
-        step = max(1, math.floor(length * (1 - self.overlap) + 1e-9))
-        return np.unique(np.append(np.arange(0, last + 1, step), last))
-
-    def windows(self, target: np.ndarray, mixture: np.ndarray, length: int) -> tuple[np.ndarray, Counter[str]]:
-        """Where each of [T] bool sounds -> starts of the windows that are kept, and reason -> how many are not.
-
-        The mixture sounds where any of its stems does. A song shorter than a window must sound in as many frames.
-        """
-        starts = self.starts(len(target), length)
-        ends = np.minimum(starts + length, len(target))
-        enough = math.ceil(self.sounding * length - 1e-9)
-        masks = {"target silent": target, "mixture silent": mixture, "never together": target & mixture}
-        rejected: Counter[str] = Counter()
-        left = np.ones(len(starts), dtype=bool)
-        for reason, mask in masks.items():
-            total = np.concatenate([[0], np.cumsum(mask)])
-            fits = total[ends] - total[starts] >= enough
-            rejected[reason] = int((left & ~fits).sum())
-            left &= fits
-        return starts[left], rejected
 
 
 def draw_members(others: Sequence[str], seed: int, track_id: str, target: str, draw: int) -> tuple[str, ...]:

@@ -183,3 +183,12 @@ def size_of(file: Path | ObjectPath) -> int:
         with file.told():
             return int(file.filesystem.size(file.path))
     return file.stat().st_size
+
+
+def bytes_below(folder: Path | ObjectPath) -> int:
+    """Bytes of all files below a folder."""
+    if isinstance(folder, ObjectPath):
+        with folder.told():
+            folder.filesystem.invalidate_cache()
+            return int(folder.filesystem.du(folder.path))
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -21,7 +21,7 @@ from accomp.zarr_store.layout import (
     TrackRecord,
     key,
 )
-from accomp.zarr_store.places import ObjectPath, children, place
+from accomp.zarr_store.places import ObjectPath, bytes_below, children, place
 from accomp.zarr_store.shards import Shard
 
 
@@ -39,6 +39,10 @@ class StoredTrack:
     def levels(self) -> np.ndarray:
         """A-weighted level of every stem, [S, T] float16 dB."""
         return np.stack([self._level.read(row) for row in range(len(self.record.stems))])
+
+    def bytes(self) -> int:
+        """What it takes on the disk, metadata too."""
+        return bytes_below(self.folder)
 
     @cached_property
     def _codes(self) -> Shard:

@@ -25,6 +25,7 @@ from accomp.core.runner.ingest import identity_of
 from accomp.core.runner.labelling import Labelling, check
 from accomp.core.spec import LabelCondition
 from accomp.core.types import CodeBatch
+from accomp.core.windows import windows
 from accomp.zarr_store import layout
 from accomp.zarr_store.reader import Store, StoredTrack
 
@@ -61,6 +62,22 @@ def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
     """Every pair of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
     tracks = _tracks(open_store(path, tokenizer), split)
     return [_named(track.record, pair) for track in tracks for pair in track.record.pairs]
+
+
+def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tuple[np.ndarray, Counter[str]]]:
+    """For each pair of a track, what `windows` says of windows of `frames` frames.
+
+    Raises DataError where the track is broken.
+    """
+    try:
+        sounding = nonsilent(track.levels(), rules.silence_db)
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+    record = track.record
+    rows = {part.members[0]: row for row, part in enumerate(record.stems)}
+    for pair in record.pairs:
+        mixture = np.any(sounding[[rows[name] for name in record.parts[pair.context].members]], axis=0)
+        yield windows(sounding[pair.target], mixture, frames, rules)
 
 
 class ClipLoader:
@@ -203,16 +220,8 @@ class ClipLoader:
 
     def _windows(self, number: int) -> np.ndarray:
         """The kept windows of a track, [n, 3]: track, pair, start."""
-        record = self._tracks[number].record
-        try:
-            sounding = nonsilent(self._tracks[number].levels(), self._rules.silence_db)
-        except layout.StoreError as error:
-            raise DataError(str(error)) from error
-        rows = {part.members[0]: row for row, part in enumerate(record.stems)}
         kept = []
-        for place, pair in enumerate(record.pairs):
-            mixture = np.any(sounding[[rows[name] for name in record.parts[pair.context].members]], axis=0)
-            starts, rejected = self._rules.windows(sounding[pair.target], mixture, self._frames)
+        for place, (starts, rejected) in enumerate(windows_of(self._tracks[number], self._frames, self._rules)):
             self.rejected.update(rejected)
             kept.append(np.stack([np.full(len(starts), number), np.full(len(starts), place), starts], axis=1))
         return np.concatenate(kept) if kept else np.empty((0, 3), dtype=np.int64)
