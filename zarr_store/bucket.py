@@ -32,10 +32,10 @@ LEASE = 60.0
 class Bucket:
     """A prefix of an object store that one process at a time writes to. Methods as those of folder.Folder."""
 
-    def __init__(self, path: ObjectPath, on_wait: Callable[[], None] | None, lease: float = LEASE):
+    def __init__(self, path: ObjectPath, on_wait: Callable[[], None] | None):
         """Raises StoreError where another process writes and there is no `on_wait`."""
         self.path = path
-        self._lock = _Lock(path / WRITER, lease)
+        self._lock = _Lock(path / WRITER, LEASE)
         self._lock.take(on_wait)
 
     def entries(self) -> set[str]:
