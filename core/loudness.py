@@ -1,4 +1,4 @@
-"""How loud sound is: frame by frame, to tell silence, and over a clip, to mix for listening. numpy alone."""
+"""How loud sound is: frame by frame, to tell silence, and over a clip, to mix for listening."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-SILENCE_DB = -60.0
-"""Frames at or below this A-weighted level (dB re full scale) are silent."""
-FLOOR_DB = -100.0
+from accomp.core.pairs import FLOOR_DB, SILENCE_DB
+
 LISTENING_LUFS = -18.0
 PEAK = 0.99
 
@@ -47,9 +46,9 @@ def a_weighting(frequency: np.ndarray) -> np.ndarray:
     return np.maximum(2.0 + 20 * np.log10(np.maximum(gain, 1e-10)), -80.0)
 
 
-def nonsilent(level_db: np.ndarray) -> np.ndarray:
-    """Level in dB -> bool mask of the same shape, True where something sounds."""
-    return level_db > SILENCE_DB
+def nonsilent(level_db: np.ndarray, threshold: float = SILENCE_DB) -> np.ndarray:
+    """Level in dB -> bool mask of the same shape, True where something sounds: where it is above `threshold` (dB)."""
+    return level_db > threshold
 
 
 def loudness(audio: np.ndarray, rate: int) -> float:

@@ -14,7 +14,9 @@ from typing import Any
 from accomp.core.console import warn
 from accomp.core.errors import SpecError
 from accomp.core.files import write_atomic
+from accomp.core.pairs import PairRules
 from accomp.core.spec import Spec, resolve
+from accomp.core.structuring import plain
 
 FREE = (
     "run", "sampler", "guidance", "generate", "evaluate", "metric",
@@ -102,7 +104,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """One line per key that may not change and does."""
-    before, after = dict(_leaves(held)), dict(_leaves(new))
+    once = {"pairs": plain(PairRules())}  # what a run did that was begun before there was such a section
+    before, after = dict(_leaves({**once, **held})), dict(_leaves(new))
     for key in sorted(before.keys() | after.keys()):
         old, now = before.get(key, "absent"), after.get(key, "absent")
         if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):

@@ -20,6 +20,7 @@ from accomp.core.conditions import INSTRUMENT
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
 from accomp.core.instruments import CLASSES
+from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry, nearest
 from accomp.core.spec_files import find_spec, override, read_toml
 from accomp.core.streaming.clock import Clock
@@ -69,7 +70,7 @@ class StoreSpec:
     """The token store.
 
     Attributes:
-        path: Zarr folder that ingest fills and training reads.
+        path: Zarr folder that ingest fills and training reads, or a place in an object store: "s3://bucket/name".
         submixes: input mixtures made per target stem, each from another random choice of the other stems.
         seed: of those choices. Apart from the experiment's seed, so that experiments with many seeds share one store.
     """
@@ -193,12 +194,20 @@ class EvaluateSpec:
     anchors: int = field(default=24, validator=v.ge(1))
 
 
+def _different_mixtures(spec: Any, _: attrs.Attribute, pairs: PairRules) -> None:
+    if pairs.inputs == "all" and spec.store.submixes > 1:
+        raise ValueError(
+            f'inputs is "all": every target has one mixture, store.submixes is {spec.store.submixes}; set it to 1'
+        )
+
+
 @frozen
 class Spec:
     """One experiment. Sections named after a kind of plugin hold `plugin = NAME` and that plugin's own keys.
 
     Attributes:
         clock: what a prediction may see; absent where the objective's models hear whole clips.
+        pairs: which pairs of mixture and target are learned from.
         guidance: condition -> scale, how much closer than in training the model heeds it when it plays
             (core/guidance.py); 1 alone is as trained.
         seed: decides every random choice: data order, initial weights, dropped conditions, sampling.
@@ -218,6 +227,7 @@ class Spec:
     guidance: dict[str, float] = field(factory=dict)
     metric: tuple[Annotated[PluginSpec, "metric"], ...] = field(default=(), validator=_distinct)
     conditions: Conditions = Conditions()
+    pairs: PairRules = field(default=PairRules(), validator=_different_mixtures)
     generate: GenerateSpec = GenerateSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     seed: int = field(default=0, validator=v.ge(0))

@@ -1,14 +1,15 @@
 """What a token store looks like on disk. Zarr 3 throughout: any Zarr library can read it.
 
     STORE                        attributes: format, version, identity, ingest, finished
-      tracks/<split>/<key>       attributes: TrackRecord
+      tracks/<split>/<key>       attributes: TrackRecord, and checksums of the files below and of the record
         codes  [P, T, K] uint16  part (stem or mixture), frame, level
         level  [S, T]    float16 A-weighted level of the S stems, which are the first S parts (dB)
       skipped/<split>/<key>      attributes: SkipRecord; no arrays
       .partial/                  what a writer is at; never read, cleared by the next writer
+      .writer                    in an object store: who writes
 
-A track is a folder of its own that gets its name by one rename when everything in it is written: it is there whole or
-not at all, and different tracks never share a file. Each array is one shard, whose inner chunks hold FRAMES frames of
+A track is a folder of its own that is there whole or not at all (folder.py and bucket.py say how), and different tracks
+never share a file. Each array is one shard, whose inner chunks hold FRAMES frames of
 one part, compressed by numcodecs' Blosc (zstd, bit shuffle).
 """
 
@@ -20,15 +21,17 @@ from typing import Any
 from urllib.parse import quote
 
 FORMAT = "accomp tokens"
-VERSION = 2
-READABLE = (1, 2)
-"""Version 1 knows no labels and is otherwise the same; a writer makes it a version 2."""
+VERSION = 3
+READABLE = (1, 2, 3)
+"""Version 1 knows no labels, version 2 no checksums. A writer makes an older store a version 3 without touching its
+tracks, which stay without these until they are ingested again."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 
 TRACKS = "tracks"
 SKIPPED = "skipped"
 PARTIAL = ".partial"
+WRITER = ".writer"
 _LONGEST_KEY = 200
 
 
@@ -137,6 +140,7 @@ class TrackRecord:
     def of(cls, attributes: dict[str, Any]) -> TrackRecord:
         """The inverse of `attributes`. Raises KeyError or TypeError for attributes of another kind."""
         given = dict(attributes)
+        given.pop("checksums", None)
         parts = (Part(**{**part, "members": tuple(part["members"])}) for part in given.pop("parts"))
         pairs = (Pair(**pair) for pair in given.pop("pairs"))
         files = (StemFile(**file) for file in given.pop("files"))

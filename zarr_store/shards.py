@@ -14,12 +14,13 @@ import numpy as np
 from numcodecs import blosc
 
 from accomp.zarr_store.layout import StoreError
+from accomp.zarr_store.places import ObjectPath, ranges, size_of
 
 
 class Shard:
     """An array [rows, T, ...] whose single shard is chunked along T, one row a chunk."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path | ObjectPath):
         """`folder` is the array's. Raises StoreError where it is missing, broken, or laid out in another way."""
         self._folder = folder
         try:
@@ -32,7 +33,7 @@ class Shard:
             self._file = folder.joinpath("c", *["0"] * len(self.shape))
             self._index = self._read_index()
         except FileNotFoundError as error:
-            raise StoreError(f"part of the store is gone: {error.filename}; ingest again") from error
+            raise StoreError(f"part of the store is gone; ingest again @ {self._folder}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(self._broken(error)) from error
         if chain != ["bytes", "blosc"] or self._chunk[0] != 1 or self._chunk[2:] != self.shape[2:]:
@@ -41,10 +42,9 @@ class Shard:
     def _read_index(self) -> np.ndarray:
         chunks = -(-self.shape[1] // self._chunk[1])
         size = self.shape[0] * chunks * 16
-        with self._file.open("rb") as file:
-            file.seek(-size - 4, 2)
-            index = np.frombuffer(file.read(size), dtype="<u8").reshape(self.shape[0], chunks, 2)
-            end = file.tell()
+        end = size_of(self._file) - 4
+        with ranges(self._file) as read:
+            index = np.frombuffer(read(end - size, size), dtype="<u8").reshape(self.shape[0], chunks, 2)
         if (index > end).any() or (index.sum(axis=-1) > end).any():
             raise ValueError("its index points outside the file")
         return index
@@ -58,14 +58,13 @@ class Shard:
         first, last = start // length, -(-stop // length)
         out = np.empty(((last - first) * length, *self.shape[2:]), dtype=self.dtype)
         try:
-            with self._file.open("rb", buffering=0) as file:
+            with ranges(self._file) as part:
                 for number in range(first, last):
                     offset, size = self._index[row, number]
-                    file.seek(int(offset))
                     place = out[(number - first) * length : (number - first + 1) * length]
-                    blosc.decompress(file.read(int(size)), place)
+                    blosc.decompress(part(int(offset), int(size)), place)
         except FileNotFoundError as error:
-            raise StoreError(f"part of the store is gone: {error.filename}; ingest again") from error
+            raise StoreError(f"part of the store is gone; ingest again @ {self._folder}") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise StoreError(self._broken(error)) from error
         return out[start - first * length : stop - first * length]

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
+from accomp.zarr_store.bucket import Bucket
+from accomp.zarr_store.checksums import sealed, sums_of
+from accomp.zarr_store.folder import Folder
 from accomp.zarr_store.layout import (
     FORMAT,
     FRAMES,
-    PARTIAL,
     SKIPPED,
     TRACKS,
     VERSION,
@@ -31,7 +28,17 @@ from accomp.zarr_store.layout import (
     TrackRecord,
     key,
 )
-from accomp.zarr_store.reader import Store, check_identity, root_attributes
+from accomp.zarr_store.places import ObjectPath, place
+from accomp.zarr_store.reader import Store, attributes_of, check_identity, root_attributes
+
+
+def open_for_writing(path: str | Path | ObjectPath, on_wait: Callable[[], None] | None = None) -> Folder | Bucket:
+    """Where a store lies or shall lie, for this process alone; to be closed.
+
+    Waits for another writer after calling `on_wait`; without `on_wait`, raises StoreError at once.
+    """
+    where = place(path)
+    return Bucket(where, on_wait) if isinstance(where, ObjectPath) else Folder(where, on_wait)
 
 
 class StoreWriter:
@@ -44,51 +51,54 @@ class StoreWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         identity: Identity,
         ingest: dict[str, Any],
         *,
+        implied: dict[str, Any] | None = None,
         made_with: str = "",
         on_wait: Callable[[], None] | None = None,
     ):
         """Waits for another writer after calling `on_wait`; without `on_wait`, raises StoreError at once.
 
         Raises StoreError for a folder with other things in it and for a store of another `identity` or `ingest`, and
-        OSError where nothing can be written. `made_with` is a note about the program for those who come later.
+        OSError where nothing can be written. `implied` is what stores of earlier versions say nothing of in their
+        `ingest`, `made_with` a note about the program for those who come later.
         """
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(path, os.O_RDONLY)
+        self.path = place(path)
+        self._files = open_for_writing(self.path, on_wait)
         try:
-            _lock(self._lock, path, on_wait)
-            self._attributes = self._open(identity, ingest, made_with)
-            shutil.rmtree(path / PARTIAL, ignore_errors=True)
-            store = Store(path)
+            self._attributes = self._open(identity, ingest, implied or {}, made_with)
+            self._files.clear()
+            store = Store(self.path)
             self.records = {(record.split, record.id): record for record in store.records()}
             self.skipped = {(record.split, record.id): record.reason for record in store.skipped()}
             for name in self.skipped.keys() & self.records.keys():  # killed between adding and forgetting the skip
                 self._forget_skip(*name)
         except BaseException:
-            os.close(self._lock)
+            self._files.abandon()
             raise
 
-    def _open(self, identity: Identity, ingest: dict[str, Any], made_with: str) -> dict[str, Any]:
+    def _open(
+        self, identity: Identity, ingest: dict[str, Any], implied: dict[str, Any], made_with: str
+    ) -> dict[str, Any]:
         attributes = root_attributes(self.path)
         if attributes is None:
-            if others := sorted({entry.name for entry in self.path.iterdir()} - {PARTIAL}):
+            if others := sorted(self._files.entries()):
                 raise StoreError(f"a folder with other things in it ({others[0]}, ...); choose another @ {self.path}")
             attributes = {"format": FORMAT, "version": VERSION, "made_with": made_with, "finished": False}
             attributes |= {"identity": asdict(identity), "ingest": ingest}
-            _write_group(self.path, attributes)
+            self._files.write(_group(attributes), "zarr.json")
         check_identity(self.path, Identity(**attributes["identity"]), identity)
-        if attributes["ingest"] != ingest:
+        held = attributes["ingest"] if attributes["version"] == VERSION else {**implied, **attributes["ingest"]}
+        if held != ingest:
             raise StoreError(
-                f"the store was made with {_words(attributes['ingest'])}, this ingest has {_words(ingest)}; choose "
+                f"the store was made with {_words(held)}, this ingest has {_words(ingest)}; choose "
                 f"another store path, or the same values @ {self.path}"
             )
         if attributes["version"] != VERSION:
-            attributes |= {"version": VERSION, "made_with": made_with}
-            _write_group(self.path, attributes)
+            attributes |= {"version": VERSION, "made_with": made_with, "ingest": ingest}
+            self._files.write(_group(attributes), "zarr.json")
         return attributes
 
     def add(self, record: TrackRecord, codes: np.ndarray, levels: np.ndarray) -> None:
@@ -103,10 +113,10 @@ class StoreWriter:
             raise ValueError(f"codes {codes.shape} and levels {levels.shape}; expected {expected[0]} and {expected[1]}")
         if codes.min() < 0 or codes.max() >= min(space["codebook_size"], 2**16):
             raise ValueError(f"codes {codes.min()}..{codes.max()} outside 0..{space['codebook_size'] - 1}")
-        with self._scratch() as work:
+        with self._files.scratch() as work:
             _write_array(work, "codes", codes.astype(np.uint16), FRAMES)
             _write_array(work, "level", levels.astype(np.float16), record.frames)
-            _write_group(work, record.attributes())
+            (work / "zarr.json").write_bytes(_group(sealed(record.attributes(), sums_of(work))))
             self._put(work, TRACKS, record.split, record.id)
         self.records[record.split, record.id] = record
         if (record.split, record.id) in self.skipped:
@@ -114,30 +124,30 @@ class StoreWriter:
 
     def relabel(self, record: TrackRecord) -> None:
         """Store a record that differs in labels alone from what is there; the tokens stay."""
-        final = self._folder(TRACKS, record.split, record.id)
-        with self._scratch() as work:
-            _write_group(work, record.attributes())
-            _settle(work)
-            (work / "zarr.json").replace(final / "zarr.json")
-        _sync(final)
+        names = _names(TRACKS, record.split, record.id)
+        held = attributes_of(self.path.joinpath(*names)) or {}
+        attributes = record.attributes()
+        if "checksums" in held:  # a track of an earlier version has none, and what is on the disk may have rotted
+            attributes = sealed(attributes, held["checksums"])
+        self._files.write(_group(attributes), *names, "zarr.json")
         self.records[record.split, record.id] = record
 
     def skip(self, record: SkipRecord) -> None:
         """Remember that a track was left out; an earlier version of it is removed."""
-        with self._scratch() as work:
-            _write_group(work, asdict(record))
+        with self._files.scratch() as work:
+            (work / "zarr.json").write_bytes(_group(asdict(record)))
             self._put(work, SKIPPED, record.split, record.id)
         self.skipped[record.split, record.id] = record.reason
         if self.records.pop((record.split, record.id), None):
-            self._remove(self._folder(TRACKS, record.split, record.id))
+            self._files.remove(*_names(TRACKS, record.split, record.id))
 
     def stored_at(self, record: TrackRecord) -> float:
         """When a track was stored or last confirmed (s since the epoch)."""
-        return (self._folder(TRACKS, record.split, record.id) / "zarr.json").stat().st_mtime
+        return self._files.modified(*_names(TRACKS, record.split, record.id), "zarr.json")
 
     def confirm(self, record: TrackRecord) -> None:
         """Remember that a track has now been compared with its audio files."""
-        os.utime(self._folder(TRACKS, record.split, record.id) / "zarr.json")
+        self._files.touch(*_names(TRACKS, record.split, record.id), "zarr.json")
 
     def finish(self) -> None:
         """Remember that every track of the corpus has been tried."""
@@ -150,46 +160,21 @@ class StoreWriter:
     def _mark(self, finished: bool) -> None:
         if self._attributes["finished"] != finished:
             self._attributes["finished"] = finished
-            _write_group(self.path, self._attributes)
-
-    def _folder(self, kind: str, split: str, track_id: str) -> Path:
-        return self.path / kind / key(split) / key(track_id)
+            self._files.write(_group(self._attributes), "zarr.json")
 
     def _forget_skip(self, split: str, track_id: str) -> None:
-        self._remove(self._folder(SKIPPED, split, track_id))
+        self._files.remove(*_names(SKIPPED, split, track_id))
         del self.skipped[split, track_id]
 
-    def _remove(self, folder: Path) -> None:
-        """Out of readers' sight by one rename, then deleted."""
-        with self._scratch() as old:
-            folder.rename(old / "old")
-
     def _put(self, work: Path, kind: str, split: str, track_id: str) -> None:
-        final = self._folder(kind, split, track_id)
-        for parent in (final.parent.parent, final.parent):
-            parent.mkdir(exist_ok=True)
-            if not (parent / "zarr.json").exists():
-                _write_group(parent, {})
-        _settle(work)
-        if final.exists():
-            self._remove(final)
-        work.rename(final)
-        _sync(final.parent)
-
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        """A new folder that nobody reads; what is still in it at the end of the block is deleted."""
-        work = self.path / PARTIAL / uuid4().hex
-        work.mkdir(parents=True)
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        kind, split, name = _names(kind, split, track_id)
+        for group in ((kind,), (kind, split)):
+            self._files.begin(_group({}), *group)
+        self._files.put(work, kind, split, name)
 
     def close(self) -> None:
         """Let another writer in."""
-        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
-        os.close(self._lock)
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -200,15 +185,13 @@ class StoreWriter:
         self.close()
 
 
-def _write_group(folder: Path, attributes: dict[str, Any]) -> None:
-    """A group is one JSON file, which takes its name when it is written."""
-    text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
-    draft = folder / f"zarr.{uuid4().hex}.partial"
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(folder / "zarr.json")
-    finally:
-        draft.unlink(missing_ok=True)
+def _names(kind: str, split: str, track_id: str) -> tuple[str, str, str]:
+    return kind, key(split), key(track_id)
+
+
+def _group(attributes: dict[str, Any]) -> bytes:
+    """A group is one JSON file, zarr.json."""
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2).encode()
 
 
 def _write_array(folder: Path, name: str, values: np.ndarray, frames: int) -> None:
@@ -226,37 +209,6 @@ def _write_array(folder: Path, name: str, values: np.ndarray, frames: int) -> No
         config={"write_empty_chunks": True},  # silence is stored like anything else; what is not there is broken
     )
     array[:] = values
-
-
-def _settle(folder: Path) -> None:
-    """Have everything in a folder on the disk, so that after a power cut a name stands for a whole track."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(parent, name))
-        _sync(Path(parent))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, path: Path, on_wait: Callable[[], None] | None) -> None:
-    """Holds until the handle is closed or the process ends, however it ends."""
-    import fcntl  # POSIX only, and only writing needs it
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        if on_wait is None:
-            raise StoreError(f"another process is writing to this store; wait for it @ {path}") from error
-        on_wait()
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        warnings.warn(f"{path} cannot be locked ({error}): see to it that only one ingest writes there", stacklevel=3)
 
 
 def _words(values: dict[str, Any]) -> str:

@@ -20,10 +20,12 @@ from accomp.core.console import warn
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Tokenizer
 from accomp.core.loudness import nonsilent
+from accomp.core.pairs import INGESTED, PairRules
 from accomp.core.runner.ingest import identity_of
 from accomp.core.runner.labelling import Labelling, check
 from accomp.core.spec import LabelCondition
 from accomp.core.types import CodeBatch
+from accomp.core.windows import windows
 from accomp.zarr_store import layout
 from accomp.zarr_store.reader import Store, StoredTrack
 
@@ -51,7 +53,7 @@ class Clip:
 def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
     """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
     try:
-        return Store(Path(path), identity_of(tokenizer))
+        return Store(path, identity_of(tokenizer))
     except layout.StoreError as error:
         raise DataError(str(error)) from error
 
@@ -62,12 +64,27 @@ def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
     return [_named(track.record, pair) for track in tracks for pair in track.record.pairs]
 
 
+def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tuple[np.ndarray, Counter[str]]]:
+    """For each pair of a track, what `windows` says of windows of `frames` frames.
+
+    Raises DataError where the track is broken.
+    """
+    try:
+        sounding = nonsilent(track.levels(), rules.silence_db)
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+    record = track.record
+    rows = {part.members[0]: row for row, part in enumerate(record.stems)}
+    for pair in record.pairs:
+        mixture = np.any(sounding[[rows[name] for name in record.parts[pair.context].members]], axis=0)
+        yield windows(sounding[pair.target], mixture, frames, rules)
+
+
 class ClipLoader:
     """Clips of `frames` frames of one split, endlessly, as CodeBatch; every clip comes once before one comes again.
 
-    Windows overlap by half; the last one ends with the song. A window is kept if the target and at least one stem of
-    the mixture sound together in half of its frames or more. A song shorter than a window is padded and marked in
-    `valid`. No clip holds frames of two songs.
+    The rules of core/pairs.py say where windows begin and which are kept. A song shorter than a window is padded and
+    marked in `valid`. No clip holds frames of two songs.
 
     Attributes:
         rejected: reason -> number of windows that were not kept.
@@ -82,20 +99,24 @@ class ClipLoader:
         frames: int,
         batch: int,
         seed: int = 0,
+        rules: PairRules | None = None,
         labels: Mapping[str, LabelCondition] | None = None,
         rank: int = 0,
         world: int = 1,
         pin: bool = False,
     ):
-        """`labels`: which labels of the targets the batches tell, and as which classes. `batch` is per rank.
+        """`labels`: which labels of the targets the batches tell, and as which classes. `batch` is per rank. `rules`:
+        those that a spec without [pairs] has where not given.
 
         The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
-        with numbers, where no window is left, with all of them for labels that the store does not have and values that
-        are none of their classes, and as `open_store`.
+        with numbers, where no window is left, for a store whose pairs were made by other rules, with all of them for
+        labels that the store does not have and values that are none of their classes, and as `open_store`.
         """
         self._frames, self._batch, self._seed = frames, batch, seed
         self._rank, self._world, self._pin = rank, world, pin
+        self._rules = rules or PairRules()
         self._store = open_store(path, tokenizer)
+        _check_rules(self._store, self._rules)
         self._codebooks = tokenizer.space.codebooks
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
@@ -104,10 +125,10 @@ class ClipLoader:
         if not len(self._index):
             seconds = frames / tokenizer.space.frame_rate
             longest = max(track.record.frames for track in self._tracks) / tokenizer.space.frame_rate
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
             raise DataError(
                 f"no usable clip of {frames} frames ({seconds:g} s) in split {split!r}: {len(self._tracks)} tracks of "
-                f"up to {longest:.1f} s, windows rejected: {reasons}; take shorter clips or other music @ {path}"
+                f"up to {longest:.1f} s, windows rejected: {self._reasons()}; take shorter clips or other "
+                f"music @ {path}"
             )
         if not self._store.finished:
             warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
@@ -133,6 +154,14 @@ class ClipLoader:
         numbers = [self._numbered(place) for place in range(first, first + self._batch)]
         self._seen += self._batch * self._world
         return self._assemble(numbers)
+
+    def told(self) -> str:
+        """How many clips there are, of what, and how many windows were not kept, and why."""
+        rate = self._store.identity.space["sample_rate"] / self._store.identity.space["hop"]
+        return (
+            f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs; windows not kept: "
+            f"{self._reasons()}"
+        )
 
     def label_counts(self) -> dict[str, Counter[str]]:
         """label -> class name -> clips, the commonest first; clips without that label are in none."""
@@ -191,28 +220,14 @@ class ClipLoader:
 
     def _windows(self, number: int) -> np.ndarray:
         """The kept windows of a track, [n, 3]: track, pair, start."""
-        record, length = self._tracks[number].record, self._frames
-        try:
-            sounding = nonsilent(self._tracks[number].levels())
-        except layout.StoreError as error:
-            raise DataError(str(error)) from error
-        rows = {part.members[0]: row for row, part in enumerate(record.stems)}
-        last = max(0, record.frames - length)
-        starts = np.unique(np.append(np.arange(0, last + 1, max(1, length // 2)), last))
-        ends = np.minimum(starts + length, record.frames)
         kept = []
-        for place, pair in enumerate(record.pairs):
-            context = sounding[[rows[name] for name in record.parts[pair.context].members]].any(axis=0)
-            target = sounding[pair.target]
-            masks = {"target silent": target, "mixture silent": context, "never together": target & context}
-            left = np.ones(len(starts), dtype=bool)
-            for reason, mask in masks.items():
-                enough = 2 * _counts(mask, starts, ends) >= length
-                self.rejected[reason] += int((left & ~enough).sum())
-                left &= enough
-            chosen = starts[left]
-            kept.append(np.stack([np.full(len(chosen), number), np.full(len(chosen), place), chosen], axis=1))
+        for place, (starts, rejected) in enumerate(windows_of(self._tracks[number], self._frames, self._rules)):
+            self.rejected.update(rejected)
+            kept.append(np.stack([np.full(len(starts), number), np.full(len(starts), place), starts], axis=1))
         return np.concatenate(kept) if kept else np.empty((0, 3), dtype=np.int64)
+
+    def _reasons(self) -> str:
+        return ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
 
     def _labelling(self, conditions: Mapping[str, LabelCondition]) -> Labelling:
         songs = {track.record.id: _target_labels(track.record) for track in self._tracks}
@@ -282,6 +297,14 @@ def _tracks(store: Store, split: str) -> list[StoredTrack]:
     )
 
 
+def _check_rules(store: Store, rules: PairRules) -> None:
+    """Raises DataError for a store whose pairs were made by other rules than these."""
+    held, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
+    if differing := [name for name in INGESTED if held[name] != asked[name]]:
+        told = "; ".join(f"pairs.{name} is {held[name]!r} there, {asked[name]!r} in the spec" for name in differing)
+        raise DataError(f"{told}; ingest into another store path, or use the rules of the store @ {store.path}")
+
+
 def _target_labels(record: layout.TrackRecord) -> list[dict[str, str]]:
     """All labels of the target of each pair."""
     targets = [record.parts[pair.target] for pair in record.pairs]
@@ -292,9 +315,3 @@ def _named(record: layout.TrackRecord, pair: layout.Pair) -> Pair:
     target = record.parts[pair.target]
     members = record.parts[pair.context].members
     return Pair(record.split, record.id, target.members[0], int(target.instrument or 0), members)
-
-
-def _counts(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """How often `mask` is true in each window [start, end)."""
-    total = np.concatenate([[0], np.cumsum(mask)])
-    return total[ends] - total[starts]

@@ -109,7 +109,7 @@ def anchor_cells(spec: Spec, corpus: Corpus) -> tuple[Cell, Cell]:
     named: dict[str, list[tuple[str, Excerpt]]] = {}
     failures: list[Failure] = []
     for split in splits:
-        found, failed = choose(tracks[split], spec.evaluate.anchors, spec.generate.seconds, spec.seed)
+        found, failed = choose(tracks[split], spec.evaluate.anchors, spec.generate.seconds, spec.seed, spec.pairs)
         prefix = "" if split == home else f"{split}: "
         named[split] = [(f"{prefix}{excerpt.id}", excerpt) for excerpt in found]
         failures += [Failure(f"{prefix}{failure.clip}", failure.reason) for failure in failed]
@@ -118,7 +118,7 @@ def anchor_cells(spec: Spec, corpus: Corpus) -> tuple[Cell, Cell]:
     true = tuple(SongClip(id, excerpt, excerpt) for id, excerpt in chosen)
     pairs, lonely = [], []
     for id, excerpt in chosen:
-        other = partner(excerpt, everything, spec.seed)
+        other = partner(excerpt, everything, spec.seed, spec.pairs)
         if other is None:
             lonely.append(Failure(id, NO_PARTNER))
         else:

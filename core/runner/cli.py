@@ -25,6 +25,7 @@ from accomp.core.spec import Spec, load_spec
 
 INTERRUPTED = 130
 app = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+store = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 SpecPath = Annotated[
     str, typer.Argument(metavar="SPEC", help="A spec file, or the name of a shipped one (quickstart).")
@@ -45,6 +46,7 @@ Labels = Annotated[
     list[str] | None,
     typer.Option("--condition", metavar="NAME=VALUE", help="What else the model is told: --condition genre=jazz."),
 ]
+StorePath = Annotated[str, typer.Argument(metavar="STORE", help="A token store: a folder, or s3://bucket/name.")]
 RunFolder = Annotated[str | None, typer.Option("--run", metavar="FOLDER", help="Run folder, instead of the spec's.")]
 
 
@@ -240,6 +242,29 @@ def layer_command(
     layer(run, context.obj, wish, ask=terminal())
 
 
+@store.command("inspect")
+def store_inspect_command(
+    path: StorePath, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """What a token store holds: songs and hours by split, tokenizer, labels, bytes an example."""
+    from accomp.core.runner.store_commands import inspect
+
+    inspect(path, as_json=as_json)
+
+
+@store.command("verify")
+def store_verify_command(
+    path: StorePath,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take broken songs out, so that the next ingest makes them again.")
+    ] = False,
+) -> None:
+    """Compare every file with its checksum, and list the songs to be ingested again; exit code 1 if there are."""
+    from accomp.core.runner.store_commands import verify
+
+    raise typer.Exit(verify(path, mend=remove))
+
+
 def _scales(words: list[str] | None) -> dict[str, float] | None:
     """CONDITION=SCALE as numbers by name; None where nothing is given. Raises UserError, with every mistake."""
     problems: list[str] = []
@@ -327,7 +352,8 @@ def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Type
     whole = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     whole.callback()(accomp)
     whole.registered_commands = list(app.registered_commands)
-    own = {command.name for command in whole.registered_commands}
+    whole.add_typer(store, name="store", help="Look into a token store; find out what has rotted.")
+    own = {command.name for command in whole.registered_commands} | {"store"}
     called = " ".join([word for word in words if not word.startswith("-")][:2]) + " "
     groups: dict[str, typer.Typer] = {}
     for component in registry.components("command"):

@@ -13,16 +13,16 @@ from attrs import frozen
 from accomp.core import audio
 from accomp.core.audio import PADDING
 from accomp.core.errors import DataError
-from accomp.core.instruments import NOT_TARGETS
 from accomp.core.loudness import a_weighted_level, nonsilent
+from accomp.core.pairs import PairRules
 from accomp.core.types import Track
 
 TRIES = 12
 """Places in a song that are listened to before a stem counts as silent there."""
+LISTENED = 16000
+"""Hz at which it is found out where a stem sounds."""
 ROUNDS = 8
 """Excerpts taken from one song at most."""
-SOUNDING = 0.5
-"""Least share of an excerpt's 20 ms frames in which context and stem must both sound."""
 
 
 @frozen
@@ -65,14 +65,17 @@ class Excerpt:
         return _read(self.track, self.target, self.start, self.seconds, rate)
 
 
-def choose(tracks: Sequence[Track], count: int, seconds: float, seed: int) -> tuple[list[Excerpt], list[Failure]]:
+def choose(
+    tracks: Sequence[Track], count: int, seconds: float, seed: int, rules: PairRules
+) -> tuple[list[Excerpt], list[Failure]]:
     """`count` excerpts, or fewer where the songs do not hold so many, and the songs that gave none.
 
     Different songs come first, then other stems of the same songs, then other places. The context is the mean of all
-    other stems. The choice of an excerpt depends on the seed and its own song alone.
+    other stems. By the rules a stem may be a target, and sounds together with the others. The choice of an excerpt
+    depends on the seed and its own song alone.
     """
     songs = sorted(tracks, key=lambda track: keyed(seed, "song", track.id).random())
-    sources = [_excerpts(track, seconds, seed) for track in songs]
+    sources = [_excerpts(track, seconds, seed, rules) for track in songs]
     found: list[Excerpt] = []
     failures: list[Failure] = []
     for turn in range(ROUNDS):
@@ -87,12 +90,12 @@ def choose(tracks: Sequence[Track], count: int, seconds: float, seed: int) -> tu
             if excerpt is not None:
                 found.append(excerpt)
             elif turn == 0:
-                text = f"no stem that may be played sounds together with the others for {SOUNDING:.0%} of {seconds:g} s"
+                text = f"no stem that may be played sounds with the others for {rules.sounding:.0%} of {seconds:g} s"
                 failures.append(Failure(track.id, text))
     return found, failures
 
 
-def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int) -> Excerpt | None:
+def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int, rules: PairRules) -> Excerpt | None:
     """Another song's sounding stem of the same instrument class, as long as the excerpt; None if there is none.
 
     Songs that cannot be read are passed over here: they are named where an excerpt of their own is asked for.
@@ -104,7 +107,7 @@ def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int) -> Excerpt | N
         for name in map(str, rng.permutation(names)):
             try:
                 for start in _starts(track, excerpt.seconds, rng):
-                    if _share(_sounding(track, name, start, excerpt.seconds)) >= SOUNDING:
+                    if _share(_sounding(track, name, start, excerpt.seconds, rules)) >= rules.sounding:
                         return Excerpt(track, name, (), start, excerpt.seconds)
             except DataError:
                 continue
@@ -117,13 +120,13 @@ def keyed(seed: int, *names: object) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(words, dtype=np.uint32))
 
 
-def _excerpts(track: Track, seconds: float, seed: int) -> Iterator[Excerpt]:
+def _excerpts(track: Track, seconds: float, seed: int, rules: PairRules) -> Iterator[Excerpt]:
     """Excerpts of one song: each stem that may be played once, in random order, then again elsewhere.
 
     Raises DataError for a song shorter than an excerpt or with a file that cannot be read.
     """
     rng = keyed(seed, "excerpt", track.id, seconds)
-    allowed = [name for name, stem in track.stems.items() if stem.instrument not in NOT_TARGETS]
+    allowed = [name for name, stem in track.stems.items() if rules.may_be_target(stem.instrument)]
     targets = [str(name) for name in rng.permutation(allowed)]
     used: set[tuple[str, float]] = set()
     for _ in forever():
@@ -131,7 +134,7 @@ def _excerpts(track: Track, seconds: float, seed: int) -> Iterator[Excerpt]:
         for target in targets:
             context = tuple(name for name in track.stems if name != target)
             for start in _starts(track, seconds, rng):
-                if (target, start) not in used and context and _plays(track, target, context, start, seconds):
+                if (target, start) not in used and context and _plays(track, target, context, start, seconds, rules):
                     used.add((target, start))
                     yield Excerpt(track, target, context, start, seconds)
                     break
@@ -155,17 +158,18 @@ def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[floa
     return [float(start) for start in rng.permutation(starts)[:TRIES]]
 
 
-def _plays(track: Track, target: str, context: tuple[str, ...], start: float, seconds: float) -> bool:
+def _plays(track: Track, target: str, context: tuple[str, ...], start: float, seconds: float, rules: PairRules) -> bool:
     """Whether target and any stem of the context sound together for long enough."""
-    stem = _sounding(track, target, start, seconds)
-    if _share(stem) < SOUNDING:
+    stem = _sounding(track, target, start, seconds, rules)
+    if _share(stem) < rules.sounding:
         return False
-    others = np.any([_sounding(track, name, start, seconds) for name in context], axis=0)
-    return _share(stem & others) >= SOUNDING
+    others = np.any([_sounding(track, name, start, seconds, rules) for name in context], axis=0)
+    return _share(stem & others) >= rules.sounding
 
 
-def _sounding(track: Track, name: str, start: float, seconds: float, rate: int = 16000) -> np.ndarray:
-    return nonsilent(a_weighted_level(_read(track, name, start, seconds, rate), rate))
+def _sounding(track: Track, name: str, start: float, seconds: float, rules: PairRules) -> np.ndarray:
+    """Where a stem sounds, 50 times a second."""
+    return nonsilent(a_weighted_level(_read(track, name, start, seconds, LISTENED), LISTENED), rules.silence_db)
 
 
 def _share(mask: np.ndarray) -> float:

@@ -42,7 +42,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         device = device_of(spec.run.accelerator)
         player = load_player(run, registry, device, sampler=spec.sampler, guidance=spec.guidance)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
-        excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed)
+        excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:

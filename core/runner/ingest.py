@@ -10,11 +10,13 @@ disk of the stems, kilobytes a minute, once.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -22,10 +24,12 @@ import torch
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.files import hash_files
+from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Corpus, Tokenizer
+from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry
 from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.songs import Song, draw_members, load_song
+from accomp.core.runner.songs import Song, load_song
 from accomp.core.runner.summary import IngestSummary, Padded, Skipped
 from accomp.core.spec import Spec
 from accomp.core.types import TokenSpace, Track
@@ -47,26 +51,33 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
     cores = spec.run.threads or torch.get_num_threads()
     encode = PartEncoder(tokenizer, device, workers=cores if device.type == "cpu" else 1)
     store = spec.store
-    summary = ingest_corpus(corpus, encode, Path(store.path), submixes=store.submixes, seed=store.seed)
+    summary = ingest_corpus(corpus, encode, store.path, submixes=store.submixes, seed=store.seed, rules=spec.pairs)
     say(str(summary))
     return summary
 
 
 def ingest_corpus(
-    corpus: Corpus, encode: PartEncoder, store: Path, *, submixes: int = 2, seed: int = 0
+    corpus: Corpus,
+    encode: PartEncoder,
+    store: str | Path,
+    *,
+    submixes: int = 2,
+    seed: int = 0,
+    rules: PairRules | None = None,
 ) -> IngestSummary:
-    """As `ingest`, of parts already built.
+    """As `ingest`, of parts already built. `rules`: of pairs; those that a spec without [pairs] has where not given.
 
     A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes. A song whose
     audio has changed since is done again, one whose labels alone have changed gets these; songs that had to be skipped
     are tried again each time.
     """
-    tokenizer = encode.tokenizer
+    tokenizer, rules = encode.tokenizer, rules or PairRules()
     space = tokenizer.space
     if space.codebooks < 1 or not 1 <= space.codebook_size <= 2**16:
         raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
     tracks = _all_tracks(corpus)
-    with _open_writer(store, tokenizer, submixes, seed) as writer:
+    settings = {"submixes": submixes, "seed": seed, **rules.ingested()}
+    with _open_writer(store, tokenizer, settings) as writer:
         todo: list[tuple[str, Track]] = []
         kept: list[tuple[str, Track]] = []
         for split, track in tracks:
@@ -79,12 +90,12 @@ def ingest_corpus(
         with progress("ingest", len(tracks)) as advance:
             if kept:
                 advance(len(kept), note="already there")
-            for split, track, song in _loaded_ahead(todo, space):
+            for split, track, song in _loaded_ahead(todo, space, rules):
                 if isinstance(song, DataError):
                     writer.skip(SkipRecord(track.id, split, str(song)))
                 else:
                     _announce_rates(song, space.sample_rate, rates)
-                    record, members = _plan(split, track, song, space, submixes, seed)
+                    record, members = _plan(split, track, song, space, submixes, seed, rules)
                     writer.add(record, encode(song.stems, members), song.levels)
                 advance(1, note=f"{split}/{track.id}")
         writer.finish()
@@ -94,15 +105,15 @@ def ingest_corpus(
 
 
 def _plan(
-    split: str, track: Track, song: Song, space: TokenSpace, submixes: int, seed: int
+    split: str, track: Track, song: Song, space: TokenSpace, submixes: int, seed: int, rules: PairRules
 ) -> tuple[TrackRecord, list[tuple[int, ...]]]:
     """What is stored of a song, and the stems (rows) that each part is the mean of. Equal choices share a part."""
     row_of: dict[tuple[str, ...], int] = {(name,): row for row, name in enumerate(song.names)}
     pairs = []
-    for target in song.targets:
+    for target in (row for row, instrument in enumerate(song.instruments) if rules.may_be_target(instrument)):
         others = [name for row, name in enumerate(song.names) if row != target]
         for draw in range(submixes):
-            members = draw_members(others, seed, track.id, song.names[target], draw)
+            members = rules.members(others, seed, track.id, song.names[target], draw)
             pairs.append(Pair(target, row_of.setdefault(members, len(row_of)), draw))
     stems = [Part("stem", (name,), number) for name, number in zip(song.names, song.instruments, strict=True)]
     mixes = [Part("mix", members) for members in list(row_of)[len(stems) :]]
@@ -141,12 +152,13 @@ def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
 
 
 @contextmanager
-def _open_writer(store: Path, tokenizer: Tokenizer, submixes: int, seed: int) -> Iterator[StoreWriter]:
+def _open_writer(store: str | Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> Iterator[StoreWriter]:
     try:
         writer = StoreWriter(
             store,
             identity_of(tokenizer),
-            {"submixes": submixes, "seed": seed},
+            settings,
+            implied=PairRules().ingested(),
             made_with=f"accomp {metadata.version('accomp')}",
             on_wait=lambda: say(f"another process is writing to {store}; waiting for it"),
         )
@@ -213,13 +225,13 @@ def _modified(paths: Sequence[Path]) -> float:
 
 
 def _loaded_ahead(
-    todo: Sequence[tuple[str, Track]], space: TokenSpace
+    todo: Sequence[tuple[str, Track]], space: TokenSpace, rules: PairRules
 ) -> Iterator[tuple[str, Track, Song | DataError]]:
     """Each track with its song, or why it has none; the next song is read while one is encoded."""
 
     def load(track: Track) -> Song | DataError:
         try:
-            return load_song(track, space)
+            return load_song(track, space, rules)
         except DataError as error:
             return error
 
@@ -240,7 +252,7 @@ def _announce_rates(song: Song, rate: int, announced: set[int]) -> None:
 
 
 def _summary(
-    store: Path, tracks: Sequence[tuple[str, Track]], writer: StoreWriter, *, done: Sequence[tuple[str, Track]],
+    store: str | Path, tracks: Sequence[tuple[str, Track]], writer: StoreWriter, *, done: Sequence[tuple[str, Track]],
     replaced: int, rate: int,
 ) -> IngestSummary:  # fmt: skip
     names = [(split, track.id) for split, track in tracks]
@@ -254,12 +266,19 @@ def _summary(
         seconds=sum(r.samples for r in records) / rate,
         parts=sum(len(r.parts) for r in records),
         pairs=sum(len(r.pairs) for r in records),
+        heard=dict(Counter(CLASSES[number] for r in records for number in _only_heard(r))),
         added=sum((split, track.id) in writer.records for split, track in done) - replaced,
         replaced=replaced,
         others=len(writer.records) - len(records),
         skipped=tuple(skipped),
         padded=tuple(padded),
     )
+
+
+def _only_heard(record: TrackRecord) -> list[int]:
+    """Instrument classes of the stems that are a target of no pair."""
+    targets = {pair.target for pair in record.pairs}
+    return [int(part.instrument or 0) for row, part in enumerate(record.stems) if row not in targets]
 
 
 def identity_of(tokenizer: Tokenizer) -> Identity:

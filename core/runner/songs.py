@@ -1,8 +1,7 @@
-"""Songs as ingest and generation hear them: stems of one length, checked, and mixtures chosen among them."""
+"""Songs as ingest hears them: stems of one length, checked."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +11,8 @@ from accomp.core import audio
 from accomp.core.audio import PADDING
 from accomp.core.errors import DataError
 from accomp.core.files import hash_files
-from accomp.core.instruments import NOT_TARGETS
 from accomp.core.loudness import a_weighted_level, nonsilent
+from accomp.core.pairs import PairRules
 from accomp.core.types import Stem, TokenSpace, Track
 
 SHORTEST = 1.0
@@ -53,14 +52,11 @@ class Song:
     bandwidth: float
     sources: tuple[Source, ...]
 
-    @property
-    def targets(self) -> tuple[int, ...]:
-        """Rows of the stems that may be learned to play."""
-        return tuple(row for row, instrument in enumerate(self.instruments) if instrument not in NOT_TARGETS)
 
-
-def load_song(track: Track, space: TokenSpace) -> Song:
+def load_song(track: Track, space: TokenSpace, rules: PairRules) -> Song:
     """Read and check the stems of a track. Stems that cannot be used, silent ones too, are left out and named.
+
+    `rules` say what is silent, and what may be learned.
 
     Raises DataError where the song as a whole cannot be used: stems of unequal length, too short, or too few of them.
     """
@@ -74,31 +70,16 @@ def load_song(track: Track, space: TokenSpace) -> Song:
         stems[row, : len(sound)] = sound
         levels[row] = a_weighted_level(stems[row], space.sample_rate, space.hop)[: levels.shape[1]]
         sources[name] = evolve(sources[name], padded=length - len(sound))
-    heard = [bool(nonsilent(level).any()) for level in levels]
+    heard = [bool(nonsilent(level, rules.silence_db).any()) for level in levels]
     for name in (name for name, sounding in zip(names, heard, strict=True) if not sounding):
         sources[name] = evolve(sources[name], skipped="silent throughout")
     names = tuple(name for name in names if not sources[name].skipped)
     instruments = tuple(track.stems[name].instrument for name in names)
-    _check_enough(instruments, tuple(sources.values()))
+    _check_enough(instruments, tuple(sources.values()), rules)
     if not all(heard):
         stems, levels = stems[heard], levels[heard]
     reach = audio.bandwidth(stems.mean(axis=0), space.sample_rate)
     return Song(names, instruments, stems, levels, reach, tuple(sources.values()))
-
-
-def draw_members(others: Sequence[str], seed: int, track_id: str, target: str, draw: int) -> tuple[str, ...]:
-    """Which of the `others` a target accompanies: N_in ~ U{1 .. len(others)} of them, in their given order.
-
-    A hash of the arguments decides, so a draw depends on nothing else: not on other tracks, nor on the order of work.
-    """
-
-    def number(what: str) -> int:
-        text = "\0".join((str(seed), track_id, target, str(draw), what))
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-    count = 1 + number("count") % len(others)
-    chosen = sorted(others, key=lambda name: number(f"stem\0{name}"))[:count]
-    return tuple(name for name in others if name in chosen)
 
 
 def _read_stems(track: Track, rate: int) -> tuple[dict[str, Source], dict[str, np.ndarray]]:
@@ -143,9 +124,10 @@ def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
     return longest
 
 
-def _check_enough(instruments: Sequence[int], sources: Sequence[Source]) -> None:
+def _check_enough(instruments: Sequence[int], sources: Sequence[Source], rules: PairRules) -> None:
     why = "".join(f"; {source.name}: {source.skipped}" for source in sources if source.skipped)
     if len(instruments) < 2:
         raise DataError(f"{len(instruments)} of {len(sources)} stems can be used, an accompaniment needs 2{why}")
-    if NOT_TARGETS.issuperset(instruments):
-        raise DataError(f"no stem may be learned to play (vocals and unknown instruments are heard only){why}")
+    if not any(map(rules.may_be_target, instruments)):
+        heard = ", ".join(rules.never_targets)
+        raise DataError(f"no stem may be learned to play (only heard, by pairs.never_targets: {heard}){why}")

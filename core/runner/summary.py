@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -51,12 +51,13 @@ class IngestSummary:
         added, replaced: songs that this run stored, and those it stored again because their audio had changed.
         relabelled: songs that this run gave other labels, their tokens untouched.
         others: songs in the store that this corpus does not have.
+        heard: instrument class -> stems that are in mixtures but never a target.
         skipped, padded: everything left out or lengthened, whenever that happened.
         problems: what the corpus itself left out, in its own words, where it tells.
         notes: what else it says of itself, such as how it guessed.
     """
 
-    store: Path
+    store: str | Path
     tracks: dict[str, int]
     seconds: float
     parts: int
@@ -69,6 +70,7 @@ class IngestSummary:
     problems: tuple[str, ...] = ()
     relabelled: int = field(default=0, eq=False)
     notes: tuple[str, ...] = ()
+    heard: Mapping[str, int] = field(factory=dict)
 
     def __str__(self) -> str:
         splits = ", ".join(f"{count} {split}" for split, count in self.tracks.items())
@@ -83,6 +85,9 @@ class IngestSummary:
         stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)
         silent = f" ({stems['silent']} of them silent throughout)" if stems["silent"] else ""
         lines += _listing(f"{stems.total()} stems left out{silent}", [skip for skip in self.skipped if skip.stem])
+        if self.heard:
+            told = ", ".join(f"{name} {count}" for name, count in sorted(self.heard.items()))
+            lines.append(f"{sum(self.heard.values())} stems are heard but never learned (pairs.never_targets): {told}")
         lines += _listing(f"{len(self.padded)} stems lengthened with silence", self.padded)
         lines += _listing(f"{len(self.problems)} problems in the corpus", self.problems)
         lines += self.notes

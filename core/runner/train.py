@@ -103,6 +103,7 @@ class _Training:
         if resumed:
             self._resume(resumed, optimizer)
         if fabric.is_global_zero:
+            say(f"{TRAIN}: {self.loader.told()}")
             for line in told(self.loader.label_counts(), len(self.loader)):
                 say(line)
             rewind_losses(run, self.step if resumed else -1)
@@ -238,6 +239,7 @@ class _Training:
             frames=spec.train.frames,
             batch=spec.train.batch,
             seed=number_of(spec.seed, "clips", split) % 2**32,
+            rules=spec.pairs,
             labels=spec.conditions.labels,
             rank=rank,
             world=world,

@@ -2,8 +2,8 @@
 
     python killed_ingest.py CORPUS STORE SEED       prints how many were killed
 
-A child kills itself (SIGKILL) before a random one of the file operations that it makes below STORE, so that over the
-runs every step of writing is hit, without regard to time.
+A child kills itself (SIGKILL) before a random one of the file operations that change something below STORE, so that
+over the runs every step of writing is hit, without regard to time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from fakes import EnergyTokenizer, FolderCorpus
 from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.ingest import ingest_corpus
 
-KILLS = 8
-OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link"}
+KILLS = 20
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link"}
 
 
 def die_before(operation: int, store: str) -> None:
@@ -30,7 +30,8 @@ def die_before(operation: int, store: str) -> None:
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal left
-        if event in OPERATIONS and any(str(argument).startswith(store) for argument in arguments[:2]):
+        changes = event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if changes and any(str(argument).startswith(store) for argument in arguments[:2]):
             left -= 1
             if left <= 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -43,7 +44,7 @@ def main(corpus: str, store: str, seed: int) -> None:
     rng = random.Random(seed)
     killed = 0
     while True:
-        operation = rng.randint(1, 80)
+        operation = rng.randint(1, 40)
         child = os.fork()
         if child == 0:
             with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):

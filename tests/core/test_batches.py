@@ -12,6 +12,7 @@ import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
 from accomp.core.errors import DataError
+from accomp.core.pairs import PairRules
 from accomp.core.runner.batches import ClipLoader, open_store, pairs
 from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.ingest import identity_of, ingest_corpus
@@ -261,7 +262,8 @@ def test_an_unfinished_store_is_read_with_a_warning(tmp_path, capsys):
     path = ingest(write_corpus(tmp_path / "c", {"train": 2}), tmp_path / "s")
     loader(path)
     assert not capsys.readouterr().err.count("warning")
-    with StoreWriter(path, identity_of(TOKENIZER), {"submixes": 2, "seed": 0}) as writer:
+    settings = {"submixes": 2, "seed": 0, **PairRules().ingested()}
+    with StoreWriter(path, identity_of(TOKENIZER), settings) as writer:
         writer.begin()
         assert len(loader(path)) == 2 * 6 * 5, "reading goes on while a writer is at work"
     assert "has not ended; split 'train' has 2 tracks so far" in capsys.readouterr().err

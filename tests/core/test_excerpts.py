@@ -9,10 +9,12 @@ import pytest
 
 from accomp.core import audio
 from accomp.core.instruments import CLASSES
+from accomp.core.pairs import PairRules
 from accomp.core.runner.excerpts import choose, partner
 from accomp.core.types import Stem, Track
 
 RATE = 16000
+RULES = PairRules()
 BASS, PIANO, VOCAL = CLASSES.index("Bass"), CLASSES.index("Piano"), CLASSES.index("Vocal")
 
 
@@ -39,7 +41,7 @@ def songs(folder: Path, count: int, seconds: float = 8.0) -> list[Track]:
 
 
 def test_different_songs_first_then_other_stems_then_other_places(tmp_path: Path) -> None:
-    found, failures = choose(songs(tmp_path, 3), 9, 2.0, seed=1)
+    found, failures = choose(songs(tmp_path, 3), 9, 2.0, seed=1, rules=RULES)
     assert not failures
     assert len({excerpt.id for excerpt in found}) == 9
     assert [len({e.track.id for e in found[i : i + 3]}) for i in (0, 3, 6)] == [3, 3, 3]
@@ -48,17 +50,17 @@ def test_different_songs_first_then_other_stems_then_other_places(tmp_path: Path
 
 def test_the_choice_depends_on_seed_and_song_alone(tmp_path: Path) -> None:
     tracks = songs(tmp_path, 4)
-    found, _ = choose(tracks, 4, 2.0, seed=1)
-    again, _ = choose(tracks[::-1], 4, 2.0, seed=1)
-    fewer, _ = choose(tracks[:2], 2, 2.0, seed=1)
-    other, _ = choose(tracks, 4, 2.0, seed=2)
+    found, _ = choose(tracks, 4, 2.0, seed=1, rules=RULES)
+    again, _ = choose(tracks[::-1], 4, 2.0, seed=1, rules=RULES)
+    fewer, _ = choose(tracks[:2], 2, 2.0, seed=1, rules=RULES)
+    other, _ = choose(tracks, 4, 2.0, seed=2, rules=RULES)
     assert found == again
     assert {excerpt.id for excerpt in fewer} <= {excerpt.id for excerpt in found}
     assert found != other
 
 
 def test_never_a_forbidden_target_but_always_in_the_context(tmp_path: Path) -> None:
-    found, _ = choose(songs(tmp_path, 2), 8, 2.0, seed=0)
+    found, _ = choose(songs(tmp_path, 2), 8, 2.0, seed=0, rules=RULES)
     for excerpt in found:
         assert excerpt.target != "voice"
         assert "voice" in excerpt.context
@@ -66,7 +68,7 @@ def test_never_a_forbidden_target_but_always_in_the_context(tmp_path: Path) -> N
 
 
 def test_sound_is_the_mean_of_the_others_and_the_target(tmp_path: Path) -> None:
-    found, _ = choose(songs(tmp_path, 1), 1, 2.0, seed=0)
+    found, _ = choose(songs(tmp_path, 1), 1, 2.0, seed=0, rules=RULES)
     excerpt = found[0]
     context, target = excerpt.context_audio(RATE), excerpt.stem_audio(RATE)
     begin, end = round(excerpt.start * RATE), round((excerpt.start + 2) * RATE)
@@ -80,7 +82,7 @@ def test_sound_is_the_mean_of_the_others_and_the_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_both_sides_sound_together(tmp_path: Path, seed: int) -> None:
     track = song(tmp_path, "a", {"low": (BASS, tone(300, 20, (4, 10))), "high": (PIANO, tone(900, 20, (8, 20)))})
-    found, _ = choose([track], 20, 2.0, seed=seed)
+    found, _ = choose([track], 20, 2.0, seed=seed, rules=RULES)
     assert found
     assert {excerpt.start for excerpt in found} <= {7.0, 8.0, 9.0}
 
@@ -94,7 +96,7 @@ def test_what_cannot_be_used_is_named_and_others_take_its_place(tmp_path: Path) 
     alone = song(tmp_path, "alone", {"a": (BASS, tone(300, 6))})
     broken = song(tmp_path, "broken", {"a": (BASS, tone(300, 6)), "b": (PIANO, tone(500, 6))})
     broken.stems["b"].path.write_bytes(b"nothing that sounds")
-    found, failures = choose([*good, short, uneven, silent, sung, alone, broken], 3, 2.0, seed=0)
+    found, failures = choose([*good, short, uneven, silent, sung, alone, broken], 3, 2.0, seed=0, rules=RULES)
     assert {excerpt.track.id for excerpt in found} == {"song 0"}
     reasons = {failure.clip: failure.reason for failure in failures}
     assert "too short: 1.00 s" in reasons["short"]
@@ -106,23 +108,23 @@ def test_what_cannot_be_used_is_named_and_others_take_its_place(tmp_path: Path) 
 
 def test_partners_are_other_songs_stems_of_the_same_class(tmp_path: Path) -> None:
     tracks = songs(tmp_path, 4)
-    found, _ = choose(tracks, 8, 2.0, seed=0)
+    found, _ = choose(tracks, 8, 2.0, seed=0, rules=RULES)
     for excerpt in found:
-        other = partner(excerpt, tracks, seed=0)
+        other = partner(excerpt, tracks, seed=0, rules=RULES)
         assert other is not None
         assert other.track.id != excerpt.track.id
         assert other.instrument == excerpt.instrument
-        assert other == partner(excerpt, tracks[::-1], seed=0)
+        assert other == partner(excerpt, tracks[::-1], seed=0, rules=RULES)
         assert len(other.stem_audio(RATE)) == 2 * RATE
-    assert partner(found[0], [found[0].track], seed=0) is None
+    assert partner(found[0], [found[0].track], seed=0, rules=RULES) is None
     drummer = song(tmp_path, "drums", {"d": (CLASSES.index("Percussive"), tone(200, 6)), "b": (BASS, tone(90, 6))})
-    assert partner(found[0], [drummer], seed=0) is None or found[0].target == "low"
+    assert partner(found[0], [drummer], seed=0, rules=RULES) is None or found[0].target == "low"
 
 
 def test_ids_are_safe_names(tmp_path: Path) -> None:
     odd = song(tmp_path, "a b", {"low": (BASS, tone(300, 3)), "high": (PIANO, tone(900, 3))})
     other = Track("../x/ä", odd.stems)
-    ids = [excerpt.id for track in (odd, other) for excerpt in choose([track], 4, 2.0, seed=0)[0]]
+    ids = [excerpt.id for track in (odd, other) for excerpt in choose([track], 4, 2.0, seed=0, rules=RULES)[0]]
     assert len(set(ids)) == len(ids)
     for id in ids:
         assert "/" not in id

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -156,8 +157,8 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
             attempt()
     write(tmp_path / "s", {"a": 10})
     root = tmp_path / "s/zarr.json"
-    root.write_text(root.read_text().replace('"version": 2', '"version": 3'))
-    with pytest.raises(StoreError, match=r"format version 3, this version of accomp reads 1 and 2"):
+    root.write_text(root.read_text().replace('"version": 3', '"version": 4'))
+    with pytest.raises(StoreError, match=r"format version 4, this version of accomp reads 1, 2 and 3"):
         Store(tmp_path / "s")
     root.write_text("{")
     with pytest.raises(StoreError, match="broken metadata"):
@@ -291,6 +292,49 @@ def test_readers_see_whole_tracks_only_while_a_writer_adds(tmp_path):
             written.set()
     assert all(len(reader.result()) > 1 for reader in readers), "the readers saw the store grow"
     assert len(Store(tmp_path / "s").tracks("train")) == 12
+
+
+READER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_store import Store, np, tokens
+folder, growth = Path(sys.argv[2]), set()
+(folder / f"ready{sys.argv[3]}").touch()
+while True:
+    last = (folder / "written").exists()
+    tracks = Store(folder / "s").tracks("train")
+    growth.add(len(tracks))
+    for track in tracks:
+        expected = tokens(track.record.frames, int(track.record.id))[0]
+        for part in range(3):
+            np.testing.assert_array_equal(track.codes(part), expected[part])
+    if last:
+        break
+print(len(growth), max(growth))
+"""
+
+
+def test_other_processes_read_while_one_writes(tmp_path):
+    with StoreWriter(tmp_path / "s", IDENTITY, INGEST):
+        """Only makes the store."""
+    words = [sys.executable, "-c", READER, str(Path(__file__).parent), str(tmp_path)]
+    readers = [subprocess.Popen([*words, str(n)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(2)]
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("ready*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    try:
+        with StoreWriter(tmp_path / "s", IDENTITY, INGEST) as writer:
+            for number in range(15):
+                writer.add(record(str(number), 300 + 100 * number), *tokens(300 + 100 * number, number))
+    finally:
+        (tmp_path / "written").touch()
+    for reader in readers:
+        out, problems = reader.communicate(timeout=120)
+        assert reader.returncode == 0, problems.decode()
+        seen, most = map(int, out.split())
+        assert seen > 1, "it saw the store grow"
+        assert most == 15
 
 
 def test_a_track_gets_its_name_when_all_of_it_is_on_the_disk(tmp_path, monkeypatch):
