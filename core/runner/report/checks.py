@@ -8,7 +8,6 @@ from attrs import frozen
 
 from accomp.core.runner.report.data import RunData
 
-
 LISTENING = 0.01
 """Nats a token that the true context must be worth: less is what an untrained model shows by chance."""
 
