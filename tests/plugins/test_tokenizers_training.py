@@ -180,7 +180,7 @@ def test_mistakes_in_a_codec_spec_come_together(tmp_path, music):
 def test_codec_section_must_name_a_trainable_tokenizer(tmp_path):
     path = tmp_path / "codec.toml"
     path.write_text('[data]\nroot = "x"\n[train]\nsteps = 1\n')
-    with pytest.raises(SpecError, match=r"section \[codec\] with plugin = one of dac, spectral"):
+    with pytest.raises(SpecError, match=r"section \[codec\] with plugin = one of dac, encodec, spectral"):
         spec_of(path)
 
 
