@@ -87,7 +87,7 @@ class NoConfig:
 @hookimpl
 def accomp_components():
     rows = {
-        ("corpus", "folder"): Folder,
+        ("corpus", "shelf"): Folder,
         ("tokenizer", "codec"): Codec,
         ("tokenizer", "timeless"): Timeless,
         ("fuser", "plain"): Plain,

@@ -91,7 +91,7 @@ def test_a_clip_without_partner_is_counted_by_name(made: tiny.Trained, tmp_path:
     for path in (corpus / "test" / "test0").iterdir():
         name, _, number = path.stem.partition("-")
         path.rename(path.with_name(f"{name}-{int(number) + 1}.flac"))
-    spec = made.spec(corpus={"plugin": "folder", "root": str(corpus)}, evaluate={"anchors": 12})
+    spec = made.spec(corpus={"plugin": "shelf", "root": str(corpus)}, evaluate={"anchors": 12})
     generate(spec, made.registry, made.run)
     evaluate(spec, made.registry, made.run)
     cells = json.loads((made.run / RECORD).read_text())["cells"]

@@ -148,7 +148,7 @@ def test_broken_songs_are_named_and_others_taken(run: tiny.Trained, tmp_path: Pa
     shutil.copytree(run.corpus, corpus)
     next((corpus / "test" / "test0").iterdir()).write_bytes(b"noise")
     generate(
-        run.spec(corpus={"plugin": "folder", "root": str(corpus)}, generate={"takes": 3, "seconds": 0.4}),
+        run.spec(corpus={"plugin": "shelf", "root": str(corpus)}, generate={"takes": 3, "seconds": 0.4}),
         run.registry,
         run.run,
     )

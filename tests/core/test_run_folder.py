@@ -23,7 +23,7 @@ def spec(install, tmp_path):
     def make(**changes):
         data = {kind: {"plugin": "plain"} for kind in ("fuser", "backbone", "objective", "sampler")}
         data |= {
-            "corpus": {"plugin": "folder", "root": "music"},
+            "corpus": {"plugin": "shelf", "root": "music"},
             "tokenizer": {"plugin": "codec"},
             "store": {"path": "music.zarr"},
             "clock": {"t_f": -50, "k": 1},

@@ -22,7 +22,7 @@ from accomp.core.types import TokenSpace
 GOOD = """
 seed = 42
 [corpus]
-plugin = "folder"
+plugin = "shelf"
 root = "music"
 [store]
 path = "music.zarr"
@@ -87,7 +87,7 @@ def test_a_good_spec_becomes_typed_values(load):
     spec = load(GOOD)
     assert (spec.seed, spec.clock.t_f, spec.clock.k) == (42, -50, 1)
     assert spec.train.frames == 500
-    assert spec.corpus == attrs.evolve(spec.corpus, plugin="folder", config=spec_plugins.Folder.Config("music"))
+    assert spec.corpus == attrs.evolve(spec.corpus, plugin="shelf", config=spec_plugins.Folder.Config("music"))
     assert spec.sampler.config.temperature == 1.0
     assert isinstance(spec.sampler.config.temperature, float)
     assert [m.plugin for m in spec.metric] == ["plain", "rich"]
@@ -123,7 +123,7 @@ def test_all_mistakes_are_told_at_once_with_their_paths(load):
         .replace("lr = 1e-4", "lr = -1e-4")
         .replace('root = "music"', "")
         .replace("[model]\nwidth = 64", "")
-        .replace('plugin = "folder"', 'plugin = "flder"')
+        .replace('plugin = "shelf"', 'plugin = "shlf"')
         .replace("drop = 0.2", "drop = 1.2")
         .replace("classes = 18, ", "")
         .replace("k = 1", "k = 0")
@@ -138,7 +138,7 @@ def test_all_mistakes_are_told_at_once_with_their_paths(load):
             "'width' must be > 0: 0 @ jam.toml: sampler.layers[1].width",
             "expected int, got str '64' @ jam.toml: train.batch",
             "'lr' must be > 0.0: -0.0001 @ jam.toml: train.lr",
-            "no corpus named 'flder'; did you mean 'folder'? @ jam.toml: corpus",
+            "no corpus named 'shlf'; did you mean 'shelf'? @ jam.toml: corpus",
             "missing section [model] @ jam.toml",
             "'drop' must be <= 1.0: 1.2 @ jam.toml: conditions.context.drop",
             "missing key 'classes' @ jam.toml: conditions.instrument",

@@ -61,7 +61,7 @@ class Envelopes:
 @hookimpl
 def accomp_components() -> list[Component]:
     parts = {
-        ("corpus", "folder"): FolderCorpus,
+        ("corpus", "shelf"): FolderCorpus,
         ("tokenizer", "energy"): EnergyTokenizer,
         ("metric", "envelopes"): Envelopes,
     }
@@ -120,7 +120,7 @@ def plain(root: Path, run: Path, store: Path) -> dict[str, object]:
     """The experiment's spec as plain data; sections may be changed before `spec_of`."""
     return {
         "seed": 3,
-        "corpus": {"plugin": "folder", "root": str(root)},
+        "corpus": {"plugin": "shelf", "root": str(root)},
         "store": {"path": str(store), "submixes": 2},
         "tokenizer": {"plugin": "energy"},
         "clock": {"t_f": 2, "k": 1},

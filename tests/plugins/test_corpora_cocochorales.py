@@ -8,6 +8,7 @@ from corpus_trees import SPACE, classes, write_sound
 
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
+from accomp.core.pairs import PairRules
 from accomp.core.runner.songs import load_song
 from accomp.plugins.corpora.cocochorales import CocoChorales
 from accomp.plugins.corpora.inspection import examine
@@ -161,7 +162,7 @@ def test_silent_and_short_stems_are_told_when_they_are_read(root):
     song = root / "test/woodwind_track216001/stems_audio"
     write_sound(song / "2_oboe.wav", rate=16000, channels=1, loud=0)
     (track,) = corpus(root).tracks("test")
-    loaded = load_song(track, SPACE)
+    loaded = load_song(track, SPACE, PairRules())
     assert loaded.names == ("1_flute", "3_clarinet", "4_bassoon")
     assert {source.name: source.skipped for source in loaded.sources}["2_oboe"] == "silent throughout"
     assert loaded.bandwidth <= 8100, "16 kHz audio holds nothing above 8 kHz, whatever the store's rate"

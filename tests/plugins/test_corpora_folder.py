@@ -7,6 +7,7 @@ from corpus_trees import SPACE, classes, write_sound
 
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
+from accomp.core.pairs import PairRules
 from accomp.core.runner.songs import load_song
 from accomp.core.song_folders import split_of
 from accomp.core.structuring import Problems, strict_converter, structure_fields
@@ -148,7 +149,7 @@ def test_any_mix_of_rates_channels_and_silence(tmp_path):
     write_sound(song / "drums.flac", rate=44100, channels=2, seed=1)
     write_sound(song / "piano.wav", rate=48000, channels=2, seed=2)
     write_sound(song / "organ.wav", rate=48000, channels=1, loud=0)
-    loaded = load_song(only(corpus(tmp_path)), SPACE)
+    loaded = load_song(only(corpus(tmp_path)), SPACE, PairRules())
     assert loaded.names == ("bass", "drums", "piano")
     assert loaded.stems.shape == (3, 32000)
     assert {source.name: (source.rate, source.skipped) for source in loaded.sources} == {

@@ -12,6 +12,7 @@ from corpus_trees import SPACE, classes, write_sound
 from accomp.core import audio
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
+from accomp.core.pairs import PairRules
 from accomp.core.runner.songs import load_song
 from accomp.core.song_folders import split_of
 from accomp.plugins.corpora.inspection import examine
@@ -92,7 +93,7 @@ def test_recordings_of_a_stem_are_one_stem(root):
     assert sorted(drums.files) == sorted(drums.path.parent.glob("*.wav"))
     assert len(drums.files) == 3
     assert set(drums.name.split(", ")) == set(BAND["drums"])
-    song = load_song(track, SPACE)
+    song = load_song(track, SPACE, PairRules())
     separate = [audio.read(path, 32000) for path in drums.files]
     np.testing.assert_allclose(song.stems[song.names.index("drums")], np.sum(separate, axis=0), atol=1e-5)
 
@@ -187,7 +188,7 @@ def test_recordings_that_do_not_fit_each_other_are_told(root):
     write_sound(kick, rate=48000, seconds=3.0)
     (problem,) = examine(corpus(root), "test")["problems"]
     assert "different rates (44100, 48000 Hz)" in problem
-    loaded = load_song(next(corpus(root).tracks("test")), SPACE)
+    loaded = load_song(next(corpus(root).tracks("test")), SPACE, PairRules())
     assert "different rates" in {source.name: source.skipped for source in loaded.sources}["drums"]
     write_sound(kick, seconds=1.5)
     (problem,) = examine(corpus(root), "test")["problems"]
@@ -198,7 +199,7 @@ def test_silent_stems_are_left_out_when_they_are_read(root):
     song = write_song(root, song_id(0, "test"), BAND)
     for path in (song / "guitar").glob("*.wav"):
         write_sound(path, loud=0)
-    loaded = load_song(next(corpus(root).tracks("test")), SPACE)
+    loaded = load_song(next(corpus(root).tracks("test")), SPACE, PairRules())
     assert {source.name: source.skipped for source in loaded.sources if source.skipped} == {
         "guitar": "silent throughout"
     }
