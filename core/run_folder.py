@@ -50,7 +50,8 @@ def open_run(spec: Spec) -> Path:
     before = _read(folder / "versions.json")
     if before != now:
         if before is not None:
-            changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+            both = sorted(before.keys() | now.keys())
+            changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in both if before.get(key) != now.get(key)]
             warn(f"{folder} was begun with other versions: {', '.join(changed)}")
         write_atomic(folder / "versions.json", json.dumps(now, indent=2) + "\n")
     return folder
