@@ -19,16 +19,17 @@ class Guidance:
 
     Attributes:
         scales: condition -> w_i; without any nothing changes. "context" is the audio, other names are labels.
+        variants: (what is withheld, weight) of each forward; those of weight 0 are left out, one always stays.
     """
 
     scales: Mapping[str, float] = field(factory=dict)
+    variants: tuple[tuple[frozenset[str], float], ...] = field(init=False, eq=False, repr=False)
 
-    @property
-    def variants(self) -> tuple[tuple[frozenset[str], float], ...]:
-        """(What is withheld, weight) of each forward; those of weight 0 are left out, one always stays."""
-        return tuple(self._variants()) or ((frozenset(), 1.0),)
+    @variants.default
+    def _forwards(self) -> tuple[tuple[frozenset[str], float], ...]:
+        return tuple(self._weighted()) or ((frozenset(), 1.0),)
 
-    def _variants(self) -> Iterator[tuple[frozenset[str], float]]:
+    def _weighted(self) -> Iterator[tuple[frozenset[str], float]]:
         rest = 1.0 - sum(self.scales.values())
         for name, weight in self.scales.items():
             if weight:
@@ -53,6 +54,8 @@ class Guidance:
         return {name: self._spread(name, classes, -1) for name, classes in labels.items()}
 
     def _spread(self, name: str, value: Tensor, nothing: float) -> Tensor:
+        if not any(name in withheld for withheld, _ in self.variants):
+            return self.repeat(value)
         blank = torch.full_like(value, nothing)
         return torch.cat([blank if name in withheld else value for withheld, _ in self.variants])
 
@@ -60,11 +63,9 @@ class Guidance:
         """Logits [G * B, ...] of the variants -> the guided ones [B, ...]."""
         if not self.scales:
             return logits
-        variants = self.variants
-        parts = logits.chunk(len(variants))
-        return sum(
-            (weight * part for (_, weight), part in zip(variants, parts, strict=True)), torch.zeros_like(parts[0])
-        )
+        parts = logits.chunk(len(self.variants))
+        first, *rest = (weight * part for (_, weight), part in zip(self.variants, parts, strict=True))
+        return sum(rest, start=first)
 
 
 UNGUIDED = Guidance()
