@@ -1,17 +1,13 @@
 """The command line. Each command imports what it runs when it runs, so that help and mistakes come back at once.
 
-Exit codes: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
+What a failed command says, and its exit code: exits.py.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from accomp.core.console import say, warn
-from accomp.core.errors import PluginError, UserError, WorkError
+from accomp.core.errors import PluginError, UserError
 from accomp.core.registry import Registry
+from accomp.core.runner.exits import INTERRUPTED, exit_code
 from accomp.core.spec import Spec, load_spec
 
-INTERRUPTED = 130
 app = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 store = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -338,9 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except Exception as error:
-        return _exit_code(error, debug=words[:1] == ["--debug"])
+        return exit_code(error, debug=words[:1] == ["--debug"])
     except KeyboardInterrupt as error:
-        return _exit_code(error, debug=False)
+        return exit_code(error, debug=False)
 
 
 def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Typer:
@@ -377,52 +373,6 @@ def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Type
 
 def _unused() -> None:
     """Stands for a plugin's command in the help of its group, where nothing is run."""
-
-
-def _exit_code(error: BaseException, *, debug: bool) -> int:
-    """Tells what went wrong on stderr."""
-    if full := _full_disk(error):
-        where = f" @ {full.filename}" if full.filename else ""
-        _complain(f"the disk is full: {full.strerror}{where}; make room and run the same command again to go on")
-        return 1
-    if isinstance(error, UserError):
-        for problem in error.problems:
-            _complain(problem)
-        return 2
-    if isinstance(error, WorkError):
-        _complain(str(error))
-        return 1
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        _complain("interrupted; what was done is kept, run the same command again to go on")
-        return INTERRUPTED
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer or click
-        error.show()
-        return int(error.exit_code)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        _complain(
-            f"out of memory: {error}; a smaller train.batch or train.frames needs less (train.accumulate makes up)"
-        )
-        return 1
-    _complain(f"unexpected {type(error).__name__}: {error}")
-    if debug:
-        traceback.print_exception(error)
-    else:
-        handle, path = tempfile.mkstemp(prefix="accomp-", suffix=".txt")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
-        _complain(f"the full traceback is in {path}; `accomp --debug ...` shows it")
-    return 1
-
-
-def _full_disk(error: BaseException | None) -> OSError | None:
-    """The error that says that a disk or a quota is full, where that is what lies behind `error`."""
-    while error is not None and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _complain(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
