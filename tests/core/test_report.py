@@ -18,12 +18,13 @@ import soundfile
 
 from accomp.core import audio
 from accomp.core.errors import DataError
+from accomp.core.pages import charts
+from accomp.core.pages.html import Html, table, tag
+from accomp.core.pages.sound import _levels, player_data, spectrogram_data
 from accomp.core.registry import Registry
 from accomp.core.runner.losses import append_losses, read_losses, rewind_losses
-from accomp.core.runner.report import charts, listening, write_report
-from accomp.core.runner.report.html import Html, table, tag
+from accomp.core.runner.report import listening, write_report
 from accomp.core.runner.report.page import toml
-from accomp.core.runner.report.sound import _levels, player_data, spectrogram_data
 
 RATE = 32000
 NASTY = "<b>R&B</b> \"x\" 'y'"

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from accomp.core.loudness import LISTENING_LUFS
+from accomp.core.pages.document import document
+from accomp.core.pages.html import Html, tag
 from accomp.core.runner.layering.recipe import ROOT
 from accomp.core.runner.layering.tree import LAST, MIX, STEM, Node, Tree
-from accomp.core.runner.report.document import document
-from accomp.core.runner.report.html import Html, tag
 
 Groups = Mapping[str, Sequence[Node]]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from accomp.core import audio
 from accomp.core.loudness import LISTENING_LUFS, loudness, normalise
+from accomp.core.pages.html import Html, tag
+from accomp.core.pages.sound import player_data, spectrogram_data
 from accomp.core.runner.report.data import RunData
-from accomp.core.runner.report.html import Html, tag
-from accomp.core.runner.report.sound import player_data, spectrogram_data
 
 MOST = 12
 """Takes with players on a page; more would make it too heavy to open."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from accomp.core.pages.document import document
+from accomp.core.pages.html import Html, table, tag
 from accomp.core.runner.report.checks import cell_number, checks, judged_numbers
 from accomp.core.runner.report.data import RunData
-from accomp.core.runner.report.document import document
-from accomp.core.runner.report.html import Html, table, tag
 from accomp.core.runner.report.listening import listening
 from accomp.core.runner.report.results import latency, losses, scores
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from accomp.core.runner.report.charts import Interval, Line, Rule, histogram, interval_chart, line_chart
+from accomp.core.pages.charts import Interval, Line, Rule, histogram, interval_chart, line_chart
+from accomp.core.pages.html import Html, table, tag
 from accomp.core.runner.report.checks import cell_number, judged_numbers
 from accomp.core.runner.report.data import RunData
-from accomp.core.runner.report.html import Html, table, tag
 
 STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata, resources
 
-from accomp.core.runner.report.html import Html, tag
+from accomp.core.pages.html import Html, tag
 
 # One player at a time: starting one pauses the others.
 _SCRIPT = Html(
