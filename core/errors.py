@@ -34,3 +34,7 @@ class DataError(UserError):
 
 class WorkError(Exception):
     """The work failed though the input was in order; the text says why and what is kept. Exit code 1, no traceback."""
+
+
+class EmptyClip(ValueError):
+    """A clip in which there is nothing to judge, such as silence; the text says what is missing. No failure."""

@@ -11,7 +11,7 @@ width, D model width, N samples. Construction is uniform: every plugin has a nes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -174,8 +174,16 @@ class Predict(Protocol):
 class Metric(Protocol):
     """A judgement over takes. One instance judges one set of takes.
 
-    It may also have `provenance`, a line for the report on the models it uses and their licence, and `fresh() ->
-    Metric`, an empty one for another set of takes that shares what was dear to load or find out.
+    It may also have
+        needs       frozenset of what a take must carry beside its audio: "truth", "losses" (see Take). Where no clip of
+                    a cell has it, the metric does not apply there, and the record says so;
+        provenance  a line for the report on the models it uses and their licence;
+        fresh()     -> Metric, an empty one for another set of takes that shares what was dear to load or find out;
+        cache_in(folder)  is called once, before the first take: there it may keep what was dear to find out for other
+                    runs, by the hash of all that it depends on, written so that many processes may do so at once;
+        resamples   int, bootstrap resamples behind its intervals: 2000 where not given; a slow `result` asks for fewer;
+        interval    "bootstrap", or "jackknife" (delete-a-group, over takes) for statistics that takes which come twice
+                    would bias, such as distances between sets.
     """
 
     sample_rate: int
@@ -185,15 +193,23 @@ class Metric(Protocol):
     """The value of each number when the stem is the context itself, where that is known."""
 
     def update(self, take: Take) -> None:
-        """Raises ValueError, with the reason, for a take that cannot be judged: it is counted as failed, by name."""
+        """Take in a take. Then it counts as scored.
+
+        Raises core.errors.EmptyClip where there is nothing to judge (silence): the take is counted as empty, by name;
+        ValueError, with the reason, for a take that cannot be judged: it is counted as failed, by name.
+        """
         ...
 
-    def result(self) -> dict[str, float]:
-        """Numbers by name. Raises ValueError when no take was given."""
+    def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
+        """Numbers by name over these takes by id, all of them where None is given.
+
+        An id that comes twice counts twice: the runner makes intervals with that. Raises ValueError where there are no
+        numbers, since no take was given or too few.
+        """
         ...
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """Take id -> numbers."""
+        """Take id -> the numbers of that take alone; {} for each in metrics of sets."""
         ...
 
 

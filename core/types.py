@@ -141,7 +141,9 @@ class Sight(NamedTuple):
 class Take:
     """One accompaniment to be judged. Audio is float32 mono [N] at `sample_rate`, context and stem of equal length.
 
-    `truth` is the stem that the musicians played, where it is known.
+    `truth` is the stem that the musicians played, where it is known. `losses` are those of the model that made the
+    take, as its objective counts them on the codes of context and true stem: "own", and "swapped" where it is given
+    another song's context instead. None for takes that no model made.
     """
 
     id: str
@@ -150,6 +152,7 @@ class Take:
     sample_rate: int
     instrument: int
     truth: np.ndarray | None = None
+    losses: dict[str, Loss] | None = None
 
 
 @frozen(eq=False)

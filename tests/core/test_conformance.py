@@ -38,7 +38,8 @@ def test_a_broken_promise_is_named(kind, name, promise, monkeypatch):
 GOOD = [
     ("corpus", "Songs"), ("tokenizer", "Codec"), ("fuser", "GatedAdd"), ("backbone", "Small"), ("objective", "AR"),
     ("objective", "Prefix"), ("objective", "PrefixOffline"), ("objective", "MLM"),
-    ("sampler", "TopK"), ("sampler", "AtOnce"), ("metric", "Likeness"), ("command", "good"),
+    ("sampler", "TopK"), ("sampler", "AtOnce"), ("metric", "Likeness"), ("metric", "Spread"),
+    ("command", "good"),
 ]  # fmt: skip
 
 
