@@ -189,9 +189,15 @@ class GenerateSpec:
 
 @frozen
 class EvaluateSpec:
-    """`anchors`: clips of held-out songs for the anchors (true stem, random pairing), the takes' own among them."""
+    """How takes are judged, beside what else.
+
+    Attributes:
+        anchors: clips of held-out songs for the anchors (true stem, random pairing), the takes' own among them.
+        cache: folder of what metrics found out, for other runs to use again; where absent, one in the run folder.
+    """
 
     anchors: int = field(default=24, validator=v.ge(1))
+    cache: str | None = None
 
 
 def _different_mixtures(spec: Any, _: attrs.Attribute, pairs: PairRules) -> None:

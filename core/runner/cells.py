@@ -49,11 +49,16 @@ class SongClip:
     context: Excerpt
     stem: Excerpt
 
+    @property
+    def instrument(self) -> int:
+        """Class of the stem that belongs there."""
+        return self.context.instrument
+
     def load(self, rate: int) -> Take:
         """At `rate` Hz. Raises DataError for a file that cannot be read."""
         context, truth = self.context.context_audio(rate), self.context.stem_audio(rate)
         stem = truth if self.stem is self.context else self.stem.stem_audio(rate)
-        return Take(self.id, context, stem, rate, self.context.instrument, truth)
+        return Take(self.id, context, stem, rate, self.instrument, truth)
 
     def identity(self) -> Any:
         """What its sound depends on, JSON-able."""

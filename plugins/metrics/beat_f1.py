@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from accomp.core.errors import PluginError
+from accomp.core.errors import EmptyClip, PluginError
 from accomp.core.types import Take, TokenSpace
 
 TOLERANCE = 0.070
 """Seconds by which two beats may differ and still be one, inclusive."""
 SILENCE = 1e-3
-"""Peak (-60 dB of full scale) below which audio has no beats: a tracker asked about silence invents some."""
+"""Peak (-60 dB of full scale) below which audio is silent: a tracker asked about silence invents beats."""
 
 Tracker = Callable[[np.ndarray], np.ndarray]
 """audio [N] float32 at the tracker's rate -> beat times (s), ascending."""
@@ -34,7 +34,7 @@ class BeatF1:
     By default madmom's recurrent networks and dynamic Bayesian network track the beats: the networks come with the
     package and are licensed CC BY-NC-SA 4.0 (no commercial use; madmom's code is BSD). With `weights`, the path of a
     Beat This checkpoint ("final0" in arXiv 2510.22105), Beat This does, without a Bayesian network, at 50 frames/s.
-    Two streams without any beat agree (1.0); a beat in only one of them is 0.0. Both cases are counted as `empty`.
+    Two sounds without any beat agree (1.0); a beat in only one of them is 0.0. A silent context or stem is not judged.
     """
 
     best: ClassVar[dict[str, float]] = {"beat_f1": 1.0}
@@ -71,7 +71,10 @@ class BeatF1:
         return other
 
     def update(self, take: Take) -> None:
-        """Judge a take. Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id."""
+        """Judge a take. Raises EmptyClip where context or stem is silent.
+
+        Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id.
+        """
         if take.id in self._takes:
             raise ValueError(f"take '{take.id}' was given twice")
         if take.sample_rate != self.sample_rate:
@@ -83,6 +86,8 @@ class BeatF1:
                 )
             if not np.isfinite(audio).all():
                 raise ValueError(f"the {name} holds NaN or Inf")
+            if np.abs(audio).max() < SILENCE:
+                raise EmptyClip(f"the {name} is silent")
         context, stem = self.beats(take.context), self.beats(take.stem)
         self._takes[take.id] = {
             "beat_f1": f_measure(context, stem),
@@ -90,23 +95,20 @@ class BeatF1:
             "stem_beats": float(len(stem)),
         }
 
-    def result(self) -> dict[str, float]:
-        """`beat_f1` (mean over takes) and `empty` (takes without a beat on one side or both). ValueError if no take."""
-        if not self._takes:
+    def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
+        """`beat_f1`, the mean over takes. ValueError if there is none."""
+        chosen = list(self._takes) if takes is None else takes
+        if not chosen:
             raise ValueError("beat_f1 was given no take")
-        takes = self._takes.values()
-        empty = sum(not (take["context_beats"] and take["stem_beats"]) for take in takes)
-        return {"beat_f1": float(np.mean([take["beat_f1"] for take in takes])), "empty": float(empty)}
+        return {"beat_f1": float(np.mean([self._takes[id]["beat_f1"] for id in chosen]))}
 
     def per_take(self) -> dict[str, dict[str, float]]:
         """Take id -> `beat_f1`, `context_beats` and `stem_beats` (counts)."""
         return {id: dict(values) for id, values in self._takes.items()}
 
     def beats(self, audio: np.ndarray) -> np.ndarray:
-        """audio [N] at `sample_rate` -> beat times (s), ascending; none in silence. The same audio is tracked once."""
+        """audio [N] at `sample_rate` -> beat times (s), ascending. The same audio is tracked once."""
         audio = np.ascontiguousarray(audio, dtype=np.float32)
-        if np.abs(audio).max(initial=0.0) < SILENCE:
-            return np.zeros(0)
         key = hashlib.sha256(audio.tobytes()).hexdigest()
         if key not in self._beats:
             self._beats[key] = self._load()(audio)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import tiny
 
 from accomp.core import audio
 from accomp.core.errors import DataError, WorkError
+from accomp.core.instruments import CLASSES
 from accomp.core.runner import evaluate as module
-from accomp.core.runner.cells import NO_PARTNER, SongClip, anchor_cells
-from accomp.core.runner.evaluate import RECORD, evaluate, interval, summary
+from accomp.core.runner.cells import NO_PARTNER, SongClip, TakeClip, anchor_cells
+from accomp.core.runner.evaluate import RECORD, evaluate
 from accomp.core.runner.generate import generate
+from accomp.core.runner.judging.telling import summary
 from accomp.core.types import Take
 
 
@@ -112,12 +116,72 @@ def test_what_a_metric_cannot_judge_is_named_and_counted(made: tiny.Trained) -> 
             audio.write(file, sound, 32000)
     model = judged(made)["cells"]["model"]["metrics"]["envelopes"]
     assert model["scored"] == len(takes) - 2
-    reasons = {one["clip"]: one["reason"] for one in model["failed"]}
-    assert reasons[takes[0]] == "too quiet to judge"
-    assert "cannot read audio" in reasons[takes[1]]
+    assert model["empty"] == [{"clip": takes[0], "reason": "too quiet to judge"}]
+    (failed,) = model["failed"]
+    assert failed["clip"] == takes[1]
+    assert "cannot read audio" in failed["reason"]
     assert set(model["takes"]) == set(takes[2:])
     lines = summary(json.loads((made.run / RECORD).read_text()))
-    assert any("model" in line and "2 failed" in line for line in lines)
+    assert any("model" in line and "1 scored, 1 empty, 1 failed, 0 left out" in line for line in lines)
+
+
+def test_each_class_has_its_numbers(made: tiny.Trained) -> None:
+    cells = judged(made, evaluate={"anchors": 8})["cells"]
+    for cell in cells.values():
+        one = cell["metrics"]["envelopes"]
+        of = {CLASSES[4 * k]: [id for id in one["takes"] if f"-s{k}-" in id] for k in range(3)}
+        assert sum(part["scored"] for part in one["classes"].values()) == one["scored"]
+        for label, part in one["classes"].items():
+            assert part["scored"] == len(of[label]) > 0
+            mean = np.mean([one["takes"][id]["envelopes"] for id in of[label]])
+            number = part["numbers"]["envelopes"]
+            assert number["value"] == pytest.approx(mean)
+            assert (number["low"] is None) == (part["scored"] == 1)
+
+
+def test_a_metric_judges_only_what_carries_what_it_needs(made: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nowhere: it does not apply there, and no clip has failed. Here and there: the others have failed, by name."""
+    monkeypatch.setattr(tiny.Envelopes, "needs", frozenset({"truth"}), raising=False)
+    load = TakeClip.load
+    kept = json.loads((made.run / "takes.json").read_text())["takes"][1:]
+
+    def without(self: TakeClip, rate: int) -> Take:
+        take = load(self, rate)
+        return take if take.id in kept else attrs.evolve(take, truth=None)
+
+    monkeypatch.setattr(TakeClip, "load", without)
+    cells = judged(made)["cells"]
+    model, true = (cells[name]["metrics"]["envelopes"] for name in ("model", "true_stem"))
+    assert model["applies"]
+    assert model["scored"] == len(kept)
+    assert [one["reason"] for one in model["failed"]] == ["the clip has no truth"]
+    assert true["applies"]
+    assert not true["failed"]
+    kept.clear()
+    (made.run / RECORD).unlink()
+    found = judged(made)
+    model = found["cells"]["model"]["metrics"]["envelopes"]
+    assert not model["applies"]
+    assert (model["scored"], model["empty"], model["failed"], model["numbers"]) == (0, [], [], {})
+    assert "does not apply, its clips have no truth" in summary(found)[0]
+
+
+def test_numbers_that_these_takes_do_not_give_are_told_not_fatal(
+    made: tiny.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = tiny.Envelopes.result
+
+    def of_four(self: tiny.Envelopes, takes: Sequence[str] | None = None) -> dict[str, float]:
+        if len(takes or ()) < 4:
+            raise ValueError("four takes at least")
+        return original(self, takes)
+
+    monkeypatch.setattr(tiny.Envelopes, "result", of_four)
+    found = judged(made)
+    model, true = (found["cells"][name]["metrics"]["envelopes"] for name in ("model", "true_stem"))
+    assert (model["scored"], model["numbers"]) == (3, {})
+    assert true["numbers"]
+    assert "envelopes, model: four takes at least (3 scored" in summary(found)[0]
 
 
 def test_a_crash_inside_a_metric_is_a_failed_clip_and_nonsense_an_error(
@@ -133,7 +197,7 @@ def test_a_crash_inside_a_metric_is_a_failed_clip_and_nonsense_an_error(
     monkeypatch.setattr(tiny.Envelopes, "update", crashing)
     failed = judged(made)["cells"]["model"]["metrics"]["envelopes"]["failed"]
     assert [one["reason"] for one in failed] == ["ZeroDivisionError: by the beat"]
-    monkeypatch.setattr(tiny.Envelopes, "result", lambda self: {"envelopes": float("nan")})
+    monkeypatch.setattr(tiny.Envelopes, "result", lambda self, takes=None: {"envelopes": float("nan")})
     (made.run / RECORD).unlink()
     with pytest.raises(WorkError, match="gave nan for envelopes"):
         judged(made)
@@ -192,20 +256,6 @@ def test_stale_takes_are_refused(made: tiny.Trained) -> None:
     path.unlink()
     with pytest.raises(DataError, match="no takes to judge yet"):
         judged(made)
-
-
-def test_the_interval_covers_as_it_should() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        low, high = interval(rng.normal(0.5, 0.2, 30), rng)
-        covered += low <= 0.5 <= high
-    assert 175 <= covered <= 199
-    values = rng.uniform(size=50)
-    low, high = interval(values, rng)
-    error = values.std() / np.sqrt(50)
-    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
-    assert interval([0.5, 0.5], rng) == (0.5, 0.5)
 
 
 def test_metrics_that_share_what_they_know(made: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,12 +54,15 @@ def take_record(id: str, track: str, rng: np.random.Generator) -> dict[str, Any]
 
 def judged(values: list[float], takes: dict[str, dict[str, float]], failed: list[dict[str, str]]) -> dict[str, Any]:
     value, low, high = values
-    numbers = {
-        "beat_f1": {"value": value, "low": low, "high": high},
-        "empty": {"value": 0.0, "low": None, "high": None},
-    }
-    return {"beat_f1": {"provenance": "beats: madmom (CC BY-NC-SA 4.0)", "best": {"beat_f1": 1.0}, "scored": len(takes),
-                        "failed": failed, "numbers": numbers, "takes": takes}}  # fmt: skip
+    numbers = {"beat_f1": {"value": value, "low": low, "high": high}}
+    alone = {"beat_f1": {"value": value + 0.11, "low": None, "high": None}}
+    beat_f1 = {"provenance": "beats: madmom (CC BY-NC-SA 4.0)", "best": {"beat_f1": 1.0}, "scored": len(takes),
+               "empty": [{"clip": "an empty clip", "reason": "the stem is silent"}], "failed": failed, "applies": True,
+               "needs": [], "numbers": numbers, "classes": {"Bass": {"scored": 1, "numbers": alone}},
+               "takes": takes}  # fmt: skip
+    token = {"provenance": "", "best": {}, "scored": 0, "empty": [], "failed": [], "applies": False,
+             "needs": ["losses"], "numbers": {}, "classes": {}, "takes": {}}  # fmt: skip
+    return {"beat_f1": beat_f1, "token": token}
 
 
 def make_run(folder: Path, takes: int = 2, name: str = "song", seconds: float = 1.0) -> Path:
@@ -155,7 +158,8 @@ def test_a_whole_run_is_on_the_page(tmp_path: Path, registry: Registry) -> None:
     for words in (
         "a_tokenizer", "t_f = -10", "untrained", "code frequencies alone", "random pairing", "0.63", "0.24",
         "one frame, 20 ms", "a lost clip", "a failed clip", "a lonely clip", "no partner", "CC BY-NC-SA 4.0", "CC0",
-        "lr = 0.0003", "2.13.0", "4 of 4 takes", "level 3",
+        "lr = 0.0003", "2.13.0", "4 of 4 takes", "level 3", "an empty clip", "the stem is silent",
+        "By instrument class", "Bass, true stem", "0.74", "random pairing: does not apply, its clips have no losses",
     ):  # fmt: skip
         assert words in page.text, words
 

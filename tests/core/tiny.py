@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ import numpy as np
 from attrs import frozen
 from fakes import RATE, EnergyTokenizer, FolderCorpus, tone, write_track
 
+from accomp.core.errors import EmptyClip
 from accomp.core.hooks import hookimpl
 from accomp.core.registry import Component, Registry
 from accomp.core.spec import Spec, structure
@@ -46,13 +48,14 @@ class Envelopes:
             np.abs(sound[: len(sound) // 320 * 320]).reshape(-1, 320).mean(1) for sound in (take.context, take.stem)
         ]
         if min(sound.std() for sound in sounds) < 1e-4:
-            raise ValueError("too quiet to judge")
+            raise EmptyClip("too quiet to judge")
         self._takes[take.id] = {"envelopes": float(np.corrcoef(*sounds)[0, 1])}
 
-    def result(self) -> dict[str, float]:
-        if not self._takes:
+    def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
+        chosen = list(self._takes) if takes is None else takes
+        if not chosen:
             raise ValueError("no take")
-        return {"envelopes": float(np.mean([take["envelopes"] for take in self._takes.values()]))}
+        return {"envelopes": float(np.mean([self._takes[id]["envelopes"] for id in chosen]))}
 
     def per_take(self) -> dict[str, dict[str, float]]:
         return self._takes

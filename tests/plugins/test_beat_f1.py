@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from accomp.core.errors import PluginError
+from accomp.core.errors import EmptyClip, PluginError
 from accomp.core.types import Take
 from accomp.plugins.metrics import beat_f1
 from accomp.plugins.metrics.beat_f1 import BeatF1, f_measure
@@ -109,15 +109,26 @@ def test_beats_lie_on_the_clicks(tracked: BeatF1) -> None:
     assert f_measure(tracked.beats(clicks(100, 8, offset=0.3)), np.arange(0.3, 7.9, 0.6)) > 0.95
 
 
-def test_silence_has_no_beats(tracked: BeatF1) -> None:
+def test_silence_is_not_judged() -> None:
     silence = np.zeros(2 * 44100, dtype=np.float32)
     noise = (1e-4 * np.random.default_rng(0).standard_normal(2 * 44100)).astype(np.float32)
-    metric = tracked.fresh()
-    metric.update(take("both", silence, noise))
-    metric.update(take("one", clicks(120, 6)[: 2 * 44100], silence))
-    assert metric.per_take()["both"]["beat_f1"] == 1.0
-    assert metric.per_take()["one"]["beat_f1"] == 0.0
-    assert metric.result() == {"beat_f1": 0.5, "empty": 2.0}
+    metric = BeatF1(BeatF1.Config())
+    with pytest.raises(EmptyClip, match="the context is silent"):
+        metric.update(take("both", noise, clicks(120, 2)))
+    with pytest.raises(EmptyClip, match="the stem is silent"):
+        metric.update(take("one", clicks(120, 2), silence))
+    assert metric.per_take() == {}
+
+
+def test_sounds_without_beats_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both without: they agree; one without: they do not."""
+    monkeypatch.setattr(beat_f1, "_madmom", lambda: lambda audio: np.arange(audio[0] > 0.5, dtype=np.float64))
+    with_beat, without = np.full(44100, 0.9, dtype=np.float32), np.full(44100, 0.1, dtype=np.float32)
+    metric = BeatF1(BeatF1.Config())
+    metric.update(take("both", without, without))
+    metric.update(take("one", with_beat, without))
+    assert metric.result() == {"beat_f1": 0.5}
+    assert metric.result(["both", "both", "one"])["beat_f1"] == pytest.approx(2 / 3)
 
 
 def test_each_sound_is_tracked_once(monkeypatch: pytest.MonkeyPatch) -> None:

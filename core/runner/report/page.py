@@ -96,7 +96,8 @@ def _failures(data: RunData) -> list[Html]:
     for cell in (data.metrics or {}).get("cells", {}).values():
         rows += [[f"evaluate, {cell['title']}", one["clip"], one["reason"]] for one in cell["left_out"]]
         for metric, judged in cell["metrics"].items():
-            rows += [[f"{metric}, {cell['title']}", one["clip"], one["reason"]] for one in judged["failed"]]
+            lost = [*judged.get("empty", ()), *judged["failed"]]
+            rows += [[f"{metric}, {cell['title']}", one["clip"], one["reason"]] for one in lost]
     if not rows:
         return [tag("p", "None." if data.made else "Nothing generated yet.", class_="note")]
     found = table(["stage", "clip", "reason"], rows, caption="Clips without a result", style="words")

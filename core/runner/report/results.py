@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from accomp.core.instruments import CLASSES
 from accomp.core.pages.charts import Interval, Line, Rule, histogram, interval_chart, line_chart
 from accomp.core.pages.html import Html, table, tag
+from accomp.core.runner.judging.telling import why_none
 from accomp.core.runner.report.checks import cell_number, judged_numbers
 from accomp.core.runner.report.data import RunData
 
@@ -66,7 +68,7 @@ def scores(data: RunData) -> list[Html]:
     found = []
     for metric, number, best in judged_numbers(data.metrics):
         rows = [
-            Interval(cell["title"], value["value"], value["low"], value["high"], STYLES[name])
+            Interval(cell["title"], value["value"], value["low"], value["high"], STYLES.get(name, "faint"))
             for name, cell in cells.items()
             if (value := cell_number(data.metrics, name, metric, number)) and value["low"] is not None
         ]
@@ -80,20 +82,42 @@ def scores(data: RunData) -> list[Html]:
 
 
 def _metric_table(metric: str, cells: dict[str, Any]) -> Html:
-    numbers = list(dict.fromkeys(n for cell in cells.values() for n in cell["metrics"][metric]["numbers"]))
+    judged = {cell["title"]: cell["metrics"][metric] for cell in cells.values()}
+    numbers = list(dict.fromkeys(number for one in judged.values() for number in one["numbers"]))
     rows = []
     for cell in cells.values():
         one = cell["metrics"][metric]
-        values = [_value(one["numbers"].get(number)) for number in numbers]
-        rows.append([cell["title"], *values, one["scored"], len(one["failed"]), len(cell["left_out"])])
-    head = ["", *numbers, "clips scored", "failed", "left out"]
-    provenance = next(iter(cells.values()))["metrics"][metric]["provenance"]
-    note = "Intervals: 95 %, bootstrap over clips. Left out: no take, or no other song with a stem of that class."
+        if one.get("applies", True):
+            counts = [one["scored"], len(one.get("empty", ())), len(one["failed"]), len(cell["left_out"])]
+            rows.append([cell["title"], *(_value(one["numbers"].get(number)) for number in numbers), *counts])
+        else:
+            rows.append([f"{cell['title']}: {why_none(one)}", *("none" for _ in numbers), "", "", "", ""])
+    head = ["", *numbers, "clips scored", "empty", "failed", "left out"]
+    provenance = next(iter(judged.values()))["provenance"]
+    note = (
+        "Intervals: 95 %, over clips. Empty: nothing to judge, such as silence. Left out: no take, or no other song "
+        "with a stem of that class."
+    )
     return tag(
         "div",
         table(head, rows, caption=metric),
         tag("p", note, f" {provenance}." if provenance else None, class_="note"),
+        _class_table(metric, judged, numbers),
     )
+
+
+def _class_table(metric: str, judged: dict[str, dict[str, Any]], numbers: list[str]) -> Html | None:
+    """The same numbers for each instrument class, folded; None where there are none."""
+    rows = [
+        [f"{label}, {title}", *(_value(part["numbers"].get(number)) for number in numbers), part["scored"]]
+        for label in CLASSES
+        for title, one in judged.items()
+        if (part := one.get("classes", {}).get(label))
+    ]
+    if not rows:
+        return None
+    found = table(["", *numbers, "clips scored"], rows, caption=f"{metric} by instrument class")
+    return tag("details", tag("summary", "By instrument class"), found)
 
 
 def _value(number: dict[str, Any] | None) -> object:

@@ -1,0 +1,157 @@
+"""The metrics of a spec on one cell after another: what was scored, what is empty, what failed, and the numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from accomp.core.build import build_metrics, space_of
+from accomp.core.console import Advance
+from accomp.core.errors import DataError, EmptyClip, UserError, WorkError
+from accomp.core.instruments import CLASSES
+from accomp.core.interfaces import Metric
+from accomp.core.registry import Registry
+from accomp.core.runner.cells import Cell
+from accomp.core.runner.excerpts import Failure, keyed
+from accomp.core.runner.judging.intervals import measured
+from accomp.core.runner.judging.rates import AtRates
+from accomp.core.spec import Spec, resolve
+
+RECORD_VERSION = 2
+"""Of what a cell's record holds; records of another version are made again."""
+
+
+class Judge:
+    """The metrics of a spec, ready for one cell after another."""
+
+    def __init__(self, spec: Spec, registry: Registry, rate: int, cache: Path):
+        """rate: Hz of the clips' sound. cache: where metrics may keep what they find out."""
+        self._spec, self._registry, self._rate, self._cache = spec, registry, rate, cache
+        self._space = space_of(spec, registry)
+        self._metrics = self._build()
+        self._used = False
+
+    def identity(self, cell: Cell) -> str:
+        """What a cell's numbers depend on."""
+        metrics = json.dumps(resolve(self._spec)["metric"], sort_keys=True)
+        return f"{cell.identity()} {metrics} {self._spec.seed} {RECORD_VERSION}"
+
+    def cell(self, cell: Cell, advance: Advance) -> dict[str, Any]:
+        """Judge all clips of a cell. Raises WorkError for a metric that gives NaN or Inf."""
+        tallies = {name: _Tally(metric) for name, metric in self._fresh().items()}
+        for clip in cell.clips:
+            takes = AtRates(clip, self._rate)
+            for tally in tallies.values():
+                tally.count(clip.id, CLASSES[clip.instrument], takes)
+            advance(1, note=f"{cell.title}: {clip.id}")
+        return {
+            "title": cell.title,
+            "clips": len(cell.clips),
+            "left_out": plain(cell.left_out),
+            "metrics": {name: self._record(cell, name, tally) for name, tally in tallies.items()},
+        }
+
+    def _build(self) -> dict[str, Metric]:
+        metrics = build_metrics(self._spec, self._space, self._registry)
+        for metric in metrics.values():
+            if hasattr(metric, "cache_in"):
+                metric.cache_in(self._cache)
+        return metrics
+
+    def _fresh(self) -> dict[str, Metric]:
+        """Metrics without takes. One that offers `fresh()` keeps what it has loaded and found out."""
+        if self._used:
+            again = self._build()
+            self._metrics = {
+                name: metric.fresh() if hasattr(metric, "fresh") else again[name]
+                for name, metric in self._metrics.items()
+            }
+        self._used = True
+        return self._metrics
+
+    def _record(self, cell: Cell, name: str, tally: _Tally) -> dict[str, Any]:
+        metric, takes = tally.metric, tally.metric.per_take()
+
+        def over(part: str, ids: Sequence[str]) -> dict[str, Any]:
+            rng = keyed(self._spec.seed, "interval", cell.name, name, part)
+            try:
+                numbers = measured(metric, ids, rng) if ids else {}
+            except ValueError as error:
+                return {"scored": len(ids), "numbers": {}, "why_none": str(error)}
+            for number, found in numbers.items():
+                values = [found["value"], *(takes[id][number] for id in ids if number in takes.get(id, {}))]
+                if not all(map(math.isfinite, values)):
+                    text = f"metric {name!r} gave {found['value']} for {number} of the {cell.title} clips"
+                    raise WorkError(f"{text}; expected a number")
+            return {"scored": len(ids), "numbers": numbers}
+
+        classes = [label for label in CLASSES if label in tally.scored.values()]
+        return {
+            "provenance": getattr(metric, "provenance", ""),
+            "best": dict(metric.best),
+            **over("", list(tally.scored)),
+            "empty": plain(tally.empty),
+            "failed": plain([*tally.failed, *(tally.lacking if tally.applies else ())]),
+            "applies": tally.applies,
+            "needs": sorted(tally.needs),
+            "classes": {label: over(label, tally.of_class(label)) for label in classes},
+            "takes": takes,
+        }
+
+
+@define
+class _Tally:
+    """What became of the clips that one metric was given.
+
+    Attributes:
+        scored: id -> instrument class, by name.
+        lacking: clips that do not carry what the metric needs.
+        carrying: whether any clip does.
+    """
+
+    metric: Metric
+    scored: dict[str, str] = field(factory=dict)
+    empty: list[Failure] = field(factory=list)
+    failed: list[Failure] = field(factory=list)
+    lacking: list[Failure] = field(factory=list)
+    carrying: bool = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return getattr(self.metric, "needs", frozenset())
+
+    @property
+    def applies(self) -> bool:
+        return self.carrying or not self.lacking
+
+    def of_class(self, label: str) -> list[str]:
+        return [id for id, of in self.scored.items() if of == label]
+
+    def count(self, id: str, label: str, takes: AtRates) -> None:
+        try:
+            take = takes.at(self.metric.sample_rate)
+            if missing := sorted(need for need in self.needs if getattr(take, need) is None):
+                self.lacking.append(Failure(id, f"the clip has no {' and no '.join(missing)}"))
+                return
+            self.carrying = True
+            self.metric.update(take)
+            self.scored[id] = label
+        except EmptyClip as error:
+            self.empty.append(Failure(id, str(error)))
+        except DataError as error:
+            self.failed.append(Failure(id, str(error)))
+        except UserError:
+            raise  # a metric without its library or weights is no fault of the clip
+        except Exception as error:
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            self.failed.append(Failure(id, reason))
+
+
+def plain(failures: Sequence[Failure]) -> list[dict[str, str]]:
+    """As in a record."""
+    return [{"clip": failure.clip, "reason": failure.reason} for failure in failures]

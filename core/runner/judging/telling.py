@@ -1,0 +1,31 @@
+"""Records of judged cells in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def summary(record: dict[str, Any]) -> list[str]:
+    """The content of metrics.json in a line for each cell and metric."""
+    lines = []
+    for cell in record["cells"].values():
+        for name, one in cell["metrics"].items():
+            numbers = ", ".join(f"{key} {_told(value)}" for key, value in one["numbers"].items())
+            counts = (
+                f"{one['scored']} scored, {len(one['empty'])} empty, {len(one['failed'])} failed, "
+                f"{len(cell['left_out'])} left out"
+            )
+            lines.append(f"{name}, {cell['title']}: {numbers or why_none(one)} ({counts})")
+    return lines
+
+
+def why_none(metric: dict[str, Any]) -> str:
+    """Why a metric's record has no numbers."""
+    if not metric["applies"]:
+        return f"does not apply, its clips have no {' and no '.join(metric['needs'])}"
+    return str(metric.get("why_none", "nothing"))
+
+
+def _told(number: dict[str, Any]) -> str:
+    text = f"{number['value']:.3f}"
+    return text if number["low"] is None else f"{text} [{number['low']:.3f}, {number['high']:.3f}]"
