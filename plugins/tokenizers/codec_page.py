@@ -23,6 +23,8 @@ _FIGURES = {  # name -> heading, which way is better, decimals
     "level_db": ("level, dB", "0 keeps it", 1),
     "low_coherence": ("phase below 640 Hz", "1 keeps it", 2),
 }
+_TOLD = ("codebooks", "codebook_size", "seed")
+"""Keys of a configuration that have rows of their own, or mean nothing for trained weights."""
 _BY_CLASS = ("mel", "stft", "si_sdr_db", "level_db")
 _MEANINGS = (
     ("mel distance", "sum over seven windows w = 32 ... 2048 samples (hop w / 4; 5 ... 320 mel bands) of the mean "
@@ -59,13 +61,14 @@ def page(record: dict[str, Any], heard: Sequence[Heard]) -> str:
         ("speed", "Silence and speed", [tag("div", _speed(record), class_="card")]),
         ("listen", "Listen", _listening(heard)),
         ("left-out", "Left out", [_left_out(record["music"])]),
+        ("credits", "Music heard", _credits(record["music"])),
         ("meaning", "What the figures mean", [tag("div", _meanings(), class_="card")]),
     ]
     sections = [one for one in sections if one[2]]
     title = "Codecs: " + ", ".join(codec["label"] for codec in codecs)
     music = record["music"]
     counts = ", ".join(f"{group} {n}" for group, n in music["excerpts"].items() if group in (MIXES, FILES, STEMS))
-    lead = f"Measured on {music['about']}; excerpts: {counts}. {' '.join(f'{one}.' for one in music['licences'])}"
+    lead = f"Measured on {music['about']}; excerpts: {counts}."
     links = [tag("a", name, href=f"#{id}") for id, name, _ in sections]
     header = [tag("h1", title), tag("p", lead, class_="lead"), _cards(codecs), tag("nav", links, aria_label="Sections")]
     main = [tag("section", tag("h2", name, id=id), part, aria_labelledby=id) for id, name, part in sections]
@@ -92,7 +95,7 @@ def _cell(figure: dict[str, Any] | None, decimals: int, *, n: bool = False) -> o
 
 
 def _number(value: float, decimals: int) -> str:
-    return f"{value:,.{decimals}f}"
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: no minus before a zero
 
 
 def _whole(codec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -130,7 +133,7 @@ def _codecs(codecs: Sequence[dict[str, Any]]) -> Html:
         "lookahead": [milliseconds(codec, "lookahead") for codec in codecs],
         "delay of the decoder": [milliseconds(codec, "delay") for codec in codecs],
     }
-    settings = list(dict.fromkeys(key for codec in codecs for key in codec["config"]))
+    settings = list(dict.fromkeys(key for codec in codecs for key in codec["config"] if key not in _TOLD))
     for key in settings:
         rows[key] = [_setting(codec["config"].get(key)) for codec in codecs]
     head = ["", *(codec["label"] for codec in codecs)]
@@ -149,14 +152,12 @@ def _overall(record: dict[str, Any]) -> list[Html]:
             continue
         each = [(codec, _figures(codec["groups"][group])) for codec in codecs]
         names = [name for name in _FIGURES if any(name in figures for _, figures in each)]
-        head = ["", *(_FIGURES[name][0] for name in names)]
+        head = ["", *([_FIGURES[name][0], tag("br"), tag("small", _FIGURES[name][1])] for name in names)]
         rows = [
             [codec["label"], *(_cell(figures.get(name), _FIGURES[name][2], n=True) for name in names)]
             for codec, figures in each
         ]
-        parts = [table(head, rows, caption=group)]
-        better = ", ".join(f"{_FIGURES[name][0]}: {_FIGURES[name][1]}" for name in names)
-        parts.append(tag("p", f"{better}. n: excerpts behind a figure.", class_="note"))
+        parts = [table(head, rows, caption=group), tag("p", "n: excerpts behind a figure.", class_="note")]
         if len(codecs) > 1:
             marks = [
                 Interval(codec["label"], one["value"], one["low"], one["high"], _STYLES[i % len(_STYLES)])
@@ -300,6 +301,13 @@ def _left_out(music: dict[str, Any]) -> Html:
     if not rows:
         return tag("p", told, class_="note")
     return tag("div", tag("p", told), table(["", "which, and why"], rows, caption=told, style="words"), class_="card")
+
+
+def _credits(music: dict[str, Any]) -> list[Html]:
+    if not music["songs"]:
+        return []
+    rows = [[song["id"], song["source"] or "not stated", song["licence"] or "not stated"] for song in music["songs"]]
+    return [tag("div", table(["song", "source", "licence"], rows, caption="Songs", style="words"), class_="card")]
 
 
 def _meanings() -> Html:

@@ -79,7 +79,7 @@ def compare(
         "music": {
             "about": music.about,
             "excerpts": {group: len(indices) for group, indices in groups.items()},
-            "licences": list(music.licences),
+            "songs": [attrs.asdict(song) for song in music.songs],
             "silent": list(music.silent),
             "failed": list(music.failed),
         },

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from attrs import field, frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 from accomp.core import audio
@@ -31,6 +31,7 @@ class Sound:
 
     name: str
     stems: tuple[tuple[Path, ...], ...]
+    song: str = ""
 
     def read(self, rate: int, start: float, seconds: float) -> Tensor:
         """[N] at `rate` Hz, `seconds` from `start` (s); a stem that ends early is silent after its end."""
@@ -42,6 +43,15 @@ class Sound:
         """Seconds of the longest stem, and the highest of the stems' rates (Hz)."""
         found = [audio.duration(files) for files in self.stems]
         return max(samples / rate for samples, rate in found), max(rate for _, rate in found)
+
+
+@frozen
+class Song:
+    """Whose music it is."""
+
+    id: str
+    source: str
+    licence: str
 
 
 @frozen
@@ -71,13 +81,14 @@ class Music:
         silent: sounds in which no stretch sounds, "group: name".
         failed: a line for each sound that could not be used, with the reason.
         about: where it comes from, in words.
+        songs: those that excerpts are of, where a corpus knows them.
     """
 
     excerpts: tuple[Excerpt, ...]
     silent: tuple[str, ...]
     failed: tuple[str, ...]
     about: str
-    licences: tuple[str, ...] = field(default=())
+    songs: tuple[Song, ...] = ()
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -94,11 +105,12 @@ def corpus_music(corpus: Corpus, splits: Sequence[str], each: int, seconds: floa
     for instrument in range(len(CLASSES)):
         groups[CLASSES[instrument]] = []
     for track in tracks:
-        groups[MIXES].append(Sound(f"{track.id}, mix", tuple(stem.files for stem in track.stems.values())))
+        groups[MIXES].append(Sound(f"{track.id}, mix", tuple(stem.files for stem in track.stems.values()), track.id))
         for name, stem in track.stems.items():
-            groups[CLASSES[stem.instrument]].append(Sound(f"{track.id}, {name}", (stem.files,)))
-    licences = sorted({f"{track.source or 'unnamed'}: {track.licence or 'unstated'}" for track in tracks})
-    return _choose(groups, each, seconds, about, corpus.problems, licences)
+            groups[CLASSES[stem.instrument]].append(Sound(f"{track.id}, {name}", (stem.files,), track.id))
+    music = _choose(groups, each, seconds, about, corpus.problems)
+    used = {one.sound.song for one in music.excerpts}
+    return evolve(music, songs=tuple(Song(t.id, t.source, t.licence) for t in tracks if t.id in used))
 
 
 def folder_music(root: Path, patterns: Sequence[str], each: int, seconds: float) -> Music:
@@ -112,7 +124,7 @@ def folder_music(root: Path, patterns: Sequence[str], each: int, seconds: float)
     if not files:
         raise DataError(f"no file matches {', '.join(patterns)} @ {root}; give other patterns with --glob")
     sounds = [Sound(path.relative_to(root).as_posix(), ((path,),)) for path in files]
-    return _choose({FILES: sounds}, each, seconds, f"{', '.join(patterns)} @ {root}", (), ())
+    return _choose({FILES: sounds}, each, seconds, f"{', '.join(patterns)} @ {root}", ())
 
 
 def _choose(
@@ -121,7 +133,6 @@ def _choose(
     seconds: float,
     about: str,
     problems: Iterable[str],
-    licences: Iterable[str],
 ) -> Music:
     excerpts: list[Excerpt] = []
     silent: list[str] = []
@@ -144,7 +155,7 @@ def _choose(
     if not excerpts:
         why = "; ".join([*failed, *(f"silent: {name}" for name in silent)][:3]) or "there is none"
         raise DataError(f"no sound to measure on: {why} @ {about}")
-    return Music(tuple(excerpts), tuple(silent), tuple(dict.fromkeys(failed)), about, tuple(licences))
+    return Music(tuple(excerpts), tuple(silent), tuple(dict.fromkeys(failed)), about)
 
 
 def _spread(sounds: Sequence[Sound], n: int) -> list[Sound]:

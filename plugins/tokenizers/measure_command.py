@@ -18,9 +18,9 @@ from accomp.core.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.types import Take
 from accomp.plugins.tokenizers.codec_page import page
-from accomp.plugins.tokenizers.comparison import compare
+from accomp.plugins.tokenizers.comparison import STEMS, compare
 from accomp.plugins.tokenizers.device import device_named
-from accomp.plugins.tokenizers.excerpts import Music, corpus_music, folder_music
+from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Music, corpus_music, folder_music
 from accomp.plugins.tokenizers.named import FORMS, NamedCodec, built, named_codecs
 from accomp.plugins.tokenizers.quality import table
 
@@ -71,7 +71,7 @@ def measure_codec(
     if as_json:
         say(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        say("\n".join(_lines(record)))
+        say("\n".join(_lines(record, list(record["music"]["excerpts"]))))
     for name in metric or ():
         say(f"{name}, decoded against original:\n{table(_judge(registry, name, codec.codec, music))}")
 
@@ -105,7 +105,7 @@ def report_codecs(
     write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_atomic(out, page(record, heard))
     _warn(music)
-    say("\n".join(_lines(record)))
+    say("\n".join(_lines(record, [group for group in record["music"]["excerpts"] if group in (MIXES, FILES, STEMS)])))
     say(f"page: {out} ({out.stat().st_size / 2**20:.1f} MiB); figures: {out.with_suffix('.json')}")
 
 
@@ -137,8 +137,8 @@ def _warn(music: Music) -> None:
             warn(f"{len(names)} {what}: {'; '.join(names[:5])}{more}")
 
 
-def _lines(record: dict[str, Any]) -> list[str]:
-    """The record as text: a codec's own figures, then a line for each group of sounds."""
+def _lines(record: dict[str, Any], groups: Sequence[str]) -> list[str]:
+    """The record as text: each codec's own figures, then two lines for each of these groups of sounds."""
     lines = [f"music: {record['music']['about']}"]
     for codec in record["codecs"]:
         lines.append(
@@ -150,17 +150,18 @@ def _lines(record: dict[str, Any]) -> list[str]:
                 f"  streamed, frames a push {frames}: {factor['encode']:.3f} of real time to encode, "
                 f"{factor['decode']:.3f} to decode"
             )
-        for group, found in codec["groups"].items():
+        levels = range(1, codec["space"]["codebooks"] + 1)
+        for group in groups:
+            found = codec["groups"][group]
             figures = found["figures"]
             told = [f"{name} {_told(figures[name])}" for name in _TOLD if name in figures]
-            lines.append(f"  {group} ({found['excerpts']} excerpts, {found['frames']} frames): {', '.join(told)}")
-        for group, found in codec["groups"].items():
-            figures = found["figures"]
-            levels = range(1, codec["space"]["codebooks"] + 1)
             used = ", ".join(f"{figures[f'codes_used_{q}']['value']:.0f}" for q in levels)
             effective = ", ".join(f"{figures[f'perplexity_{q}']['value']:.0f}" for q in levels)
             bits = figures["bitrate_entropy"]["value"] / 1000
-            lines.append(f"  {group}: codes_used {used}; perplexity {effective}; bitrate_entropy {bits:.2f} kbit/s")
+            lines += [
+                f"  {group} ({found['excerpts']} excerpts, {found['frames']} frames): {', '.join(told)}",
+                f"    codes_used {used}; perplexity {effective}; bitrate_entropy {bits:.2f} kbit/s",
+            ]
     return lines
 
 

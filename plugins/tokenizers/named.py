@@ -1,4 +1,4 @@
-"""Codecs as a command line names them: a plugin, a plugin with its configuration, or a codec file."""
+"""Codecs as a command line names them: a plugin or a codec file, with a configuration or without."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from accomp.core.registry import Registry
 from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
 from accomp.plugins.tokenizers.weight_files import is_own, stated
 
-FORMS = '"spectral", \'dac={"weights": "my.pth"}\' or "runs/codec/codec.safetensors", each also as LABEL=...'
+FORMS = """a plugin or a codec file, "spectral" or "runs/codec/codec.safetensors"; with keys of its configuration,
+'spectral={"codebooks": 8}'; with a label, 'LABEL=spectral' or 'LABEL=FILE={"codebooks": 4}'"""
 
 
 @frozen(eq=False)
@@ -42,18 +43,23 @@ def named_codecs(texts: Sequence[str], registry: Registry) -> list[NamedCodec]:
 
 
 def _named(text: str, registry: Registry) -> NamedCodec:
-    label, _, rest = text.partition("=")
-    if Path(text).is_file() or not rest or rest.lstrip().startswith("{"):
-        label, rest = "", text
+    name, brace, config = text.partition("={")
+    values = _json(brace[1:] + config, text) if brace else {}
+    label, equals, rest = name.partition("=")
+    if not equals or Path(name).is_file():
+        label, rest = "", name
     if Path(rest).is_file():
-        return _of_file(label, Path(rest), registry)
-    plugin, _, config = rest.partition("=")
-    if plugin not in registry.names("tokenizer") and (plugin != Path(plugin).name or Path(plugin).suffix):
-        raise SpecError(f"no such codec file @ {plugin}; expected {FORMS}")
-    return NamedCodec(label or rest, plugin, *built(registry, plugin, config or "{}", where=text))
+        plugin, stated_values = _of_file(Path(rest), registry)
+        values = stated_values | values
+        shown = f"{Path(rest).resolve().parent.name}/{Path(rest).stem}"
+    elif Path(rest).suffix or len(Path(rest).parts) > 1:
+        raise SpecError(f"no such codec file @ {rest}; expected {FORMS}")
+    else:
+        plugin, shown = rest, rest
+    return NamedCodec(label or shown + brace + config, plugin, *_built(registry, plugin, values, text))
 
 
-def _of_file(label: str, path: Path, registry: Registry) -> NamedCodec:
+def _of_file(path: Path, registry: Registry) -> tuple[str, dict[str, Any]]:
     """A file that accomp wrote says for which plugin it is, and of which sizes."""
     if not is_own(path):
         raise SpecError(
@@ -62,21 +68,28 @@ def _of_file(label: str, path: Path, registry: Registry) -> NamedCodec:
         )
     plugin, sizes = stated(path)
     fields = {one.name for one in attrs.fields(registry.find("tokenizer", plugin).load().Config)}
-    values = {name: value for name, value in sizes.items() if name in fields} | {"weights": str(path)}
-    shown = f"{path.parent.name}/{path.stem}" if path.parent.name else path.stem
-    return NamedCodec(label or shown, plugin, *built(registry, plugin, json.dumps(values), where=str(path)))
+    return plugin, {name: value for name, value in sizes.items() if name in fields} | {"weights": str(path)}
 
 
-def built(registry: Registry, name: str, config: str, where: str = "--config") -> tuple[dict[str, Any], Any]:
+def built(registry: Registry, name: str, config: str) -> tuple[dict[str, Any], Any]:
     """A tokenizer's Config from JSON, as plain data, and the tokenizer. Raises SpecError for what does not fit."""
-    cls = registry.find("tokenizer", name).load()
+    return _built(registry, name, _json(config, "--config"), "--config")
+
+
+def _json(config: str, where: str) -> dict[str, Any]:
     try:
         values = json.loads(config)
-        if not isinstance(values, dict):
-            raise SpecError(f"expected a JSON object of a tokenizer's keys, got {config} @ {where}")
-        made = structure_fields(strict_converter(), values, cls.Config)
     except json.JSONDecodeError as error:
         raise SpecError(f"the configuration is not JSON: {error} @ {where}") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"expected a JSON object of a tokenizer's keys, got {config} @ {where}")
+    return values
+
+
+def _built(registry: Registry, name: str, values: dict[str, Any], where: str) -> tuple[dict[str, Any], Any]:
+    cls = registry.find("tokenizer", name).load()
+    try:
+        config = structure_fields(strict_converter(), values, cls.Config)
     except Problems as problems:
         raise SpecError(*(f"{text} @ {where}: {'.'.join(map(str, at))}" for at, text in problems.found)) from problems
-    return plain(made), cls(made)
+    return plain(config), cls(config)
