@@ -5,23 +5,40 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from accomp.core.errors import CombinationError, UserError
+from accomp.core.errors import CombinationError, DataError, UserError
 from accomp.core.interfaces import CausalSampler, Corpus, MaskedSampler, Metric, Objective, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry, nearest
 from accomp.core.spec import Conditions, PluginSpec, Spec
+from accomp.core.spec_files import override
 from accomp.core.streaming.chunks import chunk_starts
 from accomp.core.streaming.layout import Layout
+from accomp.core.structuring import Problems, strict_converter, structure_fields
 from accomp.core.types import TokenSpace
 
 
 def build_corpus(spec: Spec, registry: Registry) -> Corpus:
     """The corpus plugin of a spec."""
     return _build("corpus", spec.corpus, registry)
+
+
+def corpus_at(root: Path, name: str, settings: Iterable[str], registry: Registry) -> Corpus:
+    """A corpus plugin without a spec: its folder, and "KEY=VALUE" for further keys of its Config, in TOML.
+
+    Raises PluginError for an unknown name, DataError with every key that does not fit.
+    """
+    cls = registry.find("corpus", name).load()
+    values: dict[str, Any] = {"root": str(root)}
+    override(values, settings)
+    try:
+        return cls(structure_fields(strict_converter(), values, cls.Config))
+    except Problems as problems:
+        raise DataError(*(f"{text} @ --config {'.'.join(map(str, path))}" for path, text in problems.found)) from None
 
 
 def build_tokenizer(spec: Spec, registry: Registry) -> Tokenizer:

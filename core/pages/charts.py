@@ -44,6 +44,15 @@ class Interval:
 
 
 @frozen
+class Bars:
+    """One value a group. `style` is a class of the style sheet."""
+
+    name: str
+    values: Sequence[float]
+    style: str
+
+
+@frozen
 class _Scale:
     low: float
     high: float
@@ -127,6 +136,25 @@ def interval_chart(title: str, rows: Sequence[Interval], *, x: str, low: float, 
             tag("text", f"{row.mean:.2f}", x=across(row.high) + 10, y=y + 4, class_="value"),
         ]
     return _figure(title, [_x_axis(across, x, floor=height - BOTTOM), *marks], [], height=height)
+
+
+def bar_chart(title: str, groups: Sequence[str], series: Sequence[Bars], *, y: str, top: float) -> Html:
+    """Bars from 0 to `top`, those of a group side by side, each with its value over it, with no decimals."""
+    across = _Scale(0.0, len(groups), LEFT, WIDTH - RIGHT)
+    up = _Scale(0.0, top * 1.08, HEIGHT - BOTTOM, TOP)
+    marks: list[Html] = []
+    width = 0.8 / len(series)
+    for g, group in enumerate(groups):
+        middle = across(g + 0.5)
+        marks.append(tag("text", group, x=middle, y=HEIGHT - BOTTOM + 18, text_anchor="middle"))
+        for i, bars in enumerate(series):
+            start, end = across(g + 0.1 + i * width), across(g + 0.1 + (i + 1) * width)
+            value = min(bars.values[g], top)
+            box = {"x": start, "y": up(value), "width": max(1.0, end - start - 2), "height": up(0) - up(value)}
+            marks.append(tag("rect", class_=f"bar {bars.style}", **box))
+            place = {"x": (start + end) / 2 - 1, "y": up(value) - 4}
+            marks.append(tag("text", f"{bars.values[g]:.0f}", text_anchor="middle", class_="value", **place))
+    return _figure(title, [_y_axis(up, y), *marks], [(bars.name, bars.style, "") for bars in series])
 
 
 def _padded(low: float, high: float, start: float, end: float) -> _Scale:

@@ -1,4 +1,4 @@
-"""Sound inside a page: a player's data as Ogg Vorbis, and a picture of what it holds."""
+"""Sound inside a page: a player's data as Ogg Vorbis or FLAC, and a picture of what it holds."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def player_data(audio: np.ndarray, rate: int) -> str:
         for start in range(0, len(audio), rate):  # a whole song in one write overflows libsndfile's stack
             out.write(audio[start : start + rate])
     return _uri("audio/ogg", file.getvalue())
+
+
+def lossless_data(audio: np.ndarray, rate: int) -> str:
+    """audio [N] in [-1, 1] at `rate` Hz -> a data URI of 16-bit FLAC: as it is, where codecs are compared.
+
+    Raises ValueError for samples outside of [-1, 1].
+    """
+    if not (peak := float(np.abs(audio).max(initial=0.0))) <= 1.0:
+        raise ValueError(f"peak {peak:.3f} would clip; scale the audio first")
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate, format="FLAC", subtype="PCM_16")
+    return _uri("audio/flac", file.getvalue())
 
 
 def spectrogram_data(audio: np.ndarray, rate: int) -> str:

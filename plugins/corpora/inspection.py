@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +12,11 @@ import numpy as np
 import typer
 
 from accomp.core.audio import bandwidth, duration, read
+from accomp.core.build import corpus_at
 from accomp.core.conditions import INSTRUMENT, labels_of
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.registry import Registry
-from accomp.core.spec_files import override
-from accomp.core.structuring import Problems, strict_converter, structure_fields
 from accomp.core.types import Track
 
 if TYPE_CHECKING:
@@ -41,8 +39,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Count songs, hours, stems per class and label, rates, bandwidth, licences of a corpus, and name what is wrong."""
-    plugin = Registry().find("corpus", corpus).load()
-    reader = plugin(_config(plugin.Config, root, config or ()))
+    reader = corpus_at(root, corpus, config or (), Registry())
     report = {split: examine(reader, split, listen=listen) for split in reader.splits}
     notes = list(getattr(reader, "notes", ()))
     if as_json:
@@ -51,15 +48,6 @@ def inspect(
         say("\n".join([*(line for split, found in report.items() for line in _lines(split, found)), *notes]))
     if not any(found["songs"] for found in report.values()):
         raise DataError(f"no split of this corpus can be used @ {root}")
-
-
-def _config(cls: Any, root: Path, settings: Sequence[str]) -> Any:
-    values: dict[str, Any] = {"root": str(root)}
-    override(values, settings)
-    try:
-        return structure_fields(strict_converter(), values, cls)
-    except Problems as problems:
-        raise DataError(*(f"{text} @ --config {'.'.join(map(str, path))}" for path, text in problems.found)) from None
 
 
 def examine(corpus: Corpus, split: str, *, listen: int = 8) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`accomp codec train` and `accomp codec measure`."""
+"""`accomp codec train`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import torch
 import typer
 from torch import Tensor
 
-from accomp.core.audio import resample
 from accomp.core.console import Advance, progress, say, warn
-from accomp.core.errors import CheckpointError, DataError, SpecError
+from accomp.core.errors import CheckpointError
 from accomp.core.files import write_atomic
-from accomp.core.instruments import CLASSES
 from accomp.core.registry import Registry
-from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
-from accomp.core.types import Take
+from accomp.core.structuring import plain
 from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
-from accomp.plugins.tokenizers.quality import excerpt, measure, table
+from accomp.plugins.tokenizers.device import device_named
+from accomp.plugins.tokenizers.excerpts import middle_of
+from accomp.plugins.tokenizers.quality import measure, table
 from accomp.plugins.tokenizers.resident import ResidentClips
 from accomp.plugins.tokenizers.trainer import CodecTrainer, Music
 from accomp.plugins.tokenizers.weight_files import save_weights
@@ -38,7 +37,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a codec on a folder of music; run again with the same --out to go on after an interruption."""
-    train_codec(load_codec_spec(spec, Registry()), out, _device(device), minutes)
+    train_codec(load_codec_spec(spec, Registry()), out, device_named(device), minutes)
 
 
 def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float | None = None) -> dict[str, float]:
@@ -85,58 +84,6 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
     if quality:
         say(f"quality on {len(held_out)} held-out excerpts:\n{table(quality)}")
     return quality
-
-
-def measure_codec(
-    root: Annotated[Path, typer.Argument(help="A folder of audio files.")],
-    tokenizer: Annotated[str, typer.Option(help="Name of a tokenizer plugin.")] = "spectral",
-    config: Annotated[str, typer.Option(help="Its configuration as JSON.")] = "{}",
-    glob: Annotated[list[str], typer.Option(help="Which files below the folder; may be repeated.")] = ["**/mix.flac"],  # noqa: B006
-    excerpts: Annotated[int, typer.Option(help="How many files, spread evenly.")] = 16,
-    seconds: Annotated[float, typer.Option(help="How much from the middle of each (s).")] = 10.0,
-    metric: Annotated[list[str], typer.Option(help="A metric plugin that judges decoded against original.")] = [],  # noqa: B006
-) -> None:
-    """Measure how well a tokenizer keeps the music of a folder."""
-    registry = Registry()
-    codec = _codec(registry, tokenizer, config)
-    clips = _find(root, glob, 0.5)
-    sounds = [excerpt(path, codec.space.sample_rate, seconds) for path in _spread(clips.files, excerpts)]
-    say(f"{tokenizer} {codec.fingerprint} on {len(sounds)} excerpts of up to {seconds:g} s @ {root}")
-    say(table(measure(codec, sounds)))
-    for name in metric:
-        say(f"{name}, decoded against original:\n{table(_judge(registry, name, codec, sounds))}")
-
-
-def _codec(registry: Registry, name: str, config: str) -> Any:
-    cls = registry.find("tokenizer", name).load()
-    try:
-        return cls(structure_fields(strict_converter(), json.loads(config), cls.Config))
-    except json.JSONDecodeError as error:
-        raise SpecError(f"--config is not JSON: {error}") from error
-    except Problems as problems:
-        raise SpecError(
-            *(f"{text} @ --config {'.'.join(map(str, where))}" for where, text in problems.found)
-        ) from problems
-
-
-def _judge(registry: Registry, name: str, codec: Any, sounds: list[Tensor]) -> dict[str, float]:
-    cls = registry.find("metric", name).load()
-    judge = cls(cls.Config(), codec.space)
-    rate = codec.space.sample_rate
-    failed = []
-    with progress(name, len(sounds)) as advance:
-        for i, sound in enumerate(sounds):
-            decoded = codec.decode(codec.encode(sound[None]))[0, : len(sound)].cpu().numpy()
-            context, stem = (resample(x, rate, judge.sample_rate) for x in (sound.numpy(), decoded))
-            take = Take(str(i), context, stem, judge.sample_rate, CLASSES.index("Unknown"))
-            try:
-                judge.update(take)
-            except ValueError as error:
-                failed.append(f"excerpt {i}: {error}")
-            advance(1)
-    if failed:
-        warn(f"{name} could not judge {len(failed)} of {len(sounds)}: {'; '.join(failed[:3])}")
-    return judge.result()
 
 
 def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: list[Tensor], advance: Advance) -> None:
@@ -190,7 +137,7 @@ def _held_out(root: Path, spec: CodecSpec) -> list[Tensor]:
         return []
     clips = _find(root, spec.data.held_out, 0.2)
     rate = spec.tokenizer.space_of(spec.config).sample_rate
-    return [excerpt(path, rate, spec.data.excerpt_seconds) for path in _spread(clips.files, spec.data.excerpts)]
+    return [middle_of(path, rate, spec.data.excerpt_seconds) for path in _spread(clips.files, spec.data.excerpts)]
 
 
 def _find(root: Path, patterns: list[str] | tuple[str, ...], shortest: float) -> Clips:
@@ -219,19 +166,6 @@ def _same_spec(out: Path, spec: CodecSpec) -> None:
 def _described(spec: CodecSpec) -> dict[str, Any]:
     codec = {"plugin": spec.plugin, **plain(spec.tokenizer.architecture(spec.config))}
     return {"seed": spec.seed, "codec": codec, "data": plain(spec.data), "train": plain(spec.train)}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(
-            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}; give --device cpu"
-        ) from error
-    return device
 
 
 def _numbers(values: dict[str, float]) -> str:

@@ -181,8 +181,8 @@ def is_own(path: Path) -> bool:
         return False
 
 
-def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
-    """The sizes in a file that `save_weights` wrote. Raises CheckpointError for any other."""
+def stated(path: Path) -> tuple[str, dict[str, Any]]:
+    """Plugin and sizes that a file of `save_weights` is for. Raises CheckpointError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(KEY)
@@ -193,12 +193,18 @@ def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
             f"a safetensors file, but not a codec of accomp (no {KEY!r} in its header) @ {path}; {TRAIN}"
         )
     made_for = json.loads(described)
-    if made_for["plugin"] != plugin:
+    return made_for["plugin"], made_for["architecture"]
+
+
+def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
+    """The sizes in a file that `save_weights` wrote for this plugin. Raises CheckpointError for any other."""
+    made_for, sizes = stated(path)
+    if made_for != plugin:
         raise CheckpointError(
-            f"the weights are for tokenizer {made_for['plugin']!r}, not {plugin!r} @ {path}; "
-            f"set [tokenizer] plugin = {made_for['plugin']!r} or give other weights"
+            f"the weights are for tokenizer {made_for!r}, not {plugin!r} @ {path}; "
+            f"set [tokenizer] plugin = {made_for!r} or give other weights"
         )
-    return made_for["architecture"]
+    return sizes
 
 
 def read_own(path: Path, plugin: str) -> Weights:

@@ -1,0 +1,169 @@
+"""Codecs side by side on the same stretches of the same music: every figure with its interval, and sounds to hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from attrs import field, frozen
+
+from accomp.core.console import Advance
+from accomp.core.interfaces import Tokenizer
+from accomp.core.loudness import LISTENING_LUFS, PEAK, loudness
+from accomp.plugins.tokenizers.codec import FrozenCodec
+from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Excerpt, Music
+from accomp.plugins.tokenizers.intervals import Figure, figure, ratio
+from accomp.plugins.tokenizers.named import NamedCodec
+from accomp.plugins.tokenizers.quality import Judge, Judged, figures, nominal_bitrate, silence_db
+from accomp.plugins.tokenizers.speed import streamed_rtf
+
+STEMS = "All stems"
+"""The group of all instrument classes together."""
+PUSHES = (1, 25)
+"""Frames a push at which streaming is timed."""
+_TIMED = 2.0  # seconds of sound
+
+
+@frozen(eq=False)
+class Heard:
+    """A stretch of an excerpt as every codec gives it: (samples [N], rate in Hz), levels as they are."""
+
+    group: str
+    name: str
+    start: float
+    original: tuple[np.ndarray, int]
+    decoded: dict[str, tuple[np.ndarray, int]] = field(factory=dict)
+
+    def for_listening(self) -> Heard:
+        """All of them by one gain, so that they compare: the original at LISTENING_LUFS, no peak over PEAK."""
+        sound, rate = self.original
+        peak = max(float(np.abs(one).max(initial=0.0)) for one, _ in [self.original, *self.decoded.values()])
+        measured = loudness(sound, rate)
+        gain = 10 ** ((LISTENING_LUFS - measured) / 20) if np.isfinite(measured) else 1.0
+        gain = min(gain, PEAK / max(peak, 1e-9))
+        turned = {label: (gain * one, its_rate) for label, (one, its_rate) in self.decoded.items()}
+        return attrs.evolve(self, original=(gain * sound, rate), decoded=turned)
+
+
+def compare(
+    codecs: Sequence[NamedCodec], music: Music, advance: Advance, *, players: int = 0, listen: float = 4.0
+) -> tuple[dict[str, Any], list[Heard]]:
+    """The record of a comparison, JSON-able, and `players` stretches of each group to listen to, of `listen` s each.
+
+    `advance` is told of each excerpt of each codec.
+    """
+    heard = {index: _original(music.excerpts[index], codecs, listen) for index in _first(music, players)}
+    judged: dict[str, list[Judged]] = {}
+    described = []
+    for one in codecs:
+        judge, rate = Judge(one.codec), one.codec.space.sample_rate
+        found = judged.setdefault(one.label, [])
+        for index, excerpt in enumerate(music.excerpts):
+            verdict, decoded = judge(excerpt.read(rate), excerpt.name)
+            found.append(verdict)
+            if index in heard:
+                begin, end = _stretch(len(decoded) / rate, listen)
+                heard[index].decoded[one.label] = (decoded.numpy()[round(begin * rate) : round(end * rate)], rate)
+            advance(1, note=f"{one.label}: {excerpt.group}, {excerpt.name}")
+        described.append({**_described(one, music), **_results(found, music, one.codec.space.frame_rate)})
+    groups = _groups(music)
+    ratios = {
+        group: [[_mel_ratio(judged[a.label], judged[b.label], indices) for b in codecs] for a in codecs]
+        for group, indices in groups.items()
+        if group in (MIXES, FILES, STEMS) and len(codecs) > 1
+    }
+    record = {
+        "music": {
+            "about": music.about,
+            "excerpts": {group: len(indices) for group, indices in groups.items()},
+            "songs": [attrs.asdict(song) for song in music.songs],
+            "silent": list(music.silent),
+            "failed": list(music.failed),
+        },
+        "made_with": {"torch": torch.__version__, "threads": torch.get_num_threads()},
+        "codecs": described,
+        "mel_ratios": ratios,
+    }
+    return record, list(heard.values())
+
+
+def _groups(music: Music) -> dict[str, list[int]]:
+    """Group -> places of its excerpts; after mixes and files comes STEMS, then the classes."""
+    each = {group: [i for i, one in enumerate(music.excerpts) if one.group == group] for group in music.groups}
+    whole = {group: indices for group, indices in each.items() if group in (MIXES, FILES)}
+    classes = {group: indices for group, indices in each.items() if group not in whole}
+    together = {STEMS: sorted(i for indices in classes.values() for i in indices)} if classes else {}
+    return {**whole, **together, **classes}
+
+
+def _described(one: NamedCodec, music: Music) -> dict[str, Any]:
+    """What a codec is, and what does not depend on the music."""
+    codec = one.codec
+    return {
+        "label": one.label,
+        "plugin": one.plugin,
+        "config": one.config,
+        "fingerprint": codec.fingerprint,
+        "parameters": _parameters(codec),
+        "space": attrs.asdict(codec.space),
+        "bitrate": nominal_bitrate(codec),
+        "silence_db": silence_db(codec),
+        "silence_after_sound_db": silence_db(codec, music.excerpts[0].read(codec.space.sample_rate)),
+        "streamed_rtf": {str(frames): streamed_rtf(codec, frames, _TIMED) for frames in PUSHES},
+    }
+
+
+def _parameters(codec: Tokenizer) -> int | None:
+    """How many numbers were learnt, where the codec's network is at hand."""
+    return sum(p.numel() for p in codec.network.parameters()) if isinstance(codec, FrozenCodec) else None
+
+
+def _results(judged: Sequence[Judged], music: Music, frame_rate: float) -> dict[str, Any]:
+    groups = {}
+    for group, indices in _groups(music).items():
+        these = [judged[i] for i in indices]
+        groups[group] = {
+            "excerpts": len(these),
+            "seconds": round(sum(one.seconds for one in these), 3),
+            "frames": int(sum(one.counts[0].sum() for one in these)),
+            "figures": {name: attrs.asdict(one) for name, one in figures(these, frame_rate).items()},
+        }
+    each = [
+        {"group": excerpt.group, "name": excerpt.name, "start": round(excerpt.start, 3), **one.numbers}
+        for excerpt, one in zip(music.excerpts, judged, strict=True)
+    ]
+    return {"groups": groups, "each": each}
+
+
+def _mel_ratio(above: Sequence[Judged], below: Sequence[Judged], indices: Sequence[int]) -> Mapping[str, Any]:
+    """Mean mel distance of one codec over that of another, on the same excerpts, drawn together."""
+    a, b = (np.array([judged[i].numbers["mel"] for i in indices]) for judged in (above, below))
+    found: Figure = figure(ratio(a, b), len(indices))
+    return attrs.asdict(found)
+
+
+def _first(music: Music, n: int) -> list[int]:
+    """Places of the first n excerpts of each group."""
+    return [
+        i
+        for group in music.groups
+        for i in [place for place, one in enumerate(music.excerpts) if one.group == group][:n]
+    ]
+
+
+def _original(excerpt: Excerpt, codecs: Sequence[NamedCodec], listen: float) -> Heard:
+    """At the highest of the codecs' rates."""
+    rate = max(one.codec.space.sample_rate for one in codecs)
+    sound = excerpt.read(rate).numpy()
+    begin, end = _stretch(len(sound) / rate, listen)
+    part = sound[round(begin * rate) : round(end * rate)]
+    return Heard(excerpt.group, excerpt.name, excerpt.start + begin, (part, rate))
+
+
+def _stretch(length: float, seconds: float) -> tuple[float, float]:
+    """Begin and end (s) of the middle of a sound."""
+    begin = max(0.0, (length - seconds) / 2)
+    return begin, min(length, begin + seconds)

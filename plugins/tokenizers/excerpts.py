@@ -1,0 +1,195 @@
+"""The music a codec is measured on: stems by instrument class, and mixes, of a corpus; or the files of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from accomp.core import audio
+from accomp.core.errors import DataError
+from accomp.core.instruments import CLASSES
+from accomp.core.interfaces import Corpus
+from accomp.core.loudness import a_weighted_level, nonsilent
+from accomp.core.pairs import SILENCE_DB
+
+MIXES, FILES = "Mixes", "Files"
+"""Groups that are no instrument class."""
+ENOUGH, LEAST = 0.5, 0.1
+"""Of its 20 ms frames, a stretch of this share sounds: it is taken at once; the best is taken at all."""
+SHORTEST = 1.0
+"""Seconds; what is shorter is left out."""
+
+
+@frozen
+class Sound:
+    """Something to measure on: one stem of files that are summed, or several stems, whose mean is a mix."""
+
+    name: str
+    stems: tuple[tuple[Path, ...], ...]
+    song: str = ""
+
+    def read(self, rate: int, start: float, seconds: float) -> Tensor:
+        """[N] at `rate` Hz, `seconds` from `start` (s); a stem that ends early is silent after its end."""
+        parts = [audio.read(files, rate, start=start, seconds=seconds) for files in self.stems]
+        padded = [np.pad(part, (0, max(map(len, parts)) - len(part))) for part in parts]
+        return torch.from_numpy(np.mean(padded, axis=0, dtype=np.float32))
+
+    def lengths(self) -> tuple[float, int]:
+        """Seconds of the longest stem, and the highest of the stems' rates (Hz)."""
+        found = [audio.duration(files) for files in self.stems]
+        return max(samples / rate for samples, rate in found), max(rate for _, rate in found)
+
+
+@frozen
+class Song:
+    """Whose music it is."""
+
+    id: str
+    source: str
+    licence: str
+
+
+@frozen
+class Excerpt:
+    """`seconds` of a sound from `start` (s). `group`: an instrument class, MIXES or FILES."""
+
+    group: str
+    sound: Sound
+    start: float
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return self.sound.name
+
+    def read(self, rate: int) -> Tensor:
+        """[N] at `rate` Hz. Raises DataError."""
+        return self.sound.read(rate, self.start, self.seconds)
+
+
+@frozen
+class Music:
+    """What is measured on, and what is not.
+
+    Attributes:
+        excerpts: group by group; mixes or files first, then classes in their order.
+        silent: sounds in which no stretch sounds, "group: name".
+        failed: a line for each sound that could not be used, with the reason.
+        about: where it comes from, in words.
+        songs: those that excerpts are of, where a corpus knows them.
+    """
+
+    excerpts: tuple[Excerpt, ...]
+    silent: tuple[str, ...]
+    failed: tuple[str, ...]
+    about: str
+    songs: tuple[Song, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one.group for one in self.excerpts))
+
+
+def corpus_music(corpus: Corpus, splits: Sequence[str], each: int, seconds: float, about: str) -> Music:
+    """Up to `each` excerpts of the songs' mixes and of every instrument class, from some splits of a corpus.
+
+    Raises DataError for an unknown split, and where nothing sounds.
+    """
+    tracks = [track for split in splits for track in corpus.tracks(split)]
+    groups: dict[str, list[Sound]] = {MIXES: []}
+    for instrument in range(len(CLASSES)):
+        groups[CLASSES[instrument]] = []
+    for track in tracks:
+        groups[MIXES].append(Sound(f"{track.id}, mix", tuple(stem.files for stem in track.stems.values()), track.id))
+        for name, stem in track.stems.items():
+            groups[CLASSES[stem.instrument]].append(Sound(f"{track.id}, {name}", (stem.files,), track.id))
+    music = _choose(groups, each, seconds, about, corpus.problems)
+    used = {one.sound.song for one in music.excerpts}
+    return evolve(music, songs=tuple(Song(t.id, t.source, t.licence) for t in tracks if t.id in used))
+
+
+def folder_music(root: Path, patterns: Sequence[str], each: int, seconds: float) -> Music:
+    """Up to `each` excerpts of the files below a folder that match any of the patterns, as one group.
+
+    Raises DataError where the folder is missing, nothing matches, or nothing sounds.
+    """
+    if not root.is_dir():
+        raise DataError(f"no such folder @ {root}; expected one that holds music")
+    files = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    if not files:
+        raise DataError(f"no file matches {', '.join(patterns)} @ {root}; give other patterns with --glob")
+    sounds = [Sound(path.relative_to(root).as_posix(), ((path,),)) for path in files]
+    return _choose({FILES: sounds}, each, seconds, f"{', '.join(patterns)} @ {root}", ())
+
+
+def _choose(
+    groups: dict[str, list[Sound]],
+    each: int,
+    seconds: float,
+    about: str,
+    problems: Iterable[str],
+) -> Music:
+    excerpts: list[Excerpt] = []
+    silent: list[str] = []
+    failed = list(problems)
+    for group, sounds in groups.items():
+        found = 0
+        for sound in _spread(sounds, each):
+            if found == each:
+                break
+            try:
+                start = sounding(sound, seconds)
+            except DataError as error:
+                failed += [f"{group}: {problem}" for problem in error.problems]
+                continue
+            if start is None:
+                silent.append(f"{group}: {sound.name}")
+                continue
+            excerpts.append(Excerpt(group, sound, start, seconds))
+            found += 1
+    if not excerpts:
+        why = "; ".join([*failed, *(f"silent: {name}" for name in silent)][:3]) or "there is none"
+        raise DataError(f"no sound to measure on: {why} @ {about}")
+    return Music(tuple(excerpts), tuple(silent), tuple(dict.fromkeys(failed)), about)
+
+
+def _spread(sounds: Sequence[Sound], n: int) -> list[Sound]:
+    """All of them: first n that are spread evenly, then the others, which stand in for those that cannot be used."""
+    n = min(n, len(sounds))
+    first = [i * len(sounds) // n for i in range(n)]
+    return [sounds[i] for i in [*first, *(i for i in range(len(sounds)) if i not in set(first))]]
+
+
+def sounding(sound: Sound, seconds: float) -> float | None:
+    """Where (s) a stretch begins that sounds, from the middle outwards; None where none does.
+
+    The first in which half of the 20 ms frames sound (A-weighted, over SILENCE_DB), else the one in which most do, if
+    those are a tenth. Raises DataError for what cannot be read or is shorter than a second.
+    """
+    length, rate = sound.lengths()
+    if length < SHORTEST:
+        raise DataError(f"{length:.2f} s, shorter than {SHORTEST:g} s @ {sound.name}")
+    middle = max(0.0, (length - seconds) / 2)
+    steps = int(middle // seconds)
+    best, where = 0.0, middle
+    for step in sorted(range(-steps, steps + 1), key=lambda step: (abs(step), step)):
+        start = middle + step * seconds
+        part = sound.read(rate, start, seconds).numpy()
+        share = float(nonsilent(a_weighted_level(part, rate), SILENCE_DB).mean())
+        if share >= ENOUGH:
+            return start
+        if share > best:
+            best, where = share, start
+    return where if best >= LEAST else None
+
+
+def middle_of(path: Path, rate: int, seconds: float) -> Tensor:
+    """[N] at `rate` Hz: `seconds` from the middle of a file, or all of a shorter one."""
+    samples, native = audio.duration(path)
+    start = max(0.0, (samples / native - seconds) / 2)
+    return torch.from_numpy(audio.read(path, rate, start=start, seconds=seconds))

@@ -1,0 +1,191 @@
+"""`accomp codec measure` and `accomp codec report`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accomp.core.audio import resample
+from accomp.core.build import corpus_at
+from accomp.core.console import progress, say, warn
+from accomp.core.errors import DataError
+from accomp.core.files import write_atomic
+from accomp.core.instruments import CLASSES
+from accomp.core.registry import Registry
+from accomp.core.types import Take
+from accomp.plugins.tokenizers.codec_page import page
+from accomp.plugins.tokenizers.comparison import STEMS, compare
+from accomp.plugins.tokenizers.device import device_named
+from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Music, corpus_music, folder_music
+from accomp.plugins.tokenizers.named import FORMS, NamedCodec, built, named_codecs
+from accomp.plugins.tokenizers.quality import table
+
+TRAIN = "train"
+_TOLD = ("mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "low_coherence")
+
+Root = Annotated[Path, typer.Argument(help="The folder of a corpus, or of audio files.")]
+CorpusName = Annotated[
+    str | None, typer.Option("--corpus", help="The corpus plugin that knows its stems' classes; without it: --glob.")
+]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="A split of the corpus; repeatable. All but train otherwise.")
+]
+CorpusKeys = Annotated[
+    list[str] | None, typer.Option("--corpus-config", metavar="KEY=VALUE", help="A key of the corpus plugin, in TOML.")
+]
+Globs = Annotated[list[str], typer.Option("--glob", help="Without --corpus: which files below the folder; repeatable.")]
+Excerpts = Annotated[int, typer.Option(min=1, help="Of how many sounds: of mixes, of each class, or of files.")]
+Seconds = Annotated[float, typer.Option(min=0.5, help="How much of each (s), where it sounds.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+MIXES_ONLY = ("**/mix.flac",)
+
+
+def measure_codec(
+    root: Root,
+    tokenizer: Annotated[str, typer.Option(help="Name of a tokenizer plugin.")] = "spectral",
+    config: Annotated[str, typer.Option(help="Its configuration as JSON.")] = "{}",
+    corpus: CorpusName = None,
+    split: Splits = None,
+    corpus_config: CorpusKeys = None,
+    glob: Globs = list(MIXES_ONLY),  # noqa: B006
+    excerpts: Excerpts = 16,
+    seconds: Seconds = 10.0,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric plugin that judges decoded against original.")
+    ] = None,
+    device: Device = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Measure how well a tokenizer keeps music: its mixes, and its stems class by class."""
+    registry = Registry()
+    codec = NamedCodec(tokenizer, tokenizer, *built(registry, tokenizer, config))
+    codec.codec.to(device_named(device))
+    music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
+    with progress("measure", len(music.excerpts)) as advance:
+        record, _ = compare([codec], music, advance)
+    _warn(music)
+    if as_json:
+        say(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        say("\n".join(_lines(record, list(record["music"]["excerpts"]))))
+    for name in metric or ():
+        say(f"{name}, decoded against original:\n{table(_judge(registry, name, codec.codec, music))}")
+
+
+def report_codecs(
+    root: Root,
+    codecs: Annotated[list[str], typer.Argument(metavar="CODEC...", help=f"Codecs to compare: {FORMS}.")],
+    out: Annotated[Path, typer.Option(help="The page; the figures go into a .json file beside it.")] = Path(
+        "codecs.html"
+    ),
+    corpus: CorpusName = None,
+    split: Splits = None,
+    corpus_config: CorpusKeys = None,
+    glob: Globs = list(MIXES_ONLY),  # noqa: B006
+    excerpts: Excerpts = 8,
+    seconds: Seconds = 10.0,
+    players: Annotated[int, typer.Option(min=0, help="Sounds with players: of mixes, of each class, or of files.")] = 1,
+    listen: Annotated[float, typer.Option(min=0.5, help="How much of each can be played (s).")] = 4.0,
+    device: Device = "cpu",
+) -> None:
+    """Make a page that compares codecs: figures by instrument class, code use, and originals beside what is decoded."""
+    if out.suffix != ".html":
+        raise DataError(f"a page's name ends with .html @ --out {out}")
+    registry = Registry()
+    named = named_codecs(codecs, registry)
+    for one in named:
+        one.codec.to(device_named(device))
+    music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
+    with progress("measure", len(music.excerpts) * len(named)) as advance:
+        record, heard = compare(named, music, advance, players=players, listen=listen)
+    write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(out, page(record, heard))
+    _warn(music)
+    say("\n".join(_lines(record, [group for group in record["music"]["excerpts"] if group in (MIXES, FILES, STEMS)])))
+    say(f"page: {out} ({out.stat().st_size / 2**20:.1f} MiB); figures: {out.with_suffix('.json')}")
+
+
+def _music(
+    registry: Registry,
+    root: Path,
+    corpus: str | None,
+    splits: Sequence[str] | None,
+    keys: Sequence[str] | None,
+    glob: Sequence[str],
+    each: int,
+    seconds: float,
+) -> Music:
+    if corpus is None:
+        if splits or keys:
+            raise DataError("--split and --corpus-config belong to a corpus; say which plugin reads it: --corpus NAME")
+        return folder_music(root, glob, each, seconds)
+    if tuple(glob) != MIXES_ONLY:
+        raise DataError(f"--glob is for a folder without --corpus; {corpus!r} knows its own files")
+    reader = corpus_at(root, corpus, keys or (), registry)
+    chosen = list(splits or [one for one in reader.splits if one != TRAIN] or reader.splits)
+    return corpus_music(reader, chosen, each, seconds, f"{corpus}, {' and '.join(chosen)} @ {root}")
+
+
+def _warn(music: Music) -> None:
+    for what, names in (("could not be used", music.failed), ("silent", music.silent)):
+        if names:
+            more = f"; and {len(names) - 5} more" if len(names) > 5 else ""
+            warn(f"{len(names)} {what}: {'; '.join(names[:5])}{more}")
+
+
+def _lines(record: dict[str, Any], groups: Sequence[str]) -> list[str]:
+    """The record as text: each codec's own figures, then two lines for each of these groups of sounds."""
+    lines = [f"music: {record['music']['about']}"]
+    for codec in record["codecs"]:
+        lines.append(
+            f"{codec['label']} ({codec['plugin']} {codec['fingerprint']}): {codec['bitrate'] / 1000:.2f} kbit/s; "
+            f"silence gives {codec['silence_db']:.1f} dB, after sound {codec['silence_after_sound_db']:.1f} dB"
+        )
+        for frames, factor in codec["streamed_rtf"].items():
+            lines.append(
+                f"  streamed, frames a push {frames}: {factor['encode']:.3f} of real time to encode, "
+                f"{factor['decode']:.3f} to decode"
+            )
+        levels = range(1, codec["space"]["codebooks"] + 1)
+        for group in groups:
+            found = codec["groups"][group]
+            figures = found["figures"]
+            told = [f"{name} {_told(figures[name])}" for name in _TOLD if name in figures]
+            used = ", ".join(f"{figures[f'codes_used_{q}']['value']:.0f}" for q in levels)
+            effective = ", ".join(f"{figures[f'perplexity_{q}']['value']:.0f}" for q in levels)
+            bits = figures["bitrate_entropy"]["value"] / 1000
+            lines += [
+                f"  {group} ({found['excerpts']} excerpts, {found['frames']} frames): {', '.join(told)}",
+                f"    codes_used {used}; perplexity {effective}; bitrate_entropy {bits:.2f} kbit/s",
+            ]
+    return lines
+
+
+def _told(figure: dict[str, Any]) -> str:
+    span = "" if figure["low"] is None else f" ({figure['low']:.3g} to {figure['high']:.3g})"
+    return f"{figure['value']:.3g}{span}"
+
+
+def _judge(registry: Registry, name: str, codec: Any, music: Music) -> dict[str, float]:
+    cls = registry.find("metric", name).load()
+    judge = cls(cls.Config(), codec.space)
+    rate = codec.space.sample_rate
+    failed = []
+    with progress(name, len(music.excerpts)) as advance:
+        for i, excerpt in enumerate(music.excerpts):
+            sound = excerpt.read(rate)
+            decoded = codec.decode(codec.encode(sound[None]))[0, : len(sound)].cpu().numpy()
+            context, stem = (resample(x, rate, judge.sample_rate) for x in (sound.numpy(), decoded))
+            take = Take(str(i), context, stem, judge.sample_rate, CLASSES.index("Unknown"))
+            try:
+                judge.update(take)
+            except ValueError as error:
+                failed.append(f"{excerpt.group}, {excerpt.name}: {error}")
+            advance(1)
+    if failed:
+        warn(f"{name} could not judge {len(failed)} of {len(music.excerpts)}: {'; '.join(failed[:3])}")
+    return judge.result()

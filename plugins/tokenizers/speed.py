@@ -1,0 +1,36 @@
+"""How fast a codec works as the sound arrives."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from accomp.core.interfaces import Tokenizer
+
+
+def streamed_rtf(codec: Tokenizer, frames: int, seconds: float) -> dict[str, float]:
+    """Processor time over time of music, "encode" and "decode", with so many frames a push; the flush is counted.
+
+    Noise of about `seconds` is worked on after a push that warms up. On a GPU it is the time of the processor that
+    waits for it.
+    """
+    space = codec.space
+    pushes = max(1, round(seconds * space.frame_rate / frames))
+    noise = torch.Generator().manual_seed(0)
+    sound = 0.1 * torch.randn(1, (pushes + 1) * frames * space.hop, generator=noise)
+    codes = codec.encode(sound)
+    duration = pushes * frames / space.frame_rate
+    found = {}
+    for name, stream, whole, step in (
+        ("encode", codec.encoder(), sound, frames * space.hop),
+        ("decode", codec.decoder(), codes, frames),
+    ):
+        first, *parts = whole.split(step, dim=-1)
+        stream.push(first)
+        began = time.process_time()
+        for part in parts:
+            stream.push(part)
+        stream.flush()
+        found[name] = (time.process_time() - began) / duration
+    return found
