@@ -9,7 +9,7 @@ from accomp.core.pages.html import Html, tag
 from accomp.core.runner.comparison.entries import Entry, Number, headlines, numbers
 
 CURVES = ("accent", "second", "third", "fourth", "fifth", "sixth")
-LINES = ("third", "second", "fourth", "fifth", "sixth", "quiet")
+LINES = ("fourth", "fifth", "sixth", "quiet")
 
 
 def curves(entries: Sequence[Entry]) -> list[Html]:
