@@ -15,12 +15,20 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 44
 
 @frozen
 class Line:
-    """A curve. `style` is a class of the style sheet."""
+    """A curve. `style` is a class of the style sheet.
+
+    Attributes:
+        dots: marks each point.
+        joined: draws the line between the points; without it they stand alone.
+        ranges: (x, low, high) of the intervals that are drawn behind the points.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
     style: str
     dots: bool = False
+    joined: bool = True
+    ranges: Sequence[tuple[float, float, float]] = ()
 
 
 @frozen
@@ -76,10 +84,12 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def line_chart(title: str, lines: Sequence[Line], rules: Sequence[Rule], *, x: str, y: str) -> Html:
-    """Curves over steps with horizontal rules; all values finite, at least one curve with points."""
+    """Curves with horizontal rules; all values finite, at least one curve with points."""
     xs = [px for line in lines for px, _ in line.points]
     ys = [py for line in lines for _, py in line.points] + [rule.at for rule in rules]
-    across = _Scale(min(xs), max(max(xs), min(xs) + 1), LEFT, WIDTH - RIGHT)
+    ys += [end for line in lines for _, *ends in line.ranges for end in ends]
+    alone = 0.5 * (min(xs) == max(xs))
+    across = _Scale(min(xs) - alone, max(xs) + alone, LEFT, WIDTH - RIGHT)
     up = _padded(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
     marks: list[Html] = []
     for rule in rules:
@@ -87,12 +97,17 @@ def line_chart(title: str, lines: Sequence[Line], rules: Sequence[Rule], *, x: s
         marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_=f"rule {rule.style}"))
     for line in lines:
         points = [(across(px), up(py)) for px, py in line.points]
-        path = " ".join(f"{px},{py}" for px, py in points)
-        marks.append(tag("polyline", points=path, class_=f"curve {line.style}"))
+        for at, low, high in line.ranges:
+            ends = {"x1": across(at), "x2": across(at), "y1": up(low), "y2": up(high)}
+            marks.append(tag("line", class_=f"whisker {line.style}", **ends))
+        if line.joined:
+            path = " ".join(f"{px},{py}" for px, py in points)
+            marks.append(tag("polyline", points=path, class_=f"curve {line.style}"))
         if line.dots:
             marks += [tag("circle", cx=px, cy=py, r=3, class_=f"dot {line.style}") for px, py in points]
     axes = [_x_axis(across, x), _y_axis(up, y)]
-    legend = [(line.name, line.style, "") for line in lines] + [(rule.name, rule.style, "dashed") for rule in rules]
+    legend = [(line.name, line.style, "" if line.joined else "dotted") for line in lines]
+    legend += [(rule.name, rule.style, "dashed") for rule in rules]
     return _figure(title, [*axes, *marks], legend)
 
 
@@ -124,7 +139,7 @@ def histogram(title: str, values: Sequence[float], rules: Sequence[Rule], *, x: 
 def interval_chart(title: str, rows: Sequence[Interval], *, x: str, low: float, high: float) -> Html:
     """A dot for each mean and a bar for its interval, one row each, between `low` and `high`."""
     height = TOP + 40 * len(rows) + BOTTOM
-    left = 150
+    left = min(WIDTH // 2, max(150, 24 + 7 * max(len(row.name) for row in rows)))
     across = _Scale(low, high, left, WIDTH - RIGHT - 44)
     marks: list[Html] = []
     for i, row in enumerate(rows):

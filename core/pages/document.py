@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata, resources
 
 from accomp.core.pages.html import Html, tag
@@ -13,10 +14,13 @@ _SCRIPT = Html(
 )
 
 
-def document(title: str, header: object, main: object, *, version: str | None = None) -> str:
+def document(
+    title: str, header: object, main: object, *, version: str | None = None, scripts: Sequence[str] = ()
+) -> str:
     """A page with the content of its header and main part, in the style of all pages.
 
-    `version`: of the accomp whose work it shows, where that is not this one.
+    `version`: of the accomp whose work it shows, where that is not this one. `scripts`: JavaScript that the page runs
+    once it is there.
     """
     style = Html(resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
     head = tag(
@@ -33,6 +37,6 @@ def document(title: str, header: object, main: object, *, version: str | None = 
         tag("header", header),
         tag("main", main),
         tag("footer", tag("p", written)),
-        tag("script", _SCRIPT),
+        [tag("script", Html(script)) for script in (_SCRIPT, *scripts)],
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-_VOID = frozenset({"br", "hr", "img", "link", "meta", "path", "line", "rect", "circle", "polyline"})
+_VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "path", "line", "rect", "circle", "polyline"})
 
 
 class Html(str):
@@ -22,7 +22,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """
     opened = name + "".join(_attribute(key, value) for key, value in attributes.items())
     if name in _VOID and not children:
-        return Html(f"<{opened}>" if name in {"br", "hr", "img", "link", "meta"} else f"<{opened}/>")
+        return Html(f"<{opened}>" if name in {"br", "hr", "img", "input", "link", "meta"} else f"<{opened}/>")
     return Html(f"<{opened}>{join(children)}</{name}>")
 
 

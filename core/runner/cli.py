@@ -148,6 +148,23 @@ def run_command(context: typer.Context, spec: SpecPath, settings: Settings = Non
     _stages(context, spec, settings, run, "ingest", "train", "generate", "evaluate", "report")
 
 
+@app.command("compare")
+def compare_command(
+    context: typer.Context,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, judged on the same clips.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page; .csv and .json go beside it.")] = Path(
+        "comparison.html"
+    ),
+    answers: Annotated[
+        list[Path] | None, typer.Option("--answers", metavar="CSV", help="What listeners saved on an earlier page.")
+    ] = None,
+) -> None:
+    """One page about several runs: scores, tests, what can be played live, players side by side, blind listening."""
+    from accomp.core.runner.comparison import compare
+
+    compare(runs, context.obj, out, answers or ())
+
+
 @app.command("stream")
 def stream_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model.")],

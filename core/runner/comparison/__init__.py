@@ -1,0 +1,45 @@
+"""`accomp compare`: models and anchors beside each other on one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from accomp.core.console import say
+from accomp.core.files import write_atomic
+from accomp.core.registry import Registry
+from accomp.core.runner.comparison.blind import read_answers, verdict
+from accomp.core.runner.comparison.entries import read_entries
+from accomp.core.runner.comparison.export import as_csv, as_json
+from accomp.core.runner.comparison.findings import findings
+from accomp.core.runner.comparison.page import Comparison, page
+
+
+def compare(runs: Sequence[Path], registry: Registry, out: Path, answers: Sequence[Path] = ()) -> None:
+    """Write the comparison of run folders to `out` (.html), and its numbers beside it (.csv, .json).
+
+    `answers`: CSV files that listeners saved on the page. Raises DataError for a folder without a run, runs that were
+    judged on different clips, and answers that cannot be read.
+    """
+    given = read_answers(answers)
+    title = f"Comparison of {len(runs)} runs"
+    write_comparison(Comparison(title, read_entries(runs, registry), answers=given), out)
+
+
+def write_comparison(comparison: Comparison, out: Path) -> None:
+    """The page, and its numbers beside it."""
+    found = findings(comparison.entries, comparison.rng())
+    write_atomic(out, page(comparison))
+    write_atomic(out.with_suffix(".csv"), as_csv(comparison.entries))
+    write_atomic(out.with_suffix(".json"), as_json(comparison.entries, found))
+    for one in found:
+        sign = {True: "holds", False: "does not hold", None: "cannot be told"}[one.holds]
+        say(f"{one.claim}: {sign} ({one.evidence})")
+    if comparison.answers:
+        judged = verdict(comparison.answers, comparison.rng())
+        for name, share in judged.share.items():
+            say(f"blind listening: {name} won {share:.0%} of {judged.trials[name]}")
+        if judged.test is not None:
+            say(f"blind listening: Kruskal-Wallis H = {judged.test.h:.2f}, p = {judged.test.p:.3g}")
+    say(f"comparison: {out} ({out.stat().st_size / 2**20:.1f} MiB), {out.with_suffix('.csv').name} and "
+        f"{out.with_suffix('.json').name} beside it")  # fmt: skip

@@ -1,0 +1,127 @@
+"""The page of a comparison: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import field, frozen
+
+from accomp.core.pages.document import document
+from accomp.core.pages.html import Html, table, tag
+from accomp.core.runner.comparison.blind import Answer, answers_told, listening_test, script
+from accomp.core.runner.comparison.curves import chunk_sizes, curves
+from accomp.core.runner.comparison.entries import Entry
+from accomp.core.runner.comparison.export import as_csv, as_json
+from accomp.core.runner.comparison.findings import Finding, findings
+from accomp.core.runner.comparison.listening import listening
+from accomp.core.runner.comparison.region import region
+from accomp.core.runner.comparison.scores import scores, sorting, tests
+
+_SIGNS = {True: ("yes", "✓", "holds"), False: ("no", "✗", "does not hold"), None: ("open", "·", "cannot be told")}
+
+
+@frozen
+class Comparison:
+    """What a page shows.
+
+    Attributes:
+        notes: lines under the title: conditions, what is not there.
+        seed: of intervals.
+    """
+
+    title: str
+    entries: Sequence[Entry]
+    notes: Sequence[str] = ()
+    answers: Sequence[Answer] = ()
+    credits: Sequence[str] = field(factory=list)
+    seed: int = 0
+
+    def rng(self) -> np.random.Generator:
+        """The same numbers each time."""
+        return np.random.default_rng(self.seed)
+
+
+def page(comparison: Comparison) -> str:
+    """The whole document."""
+    entries = comparison.entries
+    found = findings(entries, comparison.rng())
+    sections: list[tuple[str, str, object]] = [
+        ("findings", "Does it show what the papers found?", _findings(found)),
+        ("curves", "Scores against future visibility", curves(entries)),
+        ("region", "What can be played live", region(entries)),
+        ("scores", "Scores", scores(entries)),
+        ("tests", "Are the differences real?", tests(entries, comparison.rng())),
+        ("listen", "Listen", listening(entries)),
+        ("blind", "Listen blind", [*listening_test(), *answers_told(comparison.answers, comparison.rng())]),
+        ("failed", "Failed clips and models", _failures(entries)),
+        ("credits", "Models used for judging", _credits(entries)),
+        ("data", "Data", _data(entries, found)),
+    ]
+    links = [tag("a", name, href=f"#section-{id}") for id, name, _ in sections]
+    header = [
+        tag("h1", comparison.title),
+        tag("p", _lead(entries), class_="lead"),
+        [tag("p", note, class_="note") for note in comparison.notes],
+        tag("nav", links, aria_label="Sections"),
+    ]
+    main = [
+        tag("section", tag("h2", name, id=f"section-{id}"), part, aria_labelledby=f"section-{id}")
+        for id, name, part in sections
+    ]
+    return document(f"accomp: {comparison.title}", header, main, scripts=(sorting(), script()))
+
+
+def _lead(entries: Sequence[Entry]) -> str:
+    kinds = {kind: [entry for entry in entries if entry.kind == kind] for kind in ("streaming", "offline", "anchor")}
+    t_fs = sorted({entry.t_f for entry in kinds["streaming"] if entry.t_f is not None})
+    told = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
+    if t_fs:
+        ks = ", ".join(f"{k:g}" for k in chunk_sizes(entries))
+        told.append(f"t_f from {t_fs[0]:g} to {t_fs[-1]:g} s, k {ks} s")
+    return " · ".join(told)
+
+
+def _findings(found: Sequence[Finding]) -> Html:
+    if not found:
+        text = "Nothing to tell yet: models on both sides of t_f = 0 and anchors, judged clip by clip, are needed."
+        return tag("p", text, class_="note")
+    rows = []
+    for one in found:
+        style, sign, word = _SIGNS[one.holds]
+        mark = tag("span", sign, class_="sign", role="img", aria_label=word)
+        rows.append(
+            tag("li", mark, tag("div", one.claim, ". ", tag("span", one.evidence, class_="note")), class_=style)
+        )
+    note = "A dot: the 95 % interval (bootstrap over clips) holds both answers."
+    return tag("div", tag("ul", rows, class_="checks"), tag("p", note, class_="note"), class_="card")
+
+
+def _failures(entries: Sequence[Entry]) -> Html:
+    """Everything that was asked for and is not there, by name, with the reason."""
+    rows = [[entry.name, "", entry.why] for entry in entries if entry.why]
+    for entry in entries:
+        rows += [[entry.name, one["clip"], one["reason"]] for one in entry.left_out]
+        for metric, record in entry.metrics.items():
+            for what in ("empty", "failed"):
+                rows += [
+                    [f"{entry.name}, {metric}: {what}", one["clip"], one["reason"]] for one in record.get(what, ())
+                ]
+    if not rows:
+        return tag("p", "None.", class_="note")
+    return tag("div", table(["", "clip", "reason"], rows, caption="Without a result", style="words"), class_="card")
+
+
+def _credits(entries: Sequence[Entry]) -> Html:
+    told = [record["provenance"] for entry in entries for record in entry.metrics.values() if record.get("provenance")]
+    return tag("ul", [tag("li", line) for line in dict.fromkeys(told)]) if told else tag("p", "None.", class_="note")
+
+
+def _data(entries: Sequence[Entry], found: Sequence[Finding]) -> Html:
+    files = (("scores.csv", "text/csv", as_csv(entries)), ("scores.json", "application/json", as_json(entries, found)))
+    links = [
+        tag("a", name, download=name, href=f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}")
+        for name, kind, text in files
+    ]
+    return tag("p", "Every number on this page, and of every clip: ", links[0], ", ", links[1], ".")
