@@ -156,12 +156,13 @@ def interval_chart(title: str, rows: Sequence[Interval], *, x: str, low: float, 
 def bar_chart(title: str, groups: Sequence[str], series: Sequence[Bars], *, y: str, top: float) -> Html:
     """Bars from 0 to `top`, those of a group side by side, each with its value over it, with no decimals."""
     across = _Scale(0.0, len(groups), LEFT, WIDTH - RIGHT)
-    up = _Scale(0.0, top * 1.08, HEIGHT - BOTTOM, TOP)
+    floor = 180  # low, since a page may have many
+    up = _Scale(0.0, top * 1.1, floor, TOP)
     marks: list[Html] = []
     width = 0.8 / len(series)
     for g, group in enumerate(groups):
         middle = across(g + 0.5)
-        marks.append(tag("text", group, x=middle, y=HEIGHT - BOTTOM + 18, text_anchor="middle"))
+        marks.append(tag("text", group, x=middle, y=floor + 18, text_anchor="middle"))
         for i, bars in enumerate(series):
             start, end = across(g + 0.1 + i * width), across(g + 0.1 + (i + 1) * width)
             value = min(bars.values[g], top)
@@ -169,7 +170,7 @@ def bar_chart(title: str, groups: Sequence[str], series: Sequence[Bars], *, y: s
             marks.append(tag("rect", class_=f"bar {bars.style}", **box))
             place = {"x": (start + end) / 2 - 1, "y": up(value) - 4}
             marks.append(tag("text", f"{bars.values[g]:.0f}", text_anchor="middle", class_="value", **place))
-    return _figure(title, [_y_axis(up, y), *marks], [(bars.name, bars.style, "") for bars in series])
+    return _figure(title, [_y_axis(up, y), *marks], [(bars.name, bars.style, "") for bars in series], height=floor + 28)
 
 
 def _padded(low: float, high: float, start: float, end: float) -> _Scale:

@@ -300,7 +300,7 @@ def _left_out(music: dict[str, Any]) -> Html:
     told = f"{len(music['silent'])} silent, {len(music['failed'])} that could not be used."
     if not rows:
         return tag("p", told, class_="note")
-    return tag("div", tag("p", told), table(["", "which, and why"], rows, caption=told, style="words"), class_="card")
+    return tag("div", table(["", "which, and why"], rows, caption=told, style="words"), class_="card")
 
 
 def _credits(music: dict[str, Any]) -> list[Html]:

@@ -177,8 +177,8 @@ def sounding(sound: Sound, seconds: float) -> float | None:
     middle = max(0.0, (length - seconds) / 2)
     steps = int(middle // seconds)
     best, where = 0.0, middle
-    for step in sorted(range(-steps, steps + 1), key=lambda step: (abs(step), step)):
-        start = middle + step * seconds
+    starts = {0.0, 2 * middle, *(middle + step * seconds for step in range(-steps, steps + 1))}
+    for start in sorted(starts, key=lambda start: (abs(start - middle), start)):
         part = sound.read(rate, start, seconds).numpy()
         share = float(nonsilent(a_weighted_level(part, rate), SILENCE_DB).mean())
         if share >= ENOUGH:

@@ -14,7 +14,7 @@ from accomp.core.registry import Registry
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codebooks import CodebookTrainer
-from accomp.plugins.tokenizers.codec_commands import measure_codec, train, train_codec
+from accomp.plugins.tokenizers.codec_commands import train, train_codec
 from accomp.plugins.tokenizers.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.losses import SpectralDistance, mel_filters
 from accomp.plugins.tokenizers.quality import measure
@@ -182,18 +182,6 @@ def test_codec_section_must_name_a_trainable_tokenizer(tmp_path):
     path.write_text('[data]\nroot = "x"\n[train]\nsteps = 1\n')
     with pytest.raises(SpecError, match=r"section \[codec\] with plugin = one of dac, encodec, spectral"):
         spec_of(path)
-
-
-def test_measure_command(tmp_path, music, capsys):
-    sizes = {"weights": "random", "width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1}
-    measure_codec(music, config=json.dumps(sizes), glob=["**/*.flac"], excerpts=2, seconds=0.5, metric=[])
-    told = capsys.readouterr().out
-    assert "on 2 excerpts" in told
-    assert "log_mel_db" in told
-    with pytest.raises(SpecError, match="not JSON"):
-        measure_codec(music, config="{", glob=["**/*.flac"])
-    with pytest.raises(SpecError, match="unknown key 'widht'"):
-        measure_codec(music, config='{"widht": 3}', glob=["**/*.flac"])
 
 
 def latents(n: int = 3000) -> torch.Tensor:
