@@ -104,7 +104,7 @@ def figures(judged: Sequence[Judged], frame_rate: float) -> dict[str, Figure]:
         found[f"codes_used_{q}"] = figure(codes_used(counts), n, pooled=True)
         found[f"perplexity_{q}"] = figure(perplexity(counts), n, pooled=True)
     each = [entropy(counts) for counts in levels]
-    found["bitrate_entropy"] = figure(lambda w: frame_rate * sum(bits(w) for bits in each), n, pooled=True)
+    found["bitrate_entropy"] = figure(lambda w: frame_rate * np.sum([bits(w) for bits in each], axis=0), n, pooled=True)
     seconds = np.array([one.seconds for one in judged])
     for name in ("encode", "decode"):
         found[f"{name}_rtf"] = figure(ratio(np.array([one.took[name] for one in judged]), seconds), n)
