@@ -26,8 +26,8 @@ def scores(entries: Sequence[Entry]) -> list[Html]:
         every = [[entry.name, *(_value(entry.number(*column)) for column in columns)] for entry in entries]
         whole = _sortable(["", *(f"{number}" for _, number in columns)], every, "Every number")
         found.append(tag("details", tag("summary", f"All {len(columns)} numbers"), whole, class_="card"))
-    found += [_classes(entries, metric, number) for metric, number in main]
-    return found
+    by_class = [_classes(entries, metric, number) for metric, number in main]
+    return found + [card for card in by_class if card is not None]
 
 
 def tests(entries: Sequence[Entry], rng: np.random.Generator) -> list[Html]:
