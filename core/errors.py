@@ -1,5 +1,7 @@
 """Errors that a user can cause and mend; the command line prints them without a traceback."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """What was given, what was expected, where, and what to do. Exit code 2.
@@ -10,6 +12,10 @@ class UserError(Exception):
     def __init__(self, *problems: str):
         super().__init__("\n".join(problems))
         self.problems = problems
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...]]:
+        """Pickled with its lines apart, as a worker on another machine sends it."""
+        return type(self), self.problems
 
 
 class SpecError(UserError):

@@ -1,0 +1,136 @@
+"""One attempt at a task: what the runner sends to a worker, what the worker does with it, and what it answers."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from accomp.core.errors import UserError
+
+
+@frozen
+class Task:
+    """Something to be done: `name` for messages, `argument` for the function that does it; picklable and small."""
+
+    name: str
+    argument: Any = field(repr=False)
+
+
+@frozen
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        value: what the function returned.
+        failure: in one line, why there is no value; "" where there is one.
+        trace: the traceback of that failure, where it had one.
+        error: where the input was wrong rather than the work; such a task is not tried again.
+        attempts: how many were made.
+        seconds: how long the last one took.
+    """
+
+    task: Task
+    value: Any = field(default=None, repr=False)
+    failure: str = ""
+    trace: str = field(default="", repr=False)
+    error: UserError | None = None
+    attempts: int = 1
+    seconds: float = 0.0
+
+
+@frozen
+class Answer:
+    """What a worker says of an attempt: the fields of Outcome."""
+
+    value: Any = field(default=None, repr=False)
+    failure: str = ""
+    trace: str = field(default="", repr=False)
+    error: UserError | None = None
+    seconds: float = 0.0
+
+
+@frozen
+class Attempt:
+    """The `number`-th try of a task, counted from 1."""
+
+    task: Task
+    number: int = 1
+
+    @property
+    def argument(self) -> bytes:
+        """The task's argument, pickled."""
+        return pickle.dumps(self.task.argument)
+
+
+class Schedule:
+    """Which task comes next, and which comes again. Tasks are taken from their iterator when there is room for them."""
+
+    def __init__(self, tasks: Iterable[Task], retries: int, tell: Callable[[str], None]):
+        self._tasks, self._retries, self._tell = iter(tasks), retries, tell
+        self._again: list[Attempt] = []
+
+    def next(self) -> Attempt | None:
+        """The next attempt, None where there is nothing left to begin."""
+        if self._again:
+            return self._again.pop(0)
+        task = next(self._tasks, None)
+        return None if task is None else Attempt(task)
+
+    def settle(self, attempt: Attempt, answer: Answer) -> Outcome | None:
+        """The task's outcome, None where it will be tried again."""
+        if answer.failure and answer.error is None and attempt.number <= self._retries:
+            self._again.append(evolve(attempt, number=attempt.number + 1))
+            self._tell(f"{attempt.task.name}: {answer.failure}; trying again ({attempt.number} of {self._retries})")
+            return None
+        return Outcome(
+            attempt.task, answer.value, answer.failure, answer.trace, answer.error, attempt.number, answer.seconds
+        )
+
+
+class Worker:
+    """The worker's side: unpickles the function once, and calls it with one argument after another.
+
+    `threads`: CPU threads that libraries may use; None leaves them as they are. `devices`: the GPUs that they see.
+    """
+
+    def __init__(self, function: bytes, threads: int | None = None, devices: str | None = None):
+        self._pickled = function
+        self._function: Callable[[Any], Any] | None = None
+        if threads is not None:
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+                os.environ[name] = str(threads)
+            if "torch" in sys.modules:  # too late for the environment
+                sys.modules["torch"].set_num_threads(threads)
+        if devices is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices
+
+    def attempt(self, argument: bytes) -> bytes:
+        """The answer, pickled. Whatever the function raises becomes part of it, but for KeyboardInterrupt."""
+        started = time.monotonic()
+        try:
+            if self._function is None:
+                self._function = pickle.loads(self._pickled)
+            value = self._function(pickle.loads(argument))
+            return pickle.dumps(Answer(value, seconds=time.monotonic() - started), protocol=5)
+        except (Exception, SystemExit) as error:
+            wrong = error if isinstance(error, UserError) else None
+            words = "; ".join(wrong.problems) if wrong else f"{type(error).__name__}: {error}".rstrip(": ")
+            trace = "".join(traceback.format_exception(error))
+            return pickle.dumps(Answer(None, words, trace, wrong, time.monotonic() - started))
+
+
+def read(answer: bytes) -> Answer:
+    """What a worker answered."""
+    try:
+        found = pickle.loads(answer)
+    except Exception as error:
+        return Answer(failure=f"its answer cannot be read: {type(error).__name__}: {error}")
+    assert isinstance(found, Answer)
+    return found
