@@ -22,17 +22,20 @@ PATIENCE = 60.0
 """Seconds without any worker at work after which the wait for room in the cluster is told."""
 
 
-STARTS = 3
-"""How often Ray is started on this machine before giving up: it gives its own processes 15 s, few under load."""
-
-
 class RayPool:
     """As many actors as `runner.workers` says, or as fit into the cluster."""
 
     def __init__(self, runner: RunnerSpec, call: Call, fresh: bool):
-        """Connects, or starts Ray here. Raises UserError where there is no such cluster, or no room for a task."""
+        """Connects, or starts Ray here.
+
+        Raises UserError where there is no such cluster, or no room for a task, WorkError where Ray does not start.
+        """
         self._cpus, self._gpus = runner.cpus or 1, runner.gpus
         self._call, self._fresh = call, fresh
+        self._starting: dict[Any, Any] = {}  # what is ready when it has started -> actor
+        self._working: dict[Any, tuple[Any, Attempt]] = {}  # what is ready with the answer -> actor, attempt
+        self._idle: list[Any] = []
+        self._waiting: deque[Attempt] = deque()  # for an actor
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(runner.ray.address)
@@ -42,10 +45,6 @@ class RayPool:
         except BaseException:
             self.close()
             raise
-        self._starting: dict[Any, Any] = {}  # what is ready when it has started -> actor
-        self._working: dict[Any, tuple[Any, Attempt]] = {}  # what is ready with the answer -> actor, attempt
-        self._idle: list[Any] = []
-        self._waiting: deque[Attempt] = deque()  # for an actor
 
     def has_room(self) -> bool:
         """As Pool."""
@@ -144,17 +143,14 @@ def _connect(address: str) -> None:
 
 
 def _start_here() -> None:
-    """Ray on this machine alone, whatever its network."""
-    for left in reversed(range(STARTS)):
-        try:
-            ray.init("local", num_cpus=cores(), include_dashboard=False, log_to_driver=True, logging_level="error",
-                     _node_ip_address="127.0.0.1")  # fmt: skip
-            return
-        except Exception as error:  # Ray raises Exception itself where one of its processes is late
-            ray.shutdown()
-            if not left:
-                raise WorkError(f"Ray does not start on this machine: {_first_line(error)}") from error
-            warn(f"Ray did not start: {_first_line(error)} Trying again")
+    """Ray on this machine alone; it ends with this process."""
+    try:
+        ray.init("local", num_cpus=cores(), include_dashboard=False, log_to_driver=True, logging_level="error")
+    except Exception as error:  # Ray raises Exception itself where one of its processes is late
+        raise WorkError(
+            f"Ray does not start on this machine: {_first_line(error)} It gives its own processes 15 s; where that is "
+            f'too little, start it apart (ray start --head) and set runner.ray.address = "auto"'
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
