@@ -42,7 +42,9 @@ class ObjectPath:
 
             filesystem, path = url_to_fs(url)
         except ImportError as error:
-            raise StoreError(f"{error}; `pip install 'accomp[cloud]'` brings it @ {url}") from error
+            raise StoreError(
+                f"{error}; `pip install 'accomp[s3]'` (or accomp[cloud], for gs:// too) brings it @ {url}"
+            ) from error
         except ValueError as error:
             raise StoreError(f"{error} @ {url}") from error
         return cls(filesystem, str(path), url)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ import attrs
 import torch
 
 from accomp.core.console import progress, say
-from accomp.core.errors import DataError
+from accomp.core.errors import DataError, WorkError
 from accomp.core.files import hash_files
 from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Corpus, Tokenizer
 from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry
 from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.songs import Song, load_song
+from accomp.core.runner.engines import Outcome, Task, check_engine, run_tasks
+from accomp.core.runner.song_tokens import SongTokenizer, SongTokens
 from accomp.core.runner.summary import IngestSummary, Padded, Skipped
+from accomp.core.runner_spec import RunnerSpec
 from accomp.core.spec import Spec
 from accomp.core.types import TokenSpace, Track
 from accomp.zarr_store.layout import Identity, Pair, Part, SkipRecord, StemFile, StoreError, TrackRecord
@@ -40,20 +43,37 @@ from accomp.zarr_store.writer import StoreWriter
 def ingest(spec: Spec, registry: Registry) -> IngestSummary:
     """Fill the spec's store from its corpus, and tell what came of it. What is already there is not done again.
 
-    Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings.
+    Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings, UserError
+    for an engine that cannot be used, WorkError where songs failed on their workers.
     """
-    from accomp.core.build import build_corpus, build_tokenizer  # these take seconds to import, and a reader of the
-    from accomp.core.runner.computing import device_of  # store needs neither
+    from accomp.core.build import build_corpus  # takes seconds to import, and a reader of the store does not need it
 
     corpus = build_corpus(spec, registry)
-    device = device_of(spec.run.accelerator)
-    tokenizer = build_tokenizer(spec, registry).to(device)
-    cores = spec.run.threads or torch.get_num_threads()
-    encode = PartEncoder(tokenizer, device, workers=cores if device.type == "cpu" else 1)
+    encode = encoder_of(spec, registry)
     store = spec.store
-    summary = ingest_corpus(corpus, encode, store.path, submixes=store.submixes, seed=store.seed, rules=spec.pairs)
+    summary = ingest_corpus(
+        corpus,
+        encode,
+        store.path,
+        submixes=store.submixes,
+        seed=store.seed,
+        rules=spec.pairs,
+        runner=spec.runner,
+        build=partial(encoder_of, spec),
+    )
     say(str(summary))
     return summary
+
+
+def encoder_of(spec: Spec, registry: Registry | None = None) -> PartEncoder:
+    """The encoder that a spec asks for, on this machine's device, with as many threads as this process has."""
+    from accomp.core.build import build_tokenizer
+    from accomp.core.runner.computing import device_of
+
+    device = device_of(spec.run.accelerator)
+    tokenizer = build_tokenizer(spec, registry or Registry()).to(device)
+    cores = spec.run.threads or torch.get_num_threads()
+    return PartEncoder(tokenizer, device, workers=cores if device.type == "cpu" else 1)
 
 
 def ingest_corpus(
@@ -64,12 +84,17 @@ def ingest_corpus(
     submixes: int = 2,
     seed: int = 0,
     rules: PairRules | None = None,
+    runner: RunnerSpec | None = None,
+    build: Callable[[], PartEncoder] | None = None,
 ) -> IngestSummary:
     """As `ingest`, of parts already built. `rules`: of pairs; those that a spec without [pairs] has where not given.
 
-    A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes. A song whose
-    audio has changed since is done again, one whose labels alone have changed gets these; songs that had to be skipped
-    are tried again each time.
+    Songs are tokenized here, or by the workers that `runner` says; `build`, which they need, gives each of them an
+    encoder like `encode` and can be pickled. Only this process writes.
+
+    A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes, whoever did the
+    work. A song whose audio has changed since is done again, one whose labels alone have changed gets these; songs that
+    had to be skipped are tried again each time.
     """
     tokenizer, rules = encode.tokenizer, rules or PairRules()
     space = tokenizer.space
@@ -77,6 +102,19 @@ def ingest_corpus(
         raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
     tracks = _all_tracks(corpus)
     settings = {"submixes": submixes, "seed": seed, **rules.ingested()}
+    if runner and (runner.engine == "local" and (runner.workers or 1) == 1):
+        runner = None
+    if runner:
+        assert build is not None, "workers build their own"
+        check_engine(runner.engine)
+    make = SongTokenizer(
+        build if runner and build else lambda: encode,
+        submixes=submixes,
+        seed=seed,
+        rules=rules,
+        fingerprint=tokenizer.fingerprint,
+    )
+    failed: list[str] = []
     with _open_writer(store, tokenizer, settings) as writer:
         todo: list[tuple[str, Track]] = []
         kept: list[tuple[str, Track]] = []
@@ -87,51 +125,80 @@ def ingest_corpus(
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
         rates: set[int] = set()
-        with progress("ingest", len(tracks)) as advance:
+        with progress("ingest", len(tracks)) as advance, _made(todo, make, runner, failed) as songs:
             if kept:
                 advance(len(kept), note="already there")
-            for split, track, song in _loaded_ahead(todo, space, rules):
-                if isinstance(song, DataError):
-                    writer.skip(SkipRecord(track.id, split, str(song)))
-                else:
+            for split, track, song in songs:
+                if isinstance(song, str):
+                    writer.skip(SkipRecord(track.id, split, song))
+                elif song is not None:
                     _announce_rates(song, space.sample_rate, rates)
-                    record, members = _plan(split, track, song, space, submixes, seed, rules)
-                    writer.add(record, encode(song.stems, members), song.levels)
+                    writer.add(_record(split, track, song, space), song.codes, song.levels)
                 advance(1, note=f"{split}/{track.id}")
+        if failed:
+            raise WorkError("\n".join((*failed, f"{len(failed)} songs failed; the others are in the store, and the "
+                                                "same command goes on with these")))  # fmt: skip
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
     problems, notes = (tuple(getattr(corpus, what, ())) for what in ("problems", "notes"))
     return attrs.evolve(summary, relabelled=relabelled, problems=problems, notes=notes)
 
 
-def _plan(
-    split: str, track: Track, song: Song, space: TokenSpace, submixes: int, seed: int, rules: PairRules
-) -> tuple[TrackRecord, list[tuple[int, ...]]]:
-    """What is stored of a song, and the stems (rows) that each part is the mean of. Equal choices share a part."""
-    row_of: dict[tuple[str, ...], int] = {(name,): row for row, name in enumerate(song.names)}
-    pairs = []
-    for target in (row for row, instrument in enumerate(song.instruments) if rules.may_be_target(instrument)):
-        others = [name for row, name in enumerate(song.names) if row != target]
-        for draw in range(submixes):
-            members = rules.members(others, seed, track.id, song.names[target], draw)
-            pairs.append(Pair(target, row_of.setdefault(members, len(row_of)), draw))
-    stems = [Part("stem", (name,), number) for name, number in zip(song.names, song.instruments, strict=True)]
-    mixes = [Part("mix", members) for members in list(row_of)[len(stems) :]]
-    samples = song.stems.shape[1]
+@contextmanager
+def _made(
+    todo: Sequence[tuple[str, Track]], make: SongTokenizer, runner: RunnerSpec | None, failed: list[str]
+) -> Iterator[Iterator[tuple[str, Track, SongTokens | str | None]]]:
+    """Each song with its tokens, or why it has none, made here or by the workers of `runner`, as they are done.
+
+    None, and a line in `failed`, where the work failed. Raises UserError where a worker says that the input is wrong.
+    """
+    if runner is None or not todo:
+        yield _made_here(todo, make)
+        return
+
+    def songs(outcomes: Iterator[Outcome]) -> Iterator[tuple[str, Track, SongTokens | str | None]]:
+        for outcome in outcomes:
+            if outcome.error:
+                raise outcome.error
+            if outcome.failure:
+                failed.append(f"{outcome.task.name}: {outcome.failure}")
+            yield *outcome.task.argument, outcome.value
+
+    tasks = (Task(f"{split}/{track.id}", (split, track)) for split, track in todo)
+    with run_tasks(runner, tasks, make) as outcomes:
+        yield songs(outcomes)
+
+
+def _made_here(
+    todo: Sequence[tuple[str, Track]], make: SongTokenizer
+) -> Iterator[tuple[str, Track, SongTokens | str | None]]:
+    """The next song is read while one is encoded."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = [pool.submit(make.load, track) for _, track in todo[:1]]
+        for number, (split, track) in enumerate(todo):
+            song = waiting.pop().result()
+            waiting = [pool.submit(make.load, track) for _, track in todo[number + 1 : number + 2]]
+            yield split, track, song if isinstance(song, str) else make.encode(track, song)
+            del song
+
+
+def _record(split: str, track: Track, song: SongTokens, space: TokenSpace) -> TrackRecord:
+    """What is stored of a song beside its arrays."""
+    names = [tuple(song.names[row] for row in rows) for rows in song.members]
+    stems = [Part("stem", members, number) for members, number in zip(names, song.instruments, strict=False)]
     record = TrackRecord(
         id=track.id,
         split=split,
         source=track.source,
         licence=track.licence,
-        samples=samples,
-        frames=space.frames(samples),
+        samples=song.samples,
+        frames=space.frames(song.samples),
         bandwidth=song.bandwidth,
-        parts=(*stems, *mixes),
-        pairs=tuple(pairs),
+        parts=(*stems, *(Part("mix", members) for members in names[len(stems) :])),
+        pairs=tuple(Pair(*pair) for pair in song.pairs),
         files=tuple(StemFile(**attrs.asdict(source)) for source in song.sources),
     )
-    rows = [tuple(song.names.index(name) for name in part.members) for part in record.parts]
-    return _with_labels(record, track), rows
+    return _with_labels(record, track)
 
 
 def _with_labels(record: TrackRecord, track: Track) -> TrackRecord:
@@ -224,27 +291,7 @@ def _modified(paths: Sequence[Path]) -> float:
         return 0.0
 
 
-def _loaded_ahead(
-    todo: Sequence[tuple[str, Track]], space: TokenSpace, rules: PairRules
-) -> Iterator[tuple[str, Track, Song | DataError]]:
-    """Each track with its song, or why it has none; the next song is read while one is encoded."""
-
-    def load(track: Track) -> Song | DataError:
-        try:
-            return load_song(track, space, rules)
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = [pool.submit(load, track) for _, track in todo[:1]]
-        for number, (split, track) in enumerate(todo):
-            song = waiting.pop().result()
-            waiting = [pool.submit(load, track) for _, track in todo[number + 1 : number + 2]]
-            yield split, track, song
-            del song
-
-
-def _announce_rates(song: Song, rate: int, announced: set[int]) -> None:
+def _announce_rates(song: SongTokens, rate: int, announced: set[int]) -> None:
     for native in sorted({source.rate for source in song.sources if not source.skipped} - announced - {rate}):
         announced.add(native)
         less = f"; the songs hold nothing above {native // 2} Hz" if native < rate else ""

@@ -1,6 +1,6 @@
 """A program for test_ingest.py: ingests a corpus in children that are killed one after another, till one comes through.
 
-    python killed_ingest.py CORPUS STORE SEED       prints how many were killed
+    python killed_ingest.py CORPUS STORE SEED KILLS WORKERS       prints how many were killed
 
 A child kills itself (SIGKILL) before a random one of the file operations that change something below STORE, so that
 over the runs every step of writing is hit, without regard to time.
@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 import torch
-from fakes import EnergyTokenizer, FolderCorpus
+from fakes import FolderCorpus
+from ingest_workers import energy_encoder
 
-from accomp.core.runner.encoding import PartEncoder
 from accomp.core.runner.ingest import ingest_corpus
+from accomp.core.runner_spec import RunnerSpec
 
-KILLS = 20
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link"}
 
 
@@ -39,7 +39,7 @@ def die_before(operation: int, store: str) -> None:
     sys.addaudithook(watch)
 
 
-def main(corpus: str, store: str, seed: int) -> None:
+def main(corpus: str, store: str, seed: int, kills: int, workers: int) -> None:
     torch.set_num_threads(1)
     rng = random.Random(seed)
     killed = 0
@@ -48,10 +48,12 @@ def main(corpus: str, store: str, seed: int) -> None:
         child = os.fork()
         if child == 0:
             with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-                if killed < KILLS:
+                if killed < kills:
                     die_before(operation, store)
-                opened, encode = FolderCorpus(FolderCorpus.Config(corpus)), PartEncoder(EnergyTokenizer())
-                ingest_corpus(opened, encode, Path(store), submixes=2, seed=1)
+                opened, runner = FolderCorpus(FolderCorpus.Config(corpus)), RunnerSpec(workers=workers)
+                ingest_corpus(
+                    opened, energy_encoder(), Path(store), submixes=2, seed=1, runner=runner, build=energy_encoder
+                )
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
@@ -64,4 +66,4 @@ def main(corpus: str, store: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

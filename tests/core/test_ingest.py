@@ -23,11 +23,12 @@ from accomp.core.errors import DataError, PluginError
 from accomp.core.files import hash_files
 from accomp.core.instruments import CLASSES
 from accomp.core.pairs import PairRules, draw_members
-from accomp.core.runner import encoding
+from accomp.core.runner import encoding, song_tokens
 from accomp.core.runner import ingest as ingest_module
 from accomp.core.runner.encoding import SAMPLES, PartEncoder
 from accomp.core.runner.ingest import identity_of, ingest_corpus
 from accomp.core.runner.summary import SHOWN, IngestSummary, Skipped
+from accomp.core.runner_spec import RunnerSpec
 from accomp.core.spec import RunSpec, StoreSpec
 from accomp.zarr_store.reader import Store
 
@@ -118,7 +119,7 @@ def test_a_killed_ingest_goes_on_and_ends_with_the_same_store(tmp_path):
     corpus = write_corpus(tmp_path / "c", {"train": 6, "test": 2}, stems=2, seconds=1.1)
     write_track(corpus / "train/t9", {"a-0": tone(0.2, 0), "b-0": tone(0.2, 1)})  # too short: skipped
     program = str(Path(__file__).with_name("killed_ingest.py"))
-    words = [sys.executable, program, str(corpus), str(tmp_path / "s"), "1"]
+    words = [sys.executable, program, str(corpus), str(tmp_path / "s"), "1", "20", "1"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == 20, "so many children were killed"
@@ -133,7 +134,7 @@ def test_a_second_ingest_does_nothing(tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path / "c", {"train": 2})
     first = ingest(corpus, tmp_path / "s")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*")}
-    monkeypatch.setattr(ingest_module, "load_song", lambda *_: pytest.fail("a song was read again"))
+    monkeypatch.setattr(song_tokens, "load_song", lambda *_: pytest.fail("a song was read again"))
     second = ingest(corpus, tmp_path / "s")
     assert second == first
     assert (second.added, second.replaced) == (0, 0)
@@ -455,6 +456,7 @@ def test_a_spec_says_what_to_ingest(tmp_path, monkeypatch, capsys):
             run=RunSpec(str(tmp_path / "run"), accelerator="cpu", threads=1),
             store=StoreSpec(str(tmp_path / f"s{seed}"), submixes=3, seed=7),
             pairs=PairRules(),
+            runner=RunnerSpec(),
         )
         summary = ingest_module.ingest(spec, registry=None)
         assert summary.pairs == 4 * 3

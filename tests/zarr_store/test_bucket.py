@@ -38,8 +38,8 @@ def any_url(request, monkeypatch):
     if request.param == "memory":
         yield request.getfixturevalue("url")
         return
-    pytest.importorskip("s3fs", reason="the extra test-cloud is not installed")
-    server = pytest.importorskip("moto.server", reason="the extra test-cloud is not installed")
+    pytest.importorskip("s3fs", reason="the extra test is not installed")
+    server = pytest.importorskip("moto.server", reason="the extra test is not installed")
     import s3fs
 
     serving = server.ThreadedMotoServer(port=0, verbose=False)

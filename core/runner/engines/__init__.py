@@ -8,7 +8,8 @@ What can be relied on, whatever the engine:
 
 - `function` and arguments are pickled, so the function is one of a module (or an object of a class with `__call__`),
   and large things go by their path. Each worker unpickles the function once and keeps it: an object may build what it
-  needs at its first call and have it at the next.
+  needs at its first call and have it at the next. Workers are in the folder that the runner is in, so that relative
+  paths mean the same; another machine needs that folder, and the same accomp.
 - Tasks are taken from their iterable when there is room: no more than the workers, and one, are under way, counting the
   outcome that the caller holds.
 - An exception is a failure of its task; so is the death of the process, by a signal, for lack of memory, or with its
@@ -23,17 +24,16 @@ What can be relied on, whatever the engine:
 from __future__ import annotations
 
 import importlib
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from accomp.core.console import warn
 from accomp.core.errors import UserError
-from accomp.core.runner.engines.attempts import Answer, Attempt, Outcome, Schedule, Task
+from accomp.core.runner.engines.attempts import Answer, Attempt, Call, Outcome, Schedule, Task
 from accomp.core.runner_spec import RunnerSpec
 
-__all__ = ["Outcome", "Task", "run_tasks"]
+__all__ = ["Outcome", "Task", "check_engine", "run_tasks"]
 
 POOLS = {
     "local": "accomp.core.runner.engines.local:LocalPool",
@@ -43,12 +43,12 @@ POOLS = {
 
 
 class Pool(Protocol):
-    """The workers of one engine: `cls(runner, function, fresh)`, with the function pickled.
+    """The workers of one engine: `cls(runner, call, fresh)`.
 
     Raises UserError where the machine or the cluster lacks what a task asks for.
     """
 
-    def __init__(self, runner: RunnerSpec, function: bytes, fresh: bool): ...
+    def __init__(self, runner: RunnerSpec, call: Call, fresh: bool): ...
 
     def has_room(self) -> bool:
         """Whether another attempt can be begun now."""
@@ -78,14 +78,19 @@ def run_tasks(
 
     Raises UserError where the engine lacks its library, or a task asks for more than there is.
     """
-    pool = _pool(runner.engine)(runner, pickle.dumps(function), fresh)
+    pool = _pool(runner.engine)(runner, Call.of(function), fresh)
     try:
         yield _outcomes(pool, Schedule(tasks, runner.retries, warn), started)
     finally:
         pool.close()
 
 
-def _pool(engine: str) -> Callable[[RunnerSpec, bytes, bool], Pool]:
+def check_engine(engine: str) -> None:
+    """Raises UserError where the engine lacks its library."""
+    _pool(engine)
+
+
+def _pool(engine: str) -> Callable[[RunnerSpec, Call, bool], Pool]:
     module, _, name = POOLS[engine].partition(":")
     try:
         return getattr(importlib.import_module(module), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import sys
 import time
 import traceback
@@ -94,29 +95,59 @@ class Schedule:
         )
 
 
-class Worker:
-    """The worker's side: unpickles the function once, and calls it with one argument after another.
+@frozen
+class Call:
+    """A function as it is sent to workers: pickled, with the folder it is called in and where its modules are found."""
 
-    `threads`: CPU threads that libraries may use; None leaves them as they are. `devices`: the GPUs that they see.
+    function: bytes = field(repr=False)
+    folder: str
+    path: tuple[str, ...]
+
+    @classmethod
+    def of(cls, function: Callable[[Any], Any]) -> Call:
+        """In this process's folder."""
+        return cls(pickle.dumps(function), os.getcwd(), tuple(sys.path))
+
+    def load(self) -> Callable[[Any], Any]:
+        """The function. Raises UserError where this machine does not have the folder."""
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise UserError(
+                f"{platform.node()} has no folder {self.folder} ({error.strerror}), where the command was given; run "
+                f"it in a folder that all machines share"
+            ) from error
+        sys.path.extend(folder for folder in self.path if folder not in sys.path)
+        function = pickle.loads(self.function)
+        assert callable(function)
+        return function
+
+
+class Worker:
+    """The worker's side: makes one attempt after another, always with the same copy of the function.
+
+    `threads`: CPU threads that libraries may use. `devices`: the GPUs that they see; None leaves that as it is.
     """
 
-    def __init__(self, function: bytes, threads: int | None = None, devices: str | None = None):
-        self._pickled = function
+    def __init__(self, call: Call, threads: int, devices: str | None = None):
+        self._call = call
         self._function: Callable[[Any], Any] | None = None
-        if threads is not None:
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-                os.environ[name] = str(threads)
-            if "torch" in sys.modules:  # too late for the environment
-                sys.modules["torch"].set_num_threads(threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ[name] = str(threads)
+        if "torch" in sys.modules:  # too late for the environment
+            sys.modules["torch"].set_num_threads(threads)
         if devices is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = devices
+
+    def ready(self) -> None:
+        """Returns when there is a worker to return."""
 
     def attempt(self, argument: bytes) -> bytes:
         """The answer, pickled. Whatever the function raises becomes part of it, but for KeyboardInterrupt."""
         started = time.monotonic()
         try:
             if self._function is None:
-                self._function = pickle.loads(self._pickled)
+                self._function = self._call.load()
             value = self._function(pickle.loads(argument))
             return pickle.dumps(Answer(value, seconds=time.monotonic() - started), protocol=5)
         except (Exception, SystemExit) as error:

@@ -8,12 +8,12 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from accomp.core.errors import UserError
-from accomp.core.runner.engines.attempts import Answer, Attempt, Worker, read
+from accomp.core.runner.engines.attempts import Answer, Attempt, Call, Worker, read
 from accomp.core.runner_spec import RunnerSpec
 
 GRACE = 30.0
@@ -23,11 +23,11 @@ GRACE = 30.0
 class LocalPool:
     """`runner.workers` processes, this machine's cores and GPUs divided among them."""
 
-    def __init__(self, runner: RunnerSpec, function: bytes, fresh: bool):
+    def __init__(self, runner: RunnerSpec, call: Call, fresh: bool):
         """Raises UserError where there are fewer GPUs than the workers ask for."""
-        self._size, self._function, self._fresh = runner.workers or 1, function, fresh
+        self._size, self._call, self._fresh = runner.workers or 1, call, fresh
         self._threads = runner.cpus or max(1, cores() // self._size)
-        self._devices = shares(runner.gpus, self._size)
+        self._devices = shares(runner.gpus, self._size, visible_gpus() if runner.gpus else ())
         self._idle: list[_Process] = []
         self._busy: dict[_Process, Attempt] = {}
         self._free = deque(range(self._size))  # places, each with its share of GPUs
@@ -41,7 +41,7 @@ class LocalPool:
         process = self._idle.pop() if self._idle else None
         if process is None:
             place = self._free.popleft()
-            process = _Process(place, self._function, self._threads, self._devices[place])
+            process = _Process(place, self._call, self._threads, self._devices[place])
         self._busy[process] = attempt
         process.send(attempt.argument)
 
@@ -85,12 +85,12 @@ class LocalPool:
 class _Process:
     """A process that makes attempts, and dies with this one, together with all that it has started."""
 
-    def __init__(self, place: int, function: bytes, threads: int, devices: str | None):
+    def __init__(self, place: int, call: Call, threads: int, devices: str | None):
         context = multiprocessing.get_context("spawn")  # a copy of this process would inherit its threads' locks
         self.place = place
         self._line, theirs = context.Pipe()
         watched, self._alive = context.Pipe(duplex=False)
-        self._process = context.Process(target=_work, args=(theirs, watched, function, threads, devices))
+        self._process = context.Process(target=_work, args=(theirs, watched, call, threads, devices))
         self._process.start()
         theirs.close()
         watched.close()
@@ -140,11 +140,11 @@ def _how(code: int) -> str:
     return f"its process was killed by {name}{why}"
 
 
-def _work(line: Connection, runner: Connection, function: bytes, threads: int, devices: str | None) -> None:
+def _work(line: Connection, runner: Connection, call: Call, threads: int, devices: str | None) -> None:
     """A worker process: answers until nobody asks any more."""
     os.setpgrp()  # Ctrl-C goes to the runner alone, which tells us
     threading.Thread(target=_die_with, args=(runner,), daemon=True).start()
-    worker = Worker(function, threads, devices)
+    worker = Worker(call, threads, devices)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
             line.send_bytes(worker.attempt(line.recv_bytes()))
@@ -161,25 +161,29 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shares(gpus: float, workers: int) -> list[str | None]:
-    """For each worker, what CUDA_VISIBLE_DEVICES says to it; None leaves it as it is.
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES would say to name each GPU that this process may use."""
+    import torch
+
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [name.strip() for name in listed.split(",")][:count] if listed else [str(number) for number in range(count)]
+
+
+def shares(gpus: float, workers: int, visible: Sequence[str]) -> list[str | None]:
+    """For each worker, what CUDA_VISIBLE_DEVICES says to it; None, where they ask for no GPU, leaves it as it is.
 
     Raises UserError where there are not enough GPUs.
     """
     if not gpus:
         return [None] * workers
-    import torch
-
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    visible = [name.strip() for name in listed.split(",")][:count] if listed else [str(n) for n in range(count)]
-    needed = -(-workers // int(1 / gpus)) if gpus < 1 else workers * int(gpus)
-    if needed > count:
+    a_gpu = int(1 / gpus) if gpus < 1 else 1  # workers that share one
+    each = max(1, int(gpus))
+    needed = -(-workers // a_gpu) * each
+    if needed > len(visible):
         raise UserError(
-            f"{workers} workers with {gpus:g} GPU each need {needed} GPUs, this machine has {count}; fewer workers, or "
-            f"a smaller share @ runner.gpus"
+            f"{workers} workers with {gpus:g} GPU each need {needed} GPUs, this machine has {len(visible)}; fewer "
+            f"workers, or a smaller share @ runner.gpus"
         )
-    if gpus < 1:
-        return [visible[worker // int(1 / gpus)] for worker in range(workers)]
-    whole = int(gpus)
-    return [",".join(visible[worker * whole : (worker + 1) * whole]) for worker in range(workers)]
+    firsts = (worker // a_gpu * each for worker in range(workers))
+    return [",".join(visible[first : first + each]) for first in firsts]
