@@ -113,6 +113,14 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
             f"clock.k = {spec.clock.k}, but objective {spec.objective.plugin!r} trains a model that emits frame by "
             f"frame; set k = 1 or choose a chunked objective"
         )
+    if spec.generate.prompt:
+        space = space_of(spec, registry)
+        frames = space.frames(round(spec.generate.seconds * space.sample_rate))
+        if spec.generate.prompt >= frames:
+            yield (
+                f"generate.prompt = {spec.generate.prompt} frames leaves nothing to play of generate.seconds = "
+                f"{spec.generate.seconds:g}, {frames} frames; shorten the one or lengthen the other"
+            )
     yield from unguidable(spec.guidance, spec.conditions)
 
 

@@ -177,6 +177,7 @@ class Metric(Protocol):
     It may also have
         needs       frozenset of what a take must carry beside its audio: "truth", "losses" (see Take). Where no clip of
                     a cell has it, the metric does not apply there, and the record says so;
+        as_played   True where levels matter: it hears takes as they were played, not at the loudness of [evaluate];
         provenance  a line for the report on the models it uses and their licence;
         fresh()     -> Metric, an empty one for another set of takes that shares what was dear to load or find out;
         cache_in(folder)  is called once, before the first take: there it may keep what was dear to find out for other

@@ -85,7 +85,12 @@ class Model(nn.Module):
         """What logits [B, K, S, V] make of the codes that come, target [B, K, S]; those below 0 do not count."""
         ids = self.vocabulary.ids(target)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none")
-        return Loss.over(nats.view_as(ids), target >= 0)
+        codes = logits[..., self.vocabulary.first_code :]
+        return Loss.over(nats.view_as(ids), target >= 0, self.likeliest(codes, target))
+
+    def likeliest(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        """Whether the likeliest of codes [B, K, S, C] is the target [B, K, S]; None in training, where none asks."""
+        return None if self.training else logits.argmax(-1) == target
 
     def level_logits(self, h: Tensor, level: int) -> Tensor:
         """h [B, S, D] -> [B, S, C], the codes of one level; the other heads are not computed."""

@@ -181,11 +181,26 @@ class GenerateSpec:
         split: of the corpus.
         takes: how many.
         seconds: length of each (s).
+        input: what the model hears: the context that its stem is judged with ("paired"), or that of another song's take
+            ("random"), which shows how much of a score it owes to listening.
+        prompt: frames, or "2s": so much of the true stem is given as the beginning of what the model plays. It goes on
+            from there, and only what comes after is judged.
     """
 
     split: str = "test"
     takes: int = field(default=8, validator=v.ge(1))
     seconds: float = field(default=10.0, validator=v.gt(0.0))
+    input: Literal["paired", "random"] = "paired"
+    prompt: Frames = field(default=0, validator=v.ge(0))
+
+
+CellName = Literal["model", "true_stem", "random_pairing", "codec"]
+CELLS: tuple[CellName, ...] = get_args(CellName)
+
+
+def _each_once(_: Any, attribute: attrs.Attribute, names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{attribute.name} is {list(names)}; expected at least one of {', '.join(CELLS)}, none twice")
 
 
 @frozen
@@ -193,11 +208,15 @@ class EvaluateSpec:
     """How takes are judged, beside what else.
 
     Attributes:
-        anchors: clips of held-out songs for the anchors (true stem, random pairing), the takes' own among them.
+        cells: what is judged: the model's takes, and anchors that say what a number means (core/runner/anchors.py).
+        anchors: clips of held-out songs for each of the anchors, the takes' own among them.
+        loudness: LUFS at which metrics hear context, stem and true stem, each by itself; "as_played" leaves them be.
         cache: folder of what metrics found out, for other runs to use again; where absent, one in the run folder.
     """
 
+    cells: tuple[CellName, ...] = field(default=CELLS, validator=_each_once)
     anchors: int = field(default=24, validator=v.ge(1))
+    loudness: float | Literal["as_played"] = -18.0
     cache: str | None = None
 
 

@@ -143,7 +143,7 @@ class Take:
 
     `truth` is the stem that the musicians played, where it is known. `losses` are those of the model that made the
     take, as its objective counts them on the codes of context and true stem: "own", and "swapped" where it is given
-    another song's context instead. None for takes that no model made.
+    another song's context instead. None for takes that no model made. `stems`: of how many the context is a mixture.
     """
 
     id: str
@@ -153,6 +153,7 @@ class Take:
     instrument: int
     truth: np.ndarray | None = None
     losses: dict[str, Loss] | None = None
+    stems: int = 1
 
 
 @frozen(eq=False)
@@ -164,18 +165,22 @@ class Loss:
         parts: detached scalars by name.
         counts: [K], of how many tokens of each level `total` is the mean, so that it can be compared with what knowing
             each level's code frequencies is worth; None where it is no such mean.
+        right: [K], the share of each level's tokens whose likeliest code is the right one; None where it was not asked
+            for, or there is no likeliest code.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
     counts: Tensor | None = None
+    right: Tensor | None = None
 
     @classmethod
-    def over(cls, nats: Tensor, counted: Tensor) -> Loss:
+    def over(cls, nats: Tensor, counted: Tensor, right: Tensor | None = None) -> Loss:
         """The mean of nats [B, K, S] where `counted` [B, K, S] is true, all levels pooled; `level_q` are those of one.
 
-        A level without a token counts as 0.
+        right: [B, K, S] bool, whether the likeliest code is the right one. A level without a token counts as 0.
         """
         sums, counts = (nats * counted).sum((0, 2)), counted.sum((0, 2))
         parts = {f"level_{q}": mean for q, mean in enumerate(sums.detach() / counts.clamp(min=1))}
-        return cls(sums.sum() / counts.sum().clamp(min=1), parts, counts)
+        share = None if right is None else (right & counted).sum((0, 2)) / counts.clamp(min=1)
+        return cls(sums.sum() / counts.sum().clamp(min=1), parts, counts, share)

@@ -13,7 +13,7 @@ from accomp.core.model import Model
 from accomp.core.offline.framewise import fill
 from accomp.core.offline.prepended import continue_
 from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.session import check_playable
+from accomp.core.streaming.session import check_playable, checked_prompt
 
 
 @torch.inference_mode()
@@ -27,15 +27,17 @@ def compose(
     window: int,
     seed: int = 0,
     guidance: Guidance = UNGUIDED,
+    prompt: Tensor | None = None,
 ) -> Tensor:
     """Input latents x [B, T, E], T >= 1 -> codes [B, K, T].
 
     sessions [B] int64 tell the randomness of the rows from that of others with the same `seed`; labels: name -> classes
     [B] int64, -1 where withheld. window: the length of the model's training clips, in frames. A longer input is played
     in windows of that length: the first half of each, what is played already, is given, the other half is new. The last
-    window ends with the input, so less of it may be new.
+    window ends with the input, so less of it may be new. prompt: codes [B, K, P], P <= T, that the stem begins with.
 
-    Raises ValueError for a model with a clock or in training mode, and for labels, classes or shapes that do not fit.
+    Raises ValueError for a model with a clock or in training mode, and for labels, classes, codes or shapes that do not
+    fit.
     """
     check_playable(model, sessions, labels)
     if model.clock is not None:
@@ -52,6 +54,10 @@ def compose(
     noise = Noise.of_sessions(seed, sessions.to(device), model.space.codebooks)
 
     codes = torch.zeros(batch, model.space.codebooks, 0, dtype=torch.int64, device=device)
+    if prompt is not None:
+        codes = checked_prompt(model, sessions, prompt).to(device)
+        if codes.shape[2] > frames:
+            raise ValueError(f"a prompt of {codes.shape[2]} frames does not fit in an input of {frames}")
     while (done := codes.shape[2]) < frames:
         begin = max(0, min(done - window // 2, frames - window))
         heard, known = x[:, begin : begin + window], codes[:, :, begin:]

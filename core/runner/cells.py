@@ -1,43 +1,65 @@
-"""What is judged: the model's takes, and two anchors that say what a number means."""
+"""What is judged: clips in cells, the model's takes or an anchor's."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from itertools import chain, zip_longest
+import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import attrs
+import numpy as np
 from attrs import frozen
 
 from accomp.core import audio
 from accomp.core.errors import DataError
-from accomp.core.interfaces import Corpus
-from accomp.core.runner.excerpts import Excerpt, Failure, choose, partner
-from accomp.core.runner.train import TRAIN
-from accomp.core.spec import Spec
-from accomp.core.types import Take
+from accomp.core.runner.excerpts import Excerpt, Failure
+from accomp.core.types import Loss, Take
 
-NO_PARTNER = "no partner: no other held-out song has a sounding stem of this instrument class"
+
+class Clip(Protocol):
+    """Something to be judged."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def instrument(self) -> int:
+        """Class of the stem that belongs there."""
+        ...
+
+    def load(self, rate: int) -> Take:
+        """At `rate` Hz. Raises DataError for a file that cannot be read."""
+        ...
+
+    def identity(self) -> Any:
+        """What its sound depends on, JSON-able."""
+        ...
 
 
 @frozen
 class TakeClip:
-    """A take of the model, in its folder. `made_from` says what it depends on."""
+    """A take of the model, in its folder.
+
+    Attributes:
+        stems: of how many the context is a mixture.
+        made_from: what it depends on.
+    """
 
     id: str
     folder: Path
     instrument: int
+    stems: int
     made_from: str
 
     def load(self, rate: int) -> Take:
-        """At `rate` Hz. Raises DataError for a file that cannot be read."""
         context, stem, true = (audio.read(self.folder / f"{name}.wav", rate) for name in ("context", "stem", "true"))
-        return Take(self.id, context, stem, rate, self.instrument, true)
+        return Take(self.id, context, stem, rate, self.instrument, true, stems=self.stems)
 
     def identity(self) -> Any:
-        """What its sound depends on, JSON-able."""
         return [self.id, self.made_from, *(_stat(self.folder / f"{name}.wav") for name in ("context", "stem"))]
 
 
@@ -51,21 +73,54 @@ class SongClip:
 
     @property
     def instrument(self) -> int:
-        """Class of the stem that belongs there."""
         return self.context.instrument
 
     def load(self, rate: int) -> Take:
-        """At `rate` Hz. Raises DataError for a file that cannot be read."""
         context, truth = self.context.context_audio(rate), self.context.stem_audio(rate)
         stem = truth if self.stem is self.context else self.stem.stem_audio(rate)
-        return Take(self.id, context, stem, rate, self.instrument, truth)
+        return Take(self.id, context, stem, rate, self.instrument, truth, stems=len(self.context.context))
 
     def identity(self) -> Any:
-        """What its sound depends on, JSON-able."""
         stems = [self.context.track.stems[name] for name in self.context.context]
         stems.append(self.stem.track.stems[self.stem.target])
         paths = [path for stem in stems for path in stem.files]
         return [self.id, self.context.start, self.stem.start, *map(_stat, paths)]
+
+
+@frozen
+class CodecClip:
+    """The true stem of an excerpt as a codec makes it sound, which no model of its codes can better.
+
+    Attributes:
+        through: a sound [N] at the codec's rate -> the same after encoding and decoding.
+        codec: which one, by fingerprint.
+        folder: where what it made is kept.
+    """
+
+    true: SongClip
+    through: Callable[[np.ndarray], np.ndarray]
+    codec: str
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.true.id
+
+    @property
+    def instrument(self) -> int:
+        return self.true.instrument
+
+    def load(self, rate: int) -> Take:
+        """`rate` is that of the codec."""
+        take = self.true.load(rate)
+        key = hashlib.sha256(f"{self.codec} {rate} ".encode() + take.stem.tobytes()).hexdigest()
+        path = self.folder / f"{key}.npy"
+        if not path.exists():
+            _save(path, self.through(take.stem))
+        return attrs.evolve(take, stem=np.load(path))
+
+    def identity(self) -> Any:
+        return [self.codec, self.true.identity()]
 
 
 @frozen
@@ -74,12 +129,14 @@ class Cell:
 
     Attributes:
         left_out: clips that belong here and could not be had, with the reason.
+        losses: id of a clip -> what the model that made it makes of the true stem's codes; None where no model did.
     """
 
     name: str
     title: str
-    clips: tuple[TakeClip | SongClip, ...]
+    clips: tuple[Clip, ...]
     left_out: tuple[Failure, ...] = ()
+    losses: Callable[[str], dict[str, Loss]] | None = None
 
     def identity(self) -> str:
         """A hash that changes when any of its clips may sound different."""
@@ -87,7 +144,7 @@ class Cell:
         return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 
 
-def take_cell(run: Path, made: dict[str, Any]) -> Cell:
+def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> Cell:
     """The takes that `made`, the content of takes.json, lists. Raises DataError where one is gone."""
     clips = []
     for id in made["takes"]:
@@ -95,49 +152,16 @@ def take_cell(run: Path, made: dict[str, Any]) -> Cell:
         try:
             record = json.loads((folder / "take.json").read_text(encoding="utf-8"))
             made_from = json.dumps(record["made_from"], sort_keys=True)
-            clips.append(TakeClip(id, folder, record["instrument"], made_from))
+            clips.append(TakeClip(id, folder, record["instrument"], len(record["context_stems"]), made_from))
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"take '{id}' is gone or broken ({error}); run `accomp generate SPEC` @ {folder}"
             ) from error
-    return Cell("model", "model", tuple(clips), tuple(Failure(**failed) for failed in made["failed"]))
-
-
-def anchor_cells(spec: Spec, corpus: Corpus) -> tuple[Cell, Cell]:
-    """The true stem, and another song's stem of the same instrument class, for the takes' clips and further ones.
-
-    The further clips come from all splits but the one trained on. A clip is never paired with its own song.
-    """
-    home = spec.generate.split
-    splits = [home, *(split for split in corpus.splits if split not in (home, TRAIN))]
-    tracks = {split: list(corpus.tracks(split)) for split in splits}
-    named: dict[str, list[tuple[str, Excerpt]]] = {}
-    failures: list[Failure] = []
-    for split in splits:
-        found, failed = choose(tracks[split], spec.evaluate.anchors, spec.generate.seconds, spec.seed, spec.pairs)
-        prefix = "" if split == home else f"{split}: "
-        named[split] = [(f"{prefix}{excerpt.id}", excerpt) for excerpt in found]
-        failures += [Failure(f"{prefix}{failure.clip}", failure.reason) for failure in failed]
-    chosen = _takes_first(list(named.values()), spec.generate.takes)[: spec.evaluate.anchors]
-    everything = list(chain.from_iterable(tracks.values()))
-    true = tuple(SongClip(id, excerpt, excerpt) for id, excerpt in chosen)
-    pairs, lonely = [], []
-    for id, excerpt in chosen:
-        other = partner(excerpt, everything, spec.seed, spec.pairs)
-        if other is None:
-            lonely.append(Failure(id, NO_PARTNER))
-        else:
-            pairs.append(SongClip(id, excerpt, other))
-    return (
-        Cell("true_stem", "true stem", true, tuple(failures)),
-        Cell("random_pairing", "random pairing", tuple(pairs), tuple(failures + lonely)),
-    )
-
-
-def _takes_first(lists: Sequence[list[tuple[str, Excerpt]]], takes: int) -> list[tuple[str, Excerpt]]:
-    """The first `takes` of the first list, then one of each list in turn."""
-    turns = zip_longest(lists[0][takes:], *lists[1:])
-    return lists[0][:takes] + [one for turn in turns for one in turn if one is not None]
+    chosen, frames = made["settings"]["generate"], made.get("prompt_frames", 0)
+    title = "model"
+    title += ", another song's context" if chosen.get("input", "paired") == "random" else ""
+    title += f", after a prompt of {frames} frames" if frames else ""
+    return Cell("model", title, tuple(clips), tuple(Failure(**failed) for failed in made["failed"]), losses)
 
 
 def _stat(path: Path) -> list[Any]:
@@ -146,3 +170,11 @@ def _stat(path: Path) -> list[Any]:
     except OSError as error:
         raise DataError(f"{error.strerror} @ {path}") from error
     return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _save(path: Path, sound: np.ndarray) -> None:
+    """Several processes may do so at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        np.save(file, sound)
+    os.replace(file.name, path)

@@ -3,50 +3,72 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accomp.core.build import build_corpus
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
 from accomp.core.registry import Registry
 from accomp.core.runner import generate
-from accomp.core.runner.cells import anchor_cells, take_cell
+from accomp.core.runner.anchors import anchor_cells
+from accomp.core.runner.cells import Cell, take_cell
 from accomp.core.runner.computing import threads
 from accomp.core.runner.judging.judge import Judge, plain
+from accomp.core.runner.judging.teacher import Teacher
 from accomp.core.runner.judging.telling import summary
 from accomp.core.runner.playing import playing_checkpoint, weights_hash
 from accomp.core.spec import Spec
 
 RECORD, PART = "metrics.json", "metrics.part.json"
+ANCHORS = "anchors"
+"""Folder of the sound that is made for them."""
 
 
 def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
-    """Judge the run's takes and the anchors with every metric of the spec, and write metrics.json.
+    """Judge the cells of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
 
     A cell that is judged already, from the same sound with the same metrics, is not judged again, so a killed
     evaluation goes on. Raises DataError where there are no takes, or takes of another model or with other settings;
-    WorkError for a metric that gives no number.
+    WorkError for a metric that gives NaN or Inf.
     """
+    if "model" not in spec.evaluate.cells:
+        evaluate_anchors(spec, registry, run)
+        return
     made = _takes(spec, run)
     with threads(spec.run.threads):
-        cells = [take_cell(run, made), *anchor_cells(spec, build_corpus(spec, registry))]
-        judge = Judge(spec, registry, made["sample_rate"], Path(spec.evaluate.cache or run / "cache"))
-        held = {**_held(run / RECORD), **_held(run / PART)}
-        done: dict[str, Any] = {}
-        with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
-            for cell in cells:
-                identity = judge.identity(cell)
-                if held.get(cell.name, {}).get("identity") == identity:
-                    done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
-                    advance(len(cell.clips), note=f"{cell.title}: judged already")
-                else:
-                    done[cell.name] = {"identity": identity, **judge.cell(cell, advance)}
-                    write_atomic(run / PART, json.dumps({"cells": done}, allow_nan=False))
-    record = {"seed": spec.seed, "checkpoint": made["checkpoint"], "cells": done}
-    write_atomic(run / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    (run / PART).unlink(missing_ok=True)
+        takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
+        cells = [takes, *anchor_cells(spec, registry, run / ANCHORS)]
+        _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"]})
+
+
+def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
+    """Judge the anchors of [evaluate] alone, for which no model is needed, and write metrics.json into `folder`.
+
+    Resumes as `evaluate` does. They depend on corpus, pairs, tokenizer, seed, [generate] split, takes, seconds and
+    prompt, [evaluate] and the metrics; on no model. Raises WorkError for a metric that gives NaN or Inf.
+    """
+    with threads(spec.run.threads):
+        _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
+
+
+def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[Cell], about: dict[str, Any]) -> None:
+    judge = Judge(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
+    held = {**_held(folder / RECORD), **_held(folder / PART)}
+    done: dict[str, Any] = {}
+    with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
+        for cell in cells:
+            identity = judge.identity(cell)
+            if held.get(cell.name, {}).get("identity") == identity:
+                done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
+                advance(len(cell.clips), note=f"{cell.title}: judged already")
+            else:
+                done[cell.name] = {"identity": identity, **judge.cell(cell, advance)}
+                write_atomic(folder / PART, json.dumps({"cells": done}, allow_nan=False))
+    record = {"seed": spec.seed, "loudness": spec.evaluate.loudness, **about, "cells": done}
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    (folder / PART).unlink(missing_ok=True)
     for line in summary(record):
         say(line)
 
@@ -66,7 +88,7 @@ def _takes(spec: Spec, run: Path) -> dict[str, Any]:
             f"the takes were made by the model of step {made['checkpoint']['step']}, the run's best is now that of "
             f"step {checkpoint.step}; run `accomp generate SPEC` again @ {path}"
         )
-    if {"guidance": {}, **made["settings"]} != (now := generate.settings(spec)):
+    if generate.settings_of(made) != (now := generate.settings(spec)):
         raise DataError(f"the takes were made with {made['settings']}, the spec says {now}; run `accomp generate SPEC`")
     return made
 

@@ -23,10 +23,12 @@ from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
 from accomp.core.runner.latency import budget_of, part_times, step_times, told
-from accomp.core.runner.playing import Played, Player, load_player, perform, play, within_full_scale
+from accomp.core.runner.playing import Played, Player, codes_of, load_player, perform, play, within_full_scale
+from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, resolve
 
 RECORD = "takes.json"
+NO_OTHER_SONG = "no other song whose context could be heard: all takes are of one"
 TOLERANCE = 1e-4
 """By how much the sound may differ when the input is cut another way; the codes may not differ at all."""
 
@@ -43,12 +45,15 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         player = load_player(run, registry, device, sampler=spec.sampler, guidance=spec.guidance)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
+        heard = _heard(excerpts, spec)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
-            for excerpt in excerpts:
+            for excerpt, listened in zip(excerpts, heard, strict=True):
                 try:
-                    takes.append(_take(excerpt, spec, player, run))
+                    if listened is None:
+                        raise DataError(NO_OTHER_SONG)
+                    takes.append(_take(excerpt, listened, spec, player, run))
                 except (UserError, ValueError) as error:
                     failures.append(Failure(excerpt.id, str(error)))
                     warn(f"no take of {excerpt.id}: {error}")
@@ -65,17 +70,39 @@ def settings(spec: Spec) -> dict[str, Any]:
     return {name: resolved[name] for name in ("generate", "sampler", "guidance", "seed")}
 
 
-def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
-    """The record of an excerpt's take: of the one that is there if it is current, else of a new one."""
+def settings_of(made: dict[str, Any]) -> dict[str, Any]:
+    """The `settings` that takes.json tells of, with what could not be chosen yet when the takes were made."""
+    held: dict[str, Any] = {"guidance": {}, **made["settings"]}
+    return {**held, "generate": {"input": "paired", "prompt": 0, **held["generate"]}}
+
+
+def _heard(excerpts: Sequence[Excerpt], spec: Spec) -> list[Excerpt | None]:
+    """For each excerpt the one whose context the model hears; None where that has to be another song's and is not."""
+    if spec.generate.input == "paired":
+        return list(excerpts)
+    others = other_songs([excerpt.track.id for excerpt in excerpts])
+    return [None if other is None else excerpts[other] for other in others]
+
+
+def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
+    """The record of an excerpt's take: of the one that is there if it is current, else of a new one.
+
+    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random.
+    """
     space = player.tokenizer.space
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
+    sound = context if heard is excerpt else heard.context_audio(space.sample_rate)
     labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
     made_from = _made_from(spec, player, context, truth, labels)
+    if heard is not excerpt:
+        made_from["heard"] = hashlib.sha256(sound.tobytes()).hexdigest()
     folder = run / "takes" / excerpt.id
     if record := _current(folder, made_from):
         return record
 
-    played, same = _played(excerpt, context, labels, spec.seed, player)
+    frames = spec.generate.prompt
+    prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
+    played, same = _played(excerpt, sound, labels, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
         "id": excerpt.id,
@@ -88,6 +115,10 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
         "context_stems": list(excerpt.context),
         "start": excerpt.start,
         "seconds": excerpt.seconds,
+        "input": spec.generate.input,
+        "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
+        "prompt_frames": spec.generate.prompt,
+        "prompt_seconds": spec.generate.prompt / space.frame_rate,
         "sample_rate": space.sample_rate,
         "gain": gain,
         "streamed_equals_offline": same,
@@ -97,6 +128,8 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
     }
     with folder_atomic(folder) as work:
         sounds = {"context": context, "stem": stem, "true": truth}
+        if heard is not excerpt:
+            sounds["heard"] = sound
         sounds["mix"] = mix_for_listening(context, stem, space.sample_rate, stems=len(excerpt.context))
         for name, sound in sounds.items():
             audio.write(work / f"{name}.wav", sound, space.sample_rate)
@@ -105,15 +138,20 @@ def _take(excerpt: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, 
 
 
 def _played(
-    excerpt: Excerpt, context: np.ndarray, labels: dict[str, int], seed: int, player: Player
+    excerpt: Excerpt,
+    sound: np.ndarray,
+    labels: dict[str, int],
+    prompt: np.ndarray | None,
+    seed: int,
+    player: Player,
 ) -> tuple[Played, bool | None]:
-    """What is played to the excerpt's `context`; if by a clock, whether it is the same however the input is cut."""
-    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id)}
+    """What is played to `sound`, after the `prompt`; if by a clock, whether it is the same however the input is cut."""
+    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id), "prompt": prompt}
     if not player.clocked:
-        return perform(player, context, **how), None
+        return perform(player, sound, **how), None
     hop = player.tokenizer.space.hop
-    live = play(player, context, repeat(hop), **how)
-    again = play(player, context, _odd_pieces(len(context), hop, keyed(seed, "pieces", excerpt.id)), **how)
+    live = play(player, sound, repeat(hop), **how)
+    again = play(player, sound, _odd_pieces(len(sound), hop, keyed(seed, "pieces", excerpt.id)), **how)
     return live, _same(live, again)
 
 
@@ -129,6 +167,7 @@ def _made_from(
         "guidance": resolve(spec)["guidance"],
         "labels": labels,
         "seed": spec.seed,
+        "prompt": spec.generate.prompt,
         "sound": hashlib.sha256(context.tobytes() + truth.tobytes()).hexdigest(),
     }
 
@@ -136,13 +175,14 @@ def _made_from(
 def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
     """The record of the take in a folder, if it was made from just this.
 
-    Takes that were made before there was guidance were made without, and by models that knew the instrument alone.
+    Takes that were made before there was guidance were made without, and by models that knew the instrument alone, and
+    those from before there were prompts began with none.
     """
     try:
         record: dict[str, Any] = json.loads((folder / "take.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    earlier = {"guidance": {}, "labels": made_from["labels"]}
+    earlier = {"guidance": {}, "labels": made_from["labels"], "prompt": 0}
     return record if {**earlier, **record.get("made_from", {})} == made_from else None
 
 
@@ -187,6 +227,7 @@ def _write_record(
     clock, space = player.model.clock, player.tokenizer.space
     record: dict[str, Any] = {
         "settings": settings(spec),
+        "prompt_frames": spec.generate.prompt,
         "takes": [take["id"] for take in takes],
         "failed": [{"clip": failure.clip, "reason": failure.reason} for failure in failures],
         "checkpoint": {"step": player.step, "weights": player.weights},

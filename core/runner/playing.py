@@ -131,13 +131,21 @@ class Played:
     codes: np.ndarray = field(factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
 
-def perform(player: Player, sound: np.ndarray, *, labels: Mapping[str, int], seed: int, session: int) -> Played:
+def perform(
+    player: Player,
+    sound: np.ndarray,
+    *,
+    labels: Mapping[str, int],
+    seed: int,
+    session: int,
+    prompt: np.ndarray | None = None,
+) -> Played:
     """sound [N] -> what the model plays to it, whatever its kind: a whole clip in, a whole stem out.
 
     A model with a clock sees of it what the clock allows, as in `play`, which also tells the meaning of the arguments.
     """
     if player.clocked:
-        return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session)
+        return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session, prompt=prompt)
     tokenizer, space, device = player.tokenizer, player.tokenizer.space, player.device
     if not len(sound):
         return Played(0.0, codes=np.zeros((space.codebooks, 0), dtype=np.int64))
@@ -155,6 +163,7 @@ def perform(player: Player, sound: np.ndarray, *, labels: Mapping[str, int], see
             window=player.window,
             seed=seed,
             guidance=player.guidance,
+            prompt=None if prompt is None else torch.from_numpy(prompt)[None],
         )
         times.append(_now(device))
         audio = tokenizer.decode(codes)[0, : len(sound)].cpu().numpy()
@@ -165,12 +174,19 @@ def perform(player: Player, sound: np.ndarray, *, labels: Mapping[str, int], see
 
 
 def play(
-    player: Player, sound: np.ndarray, pieces: Iterable[int], *, labels: Mapping[str, int], seed: int, session: int
+    player: Player,
+    sound: np.ndarray,
+    pieces: Iterable[int],
+    *,
+    labels: Mapping[str, int],
+    seed: int,
+    session: int,
+    prompt: np.ndarray | None = None,
 ) -> Played:
     """sound [N] in pieces of so many samples, and what they leave over as a last one -> what the model plays to it.
 
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
-    sampled. Raises CombinationError for a model that cannot stream.
+    sampled. prompt: codes [K, P] that the stem begins with. Raises CombinationError for a model that cannot stream.
     """
     check_streams(player)
     assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
@@ -185,6 +201,7 @@ def play(
         window=player.window,
         seed=seed,
         guidance=player.guidance,
+        prompt=None if prompt is None else torch.from_numpy(prompt)[None],
     )
     live = AudioSession(tokenizer, tokens)
     heard = [live.pull().cpu()]  # what comes before any input is computed now
@@ -203,6 +220,12 @@ def play(
     played.audio = torch.cat(heard, dim=1)[0].numpy()
     played.codes = torch.cat(tokens.codes, dim=2)[0].cpu().numpy()
     return played
+
+
+@torch.inference_mode()
+def codes_of(tokenizer: Tokenizer, sound: np.ndarray, device: torch.device) -> np.ndarray:
+    """sound [N] -> its codes [K, T], T = ceil(N / hop)."""
+    return tokenizer.encode(torch.from_numpy(sound)[None].to(device))[0].cpu().numpy()
 
 
 def check_streams(player: Player) -> Clock:

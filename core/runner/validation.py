@@ -35,15 +35,16 @@ class Validation:
         self._contexts = torch.cat([batch.context for batch in self._batches])
 
     def run(self, model: Model, objective: Objective, prepare: Callable[[CodeBatch], Batch]) -> dict[str, Any]:
-        """`loss` (nats a token), its `parts`, `context_gain` and `tokens`; the model is left in training mode.
+        """`loss` (nats a token), `parts`, `accuracy`, `context_gain`, `tokens`; the model is left in training mode.
 
         The gain is by how much the loss rises when each clip is predicted with another song's context: nothing for a
         model that does not listen, None where all clips are of one song. tokens: how many of each level the loss is the
-        mean of; None where the objective does not count them.
+        mean of; None where the objective does not count them. accuracy: level -> the share of its tokens whose
+        likeliest code is right; empty where the objective does not say.
         """
         total, own, others = _Means(), _Means(), _Means()
         model.eval()
-        with torch.no_grad(), _nothing_withheld(model):
+        with torch.no_grad(), nothing_withheld(model):
             first = 0
             for number, batch in enumerate(self._batches):
                 partners = self._partners[first : first + len(batch.context)]
@@ -64,7 +65,13 @@ class Validation:
         model.train()
         gain = others.values["loss"] - own.values["loss"] if own.values else None
         loss = total.values.pop("loss")
-        return {"loss": loss, "parts": total.values, "context_gain": gain, "tokens": total.tokens}
+        return {
+            "loss": loss,
+            "parts": total.values,
+            "accuracy": total.right,
+            "context_gain": gain,
+            "tokens": total.tokens,
+        }
 
     def unigram(self, tokens: Sequence[float] | None) -> dict[str, Any]:
         """`loss` and `parts` of knowing only how common each code is: the entropy of the split's target codes.
@@ -85,8 +92,10 @@ class _Means:
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
+        self.right: dict[str, float] = {}
         self.tokens: list[float] | None = None
         self._weights: dict[str, float] = {}
+        self._right_weights: dict[str, float] = {}
 
     def add(self, loss: Loss, frames: float) -> None:
         counts = None if loss.counts is None else loss.counts.tolist()
@@ -95,10 +104,16 @@ class _Means:
         if counts is not None:
             self.tokens = [a + b for a, b in zip(self.tokens or [0] * len(counts), counts, strict=True)]
         for name, value in {"loss": loss.total, **loss.parts}.items():
-            if weight := levels.get(name, whole):
-                self._weights[name] = self._weights.get(name, 0.0) + weight
-                before = self.values.get(name, 0.0)
-                self.values[name] = before + (float(value) - before) * weight / self._weights[name]
+            _add(self.values, self._weights, name, float(value), levels.get(name, whole))
+        for q, share in enumerate(() if loss.right is None else loss.right.tolist()):
+            _add(self.right, self._right_weights, f"level_{q}", share, levels.get(f"level_{q}", whole))
+
+
+def _add(means: dict[str, float], weights: dict[str, float], name: str, value: float, weight: float) -> None:
+    if weight:
+        weights[name] = weights.get(name, 0.0) + weight
+        before = means.get(name, 0.0)
+        means[name] = before + (value - before) * weight / weights[name]
 
 
 def other_songs(songs: list[str]) -> list[int | None]:
@@ -113,7 +128,7 @@ def _select(batch: CodeBatch, rows: Tensor) -> CodeBatch:
 
 
 @contextmanager
-def _nothing_withheld(model: Model) -> Iterator[None]:
+def nothing_withheld(model: Model) -> Iterator[None]:
     """The model hears its context and sees its labels in every clip while the block runs."""
     conditions = model.conditions
     labels = {name: attrs.evolve(label, drop=0.0) for name, label in conditions.labels.items()}

@@ -36,12 +36,14 @@ class TokenSession:
         window: int,
         seed: int = 0,
         guidance: Guidance = UNGUIDED,
+        prompt: Tensor | None = None,
     ):
         """sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`.
 
         labels: name -> classes [B] int64, -1 where withheld. window: how many frames back the model looks, at most the
-        length of its training clips. guidance: its G variants of each session run side by side. Raises ValueError
-        for a model in training mode or without a clock, and for labels, classes or shapes that do not fit it.
+        length of its training clips. guidance: its G variants of each session run side by side. prompt: codes
+        [B, K, P] that the first P frames of every session are instead of what is drawn. Raises ValueError for a model
+        in training mode or without a clock, and for labels, classes, codes or shapes that do not fit it.
         """
         check_playable(model, sessions, labels)
         self.model, self.sampler, self.layout, self.guidance = model, sampler, model.layout, guidance
@@ -55,6 +57,7 @@ class TokenSession:
             rows = self.batch * len(guidance.variants)
             self._state = model.backbone.new_state(rows, window, chunk=self.layout.clock.k, pinned=pinned)
             self._nothing = torch.full_like(self._noise.key, LABELS)
+            self._prompt = None if prompt is None else checked_prompt(model, sessions, prompt).to(self.device)
 
         self._queue: deque[Tensor] = deque()  # input frames [B, 1, E] that no row has absorbed
         self._rows = 0  # rows absorbed since the beginning
@@ -148,7 +151,11 @@ class TokenSession:
     def _pick(self, logits: Tensor) -> Tensor:
         """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
         frame = self.layout.frame(self._state.position[: self.batch] - 1 - self.layout.start)
-        return torch.where(frame < 0, LABELS, self.sampler.pick(logits, self._noise.fold(frame)))
+        picked = self.sampler.pick(logits, self._noise.fold(frame))
+        if self._prompt is not None and self._prompt.shape[2]:
+            given = self._prompt.gather(2, frame.clamp(0, self._prompt.shape[2] - 1)[..., None])[..., 0]
+            picked = torch.where(frame < self._prompt.shape[2], given, picked)
+        return torch.where(frame < 0, LABELS, picked)
 
     def _take_frames(self, steps: list[Tensor]) -> Tensor:
         """Remove from `steps` what is complete: frames [B, K, m]. The last K - 1 steps stay."""
@@ -183,6 +190,16 @@ def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor])
             problems.append(f"label {name!r}: classes 0..{classes[name] - 1}, -1 to withhold it; got {given.tolist()}")
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def checked_prompt(model: Model, sessions: Tensor, prompt: Tensor) -> Tensor:
+    """The codes [B, K, P] that sessions [B] begin with. Raises ValueError for another shape or what is no code."""
+    expected = (len(sessions), model.space.codebooks, prompt.shape[2] if prompt.ndim == 3 else "P")
+    if prompt.shape != expected:
+        raise ValueError(f"prompt has shape {tuple(prompt.shape)}, expected [B, K, P] = {expected}")
+    if not bool(((prompt >= 0) & (prompt < model.space.codebook_size)).all()):
+        raise ValueError(f"prompt holds what is no code; expected 0..{model.space.codebook_size - 1}")
+    return prompt
 
 
 class AudioSession:

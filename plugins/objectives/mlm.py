@@ -52,4 +52,4 @@ class MLM:
         logits = model.logits(h)[..., model.vocabulary.first_code :]
         target = batch.y.masked_fill(~counted, 0)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), target.flatten(), reduction="none")
-        return Loss.over(nats.view_as(target), counted)
+        return Loss.over(nats.view_as(target), counted, model.likeliest(logits, target))

@@ -65,13 +65,19 @@ def small_model(
 
 
 def session_of(
-    model: Model, sessions: list[int] | int = 2, *, window: int = 64, seed: int = 0, sampler: Any = None
+    model: Model,
+    sessions: list[int] | int = 2,
+    *,
+    window: int = 64,
+    seed: int = 0,
+    sampler: Any = None,
+    prompt: Tensor | None = None,
 ) -> TokenSession:
     """Sessions of these numbers, or 0, 1, ...; the class of every label is the number, wrapped around."""
     numbers = torch.tensor(list(range(sessions)) if isinstance(sessions, int) else sessions)
     sampler = sampler or TopK(TopK.Config(k=6), model.space)
     labels = {name: numbers % classes for name, classes in model.vocabulary.classes.items()}
-    return TokenSession(model, sampler, sessions=numbers, labels=labels, window=window, seed=seed)
+    return TokenSession(model, sampler, sessions=numbers, labels=labels, window=window, seed=seed, prompt=prompt)
 
 
 def latents(frames: int, batch: int = 2, seed: int = 0) -> Tensor:

@@ -17,7 +17,8 @@ from accomp.core import audio
 from accomp.core.errors import DataError, WorkError
 from accomp.core.instruments import CLASSES
 from accomp.core.runner import evaluate as module
-from accomp.core.runner.cells import NO_PARTNER, SongClip, TakeClip, anchor_cells
+from accomp.core.runner.anchors import NO_PARTNER, anchor_cells
+from accomp.core.runner.cells import SongClip, TakeClip
 from accomp.core.runner.evaluate import RECORD, evaluate
 from accomp.core.runner.generate import generate
 from accomp.core.runner.judging.telling import summary
@@ -62,20 +63,17 @@ def test_numbers_are_those_of_the_takes_and_the_songs(made: tiny.Trained) -> Non
 
 def test_the_anchors_come_out_in_order(made: tiny.Trained) -> None:
     cells = judged(made, evaluate={"anchors": 8})["cells"]
-    assert [cell["title"] for cell in cells.values()] == ["model", "true stem", "random pairing"]
-    true, random = (
-        cells[name]["metrics"]["envelopes"]["numbers"]["envelopes"] for name in ("true_stem", "random_pairing")
-    )
-    assert true["low"] > random["high"]
-    for number in (true, random):
+    assert list(cells) == ["model", "true_stem", "random_pairing", "codec"]
+    true, random, codec = (cells[name]["metrics"]["envelopes"]["numbers"]["envelopes"] for name in list(cells)[1:])
+    assert min(true["low"], codec["low"]) > random["high"]
+    assert codec["value"] != true["value"]
+    for number in (true, random, codec):
         assert number["low"] <= number["value"] <= number["high"]
 
 
 def test_random_pairs_are_of_other_songs_and_the_same_class(trained: tiny.Trained) -> None:
-    spec, registry = trained.spec(evaluate={"anchors": 12}), trained.registry
-    from accomp.core.build import build_corpus
-
-    true, random = anchor_cells(spec, build_corpus(spec, registry))
+    spec = trained.spec(evaluate={"anchors": 12, "cells": ["random_pairing", "true_stem"]})
+    true, random = anchor_cells(spec, trained.registry, Path("nowhere"))
     assert len(true.clips) == len(random.clips) == 12
     assert len({clip.id for clip in true.clips}) == 12
     for clip in random.clips:
@@ -212,14 +210,14 @@ def test_judged_once_and_again_where_something_changed(made: tiny.Trained, monke
 
     monkeypatch.setattr(tiny.Envelopes, "update", counting)
     first = judged(made)
-    assert len(seen) == 3 + 5 + 5
+    assert len(seen) == 3 + 5 + 5 + 5
     assert judged(made) == first
-    assert len(seen) == 13
+    assert len(seen) == 18
     take = next(iter(first["cells"]["model"]["metrics"]["envelopes"]["takes"]))
     stem = made.run / "takes" / take / "stem.wav"
     audio.write(stem, 0.9 * audio.read(stem, 32000), 32000)
     judged(made)
-    assert len(seen) == 16
+    assert len(seen) == 21
 
 
 def test_a_killed_evaluation_goes_on_with_the_next_cell(made: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +236,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_cell(made: tiny.Trained, monk
         judged(made)
     assert not (made.run / RECORD).exists()
     assert judged(made) == expected
-    assert len(seen) == 6 + 10
+    assert len(seen) == 6 + 15
     assert not (made.run / module.PART).exists()
 
 
@@ -274,5 +272,5 @@ def test_metrics_that_share_what_they_know(made: tiny.Trained, monkeypatch: pyte
     monkeypatch.setattr(tiny.Envelopes, "__init__", counting)
     monkeypatch.setattr(tiny.Envelopes, "fresh", fresh, raising=False)
     cells = judged(made)["cells"]
-    assert len(renewed) == 2
+    assert len(renewed) == 3
     assert cells["model"]["metrics"]["envelopes"]["scored"] == 3

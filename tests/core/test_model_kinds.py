@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fakes import EnergyTokenizer
 from small import Constant, small_model
 
 from accomp.core import audio
-from accomp.core.errors import CombinationError
+from accomp.core.errors import CombinationError, DataError
 from accomp.core.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.run_folder import open_run
@@ -24,11 +25,13 @@ from accomp.core.runner.cli import main
 from accomp.core.runner.computing import number_of
 from accomp.core.runner.evaluate import evaluate
 from accomp.core.runner.generate import generate
+from accomp.core.runner.judging.teacher import Teacher
 from accomp.core.runner.losses import read_losses
 from accomp.core.runner.playing import Player, load_player, perform, play
 from accomp.core.runner.report import write_report
 from accomp.core.runner.stream import stream
 from accomp.core.runner.train import train
+from accomp.core.types import Take
 from accomp.plugins.samplers.top_k import TopK
 
 RATE, HOP = 32000, 640
@@ -113,7 +116,72 @@ def test_takes_say_what_applies_to_the_kind(done: Run) -> None:
         else:
             assert record["streamed_equals_offline"] is None
             assert not {"step_ms", "p99_ms", "parts"} & set(record["timings"])
-    assert set(read(done.run / "metrics.json")["cells"]) == {"model", "true_stem", "random_pairing"}
+    assert set(read(done.run / "metrics.json")["cells"]) == {"model", "true_stem", "random_pairing", "codec"}
+
+
+def test_a_prompt_and_another_song_s_context(done: Run, tmp_path: Path) -> None:
+    """Every kind goes on from what is given, to what it hears, and only what it made is judged."""
+    shutil.copytree(done.run, tmp_path / "run")
+    run, frames = Run(tmp_path / "run", done.corpus, done.store), 20
+    asked = {"takes": 2, "seconds": 1.3, "input": "random", "prompt": frames}
+    object.__setattr__(run, "sections", {**done.sections, "generate": asked})
+    spec = run.spec()
+    with pytest.raises(DataError, match=r"made with .*'input': 'paired', 'prompt': 0.*the spec says"):
+        evaluate(spec, run.registry, run.run)
+    generate(spec, run.registry, run.run)
+    ids = read(run.run / "takes.json")["takes"]
+    records = [read(run.run / "takes" / id / "take.json") for id in ids]
+    tokenizer = EnergyTokenizer()
+    for record, other in zip(records, records[::-1], strict=True):
+        sounds = {path.stem: audio.read(path, RATE) for path in (run.run / "takes" / record["id"]).glob("*.wav")}
+        assert record["heard"]["track"] == other["track"] != record["track"]
+        theirs = audio.read(run.run / "takes" / other["id"] / "context.wav", RATE)
+        np.testing.assert_array_equal(sounds["heard"], theirs)
+        before = audio.read(done.run / "takes" / record["id"] / "stem.wav", RATE)
+        assert not np.array_equal(before, sounds["stem"])
+        codes = tokenizer.encode(torch.from_numpy(sounds["true"])[None])[:, :, :frames]
+        given = tokenizer.decode(codes)[0].numpy()
+        np.testing.assert_allclose(sounds["stem"][: frames * 640], given * record["gain"], atol=1e-3)
+        if "clock" in done.sections:
+            assert record["streamed_equals_offline"] is True
+    evaluate(spec, run.registry, run.run)
+    cells = read(run.run / "metrics.json")["cells"]
+    assert cells["model"]["title"] == "model, another song's context, after a prompt of 20 frames"
+    for cell, stem in (("model", "stem"), ("true_stem", "true")):
+        sounds = {n: audio.read(run.run / "takes" / ids[0] / f"{n}.wav", RATE) for n in ("context", stem)}
+        metric = tiny.Envelopes(tiny.Envelopes.Config(), tokenizer.space)
+        heard = [audio.resample(sound[frames * 640 :], RATE, 16000) for sound in sounds.values()]
+        metric.update(Take(ids[0], *heard, 16000, 0))
+        judged = cells[cell]["metrics"]["envelopes"]["takes"][ids[0]]["envelopes"]
+        assert judged == pytest.approx(metric.result()["envelopes"], abs=1e-3)
+
+
+def test_the_model_is_asked_about_what_was_played(done: Run, tmp_path: Path) -> None:
+    """The token metric's numbers are the objective's own, on the takes' clips, with either context."""
+    shutil.copytree(done.run, tmp_path / "run")
+    run = Run(tmp_path / "run", done.corpus, done.store)
+    object.__setattr__(run, "sections", {**done.sections, "metric": [{"plugin": "token"}]})
+    spec = run.spec()
+    evaluate(spec, run.registry, run.run)
+    cells = read(run.run / "metrics.json")["cells"]
+    assert not cells["true_stem"]["metrics"]["token"]["applies"]
+    token = cells["model"]["metrics"]["token"]
+    assert token["scored"] == 2
+    ids = read(run.run / "takes.json")["takes"]
+    teacher = Teacher(spec, run.registry, run.run, ids)
+    for id, other in zip(ids, ids[::-1], strict=True):
+        losses = teacher.losses(id)
+        found = token["takes"][id]
+        assert found["loss"] == pytest.approx(float(losses["own"].total), rel=1e-5)
+        assert found["context_gain"] == pytest.approx(float(losses["swapped"].total - losses["own"].total), abs=1e-5)
+        assert losses["own"].counts is not None
+        assert losses["swapped"].counts is not None
+        assert losses["own"].counts.tolist() == losses["swapped"].counts.tolist(), "nothing else is drawn"
+        context = run.run / "takes" / id / "context.wav"
+        shutil.copy(done.run / "takes" / other / "context.wav", context)
+        again = Teacher(spec, run.registry, run.run, ids).losses(id)
+        assert float(again["own"].total) == pytest.approx(float(losses["swapped"].total), rel=1e-5)
+        shutil.copy(done.run / "takes" / id / "context.wav", context)
 
 
 def test_the_report_says_what_kind_it_is(done: Run) -> None:

@@ -137,9 +137,32 @@ def test_guidance_is_the_weighted_sum_of_separate_forwards(known):
         assert torch.allclose(shown, expected[:, :, step], atol=1e-3)
 
 
-def composed(model: Model, sampler, x: Tensor, *, window: int = 64, seed: int = 0, rows: Tensor = SESSIONS) -> Tensor:
+def composed(
+    model: Model,
+    sampler,
+    x: Tensor,
+    *,
+    window: int = 64,
+    seed: int = 0,
+    rows: Tensor = SESSIONS,
+    prompt: Tensor | None = None,
+) -> Tensor:
     labels = {"instrument": rows % 5}
-    return compose(model, sampler, x, sessions=rows, labels=labels, window=window, seed=seed)
+    return compose(model, sampler, x, sessions=rows, labels=labels, window=window, seed=seed, prompt=prompt)
+
+
+@pytest.mark.parametrize("prompted", [0, 1, 7, 12])
+def test_a_prompt_is_played_and_the_rest_follows_from_it(prompted):
+    """Given what it plays anyway, it plays the same; given something else, that comes out."""
+    model = offline_model()
+    free = composed(model, Recorder(model), latents(12))
+    same = composed(model, Recorder(model), latents(12), prompt=free[:, :, :prompted])
+    assert torch.equal(same, free)
+    other = (free[:, :, :prompted] + 1) % 10
+    for sampler in (Recorder(model), Filler()):
+        assert torch.equal(composed(model, sampler, latents(12), prompt=other, window=8)[:, :, :prompted], other)
+    with pytest.raises(ValueError, match="a prompt of 12 frames does not fit in an input of 5"):
+        composed(model, Recorder(model), latents(5), prompt=free)
 
 
 @settings(max_examples=15, deadline=None)

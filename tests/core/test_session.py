@@ -351,3 +351,27 @@ def test_a_step_stays_on_its_device_and_never_looks_at_a_value(t_f, k):
     assert codes.shape == (2, 3, model.clock.frames_complete(FRAMES, 3))
     if k == 1:
         session.reset(torch.tensor([True, False]))
+
+
+@settings(max_examples=8, deadline=None)
+@given(times, st.integers(1, 3), st.integers(1, 4), st.integers(0, FRAMES), cuts)
+def test_a_prompt_is_played_and_what_follows_is_as_if_the_model_had_played_it(t_f, codebooks, k, prompted, cuts):
+    """Given what it plays anyway, it plays the same; given something else, that comes out, however the input is cut."""
+    model = small_model(t_f, k, space=space_with(codebooks))
+    free = generate(session_of(model), latents(FRAMES), [])
+    prompted = min(prompted, free.shape[2])
+    same = generate(session_of(model, prompt=free[:, :, :prompted]), latents(FRAMES), cuts)
+    assert torch.equal(same, free)
+    other = (free[:, :, :prompted] + 1) % model.space.codebook_size
+    changed = generate(session_of(model, prompt=other), latents(FRAMES), cuts)
+    assert torch.equal(changed[:, :, :prompted], other)
+    assert torch.equal(changed, generate(session_of(model, prompt=other), latents(FRAMES), []))
+
+
+def test_what_is_no_prompt_is_refused():
+    model = small_model(0)
+    with pytest.raises(ValueError, match=r"prompt has shape \(2, 5, 4\), expected \[B, K, P\]"):
+        session_of(model, prompt=torch.zeros(2, 5, 4, dtype=torch.int64))
+    levels = model.space.codebooks
+    with pytest.raises(ValueError, match="no code; expected"):
+        session_of(model, prompt=torch.full((2, levels, 4), model.space.codebook_size))

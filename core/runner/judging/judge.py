@@ -18,8 +18,8 @@ from accomp.core.interfaces import Metric
 from accomp.core.registry import Registry
 from accomp.core.runner.cells import Cell
 from accomp.core.runner.excerpts import Failure, keyed
+from accomp.core.runner.judging.hearing import Heard, Hearing
 from accomp.core.runner.judging.intervals import measured
-from accomp.core.runner.judging.rates import AtRates
 from accomp.core.spec import Spec, resolve
 
 RECORD_VERSION = 2
@@ -29,25 +29,26 @@ RECORD_VERSION = 2
 class Judge:
     """The metrics of a spec, ready for one cell after another."""
 
-    def __init__(self, spec: Spec, registry: Registry, rate: int, cache: Path):
-        """rate: Hz of the clips' sound. cache: where metrics may keep what they find out."""
-        self._spec, self._registry, self._rate, self._cache = spec, registry, rate, cache
+    def __init__(self, spec: Spec, registry: Registry, cache: Path):
+        """cache: where metrics may keep what they find out."""
+        self._spec, self._registry, self._cache = spec, registry, cache
         self._space = space_of(spec, registry)
+        self._hearing = Hearing(self._space.sample_rate, spec.generate.prompt * self._space.hop, spec.evaluate.loudness)
         self._metrics = self._build()
         self._used = False
 
     def identity(self, cell: Cell) -> str:
         """What a cell's numbers depend on."""
         metrics = json.dumps(resolve(self._spec)["metric"], sort_keys=True)
-        return f"{cell.identity()} {metrics} {self._spec.seed} {RECORD_VERSION}"
+        return f"{cell.identity()} {metrics} {self._spec.seed} {self._hearing} {RECORD_VERSION}"
 
     def cell(self, cell: Cell, advance: Advance) -> dict[str, Any]:
         """Judge all clips of a cell. Raises WorkError for a metric that gives NaN or Inf."""
         tallies = {name: _Tally(metric) for name, metric in self._fresh().items()}
         for clip in cell.clips:
-            takes = AtRates(clip, self._rate)
+            heard = Heard(clip, cell, self._hearing)
             for tally in tallies.values():
-                tally.count(clip.id, CLASSES[clip.instrument], takes)
+                tally.count(clip.id, CLASSES[clip.instrument], heard)
             advance(1, note=f"{cell.title}: {clip.id}")
         return {
             "title": cell.title,
@@ -132,9 +133,9 @@ class _Tally:
     def of_class(self, label: str) -> list[str]:
         return [id for id, of in self.scored.items() if of == label]
 
-    def count(self, id: str, label: str, takes: AtRates) -> None:
+    def count(self, id: str, label: str, heard: Heard) -> None:
         try:
-            take = takes.at(self.metric.sample_rate)
+            take = heard.by(self.metric)
             if missing := sorted(need for need in self.needs if getattr(take, need) is None):
                 self.lacking.append(Failure(id, f"the clip has no {' and no '.join(missing)}"))
                 return

@@ -94,11 +94,13 @@ def _anchors(data: RunData) -> list[Check]:
 
 def judged_numbers(metrics: dict[str, Any]) -> list[tuple[str, str, float]]:
     """(metric, number, its best value) of every number for which a metric states its best value."""
-    cell = next(iter(metrics["cells"].values()))
+    cell: dict[str, Any] = next(iter(metrics["cells"].values()), {"metrics": {}})
     return [(name, number, best) for name, one in cell["metrics"].items() for number, best in one["best"].items()]
 
 
 def cell_number(metrics: dict[str, Any], cell: str, metric: str, number: str) -> dict[str, Any] | None:
-    """{"value", "low", "high"} of a number in a cell, None where no clip was scored."""
+    """{"value", "low", "high"} of a number in a cell, None where no clip was scored, or the cell is not judged."""
+    if cell not in metrics["cells"]:
+        return None
     found: dict[str, Any] | None = metrics["cells"][cell]["metrics"][metric]["numbers"].get(number)
     return found

@@ -35,7 +35,12 @@ def listening(data: RunData) -> list[Html]:
 
 def _take(take: dict[str, Any], data: RunData) -> Html:
     facts = [f"{take['start']:.1f} to {take['start'] + take['seconds']:.1f} s", f"stem {take['stem']}"]
-    facts += [f"with {len(take['context_stems'])} other stems", *_scores(take["id"], data)]
+    facts.append(f"with {len(take['context_stems'])} other stems")
+    if take.get("input") == "random":
+        facts.append(f"played to another song: {take['heard']['track']}")
+    if prompt := take.get("prompt_seconds"):
+        facts.append(f"the first {prompt:g} s were given")
+    facts += _scores(take["id"], data)
     return tag(
         "article",
         tag("h3", f"{take['track']}: {take['instrument_name']}", tag("small", " · ".join(facts))),
@@ -45,7 +50,7 @@ def _take(take: dict[str, Any], data: RunData) -> Html:
 
 
 def _scores(id: str, data: RunData) -> list[str]:
-    metrics = data.metrics["cells"]["model"]["metrics"] if data.metrics else {}
+    metrics = ((data.metrics or {}).get("cells", {}).get("model") or {"metrics": {}})["metrics"]
     return [
         f"{number} {one['takes'][id][number]:.2f}"
         for one in metrics.values()

@@ -11,7 +11,7 @@ from accomp.core.runner.judging.telling import why_none
 from accomp.core.runner.report.checks import cell_number, judged_numbers
 from accomp.core.runner.report.data import RunData
 
-STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second"}
+STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second", "codec": "quiet"}
 
 
 def losses(data: RunData) -> list[Html]:
@@ -43,6 +43,9 @@ def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]]) -> 
     if unigram:
         rows.append(["code frequencies alone", *_row(unigram[-1], parts)])
     rows.append([f"model after {last['step']:,} steps", *_row(last, parts)])
+    if accuracy := last.get("accuracy"):
+        right = (f"{accuracy[part]:.1%}" if part in accuracy else "" for part in parts)
+        rows.append(["its likeliest code is right", "", *right])
     if tokens := last.get("tokens"):
         shares = {f"level_{q}": f"{count / sum(tokens):.0%}" for q, count in enumerate(tokens)}
         rows.append(["share of the loss's tokens", "100%", *(shares.get(part, "") for part in parts)])
@@ -76,8 +79,11 @@ def scores(data: RunData) -> list[Html]:
             low, high = min(0.0, best, *(row.low for row in rows)), max(best, *(row.high for row in rows))
             chart = interval_chart(f"{number}: mean and 95 % interval", rows, x=number, low=low, high=high)
             found.append(tag("div", chart, class_="card"))
-    for metric in next(iter(cells.values()))["metrics"]:
+    for metric in next(iter(cells.values()), {"metrics": ()})["metrics"]:
         found.append(tag("div", _metric_table(metric, cells), class_="card"))
+    if isinstance(lufs := data.metrics.get("loudness"), float):
+        note = f"Metrics hear context, stem and true stem at {lufs:g} LUFS each, but for those in which levels matter."
+        found.append(tag("p", note, class_="note"))
     return found
 
 
