@@ -30,12 +30,13 @@ class Analysis(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("window", torch.hann_window(ANALYSIS, dtype=torch.float64), persistent=False)
+        window = torch.hann_window(ANALYSIS, dtype=torch.float64) / (ANALYSIS / 4)
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, audio: Tensor, history: History) -> Tensor:
         frames = history.extend(self, audio, ANALYSIS - HOP).unfold(-1, ANALYSIS, HOP)
-        spectrum = torch.fft.rfft(frames * self.window.to(audio.dtype)) / (ANALYSIS / 4)
-        magnitude = spectrum.abs()
+        spectrum = torch.fft.rfft(frames * self.window.to(audio.dtype))
+        magnitude = torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=-1)  # twice as fast as abs()
         low = spectrum[..., :PHASE_BINS] / (magnitude[..., :PHASE_BINS] + 1e-3).sqrt()
         return torch.cat([torch.log1p(magnitude * 1e4) / 4, low.real, low.imag], dim=-1)
 
@@ -59,7 +60,7 @@ class Synthesis(nn.Module):
             spectrum = F.pad(spectrum, (0, 0, 0, 1))
         grains = torch.fft.irfft(spectrum, n=SYNTHESIS) * self.window.to(phase.dtype)
         rising, falling = grains[..., :HOP], grains[..., HOP:]
-        falling = history.extend(self, falling.transpose(1, 2), 1).transpose(1, 2)[:, :-1]
+        falling = history.extend(self, falling, 1, dim=1)[:, :-1]
         return (rising + falling).flatten(1)
 
 
