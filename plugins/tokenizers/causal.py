@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accomp.plugins.tokenizers.one_frame import OneFrame
+
 
 class History:
     """The last inputs of every causal layer of one stream; all zeros at the start, as causal padding is.
@@ -19,15 +21,19 @@ class History:
     def extend(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
         """x with n along `dim` -> length + n: the layer's last `length` inputs in front of the new ones."""
         n = x.shape[dim]
+        whole = torch.cat([self.past(layer, x, length, dim), x], dim=dim)
+        kept = whole.narrow(dim, n, length)
+        self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
+        return whole
+
+    def past(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
+        """The layer's last `length` inputs, of the shape of x but for `dim`; what is written there is remembered."""
         past = self._past.get(layer)
         if past is None:
             shape = list(x.shape)
             shape[dim] = length
-            past = x.new_zeros(shape)
-        whole = torch.cat([past, x], dim=dim)
-        kept = whole.narrow(dim, n, length)
-        self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
-        return whole
+            past = self._past[layer] = x.new_zeros(shape)
+        return past
 
     def reset(self, rows: Tensor) -> None:
         """Zero the history of the rows where the bool mask [B] is true."""
@@ -76,7 +82,12 @@ class CausalUpsample(nn.Module):
 
 
 class CausalBlock(nn.Module):
-    """x + s * W2 gelu(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only."""
+    """x + s * W2 gelu(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
+
+    `one_frame` computes single frames on a CPU where there is one: one_frame.py.
+    """
+
+    one_frame: OneFrame | None = None
 
     def __init__(self, width: int, hidden: int, kernel: int):
         super().__init__()
@@ -88,6 +99,8 @@ class CausalBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x: Tensor, history: History) -> Tensor:
+        if self.one_frame and x.shape[:2] == (1, 1) and x.device.type == "cpu":
+            return self.one_frame(x, history.past(self, x, self.kernel - 1, dim=1))
         mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
         return torch.addcmul(x, self.scale, self.contract(F.gelu(self.expand(self.norm(mixed)))))
 

@@ -64,7 +64,7 @@ class FrozenCodec:
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64; the last frame is padded with zeros."""
-        stream = self.encoder(len(checked_audio(audio)))
+        stream = self._encoder(len(checked_audio(audio)))
         return torch.cat([stream.push(audio), stream.flush()], dim=-1)
 
     @torch.no_grad()
@@ -75,13 +75,19 @@ class FrozenCodec:
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, K, T] -> audio [B, T * hop] float32."""
-        stream = self.decoder(len(self.check(codes)))
+        stream = self._decoder(len(self.check(codes)))
         return torch.cat([stream.push(codes), stream.flush()], dim=-1)
 
     def encoder(self, batch: int = 1) -> Stream:
-        return EncoderStream(self, batch)
+        return self._encoder(batch)
 
     def decoder(self, batch: int = 1) -> Stream:
+        return self._decoder(batch)
+
+    def _encoder(self, batch: int) -> Stream:
+        return EncoderStream(self, batch)
+
+    def _decoder(self, batch: int) -> Stream:
         return DecoderStream(self, batch)
 
     def check(self, codes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import CausalBlock, History
+from accomp.plugins.tokenizers.one_frame import OneFrame, compiled
 from accomp.plugins.tokenizers.quantizer import new_quantizer
 
 HOP = 640
@@ -103,6 +104,14 @@ class SpectralNetwork(nn.Module):
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs, the quantizer included; they decide which codes come out."""
         return [self.analysis, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
+
+    def speed_up(self) -> None:
+        """Compute single frames in machine code from now on, where numba is installed. The weights must not change."""
+        blocks = [*self.encoder_blocks, *self.decoder_blocks]
+        if any(block.one_frame for block in blocks) or (kernel := compiled()) is None:
+            return
+        for block in blocks:
+            block.one_frame = OneFrame(kernel, block)
 
     def encode(self, audio: Tensor, history: History) -> Tensor:
         """audio [B, T * hop] -> latents [B, T, E]."""
