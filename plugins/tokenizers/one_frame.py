@@ -19,7 +19,7 @@ Kernel = Callable[..., None]
 
 
 def compiled() -> Kernel | None:
-    """The kernel; it is made when first called with a type of x. None where numba is not installed."""
+    """The kernel, made when first called with a type of x (seconds; then kept on disk). None without numba."""
     try:
         from numba import njit
     except ImportError:
@@ -32,7 +32,7 @@ def compiled() -> Kernel | None:
 
 
 class OneFrame:
-    """One block, ready to be called; `kernel` is what `compiled` gave."""
+    """One block, ready to be called with frames of its type; `kernel` is what `compiled` gave."""
 
     def __init__(self, kernel: Kernel, block: Any):
         self._kernel = kernel
@@ -43,6 +43,9 @@ class OneFrame:
             for part in parts
             for tensor in ((part.weight, part.bias) if isinstance(part, nn.Module) else (part,))
         ]
+        with torch.no_grad():  # so that the machine code is made now, not when somebody plays
+            past = torch.zeros(1, block.kernel - 1, len(block.scale), dtype=block.taps.dtype)
+            self(torch.zeros(1, 1, len(block.scale), dtype=block.taps.dtype), past)
 
     def __call__(self, x: Tensor, past: Tensor) -> Tensor:
         """x [1, 1, D], past [1, kernel - 1, D] -> [1, 1, D]; x is moved into the past, in place."""
@@ -52,19 +55,9 @@ class OneFrame:
 
 
 def _frame(
-    x: Array,
-    past: Array,
-    out: Array,
-    eps: float,
-    taps: Array,
-    gamma: Array,
-    beta: Array,
-    w1: Array,
-    b1: Array,
-    w2: Array,
-    b2: Array,
-    scale: Array,
-) -> None:
+    x: Array, past: Array, out: Array, eps: float, taps: Array, gamma: Array, beta: Array,
+    w1: Array, b1: Array, w2: Array, b2: Array, scale: Array,
+) -> None:  # fmt: skip
     """CausalBlock.forward for one frame [D]; `out` and `past` are written."""
     width, hidden, last = len(x), len(b1), len(past)
     h, wide = np.empty_like(x), np.empty(hidden, x.dtype)

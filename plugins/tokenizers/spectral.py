@@ -55,11 +55,13 @@ class Spectral(FrozenCodec):
         super().__init__("spectral", self.space_of(config), network, sizes)
 
     def encoder(self, batch: int = 1) -> Stream:
-        self.network.speed_up()
+        if batch == 1:
+            self.network.speed_up()
         return super().encoder(batch)
 
     def decoder(self, batch: int = 1) -> Stream:
-        self.network.speed_up()
+        if batch == 1:
+            self.network.speed_up()
         return super().decoder(batch)
 
     @classmethod
