@@ -36,7 +36,8 @@ def main() -> None:
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     torch.set_num_threads(1)
-    rows = [row for codec in given.codecs for row in measured(codec, given.seconds, given.repeat)]
+    with torch.inference_mode():  # as live playing does
+        rows = [row for codec in given.codecs for row in measured(codec, given.seconds, given.repeat)]
     if given.json:
         given.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

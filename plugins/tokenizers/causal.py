@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accomp.plugins.tokenizers.one_frame import OneFrame
+
 
 class History:
     """The last inputs of every causal layer of one stream; all zeros at the start, as causal padding is.
@@ -16,14 +18,22 @@ class History:
     def __init__(self) -> None:
         self._past: dict[nn.Module, Tensor] = {}
 
-    def extend(self, layer: nn.Module, x: Tensor, length: int) -> Tensor:
-        """x [..., n] -> [..., length + n]: the layer's last `length` inputs in front of the new ones."""
+    def extend(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
+        """x with n along `dim` -> length + n: the layer's last `length` inputs in front of the new ones."""
+        n = x.shape[dim]
+        whole = torch.cat([self.past(layer, x, length, dim), x], dim=dim)
+        kept = whole.narrow(dim, n, length)
+        self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
+        return whole
+
+    def past(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
+        """The layer's last `length` inputs, of the shape of x but for `dim`; what is written there is remembered."""
         past = self._past.get(layer)
         if past is None:
-            past = x.new_zeros(*x.shape[:-1], length)
-        whole = torch.cat([past, x], dim=-1)
-        self._past[layer] = whole[..., whole.shape[-1] - length :].clone()
-        return whole
+            shape = list(x.shape)
+            shape[dim] = length
+            past = self._past[layer] = x.new_zeros(shape)
+        return past
 
     def reset(self, rows: Tensor) -> None:
         """Zero the history of the rows where the bool mask [B] is true."""
@@ -74,8 +84,10 @@ class CausalUpsample(nn.Module):
 class CausalBlock(nn.Module):
     """x + s * W2 gelu(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
 
-    The depthwise convolution is written as a sum of shifted products, which is fast in float64 as well.
+    `one_frame` computes single frames on a CPU where there is one: one_frame.py.
     """
+
+    one_frame: OneFrame | None = None
 
     def __init__(self, width: int, hidden: int, kernel: int):
         super().__init__()
@@ -87,9 +99,21 @@ class CausalBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x: Tensor, history: History) -> Tensor:
-        n = x.shape[1]
-        past = history.extend(self, x.transpose(1, 2), self.kernel - 1).transpose(1, 2)
-        mixed = past[:, :n] * self.taps[0]
-        for i in range(1, self.kernel):
-            mixed = torch.addcmul(mixed, past[:, i : i + n], self.taps[i])
-        return x + self.scale * self.contract(F.gelu(self.expand(self.norm(mixed))))
+        if self.one_frame and x.shape[:2] == (1, 1) and x.device.type == "cpu":
+            return self.one_frame(x, history.past(self, x, self.kernel - 1, dim=1))
+        mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
+        return torch.addcmul(x, self.scale, self.contract(F.gelu(self.expand(self.norm(mixed)))))
+
+
+def depthwise(frames: Tensor, taps: Tensor) -> Tensor:
+    """frames [B, n + kernel - 1, D], taps [kernel, D] -> [B, n, D]: every channel convolved by its own taps.
+
+    Shifted products are fast for many frames, in float64 as well; for one frame two operations are faster than many.
+    """
+    n = frames.shape[1] - len(taps) + 1
+    if n == 1:
+        return (frames * taps).sum(1, keepdim=True)
+    mixed = frames[:, :n] * taps[0]
+    for i in range(1, len(taps)):
+        mixed = torch.addcmul(mixed, frames[:, i : i + n], taps[i])
+    return mixed

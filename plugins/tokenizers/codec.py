@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -63,7 +64,7 @@ class FrozenCodec:
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64; the last frame is padded with zeros."""
-        stream = self.encoder(len(checked_audio(audio)))
+        stream = self._encoder(len(checked_audio(audio)))
         return torch.cat([stream.push(audio), stream.flush()], dim=-1)
 
     @torch.no_grad()
@@ -74,13 +75,19 @@ class FrozenCodec:
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, K, T] -> audio [B, T * hop] float32."""
-        stream = self.decoder(len(self.check(codes)))
+        stream = self._decoder(len(self.check(codes)))
         return torch.cat([stream.push(codes), stream.flush()], dim=-1)
 
     def encoder(self, batch: int = 1) -> Stream:
-        return EncoderStream(self, batch)
+        return self._encoder(batch)
 
     def decoder(self, batch: int = 1) -> Stream:
+        return self._decoder(batch)
+
+    def _encoder(self, batch: int) -> Stream:
+        return EncoderStream(self, batch)
+
+    def _decoder(self, batch: int) -> Stream:
         return DecoderStream(self, batch)
 
     def check(self, codes: Tensor) -> Tensor:
@@ -88,9 +95,10 @@ class FrozenCodec:
         if codes.dim() != 3 or codes.shape[1] != self.space.codebooks or codes.is_floating_point():
             shape = f"{codes.dtype} {list(codes.shape)}"
             raise ValueError(f"{self.name}: codes are {shape}; expected int64 [B, {self.space.codebooks}, T]")
-        if codes.numel() and not (int(codes.min()) >= 0 and int(codes.max()) < self.space.codebook_size):
-            span = f"{int(codes.min())}..{int(codes.max())}"
-            raise ValueError(f"{self.name}: codes lie in {span}; expected 0..{self.space.codebook_size - 1}")
+        if codes.numel():
+            low, high = (int(end) for end in codes.aminmax())
+            if low < 0 or high >= self.space.codebook_size:
+                raise ValueError(f"{self.name}: codes lie in {low}..{high}; expected 0..{self.space.codebook_size - 1}")
         return codes.to(self.device)
 
 
@@ -121,7 +129,7 @@ class EncoderStream:
             self._codec.codebooks.quantize(self._codec.network.encode(block, self._history))
             for block in blocks(audio[:, :whole], BLOCK * hop)
         ]
-        return torch.cat([self._none(), *codes], dim=-1)
+        return torch.cat(codes or [self._none()], dim=-1)
 
     @torch.no_grad()
     def flush(self) -> Tensor:
@@ -161,9 +169,9 @@ class DecoderStream:
         if len(self._codec.check(chunk)) != self._batch:
             raise ValueError(f"codes have {len(chunk)} rows; this stream was opened for {self._batch}")
         self._started = self._started or chunk.shape[-1] > 0
-        z = self._codec.embed(chunk)
-        parts = (block.transpose(1, 2) for block in blocks(z.transpose(1, 2), BLOCK))
-        return self._emit([self._codec.network.decode(part, self._history) for part in parts])
+        codec = self._codec
+        latents = (codec.codebooks.embed(block.to(codec.device)) for block in blocks(chunk, BLOCK))
+        return self._emit([codec.network.decode(z, self._history) for z in latents])
 
     @torch.no_grad()
     def flush(self) -> Tensor:
@@ -179,7 +187,7 @@ class DecoderStream:
         self._history.reset(rows)
 
     def _emit(self, pieces: list[Tensor]) -> Tensor:
-        audio = torch.cat([torch.zeros(self._batch, 0, device=self._codec.device), *pieces], dim=1)
+        audio = torch.cat(pieces or [torch.zeros(self._batch, 0, device=self._codec.device)], dim=1)
         drop = min(self._to_drop, audio.shape[1])
         self._to_drop -= drop
         return audio[:, drop:]
@@ -189,7 +197,7 @@ def checked_audio(audio: Tensor) -> Tensor:
     """The audio. Raises ValueError unless it is float [B, N] without NaN and Inf."""
     if audio.dim() != 2 or not audio.is_floating_point():
         raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}; expected float [B, N]")
-    if not torch.isfinite(audio).all():
+    if not math.isfinite(audio.sum()) and not torch.isfinite(audio).all():  # a sum of great numbers may overflow
         raise ValueError("audio holds NaN or Inf")
     return audio
 

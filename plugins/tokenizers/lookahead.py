@@ -26,11 +26,11 @@ class LookaheadCodec(FrozenCodec):
     and samples as they become ready; see sliding.py.
     """
 
-    def encoder(self, batch: int = 1) -> Stream:
-        return super().encoder(batch) if self.network.causal else LookaheadEncoder(self, batch)
+    def _encoder(self, batch: int) -> Stream:
+        return super()._encoder(batch) if self.network.causal else LookaheadEncoder(self, batch)
 
-    def decoder(self, batch: int = 1) -> Stream:
-        return super().decoder(batch) if self.network.causal else LookaheadDecoder(self, batch)
+    def _decoder(self, batch: int) -> Stream:
+        return super()._decoder(batch) if self.network.causal else LookaheadDecoder(self, batch)
 
 
 class LookaheadEncoder:

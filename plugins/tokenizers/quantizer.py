@@ -82,40 +82,45 @@ def dequantize(quantizer: Any, codes: Tensor) -> Tensor:
 
 
 class FrozenQuantizer(nn.Module):
-    """A quantizer that learns no more: what `quantize` works out again in every call is kept, in float64."""
+    """A quantizer that learns no more: what `quantize` works out again in every call is kept, in float64.
 
-    projections: Tensor  # [K, codebook_dim, E]
-    offsets: Tensor  # [K, codebook_dim]
+    Latents are projected once, for all levels; what a code takes away from the latents is then taken away from the
+    projections of the levels after it.
+    """
+
+    projection: Tensor  # [K * codebook_dim, E]
+    offset: Tensor  # [K * codebook_dim]
     directions: Tensor  # [K, codebook_dim, C]
-    latents: Tensor  # [K, C, E]
-    embeddings: Tensor  # the same in float32
+    removed: Tensor  # [K, C, K * codebook_dim]: what a level's code takes away from all projections
+    embeddings: Tensor  # [K * C, E] float32
+    first: Tensor  # [K, 1]: the row of `embeddings` where a level begins
 
     def __init__(self, quantizer: Any):
         super().__init__()
         levels = quantizer.quantizers
         latents = torch.stack([restore(level, level.codebook.weight) for level in levels]).double()
+        projection = torch.cat([matrix(level.in_proj) for level in levels]).double()
         kept = {
-            "projections": torch.stack([matrix(level.in_proj) for level in levels]).double(),
-            "offsets": torch.stack([level.in_proj.bias for level in levels]).double(),
+            "projection": projection,
+            "offset": torch.cat([level.in_proj.bias for level in levels]).double(),
             "directions": torch.stack([F.normalize(level.codebook.weight, dim=-1).T for level in levels]).double(),
-            "latents": latents,
-            "embeddings": latents.float(),
+            "removed": latents @ projection.T,
+            "embeddings": latents.float().flatten(0, 1),
+            "first": torch.arange(len(levels))[:, None] * latents.shape[1],
         }
         for name, tensor in kept.items():
             self.register_buffer(name, tensor.detach().contiguous())
 
     def quantize(self, z: Tensor) -> Tensor:
         """z [B, T, E] float64 -> codes [B, K, T] int64; the nearest entry does not depend on a vector's length."""
-        codes = []
-        for projection, offset, directions, latents in zip(
-            self.projections, self.offsets, self.directions, self.latents, strict=True
-        ):
-            code = (F.linear(z, projection, offset) @ directions).argmax(-1)
-            z = z - latents[code]
+        projected, codes = F.linear(z, self.projection, self.offset), []
+        for level, directions, removed in zip(range(len(self.first)), self.directions, self.removed, strict=True):
+            dim = len(directions)
+            code = (projected[..., level * dim : (level + 1) * dim] @ directions).argmax(-1)
+            projected = projected - removed[code]
             codes.append(code)
         return torch.stack(codes, dim=1)
 
     def embed(self, codes: Tensor) -> Tensor:
         """codes [B, K, T] -> latents [B, T, E] float32, the sum over levels."""
-        levels = torch.arange(len(self.embeddings), device=codes.device)[:, None]
-        return self.embeddings[levels, codes].sum(dim=1)
+        return self.embeddings[codes + self.first].sum(dim=1)

@@ -8,6 +8,7 @@ import attrs
 from attrs import field, frozen
 from attrs import validators as v
 
+from accomp.core.interfaces import Stream
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.spectral_network import SpectralNetwork
@@ -52,6 +53,16 @@ class Spectral(FrozenCodec):
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "spectral", sizes, config.seed)
         super().__init__("spectral", self.space_of(config), network, sizes)
+
+    def encoder(self, batch: int = 1) -> Stream:
+        if batch == 1:
+            self.network.speed_up()
+        return super().encoder(batch)
+
+    def decoder(self, batch: int = 1) -> Stream:
+        if batch == 1:
+            self.network.speed_up()
+        return super().decoder(batch)
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:

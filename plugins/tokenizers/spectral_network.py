@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import CausalBlock, History
+from accomp.plugins.tokenizers.one_frame import OneFrame, compiled
 from accomp.plugins.tokenizers.quantizer import new_quantizer
 
 HOP = 640
@@ -30,12 +31,13 @@ class Analysis(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("window", torch.hann_window(ANALYSIS, dtype=torch.float64), persistent=False)
+        window = torch.hann_window(ANALYSIS, dtype=torch.float64) / (ANALYSIS / 4)
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, audio: Tensor, history: History) -> Tensor:
         frames = history.extend(self, audio, ANALYSIS - HOP).unfold(-1, ANALYSIS, HOP)
-        spectrum = torch.fft.rfft(frames * self.window.to(audio.dtype)) / (ANALYSIS / 4)
-        magnitude = spectrum.abs()
+        spectrum = torch.fft.rfft(frames * self.window.to(audio.dtype))
+        magnitude = torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=-1)  # twice as fast as abs()
         low = spectrum[..., :PHASE_BINS] / (magnitude[..., :PHASE_BINS] + 1e-3).sqrt()
         return torch.cat([torch.log1p(magnitude * 1e4) / 4, low.real, low.imag], dim=-1)
 
@@ -59,7 +61,7 @@ class Synthesis(nn.Module):
             spectrum = F.pad(spectrum, (0, 0, 0, 1))
         grains = torch.fft.irfft(spectrum, n=SYNTHESIS) * self.window.to(phase.dtype)
         rising, falling = grains[..., :HOP], grains[..., HOP:]
-        falling = history.extend(self, falling.transpose(1, 2), 1).transpose(1, 2)[:, :-1]
+        falling = history.extend(self, falling, 1, dim=1)[:, :-1]
         return (rising + falling).flatten(1)
 
 
@@ -102,6 +104,14 @@ class SpectralNetwork(nn.Module):
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs, the quantizer included; they decide which codes come out."""
         return [self.analysis, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
+
+    def speed_up(self) -> None:
+        """Compute single frames in machine code from now on, where numba is installed. The weights must not change."""
+        blocks = [*self.encoder_blocks, *self.decoder_blocks]
+        if any(block.one_frame for block in blocks) or (kernel := compiled()) is None:
+            return
+        for block in blocks:
+            block.one_frame = OneFrame(kernel, block)
 
     def encode(self, audio: Tensor, history: History) -> Tensor:
         """audio [B, T * hop] -> latents [B, T, E]."""
