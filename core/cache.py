@@ -15,9 +15,9 @@ from accomp.core.files import write_atomic
 class Cache:
     """Arrays by the hash of who computed them and of the audio they were computed from.
 
-    With a folder, each is a .npy file there, and any number of processes may use it at once: a file appears whole or not
-    at all, and two that compute the same at the same time write the same. Nothing is ever stale, since another version
-    of the one who computes, or another sample, is another key; the folder may be deleted at any time.
+    With a folder, each is a .npy file there, and any number of processes may use it at once: a file appears whole or
+    not at all, and two that compute the same at the same time write the same. Nothing is ever stale, since another
+    version of the one who computes, or another sample, is another key; the folder may be deleted at any time.
     """
 
     def __init__(self, folder: Path | None = None):

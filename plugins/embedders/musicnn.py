@@ -81,6 +81,8 @@ def network_of(weights: dict[str, torch.Tensor]) -> MusicnnNetwork:
     """The network with these weights. Raises RuntimeError where they are not those of a musicnn."""
     with torch.device("meta"):
         network = MusicnnNetwork().eval()
-    counters = {name for name in network.state_dict() if name.endswith("num_batches_tracked")}  # of use in training only
+    counters = {
+        name for name in network.state_dict() if name.endswith("num_batches_tracked")
+    }  # of use in training only
     network.load_state_dict(weights | dict.fromkeys(counters, torch.tensor(0)), assign=True)
     return network

@@ -41,7 +41,7 @@ def convert_musicnn(
 
 
 def converted(bundle: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """TensorFlow's names and axes -> those of the network in musicnn_network.py. Raises DataError for a layer that is not there."""
+    """TensorFlow's names and axes -> those of musicnn_network.py. Raises DataError for a layer that is not there."""
     counts = {"conv2d": 0, "batch_normalization": 0, "dense": 0}
     weights = {}
     for layer in LAYERS:
@@ -59,7 +59,7 @@ def converted(bundle: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def _kernel(layer: str, value: torch.Tensor) -> torch.Tensor:
-    """[frames, bands, in, out] -> [out, in, frames, bands]; where all bands are seen, [out, bands, frames]; [in, out]."""
+    """[frames, bands, in, out] -> [out, in, frames, bands], or, of all bands, [out, bands, frames]; dense: turned."""
     if value.ndim == 2:
         return value.T
     return value[:, :, 0].permute(2, 1, 0) if layer.startswith("middle") else value.permute(3, 2, 0, 1)

@@ -1,4 +1,4 @@
-"""musicnn in PyTorch: a tagger of music that hears timbre and rhythm with filters shaped for them (Pons and Serra, 2019).
+"""musicnn in PyTorch: a tagger of music whose filters are shaped for timbre and rhythm (Pons and Serra, 2019).
 
 Written anew after arXiv 1909.06654. Letters: B patches, T frames of a patch, F mel bands.
 """
@@ -19,7 +19,7 @@ EPSILON = 1e-3
 
 
 class Front(nn.Module):
-    """One kind of filter: convolution, ReLU, normalisation, and the largest over all bands. [B, 1, T, F] -> [B, C, T]."""
+    """One kind of filter: convolution, ReLU, normalisation, largest of all bands. [B, 1, T, F] -> [B, C, T]."""
 
     def __init__(self, filters: int, frames: int, bands: int):
         super().__init__()

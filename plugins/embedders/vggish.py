@@ -134,6 +134,6 @@ def _found(weights: str | None) -> Path:
         if path.is_file():
             return path
     raise PluginError(
-        f"no weights of VGGish: there is neither a file '{place}' nor {FILE} in it or in its folder 'checkpoints'; fetch "
-        f"{SOURCE} and give its path @ embedder vggish: weights"
+        f"no weights of VGGish: there is neither a file '{place}' nor {FILE} in it or in its folder 'checkpoints'; "
+        f"fetch {SOURCE} and give its path @ embedder vggish: weights"
     )

@@ -32,7 +32,7 @@ class FAD:
 
     `fad_stem` compares the stems alone, each at -18 LUFS; `fad_mix` ("sub-FAD") context and stem together, the stem
     `above_db` over the context, the mix at -18 LUFS. Beside each, from 8 clips on, `..._inf`: the distance extrapolated
-    to infinitely many clips (plugins/metrics/frechet.py), for a distance between small sets is too large by about c / N,
+    to infinitely many clips (plugins/metrics/frechet.py), for the distance of small sets is too large by about c / N,
     and sets of different sizes cannot be compared without it. `clips` and `vectors` tell the sample's size. Where stem
     and truth are the same sound, as in the anchor of true stems, all distances are 0 by construction.
 
@@ -90,7 +90,10 @@ class FAD:
                 raise EmptyClip(f"the {name} is silent")
         truth = evolve(take, stem=take.truth)
         self._takes[take.id] = {
-            part: (self._embedded(_SOUNDS[part](take, self._config)), self._embedded(_SOUNDS[part](truth, self._config)))
+            part: (
+                self._embedded(_SOUNDS[part](take, self._config)),
+                self._embedded(_SOUNDS[part](truth, self._config)),
+            )
             for part in self._config.on
         }
 
@@ -104,7 +107,9 @@ class FAD:
             raise ValueError("fad was given no take")
         numbers: dict[str, float] = {}
         for part in self._config.on:
-            clips = sorted((self._takes[id][part] for id in ids), key=lambda pair: (pair[0].tobytes(), pair[1].tobytes()))
+            clips = sorted(
+                (self._takes[id][part] for id in ids), key=lambda pair: (pair[0].tobytes(), pair[1].tobytes())
+            )
             numbers[f"fad_{part}"] = frechet_of(clips)
             if len(clips) >= LEAST:
                 numbers[f"fad_{part}_inf"] = limit(clips)

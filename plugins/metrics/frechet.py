@@ -1,6 +1,6 @@
 """The Frechet distance between two clouds of points, each seen as a Gaussian, and its limit for clouds without end.
 
-    d(A, B) = |mean A - mean B|^2 + tr S_A + tr S_B - 2 tr (S_A S_B)^(1/2)          S: sample covariance, n - 1
+d(A, B) = |mean A - mean B|^2 + tr S_A + tr S_B - 2 tr (S_A S_B)^(1/2)          S: sample covariance, n - 1
 """
 
 from __future__ import annotations
