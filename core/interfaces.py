@@ -4,7 +4,7 @@ Letters: B batch, T frames, S positions of a sequence, K codebooks, C codes a co
 width, D model width, N samples. Construction is uniform: every plugin has a nested frozen attrs class `Config`
 (what a spec file may say) and is built by keyword:
 
-    corpus, tokenizer           cls(config)
+    corpus, tokenizer, embedder cls(config)
     sampler, objective, metric  cls(config, space)
     fuser, backbone             cls(config, space, width)       width is D
 """
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from accomp.core.types import Batch, Loss, Sight, Take, TokenSpace, Track
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from accomp.core.model import Model
@@ -211,6 +212,27 @@ class Metric(Protocol):
 
     def per_take(self) -> dict[str, dict[str, float]]:
         """Take id -> the numbers of that take alone; {} for each in metrics of sets."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A frozen network that hears patches of sound as points; sets of sounds are compared by such points."""
+
+    sample_rate: int
+    """Hz, that of the audio it is given."""
+
+    fingerprint: str
+    """Whatever decides its answers, in a line: name, version, hash of the weights, settings. Answers are kept by it."""
+
+    provenance: str
+    """A line for reports: the network, where its weights come from and their licence, the patches."""
+
+    def embed(self, audio: np.ndarray) -> np.ndarray:
+        """audio [N] float32 in [-1, 1] -> [n, D] float32, a row a patch, D always the same.
+
+        Raises ValueError, with the length that is needed, for audio that is shorter than a patch.
+        """
         ...
 
 

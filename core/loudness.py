@@ -10,6 +10,8 @@ from accomp.core.pairs import FLOOR_DB, SILENCE_DB
 
 LISTENING_LUFS = -18.0
 PEAK = 0.99
+SILENT_PEAK = 1e-3
+"""-60 dB of full scale."""
 
 _STFT_FRAMES = 4096  # frames transformed at a time, which bounds memory at any length
 
@@ -49,6 +51,11 @@ def a_weighting(frequency: np.ndarray) -> np.ndarray:
 def nonsilent(level_db: np.ndarray, threshold: float = SILENCE_DB) -> np.ndarray:
     """Level in dB -> bool mask of the same shape, True where something sounds: where it is above `threshold` (dB)."""
     return level_db > threshold
+
+
+def silent(audio: np.ndarray) -> bool:
+    """Whether nothing in audio [N] reaches SILENT_PEAK, so that there is nothing in it to judge."""
+    return float(np.abs(audio).max(initial=0.0)) < SILENT_PEAK
 
 
 def loudness(audio: np.ndarray, rate: int) -> float:

@@ -19,7 +19,18 @@ from typing import Any
 from accomp.core import console  # noqa: F401  # rich draws a random number at import: no plugin is to blame for it
 from accomp.core.errors import PluginError
 from accomp.core.registry import Component, Registry
-from accomp.core.testing import backbone, command, common, corpus, fuser, metric, objective, sampler, tokenizer
+from accomp.core.testing import (
+    backbone,
+    command,
+    common,
+    corpus,
+    embedder,
+    fuser,
+    metric,
+    objective,
+    sampler,
+    tokenizer,
+)
 from accomp.core.testing.findings import Findings
 
 CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
@@ -30,6 +41,7 @@ CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
     "objective": objective.check,
     "sampler": sampler.check,
     "metric": metric.check,
+    "embedder": embedder.check,
     "command": command.check,
 }
 

@@ -1,0 +1,59 @@
+"""What was dear to find out about a sound, kept by the content of the sound: in memory, and on disk for other runs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from accomp.core.files import write_atomic
+
+
+class Cache:
+    """Arrays by the hash of who computed them and of the audio they were computed from.
+
+    With a folder, each is a .npy file there, and any number of processes may use it at once: a file appears whole or
+    not at all, and two that compute the same at the same time write the same. Nothing is ever stale, since another
+    version of the one who computes, or another sample, is another key; the folder may be deleted at any time.
+    """
+
+    def __init__(self, folder: Path | None = None):
+        self._folder = folder
+        self._held: dict[str, np.ndarray] = {}
+
+    def array(self, what: str, audio: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """compute(audio), read-only; only computed where neither memory nor the folder has it.
+
+        `what` names all that the answer depends on beside `audio` [N] (read as float32): who computes, its version, its
+        settings and weights, the rate. A file that cannot be read is computed again and replaced.
+        """
+        audio = np.ascontiguousarray(audio, dtype=np.float32)
+        key = hashlib.sha256(what.encode() + b"\0" + audio.tobytes()).hexdigest()
+        if key not in self._held:
+            value = self._read(key)
+            if value is None:
+                value = np.array(compute(audio))
+                self._write(key, value)
+            value.flags.writeable = False
+            self._held[key] = value
+        return self._held[key]
+
+    def _path(self, folder: Path, key: str) -> Path:
+        return folder / key[:2] / f"{key[2:]}.npy"
+
+    def _read(self, key: str) -> np.ndarray | None:
+        if self._folder is None:
+            return None
+        try:
+            return np.load(self._path(self._folder, key), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def _write(self, key: str, value: np.ndarray) -> None:
+        if self._folder is not None:
+            file = io.BytesIO()
+            np.save(file, value, allow_pickle=False)
+            write_atomic(self._path(self._folder, key), file.getvalue())

@@ -1,0 +1,135 @@
+"""How far a set of accompaniments is from what the musicians played, as sounds: the Frechet audio distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from attrs import evolve, field, frozen
+from attrs import validators as v
+
+from accomp.core.cache import Cache
+from accomp.core.embedding import build_embedder
+from accomp.core.errors import EmptyClip
+from accomp.core.interfaces import Embedder
+from accomp.core.loudness import mix_for_listening, normalise, silent
+from accomp.core.registry import Registry
+from accomp.core.types import Take, TokenSpace
+from accomp.plugins.metrics.frechet import LEAST, Pair, frechet_of, limit
+
+Part = Literal["stem", "mix"]
+
+
+def _once(_: object, attribute: Any, parts: tuple[str, ...]) -> None:
+    if not parts or len(set(parts)) < len(parts):
+        raise ValueError(f"{attribute.name} is {list(parts)}; expected 'stem', 'mix' or both, none of them twice")
+
+
+class FAD:
+    """Frechet distance between the takes and the true stems of the same clips, as an embedder hears them.
+
+    `fad_stem` compares the stems alone, each at -18 LUFS; `fad_mix` ("sub-FAD") context and stem together, the stem
+    `above_db` over the context, the mix at -18 LUFS. Beside each, from 8 clips on, `..._inf`: the distance extrapolated
+    to infinitely many clips (plugins/metrics/frechet.py), for the distance of small sets is too large by about c / N,
+    and sets of different sizes cannot be compared without it. `clips` and `vectors` tell the sample's size. Where stem
+    and truth are the same sound, as in the anchor of true stems, all distances are 0 by construction.
+
+    The true stems are embedded once, however many cells and runs are judged (`cache_in`).
+    """
+
+    best: ClassVar[dict[str, float]] = {}
+    needs: ClassVar[frozenset[str]] = frozenset({"truth"})
+    interval: ClassVar[str] = "jackknife"
+
+    @frozen
+    class Config:
+        embedding: str | dict[str, Any] = "musicnn"
+        """An embedder's name, or a table {plugin = NAME, ...} with its keys (`accomp plugins --kind embedder`)."""
+        on: tuple[Part, ...] = field(default=("stem", "mix"), validator=_once)
+        above_db: float = field(default=0.0, validator=v.and_(v.ge(-40.0), v.le(40.0)))
+        """Level of the stem over the whole context in the mix (dB). The papers' rule, 5 dB over each of n input stems,
+        is 5 - 10 log10(n): 0.2 for three of them. `Take` does not tell n."""
+
+    def __init__(self, config: Config, space: TokenSpace | None = None, embedder: Embedder | None = None):
+        """Raises PluginError where the embedder is unknown, its library or its weights missing."""
+        self._config = config
+        self._embedder = embedder or build_embedder(config.embedding, Registry(), where="metric fad: embedding")
+        self._cache = Cache()
+        self._takes: dict[str, dict[Part, Pair]] = {}
+        self.sample_rate = self._embedder.sample_rate
+        self.provenance = f"Frechet distance; {self._embedder.provenance}"
+
+    def cache_in(self, folder: Path) -> None:
+        """Keep embeddings there, for other cells and runs."""
+        self._cache = Cache(folder / "embeddings")
+
+    def fresh(self) -> FAD:
+        """An empty metric for another set of takes, with this one's embedder and what it has heard."""
+        other = FAD(self._config, embedder=self._embedder)
+        other._cache = self._cache
+        return other
+
+    def update(self, take: Take) -> None:
+        """Embed a take and its truth.
+
+        Raises EmptyClip where the stem or the true one is silent (no peak above -60 dB); ValueError for a take without
+        truth, at a rate other than `sample_rate`, with NaN, shorter than a patch, or of a known id.
+        """
+        if take.id in self._takes:
+            raise ValueError(f"take '{take.id}' was given twice")
+        if take.sample_rate != self.sample_rate:
+            raise ValueError(f"take '{take.id}' has {take.sample_rate} Hz; expected {self.sample_rate} Hz")
+        if take.truth is None:
+            raise ValueError("nobody knows what was played: there is no true stem to compare with")
+        for name, audio in (("context", take.context), ("stem", take.stem), ("true stem", take.truth)):
+            if not np.isfinite(audio).all():
+                raise ValueError(f"the {name} holds NaN or Inf")
+            if name != "context" and silent(audio):
+                raise EmptyClip(f"the {name} is silent")
+        truth = evolve(take, stem=take.truth)
+        self._takes[take.id] = {
+            part: (
+                self._embedded(_SOUNDS[part](take, self._config)),
+                self._embedded(_SOUNDS[part](truth, self._config)),
+            )
+            for part in self._config.on
+        }
+
+    def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
+        """`fad_stem`, `fad_mix`, their limits `..._inf` from 8 clips on, `clips`, and `vectors` a set.
+
+        Raises ValueError where there was no take, or a single patch of sound.
+        """
+        ids = list(self._takes if takes is None else takes)
+        if not ids:
+            raise ValueError("fad was given no take")
+        numbers: dict[str, float] = {}
+        for part in self._config.on:
+            clips = sorted(
+                (self._takes[id][part] for id in ids), key=lambda pair: (pair[0].tobytes(), pair[1].tobytes())
+            )
+            numbers[f"fad_{part}"] = frechet_of(clips)
+            if len(clips) >= LEAST:
+                numbers[f"fad_{part}_inf"] = limit(clips)
+            numbers["vectors"] = float(sum(len(pair[0]) for pair in clips))
+        return {**numbers, "clips": float(len(ids))}
+
+    def per_take(self) -> dict[str, dict[str, float]]:
+        """{} for each take: a distance between sets is no mean over takes."""
+        return {id: {} for id in self._takes}
+
+    def _embedded(self, audio: np.ndarray) -> np.ndarray:
+        return self._cache.array(self._embedder.fingerprint, audio, self._embedder.embed)
+
+
+def _stem(take: Take, config: FAD.Config) -> np.ndarray:
+    return normalise(take.stem, take.sample_rate)
+
+
+def _mix(take: Take, config: FAD.Config) -> np.ndarray:
+    return mix_for_listening(take.context, take.stem, take.sample_rate, stems=1, above_db=config.above_db)
+
+
+_SOUNDS: dict[Part, Callable[[Take, FAD.Config], np.ndarray]] = {"stem": _stem, "mix": _mix}
