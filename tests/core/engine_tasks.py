@@ -63,10 +63,10 @@ class Actor:
 
     def wait_with_a_child(self, path: str) -> None:
         """Starts a process, writes down both, and waits; when it is interrupted, it says so."""
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        Path(f"{path}.draft").write_text(f"{os.getpid()} {child.pid}")
-        Path(f"{path}.draft").rename(path)
         try:
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            Path(f"{path}.draft").write_text(f"{os.getpid()} {child.pid}")
+            Path(f"{path}.draft").rename(path)
             time.sleep(600)
         except KeyboardInterrupt:
             Path(f"{path}.saved").touch()

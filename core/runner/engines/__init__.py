@@ -36,10 +36,11 @@ from accomp.core.runner_spec import RunnerSpec
 __all__ = ["Outcome", "Task", "check_engine", "run_tasks"]
 
 POOLS = {
-    "local": "accomp.core.runner.engines.local:LocalPool",
-    "ray": "accomp.core.runner.engines.ray:RayPool",
-    "slurm": "accomp.core.runner.engines.slurm:SlurmPool",
+    "local": ("accomp.core.runner.engines.local:LocalPool", None),
+    "ray": ("accomp.core.runner.engines.ray:RayPool", "ray"),
+    "slurm": ("accomp.core.runner.engines.slurm:SlurmPool", "submitit"),
 }
+"""Engine -> its workers, and the library that its extra brings."""
 
 
 class Pool(Protocol):
@@ -91,15 +92,18 @@ def check_engine(engine: str) -> None:
 
 
 def _pool(engine: str) -> Callable[[RunnerSpec, Call, bool], Pool]:
-    module, _, name = POOLS[engine].partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("accomp"):
-            raise
-        raise UserError(
-            f"engine {engine!r} needs the library {error.name!r}; run: pip install 'accomp[{engine}]' @ runner.engine"
-        ) from error
+    target, library = POOLS[engine]
+    if library:
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise UserError(
+                f"engine {engine!r} needs the library {library!r} ({error}); run: pip install 'accomp[{engine}]' "
+                f"@ runner.engine"
+            ) from error
+    module, _, name = target.partition(":")
+    found: Callable[[RunnerSpec, Call, bool], Pool] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _outcomes(pool: Pool, schedule: Schedule, started: Callable[[Task], None]) -> Iterator[Outcome]:

@@ -6,11 +6,9 @@ workers for which the cluster has no room yet hold nothing up.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import Any
-
-import ray
-from ray.exceptions import RayError
 
 from accomp.core.console import warn
 from accomp.core.errors import UserError, WorkError
@@ -30,13 +28,16 @@ class RayPool:
 
         Raises UserError where there is no such cluster, or no room for a task, WorkError where Ray does not start.
         """
+        import ray
+
+        self._ray = ray
         self._cpus, self._gpus = runner.cpus or 1, runner.gpus
         self._call, self._fresh = call, fresh
         self._starting: dict[Any, Any] = {}  # what is ready when it has started -> actor
         self._working: dict[Any, tuple[Any, Attempt]] = {}  # what is ready with the answer -> actor, attempt
         self._idle: list[Any] = []
         self._waiting: deque[Attempt] = deque()  # for an actor
-        self._ours = not ray.is_initialized()
+        self._ours = not self._ray.is_initialized()
         if self._ours:
             _connect(runner.ray.address)
         try:
@@ -60,7 +61,7 @@ class RayPool:
         told = False
         while True:
             self._hand_out()
-            ready, _ = ray.wait([*self._working, *self._starting], num_returns=1, timeout=PATIENCE)
+            ready, _ = self._ray.wait([*self._working, *self._starting], num_returns=1, timeout=PATIENCE)
             if not ready:
                 if not self._working and not told:
                     warn(f"the Ray cluster has no room yet for a worker with {self._asks()}; waiting for it")
@@ -71,9 +72,9 @@ class RayPool:
                 return self._answer(first)
             actor = self._starting.pop(first)
             try:
-                ray.get(first)
+                self._ray.get(first)
                 self._idle.append(actor)
-            except RayError as error:
+            except self._ray.exceptions.RayError as error:
                 if self._waiting:
                     return self._waiting.popleft(), Answer(failure=f"no worker could be started: {_first_line(error)}")
 
@@ -84,17 +85,18 @@ class RayPool:
             self._working[actor.attempt.remote(attempt.argument)] = actor, attempt
         while len(self._starting) < len(self._waiting):
             options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_restarts": 0}
-            actor = ray.remote(Worker).options(**options).remote(self._call, self._cpus)
+            worker: Any = self._ray.remote(Worker)
+            actor = worker.options(**options).remote(self._call, self._cpus)
             self._starting[actor.ready.remote()] = actor
 
     def _answer(self, which: Any) -> tuple[Attempt, Answer]:
         actor, attempt = self._working.pop(which)
         try:
-            answer = read(ray.get(which))
-        except RayError as error:
+            answer = read(self._ray.get(which))
+        except self._ray.exceptions.RayError as error:
             return attempt, Answer(failure=f"its worker died: {_first_line(error)}", trace=str(error))
         if self._fresh:
-            ray.kill(actor)
+            self._ray.kill(actor)
         else:
             self._idle.append(actor)
         return attempt, answer
@@ -103,20 +105,20 @@ class RayPool:
         """As Pool. There is no signal that an actor could save itself upon."""
         actors = [*self._starting.values(), *self._idle, *(actor for actor, _ in self._working.values())]
         for actor in actors:
-            ray.kill(actor)
+            self._ray.kill(actor)
         if self._ours:
-            ray.shutdown()
+            self._ray.shutdown()
 
     def _fitting(self) -> int:
         """How many workers the cluster, as it is now, can have at work."""
-        has = ray.cluster_resources()
+        has = self._ray.cluster_resources()
         fitting = int(has.get("CPU", 0) // self._cpus)
         if self._gpus:
             fitting = min(fitting, int(has.get("GPU", 0) / self._gpus))
         return max(1, fitting)
 
     def _check_room(self, *, refuse: bool) -> None:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(node.get("CPU", 0) >= self._cpus and node.get("GPU", 0) >= self._gpus for node in nodes):
             return
         text = f"no machine of this Ray cluster has room for a worker with {self._asks()}"
@@ -133,8 +135,10 @@ def _connect(address: str) -> None:
     if not address:
         _start_here()
         return
+    import ray
+
     try:
-        ray.init(address, log_to_driver=True, logging_level="error")
+        ray.init(address, log_to_driver=True, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
         raise UserError(
             f"Ray cannot be reached: {_first_line(error)}; start it there (ray start --head), or leave the address out "
@@ -144,8 +148,10 @@ def _connect(address: str) -> None:
 
 def _start_here() -> None:
     """Ray on this machine alone; it ends with this process."""
+    import ray
+
     try:
-        ray.init("local", num_cpus=cores(), include_dashboard=False, log_to_driver=True, logging_level="error")
+        ray.init("local", num_cpus=cores(), include_dashboard=False, log_to_driver=True, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises Exception itself where one of its processes is late
         raise WorkError(
             f"Ray does not start on this machine: {_first_line(error)} It gives its own processes 15 s; where that is "

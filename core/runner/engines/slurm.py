@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import submitit
-
 from accomp.core.errors import UserError
 from accomp.core.runner.engines.attempts import Answer, Attempt, Call, Worker, read
 from accomp.core.runner_spec import RunnerSpec
@@ -97,12 +95,16 @@ class _Work:
         worker = Worker(self._call, self._threads)
         return [worker.attempt(argument) for argument in arguments]
 
-    def checkpoint(self, arguments: list[bytes]) -> submitit.helpers.DelayedSubmission:
+    def checkpoint(self, arguments: list[bytes]) -> Any:
         """submitit calls it before Slurm ends or preempts the job."""
+        import submitit
+
         return submitit.helpers.DelayedSubmission(self, arguments)
 
 
-def _executor(folder: Path) -> submitit.AutoExecutor:
+def _executor(folder: Path) -> Any:
+    import submitit
+
     try:
         return submitit.AutoExecutor(folder, cluster=CLUSTER)
     except RuntimeError as error:
