@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Array = np.ndarray[Any, Any]
 Kernel = Callable[..., None]
@@ -24,7 +24,7 @@ def compiled() -> Kernel | None:
         from numba import njit
     except ImportError:
         return None
-    options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
     try:
         return njit(_frame, cache=True, **options)
     except RuntimeError:  # there is no folder where it could keep what it makes
@@ -37,12 +37,9 @@ class OneFrame:
     def __init__(self, kernel: Kernel, block: Any):
         self._kernel = kernel
         self._eps = block.norm.eps
-        parts = (block.taps, block.norm, block.expand, block.contract, block.scale)
-        self._weights = [
-            tensor.detach().float().cpu().contiguous().numpy()
-            for part in parts
-            for tensor in ((part.weight, part.bias) if isinstance(part, nn.Module) else (part,))
-        ]
+        norm, expand, contract = block.norm, block.expand, block.contract
+        weights = [block.taps, norm.weight, norm.bias, expand.weight, expand.bias, contract.weight, contract.bias]
+        self._weights = [tensor.detach().float().cpu().contiguous().numpy() for tensor in (*weights, block.scale)]
         with torch.no_grad():  # so that the machine code is made now, not when somebody plays
             past = torch.zeros(1, block.kernel - 1, len(block.scale), dtype=block.taps.dtype)
             self(torch.zeros(1, 1, len(block.scale), dtype=block.taps.dtype), past)
