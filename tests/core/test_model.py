@@ -144,3 +144,19 @@ def test_an_untrained_model_knows_nothing():
     logits = fresh(latents(FRAMES), fresh.layout.clip(random_codes(fresh)), {"instrument": torch.tensor([0, 1])})
     nats = -logits.log_softmax(-1).mean()
     assert abs(nats - torch.tensor(float(fresh.vocabulary.size)).log()) < 0.5
+
+
+def test_the_likeliest_code_is_compared_with_the_target_where_one_counts():
+    """Ids that are no codes may be likelier still; what does not count is neither right nor wrong."""
+    model = small_model(0)
+    levels, first = model.space.codebooks, model.vocabulary.first_code
+    target = torch.randint(10, (2, levels, 12), generator=torch.Generator().manual_seed(0))
+    wrong = torch.rand(target.shape, generator=torch.Generator().manual_seed(1)) < 0.3
+    logits = torch.nn.functional.one_hot((target + wrong) % 10 + first, model.vocabulary.size).float()
+    logits[..., :first] = 9.0
+    target[:, :, 9:] = PADDING
+    counted = target >= 0
+    right = model.cross_entropy(logits, target).right
+    for q in range(levels):
+        assert right[q] == pytest.approx(float((~wrong)[:, q][counted[:, q]].float().mean()))
+    assert model.train().cross_entropy(logits, target).right is None

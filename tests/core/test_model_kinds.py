@@ -129,6 +129,9 @@ def test_a_prompt_and_another_song_s_context(done: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"made with .*'input': 'paired', 'prompt': 0.*the spec says"):
         evaluate(spec, run.registry, run.run)
     generate(spec, run.registry, run.run)
+    made = {path: path.stat().st_mtime_ns for path in run.run.glob("takes/*/take.json")}
+    generate(spec, run.registry, run.run)
+    assert made == {path: path.stat().st_mtime_ns for path in run.run.glob("takes/*/take.json")}, "made again"
     ids = read(run.run / "takes.json")["takes"]
     records = [read(run.run / "takes" / id / "take.json") for id in ids]
     tokenizer = EnergyTokenizer()

@@ -43,6 +43,7 @@ def take_record(id: str, track: str, rng: np.random.Generator) -> dict[str, Any]
     return {
         "id": id, "track": track, "source": "a source", "licence": "CC0", "stem": "S03", "instrument": 4,
         "instrument_name": "Bass", "context_stems": ["S00", "S01"], "start": 12.0, "seconds": 2.0,
+        "input": "random", "heard": {"track": "another song", "stems": ["S01"], "start": 3.0}, "prompt_seconds": 0.5,
         "sample_rate": RATE, "streamed_equals_offline": True,
         "timings": {
             "step_ms": steps, "median_ms": float(np.median(steps)), "p99_ms": float(np.quantile(steps, 0.99)),
@@ -81,7 +82,8 @@ def make_run(folder: Path, takes: int = 2, name: str = "song", seconds: float = 
         if step % 100 == 0:
             gain = 0.3 * (1 - float(np.exp(-step / 300)))
             parts = {level: loss + 0.2 * i for i, level in enumerate(levels)}
-            append_losses(folder, "validation", step, {"loss": loss, "parts": parts, "context_gain": gain})
+            known = {"parts": parts, "accuracy": dict.fromkeys(levels, 0.123)}
+            append_losses(folder, "validation", step, {"loss": loss, "context_gain": gain, **known})
         if step:
             append_losses(folder, "train", step, {"loss": loss + float(rng.normal(0, 0.08)), "parts": {}, "lr": 1e-4})
     ids = [f"{i:03d}-{name}" for i in range(takes)]
@@ -103,7 +105,7 @@ def make_run(folder: Path, takes: int = 2, name: str = "song", seconds: float = 
         "random_pairing": {"title": "random pairing", "left_out": [{"clip": "a lonely clip", "reason": "no partner"}],
                            "metrics": judged([0.24, 0.15, 0.36], scored, [])},
     }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps({"cells": cells}))
+    (folder / "metrics.json").write_text(json.dumps({"loudness": -18.0, "cells": cells}))
     return folder
 
 
@@ -159,7 +161,9 @@ def test_a_whole_run_is_on_the_page(tmp_path: Path, registry: Registry) -> None:
         "a_tokenizer", "t_f = -10", "untrained", "code frequencies alone", "random pairing", "0.63", "0.24",
         "one frame, 20 ms", "a lost clip", "a failed clip", "a lonely clip", "no partner", "CC BY-NC-SA 4.0", "CC0",
         "lr = 0.0003", "2.13.0", "4 of 4 takes", "level 3", "an empty clip", "the stem is silent",
-        "By instrument class", "Bass, true stem", "0.74", "random pairing: does not apply, its clips have no losses",
+        "played to another song: another song", "the first 0.5 s were given", "its likeliest code is right", "12.3%",
+        "at -18 LUFS each, but", "By instrument class",
+        "Bass, true stem", "0.74", "random pairing: does not apply, its clips have no losses",
     ):  # fmt: skip
         assert words in page.text, words
 

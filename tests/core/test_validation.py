@@ -46,7 +46,8 @@ class Masking:
         shares = torch.tensor([0.2, 0.7])[:, None]
         masked = (torch.rand(batch.y.shape, generator=rng) < shares) & batch.valid[:, None]
         self.asked.append((batch, masked))
-        return Loss.over(batch.y.float() + 0.01 * batch.x[..., :LEVELS].transpose(1, 2), masked)
+        nats = batch.y.float() + 0.01 * batch.x[..., :LEVELS].transpose(1, 2)
+        return Loss.over(nats, masked, batch.y % 3 == 0)
 
 
 def test_masks_are_the_same_each_time_and_for_both_contexts_and_differ_between_batches(
@@ -80,6 +81,8 @@ def test_the_loss_is_the_mean_over_all_tokens_of_all_batches(loader: ClipLoader,
     assert found["loss"] == pytest.approx(float(torch.cat(tokens).mean()), rel=1e-5)
     for q, one in enumerate(tokens):
         assert found["parts"][f"level_{q}"] == pytest.approx(float(one.mean()), rel=1e-5)
+        hits = torch.cat([(b.y[:, q] % 3 == 0)[masked[:, q]] for b, masked in whole])
+        assert found["accuracy"][f"level_{q}"] == pytest.approx(float(hits.float().mean()), rel=1e-5)
 
 
 def test_a_level_that_is_never_asked_has_no_mean(loader: ClipLoader, model: Any) -> None:
@@ -92,6 +95,7 @@ def test_a_level_that_is_never_asked_has_no_mean(loader: ClipLoader, model: Any)
     validation = Validation(loader, 2, seed=1)
     found = validation.run(model, Coarse(), prepare)  # type: ignore[arg-type]
     assert set(found["parts"]) == {"level_0"}
+    assert found["accuracy"] == {}
     assert found["loss"] == pytest.approx(found["parts"]["level_0"])
     unigram = validation.unigram(found["tokens"])
     assert unigram["loss"] == pytest.approx(unigram["parts"]["level_0"])
