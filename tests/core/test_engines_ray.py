@@ -1,4 +1,4 @@
-"""Tasks and songs on Ray, started on this machine: the promises of every engine, and the bytes of an ingest without it."""
+"""Tasks and songs on Ray, started on this machine: the promises of every engine, and the same bytes in the store."""
 
 from __future__ import annotations
 

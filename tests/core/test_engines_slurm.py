@@ -1,4 +1,4 @@
-"""Tasks as jobs, run by submitit's own stand-in for Slurm: the promises of every engine, and what Slurm is asked for."""
+"""Tasks as jobs, run by submitit's own stand-in for Slurm: every engine's promises, and what Slurm is asked for."""
 
 from __future__ import annotations
 
