@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +52,30 @@ def folder_atomic(path: Path, *, replace: bool = True) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+@contextmanager
+def folder_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """A folder, made if need be, that no other process has locked while the block runs; a killed one lets go of it.
+
+    Calls `on_wait` where another one has it, and waits. Where folders cannot be locked, RuntimeWarning says so.
+    """
+    import fcntl  # POSIX only
+
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            text = f"{path} cannot be locked ({error}): see to it that only one process works there"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        yield
+    finally:
+        os.close(handle)
 
 
 def hash_file(path: Path) -> str:

@@ -1,8 +1,9 @@
-"""A run folder: which experiment it holds, and made with what. Whoever writes there opens it first."""
+"""A run folder: which experiment it holds, made with what, whose model plays. Whoever writes there opens it first."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accomp.core.console import warn
-from accomp.core.errors import SpecError
+from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.files import write_atomic
 from accomp.core.pairs import PairRules
 from accomp.core.spec import Spec, resolve
@@ -27,6 +28,9 @@ takes and metrics know themselves what they were made with.
 
 `train.steps` may grow as well, to train further. Everything else makes another experiment and needs another folder.
 """
+
+MODEL = "model.json"
+"""In a run folder that has no model of its own: the run folder that has, relative to this one."""
 
 LIBRARIES = ("accomp", "torch", "numpy", "lightning", "zarr")
 
@@ -55,6 +59,28 @@ def open_run(spec: Spec) -> Path:
             warn(f"{folder} was begun with other versions: {', '.join(changed)}")
         write_atomic(folder / "versions.json", json.dumps(now, indent=2) + "\n")
     return folder
+
+
+def borrow_model(run: Path, model: Path) -> None:
+    """Have `run` play the model that is trained in the run folder `model`. The two may be moved together."""
+    relative = Path(os.path.relpath(model.resolve(), run.resolve()))
+    write_atomic(run / MODEL, json.dumps({"run": relative.as_posix()}) + "\n")
+
+
+def model_folder(run: Path) -> Path:
+    """The run folder whose model plays in `run`: itself, unless it has borrowed one.
+
+    Raises CheckpointError where that one is not there any more.
+    """
+    if not (run / MODEL).exists():
+        return run
+    try:
+        model = (run / json.loads((run / MODEL).read_text(encoding="utf-8"))["run"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"cannot read whose model plays here: {error} @ {run / MODEL}") from error
+    if not model.is_dir():
+        raise CheckpointError(f"this run plays the model of {model}, which is gone; copy the two together @ {run}")
+    return model
 
 
 def versions() -> dict[str, str]:

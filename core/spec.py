@@ -296,7 +296,17 @@ def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec
     try:
         return structure_fields(_converter(registry, data.get("tokenizer")), data, Spec)
     except Problems as problems:
-        raise SpecError(*(f"{text} @ {where}{_dotted(path)}" for path, text in problems.found)) from None
+        raise SpecError(*(f"{text} @ {where}{dotted(path)}" for path, text in problems.found)) from None
+
+
+def token_space(section: Any, registry: Registry) -> TokenSpace | None:
+    """The codes of a tokenizer's section, plain data; None where it is wrong, or its plugin does not state them."""
+    try:
+        tokenizer = _structure_plugin(_converter(registry, section), registry, "tokenizer", section)
+    except Problems:
+        return None
+    cls = registry.find("tokenizer", tokenizer.plugin).load()
+    return cls.space_of(tokenizer.config) if hasattr(cls, "space_of") else None
 
 
 def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
@@ -399,7 +409,7 @@ def _flat(section: Mapping[str, Any]) -> dict[str, Any]:
     return {"plugin": section["plugin"], **section["config"]}
 
 
-def _dotted(path: Where) -> str:
-    """("sampler", "steps", 1) -> ": sampler.steps[1]"."""
+def dotted(path: Where) -> str:
+    """("sampler", "steps", 1) -> ": sampler.steps[1]", to stand behind the name of a file; "" for the file itself."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return f": {text.removeprefix('.')}" if text else ""

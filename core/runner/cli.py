@@ -165,6 +165,29 @@ def compare_command(
     compare(runs, context.obj, out, answers or ())
 
 
+@app.command("grid")
+def grid_command(
+    context: typer.Context,
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A grid file, or the name of a shipped one (mini_grid).")],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Tell cells, cost and disk, what is done and what is wrong; run nothing.")
+    ] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="With --plan: time some steps of each kind of model on this machine.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the page anew from what the grid's folder holds; run nothing.")
+    ] = False,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="FOLDER", help="The grid's folder, instead of the file's.")
+    ] = None,
+) -> None:
+    """A grid of experiments: every cell trained, played and judged. What is already done is not done again."""
+    from accomp.core.runner.grid import grid
+
+    raise typer.Exit(grid(spec, context.obj, folder=run, plan=plan, calibrate=calibrate, report_only=report_only))
+
+
 @app.command("stream")
 def stream_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model.")],

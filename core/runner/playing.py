@@ -22,6 +22,7 @@ from accomp.core.interfaces import CausalSampler, MaskedSampler, Stream, Tokeniz
 from accomp.core.model import Model
 from accomp.core.offline.compose import compose
 from accomp.core.registry import Registry
+from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import best_step
 from accomp.core.spec import PluginSpec
 from accomp.core.streaming.clock import Clock
@@ -62,8 +63,9 @@ class Player:
 def playing_checkpoint(run: Path) -> Checkpoint:
     """The checkpoint that plays: the best on validation, or the newest where that one is not there any more.
 
-    Raises CheckpointError where nothing is trained yet.
+    A run that has borrowed a model plays that one's. Raises CheckpointError where nothing is trained yet.
     """
+    run = model_folder(run)
     best = best_step(run)
     if best is not None and checkpoint_folder(run, best).is_dir():
         return read_checkpoint(checkpoint_folder(run, best))
@@ -86,7 +88,7 @@ def load_player(
     Raises CombinationError for a sampler or a guidance that does not fit the model.
     """
     checkpoint = playing_checkpoint(run)
-    loaded = load_run(run, registry, device, step=checkpoint.step)
+    loaded = load_run(model_folder(run), registry, device, step=checkpoint.step)
     spec = attrs.evolve(
         loaded.spec,
         sampler=loaded.spec.sampler if sampler is None else sampler,

@@ -22,10 +22,11 @@ from accomp.core.checkpoint import (
     save_checkpoint,
 )
 from accomp.core.console import Advance, progress, say
-from accomp.core.errors import WorkError
+from accomp.core.errors import SpecError, WorkError
 from accomp.core.interfaces import Objective
 from accomp.core.model import Model
 from accomp.core.registry import Registry
+from accomp.core.run_folder import model_folder
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.computing import fabric_of, number_of, own_randomness, threads
 from accomp.core.runner.labelling import told
@@ -47,8 +48,12 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     An interrupted run that is started again ends with the same weights as one that was not. SIGINT and SIGTERM let the
     step end and write a checkpoint before they raise KeyboardInterrupt. With several devices the command starts again
     in a process for each; those leave here when training ends. Raises WorkError, with the last good checkpoint kept,
-    when the loss is no longer a number; DataError and CheckpointError for a store or a checkpoint that does not fit.
+    when the loss is no longer a number; DataError and CheckpointError for a store or a checkpoint that does not fit;
+    SpecError for a run that has borrowed its model.
     """
+    if (model := model_folder(run)) != run:
+        text = f"this run plays the model of {model}; train that, or give the training a folder of its own: --run NEW"
+        raise SpecError(f"{text} @ {run}")
     resumed = latest_checkpoint(run)
     if resumed is not None and resumed.step >= spec.train.steps:
         say(f"already trained: step {resumed.step} @ {resumed.folder}")

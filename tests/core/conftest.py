@@ -45,3 +45,21 @@ def generated(trained, tmp_path_factory):
     made = trained.copy(tmp_path_factory.mktemp("generated") / "run")
     generate(made.spec(), made.registry, made.run)
     return made
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory):
+    """The tiny experiment's corpus."""
+    import tiny
+
+    return tiny.corpus(tmp_path_factory.mktemp("music") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def ran(music, tmp_path_factory):
+    """A folder with a grid of the tiny experiment that has been run: not to be changed."""
+    import grids
+
+    folder = tmp_path_factory.mktemp("ran")
+    assert grids.run_inline(grids.write_grid(folder, music)) == 0
+    return folder

@@ -12,6 +12,8 @@ What can be relied on, whatever the engine:
   paths mean the same; another machine needs that folder, and the same accomp.
 - Tasks are taken from their iterable when there is room: no more than the workers, and one, are under way, counting the
   outcome that the caller holds.
+- A None among the tasks says that there is none now: the next one is asked for when an outcome has been looked at,
+  which may be what it waited for. With nothing under way, a None is the end.
 - An exception is a failure of its task; so is the death of the process, by a signal, for lack of memory, or with its
   machine. It is tried again `runner.retries` times, after a warning, elsewhere than in the process that died. A
   UserError is not tried again, since it would come again.
@@ -67,7 +69,7 @@ class Pool(Protocol):
 @contextmanager
 def run_tasks(
     runner: RunnerSpec,
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     function: Callable[[Any], Any],
     *,
     started: Callable[[Task], None] = lambda task: None,
@@ -124,3 +126,4 @@ def _outcomes(pool: Pool, schedule: Schedule, started: Callable[[Task], None]) -
         fill()  # so that no worker is idle while the caller looks at the outcome
         if outcome:
             yield outcome
+            fill()  # what waited for this outcome

@@ -73,12 +73,12 @@ class Attempt:
 class Schedule:
     """Which task comes next, and which comes again. Tasks are taken from their iterator when there is room for them."""
 
-    def __init__(self, tasks: Iterable[Task], retries: int, tell: Callable[[str], None]):
+    def __init__(self, tasks: Iterable[Task | None], retries: int, tell: Callable[[str], None]):
         self._tasks, self._retries, self._tell = iter(tasks), retries, tell
         self._again: list[Attempt] = []
 
     def next(self) -> Attempt | None:
-        """The next attempt, None where there is nothing left to begin."""
+        """The next attempt, None where there is nothing to begin, at least for now."""
         if self._again:
             return self._again.pop(0)
         task = next(self._tasks, None)

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from accomp.core.errors import DataError
+from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import read_losses
 
 SOUNDS = ("context", "stem", "mix", "true")
@@ -22,7 +23,7 @@ class RunData:
         name: the run folder's own name.
         spec: the resolved spec.
         versions: what the run was made with.
-        losses: records of losses.jsonl.
+        losses: records of losses.jsonl, of the run whose model plays.
         takes: take.json of every take whose files are complete, in order; `folder` is added.
         made: takes.json (settings, checkpoint, failed clips), None before `accomp generate`.
         metrics: metrics.json, None before `accomp evaluate`.
@@ -90,7 +91,7 @@ def read_run(run: Path) -> RunData:
         name=run.resolve().name,
         spec=_read(run / "spec.json") or {},
         versions=_read(run / "versions.json") or {},
-        losses=read_losses(run),
+        losses=read_losses(model_folder(run)),
         takes=takes,
         made=made,
         metrics=_read(run / "metrics.json"),

@@ -62,8 +62,9 @@ def _figures(data: RunData) -> Html:
         for metric, number, _ in judged_numbers(data.metrics):
             values = {cell: cell_number(data.metrics, cell, metric, number) for cell in data.metrics["cells"]}
             shown = {cell: f"{value['value']:.2f}" if value else "none" for cell, value in values.items()}
-            note = f"true stem {shown['true_stem']}, random pairing {shown['random_pairing']}"
-            found.append((number, shown["model"], note))
+            anchors = {"true_stem": "true stem", "random_pairing": "random pairing"}
+            note = ", ".join(f"{title} {shown[cell]}" for cell, title in anchors.items() if cell in shown)
+            found.append((number, shown.get("model", "none"), note))
     if data.takes:
         timings = [take["timings"] for take in data.takes]
         factor = max(one["real_time_factor"] for one in timings)
