@@ -24,7 +24,7 @@ from accomp.plugins.tokenizers.lookahead import LookaheadCodec
 from accomp.plugins.tokenizers.quality import measure, table
 from accomp.plugins.tokenizers.resident import ResidentClips
 from accomp.plugins.tokenizers.trainer import CodecTrainer, Music
-from accomp.plugins.tokenizers.weight_files import first_levels, save_weights
+from accomp.plugins.tokenizers.weight_files import first_levels, load_network, save_weights
 
 
 def train(
@@ -56,7 +56,7 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
     if spec.data.resident:
         music = ResidentClips(clips, spec.tokenizer.space_of(spec.config).sample_rate, device, unreadable.__setitem__)
     seconds = None if minutes is None else 60 * minutes
-    trainer = CodecTrainer(_untrained(spec), spec.train, music, spec.seed, device, seconds=seconds)
+    trainer = CodecTrainer(_beginning(spec), spec.train, music, spec.seed, device, seconds=seconds)
     trainer.bad_files |= unreadable
     checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
@@ -130,6 +130,14 @@ def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor], cod
     trained = {name: tensor.cpu() for name, tensor in trainer.network.state_dict().items()}
     network.load_state_dict(first_levels(codebooks, trained))
     return measure(LookaheadCodec(spec.plugin, spec.tokenizer.space_of(spec.config), network, architecture), held_out)
+
+
+def _beginning(spec: CodecSpec) -> torch.nn.Module:
+    """The network that training starts from. Raises CheckpointError where [train] start is not of its sizes."""
+    if not spec.train.start:
+        return _untrained(spec)
+    sizes = spec.tokenizer.architecture(spec.config)
+    return load_network(lambda: spec.tokenizer.network_of(spec.config), spec.train.start, spec.plugin, sizes, spec.seed)
 
 
 def _untrained(spec: CodecSpec) -> torch.nn.Module:

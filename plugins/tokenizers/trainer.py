@@ -24,7 +24,7 @@ from accomp.plugins.tokenizers.codebooks import CodebookTrainer
 from accomp.plugins.tokenizers.lookahead import decode_whole, encode_whole
 from accomp.plugins.tokenizers.losses import WINDOWS, SpectralDistance
 from accomp.plugins.tokenizers.quantizer import nearest, project, restore
-from accomp.plugins.tokenizers.variation import vary
+from accomp.plugins.tokenizers.variation import at_speed, vary
 
 _share = v.and_(v.ge(0.0), v.le(1.0))
 
@@ -52,7 +52,9 @@ class CodecTrainSpec:
         adversary_from: share of the training after which the discriminators join.
         adversary_lr: their rate, which falls with the codec's.
         adversary_seconds: how much of every clip they hear, at a random place; 0: all of it.
+        start: weights to start from, as [tokenizer] weights names them; "" starts from random ones.
         levels: lowest and highest gain of a clip (dB); equaliser: see variation.vary.
+        speed: each step's clips are played faster or slower by up to so many octaves, and their pitch follows.
         dead: a code used less than this share of the average is moved; revive_until: up to this share of the training.
         precision: "float32"; "tf32" (GPU: matrix products in tf32); "bfloat16" (as tf32, discriminators in bfloat16).
         revive_every, report_every, validate_every, checkpoint_every: in steps.
@@ -85,6 +87,8 @@ class CodecTrainSpec:
     adversary_seconds: float = field(default=0.0, validator=v.ge(0.0))
     levels: tuple[float, float] = (-12.0, 3.0)
     equaliser: float = field(default=0.0, validator=v.ge(0.0))
+    speed: float = field(default=0.0, validator=v.ge(0.0))
+    start: str = ""
     dead: float = field(default=0.05, validator=_share)
     revive_until: float = field(default=1.0, validator=_share)
     precision: str = field(default="float32", validator=v.in_(("float32", "tf32", "bfloat16")))
@@ -205,8 +209,14 @@ class CodecTrainer:
 
     def _draw(self) -> Tensor:
         rate, hop = self.network.sample_rate, self.network.hop
-        batch = self.clips.draw(self.spec.batch, self.spec.seconds, rate, self.rng, self.bad_files.__setitem__)
-        batch = batch[:, : batch.shape[1] // hop * hop].to(self.device)
+        frames = int(self.spec.seconds * rate) // hop
+        faster = 1.0
+        if self.spec.speed:
+            faster = 2.0 ** (self.spec.speed * float(2 * torch.rand((), generator=self.rng) - 1))
+        seconds = round(frames * faster) * hop / rate
+        batch = self.clips.draw(self.spec.batch, seconds, rate, self.rng, self.bad_files.__setitem__).to(self.device)
+        if batch.shape[1] != frames * hop:
+            batch = at_speed(batch, frames * hop)
         return vary(batch, self.spec.levels, self.spec.equaliser, self.rng)
 
     def _part(self, decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
