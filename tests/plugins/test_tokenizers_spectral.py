@@ -32,7 +32,7 @@ def test_a_bin_whose_phases_stay_what_they_are_is_a_steady_tone(number):
     assert float(sound.square().mean().sqrt()) == pytest.approx(0.5 / math.sqrt(2), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["codec_spectral", "codec_spectral_more", "codec_spectral_gpu"])
+@pytest.mark.parametrize("name", ["codec_spectral", "codec_spectral_gpu"])
 def test_what_the_recipes_train_has_the_shipped_sizes(name):
     spec = load_codec_spec(Path(name), Registry(third_party=False))
     sizes = weight_files.own_sizes(weight_files.SHIPPED / "spectral.safetensors", "spectral")
