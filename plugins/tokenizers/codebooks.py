@@ -5,6 +5,7 @@ Codebooks learnt by gradient, with the usual commitment loss, ended with one cod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ DECAY = 0.99
 
 
 class CodebookTrainer:
-    """Fits and follows the codebooks of one dac ResidualVectorQuantize. Its state is saved with the checkpoint."""
+    """Fits and follows levels of a dac ResidualVectorQuantize. Its state is saved with the checkpoint."""
 
-    def __init__(self, quantizer: Any, rng: torch.Generator, dead: float = 0.05):
+    def __init__(self, levels: Sequence[Any], rng: torch.Generator, dead: float = 0.05):
         """A code used less than `dead` times the average, by moving average, is dead."""
-        self.quantizer, self.rng, self.dead = quantizer, rng, dead
-        self.totals = torch.stack([level.codebook.weight.detach().clone() for level in quantizer.quantizers])
+        self.levels, self.rng, self.dead = list(levels), rng, dead
+        self.totals = torch.stack([level.codebook.weight.detach().clone() for level in self.levels])
         self.counts = torch.ones_like(self.totals[..., 0])
-        for level in quantizer.quantizers:
+        for level in self.levels:
             level.codebook.weight.requires_grad_(False)
 
     @torch.no_grad()
@@ -36,7 +37,7 @@ class CodebookTrainer:
         """
         whole = (z - z.mean(0)).square().sum()
         left = []
-        for i, level in enumerate(self.quantizer.quantizers):
+        for i, level in enumerate(self.levels):
             dims = level.codebook_dim - 1
             mean = z.mean(0)
             _, axes = torch.linalg.eigh(((z - mean).T @ (z - mean)).double())
@@ -71,7 +72,7 @@ class CodebookTrainer:
         """
         scale = z.detach().var().clamp(min=1e-8)
         rest, out, loss, codes = z.detach(), torch.zeros_like(z), z.new_zeros(()), []
-        for i, level in enumerate(self.quantizer.quantizers):
+        for i, level in enumerate(self.levels):
             vectors = project(level, rest)
             code = nearest(level, vectors.detach())
             self._follow(i, vectors.detach().flatten(0, 1), code.flatten())
@@ -87,7 +88,7 @@ class CodebookTrainer:
 
     @torch.no_grad()
     def _follow(self, i: int, vectors: Tensor, code: Tensor) -> None:
-        level = self.quantizer.quantizers[i]
+        level = self.levels[i]
         count, total = _sums(code, vectors, level.codebook_size)
         share = level.codebook_size / len(vectors)
         self.counts[i].lerp_(count * share, 1 - DECAY)
@@ -98,7 +99,7 @@ class CodebookTrainer:
     def revive(self, z: Tensor) -> int:
         """Move dead codes onto latents of z [B, T, E]; returns how many were dead."""
         rest, dead_codes = z.detach().flatten(0, 1), 0
-        for i, level in enumerate(self.quantizer.quantizers):
+        for i, level in enumerate(self.levels):
             vectors = project(level, rest)
             dead = self.counts[i] < self.dead
             n = min(int(dead.sum()), len(vectors))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import attrs
 import torch
 import typer
 from torch import Tensor
@@ -16,14 +17,14 @@ from accomp.core.files import write_atomic
 from accomp.core.registry import Registry
 from accomp.core.structuring import plain
 from accomp.plugins.tokenizers.clips import Clips
-from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
 from accomp.plugins.tokenizers.device import device_named
 from accomp.plugins.tokenizers.excerpts import middle_of
+from accomp.plugins.tokenizers.lookahead import LookaheadCodec
 from accomp.plugins.tokenizers.quality import measure, table
 from accomp.plugins.tokenizers.resident import ResidentClips
 from accomp.plugins.tokenizers.trainer import CodecTrainer, Music
-from accomp.plugins.tokenizers.weight_files import save_weights
+from accomp.plugins.tokenizers.weight_files import first_levels, load_network, save_weights
 
 
 def train(
@@ -55,7 +56,7 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
     if spec.data.resident:
         music = ResidentClips(clips, spec.tokenizer.space_of(spec.config).sample_rate, device, unreadable.__setitem__)
     seconds = None if minutes is None else 60 * minutes
-    trainer = CodecTrainer(_untrained(spec), spec.train, music, spec.seed, device, seconds=seconds)
+    trainer = CodecTrainer(_beginning(spec), spec.train, music, spec.seed, device, seconds=seconds)
     trainer.bad_files |= unreadable
     checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
@@ -66,7 +67,10 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
         _run(trainer, spec, checkpoint, held_out, advance)
     if trainer.bad_files:
         warn(f"{len(trainer.bad_files)} files could not be read while training: {_some(trainer.bad_files)}")
-    quality = _measure(trainer, spec, held_out)
+    left = trainer.finish()
+    if left:
+        say(f"codebooks behind the first {trainer.levels} fitted; share of the rest left after each: {_listed(left)}")
+    quality = _measure(trainer, spec, held_out, trainer.levels)
     architecture = spec.tokenizer.architecture(spec.config)
     save_weights(out / "codec.safetensors", trainer.network, spec.plugin, architecture)
     report = {
@@ -78,7 +82,7 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
         "skipped": {str(path): why for path, why in (clips.skipped | trainer.bad_files).items()},
         "held_out_files": len(held_out),
         "quality": quality,
-    }
+    } | ({"quality_of_all_codebooks": _measure(trainer, spec, held_out, spec.config.codebooks)} if left else {})
     write_atomic(out / "training.json", json.dumps(report, indent=2) + "\n")
     say(f"weights written @ {out / 'codec.safetensors'}")
     if quality:
@@ -103,7 +107,7 @@ def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: lis
         if trainer.step % spec.train.checkpoint_every == 0:
             trainer.save(checkpoint)
         if trainer.step % spec.train.validate_every == 0 and trainer.fitted is not None and held_out and done < 1000:
-            say(f"held out, step {trainer.step}: {_numbers(_measure(trainer, spec, held_out))}")
+            say(f"held out, step {trainer.step}: {_numbers(_measure(trainer, spec, held_out, trainer.levels))}")
     if heard:
         _report(trainer, heard)
     if shown:
@@ -117,12 +121,23 @@ def _report(trainer: CodecTrainer, heard: dict[str, list[float]]) -> None:
     heard.clear()
 
 
-def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor]) -> dict[str, float]:
+def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor], codebooks: int) -> dict[str, float]:
+    """The held-out quality with the first so many codebooks."""
     if not held_out:
         return {}
+    spec = attrs.evolve(spec, config=attrs.evolve(spec.config, codebooks=codebooks))
     network, architecture = _untrained(spec), spec.tokenizer.architecture(spec.config)
-    network.load_state_dict({name: tensor.cpu() for name, tensor in trainer.network.state_dict().items()})
-    return measure(FrozenCodec(spec.plugin, spec.tokenizer.space_of(spec.config), network, architecture), held_out)
+    trained = {name: tensor.cpu() for name, tensor in trainer.network.state_dict().items()}
+    network.load_state_dict(first_levels(codebooks, trained))
+    return measure(LookaheadCodec(spec.plugin, spec.tokenizer.space_of(spec.config), network, architecture), held_out)
+
+
+def _beginning(spec: CodecSpec) -> torch.nn.Module:
+    """The network that training starts from. Raises CheckpointError where [train] start is not of its sizes."""
+    if not spec.train.start:
+        return _untrained(spec)
+    sizes = spec.tokenizer.architecture(spec.config)
+    return load_network(lambda: spec.tokenizer.network_of(spec.config), spec.train.start, spec.plugin, sizes, spec.seed)
 
 
 def _untrained(spec: CodecSpec) -> torch.nn.Module:
@@ -170,6 +185,10 @@ def _described(spec: CodecSpec) -> dict[str, Any]:
 
 def _numbers(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _listed(values: list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def _some(reasons: dict[Path, str]) -> str:

@@ -19,6 +19,7 @@ from accomp.plugins.tokenizers.weight_files import (
     check_sizes,
     filled,
     first_codebooks,
+    first_levels,
     is_safetensors,
     locate,
     own_sizes,
@@ -88,9 +89,7 @@ class Dac(LookaheadCodec):
             path = locate(config.weights, "dac")
             found, tensors = self.read(path)
             sizes = _chosen(config, found, path)
-            unused = tuple(f"quantizer.quantizers.{level}." for level in range(config.codebooks, found["codebooks"]))
-            kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
-            network = filled(lambda: DacNetwork(**sizes), kept, path)
+            network = filled(lambda: DacNetwork(**sizes), first_levels(config.codebooks, tensors), path)
         super().__init__("dac", _space(sizes), network, sizes)
 
     @classmethod

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from attrs import define
 from torch import Tensor
 
 from accomp.core.interfaces import Stream
+from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.codec import FrozenCodec, blocks, check_rows, checked_audio
 from accomp.plugins.tokenizers.sliding import Past
 
@@ -31,6 +33,18 @@ class LookaheadCodec(FrozenCodec):
 
     def _decoder(self, batch: int) -> Stream:
         return super()._decoder(batch) if self.network.causal else LookaheadDecoder(self, batch)
+
+
+def encode_whole(network: Any, audio: Tensor) -> Tensor:
+    """audio [B, T * hop] -> latents [B, T, E] of a network of a LookaheadCodec, by itself."""
+    return network.encode(audio, History()) if network.causal else network.encode(audio, Past(), final=True)
+
+
+def decode_whole(network: Any, z: Tensor) -> Tensor:
+    """latents [B, T, E] -> audio from the first frame's first sample on; a causal network's lacks the last `delay`."""
+    if not network.causal:
+        return network.decode(z, Past(), final=True)
+    return network.decode(z, History())[:, network.delay :]
 
 
 class LookaheadEncoder:

@@ -82,7 +82,7 @@ class ResidentClips:
         order = torch.rand(n, most, generator=rng)
         order = order.masked_fill(torch.arange(most) >= have[:, None], 2.0).argsort(1)[:, :MOST]
         whole = torch.rand(n, generator=rng) < 0.5
-        some = (torch.rand(n, generator=rng) * have).long() + 1
+        some = (torch.rand(n, generator=rng).square() * have).long() + 1
         taken = torch.where(whole, have, some)
         gains = 10 ** (torch.randn(n, order.shape[1], generator=rng) * SPREAD / 20)
         gains = torch.where(whole[:, None], torch.ones(()), gains)

@@ -7,7 +7,7 @@ and its outputs are those of that call; they only come later.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,10 +36,11 @@ class Past:
 class SlidingConv(nn.Module):
     """A convolution over [B, C, n] with padding on both sides; n is a multiple of the stride when all has come.
 
-    `conv` is an unpadded Conv1d. `padding` says what lies before the first and, after `final`, behind the last input.
+    `conv` is an unpadded Conv1d, or a module that states kernel_size, stride, dilation and out_channels as one does.
+    `padding` says what lies before the first and, after `final`, behind the last input.
     """
 
-    def __init__(self, conv: nn.Conv1d, left: int, right: int, padding: Padding = "zeros"):
+    def __init__(self, conv: Any, left: int, right: int, padding: Padding = "zeros"):
         super().__init__()
         self.conv, self.left, self.right, self.padding = conv, left, right, padding
         (kernel,), (self.stride,), (dilation,) = conv.kernel_size, conv.stride, conv.dilation
@@ -90,10 +91,11 @@ class SlidingConv(nn.Module):
 class SlidingUpsample(nn.Module):
     """A transposed convolution with kernel 2s and stride s whose output loses `left` samples in front, `right` behind.
 
-    `conv` is unpadded. n inputs give (n + 1) * s - left - right samples when all has come.
+    `conv` is unpadded, a ConvTranspose1d or a module that states the same. n inputs give (n + 1) * s - left - right
+    samples when all has come.
     """
 
-    def __init__(self, conv: nn.ConvTranspose1d, left: int, right: int):
+    def __init__(self, conv: Any, left: int, right: int):
         super().__init__()
         self.conv, self.left, self.right = conv, left, right
         (self.stride,) = conv.stride

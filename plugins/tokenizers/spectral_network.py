@@ -14,7 +14,9 @@ from accomp.plugins.tokenizers.quantizer import new_quantizer
 
 HOP = 640
 ANALYSIS = 4 * HOP
-SYNTHESIS = 2 * HOP
+SUBFRAMES = 2
+STEP = HOP // SUBFRAMES
+SYNTHESIS = 2 * STEP
 PHASE_BINS = 96
 """Lowest analysis bins (12.5 Hz apart, up to 1.2 kHz) whose real and imaginary parts the encoder sees."""
 
@@ -35,42 +37,73 @@ class Analysis(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, audio: Tensor, history: History) -> Tensor:
-        frames = history.extend(self, audio, ANALYSIS - HOP).unfold(-1, ANALYSIS, HOP)
-        spectrum = torch.fft.rfft(frames * self.window.to(audio.dtype))
+        return self.features(history.extend(self, audio, ANALYSIS - HOP).unfold(-1, ANALYSIS, HOP))
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Windows of sound [B, T, 2560] -> features [B, T, 1473]."""
+        spectrum = torch.fft.rfft(frames * self.window.to(frames.dtype))
         magnitude = torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=-1)  # twice as fast as abs()
         low = spectrum[..., :PHASE_BINS] / (magnitude[..., :PHASE_BINS] + 1e-3).sqrt()
         return torch.cat([torch.log1p(magnitude * 1e4) / 4, low.real, low.imag], dim=-1)
 
 
 class Synthesis(nn.Module):
-    """log magnitude and phase [B, T, 641] each -> audio [B, T * hop], windows of 1280 samples overlap-added.
+    """what the decoder says of each frame [B, T, size] -> audio [B, T * hop], two windows of 640 samples a frame.
 
-    The first output sample lies one hop before the first frame: frame i fills [(i - 1) * hop, (i + 1) * hop).
+    Of each window that is a log magnitude for every bin, a vector (its angle and length count) for the lowest 25 bins,
+    whose phase the encoder has heard, and an angle for the others. Bins lie 50 Hz apart, the frame rate: a tone in the
+    middle of a bin has the same two phases in every frame. So phases that nobody can predict may stay what they are,
+    and add up to a steady sound. (With one window of 1280 samples every second bin turns its sign from frame to frame;
+    phases then meet at random, which costs level and smoothness.) The first output sample lies 320 samples before the
+    first frame.
     """
 
     window: Tensor
+    bins = SYNTHESIS // 2 + 1
+    low = math.ceil(PHASE_BINS * SYNTHESIS / ANALYSIS) + 1
+    size = SUBFRAMES * (2 * bins + low)
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(SYNTHESIS, dtype=torch.float64), persistent=False)
 
-    def forward(self, log_magnitude: Tensor, phase: Tensor, history: History, *, final: bool) -> Tensor:
-        magnitude = torch.exp(log_magnitude.clamp(max=3.0)) * (SYNTHESIS / 4)
-        spectrum = torch.polar(magnitude, phase)
+    def forward(self, h: Tensor, history: History, *, final: bool) -> Tensor:
+        grains = self.grains(h)
         if final:
-            spectrum = F.pad(spectrum, (0, 0, 0, 1))
-        grains = torch.fft.irfft(spectrum, n=SYNTHESIS) * self.window.to(phase.dtype)
-        rising, falling = grains[..., :HOP], grains[..., HOP:]
+            grains = F.pad(grains, (0, 0, 0, 1))
+        rising, falling = grains[..., :STEP], grains[..., STEP:]
         falling = history.extend(self, falling, 1, dim=1)[:, :-1]
         return (rising + falling).flatten(1)
+
+    def grains(self, h: Tensor) -> Tensor:
+        """[B, T, size] -> windowed sound [B, 2 * T, 640]; one every 320 samples is to be added up."""
+        if not h.shape[1]:
+            return h.new_zeros(len(h), 0, SYNTHESIS)
+        h = h.unflatten(2, (SUBFRAMES, -1)).flatten(1, 2)
+        log_magnitude, real, imaginary, angle = h.split([self.bins, self.low, self.low, self.bins - self.low], dim=-1)
+        phase = torch.cat([torch.complex(real, imaginary), torch.polar(torch.ones_like(angle), angle)], dim=-1)
+        spectrum = torch.exp(log_magnitude.clamp(max=3.0)) * (SYNTHESIS / 4) * phase
+        return torch.fft.irfft(spectrum, n=SYNTHESIS) * self.window.to(h.dtype)
+
+    @classmethod
+    @torch.no_grad()
+    def start(cls, bias: Tensor) -> None:
+        """Set a bias [size]: every bin quiet and steady, at a random phase."""
+        first = torch.empty(cls.bins).uniform_(-math.pi, math.pi)
+        for i, part in enumerate(bias.chunk(SUBFRAMES)):
+            angle = first + i * math.pi * torch.arange(cls.bins)
+            quiet, low = torch.full_like(first, -7.0), angle[: cls.low]
+            part.copy_(torch.cat([quiet, low.cos(), low.sin(), angle[cls.low :]]))
 
 
 class SpectralNetwork(nn.Module):
     """Encoder, quantizer and decoder of the `spectral` codec; see Spectral.Config for the sizes."""
 
     hop = HOP
-    delay = HOP
+    delay = STEP
     sample_rate = 32_000
+    causal = True
+    layers: tuple[type[nn.Module], type[nn.Module], type[nn.Module]] = (Analysis, CausalBlock, Synthesis)
 
     def __init__(
         self,
@@ -85,21 +118,19 @@ class SpectralNetwork(nn.Module):
         kernel: int,
     ):
         super().__init__()
-        self.analysis = Analysis()
+        analysis, block, synthesis = self.layers
+        self.analysis = analysis()
         self.enter = nn.Linear(Analysis.size, width)
-        self.encoder_blocks = nn.ModuleList(CausalBlock(width, hidden, kernel) for _ in range(encoder_blocks))
+        self.encoder_blocks = nn.ModuleList(block(width, hidden, kernel) for _ in range(encoder_blocks))
         self.encoder_norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, width)
         self.quantizer = new_quantizer(width, codebooks, codebook_size, codebook_dim)
         self.from_latent = nn.Linear(width, width)
-        self.decoder_blocks = nn.ModuleList(CausalBlock(width, hidden, kernel) for _ in range(decoder_blocks))
+        self.decoder_blocks = nn.ModuleList(block(width, hidden, kernel) for _ in range(decoder_blocks))
         self.decoder_norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, 2 * (SYNTHESIS // 2 + 1))
-        self.synthesis = Synthesis()
-        with torch.no_grad():
-            magnitude, phase = self.leave.bias.chunk(2)
-            magnitude.fill_(-7.0)
-            phase.uniform_(-math.pi, math.pi)
+        self.leave = nn.Linear(width, Synthesis.size)
+        self.synthesis = synthesis()
+        Synthesis.start(self.leave.bias)
 
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs, the quantizer included; they decide which codes come out."""
@@ -125,5 +156,4 @@ class SpectralNetwork(nn.Module):
         h = self.from_latent(z)
         for block in self.decoder_blocks:
             h = block(h, history)
-        log_magnitude, phase = self.leave(self.decoder_norm(h)).chunk(2, dim=-1)
-        return self.synthesis(log_magnitude, phase, history, final=final)
+        return self.synthesis(self.leave(self.decoder_norm(h)), history, final=final)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,13 +17,14 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor, nn
 
-from accomp.core.errors import CheckpointError
+from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.files import write_atomic
 from accomp.plugins.tokenizers.adversary import Adversary
-from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.codebooks import CodebookTrainer
+from accomp.plugins.tokenizers.lookahead import decode_whole, encode_whole
 from accomp.plugins.tokenizers.losses import WINDOWS, SpectralDistance
-from accomp.plugins.tokenizers.variation import vary
+from accomp.plugins.tokenizers.quantizer import nearest, project, restore
+from accomp.plugins.tokenizers.variation import at_speed, vary
 
 _share = v.and_(v.ge(0.0), v.le(1.0))
 
@@ -35,6 +37,9 @@ class CodecTrainSpec:
         steps: optimizer steps in all; with a time limit, the share of the time stands for the share of the steps.
         autoencoder: share of the training that runs without quantizer, before the codebooks are fitted.
         noise: Gaussian noise on the latents while there is no quantizer, in standard deviations of the latents.
+        codebooks: levels that encoder and decoder are trained with, 0 for all. Those behind are fitted in the end to
+            what these leave over, and change nothing else: the first so many are the codec that they are alone.
+        follow_steps: steps for which the codebooks behind then follow what chooses them.
         fit_frames: latents that principal components and k-means see.
         refit_every, refit_until: the codebooks are fitted anew every so many steps up to this share of them, since the
             encoder finds directions worth coding that the first fit did not see; 0 never.
@@ -47,7 +52,9 @@ class CodecTrainSpec:
         adversary_from: share of the training after which the discriminators join.
         adversary_lr: their rate, which falls with the codec's.
         adversary_seconds: how much of every clip they hear, at a random place; 0: all of it.
+        start: weights to start from, as [tokenizer] weights names them; "" starts from random ones.
         levels: lowest and highest gain of a clip (dB); equaliser: see variation.vary.
+        speed: each step's clips are played faster or slower by up to so many octaves, and their pitch follows.
         dead: a code used less than this share of the average is moved; revive_until: up to this share of the training.
         precision: "float32"; "tf32" (GPU: matrix products in tf32); "bfloat16" (as tf32, discriminators in bfloat16).
         revive_every, report_every, validate_every, checkpoint_every: in steps.
@@ -56,6 +63,8 @@ class CodecTrainSpec:
     steps: int = field(validator=v.gt(0))
     autoencoder: float = field(default=0.25, validator=_share)
     noise: float = field(default=0.2, validator=v.ge(0.0))
+    codebooks: int = field(default=0, validator=v.ge(0))
+    follow_steps: int = field(default=400, validator=v.ge(0))
     fit_frames: int = field(default=20_000, validator=v.gt(0))
     refit_every: int = field(default=800, validator=v.ge(0))
     refit_until: float = field(default=0.7, validator=_share)
@@ -78,6 +87,8 @@ class CodecTrainSpec:
     adversary_seconds: float = field(default=0.0, validator=v.ge(0.0))
     levels: tuple[float, float] = (-12.0, 3.0)
     equaliser: float = field(default=0.0, validator=v.ge(0.0))
+    speed: float = field(default=0.0, validator=v.ge(0.0))
+    start: str = ""
     dead: float = field(default=0.05, validator=_share)
     revive_until: float = field(default=1.0, validator=_share)
     precision: str = field(default="float32", validator=v.in_(("float32", "tf32", "bfloat16")))
@@ -128,11 +139,16 @@ class CodecTrainer:
         self.rng = torch.Generator().manual_seed(seed)
         self.noise = torch.Generator(device).manual_seed(seed)
         self.distance = SpectralDistance(network.sample_rate, spec.windows).to(device)
-        self.codebooks = CodebookTrainer(network.quantizer, self.rng, spec.dead)
+        levels = list(network.quantizer.quantizers)
+        self.levels = spec.codebooks or len(levels)
+        """How many are trained with encoder and decoder."""
+        if self.levels > len(levels):
+            raise SpecError(f"codebooks = {self.levels}, but [codec] has {len(levels)} @ train.codebooks")
+        for parameter in chain.from_iterable(level.parameters() for level in levels[self.levels :]):
+            parameter.requires_grad_(False)
+        self.codebooks = CodebookTrainer(levels[: self.levels], self.rng, spec.dead)
         trained = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            trained, lr=spec.lr, betas=(0.8, 0.99), weight_decay=1e-3, fused=device.type == "cuda"
-        )
+        self.optimizer = torch.optim.AdamW(trained, lr=spec.lr, betas=(0.8, 0.99), weight_decay=1e-3, fused=True)
         self.adversary = Adversary(spec, network.sample_rate, seed, device) if spec.adversarial else None
 
     @property
@@ -151,7 +167,7 @@ class CodecTrainer:
             parts: dict[str, float] = {}
             with _precision(self.spec.precision):
                 if self._fits_now(done):
-                    for i, left in enumerate(self._fit_codebooks()):
+                    for i, left in enumerate(self.codebooks.fit(self._latents())):
                         parts[f"unexplained_{i + 1}"] = left
                 parts |= self._one_step(done)
             self.step += 1
@@ -159,9 +175,8 @@ class CodecTrainer:
 
     def _one_step(self, done: float) -> dict[str, float]:
         audio, z, z_out, quantizer_loss, codes = self._forward()
-        n = audio.shape[1] - self.network.delay
-        decoded = self.network.decode(z_out, History())[:, self.network.delay :]
-        original = audio[:, :n]
+        decoded = decode_whole(self.network, z_out)
+        original = audio[:, : decoded.shape[1]]
         losses = self.distance(decoded, original)
         total = sum(getattr(self.spec, name) * value for name, value in losses.items()) + quantizer_loss
         if self.adversary and done >= self.spec.adversary_from:
@@ -185,7 +200,7 @@ class CodecTrainer:
 
     def _forward(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         audio = self._draw()
-        z = self.network.encode(audio, History())
+        z = encode_whole(self.network, audio)
         if self.fitted is not None:
             out, loss, codes = self.codebooks.quantize(z)
             return audio, z, out, loss, codes
@@ -194,8 +209,14 @@ class CodecTrainer:
 
     def _draw(self) -> Tensor:
         rate, hop = self.network.sample_rate, self.network.hop
-        batch = self.clips.draw(self.spec.batch, self.spec.seconds, rate, self.rng, self.bad_files.__setitem__)
-        batch = batch[:, : batch.shape[1] // hop * hop].to(self.device)
+        frames = int(self.spec.seconds * rate) // hop
+        faster = 1.0
+        if self.spec.speed:
+            faster = 2.0 ** (self.spec.speed * float(2 * torch.rand((), generator=self.rng) - 1))
+        seconds = round(frames * faster) * hop / rate
+        batch = self.clips.draw(self.spec.batch, seconds, rate, self.rng, self.bad_files.__setitem__).to(self.device)
+        if batch.shape[1] != frames * hop:
+            batch = at_speed(batch, frames * hop)
         return vary(batch, self.spec.levels, self.spec.equaliser, self.rng)
 
     def _part(self, decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,12 +228,37 @@ class CodecTrainer:
         return decoded[:, start : start + wanted], original[:, start : start + wanted]
 
     @torch.no_grad()
-    def _fit_codebooks(self) -> list[float]:
+    def finish(self) -> list[float]:
+        """Fit the codebooks behind the trained ones; returns the share of the rest's variance left over after each.
+
+        To be called once, after the last of `steps`.
+        """
+        behind = list(self.network.quantizer.quantizers)[self.levels :]
+        if not behind:
+            return []
+        codebooks = CodebookTrainer(behind, self.rng, self.spec.dead)
+        left = codebooks.fit(self._rest(self._latents()))
+        for step in range(self.spec.follow_steps):
+            rest = self._rest(encode_whole(self.network, self._draw()))
+            codebooks.quantize(rest)
+            if step % self.spec.revive_every == 0 and step < self.spec.follow_steps // 2:
+                codebooks.revive(rest)
+        return left
+
+    def _rest(self, z: Tensor) -> Tensor:
+        """What the trained levels leave over of latents [..., E]."""
+        for level in list(self.network.quantizer.quantizers)[: self.levels]:
+            z = z - restore(level, level.codebook(nearest(level, project(level, z))))
+        return z
+
+    @torch.no_grad()
+    def _latents(self) -> Tensor:
+        """[n, E] of fit_frames frames or some more."""
         latents, have = [], 0
         while have < self.spec.fit_frames:
-            latents.append(self.network.encode(self._draw(), History()).flatten(0, 1))
+            latents.append(encode_whole(self.network, self._draw()).flatten(0, 1))
             have += len(latents[-1])
-        return self.codebooks.fit(torch.cat(latents))
+        return torch.cat(latents)
 
     def _fits_now(self, done: float) -> bool:
         if self.fitted is None:

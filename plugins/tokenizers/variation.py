@@ -1,4 +1,4 @@
-"""What makes one clip many: another level, another equaliser setting. Runs where the clips are."""
+"""What makes one clip many: another level, equaliser setting or speed. Runs where the clips are."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def vary(clips: Tensor, levels: tuple[float, float], equaliser: float, rng: torc
         points = torch.randn(len(clips), BANDS, generator=rng) * equaliser
         clips = _equalised(clips, points.to(clips))
     return clips / clips.abs().amax(1, keepdim=True).clamp(min=1.0)
+
+
+def at_speed(clips: Tensor, samples: int) -> Tensor:
+    """clips [n, N] -> [n, samples]: the same sound at another speed, and so another pitch; its ends meet."""
+    spectrum = torch.fft.rfft(clips)
+    kept = spectrum[:, : min(samples, clips.shape[1]) // 2 + 1]
+    return torch.fft.irfft(kept, n=samples) * (samples / clips.shape[1])
 
 
 def _equalised(clips: Tensor, points: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from accomp.core.errors import CheckpointError, PluginError
 from accomp.core.files import write_atomic
 
 KEY = "accomp codec"
+_LEVELS = "quantizer.quantizers."
 SHIPPED = Path(__file__).parent / "weights"
 TRAIN = 'train one with `accomp codec train SPEC --out FOLDER` and give weights = "FOLDER/codec.safetensors"'
 
@@ -47,6 +48,8 @@ def load_network(
 ) -> nn.Module:
     """A network with the weights that `weights` names.
 
+    The file's first architecture["codebooks"] levels are taken; all other sizes must be the file's.
+
     "default": those shipped with accomp. "random": untrained, from `seed`, for tests. "hub:owner/repo/file" or
     "hub:owner/repo/file@revision": a file on the Hugging Face hub. Anything else: the path of a codec file.
     The global random state is left as it was. Raises CheckpointError for a file that is missing, damaged, of another
@@ -56,8 +59,9 @@ def load_network(
         return untrained(build, seed)
     path = locate(weights, plugin)
     found, tensors = read_own(path, plugin)
-    check_sizes(architecture, found, path)
-    return filled(build, tensors, path)
+    check_sizes({**architecture, "codebooks": found.get("codebooks")}, found, path)
+    codebooks = first_codebooks(architecture["codebooks"], found, path)["codebooks"]
+    return filled(build, first_levels(codebooks, tensors), path)
 
 
 def untrained(build: Callable[[], Network], seed: int) -> Network:
@@ -89,6 +93,12 @@ def first_codebooks(wanted: int, found: Mapping[str, Any], path: Path) -> dict[s
             f"set [tokenizer] codebooks = {found['codebooks']} or less"
         )
     return {**found, "codebooks": wanted}
+
+
+def first_levels(codebooks: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a network with dac's quantizer, without those of its levels from `codebooks` on."""
+    later = {name: name.removeprefix(_LEVELS).split(".")[0] for name in tensors if name.startswith(_LEVELS)}
+    return {name: tensor for name, tensor in tensors.items() if int(later.get(name, -1)) < codebooks}
 
 
 def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
-from accomp.core.errors import DataError, SpecError
+from accomp.core.errors import CheckpointError, DataError, SpecError
 from accomp.core.registry import Registry
 from accomp.plugins.tokenizers.adversary import Adversary
 from accomp.plugins.tokenizers.clips import Clips
@@ -16,7 +17,8 @@ from accomp.plugins.tokenizers.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.resident import MOST, ResidentClips
 from accomp.plugins.tokenizers.spectral import Spectral
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec
-from accomp.plugins.tokenizers.variation import vary
+from accomp.plugins.tokenizers.variation import at_speed, vary
+from accomp.plugins.tokenizers.weight_files import save_weights
 
 RATE = 32_000
 CPU = torch.device("cpu")
@@ -248,3 +250,56 @@ def test_half_precision_judges_like_full():
 def test_windows_must_hold_those_of_the_parts(tmp_path):
     with pytest.raises(SpecError, match="1024 and 2048 must be among them"):
         load_codec_spec(spec_file(tmp_path, tmp_path, windows=[512]), Registry(third_party=False))
+
+
+@pytest.mark.parametrize("samples", [2000, 4000, 5000])
+def test_another_speed_is_another_length_and_pitch_and_the_same_sound(samples):
+    t = torch.arange(4000, dtype=torch.float64)
+    tones = torch.stack([torch.sin(2 * torch.pi * 40 * t / 4000), 0.3 * torch.cos(2 * torch.pi * 100 * t / 4000)])
+    u = torch.arange(samples, dtype=torch.float64)
+    wanted = torch.stack(
+        [torch.sin(2 * torch.pi * 40 * u / samples), 0.3 * torch.cos(2 * torch.pi * 100 * u / samples)]
+    )
+    torch.testing.assert_close(at_speed(tones, samples), wanted, atol=1e-9, rtol=0)
+
+
+def test_clips_at_another_speed_still_have_their_length_and_the_seed_decides(tmp_path):
+    ramp = np.linspace(-0.5, 0.5, RATE).astype(np.float32)
+    (tmp_path / "song").mkdir()
+    soundfile.write(tmp_path / "song" / "a.wav", ramp, RATE)
+    clips = Clips.find(tmp_path, ["**/*.wav"], 0.1)
+    network = Spectral.network_of(Spectral.Config(width=16, hidden=16, encoder_blocks=1, decoder_blocks=1))
+
+    def drawn(speed: float) -> torch.Tensor:
+        spec = CodecTrainSpec(steps=1, batch=3, seconds=0.1, speed=speed, levels=(0.0, 0.0))
+        trainer = CodecTrainer(network, spec, clips, 7, CPU)
+        return torch.stack([trainer._draw() for _ in range(4)])
+
+    assert drawn(0.5).shape == (4, 3, 3200)
+    assert torch.equal(drawn(0.5), drawn(0.5))
+    assert not torch.allclose(drawn(0.5), drawn(0.0))
+
+
+def test_training_starts_from_weights_and_refuses_those_of_other_sizes(tmp_path):
+    constant(tmp_path / "music" / "a.wav", 0.1)
+    sizes = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "codebooks": 2, "codebook_size": 8}
+    first = Spectral.network_of(Spectral.Config(**sizes))
+    weights = tmp_path / "first.safetensors"
+    save_weights(weights, first, "spectral", Spectral.architecture(Spectral.Config(**sizes)), half=False)
+
+    def trained(width: int) -> dict:
+        keys = "\n".join(f"{key} = {value}" for key, value in (sizes | {"width": width}).items())
+        (tmp_path / "codec.toml").write_text(
+            f'[codec]\nplugin = "spectral"\n{keys}\n[data]\nroot = {json.dumps(str(tmp_path / "music"))}\n'
+            f'train = ["*.wav"]\nheld_out = []\n[train]\nstart = {json.dumps(str(weights))}\nsteps = 1\nbatch = 1\n'
+            "seconds = 0.3\nautoencoder = 1.0\nlr = 1e-12\nfinal_lr = 0.0\n"
+        )
+        train_codec(load_codec_spec(tmp_path / "codec.toml", Registry(third_party=False)), tmp_path / str(width), CPU)
+        return load_file(tmp_path / str(width) / "codec.safetensors")
+
+    last = trained(16)
+    assert all(
+        torch.allclose(last[name].float(), tensor, atol=1e-3, rtol=1e-3) for name, tensor in first.state_dict().items()
+    )
+    with pytest.raises(CheckpointError, match="width = 16, the spec asks for 20"):
+        trained(20)

@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import numpy as np
 import pytest
 import soundfile
@@ -133,6 +134,49 @@ def test_adversarial_training_takes_part(tmp_path, music):
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.adversary.discriminator.parameters(), strict=True))
 
 
+def test_codebooks_behind_the_trained_ones_come_last_and_change_nothing_else(tmp_path, music):
+    spec = spec_of(written(tmp_path, music, codebooks=1, follow_steps=3))
+    clips = Clips.find(music, spec.data.train, 0.3)
+    trainer = CodecTrainer(Spectral.network_of(spec.config), spec.train, clips, 0, CPU)
+    behind = {name for name in trainer.network.state_dict() if name.startswith("quantizer.quantizers.1.")}
+
+    def state() -> dict:
+        return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+
+    first = state()
+    for _ in trainer.steps():
+        pass
+    trained = state()
+    assert all(torch.equal(trained[name], first[name]) for name in behind)
+    (left,) = trainer.finish()
+    last = state()
+    assert 0 < left < 1
+    assert {name for name in last if not torch.equal(last[name], trained[name])} <= behind
+    assert not torch.equal(
+        last["quantizer.quantizers.1.codebook.weight"], first["quantizer.quantizers.1.codebook.weight"]
+    )
+    with pytest.raises(SpecError, match="codebooks = 3"):
+        CodecTrainer(trainer.network, CodecTrainSpec(steps=1, codebooks=3), clips, 0, CPU)
+
+
+def test_the_report_tells_of_the_trained_codebooks_and_of_all(tmp_path, music):
+    quality = train_codec(spec_of(written(tmp_path, music, codebooks=1, follow_steps=1)), tmp_path / "out", CPU)
+    report = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert quality == report["quality"]
+    assert "codes_used_2" not in quality
+    assert report["quality_of_all_codebooks"]["codes_used_1"] == quality["codes_used_1"]
+    assert report["quality_of_all_codebooks"]["codes_used_2"] > 1
+
+
+def test_a_codec_that_hears_the_future_is_trained_and_measured_alike(tmp_path, music):
+    path = written(tmp_path, music)
+    path.write_text(path.read_text().replace("[codec]\n", "[codec]\ncausal = false\n"))
+    quality = train_codec(spec_of(path), tmp_path / "out", CPU)
+    assert quality["codes_used_1"] > 1
+    trained = Spectral(attrs.evolve(spec_of(path).config, weights=str(tmp_path / "out" / "codec.safetensors")))
+    assert trained.space.lookahead > 0
+
+
 def test_training_touches_no_global_random_state(tmp_path, music):
     torch.manual_seed(9)
     before = torch.get_rng_state()
@@ -196,7 +240,7 @@ def test_fitted_codebooks_explain_and_use_all_their_codes():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         quantizer = new_quantizer(12, 3, 32, 6)
-    left = CodebookTrainer(quantizer, torch.Generator().manual_seed(1)).fit(z)
+    left = CodebookTrainer(quantizer.quantizers, torch.Generator().manual_seed(1)).fit(z)
     codes = quantize(quantizer, z[None])
     rest = (dequantize(quantizer, codes)[0].detach() - z).square().sum() / (z - z.mean(0)).square().sum()
     assert left == sorted(left, reverse=True)
@@ -208,7 +252,7 @@ def test_fitted_codebooks_explain_and_use_all_their_codes():
 def test_codebooks_follow_the_latents_and_dead_codes_revive():
     z = latents()
     quantizer = new_quantizer(12, 2, 32, 6)
-    trainer = CodebookTrainer(quantizer, torch.Generator().manual_seed(1))
+    trainer = CodebookTrainer(quantizer.quantizers, torch.Generator().manual_seed(1))
     trainer.fit(z)
     with torch.no_grad():
         quantizer.quantizers[0].codebook.weight[:20] = 100.0  # nothing is near them
@@ -225,7 +269,7 @@ def test_codebooks_follow_the_latents_and_dead_codes_revive():
 def test_the_decoders_gradient_passes_the_quantizer():
     z = latents(200)[None].requires_grad_()
     quantizer = new_quantizer(12, 2, 32, 6)
-    trainer = CodebookTrainer(quantizer, torch.Generator().manual_seed(1))
+    trainer = CodebookTrainer(quantizer.quantizers, torch.Generator().manual_seed(1))
     trainer.fit(z[0].detach())
     out, loss, codes = trainer.quantize(z)
     weights = torch.arange(12.0)

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from accomp.core.errors import CheckpointError, PluginError
 from accomp.plugins.tokenizers import weight_files
@@ -126,10 +127,33 @@ def test_weights_of_the_other_plugin_are_refused(tmp_path):
 def test_other_sizes_are_all_named(tmp_path):
     path = saved(tmp_path / "codec.safetensors")
     with pytest.raises(CheckpointError) as caught:
-        Spectral(config(weights=str(path), width=20, codebooks=3))
+        Spectral(config(weights=str(path), width=20, causal=False))
     assert len(caught.value.problems) == 2
-    assert "the weights have codebooks = 4, the spec asks for 3" in str(caught.value)
+    assert "the weights have causal = None, the spec asks for False" in str(caught.value)
     assert "set [tokenizer] width = 16" in str(caught.value)
+    with pytest.raises(CheckpointError, match="the file has 4 codebooks, the spec asks for 5"):
+        Spectral(config(weights=str(path), codebooks=5))
+
+
+def altered(path, level: int):
+    """The file again, with another codebook of that level."""
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    tensors[f"quantizer.quantizers.{level}.codebook.weight"] *= -1
+    save_file(tensors, path.with_name(f"{level}.safetensors"), header)
+    return path.with_name(f"{level}.safetensors")
+
+
+def test_the_first_codebooks_are_a_codec_that_knows_nothing_of_the_others(tmp_path):
+    path = saved(tmp_path / "codec.safetensors", codebooks=6)
+    six, four = (Spectral(config(weights=str(path), codebooks=k)) for k in (6, 4))
+    codes = six.encode(phrase()[None])
+    assert torch.equal(four.encode(phrase()[None]), codes[:, :4])
+    assert six.fingerprint != four.fingerprint
+    later, own = (Spectral(config(weights=str(altered(path, level)), codebooks=4)) for level in (4, 3))
+    assert later.fingerprint == four.fingerprint
+    assert own.fingerprint != four.fingerprint
 
 
 def test_hub_names_are_checked_before_anything_is_fetched():
@@ -177,6 +201,14 @@ def test_shipped_weights_beat_an_untrained_codec(shipped):
     assert trained["log_mel_db"] < 0.4 * untrained["log_mel_db"]
     assert 0.3 < trained["rms_ratio"] < 1.4
     assert trained["codes_used_1"] > 10
+
+
+def test_eight_shipped_codebooks_begin_with_the_four(shipped):
+    eight, sound = Spectral(Spectral.Config(codebooks=8)), phrase()
+    assert torch.equal(eight.encode(sound[None])[:, :4], shipped.encode(sound[None]))
+    four, more = (measure(codec, [sound]) for codec in (shipped, eight))
+    assert more["log_mel_db"] < four["log_mel_db"] + 0.1
+    assert min(more[f"codes_used_{q}"] for q in range(5, 9)) > 10
 
 
 def test_silence_stays_silent(shipped):
