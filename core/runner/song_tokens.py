@@ -83,8 +83,9 @@ class SongTokenizer:
 
     def load(self, track: Track) -> Song | str:
         """The song, or why it cannot be used."""
+        space = self.encoder.tokenizer.space  # what it raises is no fault of the song
         try:
-            return load_song(track, self.encoder.tokenizer.space, self._rules)
+            return load_song(track, space, self._rules)
         except DataError as error:
             return str(error)
 
