@@ -89,7 +89,8 @@ def test_two_sounds_in_turn_are_one_bit_and_so_are_two_takes_of_one_each() -> No
 
 def test_levels_and_rests_change_nothing_and_silence_is_empty() -> None:
     music = np.concatenate([tone(200 * 2**k, 0.7) for k in range(5)])
-    with_rest = np.concatenate([music, np.zeros(RATE, dtype=np.float32)])
+    hiss = (2e-4 * np.random.default_rng(0).standard_normal(3 * RATE)).astype(np.float32)
+    with_rest = np.concatenate([music, hiss])
     plain, soft, rest = (judged(a=stem).result()["over_time"] for stem in (music, 0.05 * music, with_rest))
     assert plain > 1.5
     assert soft == pytest.approx(plain, rel=1e-4)
