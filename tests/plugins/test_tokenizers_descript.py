@@ -33,7 +33,9 @@ def stirred(model: nn.Module, seed: int) -> nn.Module:
 def published(path, strides=(2, 3, 4), rate=16_000, **how) -> DAC:
     """A tiny model of descript's own, in the file that it saves."""
     sizes = {"encoder_dim": 4, "latent_dim": 16, "decoder_dim": 32, "n_codebooks": LEVELS, "codebook_size": 32}
-    model = DAC(**sizes | how, encoder_rates=list(strides), decoder_rates=list(strides)[::-1], sample_rate=rate)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = DAC(**sizes | how, encoder_rates=list(strides), decoder_rates=list(strides)[::-1], sample_rate=rate)
     stirred(model, 0).save(path, package=False)
     return model
 
