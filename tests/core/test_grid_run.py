@@ -13,9 +13,10 @@ import grids
 import pytest
 import tiny
 
-from accomp.core.errors import DataError
+from accomp.core.errors import DataError, SpecError
 from accomp.core.runner.grid import running, tasks
 from accomp.core.runner.grid.record import Ledger
+from accomp.core.runner.train import train
 
 HERE = Path(__file__).parent
 
@@ -88,6 +89,12 @@ def test_a_model_is_trained_once_for_all_that_play_it(ran: Path) -> None:
     takes = [json.loads((ran / "grid" / cell["folder"] / "takes.json").read_text()) for cell in (ahead, greedy)]
     assert takes[0]["checkpoint"] == takes[1]["checkpoint"]
     assert takes[0]["settings"]["sampler"] != takes[1]["settings"]["sampler"]
+
+
+def test_nothing_is_trained_where_a_model_is_borrowed(ran: Path) -> None:
+    one = grids.work(ran / "grid.toml").cells[0]
+    with pytest.raises(SpecError, match=r"this run plays the model of .*; train that, or give the training a folder"):
+        train(one.cell.spec, tiny.registry(), one.judged.folder)
 
 
 def test_nothing_is_done_twice_even_in_another_place(copied: Path, performed: list[str]) -> None:

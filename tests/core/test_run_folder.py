@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from accomp.core import run_folder
-from accomp.core.errors import SpecError
+from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.registry import Registry
-from accomp.core.run_folder import open_run, versions
+from accomp.core.run_folder import borrow_model, model_folder, open_run, versions
 from accomp.core.spec import resolve, structure
 
 
@@ -134,3 +134,25 @@ def test_the_revision_is_that_of_the_checkout_and_says_when_files_differ(tmp_pat
     assert run_folder._git_revision(tmp_path) == commit
     (tmp_path / "code.py").write_text("2")
     assert run_folder._git_revision(tmp_path) == f"{commit}+changes"
+
+
+def test_a_borrowed_model_is_found_after_both_have_moved(tmp_path):
+    run, model = tmp_path / "a" / "cells" / "x", tmp_path / "a" / "models" / "y"
+    for folder in (run, model):
+        folder.mkdir(parents=True)
+    assert model_folder(run) == run
+    borrow_model(run, model)
+    assert model_folder(run) == model
+    assert str(tmp_path) not in (run / "model.json").read_text()
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert model_folder(tmp_path / "b" / "cells" / "x") == tmp_path / "b" / "models" / "y"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [('{"run": "../gone"}', "which is gone; copy the two"), ("{", "cannot read whose model plays")]
+)
+def test_a_borrowed_model_that_cannot_be_found_is_told(tmp_path, text, told):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.json").write_text(text)
+    with pytest.raises(CheckpointError, match=told):
+        model_folder(tmp_path / "run")
