@@ -61,6 +61,11 @@ class FAD:
         self.sample_rate = self._embedder.sample_rate
         self.provenance = f"Frechet distance; {self._embedder.provenance}"
 
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """Half of the work."""
+        return cls.Config(on=("stem",))
+
     def cache_in(self, folder: Path) -> None:
         """Keep embeddings there, for other cells and runs."""
         self._cache = Cache(folder / "embeddings")
