@@ -29,7 +29,7 @@ def _once(_: object, attribute: Any, names: tuple[str, ...]) -> None:
 
 
 class MirddOpen:
-    """KL divergence, descriptor by descriptor, of the takes with their contexts from the true stems with theirs.
+    """KL divergence, descriptor by descriptor, of takes mixed with their contexts from true stems mixed with theirs.
 
     `kl_NAME` is KL(takes || truth) in nats, of the counts of all clips in the bins of mirdd_descriptors.py, `smoothing`
     added to each bin; `mirdd` is their mean. Ten of the paper's eleven descriptors, since its extractors are not public
@@ -37,8 +37,9 @@ class MirddOpen:
     about (bins - 1) / counts nats: compare cells of equal size, and with the anchors. Where stem and truth are the same
     sound, as in the anchor of true stems, all are 0 by construction.
 
-    Dear: some 11 s of one core for 10 s of a mix (key 4.2, bars 3.5, onsets 2.3). Each sound is analysed once for all cells and runs
-    (`cache_in`), by any number of processes at once. madmom's models are licensed CC BY-NC-SA 4.0: no commercial use.
+    Dear: some 11 s of one core for 10 s of a mix (key 4.2, bars 3.5, onsets 2.3). Each sound is analysed once for all
+    cells and runs (`cache_in`), by any number of processes at once. madmom's models are licensed CC BY-NC-SA 4.0: no
+    commercial use.
     """
 
     sample_rate = RATE
@@ -53,8 +54,6 @@ class MirddOpen:
         """Which, of mirdd_descriptors.py."""
         smoothing: float = field(default=0.5, validator=v.gt(0.0))
         """What is added to the count of every bin of both sides."""
-        above_db: float = field(default=0.0, validator=v.and_(v.ge(-40.0), v.le(40.0)))
-        """Level of the stem over the whole context in the mix (dB), as in the metric fad."""
 
     def __init__(self, config: Config, space: TokenSpace | None = None, ears: Ears | None = None):
         """Raises PluginError where a library is missing; loads none yet."""
@@ -120,8 +119,7 @@ class MirddOpen:
         return self._config.descriptors
 
     def _mix(self, take: Take) -> np.ndarray:
-        mix = mix_for_listening(take.context, take.stem, RATE, stems=1, above_db=self._config.above_db)
-        return mix.astype(np.float32)
+        return mix_for_listening(take.context, take.stem, RATE, stems=take.stems).astype(np.float32)
 
     def _counts(self, name: Name, mix: np.ndarray) -> np.ndarray:
         descriptor = DESCRIPTORS[name]

@@ -51,7 +51,7 @@ def ears() -> Ears:
 
 
 def test_the_key(ears: Ears, music: np.ndarray) -> None:
-    (key,) = ears.hear("key", music)
+    (key,) = ears.hear("key", music[: 6 * RATE])
     assert CHORDS[int(key)] == "G:maj"
 
 
@@ -63,20 +63,20 @@ def test_the_chords(ears: Ears, music: np.ndarray) -> None:
 
 
 def test_the_bars(ears: Ears, music: np.ndarray) -> None:
-    bars = ears.hear("bars", music)
+    bars = ears.hear("bars", music[: 5 * RATE])
     assert bars.shape[1] == 2
     near = np.abs(bars[:, 0] / BEAT - np.round(bars[:, 0] / BEAT)) * BEAT
     assert np.median(near) < 0.05
-    assert len(bars) == pytest.approx(16, abs=2)
+    assert len(bars) == pytest.approx(10, abs=1)
     assert set(np.diff(bars[:, 1])) <= {1.0, 1 - bars[:, 1].max()}
 
 
 def test_the_percussive_onsets(ears: Ears, music: np.ndarray) -> None:
-    onsets = ears.hear("onsets", music)
-    beats = np.arange(1, 16) * BEAT
+    onsets = ears.hear("onsets", music[: 3 * RATE])
+    beats = np.arange(1, 6) * BEAT
     found = [np.abs(onsets - beat).min() < 0.05 for beat in beats]
-    assert np.mean(found) > 0.9
-    assert len(onsets) < 24
+    assert all(found)
+    assert len(onsets) <= 7
 
 
 def test_the_notes(ears: Ears, music: np.ndarray) -> None:
