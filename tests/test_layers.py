@@ -21,11 +21,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ("core", "plugins", "zarr_store", "specs")
-PLUGIN_LIBRARIES = frozenset({"dac", "audiotools", "madmom", "beat_this", "frechet_audio_distance"})
+PLUGIN_LIBRARIES = frozenset(
+    {"dac", "audiotools", "madmom", "beat_this", "basic_pitch", "onnxruntime", "frechet_audio_distance"}
+)
 STORE_READERS = frozenset(
     {"accomp.core.runner.ingest", "accomp.core.runner.batches", "accomp.core.runner.store_commands"}
 )
-WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont"})  # its own need, pyaudio, has no wheels; README.md tells how
+WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch"})  # they ask for what is not used; see README.md
 
 
 @attrs.frozen

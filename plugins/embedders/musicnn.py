@@ -13,7 +13,7 @@ from safetensors.torch import load
 
 from accomp.core.errors import PluginError
 from accomp.core.files import hash_file
-from accomp.plugins.embedders.musicnn_network import MELS, MusicnnNetwork
+from accomp.plugins.embedders.musicnn_network import MELS, network_of
 
 RATE, HOP, FFT = 16000, 256, 512
 PATCH = 187
@@ -75,14 +75,3 @@ class Musicnn:
         window = torch.hann_window(FFT)
         spectra = torch.stft(audio, FFT, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
         return torch.log10(1 + 1e4 * (spectra.abs() ** 2).T @ self._mel)
-
-
-def network_of(weights: dict[str, torch.Tensor]) -> MusicnnNetwork:
-    """The network with these weights. Raises RuntimeError where they are not those of a musicnn."""
-    with torch.device("meta"):
-        network = MusicnnNetwork().eval()
-    counters = {
-        name for name in network.state_dict() if name.endswith("num_batches_tracked")
-    }  # of use in training only
-    network.load_state_dict(weights | dict.fromkeys(counters, torch.tensor(0)), assign=True)
-    return network

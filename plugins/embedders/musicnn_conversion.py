@@ -13,7 +13,7 @@ from safetensors.torch import save
 from accomp.core.console import say
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
-from accomp.plugins.embedders.musicnn import network_of
+from accomp.plugins.embedders.musicnn_network import network_of
 from accomp.plugins.embedders.tensor_bundle import read_bundle
 
 LAYERS = (

@@ -70,3 +70,14 @@ class MusicnnNetwork(nn.Module):
     def likelihoods(self, x: Tensor) -> Tensor:
         """Log-mel patches [B, T, 96] -> likelihoods [B, 50] of the tags it was trained on, for comparisons."""
         return torch.sigmoid(self.tags(self(x)))
+
+
+def network_of(weights: dict[str, Tensor]) -> MusicnnNetwork:
+    """The network with these weights. Raises RuntimeError where they are not those of a musicnn."""
+    with torch.device("meta"):
+        network = MusicnnNetwork().eval()
+    counters = {
+        name for name in network.state_dict() if name.endswith("num_batches_tracked")
+    }  # of use in training only
+    network.load_state_dict(weights | dict.fromkeys(counters, torch.tensor(0)), assign=True)
+    return network

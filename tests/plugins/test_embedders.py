@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load, load_file, save_file
 
 from accomp.core.errors import DataError, PluginError
-from accomp.plugins.embedders.musicnn import SHIPPED, Musicnn, network_of
+from accomp.plugins.embedders.musicnn import SHIPPED, Musicnn
 from accomp.plugins.embedders.musicnn_conversion import LAYERS, NORM, convert_musicnn
+from accomp.plugins.embedders.musicnn_network import network_of
 from accomp.plugins.embedders.tensor_bundle import MAGIC, read_bundle
 from accomp.plugins.embedders.vggish import FILE, VGGish
 
