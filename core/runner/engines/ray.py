@@ -139,7 +139,7 @@ def _connect(address: str) -> None:
 
     try:
         ray.init(address, log_to_driver=True, logging_level=logging.ERROR)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+    except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(
             f"Ray cannot be reached: {_first_line(error)}; start it there (ray start --head), or leave the address out "
             f"to start it on this machine @ runner.ray.address = {address!r}"
