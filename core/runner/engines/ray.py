@@ -61,7 +61,7 @@ class RayPool:
         told = False
         while True:
             self._hand_out()
-            ready, _ = self._ray.wait([*self._working, *self._starting], num_returns=1, timeout=PATIENCE)
+            ready, _ = self._ray.wait([*self._starting, *self._working], num_returns=1, timeout=PATIENCE)
             if not ready:
                 if not self._working and not told:
                     warn(f"the Ray cluster has no room yet for a worker with {self._asks()}; waiting for it")
