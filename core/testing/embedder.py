@@ -52,7 +52,8 @@ def _noise(rate: int) -> np.ndarray:
 
 def _chord(rate: int) -> np.ndarray:
     time = np.arange(round(SECONDS * rate)) / rate
-    return sum(0.2 * np.sin(2 * np.pi * pitch * time) for pitch in (220.0, 277.2, 329.6)).astype(np.float32)
+    tones = [0.2 * np.sin(2 * np.pi * pitch * time) for pitch in (220.0, 277.2, 329.6)]
+    return np.sum(tones, axis=0).astype(np.float32)
 
 
 def _expect_rows(rows: Any) -> None:

@@ -57,7 +57,9 @@ class VGGish:
         """A VGGish of a few channels with random weights."""
         rng = torch.Generator().manual_seed(0)
         sizes = (1, 2, 3, 4, 4, 5, 5)
-        shapes = {f"features.{at}": (sizes[i + 1], sizes[i], 3, 3) for i, at in enumerate(CONVOLUTIONS)}
+        shapes: dict[str, tuple[int, ...]] = {
+            f"features.{at}": (sizes[i + 1], sizes[i], 3, 3) for i, at in enumerate(CONVOLUTIONS)
+        }
         shapes |= {"embeddings.0": (8, 5 * 6 * 4), "embeddings.2": (8, 8), "embeddings.4": (128, 8)}
         weights = {f"{name}.weight": 0.3 * torch.randn(shape, generator=rng) for name, shape in shapes.items()}
         weights |= {f"{name}.bias": 0.1 * torch.randn(shape[0], generator=rng) for name, shape in shapes.items()}
@@ -91,9 +93,8 @@ class VGGishNetwork(nn.Module):
         with torch.device("meta"):
             layers = {at: _convolution(weights[f"features.{at}.weight"]) for at in CONVOLUTIONS}
             self.features = nn.ModuleDict({str(at): layer for at, layer in layers.items()})
-            self.embeddings = nn.ModuleDict(
-                {str(at): nn.Linear(*reversed(weights[f"embeddings.{at}.weight"].shape)) for at in (0, 2, 4)}
-            )
+            dense = {at: _dense(weights[f"embeddings.{at}.weight"]) for at in (0, 2, 4)}
+            self.embeddings = nn.ModuleDict({str(at): layer for at, layer in dense.items()})
         self.load_state_dict(weights, assign=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,6 +125,10 @@ def mel_matrix() -> np.ndarray:
 
 def _convolution(kernel: Tensor) -> nn.Conv2d:
     return nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+
+
+def _dense(matrix: Tensor) -> nn.Linear:
+    return nn.Linear(matrix.shape[1], matrix.shape[0])
 
 
 def _found(weights: str | None) -> Path:

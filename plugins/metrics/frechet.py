@@ -66,4 +66,4 @@ def _root(points: np.ndarray) -> np.ndarray:
     """X with X^T X the covariance of points [n, D], of min(n, D) rows."""
     centred = np.asarray(points, dtype=np.float64)
     centred = (centred - centred.mean(0)) / np.sqrt(len(points) - 1)
-    return np.linalg.qr(centred, mode="r") if len(points) > points.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(points) > points.shape[1] else centred
