@@ -8,6 +8,7 @@ Slakh2100's layout: the context is the mean of all other stems. The stem's own s
     random     another song's stem of the same instrument class, as in the anchor of random pairing
     shifted    the same stem of the same song, 1 to 4 s earlier or later
     late       the same, 0.1 to 0.4 s earlier or later
+    transposed the same stem 1 to 6 semitones higher or lower, both rendered from its MIDI (no drums; mini-Slakh only)
     coded      random again, with both stems as the tokenizer `spectral` gives them back, which is how takes sound
 
 as AUC, the chance that a true pair scores above another one, with 95 % intervals of a bootstrap over songs.
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from attrs import evolve
 
 from accomp.core import audio
 from accomp.core.cache import Cache
@@ -30,6 +33,7 @@ from accomp.core.instruments import CLASSES
 from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry
 from accomp.core.runner.excerpts import Excerpt, choose, keyed, partner
+from accomp.plugins.corpora.mini_slakh import midi, synth
 from accomp.plugins.metrics.coherence_files import load, shipped
 from accomp.plugins.metrics.coherence_measure import auc, song_interval
 from accomp.plugins.metrics.coherence_network import CoherenceNetwork
@@ -109,6 +113,8 @@ def judged(excerpt: Excerpt, other: Excerpt | None, ear: Ear, seed: int) -> list
     if other is not None:
         pairs["random"] = own, other.stem_audio(SAMPLE_RATE)
         pairs["coded"] = ear.embedded(ear.coded(excerpt)), ear.coded(other)
+    if (both := transposed(excerpt, seed)) is not None:
+        pairs["transposed"] = ear.embedded(both[0]), both[1]
     context = ear.embedded(excerpt.context_audio(SAMPLE_RATE))
     return [
         {
@@ -131,6 +137,30 @@ def moved(excerpt: Excerpt, least: float, most: float, seed: int) -> np.ndarray 
         if 0 <= start <= samples / rate - SECONDS - 0.1:
             return Excerpt(excerpt.track, excerpt.target, (), start, SECONDS).stem_audio(SAMPLE_RATE)
     return None
+
+
+def transposed(excerpt: Excerpt, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The stem as its MIDI sounds, and some semitones off; None for drums and where there is no such MIDI."""
+    stem = excerpt.track.stems[excerpt.target]
+    file = stem.path.parent.parent / "MIDI" / f"{excerpt.target}.mid"
+    if not file.is_file() or CLASSES[stem.instrument] == "Percussive":
+        return None
+    song = midi.read(file.read_bytes(), longest=math.inf)
+    semitones = int(keyed(seed, "transposed", excerpt.id).choice([n for n in range(-6, 7) if n]))
+    part, begin, end = song.parts[0], round(song.begin * synth.RATE), round((excerpt.start + SECONDS) * synth.RATE)
+    sounds = []
+    for by in (0, semitones):
+        events = tuple(
+            event._replace(message=event.message.copy(note=min(127, max(0, event.message.note + by))))
+            if hasattr(event.message, "note")
+            else event
+            for event in part.events
+        )
+        sound = np.zeros(end + synth.RATE, dtype=np.float32)  # what fades out at the end is not heard
+        sound[begin:] = synth.render(evolve(part, events=events), synth.carried_font(), len(sound) - begin)
+        excerpted = sound[round(excerpt.start * synth.RATE) : end]
+        sounds.append(audio.resample(excerpted, synth.RATE, SAMPLE_RATE))
+    return sounds[0], sounds[1]
 
 
 def tables(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -14,10 +14,11 @@ from accomp.plugins.metrics.window_scores import SILENCE_DB, WindowScores
 
 
 class Coherence(WindowScores):
-    """How well a stem fits its context in time and harmony; higher is better, without an upper end. See WindowScores.
+    """How well a stem fits its context in time; higher is better, without an upper end. See WindowScores.
 
     COCOLA's features and a bilinear score, but with a small network of our own, trained with `accomp coherence train`
-    on the mini-Slakh. Not comparable with published COCOLA numbers; docs/metrics.md tells what it was found to hear.
+    on the mini-Slakh. Not comparable with published COCOLA numbers. It hears rhythm, and hardly any harmony:
+    docs/metrics.md tells what was measured.
     """
 
     best: ClassVar[dict[str, float]] = {}
