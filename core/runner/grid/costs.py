@@ -53,12 +53,14 @@ class Rates:
         playing: playing shape -> a second of sound.
         judging: metrics -> one clip.
         parts: playing shape -> what the latency budget wants, of each measurement, and the source.
+        weights: training shape -> how many numbers its model learns, as far as they have been counted.
     """
 
     steps: dict[str, Estimate] = field(factory=dict)
     playing: dict[str, Estimate] = field(factory=dict)
     judging: dict[str, Estimate] = field(factory=dict)
     parts: dict[str, tuple[list[dict[str, float]], str]] = field(factory=dict)
+    weights: dict[str, int] = field(factory=dict)
 
 
 def training_shape(spec: Spec) -> str:
@@ -95,7 +97,7 @@ def training_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
     if known is None:
         frames = spec.train.batch * spec.train.accumulate * spec.train.frames
         speed = GPU_TRAINING if _on_gpu(spec) else CPU_TRAINING
-        known = Estimate(6 * weights(spec, registry) * frames / speed, STORED)
+        known = Estimate(6 * weights(spec, registry, rates) * frames / speed, STORED)
     return Estimate(known.seconds * spec.train.steps, known.source)
 
 
@@ -104,7 +106,7 @@ def playing_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
     known = rates.playing.get(playing_shape(spec))
     if known is None:
         space = space_of(spec, registry)
-        step = GPU_STEP if _on_gpu(spec) else CPU_STEP + 2 * weights(spec, registry) / CPU_PLAYING
+        step = GPU_STEP if _on_gpu(spec) else CPU_STEP + 2 * weights(spec, registry, rates) / CPU_PLAYING
         known = Estimate(step * space.frame_rate * (1 if spec.clock is None else 2), STORED)
     return Estimate(known.seconds * spec.generate.takes * spec.generate.seconds, known.source)
 
@@ -116,9 +118,9 @@ def judging_cost(spec: Spec, clips: int, rates: Rates) -> Estimate:
     return Estimate(known.seconds * clips, known.source)
 
 
-def training_bytes(spec: Spec, registry: Registry) -> int:
+def training_bytes(spec: Spec, registry: Registry, rates: Rates) -> int:
     """Checkpoints that a training keeps, the best one beside the newest."""
-    return 4 * COPIES * weights(spec, registry) * (spec.train.keep + 1)
+    return 4 * COPIES * weights(spec, registry, rates) * (spec.train.keep + 1)
 
 
 def takes_bytes(spec: Spec, registry: Registry) -> int:
@@ -131,15 +133,21 @@ def bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def weights(spec: Spec, registry: Registry) -> int:
-    """How many numbers the model of a spec learns; they are not really made where its parts allow it."""
-    space = space_of(spec, registry)
-    try:
-        with torch.device("meta"):
+def weights(spec: Spec, registry: Registry, rates: Rates) -> int:
+    """How many numbers the model of a spec learns, counted once a shape.
+
+    The model is built without memory for them, where its parts allow it.
+    """
+    shape = training_shape(spec)
+    if shape not in rates.weights:
+        space = space_of(spec, registry)
+        try:
+            with torch.device("meta"):
+                model = build_model(spec, space, registry)
+        except (NotImplementedError, RuntimeError):
             model = build_model(spec, space, registry)
-    except (NotImplementedError, RuntimeError):
-        model = build_model(spec, space, registry)
-    return sum(weight.numel() for weight in model.parameters())
+        rates.weights[shape] = sum(weight.numel() for weight in model.parameters())
+    return rates.weights[shape]
 
 
 def _shape(spec: Spec) -> list[Any]:

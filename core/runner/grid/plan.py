@@ -89,7 +89,7 @@ def _cost(piece: Work, registry: Registry, rates: Rates) -> Cost:
     spec = piece.spec
     match piece.kind:
         case "training":
-            return Cost({"training": training_cost(spec, registry, rates)}, training_bytes(spec, registry))
+            return Cost({"training": training_cost(spec, registry, rates)}, training_bytes(spec, registry, rates))
         case "cell":
             playing, judging = playing_cost(spec, registry, rates), judging_cost(spec, spec.generate.takes, rates)
             return Cost({"playing": playing, "judging": judging}, takes_bytes(spec, registry))

@@ -162,6 +162,7 @@ class GridWork:
 def work_of(grid: Grid) -> GridWork:
     """The work of a grid. Raises SpecError for cells that cannot live in one grid."""
     pieces: dict[str, Work] = {}
+    places: dict[str, Path] = {}  # of takes, by their hash
 
     def piece(cell: GridCell, kind: Kind, name: str, hash: str, folder: Path, spec: Spec, **more: Any) -> Work:
         new = Work(kind, name, hash, folder, spec, cells=(cell.name,), **more)
@@ -176,7 +177,7 @@ def work_of(grid: Grid) -> GridWork:
         store = piece(cell, "store", spec.store.path, found.store, place, _at(spec, place, grid))
         model = _folder(grid.folder / "models", cell.name, found.training)
         training = piece(cell, "training", cell.name, found.training, model, _at(spec, model, grid), needs=(store.key,))
-        place = _folder(grid.folder / "cells", cell.name, found.takes)
+        place = places.setdefault(found.takes, _folder(grid.folder / "cells", cell.name, found.takes))
         judged = piece(
             cell, "cell", cell.name, found.scores, place, _at(spec, place, grid), needs=(training.key,),
             model=training.folder,
