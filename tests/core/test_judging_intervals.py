@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accomp.core.runner.judging.intervals import FEWEST_GROUPS, bootstrap, jackknife, measured, student
+from accomp.core.runner.judging.intervals import FEWEST_GROUPS, bootstrap, jackknife, measured
 
 
 class Values:
@@ -89,12 +89,6 @@ def test_the_jackknife_is_asked_for_and_its_spread_is_that_of_the_mean() -> None
     error = np.std(list(metric.values.values())) / np.sqrt(200)
     assert found["high"] - found["value"] == pytest.approx(found["value"] - found["low"])
     assert found["high"] - found["value"] == pytest.approx(2.09 * error, rel=0.5)
-
-
-def test_students_quantiles() -> None:
-    """Against printed tables."""
-    for freedom, quantile in ((3, 3.182), (5, 2.571), (10, 2.228), (19, 2.093), (100, 1.984)):
-        assert student(freedom) == pytest.approx(quantile, rel=0.01)
 
 
 def test_the_order_of_takes_changes_nothing() -> None:

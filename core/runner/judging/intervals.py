@@ -86,24 +86,15 @@ def jackknife(
     found: dict[str, Interval] = dict.fromkeys(values)
     if len(groups) < FEWEST_GROUPS:
         return found
+    from scipy import stats  # takes a second to import
+
     without = [_numbers(statistic, ids, np.setdiff1d(np.arange(len(ids)), group)) for group in groups]
-    t = student(len(groups) - 1)
+    t = float(stats.t.ppf(0.975, len(groups) - 1))
     for name, value in values.items():
         left = np.array([numbers.get(name, math.nan) for numbers in without])
         half = t * math.sqrt((len(left) - 1) * left.var())
         found[name] = (float(value - half), float(value + half)) if math.isfinite(half) else None
     return found
-
-
-def student(freedom: int) -> float:
-    """97.5 % quantile of Student's distribution with three degrees of freedom or more, within 1 % (Cornish-Fisher)."""
-    z, n = 1.959964, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
 
 
 def _numbers(statistic: Statistic, ids: Sequence[str], chosen: np.ndarray) -> dict[str, float]:
