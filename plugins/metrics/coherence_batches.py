@@ -104,7 +104,7 @@ class Pairs:
         """(context, stem) levels [2, MELS, FRAMES] at one time, and shortly before or after it, where both sound."""
         low, high = np.log(self.shift)
         for _ in range(_TRIES):
-            source = sources[self.rng.integers(len(sources))]
+            source = sources[int(self.rng.integers(len(sources)))]
             stem = source.stretch.stems[source.stem]
             last = stem.shape[-1] - int(bend.frames[-1]) - 1
             if last < 0:
