@@ -305,21 +305,17 @@ class _Sheet:
 
     def _conditions(self, spec: GridSpec) -> None:
         """Notes conditions that say nothing, and rules that would take from a cell what it is named after."""
-        for what, rules in (("when", spec.when), ("skip", spec.skip)):
-            for number, rule in enumerate(rules):
-                for key, wanted in leaves(rule.where, COMPARISONS):
-                    if isinstance(wanted, Mapping) and (
-                        unknown := [word for word in wanted if word not in COMPARISONS]
-                    ):
-                        self._mistake(
-                            f"{', '.join(map(repr, unknown))} beside a comparison; expected a value, a list of values, "
-                            f"or a table of {', '.join(COMPARISONS)}",
-                            f"{what}[{number}].where.{key}",
-                        )
-                if not rule.where:
+        for where, condition in self._wheres(spec):
+            for key, wanted in leaves(condition, COMPARISONS):
+                unknown = [word for word in wanted if word not in COMPARISONS] if isinstance(wanted, Mapping) else []
+                if unknown:
                     self._mistake(
-                        "an empty condition always holds; use [set] for every cell", f"{what}[{number}].where"
+                        f"{', '.join(map(repr, unknown))} beside a comparison; expected a value, a list of values, "
+                        f"or a table of {', '.join(COMPARISONS)}",
+                        f"{where}.{key}",
                     )
+            if not condition:
+                self._mistake("an empty condition always holds; use [set] for every cell", where)
         for number, when in enumerate(spec.when):
             for key, _ in leaves(when.set):
                 if key in self._axes:
@@ -334,11 +330,16 @@ class _Sheet:
 
     def _idle_conditions(self) -> None:
         """Notes those on a key that no cell has, most likely misspelt."""
-        for what, rules in (("when", self._spec.when), ("skip", self._spec.skip)):
-            for number, rule in enumerate(rules):
-                for key, _ in leaves(rule.where, COMPARISONS):
-                    if key not in self._compared:
-                        self._mistake(f"no cell has a key {key}, so this never holds", f"{what}[{number}].where.{key}")
+        for where, condition in self._wheres(self._spec):
+            for key, _ in leaves(condition, COMPARISONS):
+                if key not in self._compared:
+                    self._mistake(f"no cell has a key {key}, so this never holds", f"{where}.{key}")
+
+    @staticmethod
+    def _wheres(spec: GridSpec) -> Iterator[tuple[str, Data]]:
+        """The condition of every rule, with its place in the file."""
+        yield from ((f"when[{number}].where", rule.where) for number, rule in enumerate(spec.when))
+        yield from ((f"skip[{number}].where", rule.where) for number, rule in enumerate(spec.skip))
 
     def _holds(self, where: Data, data: Data) -> bool:
         met, space = True, token_space(data.get("tokenizer"), self._registry)

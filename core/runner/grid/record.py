@@ -166,14 +166,14 @@ class Ledger:
 
 def axes_of(grid: Grid) -> list[dict[str, Any]]:
     """The axes of a grid's sweep with the values that its cells have, in order."""
-    swept = [*grid.cells, *grid.skipped]
-    keys = list(dict.fromkeys(key for cell in swept for key in cell.axes))
+    swept = [*(cell.axes for cell in grid.cells), *(cell.axes for cell in grid.skipped)]
+    keys = list(dict.fromkeys(key for axes in swept for key in axes))
     found = []
     for key in keys:
         values: list[Any] = []
-        for cell in swept:
-            if key in cell.axes and cell.axes[key] not in values:
-                values.append(cell.axes[key])
+        for axes in swept:
+            if key in axes and axes[key] not in values:
+                values.append(axes[key])
         found.append({"key": key, "label": key.rpartition(".")[2], "values": values})
     return found
 

@@ -29,7 +29,7 @@ from accomp.core.identity import Identity, identify
 from accomp.core.runner import evaluate, generate
 from accomp.core.runner.playing import playing_checkpoint, weights_hash
 from accomp.core.runner_spec import RunnerSpec
-from accomp.core.spec import Spec
+from accomp.core.spec import CellName, Spec
 
 Kind = Literal["store", "training", "anchors", "cell"]
 
@@ -196,7 +196,7 @@ def work_of(grid: Grid) -> GridWork:
     return GridWork(grid, dict(sorted(pieces.items(), key=lambda item: order[item[1].kind])), tuple(cells))
 
 
-def _at(spec: Spec, folder: Path, grid: Grid, cells: Iterable[str] = ("model",)) -> Spec:
+def _at(spec: Spec, folder: Path, grid: Grid, cells: Iterable[CellName] = ("model",)) -> Spec:
     """The spec for a folder of the grid: judges just these cells, shares what metrics find out, on one machine."""
     judging = attrs.evolve(spec.evaluate, cells=tuple(cells), cache=(grid.folder / "cache").as_posix())
     runner = RunnerSpec(workers=grid.runner.workers if grid.runner.engine == "local" else None, cpus=grid.runner.cpus)
