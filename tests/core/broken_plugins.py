@@ -1131,6 +1131,7 @@ class Codec(Spectral):
         width: int = 16
         hidden: int = 16
         codebook_size: int = 64
+        codebook_dim: int = 8
         encoder_blocks: int = 1
         decoder_blocks: int = 1
 
