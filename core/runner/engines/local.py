@@ -143,6 +143,7 @@ def _how(code: int) -> str:
 def _work(line: Connection, runner: Connection, call: Call, threads: int, devices: str | None) -> None:
     """A worker process: answers until nobody asks any more."""
     os.setpgrp()  # Ctrl-C goes to the runner alone, which tells us
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it, and so would we
     threading.Thread(target=_die_with, args=(runner,), daemon=True).start()
     worker = Worker(call, threads, devices)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
