@@ -170,7 +170,7 @@ class Grid:
     folder: Path
     cells: tuple[GridCell, ...]
     skipped: tuple[Skipped, ...]
-    anchors: tuple[str, ...]
+    anchors: tuple[CellName, ...]
     runner: RunnerSpec
     data: Data
 
