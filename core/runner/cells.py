@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +13,7 @@ import numpy as np
 from attrs import frozen
 
 from accomp.core import audio
+from accomp.core.cache import Cache
 from accomp.core.errors import DataError
 from accomp.core.runner.excerpts import Excerpt, Failure
 from accomp.core.types import Loss, Take
@@ -113,11 +112,8 @@ class CodecClip:
     def load(self, rate: int) -> Take:
         """`rate` is that of the codec."""
         take = self.true.load(rate)
-        key = hashlib.sha256(f"{self.codec} {rate} ".encode() + take.stem.tobytes()).hexdigest()
-        path = self.folder / f"{key}.npy"
-        if not path.exists():
-            _save(path, self.through(take.stem))
-        return attrs.evolve(take, stem=np.load(path))
+        stem = Cache(self.folder).array(f"codec {self.codec} {rate} Hz", take.stem, self.through)
+        return attrs.evolve(take, stem=stem.copy())
 
     def identity(self) -> Any:
         return [self.codec, self.true.identity()]
@@ -170,11 +166,3 @@ def _stat(path: Path) -> list[Any]:
     except OSError as error:
         raise DataError(f"{error.strerror} @ {path}") from error
     return [path.name, stat.st_size, stat.st_mtime_ns]
-
-
-def _save(path: Path, sound: np.ndarray) -> None:
-    """Several processes may do so at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.save(file, sound)
-    os.replace(file.name, path)
