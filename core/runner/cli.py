@@ -18,6 +18,7 @@ from accomp.core.console import say, warn
 from accomp.core.errors import PluginError, UserError
 from accomp.core.registry import Registry
 from accomp.core.runner.exits import INTERRUPTED, exit_code
+from accomp.core.runner.stages import run_stage
 from accomp.core.spec import Spec, load_spec
 
 app = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -336,31 +337,7 @@ def _stages(context: typer.Context, path: str, settings: list[str] | None, run: 
     check_combination(spec, registry)
     folder = open_run(spec)
     for stage in stages:
-        _run_stage(stage, spec, registry, folder)
-
-
-def _run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
-    match stage:
-        case "ingest":
-            from accomp.core.runner.ingest import ingest
-
-            ingest(spec, registry)
-        case "train":
-            from accomp.core.runner.train import train
-
-            train(spec, registry, folder)
-        case "generate":
-            from accomp.core.runner.generate import generate
-
-            generate(spec, registry, folder)
-        case "evaluate":
-            from accomp.core.runner.evaluate import evaluate
-
-            evaluate(spec, registry, folder)
-        case "report":
-            from accomp.core.runner.report import write_report
-
-            write_report(spec, registry, folder)
+        run_stage(stage, spec, registry, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from accomp.core.console import say
 from accomp.core.files import folder_lock
 from accomp.core.registry import Registry
 from accomp.core.run_folder import borrow_model, open_run
-from accomp.core.runner.grid.work import LOG, Work
+from accomp.core.runner.grid.work import LOG, Kind, Work
+from accomp.core.runner.stages import run_stage
+
+STAGES: dict[Kind, tuple[str, ...]] = {
+    "store": ("ingest",),
+    "training": ("train",),
+    "anchors": ("evaluate",),
+    "cell": ("generate", "evaluate", "report"),
+}
+"""What each kind of work consists of, in order."""
 
 
 def perform(work: Work) -> dict[str, Any]:
@@ -28,60 +37,22 @@ def perform(work: Work) -> dict[str, Any]:
             return done
         record: dict[str, Any] = {"kind": work.kind, "name": work.name, "seconds": {}, "resumed": work.begun}
         with _told_in(work.folder / LOG):
-            for stage, do in _stages(work, Registry()).items():
+            registry = Registry()
+            _prepare(work)
+            for stage in STAGES[work.kind]:
                 began = time.monotonic()
-                do()
+                run_stage(stage, work.spec, registry, work.folder)
                 record["seconds"][stage] = round(time.monotonic() - began, 3)
         return work.finish(record)
 
 
-def _stages(work: Work, registry: Registry) -> dict[str, Callable[[], Any]]:
-    """By name, in order. Each imports what it runs when it runs."""
-    spec, folder = work.spec, work.folder
-
-    def ingest() -> None:
-        from accomp.core.runner.ingest import ingest
-
-        ingest(spec, registry)
-
-    def train() -> None:
-        from accomp.core.runner.train import train
-
-        open_run(spec)
-        train(spec, registry, folder)
-
-    def anchors() -> None:
-        from accomp.core.runner.evaluate import evaluate_anchors
-
-        evaluate_anchors(spec, registry, folder)
-
-    def generate() -> None:
-        from accomp.core.runner.generate import generate
-
+def _prepare(work: Work) -> None:
+    """The run folder that the stages want to find, and in a cell's the way to its model."""
+    if work.kind in ("training", "cell"):
+        open_run(work.spec)
+    if work.kind == "cell":
         assert work.model is not None, "a cell has a model"
-        open_run(spec)
-        borrow_model(folder, work.model)
-        generate(spec, registry, folder)
-
-    def evaluate() -> None:
-        from accomp.core.runner.evaluate import evaluate
-
-        evaluate(spec, registry, folder)
-
-    def report() -> None:
-        from accomp.core.runner.report import write_report
-
-        write_report(spec, registry, folder)
-
-    match work.kind:
-        case "store":
-            return {"ingest": ingest}
-        case "training":
-            return {"train": train}
-        case "anchors":
-            return {"evaluate": anchors}
-        case "cell":
-            return {"generate": generate, "evaluate": evaluate, "report": report}
+        borrow_model(work.folder, work.model)
 
 
 @contextmanager
