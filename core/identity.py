@@ -56,7 +56,7 @@ def identify(spec: Spec, anchors: Iterable[str] = ()) -> Identity:
         "train": _without(data["train"], *UNSEEN),
         "run": {key: data["run"][key] for key in ("precision", "devices")},
     }
-    takes = {"training": training, **_some(data, "sampler", "guidance", "generate")}
+    takes = {"training": training, **_some(data, "sampler", "guidance", "generate"), "runtime": spec.runtime.precision}
     scores = {"takes": takes, **_some(data, "metric"), "evaluate": _without(data["evaluate"], "anchors", *WHERE)}
     judged = {
         **_some(data, "corpus", "tokenizer", "pairs", "seed", "metric"),

@@ -101,7 +101,10 @@ class State(Protocol):
     """[B] int64: how many positions each row has absorbed."""
 
     def rollback(self, position: Tensor) -> None:
-        """Forget everything from `position` [B] on; never further back than the last chunk."""
+        """Forget everything from `position` [B] on; never further back than the last chunk.
+
+        Below 0 only for a row that begins anew: positions before the beginning are seen by no other.
+        """
         ...
 
     def reset(self, rows: Tensor) -> None:
@@ -121,10 +124,19 @@ class Backbone(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} has no forward")
 
-    def new_state(self, batch: int, window: int, *, chunk: int = 1, pinned: range = range(0)) -> State:
+    def new_state(
+        self,
+        batch: int,
+        window: int,
+        *,
+        chunk: int = 1,
+        pinned: range = range(0),
+        dtype: torch.dtype | None = None,
+    ) -> State:
         """A state of static size: a position attends to the last `window` positions and, always, to the `pinned` ones.
 
-        `chunk` is the largest S of a call; the ring holds window + chunk - 1 positions.
+        `chunk` is the largest S of a call; the ring holds window + chunk - 1 positions. dtype: what it remembers in,
+        torch.int8 included; that of the arithmetic where None.
         """
         raise TypeError(f"{type(self).__name__} has no new_state")
 
@@ -147,6 +159,9 @@ class Objective(Protocol):
 
 @runtime_checkable
 class CausalSampler(Protocol):
+    """Many sessions play in one batch, each to its own taste: a sampler may name `dials`, settings of its Config that
+    `pick` also takes by name, as numbers [B]. The usual one is ("temperature",)."""
+
     decoding: ClassVar[Decoding]
 
     def pick(self, logits: Tensor, rng: Noise) -> Tensor:

@@ -20,7 +20,7 @@ from accomp.core.spec import Spec, resolve
 from accomp.core.structuring import plain
 
 FREE = (
-    "run", "runner", "sampler", "guidance", "generate", "evaluate", "metric",
+    "run", "runner", "runtime", "sampler", "guidance", "generate", "evaluate", "metric",
     "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
 )  # fmt: skip
 """Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and

@@ -17,12 +17,15 @@ valid_temperature = v.and_(v.ge(0.0), v.lt(math.inf))
 """The validator of a Config's `temperature`: finite, not negative."""
 
 
-def temper(logits: Tensor, temperature: float) -> Tensor:
-    """logits [..., C] -> those of softmax(logits / temperature), float32 [..., C], the greatest of each row 0.
+def temper(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """logits [B, ..., C] -> those of softmax(logits / temperature), float32, the greatest of each row 0.
 
-    Temperature 0, the limit, leaves the likeliest code alone (the first of equals), all others -inf. A code whose
-    logit is -inf stays impossible at every temperature.
+    temperature: one, or one for each item [B]. Temperature 0, the limit, leaves the likeliest code alone (the first of
+    equals), all others -inf. A code whose logit is -inf stays impossible at every temperature.
     """
+    if isinstance(temperature, Tensor):
+        each = temperature.view(-1, *[1] * (logits.ndim - 1))
+        return torch.where(each > 0, temper(logits, 1.0) / each.clamp(min=1e-6), temper(logits, 0.0))
     if temperature == 0.0:
         likeliest = logits.argmax(-1, keepdim=True)
         return torch.full_like(logits, -math.inf, dtype=torch.float32).scatter(-1, likeliest, 0.0)

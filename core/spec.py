@@ -25,6 +25,7 @@ from accomp.core.registry import Registry, nearest
 from accomp.core.runner_spec import RunnerSpec
 from accomp.core.spec_files import find_spec, override, read_toml
 from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.runtime import Runtime
 from accomp.core.structuring import Problems, Where, plain, strict_converter, structure_fields
 from accomp.core.types import TokenSpace
 
@@ -234,6 +235,7 @@ class Spec:
     Attributes:
         clock: what a prediction may see; absent where the objective's models hear whole clips.
         pairs: which pairs of mixture and target are learned from.
+        runtime: whether the model is compiled to play, and in which precision it does.
         runner: on which processes or machines the songs of an ingest are tokenized, and the cells of a grid run.
         guidance: condition -> scale, how much closer than in training the model heeds it when it plays
             (core/guidance.py); 1 alone is as trained.
@@ -257,6 +259,7 @@ class Spec:
     pairs: PairRules = field(default=PairRules(), validator=_different_mixtures)
     generate: GenerateSpec = GenerateSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
+    runtime: Runtime = field(default=Runtime())
     runner: RunnerSpec = field(default=RunnerSpec())
     seed: int = field(default=0, validator=v.ge(0))
 

@@ -26,6 +26,7 @@ from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, codes_of, load_player, perform, play, within_full_scale
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, resolve
+from accomp.core.streaming.runtime import Runtime
 
 RECORD = "takes.json"
 NO_OTHER_SONG = "no other song whose context could be heard: all takes are of one"
@@ -42,7 +43,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
     """
     with threads(spec.run.threads or PLAYING_THREADS):
         device = device_of(spec.run.accelerator)
-        player = load_player(run, registry, device, sampler=spec.sampler, guidance=spec.guidance)
+        player = load_player(run, registry, device, sampler=spec.sampler, guidance=spec.guidance, runtime=spec.runtime)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         heard = _heard(excerpts, spec)
@@ -67,12 +68,13 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
 def settings(spec: Spec) -> dict[str, Any]:
     """What of a spec decides which takes there are and how they sound, given a model."""
     resolved = resolve(spec)
-    return {name: resolved[name] for name in ("generate", "sampler", "guidance", "seed")}
+    chosen = {name: resolved[name] for name in ("generate", "sampler", "guidance", "seed")}
+    return {**chosen, "precision": spec.runtime.precision}
 
 
 def settings_of(made: dict[str, Any]) -> dict[str, Any]:
     """The `settings` that takes.json tells of, with what could not be chosen yet when the takes were made."""
-    held: dict[str, Any] = {"guidance": {}, **made["settings"]}
+    held: dict[str, Any] = {"guidance": {}, "precision": Runtime().precision, **made["settings"]}
     return {**held, "generate": {"input": "paired", "prompt": 0, **held["generate"]}}
 
 
@@ -168,6 +170,7 @@ def _made_from(
         "labels": labels,
         "seed": spec.seed,
         "prompt": spec.generate.prompt,
+        "precision": spec.runtime.precision,
         "sound": hashlib.sha256(context.tobytes() + truth.tobytes()).hexdigest(),
     }
 
@@ -175,14 +178,14 @@ def _made_from(
 def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
     """The record of the take in a folder, if it was made from just this.
 
-    Takes that were made before there was guidance were made without, and by models that knew the instrument alone, and
-    those from before there were prompts began with none.
+    Takes that were made before there was guidance were made without, and by models that knew the instrument alone;
+    those from before there were prompts began with none, and before there was a choice all was float32.
     """
     try:
         record: dict[str, Any] = json.loads((folder / "take.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    earlier = {"guidance": {}, "labels": made_from["labels"], "prompt": 0}
+    earlier = {"guidance": {}, "labels": made_from["labels"], "prompt": 0, "precision": Runtime().precision}
     return record if {**earlier, **record.get("made_from", {})} == made_from else None
 
 

@@ -26,6 +26,7 @@ from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import best_step
 from accomp.core.spec import PluginSpec
 from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import AudioSession, TokenSession
 
 
@@ -38,6 +39,7 @@ class Player:
         step, weights: the checkpoint's optimizer steps, and the hash of its weights.
         objective: what it was trained for, by name.
         guidance: how closely it heeds what it is told.
+        runtime: whether it is compiled; the model is in that precision already.
     """
 
     tokenizer: Tokenizer
@@ -48,6 +50,7 @@ class Player:
     weights: str
     objective: str
     guidance: Guidance = UNGUIDED
+    runtime: Runtime = EAGER
 
     @property
     def device(self) -> torch.device:
@@ -82,8 +85,10 @@ def load_player(
     *,
     sampler: PluginSpec | None = None,
     guidance: Mapping[str, float] | None = None,
+    runtime: Runtime | None = None,
 ) -> Player:
-    """The model of a run folder, from its `playing_checkpoint`; `sampler` and `guidance` stand in for the run's own.
+    """The model of a run folder, from its `playing_checkpoint`; `sampler`, `guidance` and `runtime` stand in for the
+    run's own.
 
     Raises CombinationError for a sampler or a guidance that does not fit the model.
     """
@@ -95,15 +100,17 @@ def load_player(
         guidance=loaded.spec.guidance if guidance is None else dict(guidance),
     )
     check_combination(spec, registry)
+    runtime = loaded.spec.runtime if runtime is None else runtime
     return Player(
         tokenizer=loaded.tokenizer,
-        model=loaded.model,
+        model=runtime.prepared(loaded.model),
         sampler=build_sampler(spec, loaded.tokenizer.space, registry),
         window=spec.train.frames,
         step=loaded.step,
         weights=weights_hash(checkpoint),
         objective=spec.objective.plugin,
         guidance=Guidance(spec.guidance),
+        runtime=runtime,
     )
 
 
@@ -204,6 +211,7 @@ def play(
         seed=seed,
         guidance=player.guidance,
         prompt=None if prompt is None else torch.from_numpy(prompt)[None],
+        runtime=player.runtime,
     )
     live = AudioSession(tokenizer, tokens)
     heard = [live.pull().cpu()]  # what comes before any input is computed now

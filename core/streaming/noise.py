@@ -28,15 +28,17 @@ class Noise:
     key: Tensor
 
     @classmethod
-    def seeded(cls, seed: int, device: torch.device | str = "cpu") -> Noise:
-        """The root of an experiment's noise; its key is a scalar. Seeds count modulo 2^64."""
-        return cls(torch.tensor((seed + 2**63) % 2**64 - 2**63, device=device)).fold(0)
+    def seeded(cls, seed: int | Tensor, device: torch.device | str = "cpu") -> Noise:
+        """The root of an experiment's noise; its key is a scalar, or as `seed` is. Seeds count modulo 2^64."""
+        if not isinstance(seed, Tensor):
+            seed = torch.tensor((seed + 2**63) % 2**64 - 2**63, device=device)
+        return cls(seed).fold(0)
 
     @classmethod
-    def of_sessions(cls, seed: int, sessions: Tensor, codebooks: int) -> Noise:
-        """That of the sessions numbered `sessions` [B] and their levels; its keys are [B, K]."""
+    def of_sessions(cls, seed: int | Tensor, sessions: Tensor, codebooks: int) -> Noise:
+        """That of the sessions numbered `sessions` [B] and their levels; its keys are [B, K]. seed: one, or [B]."""
         levels = torch.arange(codebooks, device=sessions.device)
-        return cls.seeded(seed, sessions.device).fold(sessions[:, None]).fold(levels)
+        return Noise(cls.seeded(seed, sessions.device).fold(sessions).key[:, None]).fold(levels)
 
     def fold(self, number: int | Tensor) -> Noise:
         """Noise for item `number` (int64, broadcast against the key); other numbers give unrelated noise."""

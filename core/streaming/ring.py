@@ -26,6 +26,36 @@ class Span(NamedTuple):
     distance: Tensor
 
 
+NOWHERE = -(2**62)
+"""The position of what lies in no slot."""
+
+
+class Vectors:
+    """Vectors [B, H, L, d] in slots; as torch.int8 each is whole numbers up to 127 times a scale of its own."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str):
+        self.kept = torch.zeros(shape, dtype=dtype, device=device)
+        self.scale = torch.zeros(*shape[:-1], 1, device=device) if dtype == torch.int8 else None
+
+    def write(self, slot: Tensor, new: Tensor) -> Tensor:
+        """Put new [B, H, S, d] into slots [B, S]; returns all there is, in the type of what is new."""
+        item = torch.arange(new.shape[0], device=new.device)[:, None, None]
+        head = torch.arange(new.shape[1], device=new.device)[:, None]
+        place = (item, head, slot[:, None])  # index_put_ compiles to writing in place, scatter_ to a copy of it all
+        if self.scale is None:
+            self.kept.index_put_(place, new.to(self.kept.dtype))
+            return self.kept.to(new.dtype)
+        scale = new.float().abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+        self.scale.index_put_(place, scale)
+        self.kept.index_put_(place, (new / scale).round().to(torch.int8))
+        return (self.kept * self.scale).to(new.dtype)
+
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+        return self.kept.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+
 class Ring:
     """Keys and values of the last positions of B sessions, and of P pinned positions that stay visible for ever.
 
@@ -38,7 +68,9 @@ class Ring:
 
     Attributes:
         position: [B] int64, how many positions each session has absorbed.
-        keys, values: a tensor [B, H, L, d] for each layer, L = P + window + chunk - 1.
+        keys, values: what each layer remembers, [B, H, L, d], L = P + window + chunk - 1.
+
+    Positions below 0 lie before the beginning: each sees itself alone, and no other sees it.
     """
 
     def __init__(
@@ -54,15 +86,16 @@ class Ring:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        """Raises ValueError for a window or chunk below 1."""
+        """dtype: of what is remembered; torch.int8 keeps a scale for every vector. Raises ValueError for a window or
+        chunk below 1."""
         if window < 1 or chunk < 1:
             raise ValueError(f"window {window} and chunk {chunk} must be at least 1 position")
         self.window, self.chunk, self.pinned = window, chunk, pinned
         self.capacity = window + chunk - 1
         self.position = torch.zeros(batch, dtype=torch.int64, device=device)
         shape = (batch, heads, len(pinned) + self.capacity, head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        self.keys = [Vectors(shape, dtype, device) for _ in range(layers)]
+        self.values = [Vectors(shape, dtype, device) for _ in range(layers)]
         self._ring = torch.arange(self.capacity, device=device)
         self._always = torch.arange(pinned.start, pinned.stop, device=device)
         self._farthest = torch.arange(self.window - 1 + len(pinned), self.window - 1, -1, device=device)
@@ -78,8 +111,8 @@ class Ring:
 
         last, newest = position[:, -1:], position[..., None]
         held = last - (last - self._ring) % self.capacity  # what lies in each slot of the ring
-        held = torch.where(self._is_pinned(held), -1, held)[:, None]
-        oldest = (newest - self.window + 1).clamp(min=0)
+        held = torch.where(self._is_pinned(held), NOWHERE, held)[:, None]
+        oldest = torch.minimum((newest - self.window + 1).clamp(min=0), newest)
         hidden = torch.cat([self._always > newest, (held > newest) | (held < oldest)], dim=-1)
         distance = torch.minimum(newest - self._always, self._farthest)
         return Span(position, pinned, slot, hidden, distance)
@@ -89,10 +122,7 @@ class Ring:
 
     def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [B, H, S, d] of a span; returns everything that layer holds, [B, H, L, d] twice."""
-        index = span.slot[:, None, :, None].expand_as(keys)
-        for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            store.scatter_(2, index, new.to(store.dtype))
-        return self.keys[layer], self.values[layer]
+        return self.keys[layer].write(span.slot, keys), self.values[layer].write(span.slot, values)
 
     def advance(self, length: int) -> None:
         """The span of `length` positions has been absorbed by every layer."""

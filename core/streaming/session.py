@@ -15,15 +15,17 @@ from torch import Tensor
 from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, Tokenizer
 from accomp.core.model import Model
-from accomp.core.streaming.layout import LABELS
 from accomp.core.streaming.noise import Noise
+from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.streaming.step import Sessions, Step
 
 
 class TokenSession:
     """B sessions of one model, in step: input latents in, output codes out. The model keeps nothing of them.
 
-    The chunk that starts at step s is drawn once the row of step s is absorbed: its first step from that row, each
-    other from a row without input; these are then forgotten, to be absorbed again together with their input.
+    The chunk that starts at step s is drawn once the row of step s has its input, which is absorbed together with the
+    k - 1 rows before it. Its first step is drawn from that row, each other from a row without input; these are then
+    forgotten, to be absorbed again together with their input.
     """
 
     def __init__(
@@ -37,33 +39,66 @@ class TokenSession:
         seed: int = 0,
         guidance: Guidance = UNGUIDED,
         prompt: Tensor | None = None,
+        dials: Mapping[str, Tensor] | None = None,
+        runtime: Runtime = EAGER,
     ):
-        """sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`.
+        """window: how many frames back the model looks, at most the length of its training clips. guidance: its G
+        variants of each session run side by side. runtime: a compiled step is compiled here. The rest is as in `begin`.
 
-        labels: name -> classes [B] int64, -1 where withheld. window: how many frames back the model looks, at most the
-        length of its training clips. guidance: its G variants of each session run side by side. prompt: codes
-        [B, K, P] that the first P frames of every session are instead of what is drawn. Raises ValueError for a model
-        in training mode or without a clock, and for labels, classes, codes or shapes that do not fit it.
+        Raises ValueError for a model in training mode or without a clock, and for what `begin` refuses; UserError for a
+        step that cannot be compiled here.
         """
-        check_playable(model, sessions, labels)
-        self.model, self.sampler, self.layout, self.guidance = model, sampler, model.layout, guidance
+        self.model, self.layout, self.guidance, self.sampler = model, model.layout, guidance, sampler
         self.batch = len(sessions)
         self.device, self._dtype = model.table.weight.device, model.table.weight.dtype
+        who = self._checked(sessions, seed, labels, dials)
         with torch.inference_mode():
-            here = {name: classes.to(self.device) for name, classes in labels.items()}
-            self._start = model.start(guidance.spread_labels(here))
-            self._noise = Noise.of_sessions(seed, sessions.to(self.device), model.space.codebooks)
-            pinned = range(self.layout.start, self.layout.start + 1)
-            rows = self.batch * len(guidance.variants)
-            self._state = model.backbone.new_state(rows, window, chunk=self.layout.clock.k, pinned=pinned)
-            self._nothing = torch.full_like(self._noise.key, LABELS)
-            self._prompt = None if prompt is None else checked_prompt(model, sessions, prompt).to(self.device)
+            self._step = Step(model, sampler, guidance, window=window, sessions=who, runtime=runtime)
+        self.begin(sessions, labels=labels, seed=seed, prompt=prompt, dials=dials)
 
-        self._queue: deque[Tensor] = deque()  # input frames [B, 1, E] that no row has absorbed
-        self._rows = 0  # rows absorbed since the beginning
-        self._chunk = self._blank_chunk()  # what the last k steps put out, for the rows to come to hold
-        self._steps: list[Tensor] = []  # what steps put out [B, K], from the first frame on that is not complete
+    @torch.inference_mode()
+    def begin(
+        self,
+        sessions: Tensor,
+        *,
+        labels: Mapping[str, Tensor],
+        seed: int | Tensor = 0,
+        prompt: Tensor | None = None,
+        dials: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """End all sessions and begin B others, as if all were new. What was not pulled is gone.
+
+        sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`, a number for all or
+        [B]. labels: name -> classes [B] int64, -1 where withheld. prompt: codes [B, K, P] that the first P frames of
+        every session are instead of what is drawn. dials: name -> [B], what the sampler's settings are session by
+        session; where None, those it was built with. Raises ValueError for labels, classes, codes, dials or shapes that
+        do not fit.
+        """
+        who = self._checked(sessions, seed, labels, dials)
+        prompt = None if prompt is None else checked_prompt(self.model, sessions, prompt)
+        self._prompt = prompt.to(self.device) if prompt is not None and prompt.shape[2] else None
+        self._step.begin(torch.ones(self.batch, dtype=torch.bool, device=self.device), who)
+        self._waiting = self._before()  # inputs of rows [G * B, 1, E] that no step has absorbed
+        self._groups = 0  # of k rows, absorbed since the beginning
+        self._early = self.model.space.codebooks - 1  # frames to come that lie before the beginning
         self._frames: list[Tensor] = []  # complete frames [B, K, m] that were not pulled
+
+    def _checked(
+        self, sessions: Tensor, seed: int | Tensor, labels: Mapping[str, Tensor], dials: Mapping[str, Tensor] | None
+    ) -> Sessions:
+        """Who plays, on the device. Raises ValueError, with every problem."""
+        check_playable(self.model, sessions, labels)
+        if len(sessions) != self.batch:
+            raise ValueError(f"{len(sessions)} sessions; these are {self.batch} at a time")
+        has = set(getattr(self.sampler, "dials", ()))
+        if dials is not None and set(dials) != has:
+            raise ValueError(f"dials {sorted(dials)} were given to a sampler that has {sorted(has) or 'none'}")
+        seeds = seed.to(self.device) if isinstance(seed, Tensor) else seed
+        return Sessions(
+            Noise.of_sessions(seeds, sessions.to(self.device), self.model.space.codebooks),
+            {name: classes.to(self.device) for name, classes in labels.items()},
+            {name: dial.to(self.device, torch.float32) for name, dial in (dials or {}).items()},
+        )
 
     @torch.inference_mode()
     def push(self, x: Tensor) -> None:
@@ -71,8 +106,8 @@ class TokenSession:
         expected = (self.batch, x.shape[1] if x.ndim > 1 else "m", self.model.space.latent_dim)
         if x.shape != expected:
             raise ValueError(f"input latents have shape {tuple(x.shape)}, expected [B, m, E] = {expected}")
-        frames = x.to(self.device, self._dtype).unbind(1)
-        self._queue.extend(frame[:, None].clone(memory_format=torch.contiguous_format) for frame in frames)
+        heard = self.guidance.spread_context(x.to(self.device, self._dtype))
+        self._waiting.extend(frame[:, None].clone() for frame in heard.unbind(1))
 
     @torch.inference_mode()
     def pull(self) -> Tensor:
@@ -82,94 +117,91 @@ class TokenSession:
         """
         self._advance()
         frames, self._frames = self._frames, []
-        return torch.cat([self._nothing[..., None][..., :0], *frames], dim=2)
+        return torch.cat([self._step.steps[:, :, :0], *frames], dim=2)
 
     @torch.inference_mode()
-    def reset(self, rows: Tensor) -> Tensor:
+    def reset(
+        self,
+        rows: Tensor,
+        *,
+        sessions: Tensor | None = None,
+        labels: Mapping[str, Tensor] | None = None,
+        seed: int | Tensor = 0,
+        dials: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """End the sessions of the rows where the bool mask [B] is true and begin new ones; the others go on unchanged.
 
-        What was pushed before belongs to the old sessions. Returns codes [B, K, m]: the frames that the new sessions
-        put out ahead of any input, -1 in the other rows; their next ones come with those of the others. Raises
-        ValueError in the middle of a chunk.
+        What was pushed before belongs to the old sessions; who the new ones are is said as in `begin`, for all B, of
+        which those of other rows are ignored; without `sessions` the same begin again. Returns codes [B, K, m]: the
+        frames that the new sessions put out ahead of any input, -1 in the other rows; their next ones come with those
+        of the others. Raises ValueError in the middle of a chunk, while a prompt is played, and as `begin` does.
         """
+        who = None if sessions is None else self._checked(sessions, seed, labels or {}, dials)
         self._advance()
-        clock, rows = self.layout.clock, rows.to(self.device)
-        if (self._rows - clock.input_padding) % clock.k:
-            raise ValueError(f"a reset must come between chunks of k = {clock.k} input frames")
+        k, step, rows = self.layout.clock.k, self._step, rows.to(self.device)
+        before = self._before()
+        if len(self._waiting) != len(before) % k:
+            raise ValueError(f"a reset must come between chunks of k = {k} input frames")
+        if self._prompt is not None:
+            raise ValueError("a reset must come after the prompt")
         anew = self.guidance.repeat(rows)
-        self._state.reset(anew)
-        chunk, steps = self._blank_chunk(), []
-        for row in range(clock.input_padding):
-            others = self._state.position.clone()
-            steps += self._absorb(self._padding(row), row - self.layout.start, chunk)
-            self._state.rollback(torch.where(anew, self._state.position, others))
-
-        def renewed(old: Tensor, new: Tensor) -> Tensor:
-            return torch.where(rows[:, None], new, old)
-
-        self._chunk.extend([renewed(*pair) for pair in zip(self._chunk, chunk, strict=True)])
-        ahead = self._take_frames(steps)
-        missing = len(self._steps) - len(steps)
-        steps = [self._nothing] * missing + steps[max(0, -missing) :]
-        self._steps = [renewed(*pair) for pair in zip(self._steps, steps, strict=True)]
-        return torch.where(rows[:, None, None], ahead, -1)
+        others, steps = step.state.position.clone(), step.steps.clone()
+        step.begin(rows, who)
+        frames = [
+            torch.where(rows[:, None, None], self._chunk(before, keep=(anew, others)), -1)
+            for _ in range(len(before) // k)
+        ]
+        step.steps.copy_(torch.where(rows[:, None, None], step.steps, steps))
+        self._waiting = deque(
+            torch.where(anew[:, None, None], new, old) for new, old in zip(before, self._waiting, strict=True)
+        )
+        ahead = torch.cat([step.steps[:, :, :0], *frames], dim=2)
+        return ahead[:, :, self.layout.codebooks - 1 :]
 
     def _advance(self) -> None:
-        """Absorb every row whose input is there."""
-        padding = self.layout.clock.input_padding
-        while self._rows < padding or self._queue:
-            ahead = self._rows < padding
-            x = self._padding(self._rows) if ahead else self.guidance.spread_context(self._queue.popleft())
-            self._steps += self._absorb(x, self._rows - self.layout.start, self._chunk)
-            self._rows += 1
-        self._frames.append(self._take_frames(self._steps))
+        """Absorb every group whose input is there."""
+        k, first = self.layout.clock.k, self.layout.start // self.layout.clock.k  # the group that ends with step 0
+        while len(self._waiting) >= k:
+            if self._groups < first:
+                self._step.heard(self._group(self._waiting))
+            else:
+                frames = self._chunk(self._waiting)
+                self._frames.append(frames[:, :, self._early :])
+                self._early = max(0, self._early - k)
+            self._groups += 1
+            played = (self._groups - first) * k
+            if self._prompt is not None and played >= self._prompt.shape[2] + self.layout.codebooks - 1:
+                self._prompt = None  # all levels are past it
 
-    def _absorb(self, x: Tensor, step: int, chunk: deque[Tensor]) -> list[Tensor]:
-        """Absorb the row of a step with its input x [G * B, 1, E]; what the chunk starting there puts out, if any.
+    def _chunk(self, waiting: deque[Tensor], keep: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Absorb the next group and draw its chunk -> frames [B, K, k].
 
-        `chunk` holds what the last k steps put out, and is brought up to date.
+        keep: of the rows where its mask is false, the position is held at these numbers.
         """
-        k = self.layout.clock.k
-        logits = self._row(x, chunk[(step - 1) % k - k])
-        if step < 0 or step % k:
-            return []
-        chunk.append(self._pick(logits))
-        if k > 1:
-            here = self._state.position.clone()
-            for _ in range(k - 1):
-                chunk.append(self._pick(self._row(None, chunk[-1])))
-            self._state.rollback(here)
-        return list(chunk)
+        step = self._step
 
-    def _row(self, x: Tensor | None, before: Tensor) -> Tensor:
-        """One row of the sequence, x [G * B, 1, E] or none, after `before` [B, K] was put out -> logits [B, K, C]."""
-        step = self._state.position - self.layout.start
-        held = self.layout.held(step[:, None], self.guidance.repeat(before))
-        logits = self.model.rows(x, held[..., None], self._start, self._state)
-        return self.guidance.combine(logits[:, :, 0, self.model.vocabulary.first_code :])
+        def settle(frames: Tensor) -> Tensor:
+            if keep is not None:
+                step.state.rollback(torch.where(keep[0], step.state.position, keep[1]))
+            return frames if self._prompt is None else step.overrule(self._prompt)
 
-    def _pick(self, logits: Tensor) -> Tensor:
-        """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
-        frame = self.layout.frame(self._state.position[: self.batch] - 1 - self.layout.start)
-        picked = self.sampler.pick(logits, self._noise.fold(frame))
-        if self._prompt is not None and self._prompt.shape[2]:
-            given = self._prompt.gather(2, frame.clamp(0, self._prompt.shape[2] - 1)[..., None])[..., 0]
-            picked = torch.where(frame < self._prompt.shape[2], given, picked)
-        return torch.where(frame < 0, LABELS, picked)
+        frames = settle(step.heard(self._group(waiting)))
+        for _ in range(self.layout.clock.k - 1):
+            frames = settle(step.alone())
+        step.back()
+        if keep is not None:
+            step.state.rollback(torch.where(keep[0], step.state.position, keep[1]))
+        return frames.clone()
 
-    def _take_frames(self, steps: list[Tensor]) -> Tensor:
-        """Remove from `steps` what is complete: frames [B, K, m]. The last K - 1 steps stay."""
-        frames = max(0, len(steps) - self.layout.codebooks + 1)
-        complete = self.layout.align(torch.stack(steps, dim=2)) if frames else self._nothing[..., None][..., :0]
-        del steps[:frames]
-        return complete
+    def _group(self, waiting: deque[Tensor]) -> Tensor:
+        """The inputs of the next k rows [G * B, k, E]."""
+        return torch.cat([waiting.popleft() for _ in range(self.layout.clock.k)], dim=1)
 
-    def _padding(self, row: int) -> Tensor:
-        """The learned input frame of a row before the first input, [G * B, 1, E]."""
-        return self.model.input_padding[row].repeat(len(self._state.position), 1, 1)
-
-    def _blank_chunk(self) -> deque[Tensor]:
-        return deque([self._nothing] * self.layout.clock.k, maxlen=self.layout.clock.k)
+    def _before(self) -> deque[Tensor]:
+        """The inputs [G * B, 1, E] of a session's rows before its first: blanks, then the learned ones."""
+        blank = self.model.input_padding.new_zeros(self.model.space.latent_dim)
+        inputs = [*[blank] * self._step.blanks, *self.model.input_padding]
+        return deque(x.repeat(self._step.rows, 1, 1) for x in inputs)
 
 
 def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:

@@ -107,12 +107,20 @@ class Llama(Backbone):
         state.advance(h.shape[1])
         return self.norm(h)
 
-    def new_state(self, batch: int, window: int, *, chunk: int = 1, pinned: range = range(0)) -> Ring:
+    def new_state(
+        self,
+        batch: int,
+        window: int,
+        *,
+        chunk: int = 1,
+        pinned: range = range(0),
+        dtype: torch.dtype | None = None,
+    ) -> Ring:
         """See Backbone.new_state."""
         weight = self.norm.weight
         return Ring(
             batch, window, layers=len(self.layers), heads=self.kv_heads, head_dim=self.head_dim, chunk=chunk,
-            pinned=pinned, dtype=weight.dtype, device=weight.device,
+            pinned=pinned, dtype=dtype or weight.dtype, device=weight.device,
         )  # fmt: skip
 
 
@@ -206,15 +214,16 @@ class Attention(nn.Module):
         Keys lie in the ring turned to their position. Pinned ones lie there unturned and meet instead `back`
         [B, H, S, P, d], the query turned to their distance, which stops growing when they leave the window.
         """
-        B, _, S, d = q.shape
+        B, H, S, d = q.shape
         keys, values = past.ring.write(past.layer, past.span, k, v)
-        scores = (q / math.sqrt(d)).reshape(B, self.kv_heads, -1, d) @ keys.mT
-        scores = scores.view(B, self.kv_heads, -1, S, keys.shape[2])
+        J, L = keys.shape[1:3]
+        bias = torch.where(past.span.hidden[:, None], -math.inf, 0.0).to(q.dtype).expand(B, H, S, L)
         if pinned := back.shape[3]:
-            back = (back / math.sqrt(d)).reshape(B, self.kv_heads, -1, S, pinned, d)
-            scores[..., :pinned] = (back * keys[:, :, None, None, :pinned]).sum(-1)
-        weights = scores.masked_fill(past.span.hidden[:, None, None], -math.inf).softmax(-1)
-        return (weights.flatten(2, 3) @ values).view(B, self.heads, S, d)
+            further = (back - q[..., None, :]).view(B, J, -1, S, pinned, d) * keys[:, :, None, None, :pinned]
+            further = further.sum(-1).view(B, H, S, pinned) / math.sqrt(d)
+            bias = torch.cat([bias[..., :pinned] + further, bias[..., pinned:]], dim=-1)
+        q, bias = q.reshape(B, J, -1, d), bias.reshape(B, J, -1, L)  # heads that share keys are rows of one product
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)
 
 
 def _feedforward(config: Llama.Config, width: int) -> nn.Module:

@@ -22,6 +22,7 @@ class MinP:
     """
 
     decoding: ClassVar[Decoding] = "causal"
+    dials: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:
@@ -34,7 +35,7 @@ class MinP:
         self.floor = math.log(config.p) if config.p else -math.inf
         self.temperature = config.temperature
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
-        """logits [B, K, C] -> codes [B, K] int64."""
-        logits = temper(logits, self.temperature)
+    def pick(self, logits: Tensor, rng: Noise, temperature: Tensor | None = None) -> Tensor:
+        """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
+        logits = temper(logits, self.temperature if temperature is None else temperature)
         return draw(logits.masked_fill(logits < self.floor, -math.inf), rng)

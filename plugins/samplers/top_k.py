@@ -18,6 +18,7 @@ class TopK:
     """argmax(logits / temperature + Gumbel noise) over the k likeliest codes: a sample from the softmax of those."""
 
     decoding: ClassVar[Decoding] = "causal"
+    dials: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:
@@ -29,7 +30,9 @@ class TopK:
     def __init__(self, config: Config, space: TokenSpace):
         self.k, self.temperature = config.k, config.temperature
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
-        """logits [B, K, C] -> codes [B, K] int64."""
-        likeliest, codes = temper(logits, self.temperature).topk(min(self.k, logits.shape[-1]), sorted=False)
+    def pick(self, logits: Tensor, rng: Noise, temperature: Tensor | None = None) -> Tensor:
+        """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
+        likeliest, codes = temper(logits, self.temperature if temperature is None else temperature).topk(
+            min(self.k, logits.shape[-1]), sorted=False
+        )
         return draw(likeliest, rng, codes)

@@ -23,6 +23,7 @@ class TopP:
     """
 
     decoding: ClassVar[Decoding] = "causal"
+    dials: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:
@@ -34,9 +35,9 @@ class TopP:
     def __init__(self, config: Config, space: TokenSpace):
         self.p, self.temperature = config.p, config.temperature
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
-        """logits [B, K, C] -> codes [B, K] int64."""
-        logits = temper(logits, self.temperature)
+    def pick(self, logits: Tensor, rng: Noise, temperature: Tensor | None = None) -> Tensor:
+        """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
+        logits = temper(logits, self.temperature if temperature is None else temperature)
         rising = logits.sort(-1).values
         tail = rising.softmax(-1).cumsum(-1)  # the probability of a code and of all that are less likely
         outside = tail <= 1.0 - self.p

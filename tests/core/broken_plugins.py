@@ -285,8 +285,8 @@ class _Stateful(Small):
 
     ring: type = Ring
 
-    def new_state(self, batch, window, *, chunk=1, pinned=range(0)):
-        state = super().new_state(batch, window, chunk=chunk, pinned=pinned)
+    def new_state(self, batch, window, *, chunk=1, pinned=range(0), dtype=None):
+        state = super().new_state(batch, window, chunk=chunk, pinned=pinned, dtype=dtype)
         state.__class__ = self.ring
         return state
 
@@ -367,16 +367,16 @@ class Hoards(_Stateful):
 
 @breaks("backbone", "beyond the window the past is forgotten, but for pinned positions: the last output after")
 class NeverForgets(Small):
-    def new_state(self, batch, window, *, chunk=1, pinned=range(0)):
-        return super().new_state(batch, window + 100, chunk=chunk, pinned=pinned)
+    def new_state(self, batch, window, *, chunk=1, pinned=range(0), dtype=None):
+        return super().new_state(batch, window + 100, chunk=chunk, pinned=pinned, dtype=dtype)
 
 
 @breaks(
     "backbone", "beyond the window the past is forgotten, but for pinned positions: the last output does not depend"
 )
 class ForgetsPinned(Small):
-    def new_state(self, batch, window, *, chunk=1, pinned=range(0)):
-        return super().new_state(batch, window, chunk=chunk)
+    def new_state(self, batch, window, *, chunk=1, pinned=range(0), dtype=None):
+        return super().new_state(batch, window, chunk=chunk, dtype=dtype)
 
 
 class _TooSmall(Ring):

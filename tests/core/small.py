@@ -15,6 +15,7 @@ from accomp.core.model import Model
 from accomp.core.registry import Component
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.session import TokenSession
 from accomp.core.types import TokenSpace
 from accomp.plugins.backbones.llama import Llama
@@ -78,6 +79,25 @@ def session_of(
     sampler = sampler or TopK(TopK.Config(k=6), model.space)
     labels = {name: numbers % classes for name, classes in model.vocabulary.classes.items()}
     return TokenSession(model, sampler, sessions=numbers, labels=labels, window=window, seed=seed, prompt=prompt)
+
+
+class Recorder:
+    """A sampler that keeps the logits it was shown from step 0 on, one [B, K, C] a step, and the keys of the noise."""
+
+    decoding = "causal"
+
+    def __init__(self, model: Model, inner: Any = None):
+        self.inner = inner or TopK(TopK.Config(k=6), model.space)
+        self.logits: list[Tensor] = []
+        self.keys: list[Tensor] = []
+        self.early = model.layout.start // model.clock.k  # groups of rows before that of step 0
+
+    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+        self.early -= 1
+        if self.early < 0:
+            self.logits.append(logits.clone())
+            self.keys.append(rng.key.clone())
+        return self.inner.pick(logits, rng)
 
 
 def latents(frames: int, batch: int = 2, seed: int = 0) -> Tensor:

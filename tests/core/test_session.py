@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import Constant, latents, session_of, small_model, space_with
+from small import Constant, Recorder, latents, session_of, small_model, space_with
 from torch import Tensor
 
 from accomp.core.streaming.clock import Clock, LatencyBudget
@@ -34,20 +34,6 @@ def generate(session: TokenSession, x: Tensor, cuts: list[int]) -> Tensor:
         session.push(piece)
         codes.append(session.pull())
     return torch.cat(codes, dim=2)
-
-
-class Recorder:
-    """A sampler that keeps the logits it was shown, and the keys of the noise."""
-
-    decoding = "causal"
-
-    def __init__(self, model):
-        self.inner, self.logits, self.keys = TopK(TopK.Config(k=6), model.space), [], []
-
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
-        self.logits.append(logits.clone())
-        self.keys.append(rng.key.clone())
-        return self.inner.pick(logits, rng)
 
 
 @settings(max_examples=10, deadline=None)
@@ -178,9 +164,8 @@ def test_memory_does_not_grow_and_a_long_session_keeps_going():
     session = session_of(model, window=5)
     codes = generate(session, latents(40), list(range(0, 24)))
     assert codes.shape[2] == model.clock.frames_complete(40, 3)
-    assert session._state.keys[0].shape[2] == 5 + 1, "a window and the start row"
-    assert len(session._steps) == 2
-    assert not session._queue
+    assert session._step.state.keys[0].kept.shape[2] == 5 + 1, "a window and the start row"
+    assert not session._waiting
     assert not session._frames
 
 
@@ -192,23 +177,6 @@ def test_the_start_row_stays_visible_beyond_the_window():
     generate(session_of(model, [0, 3], window=4, sampler=recorder), x, [])
     late = torch.stack(recorder.logits[-20:])
     assert not torch.allclose(late[:, 0], late[:, 1], atol=1e-3), "the label is still heard after 60 frames"
-
-
-def test_rows_trace_into_one_graph_that_never_changes():
-    model = small_model(-2)
-    graphs = []
-
-    def count(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    with torch.inference_mode():
-        expected = generate(session_of(model), latents(FRAMES), [])
-        session = session_of(model)
-        session._row = torch.compile(session._row, backend=count, fullgraph=True, dynamic=False)
-        session._pick = torch.compile(session._pick, backend=count, fullgraph=True, dynamic=False)
-        assert torch.equal(generate(session, latents(FRAMES), [1, 5]), expected)
-    assert len(graphs) == 2
 
 
 def test_sessions_take_no_part_in_training():

@@ -1,0 +1,69 @@
+"""How a trained model plays on a machine: compiled or not, and in which precision. What it plays should not change."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from attrs import frozen
+
+from accomp.core.errors import UserError
+from accomp.core.streaming.int8 import in_int8
+
+if TYPE_CHECKING:
+    from accomp.core.model import Model
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+@frozen
+class Runtime:
+    """The section [runtime].
+
+    Attributes:
+        compile: whether a step becomes one compiled graph before the music starts, which takes a minute and makes it
+            several times as fast. "auto": on a GPU.
+        weights: "int8" keeps the matrices as whole numbers with a scale a row, and computes in float32, on a GPU in
+            bfloat16; the other two are what is computed in, too.
+        cache: what keys and values are remembered in; that of the weights' arithmetic where absent.
+    """
+
+    compile: Literal["auto", "on", "off"] = "auto"
+    weights: Precision = "float32"
+    cache: Precision | None = None
+
+    def compiles(self, device: torch.device) -> bool:
+        """Whether a step is compiled on this device. Raises UserError where it must be and cannot."""
+        if self.compile == "off" or (self.compile == "auto" and device.type != "cuda"):
+            return False
+        if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")):
+            raise UserError(
+                'a compiled step needs a C++ compiler (g++), and there is none here @ runtime.compile = "on"; install '
+                'one, or set runtime.compile = "off"'
+            )
+        return True
+
+    @property
+    def precision(self) -> dict[str, str | None]:
+        """What of it may change the music."""
+        return {"weights": self.weights, "cache": self.cache}
+
+    @property
+    def cache_type(self) -> torch.dtype | None:
+        """The type of the cache; None for that of the arithmetic."""
+        return None if self.cache is None else getattr(torch, self.cache)
+
+    def prepared(self, model: Model) -> Model:
+        """The model in this precision: itself where nothing is to be done, else a copy that can only play."""
+        if self.weights == "float32":
+            return model
+        other = copy.deepcopy(model)
+        if self.weights == "bfloat16" or model.table.weight.is_cuda:
+            other = other.bfloat16()
+        return in_int8(other) if self.weights == "int8" else other
+
+
+EAGER = Runtime(compile="off")
+"""Nothing is compiled, in the model's own precision."""

@@ -1,0 +1,200 @@
+"""A step of playing: fuse, backbone, heads, sampling. All that it reads and writes lies in place, so that it compiles.
+
+Nothing in it looks at a value or changes a shape: torch.compile makes one graph of `heard`, and for k > 1 another one
+of `alone`, and neither is ever made again. On a GPU each is recorded once more, as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from accomp.core.guidance import Guidance
+from accomp.core.interfaces import CausalSampler
+from accomp.core.model import Model
+from accomp.core.streaming.layout import LABELS
+from accomp.core.streaming.noise import Noise
+from accomp.core.streaming.runtime import Runtime
+
+
+@frozen(eq=False)
+class Sessions:
+    """Who plays in B rows, and how.
+
+    Attributes:
+        noise: its keys are [B, K].
+        labels: name -> classes [B] int64, -1 where withheld.
+        dials: name -> [B]; none of them, or all that the sampler has.
+    """
+
+    noise: Noise
+    labels: Mapping[str, Tensor]
+    dials: Mapping[str, Tensor] = field(factory=dict)
+
+
+class Step:
+    """B sessions of a model on their device, and what moves them on.
+
+    A group is the k rows that end with the first row of a chunk. `heard` absorbs one, given its input, and draws the
+    chunk's first step; `alone` absorbs the row after, without input, and draws the next. Rows before the beginning of a
+    session lie at positions below 0, where nothing sees them.
+
+    Attributes:
+        state: what the backbone remembers, of the G variants of each session.
+        start: [G * B, K, De], how the sessions' labels look; None for a model without labels.
+        noise: [B, K], the keys of their randomness.
+        dials: name -> [B], what the sampler is told session by session.
+        steps: [B, K, k + K - 1], what the last steps put out: LABELS before the beginning.
+        rows: G * B.
+        heard: x [G * B, k, E], the input of a group -> frames [B, K, k], complete if the group is a whole chunk.
+        alone: -> frames [B, K, k], complete once all steps of the chunk are there.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sampler: CausalSampler,
+        guidance: Guidance,
+        *,
+        window: int,
+        sessions: Sessions,
+        runtime: Runtime,
+    ):
+        """Compiles where the runtime says so. Raises UserError where it cannot."""
+        self.model, self.sampler, self.guidance, self.layout = model, sampler, guidance, model.layout
+        k, levels = self.layout.clock.k, self.layout.codebooks
+        batch, device = len(sessions.noise.key), model.table.weight.device
+        self.rows = batch * len(guidance.variants)
+        self.noise, self.dials = sessions.noise, dict(sessions.dials)
+        self.start = model.start(guidance.spread_labels(sessions.labels))
+        pinned = range(self.layout.start, self.layout.start + 1)
+        self.state = model.backbone.new_state(self.rows, window, chunk=k, pinned=pinned, dtype=runtime.cache_type)
+        self.steps = torch.full((batch, levels, k + levels - 1), LABELS, device=device)
+        self.heard: Callable[[Tensor], Tensor] = self._heard
+        self.alone: Callable[[], Tensor] = self._alone
+        if runtime.compiles(device):
+            self._compile()
+        self.begin(torch.ones(batch, dtype=torch.bool, device=device), sessions)
+
+    def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
+        """New sessions in the rows of the bool mask [B]: those that `sessions` has there, or the same again."""
+        anew = self.guidance.repeat(rows)
+        self.state.reset(anew)
+        self.state.rollback(torch.where(anew, -self.blanks, self.state.position))
+        self.steps.masked_fill_(rows[:, None, None], LABELS)
+        if sessions is None:
+            return
+        self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
+        for name, dial in self.dials.items():
+            dial.copy_(torch.where(rows, sessions.dials[name], dial))
+        if self.start is not None:
+            start = self.model.start(self.guidance.spread_labels(sessions.labels))
+            self.start.copy_(torch.where(anew[:, None, None], start, self.start))
+
+    @property
+    def blanks(self) -> int:
+        """Rows before the first that fill up its group."""
+        return -(self.layout.start + 1) % self.layout.clock.k
+
+    def overrule(self, codes: Tensor) -> Tensor:
+        """Put codes [B, K, P], where there is one for it, in the place of what the last step put out -> frames."""
+        frame = self.layout.frame(self.state.position[: len(codes)] - 1 - self.layout.start)
+        given = codes.gather(2, frame.clamp(0, codes.shape[2] - 1)[..., None])[..., 0]
+        there = (frame >= 0) & (frame < codes.shape[2])
+        self.steps[:, :, -1] = torch.where(there, given, self.steps[:, :, -1])
+        return self.layout.align(self.steps)
+
+    def back(self) -> None:
+        """Forget the rows without input: they are absorbed again together with their input."""
+        if rows := self.layout.clock.k - 1:
+            self.state.rollback(self.state.position - rows)
+
+    def _heard(self, x: Tensor) -> Tensor:
+        k = self.layout.clock.k
+        return self._append(self._pick(self._row(x, self.steps[:, :, -k:])))
+
+    def _alone(self) -> Tensor:
+        return self._append(self._pick(self._row(None, self.steps[:, :, -1:])))
+
+    def _row(self, x: Tensor | None, before: Tensor) -> Tensor:
+        """Rows [G * B, S, E] or none after `before` [B, K, S] was put out -> logits of the last one [B, K, C]."""
+        number = torch.arange(before.shape[2], device=before.device)
+        step = self.state.position[:, None] + number - self.layout.start
+        held = self.layout.held(step[:, None], self.guidance.repeat(before))
+        h = self.model.absorb(x, held, self.start, self.state)
+        return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
+
+    def _pick(self, logits: Tensor) -> Tensor:
+        """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
+        frame = self.layout.frame(self.state.position[: len(logits)] - 1 - self.layout.start)
+        picked = self.sampler.pick(logits, self.noise.fold(frame), **self.dials)
+        return torch.where(frame < 0, LABELS, picked)
+
+    def _append(self, picked: Tensor) -> Tensor:
+        """What a step put out [B, K] -> the frames [B, K, k] that the last k steps complete."""
+        self.steps.copy_(torch.cat([self.steps[:, :, 1:], picked[..., None]], dim=2))
+        return self.layout.align(self.steps)
+
+    def _compile(self) -> None:
+        """Make the graphs, by playing to silence."""
+        x = self.model.table.weight.new_zeros(self.rows, self.layout.clock.k, self.model.space.latent_dim)
+        self.heard = compiled(self._heard, x)
+        if self.layout.clock.k > 1:
+            self.alone = compiled(self._alone)
+
+
+def _none_of(guards: Sequence[Any]) -> list[bool]:
+    return [False] * len(guards)
+
+
+OPTIONS = {
+    "guard_filter_fn": _none_of,  # looking whether all is as it was takes as long as a step of a small model
+    "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
+}
+
+
+def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
+    """The method `step` as one graph for arguments like the `example`; it is run, more than once.
+
+    It has to be called with nothing but such arguments, and its object must keep its tensors: nobody looks. On a GPU it
+    becomes a CUDA graph: what it returns is overwritten by its next call. Raises what torch.compile raises where it is
+    no one graph.
+    """
+    graph = torch.compile(_apart(step), fullgraph=True, dynamic=False, options=OPTIONS)
+    for _ in range(2):
+        out = graph(*example)
+    return _recorded(graph, example) if out.is_cuda else graph
+
+
+def _apart(method: Any) -> Any:
+    """The method with code of its own: by the code torch.compile finds graphs, and without guards it takes any."""
+    function = method.__func__
+    code = function.__code__.replace()
+    own = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    return types.MethodType(own, method.__self__)
+
+
+def _recorded(graph: Any, example: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    """A graph on the GPU as one CUDA graph, with places of its own for the arguments."""
+    places = [tensor.clone() for tensor in example]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        graph(*places)
+    torch.cuda.current_stream().wait_stream(side)
+    recording = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recording):
+        out = graph(*places)
+
+    def replay(*arguments: Tensor) -> Tensor:
+        for place, argument in zip(places, arguments, strict=True):
+            place.copy_(argument)
+        recording.replay()
+        return out
+
+    return replay
