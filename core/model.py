@@ -95,7 +95,9 @@ class Model(nn.Module):
     def level_logits(self, h: Tensor, level: int) -> Tensor:
         """h [B, S, D] -> [B, S, C], the codes of one level; the other heads are not computed."""
         first, end = level * self.vocabulary.size + self.vocabulary.first_code, (level + 1) * self.vocabulary.size
-        return F.linear(h, self.heads.weight[first:end], self.heads.bias[first:end])
+        if isinstance(self.heads, nn.Linear):
+            return F.linear(h, self.heads.weight[first:end], self.heads.bias[first:end])
+        return self.heads(h)[..., first:end]
 
     def start(self, labels: Mapping[str, Tensor]) -> Tensor | None:
         """Labels (name -> classes [B], -1 withheld) -> the sum of their embeddings on each level [B, K, De]."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, MaskedSampler
 from accomp.core.model import Model
-from accomp.core.offline.framewise import fill
+from accomp.core.offline.framewise import Framewise
 from accomp.core.offline.prepended import continue_
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.session import check_playable, checked_prompt
@@ -28,6 +28,7 @@ def compose(
     seed: int = 0,
     guidance: Guidance = UNGUIDED,
     prompt: Tensor | None = None,
+    framewise: Framewise | None = None,
 ) -> Tensor:
     """Input latents x [B, T, E], T >= 1 -> codes [B, K, T].
 
@@ -35,6 +36,7 @@ def compose(
     [B] int64, -1 where withheld. window: the length of the model's training clips, in frames. A longer input is played
     in windows of that length: the first half of each, what is played already, is given, the other half is new. The last
     window ends with the input, so less of it may be new. prompt: codes [B, K, P], P <= T, that the stem begins with.
+    framewise: the masked model at work, with the guidance; a new one where None.
 
     Raises ValueError for a model with a clock or in training mode, and for labels, classes, codes or shapes that do not
     fit.
@@ -53,6 +55,7 @@ def compose(
     labels = {name: classes.to(device) for name, classes in labels.items()}
     noise = Noise.of_sessions(seed, sessions.to(device), model.space.codebooks)
 
+    framewise = framewise or Framewise(model, guidance)
     codes = torch.zeros(batch, model.space.codebooks, 0, dtype=torch.int64, device=device)
     if prompt is not None:
         codes = checked_prompt(model, sessions, prompt).to(device)
@@ -65,6 +68,6 @@ def compose(
             played = continue_(model, sampler, heard, known, labels=labels, noise=noise, guidance=guidance, first=begin)
         else:
             there = noise.fold(begin)
-            played = fill(model, sampler, heard, known, labels=labels, noise=there, guidance=guidance)
+            played = framewise.fill(sampler, heard, known, labels=labels, noise=there)
         codes = torch.cat([codes, played[:, :, done - begin :]], dim=2)
     return codes

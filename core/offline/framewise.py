@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from accomp.core.guidance import Guidance
+from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import MaskedSampler
 from accomp.core.masking import MASKED
 from accomp.core.model import Model
 from accomp.core.streaming.noise import Noise
+from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.streaming.step import compiled
 from accomp.core.types import Sight
 
 
@@ -28,28 +30,69 @@ def hidden(model: Model, x: Tensor, held: Tensor, labels: Mapping[str, Tensor], 
     return model.backbone(h, sight=Sight(frame[None], valid[:, None] | (frame[:, None] == frame)))
 
 
-@torch.inference_mode()
-def fill(
-    model: Model,
-    sampler: MaskedSampler,
-    x: Tensor,
-    known: Tensor,
-    *,
-    labels: Mapping[str, Tensor],
-    noise: Noise,
-    guidance: Guidance,
-) -> Tensor:
-    """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
+class Framewise:
+    """A masked model at work on clips of one shape after the other.
 
-    labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K]. Each forward is one
-    batch with all variants that the guidance compares, and one level's head.
+    Each forward is one batch with all variants that the guidance compares, and one level's head. Compiled, it is one
+    graph a level, made at the first clip of its shape.
     """
-    x, labels = guidance.spread(x, labels)
 
-    def predict(canvas: Tensor, level: int) -> Tensor:
-        h = hidden(model, x, guidance.repeat(canvas), labels)
-        return guidance.combine(model.level_logits(h, level))
+    def __init__(self, model: Model, guidance: Guidance = UNGUIDED, runtime: Runtime = EAGER):
+        self._model, self._guidance, self._runtime = model, guidance, runtime
+        self._clips: dict[torch.Size, _Clips] = {}
 
-    batch, levels, done = known.shape
-    canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASKED)], dim=2)
-    return sampler.fill(predict, canvas, canvas == MASKED, noise)
+    @torch.inference_mode()
+    def fill(
+        self, sampler: MaskedSampler, x: Tensor, known: Tensor, *, labels: Mapping[str, Tensor], noise: Noise
+    ) -> Tensor:
+        """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
+
+        labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K]. Raises UserError
+        where it cannot be compiled.
+        """
+        x, labels = self._guidance.spread(x, labels)
+        clips = self._clips.get(x.shape)
+        if clips is None:
+            self._clips = {x.shape: _Clips(self._model, self._guidance, x, labels, self._runtime)}  # of one shape only
+            clips = self._clips[x.shape]
+        clips.begin(x, labels)
+        batch, levels, done = known.shape
+        canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASKED)], dim=2)
+        return sampler.fill(clips.predict, canvas, canvas == MASKED, noise)
+
+
+class _Clips:
+    """What the forwards of some clips read, in place: latents x [G * B, T, E] and labels."""
+
+    def __init__(self, model: Model, guidance: Guidance, x: Tensor, labels: Mapping[str, Tensor], runtime: Runtime):
+        self.model, self.guidance, self.x = model, guidance, x.clone()
+        self.labels = {name: classes.clone() for name, classes in labels.items()}
+        levels = range(model.space.codebooks)
+        self._forwards: list[Callable[[Tensor], Tensor]] = [_Level(self, level).logits for level in levels]
+        if runtime.compiles(x.device):
+            batch = len(x) // len(guidance.variants)
+            canvas = torch.full((batch, len(levels), x.shape[1]), MASKED, device=x.device)
+            self._forwards = [compiled(forward, canvas) for forward in self._forwards]
+
+    def begin(self, x: Tensor, labels: Mapping[str, Tensor]) -> None:
+        """Other clips of that shape."""
+        self.x.copy_(x)
+        for name, classes in labels.items():
+            self.labels[name].copy_(classes)
+
+    def predict(self, canvas: Tensor, level: int) -> Tensor:
+        """canvas [B, K, T], MASKED where unknown -> the guided logits of a level [B, T, C]."""
+        return self._forwards[level](canvas)
+
+
+class _Level:
+    """One level's forward."""
+
+    def __init__(self, clips: _Clips, level: int):
+        self.clips, self.level = clips, level
+
+    def logits(self, canvas: Tensor) -> Tensor:
+        """canvas [B, K, T] -> [B, T, C]."""
+        clips = self.clips
+        h = hidden(clips.model, clips.x, clips.guidance.repeat(canvas), clips.labels)
+        return clips.guidance.combine(clips.model.level_logits(h, self.level))

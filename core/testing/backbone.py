@@ -131,6 +131,17 @@ def _check_state(backbone: Any, h: Tensor, findings: Findings) -> None:
         expect(state.position.tolist() == kept.tolist(), f"state.position is {state.position.tolist()}")
         step = backbone(h[rows, kept][:, None], state=state)[:, 0]
         expect_close(step, backbone(h)[rows, kept], f"one position after rollback to {kept.tolist()}")
+    with findings.property("what lies before the beginning, below position 0, is seen by nothing"):
+        state = backbone.new_state(BATCH, POSITIONS, chunk=CHUNK)
+        state.rollback(torch.full((BATCH,), 1 - CHUNK))
+        whole = _feed(
+            backbone,
+            state,
+            torch.cat([torch.flip(h, [0, 1])[:, : CHUNK - 1], h], dim=1),
+            [CHUNK] + [1] * (POSITIONS - 1),
+        )
+        expect(bool(whole.isfinite().all()), "the outputs of the positions before the beginning are not finite")
+        expect_close(whole[:, CHUNK - 1 :], backbone(h), "a session with two positions before its beginning")
     with findings.property("reset of one row leaves the others, and starts that row anew"):
         state = backbone.new_state(BATCH, POSITIONS)
         half = POSITIONS // 2

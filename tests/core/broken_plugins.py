@@ -324,6 +324,17 @@ class NoRollback(_Stateful):
     ring = _Stuck
 
 
+class _Remembering(Ring):
+    def span(self, length):
+        span = super().span(length)
+        return span._replace(hidden=torch.zeros_like(span.hidden))
+
+
+@breaks("backbone", "what lies before the beginning, below position 0, is seen by nothing")
+class SeesBeforeTheBeginning(_Stateful):
+    ring = _Remembering
+
+
 class _Together(Ring):
     def rollback(self, position):
         self.position.copy_(position.min())

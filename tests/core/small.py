@@ -16,6 +16,7 @@ from accomp.core.registry import Component
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.noise import Noise
+from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import TokenSession
 from accomp.core.types import TokenSpace
 from accomp.plugins.backbones.llama import Llama
@@ -73,12 +74,15 @@ def session_of(
     seed: int = 0,
     sampler: Any = None,
     prompt: Tensor | None = None,
+    runtime: Runtime = EAGER,
 ) -> TokenSession:
     """Sessions of these numbers, or 0, 1, ...; the class of every label is the number, wrapped around."""
     numbers = torch.tensor(list(range(sessions)) if isinstance(sessions, int) else sessions)
     sampler = sampler or TopK(TopK.Config(k=6), model.space)
     labels = {name: numbers % classes for name, classes in model.vocabulary.classes.items()}
-    return TokenSession(model, sampler, sessions=numbers, labels=labels, window=window, seed=seed, prompt=prompt)
+    return TokenSession(
+        model, sampler, sessions=numbers, labels=labels, window=window, seed=seed, prompt=prompt, runtime=runtime
+    )
 
 
 class Recorder:

@@ -9,7 +9,7 @@ from small import WIDTH, latents, space_with
 from accomp.core.guidance import Guidance
 from accomp.core.masking import MASKED
 from accomp.core.model import Model
-from accomp.core.offline.framewise import fill, hidden
+from accomp.core.offline.framewise import Framewise, hidden
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.noise import Noise
 from accomp.plugins.backbones.llama import Llama
@@ -61,7 +61,8 @@ def play(model: Model, sampler, *, known=None, scales=None, x=None, labels=LABEL
     x, known = latents(T) if x is None else x, nothing_known() if known is None else known
     noise = Noise.of_sessions(seed, torch.arange(B)[rows], K)
     labels = {name: classes[rows] for name, classes in labels.items()}
-    return fill(model, sampler, x[rows], known[rows], labels=labels, noise=noise, guidance=Guidance(scales or {}))
+    framewise = Framewise(model, Guidance(scales or {}))
+    return framewise.fill(sampler, x[rows], known[rows], labels=labels, noise=noise)
 
 
 SCALES = [

@@ -1,0 +1,217 @@
+"""Compiled, in other precisions, for hours: the same music."""
+
+from __future__ import annotations
+
+import shutil
+import tracemalloc
+
+import pytest
+import torch
+from small import latents, session_of, small_model
+from torch import Tensor, nn
+
+from accomp.core.errors import UserError
+from accomp.core.guidance import Guidance
+from accomp.core.offline.compose import compose
+from accomp.core.offline.framewise import Framewise
+from accomp.core.streaming.int8 import Int8Linear, in_int8
+from accomp.core.streaming.ring import Ring
+from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.streaming.session import TokenSession
+from accomp.plugins.samplers.greedy import Greedy
+from accomp.plugins.samplers.top_k import TopK
+from accomp.plugins.samplers.vampnet import VampNet
+
+FRAMES = 40
+COMPILED = Runtime(compile="on")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
+
+
+def played(session: TokenSession, x: Tensor) -> Tensor:
+    codes = [session.pull()]
+    for piece in x.split([3, 1, 9, x.shape[1] - 13], dim=1):
+        session.push(piece)
+        codes.append(session.pull())
+    return torch.cat(codes, dim=2)
+
+
+def graphs() -> int:
+    """How many graphs torch.compile has made, and how often it gave up."""
+    counters = torch._dynamo.utils.counters
+    return counters["stats"]["unique_graphs"] + sum(counters["graph_break"].values())
+
+
+@needs_compiler
+@pytest.mark.parametrize(("t_f", "k"), [(-2, 1), (3, 4)])
+def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
+    model, x = small_model(t_f, k), latents(FRAMES)
+    expected = played(session_of(model), x)
+    before = graphs()
+    session = session_of(model, runtime=COMPILED)
+    made = graphs() - before
+    assert made == (1 if k == 1 else 2)
+    assert torch.equal(played(session, x), expected)
+    session.begin(torch.tensor([5, 6]), labels={"instrument": torch.tensor([2, -1])}, seed=9)
+    other = session_of(model)
+    other.begin(torch.tensor([5, 6]), labels={"instrument": torch.tensor([2, -1])}, seed=9)
+    assert torch.equal(played(session, x), played(other, x)), "other people, by the same graph"
+    session.reset(torch.tensor([True, False]))
+    assert graphs() - before == made, "nothing was compiled again"
+
+
+@needs_compiler
+def test_two_compiled_sessions_of_unlike_models_do_not_share_a_graph():
+    x = latents(FRAMES)
+    one, two = small_model(-2), small_model(-2, labels={"instrument": 3})
+    sessions = [session_of(model, runtime=COMPILED) for model in (one, two)]
+    for model, session in zip((one, two), sessions, strict=True):
+        assert torch.equal(played(session, x), played(session_of(model), x))
+
+
+def test_compiling_is_asked_for_on_a_cpu_and_usual_on_a_gpu(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [Runtime(compile=how).compiles(gpu) for how in ("auto", "on", "off")] == [True, True, False]
+    assert [Runtime(compile=how).compiles(cpu) for how in ("auto", "off")] == [False, False]
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r'needs a C\+\+ compiler .* @ runtime.compile = "on"; install one, or set'):
+        COMPILED.compiles(cpu)
+
+
+def logits_of(runtime: Runtime) -> Tensor:
+    """Teacher-forced through a state, so that the cache's precision is heard: [2, K, S, V]."""
+    model, x = runtime.prepared(small_model(0)), latents(FRAMES)
+    y = torch.randint(10, (2, 3, FRAMES), generator=torch.Generator().manual_seed(0))
+    x = model.layout.inputs(x, model.input_padding).to(model.table.weight.dtype)
+    state = model.backbone.new_state(2, FRAMES, chunk=FRAMES + 1, dtype=runtime.cache_type)
+    start = model.start({"instrument": torch.tensor([0, 1])})
+    return model.rows(x, model.layout.clip(y), start, state).float()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "share"),
+    [
+        (Runtime(weights="int8"), 0.05),
+        (Runtime(cache="int8"), 0.03),
+        (Runtime(cache="bfloat16"), 0.02),
+        (Runtime(weights="bfloat16"), 0.1),
+        (Runtime(weights="bfloat16", cache="int8"), 0.1),
+    ],
+)
+def test_lower_precision_is_near_and_is_not_the_same(runtime, share):
+    exact, near = logits_of(EAGER), logits_of(runtime)
+    error = ((near - exact).pow(2).mean() / exact.pow(2).mean()).sqrt()
+    assert 1e-6 < error < share
+    model = runtime.prepared(small_model(-2))
+    assert played(session_of(model, runtime=runtime), latents(FRAMES)).shape[2] == model.clock.frames_complete(
+        FRAMES, 3
+    )
+
+
+def test_an_int8_matrix_is_off_by_half_a_step_at_most():
+    generator = torch.Generator().manual_seed(0)
+    linear = nn.Linear(24, 7)
+    linear.weight.data = torch.randn(7, 24, generator=generator)
+    linear.weight.data[3] = 0
+    whole = Int8Linear(linear)
+    step = linear.weight.abs().amax(1) / 127
+    for vectors in (1, 2, 9):
+        x = torch.randn(vectors, 3, 24, generator=generator)
+        bound = (x.abs().sum(-1, keepdim=True) * step / 2) + 1e-5
+        assert ((whole(x) - linear(x)).abs() <= bound).all()
+    assert not [m for m in in_int8(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).modules() if isinstance(m, nn.Linear)]
+
+
+def test_an_int8_ring_takes_about_a_quarter():
+    shape = {"layers": 2, "heads": 2, "head_dim": 64}
+    small, large = (Ring(2, 100, dtype=dtype, **shape) for dtype in (torch.int8, torch.float32))
+    taken = [sum(one.bytes for one in (*ring.keys, *ring.values)) for ring in (small, large)]
+    assert taken[0] / taken[1] == pytest.approx((64 + 4) / (4 * 64))
+
+
+def test_eight_hours_later_it_plays_as_a_fresh_session_that_heard_the_last_window():
+    """Positions after 8 hours of 50 frames a second; one layer sees the window and no further."""
+    window, hours = 24, 8 * 3600 * 50
+    model, greedy = small_model(-1, labels={}), Greedy(Greedy.Config(), small_model().space)
+    old, fresh = (session_of(model, window=window, sampler=greedy) for _ in range(2))
+    state = old._step.state
+    x = latents(3 * window, seed=5)
+    first, rest = x[:, :1], x[:, 1:]
+    for session in (old, fresh):
+        session.push(first)
+        session.pull()
+    with torch.inference_mode():
+        state.rollback(state.position + hours // state.capacity * state.capacity)
+    for session in (old, fresh):
+        session.push(rest)
+    codes = [session.pull() for session in (old, fresh)]
+    assert int(state.position[0]) > hours - state.capacity
+    assert torch.equal(codes[0][:, :, -window:], codes[1][:, :, -window:])
+
+
+def test_memory_does_not_grow_with_time():
+    session = session_of(small_model(-1), window=8)
+    x = latents(1)
+
+    def play(frames: int) -> None:
+        for _ in range(frames):
+            session.push(x)
+            session.pull()
+
+    play(50)
+    tensors = sum(keys.bytes for keys in session._step.state.keys)
+    tracemalloc.start()
+    play(50)
+    early = tracemalloc.get_traced_memory()[0]
+    play(1500)
+    late = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert sum(keys.bytes for keys in session._step.state.keys) == tensors
+    assert late - early < 20_000, "bytes after 1500 frames"
+
+
+def test_a_temperature_of_its_own_for_every_session():
+    model, x = small_model(-2), latents(FRAMES, batch=1).expand(2, -1, -1)
+    both = TokenSession(
+        model,
+        TopK(TopK.Config(k=6), model.space),
+        sessions=torch.tensor([4, 4]),
+        labels={"instrument": torch.tensor([1, 1])},
+        window=64,
+        dials={"temperature": torch.tensor([0.0, 0.7])},
+    )
+    together = played(both, x)
+    for row, temperature in enumerate((0.0, 0.7)):
+        one = TokenSession(
+            model,
+            TopK(TopK.Config(k=6, temperature=temperature), model.space),
+            sessions=torch.tensor([4]),
+            labels={"instrument": torch.tensor([1])},
+            window=64,
+        )
+        assert torch.equal(played(one, x[:1])[0], together[row])
+    with pytest.raises(ValueError, match=r"dials \['hue'\] were given to a sampler that has \['temperature'\]"):
+        both.begin(
+            torch.tensor([0, 1]),
+            labels={"instrument": torch.tensor([1, 1])},
+            dials={"hue": torch.zeros(2)},
+        )
+
+
+@needs_compiler
+def test_a_masked_model_fills_in_the_same_compiled_by_one_graph_a_level():
+    model = small_model(0)
+    model.clock = None
+    sampler = VampNet(VampNet.Config(steps=(4,)), model.space)
+    guidance = Guidance({"context": 2.0})
+    framewise = [Framewise(model, guidance, runtime) for runtime in (EAGER, COMPILED)]
+    before = graphs()
+    for seed in (0, 1):
+        given = {
+            "sessions": torch.tensor([seed, 7]),
+            "labels": {"instrument": torch.tensor([seed, -1])},
+            "window": 16,
+            "guidance": guidance,
+        }
+        plain, fast = (compose(model, sampler, latents(30, seed=seed), **given, framewise=one) for one in framewise)
+        assert torch.equal(plain, fast)
+        assert graphs() - before == 3, "one a level, for every window and clip"
