@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -27,6 +27,9 @@ from accomp.core.runner.losses import best_step
 from accomp.core.spec import PluginSpec
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.session import AudioSession, TokenSession
+
+
+Tokens = TypeVar("Tokens", bound=TokenSession)
 
 
 @frozen(eq=False)
@@ -190,21 +193,10 @@ def play(
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
     sampled. prompt: codes [K, P] that the stem begins with. Raises CombinationError for a model that cannot stream.
     """
-    check_streams(player)
-    assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
     device = player.device
     tokenizer = _TimedTokenizer(player.tokenizer, device)
     began = _now(device)
-    tokens = _Remembering(
-        player.model,
-        player.sampler,
-        sessions=torch.tensor([session]),
-        labels=_classes(player.model, labels),
-        window=player.window,
-        seed=seed,
-        guidance=player.guidance,
-        prompt=None if prompt is None else torch.from_numpy(prompt)[None],
-    )
+    tokens = _begun(_Remembering, player, labels=labels, seed=seed, session=session, prompt=prompt)
     live = AudioSession(tokenizer, tokens)
     heard = [live.pull().cpu()]  # what comes before any input is computed now
     start = _now(device) - began
@@ -222,6 +214,12 @@ def play(
     played.audio = torch.cat(heard, dim=1)[0].numpy()
     played.codes = torch.cat(tokens.codes, dim=2)[0].cpu().numpy()
     return played
+
+
+def live_session(player: Player, *, labels: Mapping[str, int], seed: int, session: int) -> AudioSession:
+    """A session of this player, for as long as one likes; the arguments are those of `play`."""
+    tokens = _begun(TokenSession, player, labels=labels, seed=seed, session=session, prompt=None)
+    return AudioSession(player.tokenizer, tokens)
 
 
 @torch.inference_mode()
@@ -246,6 +244,30 @@ def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
         raise ValueError("the decoded stem holds NaN or Inf")
     gain = min(1.0, 0.99 / max(float(np.abs(sound).max(initial=0.0)), 1e-9))
     return sound * np.float32(gain), gain
+
+
+def _begun(
+    kind: type[Tokens],
+    player: Player,
+    *,
+    labels: Mapping[str, int],
+    seed: int,
+    session: int,
+    prompt: np.ndarray | None,
+) -> Tokens:
+    """A session of codes as `play` is told to. Raises CombinationError for a model that cannot stream."""
+    check_streams(player)
+    assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
+    return kind(
+        player.model,
+        player.sampler,
+        sessions=torch.tensor([session]),
+        labels=_classes(player.model, labels),
+        window=player.window,
+        seed=seed,
+        guidance=player.guidance,
+        prompt=None if prompt is None else torch.from_numpy(prompt)[None],
+    )
 
 
 def _classes(model: Model, labels: Mapping[str, int]) -> dict[str, Tensor]:
