@@ -1,4 +1,4 @@
-"""One thread for all that a model does live: what is compiled and captured in a thread may be of use in that one only."""
+"""One thread for all that a model does live: what is compiled in a thread may be of use in that one only."""
 
 from __future__ import annotations
 

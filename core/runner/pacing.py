@@ -1,4 +1,4 @@
-"""The audio side of real time where a recording is what the model hears: fed by the clock on the wall, or by a device."""
+"""The audio side of real time, and a recording that the model hears as it sounds, by the clock on the wall."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AudioSide(Protocol):
         ...
 
     def take_over(self) -> None:
-        """The main thread's, every few seconds at least: keep what was played, where no memory was there for all of it."""
+        """The main thread's, every few seconds at least: keep what was played where nothing else does."""
         ...
 
     def heard_and_played(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -28,7 +28,6 @@ from accomp.core.spec import PluginSpec
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.session import AudioSession, TokenSession
 
-
 Tokens = TypeVar("Tokens", bound=TokenSession)
 
 

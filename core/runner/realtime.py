@@ -118,7 +118,7 @@ def stream_live(
 
 
 def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
-    """Tell what was measured on `device`. Raises CombinationError where the clock cannot be kept; warns with `force`."""
+    """Say what was measured on `device`. Raises CombinationError where the clock cannot be kept; `force`: warns."""
     budget = rehearsal.budget
     say(f"{rehearsal.told()}, on {device}")
     say("latency budget:")
@@ -130,8 +130,8 @@ def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
         warn(f"{budget.verdict()}; --force plays all the same: what comes too late is silent")
     else:
         raise CombinationError(
-            f"{budget.verdict()} @ t_f = {budget.clock.t_f}, k = {budget.clock.k} on {device}; a model is trained for its "
-            f"clock, so choose or train one with that; --force plays all the same, and what comes too late is silent"
+            f"{budget.verdict()} @ t_f = {budget.clock.t_f}, k = {budget.clock.k} on {device}; a model is trained for "
+            f"its clock, so choose or train another; --force plays all the same, and what comes too late is silent"
         )
 
 

@@ -35,14 +35,15 @@ def load_sounddevice() -> ModuleType:
         ) from error
     except OSError as error:  # it is there, PortAudio is not
         raise PluginError(
-            f"the library 'sounddevice' does not find PortAudio ({error}); Debian, Ubuntu: apt-get install libportaudio2"
+            f"the library 'sounddevice' does not find PortAudio ({error}); Debian, Ubuntu: apt-get install "
+            f"libportaudio2"
         ) from error
     found: ModuleType = sounddevice
     return found
 
 
 class SoundDevice:
-    """An open stream of one channel in, out or both, in blocks of a fixed size; an AudioSide once it has a part to play.
+    """An open stream of one channel in, out or both, in blocks of a fixed size; an AudioSide once it has a part.
 
     Attributes:
         latency_in, latency_out: from the air to the callback, and from there to the air (s), as PortAudio reckons them.

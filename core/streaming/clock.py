@@ -128,7 +128,7 @@ class LatencyBudget:
 
     @property
     def nearest(self) -> Clock | None:
-        """The nearest clock that can be played live: another t_f, and only if none will do, another k; None if no k will.
+        """The nearest clock that can be played live: another t_f, if none will do another k, if none will do None.
 
         A chunk takes k rows with input and k - 1 without (session.py), so the load is less the smaller k is. Its times
         at another k are reckoned from those at this one, all rows alike.

@@ -58,20 +58,20 @@ class PlacedRing:
         self.past = past
 
     def write(self, samples: np.ndarray) -> int:
-        """The writer's: copy as many of the samples as fit, and return how many.
-
-        Samples whose place is past fit, too: nobody will read them.
-        """
-        count = min(len(samples), self.past + len(self._samples) - self.written)
-        start = self.written % len(self._samples)
+        """The writer's: take as many of the samples as fit, and return how many; those of the past do."""
+        past = self.past
+        late = min(max(0, past - self.written), len(samples))
+        first = self.written + late
+        count = min(len(samples) - late, past + len(self._samples) - first)
+        start = first % len(self._samples)
         head = min(count, len(self._samples) - start)
-        self._samples[start : start + head] = samples[:head]
-        self._samples[: count - head] = samples[head:count]
-        self.written += count
-        return count
+        self._samples[start : start + head] = samples[late : late + head]
+        self._samples[: count - head] = samples[late + head : late + count]
+        self.written = first + count
+        return late + count
 
     def read(self, place: int, out: np.ndarray) -> int:
-        """The reader's: copy to out [n] what is there of places place..place + n - 1, and return how many from the first.
+        """The reader's: copy to out [n] what is there from `place` on without a gap, and return how many samples.
 
         All places before place + n are then past. `place` never goes back.
         """

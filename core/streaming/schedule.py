@@ -70,7 +70,7 @@ class Counts:
 
 
 class Schedule:
-    """What lies between the two sides. `exchange` is for the audio side alone, `hear` and `put_down` for the model's."""
+    """What lies between the sides: `exchange` is for the audio side alone, `hear` and `put_down` for the model's."""
 
     def __init__(self, *, rate: int, block: int, chunk: int, delay: int = 0, first: int = 0, ahead: int = 0):
         """Times in samples but for the rate (Hz).
@@ -214,10 +214,9 @@ class ModelSide:
         self.steps.busy += took
         if len(made):
             self.steps.add(took, self._schedule.margin)
-        while len(made) and not ended.is_set():
+        made = made[self._schedule.put_down(made) :]
+        while len(made) and not ended.wait(IDLE):
             made = made[self._schedule.put_down(made) :]
-            if len(made):
-                ended.wait(IDLE)
         return True
 
     def run(self, ended: threading.Event) -> None:

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accomp.core.streaming.rings import BlockRing, PlacedRing
@@ -15,6 +15,7 @@ from accomp.core.streaming.rings import BlockRing, PlacedRing
 puts_and_gets = st.lists(st.sampled_from(["put", "get"]), max_size=60)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), puts_and_gets)
 def test_blocks_come_out_as_they_went_in_and_a_full_ring_takes_none(blocks, actions):
     ring, waiting, place = BlockRing(blocks, 3), [], 0
@@ -33,11 +34,12 @@ def test_blocks_come_out_as_they_went_in_and_a_full_ring_takes_none(blocks, acti
         assert len(ring) == len(waiting)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(0, 30), st.data())
 def test_samples_are_read_at_their_place_or_never(capacity, first, data):
     ring = PlacedRing(capacity, past=first)
     place, written = first, 0
-    for _ in range(30):
+    for _ in range(data.draw(st.integers(1, 15))):
         if data.draw(st.booleans()):
             count = data.draw(st.integers(0, 12))
             taken = ring.write(np.arange(written, written + count, dtype=np.float32))

@@ -26,7 +26,7 @@ NEVER = threading.Event()
 
 
 class Numbers:
-    """Plays sample n as n + 1, `ahead` samples before it hears them; keeps what it heard. Each push waits for `stall`."""
+    """Plays sample n as n + 1, `ahead` samples before it hears them, and keeps what it heard; a push does `stall`."""
 
     def __init__(self, ahead: int, stall: Callable[[], object] = lambda: None):
         self.ahead, self.stall = ahead, stall
@@ -80,7 +80,7 @@ def check_heard(schedule: Schedule, heard: list[float]) -> None:
 stalls = st.lists(st.one_of(st.just(0), st.integers(0, 3), st.integers(0, 120)), max_size=25)
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(stalls, st.integers(0, 30), st.integers(0, 30), st.integers(1, 20), st.integers(0, 9))
 def test_with_any_stalls_every_sample_is_heard_once_at_its_place_or_counted(pauses, ahead, first, chunk, delay):
     """The model works off all it has after each block, but while it stalls: for so many blocks at a time."""
