@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,8 @@ def stream_live(
     check_chunk(chunk)
     devices = device_name(input), device_name(output)
     mixed = mix_path(input, output) if devices[1] is None else None
-    with player_of(run, registry, guidance) as player:
+    with ExitStack() as stack:
+        player = stack.enter_context(player_of(run, registry, guidance))
         clock = check_streams(player)
         labels = labels_of(player, number, conditions)
         space = player.tokenizer.space
@@ -84,6 +85,7 @@ def stream_live(
         device = None
         if devices != (None, None):
             device = SoundDevice(space.sample_rate, block, input=devices[0], output=devices[1])
+            stack.callback(device.close)
         introduce(player, clock, run, number)
 
         thread = ModelThread()

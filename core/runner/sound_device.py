@@ -105,9 +105,12 @@ class SoundDevice:
     def stop(self) -> None:
         """As AudioSide says."""
         self._stream.stop()
-        self._stream.close()
         if self._failure:
             raise self._failure
+
+    def close(self) -> None:
+        """Give the devices back."""
+        self._stream.close()
 
     def take_over(self) -> None:
         """As AudioSide says."""
