@@ -44,7 +44,7 @@ def progress(description: str, total: float | None, *, every: float = 10.0) -> I
 
 @contextmanager
 def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
-    """One line on stderr that tells how things are: kept up to date on a terminal, else anew each `every` seconds.
+    """One line on stderr that tells how things are: kept up to date on a terminal, else again each `every` seconds.
 
     Yields a function to call with the line, as often as one likes.
     """
@@ -53,7 +53,7 @@ def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
         with Live(Text(), console=console, auto_refresh=False, redirect_stdout=sys.stdout.isatty()) as live:
             yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         return
-    last = time.monotonic()
+    last = float("-inf")
 
     def line(text: str) -> None:
         nonlocal last
