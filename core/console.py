@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Advance(Protocol):
@@ -38,6 +40,28 @@ def progress(description: str, total: float | None, *, every: float = 10.0) -> I
     show = _bar(console, description, total) if console.is_terminal else _lines(description, total, every)
     with show as advance:
         yield advance
+
+
+@contextmanager
+def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
+    """One line on stderr that tells how things are: kept up to date on a terminal, else again each `every` seconds.
+
+    Yields a function to call with the line, as often as one likes.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Live(Text(), console=console, auto_refresh=False, redirect_stdout=sys.stdout.isatty()) as live:
+            yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        return
+    last = float("-inf")
+
+    def line(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    yield line
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def pins() -> dict[str, Version]:
     return found
 
 
-UNPINNED = {"wandb", "cloud"}
+UNPINNED = {"live", "wandb", "cloud"}
 """Extras that `make setup` does not bring."""
 
 

@@ -192,8 +192,14 @@ def grid_command(
 @app.command("stream")
 def stream_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model.")],
-    input: Annotated[Path, typer.Option("--input", help="The audio to accompany, fed chunk by chunk as if live.")],
-    output: Annotated[Path, typer.Option("--output", help="Where the stem is written; the mix goes beside it.")],
+    input: Annotated[
+        Path,
+        typer.Option("--input", help="The audio to accompany; with --realtime also device or device:NAME."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="Where the stem goes, the mix beside it; with --realtime also device[:NAME]."),
+    ],
     instrument: Annotated[str, typer.Option("--instrument", help="Who plays: an instrument class, such as Bass.")],
     context: typer.Context,
     seed: Annotated[int, typer.Option("--seed", help="Decides what is sampled; the same seed plays the same.")] = 0,
@@ -202,14 +208,25 @@ def stream_command(
     ] = None,
     condition: Labels = None,
     guidance: Scales = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Play by the clock on the wall: to a file, or at a sound device.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --realtime: play though this machine is too slow for the model.")
+    ] = False,
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
+    told: dict[str, Any] = {"seed": seed, "chunk": chunk, "conditions": condition or (), "guidance": _scales(guidance)}
+    if realtime:
+        from accomp.core.runner.realtime import stream_live
+
+        stream_live(run, input, output, instrument, context.obj, force=force, **told)
+        return
+    if force:
+        raise UserError("--force plays what this machine is too slow for; it goes with --realtime")
     from accomp.core.runner.stream import stream
 
-    scales = _scales(guidance)
-    stream(
-        run, input, output, instrument, context.obj, seed=seed, chunk=chunk, conditions=condition or (), guidance=scales
-    )
+    stream(run, input, output, instrument, context.obj, **told)
 
 
 @app.command("layer")

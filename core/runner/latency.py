@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from accomp.core.runner.playing import Played
-from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.streaming.clock import Clock, LatencyBudget, block_waits
 from accomp.core.types import TokenSpace
 
 
@@ -17,10 +17,11 @@ def budget_of(
 ) -> LatencyBudget:
     """The budget from what `part_times` gave for one or more recordings: the worst of each.
 
-    A frame that is complete early in a `piece` (s) waits for its end.
+    What a frame needs and comes early in a `piece` (s) waits for its end.
     """
     worst = {name: max(one[name] for one in times) for name in times[0]}
-    return LatencyBudget(clock, space, **worst, input=max(0.0, piece - 1 / space.frame_rate))
+    wait = block_waits(space, round(piece * space.sample_rate))[0] if piece else 0.0
+    return LatencyBudget(clock, space, **worst, input=wait)
 
 
 def told(budget: LatencyBudget) -> list[dict[str, Any]]:
@@ -30,6 +31,7 @@ def told(budget: LatencyBudget) -> list[dict[str, Any]]:
         f"delay between codebooks ({space.codebooks - 1} frames)": (space.codebooks - 1) * frame,
         "codec lookahead and delay": (space.lookahead + space.delay) / space.sample_rate,
         "wait for the end of a piece": budget.input,
+        "wait for the beginning of the next piece": budget.output,
         "encode a frame": budget.encode,
         "generate" if budget.clock.k == 1 else f"generate a chunk of {budget.clock.k} frames": budget.first,
         "decode a frame": budget.decode,

@@ -21,6 +21,7 @@ from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Stream, Tokenizer
 from accomp.core.model import Model
 from accomp.core.offline.compose import compose
+from accomp.core.offline.framewise import Framewise
 from accomp.core.registry import Registry
 from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import best_step
@@ -40,6 +41,7 @@ class Player:
         objective: what it was trained for, by name.
         guidance: how closely it heeds what it is told.
         runtime: whether it is compiled; the model is in that precision already.
+        kept: what it plays with, made at the first use.
     """
 
     tokenizer: Tokenizer
@@ -51,6 +53,7 @@ class Player:
     objective: str
     guidance: Guidance = UNGUIDED
     runtime: Runtime = EAGER
+    kept: dict[str, Any] = field(factory=dict, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -173,6 +176,7 @@ def perform(
             seed=seed,
             guidance=player.guidance,
             prompt=None if prompt is None else torch.from_numpy(prompt)[None],
+            framewise=_framewise(player),
         )
         times.append(_now(device))
         audio = tokenizer.decode(codes)[0, : len(sound)].cpu().numpy()
@@ -197,23 +201,11 @@ def play(
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
     sampled. prompt: codes [K, P] that the stem begins with. Raises CombinationError for a model that cannot stream.
     """
-    check_streams(player)
-    assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
     device = player.device
     tokenizer = _TimedTokenizer(player.tokenizer, device)
     began = _now(device)
-    tokens = _Remembering(
-        player.model,
-        player.sampler,
-        sessions=torch.tensor([session]),
-        labels=_classes(player.model, labels),
-        window=player.window,
-        seed=seed,
-        guidance=player.guidance,
-        prompt=None if prompt is None else torch.from_numpy(prompt)[None],
-        runtime=player.runtime,
-    )
-    live = AudioSession(tokenizer, tokens)
+    tokens = _Remembering(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt))
+    live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
     heard = [live.pull().cpu()]  # what comes before any input is computed now
     start = _now(device) - began
     played = Played(start)
@@ -230,6 +222,44 @@ def play(
     played.audio = torch.cat(heard, dim=1)[0].numpy()
     played.codes = torch.cat(tokens.codes, dim=2)[0].cpu().numpy()
     return played
+
+
+def live_session(player: Player, *, labels: Mapping[str, int], seed: int, session: int) -> AudioSession:
+    """A session of this player, for as long as one likes; the arguments are those of `play`."""
+    return AudioSession(player.tokenizer, tokens_of(player, labels=labels, seed=seed, session=session))
+
+
+def tokens_of(
+    player: Player, *, labels: Mapping[str, int], seed: int, session: int, prompt: np.ndarray | None = None
+) -> TokenSession:
+    """The player's session of codes, begun anew as `play` is told to: it has one, which is compiled once.
+
+    Raises CombinationError for a model that cannot stream.
+    """
+    check_streams(player)
+    assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
+    sessions, classes = torch.tensor([session]), _classes(player.model, labels)
+    given = None if prompt is None else torch.from_numpy(prompt)[None]
+    tokens: TokenSession | None = player.kept.get("tokens")
+    if tokens is None:
+        tokens = player.kept["tokens"] = TokenSession(
+            player.model,
+            player.sampler,
+            sessions=sessions,
+            labels=classes,
+            window=player.window,
+            guidance=player.guidance,
+            runtime=player.runtime,
+        )
+    tokens.begin(sessions, labels=classes, seed=seed, prompt=given)
+    return tokens
+
+
+def _framewise(player: Player) -> Framewise:
+    if "framewise" not in player.kept:
+        player.kept["framewise"] = Framewise(player.model, player.guidance, player.runtime)
+    framewise: Framewise = player.kept["framewise"]
+    return framewise
 
 
 @torch.inference_mode()
@@ -279,16 +309,19 @@ def _cut(sound: Tensor, pieces: Iterable[int]) -> Iterator[Tensor]:
         yield sound[:, begin:]
 
 
-class _Remembering(TokenSession):
+class _Remembering:
     """A session that keeps the codes it gave, and counts their frames."""
 
-    def __init__(self, *arguments: Any, **named: Any):
-        super().__init__(*arguments, **named)
+    def __init__(self, tokens: TokenSession):
+        self._tokens = tokens
         self.codes: list[Tensor] = []
         self.count = 0
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokens, name)
+
     def pull(self) -> Tensor:
-        codes = super().pull()
+        codes = self._tokens.pull()
         self.codes.append(codes)
         self.count += codes.shape[2]
         return codes

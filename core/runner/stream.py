@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,24 +54,20 @@ def stream(
     that is not positive, DataError for audio that cannot be read or written, CheckpointError for a run without a model,
     CombinationError for a model that cannot stream or be guided so.
     """
-    number = _instrument(instrument)
-    mixed = _mix_path(input, output)
-    if chunk is not None and not chunk > 0:
-        raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
-    settings = playing_checkpoint(run).spec["run"]
-    with threads(settings.get("threads") or PLAYING_THREADS):
-        player = load_player(run, registry, device_of(settings["accelerator"]), guidance=guidance)
+    number = instrument_class(instrument)
+    mixed = mix_path(input, output)
+    check_chunk(chunk)
+    with player_of(run, registry, guidance) as player:
         clock = check_streams(player)
-        known = player.model.conditions.labels
-        labels = chosen([f"{INSTRUMENT}={CLASSES[number]}"] * (INSTRUMENT in known) + [*conditions], known)
+        labels = labels_of(player, number, conditions)
         space = player.tokenizer.space
-        sound = _read(input, space.sample_rate)
-        _introduce(player, clock, run, number)
-        piece = space.hop if chunk is None else max(1, round(chunk / 1000 * space.sample_rate))
+        sound = read_input(input, space.sample_rate)
+        introduce(player, clock, run, number)
+        piece = samples_of(chunk, space)
         session = number_of("stream")
         played = play(player, sound, _pieces(len(sound), piece), labels=labels, seed=seed, session=session)
         device = describe(player.device)
-    _write(played, sound, space.sample_rate, output, mixed)
+    write(played.audio, sound, space.sample_rate, output, mixed)
     for line in times(clock, space, played, piece, device):
         say(line)
 
@@ -92,7 +89,32 @@ def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: s
     return [*lines, budget.verdict()]
 
 
-def _instrument(name: str) -> int:
+@contextmanager
+def player_of(run: Path, registry: Registry, guidance: Mapping[str, float] | None) -> Iterator[Player]:
+    """The model of a run, on the device and with the threads that it plays with. Raises what `load_player` does."""
+    settings = playing_checkpoint(run).spec["run"]
+    with threads(settings.get("threads") or PLAYING_THREADS):
+        yield load_player(run, registry, device_of(settings["accelerator"]), guidance=guidance)
+
+
+def labels_of(player: Player, instrument: int, conditions: Sequence[str]) -> dict[str, int]:
+    """What the model is told: the instrument's class, where it is told that, and NAME=VALUE of other labels."""
+    known = player.model.conditions.labels
+    return chosen([f"{INSTRUMENT}={CLASSES[instrument]}"] * (INSTRUMENT in known) + [*conditions], known)
+
+
+def check_chunk(chunk: float | None) -> None:
+    """Raises UserError for a --chunk (ms) that is not positive."""
+    if chunk is not None and not chunk > 0:
+        raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
+
+
+def samples_of(chunk: float | None, space: TokenSpace) -> int:
+    """The samples of a --chunk (ms); a codec frame where none is given."""
+    return space.hop if chunk is None else max(1, round(chunk / 1000 * space.sample_rate))
+
+
+def instrument_class(name: str) -> int:
     """The class of that name, whatever the case. Raises UserError, with the nearest name."""
     playable = {known.lower(): number for number, known in enumerate(CLASSES) if number not in NOT_TARGETS}
     if name.lower() in playable:
@@ -103,7 +125,7 @@ def _instrument(name: str) -> int:
     raise UserError(f"no instrument is called {name!r}{nearest(name.title(), names, what='instruments')}")
 
 
-def _mix_path(input: Path, output: Path) -> Path:
+def mix_path(input: Path, output: Path) -> Path:
     """Where the mix goes; the folder is made. Raises DataError for an output that is not WAV or FLAC, cannot be written
     or would replace the input."""
     mixed = output.with_name(f"{output.stem}-mix{output.suffix}")
@@ -120,7 +142,7 @@ def _mix_path(input: Path, output: Path) -> Path:
     return mixed
 
 
-def _read(path: Path, rate: int) -> np.ndarray:
+def read_input(path: Path, rate: int) -> np.ndarray:
     """The input, mono at `rate` Hz; says what had to be done for that."""
     samples, native = audio.duration(path)
     if not samples:
@@ -134,7 +156,7 @@ def _read(path: Path, rate: int) -> np.ndarray:
     return sound
 
 
-def _introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
+def introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
     say(
         f"{CLASSES[instrument]} by the model of step {player.step} @ {run}: t_f = {clock.t_f}, k = {clock.k} frames of "
         f"{1000 / player.tokenizer.space.frame_rate:g} ms, codec {player.tokenizer.name}"
@@ -153,9 +175,13 @@ def _pieces(samples: int, piece: int) -> Iterator[int]:
             advance(1)
 
 
-def _write(played: Played, sound: np.ndarray, rate: int, output: Path, mixed: Path) -> None:
+def write(played: np.ndarray, sound: np.ndarray, rate: int, output: Path, mixed: Path) -> None:
+    """Write a stem, and its mix with the sound that it was played to, both [N] at `rate` Hz; says so.
+
+    Raises WorkError for a stem that holds NaN or Inf, DataError for a place that cannot be written.
+    """
     try:
-        stem, gain = within_full_scale(played.audio)
+        stem, gain = within_full_scale(played)
     except ValueError as error:
         raise WorkError(f"{error}; nothing was written") from error
     if gain < 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs import validators as v
 
 from accomp.core.types import TokenSpace
@@ -62,7 +62,7 @@ class LatencyBudget:
 
         -t_f frames >= (K - 1) frames + lookahead + delay + input + encode + first + decode + output + jitter
 
-    must hold (the deployable region), and a chunk must be done before the next is due. All times in seconds.
+    must hold (the deployable region), and generating and coding may take at most `rho` of the time. All in seconds.
 
     Attributes:
         encode, decode: codec time for one frame.
@@ -70,6 +70,7 @@ class LatencyBudget:
         chunk: time to generate k frames.
         input, output: buffers of the sound device.
         jitter: how much later than usual the slowest step comes (p99.9).
+        rho: the share of real time that the work may take. Below 1 there is room to catch up after a late step.
     """
 
     clock: Clock
@@ -81,6 +82,7 @@ class LatencyBudget:
     input: float = 0.0
     output: float = 0.0
     jitter: float = 0.0
+    rho: float = 1.0
 
     @property
     def frame(self) -> float:
@@ -117,12 +119,26 @@ class LatencyBudget:
     @property
     def deployable(self) -> bool:
         """Both conditions hold."""
-        return self.load <= 1.0 and self.clock.t_f <= self._latest_t_f()
+        return self.load <= self.rho and self.clock.t_f <= self._latest_t_f()
 
     @property
     def nearest_t_f(self) -> int | None:
         """The greatest t_f (frames) up to the clock's that can be played live; None where the load forbids them all."""
-        return min(self.clock.t_f, self._latest_t_f()) if self.load <= 1.0 else None
+        return min(self.clock.t_f, self._latest_t_f()) if self.load <= self.rho else None
+
+    @property
+    def nearest(self) -> Clock | None:
+        """The nearest clock that can be played live: another t_f, if none will do another k, if none will do None.
+
+        A chunk takes k rows with input and k - 1 without (session.py), so the load is less the smaller k is. Its times
+        at another k are reckoned from those at this one, all rows alike.
+        """
+        for k in range(self.clock.k, 0, -1):
+            rows, first = (2 * k - 1) / (2 * self.clock.k - 1), k / self.clock.k
+            other = evolve(self, clock=evolve(self.clock, k=k), first=self.first * first, chunk=self.chunk * rows)
+            if other.nearest_t_f is not None:
+                return Clock(other.nearest_t_f, k)
+        return None
 
     def _latest_t_f(self) -> int:
         return -math.ceil(round(self.required / self.frame, 6))
@@ -133,8 +149,25 @@ class LatencyBudget:
             f"t_f = {self.clock.t_f} frames leaves {1000 * self.available:.0f} ms of the {1000 * self.required:.0f} ms "
             f"needed ({self.required / self.frame:.1f} frames); the machine is busy {self.load:.0%} of the time"
         )
+        if self.rho < 1:
+            numbers += f", of {self.rho:.0%} at most"
         if self.deployable:
             return f"can be played live: {numbers}"
-        if self.nearest_t_f is None:
+        nearest = self.nearest
+        if nearest is None:
             return f"cannot be played live at any t_f: {numbers}; use a smaller model or a faster machine"
-        return f"cannot be played live: {numbers}; t_f = {self.nearest_t_f} frames could be"
+        if nearest.k == self.clock.k:
+            return f"cannot be played live: {numbers}; t_f = {nearest.t_f} frames could be"
+        return f"cannot be played live at any t_f: {numbers}; t_f = {nearest.t_f}, k = {nearest.k} frames could be"
+
+
+def block_waits(space: TokenSpace, block: int) -> tuple[float, float]:
+    """What it costs at worst (s) to hear and play in blocks of so many samples: LatencyBudget's `input` and `output`.
+
+    A frame is heard with the end of the block that holds its last sample and the lookahead; what a frame completes is
+    taken with the beginning of the block that holds its first sample, `delay` samples earlier. Both lie anywhere in
+    a block that the greatest common divisor of block and hop allows.
+    """
+    common = math.gcd(space.hop, block)
+    heard, taken = -space.lookahead % common, -space.delay % common
+    return (block - common + heard) / space.sample_rate, (block - common + taken) / space.sample_rate

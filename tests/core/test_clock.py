@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.streaming.clock import Clock, LatencyBudget, block_waits
 from accomp.core.types import TokenSpace
 
 clocks = st.builds(Clock, st.integers(-12, 12), st.integers(1, 7))
@@ -93,6 +93,40 @@ def test_the_verdict_says_what_would_do():
     assert overloaded.nearest_t_f is None
     assert "cannot be played live at any t_f" in overloaded.verdict()
     assert "busy 130% of the time" in overloaded.verdict()
+
+
+@given(st.integers(1, 8), st.floats(0.001, 0.06), st.floats(0.3, 1.0))
+def test_where_no_t_f_will_do_the_nearest_k_whose_rows_fit_is_named(k, row, rho):
+    def at(size: int) -> LatencyBudget:
+        return budget(0, size, first=size * row, chunk=(2 * size - 1) * row, rho=rho)
+
+    possible = [size for size in range(1, k + 1) if (2 * size - 1) * row / (size * 0.020) + 0.005 / 0.020 <= rho - 1e-9]
+    nearest = at(k).nearest
+    if abs(at(k).load - rho) > 1e-6 and not any(abs(at(size).load - rho) < 1e-6 for size in range(1, k)):
+        assert (nearest.k if nearest else None) == max(possible, default=None)
+    if nearest:
+        assert at(nearest.k).nearest_t_f == nearest.t_f
+        if nearest.k < k:
+            assert at(k).nearest_t_f is None
+            assert at(k).verdict().endswith(f"t_f = {nearest.t_f}, k = {nearest.k} frames could be")
+
+
+def test_a_limit_below_real_time_is_kept_and_told():
+    assert not budget(chunk=0.010, rho=0.7).deployable  # busy 75 % of the time
+    assert "busy 75% of the time, of 70% at most" in budget(chunk=0.010, rho=0.7).verdict()
+    assert budget(chunk=0.009, rho=0.7).deployable
+
+
+@given(st.integers(1, 40), st.integers(0, 20), st.integers(0, 20), st.integers(1, 12))
+def test_blocks_cost_the_longest_that_a_frame_s_end_and_a_frame_s_beginning_wait_for_theirs(
+    block, lookahead, delay, hop
+):
+    space = TokenSpace(1000, hop, codebooks=1, codebook_size=2, latent_dim=1, lookahead=lookahead, delay=delay)
+    ends = [frame * hop + lookahead for frame in range(1, block + 1)]
+    begins = [frame * hop - delay + 100 * block for frame in range(block)]
+    heard = max(-(-end // block) * block - end for end in ends)
+    taken = max(begin - begin // block * block for begin in begins)
+    assert block_waits(space, block) == pytest.approx((heard / 1000, taken / 1000))
 
 
 def test_a_chunk_below_one_frame_is_refused():

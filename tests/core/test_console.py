@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from accomp.core import console
-from accomp.core.console import progress, say, warn
+from accomp.core.console import live_line, progress, say, warn
 
 
 def test_results_go_to_stdout_and_warnings_to_stderr(capsys):
@@ -56,3 +56,26 @@ def test_on_a_terminal_there_is_a_bar_with_the_note(monkeypatch):
     assert "tokenizing [x]" in screen.getvalue()
     assert "2/2" in screen.getvalue()
     assert "done [y]" in screen.getvalue()
+
+
+def test_a_live_line_without_a_terminal_is_told_now_and_then(capsys):
+    with live_line(every=3600.0) as tell:
+        for n in range(100):
+            tell(f"at {n}")
+    assert capsys.readouterr().err == "at 0\n"
+    with live_line(every=0.0) as tell:
+        tell("a")
+        tell("b")
+    assert capsys.readouterr().err == "a\nb\n"
+
+
+def test_a_live_line_on_a_terminal_is_one_line_as_it_is(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "Console", lambda **_: Console(file=screen, force_terminal=True, width=20))
+    with live_line(every=3600.0) as tell:
+        tell("[bold]now")
+        tell("then " * 20)
+    shown = screen.getvalue()
+    assert "[bold]now" in shown
+    assert "then then" in shown
+    assert shown.count("\n") <= 2

@@ -1,0 +1,218 @@
+"""`accomp stream --realtime`: a model plays along by the clock on the wall, to a recording or at a sound device."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from accomp.core.console import live_line, say, warn
+from accomp.core.errors import CombinationError, WorkError
+from accomp.core.registry import Registry
+from accomp.core.runner.computing import describe, number_of
+from accomp.core.runner.latency import told
+from accomp.core.runner.model_thread import ModelThread
+from accomp.core.runner.pacing import AudioSide, Feed, WallClock
+from accomp.core.runner.playing import check_streams, live_session
+from accomp.core.runner.rehearsal import Rehearsal, rehearse
+from accomp.core.runner.sound_device import Accompanied, Ensemble, SoundDevice, device_name
+from accomp.core.runner.stopping import stop_wish
+from accomp.core.runner.stream import (
+    check_chunk,
+    instrument_class,
+    introduce,
+    labels_of,
+    mix_path,
+    player_of,
+    read_input,
+    samples_of,
+    write,
+)
+from accomp.core.streaming.schedule import ModelSide, Schedule
+
+LOOK = 0.1
+"""Seconds after which the main thread looks again how things are."""
+
+GRACE = 5.0
+"""Seconds that the model's last step may take once all is over."""
+
+TURN = 0.0005
+"""Seconds after which Python's threads take turns, so that the audio side need not wait for the model's Python."""
+
+RECENT = 50
+"""Steps that the live line speaks of."""
+
+
+def stream_live(
+    run: Path,
+    input: Path,
+    output: Path,
+    instrument: str,
+    registry: Registry,
+    *,
+    seed: int = 0,
+    chunk: float | None = None,
+    conditions: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
+    force: bool = False,
+) -> None:
+    """Accompany a file or a sound device in real time, in blocks of `chunk` milliseconds (a codec frame if not given).
+
+    `input` and `output` are files, or `device` or `device:NAME`; the other arguments are those of `stream`. A file that
+    is accompanied through a device is heard with it. Output that goes to a file is written as `stream` does, also when
+    SIGINT or SIGTERM ends the playing. At the end tells what was late, and how long steps took.
+
+    Before it begins, a rehearsal measures this machine. Raises CombinationError, with the numbers and the nearest clock
+    that could be, where the model's cannot be kept; with `force` it only warns. Raises besides what `stream` does,
+    PluginError where the sound device's library is missing and DataError for a device that cannot be used.
+    """
+    number = instrument_class(instrument)
+    check_chunk(chunk)
+    devices = device_name(input), device_name(output)
+    mixed = mix_path(input, output) if devices[1] is None else None
+    with ExitStack() as stack:
+        player = stack.enter_context(player_of(run, registry, guidance))
+        clock = check_streams(player)
+        labels = labels_of(player, number, conditions)
+        space = player.tokenizer.space
+        block = samples_of(chunk, space)
+        sound = read_input(input, space.sample_rate) if devices[0] is None else None
+        device = None
+        if devices != (None, None):
+            device = SoundDevice(space.sample_rate, block, input=devices[0], output=devices[1])
+            stack.callback(device.close)
+        introduce(player, clock, run, number)
+
+        thread = ModelThread()
+        waits = device.waits if device is not None and sound is None else (0.0, 0.0)
+        rehearsal = thread.do(lambda: rehearse(player, block, labels=labels, waits=waits)).result()
+        judge(rehearsal, describe(player.device), force=force)
+
+        first = device.first if device is not None and sound is None else 0
+        schedule = Schedule(
+            rate=space.sample_rate,
+            block=block,
+            chunk=clock.k * space.hop,
+            delay=space.delay,
+            first=first,
+            ahead=max(0, -clock.t_f) * space.hop,
+        )
+        session = thread.do(lambda: live_session(player, labels=labels, seed=seed, session=number_of("stream")))
+        model = ModelSide(schedule, session.result(), player.device)
+        thread.do(model.begin).result()
+        side = _audio_side(schedule, sound, device, record=mixed is not None)
+        signal, failure = _play(schedule, model, side, thread)
+    for line in summary(schedule, model, side, signal):
+        say(line)
+    if mixed is not None:
+        kept = side.heard_and_played()
+        assert kept is not None, "what is to be written has been kept"
+        if not len(kept[1]):
+            raise WorkError("ended before anything was played; nothing was written")
+        write(kept[1], kept[0], space.sample_rate, output, mixed)
+    if failure is not None:
+        raise failure
+
+
+def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
+    """Say what was measured on `device`. Raises CombinationError where the clock cannot be kept; `force`: warns."""
+    budget = rehearsal.budget
+    say(f"{rehearsal.told()}, on {device}")
+    say("latency budget:")
+    for line in told(budget):
+        say(f"  {line['ms']:8.1f} ms  {line['name']}")
+    if budget.deployable:
+        say(budget.verdict())
+    elif force:
+        warn(f"{budget.verdict()}; --force plays all the same: what comes too late is silent")
+    else:
+        raise CombinationError(
+            f"{budget.verdict()} @ t_f = {budget.clock.t_f}, k = {budget.clock.k} on {device}; a model is trained for "
+            f"its clock, so choose or train another; --force plays all the same, and what comes too late is silent"
+        )
+
+
+def live_text(schedule: Schedule, model: ModelSide) -> str:
+    """How things are, in one line."""
+    counts, steps = schedule.counts(), model.steps
+    parts = [f"{counts.place / schedule.rate:7.1f} s"]
+    if steps.count:
+        parts.append(f"step {1000 * np.median(steps.seconds(RECENT)):.1f} ms")
+    parts += [f"buffer {1000 * counts.buffered / schedule.rate:.0f} ms", f"late chunks {counts.late}"]
+    if steps.count:
+        parts.append(f"ahead by {1000 * steps.margins(RECENT).min() / schedule.rate:.0f} ms")
+    return "  ".join(parts)
+
+
+def summary(schedule: Schedule, model: ModelSide, side: AudioSide, signal: str) -> list[str]:
+    """What is told at the end; `signal`: the name of what ended it early, or ""."""
+    counts, steps, rate = schedule.counts(), model.steps, schedule.rate
+    heard = counts.delivered + counts.missing
+    ended = f", then ended by {signal}" if signal else ""
+    lines = [
+        f"played {heard / rate:.2f} s in real time, in blocks of {1000 * schedule.block / rate:g} ms{ended}",
+        f"late chunks: {counts.late} of {-(-heard // schedule.chunk)}; missing samples: {counts.missing} "
+        f"({1000 * counts.missing / rate:.0f} ms) in {counts.gaps} gaps; dropped because they came after their place: "
+        f"{counts.dropped}",
+        f"overruns: {counts.overruns} blocks of input, {counts.lost} samples, for which the model heard silence; "
+        f"the audio side itself was late for {side.xruns} blocks",
+    ]
+    if not steps.count:
+        return [*lines, "the model has done no step"]
+    p50, p99, p999 = 1000 * np.quantile(steps.seconds(), [0.5, 0.99, 0.999])
+    of_last = "" if steps.count == len(steps.seconds()) else f" (of the last {len(steps.seconds())})"
+    return [
+        *lines,
+        f"{steps.count} steps: {p50:.1f} ms (p50), {p99:.1f} ms (p99), {p999:.1f} ms (p99.9), "
+        f"{1000 * steps.seconds().max():.1f} ms at most{of_last}; busy {steps.busy / max(heard / rate, 1e-9):.0%} of "
+        f"the time; ahead by {1000 * steps.margins().min() / rate:.0f} ms at least",
+    ]
+
+
+def _audio_side(schedule: Schedule, sound: np.ndarray | None, device: SoundDevice | None, *, record: bool) -> AudioSide:
+    if sound is None:
+        assert device is not None, "what is heard is a recording or comes from a device"
+        device.join(Ensemble(schedule, first=device.first, record=record))
+        return device
+    feed = Feed(schedule, sound)
+    if device is None:
+        return WallClock(feed, schedule.block / schedule.rate)
+    device.join(Accompanied(feed))
+    return device
+
+
+def _play(
+    schedule: Schedule, model: ModelSide, side: AudioSide, thread: ModelThread
+) -> tuple[str, BaseException | None]:
+    """Until all is over, a signal comes or the model fails: the signal's name or "", and the failure, if any."""
+    ended = threading.Event()
+    running = thread.do(lambda: model.run(ended))
+    with stop_wish() as wish, live_line() as tell, _short_turns():
+        side.start()
+        try:
+            while not (side.over or wish.signal or running.done()):
+                time.sleep(LOOK)
+                side.take_over()
+                tell(live_text(schedule, model))
+        finally:
+            ended.set()
+            side.stop()
+    try:
+        return wish.signal, running.exception(timeout=GRACE)
+    except TimeoutError:
+        return wish.signal, WorkError(f"the model's last step has not ended within {GRACE:g} s")
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -1,0 +1,71 @@
+"""Can this machine play this model live? A short session before the real one measures it, and the budget decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from attrs import evolve, frozen
+
+from accomp.core.runner.latency import budget_of, part_times
+from accomp.core.runner.playing import Player, check_streams, play
+from accomp.core.streaming.clock import LatencyBudget, block_waits
+from accomp.core.streaming.schedule import IDLE
+
+RHO = 0.7
+"""The share of real time that playing may take: with less to spare a late step is never made up for."""
+
+FRAMES = 300
+CHUNKS = 4
+"""A rehearsal has at least so many frames, and so many chunks."""
+
+
+@frozen
+class Rehearsal:
+    """What was measured, and what follows.
+
+    Attributes:
+        block: samples of a piece.
+        whole: seconds from each piece in to its sound out, of the pieces with which frames came.
+    """
+
+    budget: LatencyBudget
+    block: int
+    whole: np.ndarray
+
+    def told(self) -> str:
+        """One line for people."""
+        median, rare = 1000 * np.quantile(self.whole, [0.5, 0.999])
+        return (
+            f"rehearsed with {len(self.whole)} pieces of {1000 * self.block / self.budget.space.sample_rate:g} ms, one "
+            f"right after the other: {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, of so few all but the "
+            f"longest), {1000 * self.whole.max():.1f} ms at most"
+        )
+
+
+def rehearse(
+    player: Player, block: int, *, labels: Mapping[str, int], waits: tuple[float, float] = (0.0, 0.0)
+) -> Rehearsal:
+    """Play to noise, `block` samples at a time, after a few chunks that only warm up; the budget of playing live so.
+
+    waits: what a sound device adds before the model hears and after it has played (s).
+    """
+    clock, space = check_streams(player), player.tokenizer.space
+
+    def pieces(frames: int) -> int:
+        return -(-frames * space.hop // block)
+
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, block * pieces(max(FRAMES, CHUNKS * clock.k)))
+    sound = noise.astype(np.float32)
+    warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
+    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0)
+    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0)
+    heard, taken = block_waits(space, block)
+    budget = evolve(
+        budget_of(clock, space, [part_times(played, clock)]),
+        input=heard + waits[0] + IDLE,
+        output=taken + waits[1],
+        rho=RHO,
+    )
+    came = np.asarray(played.frames) > 0
+    return Rehearsal(budget, block, np.asarray(played.whole)[came if came.any() else ~came])
