@@ -208,6 +208,12 @@ def stream_command(
     ] = None,
     condition: Labels = None,
     guidance: Scales = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of the run's: compile=on, weights=int8."
+        ),
+    ] = None,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play by the clock on the wall: to a file, or at a sound device.")
     ] = False,
@@ -217,6 +223,7 @@ def stream_command(
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
     told: dict[str, Any] = {"seed": seed, "chunk": chunk, "conditions": condition or (), "guidance": _scales(guidance)}
+    told["runtime"] = runtime or ()
     if realtime:
         from accomp.core.runner.realtime import stream_live
 

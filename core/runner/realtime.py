@@ -59,6 +59,7 @@ def stream_live(
     chunk: float | None = None,
     conditions: Sequence[str] = (),
     guidance: Mapping[str, float] | None = None,
+    runtime: Sequence[str] = (),
     force: bool = False,
 ) -> None:
     """Accompany a file or a sound device in real time, in blocks of `chunk` milliseconds (a codec frame if not given).
@@ -76,7 +77,7 @@ def stream_live(
     devices = device_name(input), device_name(output)
     mixed = mix_path(input, output) if devices[1] is None else None
     with ExitStack() as stack:
-        player = stack.enter_context(player_of(run, registry, guidance))
+        player = stack.enter_context(player_of(run, registry, guidance, runtime))
         clock = check_streams(player)
         labels = labels_of(player, number, conditions)
         space = player.tokenizer.space
@@ -133,7 +134,8 @@ def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
     else:
         raise CombinationError(
             f"{budget.verdict()} @ t_f = {budget.clock.t_f}, k = {budget.clock.k} on {device}; a model is trained for "
-            f"its clock, so choose or train another; --force plays all the same, and what comes too late is silent"
+            f"its clock, so choose or train another; --runtime compile=on and --runtime weights=int8 make its steps "
+            f"shorter; --force plays all the same, and what comes too late is silent"
         )
 
 

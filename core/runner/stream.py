@@ -28,6 +28,8 @@ from accomp.core.runner.playing import (
     within_full_scale,
 )
 from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.runtime import Runtime
+from accomp.core.structuring import Problems, strict_converter, structure_fields
 from accomp.core.types import TokenSpace
 
 
@@ -42,11 +44,12 @@ def stream(
     chunk: float | None = None,
     conditions: Sequence[str] = (),
     guidance: Mapping[str, float] | None = None,
+    runtime: Sequence[str] = (),
 ) -> None:
     """Accompany an audio file as if it came live, `chunk` milliseconds at a time (a codec frame where not given).
 
     conditions: NAME=VALUE of labels beside the instrument; those not given are withheld. guidance: condition -> scale,
-    those of the run where not given.
+    those of the run where not given. runtime: KEY=VALUE of [runtime], those of the run where not given.
 
     Writes the stem to `output` and the two together beside it, then tells the real-time factor, how long a piece took
     and the latency budget. Any sample rate and number of channels is taken; what is done to them is said. The same
@@ -57,7 +60,7 @@ def stream(
     number = instrument_class(instrument)
     mixed = mix_path(input, output)
     check_chunk(chunk)
-    with player_of(run, registry, guidance) as player:
+    with player_of(run, registry, guidance, runtime) as player:
         clock = check_streams(player)
         labels = labels_of(player, number, conditions)
         space = player.tokenizer.space
@@ -90,11 +93,25 @@ def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: s
 
 
 @contextmanager
-def player_of(run: Path, registry: Registry, guidance: Mapping[str, float] | None) -> Iterator[Player]:
-    """The model of a run, on the device and with the threads that it plays with. Raises what `load_player` does."""
-    settings = playing_checkpoint(run).spec["run"]
+def player_of(
+    run: Path, registry: Registry, guidance: Mapping[str, float] | None, runtime: Sequence[str] = ()
+) -> Iterator[Player]:
+    """The model of a run, on the device and with the threads that it plays with; `runtime`: KEY=VALUE of [runtime].
+
+    Raises UserError for keys and values that [runtime] does not have, and what `load_player` does.
+    """
+    spec = playing_checkpoint(run).spec
+    settings, given = spec["run"], dict(spec.get("runtime", {}))
+    for word in runtime:
+        key, _, value = (part.strip() for part in word.partition("="))
+        given[key] = value
+    try:
+        chosen_runtime = structure_fields(strict_converter(), given, Runtime)
+    except Problems as problems:
+        raise UserError(*(f"{text} @ --runtime {'.'.join(map(str, path))}" for path, text in problems.found)) from None
     with threads(settings.get("threads") or PLAYING_THREADS):
-        yield load_player(run, registry, device_of(settings["accelerator"]), guidance=guidance)
+        device = device_of(settings["accelerator"])
+        yield load_player(run, registry, device, guidance=guidance, runtime=chosen_runtime)
 
 
 def labels_of(player: Player, instrument: int, conditions: Sequence[str]) -> dict[str, int]:

@@ -150,3 +150,16 @@ def test_the_best_checkpoint_plays(trained: tiny.Trained, tmp_path: Path) -> Non
     assert playing_checkpoint(copy.run).step == 15
     append_losses(copy.run, "validation", 7, {"loss": -1.0, "parts": {}})
     assert playing_checkpoint(copy.run).step == 20
+
+
+def test_another_precision_plays_and_a_runtime_that_there_is_not_is_refused(
+    trained: tiny.Trained, input: Path, tmp_path: Path
+) -> None:
+    exact = play(trained, input, tmp_path / "exact.wav")
+    near = play(trained, input, tmp_path / "near.wav", runtime=["weights=int8", "cache=bfloat16"])
+    assert near.shape == exact.shape
+    with pytest.raises(UserError) as told:
+        play(trained, input, tmp_path / "out.wav", runtime=["compile=maybe", "weight=int8"])
+    assert "did you mean 'weights'? @ --runtime" in str(told.value)
+    assert "'maybe'" in str(told.value)
+    assert not (tmp_path / "out.wav").exists()
