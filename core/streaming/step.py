@@ -165,7 +165,7 @@ def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     becomes a CUDA graph: what it returns is overwritten by its next call. Raises what torch.compile raises where it is
     no one graph.
     """
-    graph = torch.compile(_apart(step), fullgraph=True, dynamic=False, options=OPTIONS)
+    graph = torch.compile(_apart(step), fullgraph=True, dynamic=False, options=dict(OPTIONS))  # which torch takes apart
     for _ in range(2):
         out = graph(*example)
     return _recorded(graph, example) if out.is_cuda else graph
