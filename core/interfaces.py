@@ -53,7 +53,12 @@ class Tokenizer(Protocol):
     """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one.
 
     The class also offers a classmethod space_of(config) -> TokenSpace, which knows the space without loading weights: a
-    spec's durations are turned into frames by it.
+    spec's durations are turned into frames by it. It may also have
+
+        prepare(batch, frames)  compile, now, what streams of `batch` rows compute with pushes of about `frames` frames:
+                    streams opened from then on use it, and nothing is compiled while they work. Those of other sizes of
+                    batch, and pushes for which it is not faster, work as before; what comes out is the same. Raises
+                    PluginError, saying why and what to do, where that cannot be; then nothing has changed.
     """
 
     space: TokenSpace

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from accomp.plugins.tokenizers.one_frame import OneFrame
 
 
 class History:
@@ -21,25 +21,47 @@ class History:
     def extend(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
         """x with n along `dim` -> length + n: the layer's last `length` inputs in front of the new ones."""
         n = x.shape[dim]
-        whole = torch.cat([self.past(layer, x, length, dim), x], dim=dim)
-        kept = whole.narrow(dim, n, length)
-        self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
-        return whole
-
-    def past(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
-        """The layer's last `length` inputs, of the shape of x but for `dim`; what is written there is remembered."""
         past = self._past.get(layer)
         if past is None:
             shape = list(x.shape)
             shape[dim] = length
-            past = self._past[layer] = x.new_zeros(shape)
-        return past
+            past = x.new_zeros(shape)
+        whole = torch.cat([past, x], dim=dim)
+        kept = whole.narrow(dim, n, length)
+        self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
+        return whole
+
+    def items(self) -> ItemsView[nn.Module, Tensor]:
+        """The layers that have heard something, and what they remember of it."""
+        return self._past.items()
 
     def reset(self, rows: Tensor) -> None:
         """Zero the history of the rows where the bool mask [B] is true."""
         for layer, past in self._past.items():
             mask = rows.to(past.device).view(-1, *[1] * (past.dim() - 1))
             self._past[layer] = past.masked_fill(mask, 0.0)
+
+
+class FixedHistory(History):
+    """A History of given tensors, which stay where they are: compiled code may hold on to them."""
+
+    def __init__(self, past: Mapping[nn.Module, Tensor]):
+        super().__init__()
+        self._past.update(past)
+
+    def of(self, layer: nn.Module) -> Tensor:
+        """The last inputs of a layer; what is written there is remembered."""
+        return self._past[layer]
+
+    def extend(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
+        past = self._past[layer]
+        whole = torch.cat([past, x], dim=dim)
+        past.copy_(whole.narrow(dim, x.shape[dim], length))
+        return whole
+
+    def reset(self, rows: Tensor) -> None:
+        for past in self._past.values():
+            past.masked_fill_(rows.to(past.device).view(-1, *[1] * (past.dim() - 1)), 0.0)
 
 
 class CausalConv(nn.Module):
@@ -84,10 +106,8 @@ class CausalUpsample(nn.Module):
 class CausalBlock(nn.Module):
     """x + s * W2 gelu(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
 
-    `one_frame` computes single frames on a CPU where there is one: one_frame.py.
+    machine_code.py has the same for few frames on a CPU.
     """
-
-    one_frame: OneFrame | None = None
 
     def __init__(self, width: int, hidden: int, kernel: int):
         super().__init__()
@@ -99,8 +119,6 @@ class CausalBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x: Tensor, history: History) -> Tensor:
-        if self.one_frame and x.shape[:2] == (1, 1) and x.device.type == "cpu":
-            return self.one_frame(x, history.past(self, x, self.kernel - 1, dim=1))
         mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
         return torch.addcmul(x, self.scale, self.contract(F.gelu(self.expand(self.norm(mixed)))))
 

@@ -6,18 +6,38 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from accomp.core.interfaces import Stream
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.causal import FixedHistory, History
+from accomp.plugins.tokenizers.graphs import Graph
 from accomp.plugins.tokenizers.quantizer import FrozenQuantizer
 
 BLOCK = 500
 """Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
+
+
+class Live(Protocol):
+    """A faster way for the few frames that a push of a live stream brings, in one direction.
+
+    It computes what the network does; between its calls the network itself may go on with the same history.
+    """
+
+    def takes(self, batch: int, frames: int) -> bool:
+        """Whether it is for so many frames of so many rows."""
+        ...
+
+    def begin(self, batch: int) -> FixedHistory:
+        """The history of a new stream of so many rows: zeros of every layer that remembers."""
+        ...
+
+    def __call__(self, x: Tensor, history: FixedHistory, /) -> Tensor:
+        """audio [B, T * hop] float64 -> codes [B, K, T] int64; or such codes -> audio [B, T * hop], `delay` late."""
+        ...
 
 
 class FrozenCodec:
@@ -50,12 +70,25 @@ class FrozenCodec:
             part.double()
         self.network = network
         self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
+        self._live: dict[int, tuple[Live, Live]] = {}
+        """By the number of rows: what encodes, what decodes."""
 
     def to(self, device: torch.device | str) -> FrozenCodec:
         """Move to a device, in place; returns itself. Streams that were open must not be used any more."""
         self.network.to(device)
         self.codebooks.to(device)
+        self._live.clear()
         return self
+
+    def prepare(self, batch: int = 1, frames: int = 1) -> None:
+        """Compile, now, what streams of `batch` rows compute with pushes of about `frames` frames; see Tokenizer."""
+        self._live[batch] = self._compiled(batch, frames)
+
+    def _compiled(self, batch: int, frames: int) -> tuple[Live, Live]:
+        space, device = self.space, self.device
+        audio = torch.zeros(batch, frames * space.hop, dtype=torch.float64, device=device)
+        codes = torch.zeros(batch, space.codebooks, frames, dtype=torch.int64, device=device)
+        return Graph(self.encode_on, audio, frames), Graph(self.decode_on, codes, frames)
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +97,7 @@ class FrozenCodec:
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64; the last frame is padded with zeros."""
-        stream = self._encoder(len(checked_audio(audio)))
+        stream = self._encoder(len(checked_audio(audio)), None)
         return torch.cat([stream.push(audio), stream.flush()], dim=-1)
 
     @torch.no_grad()
@@ -75,20 +108,28 @@ class FrozenCodec:
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, K, T] -> audio [B, T * hop] float32."""
-        stream = self._decoder(len(self.check(codes)))
+        stream = self._decoder(len(self.check(codes)), None)
         return torch.cat([stream.push(codes), stream.flush()], dim=-1)
 
     def encoder(self, batch: int = 1) -> Stream:
-        return self._encoder(batch)
+        return self._encoder(batch, self._live[batch][0] if batch in self._live else None)
 
     def decoder(self, batch: int = 1) -> Stream:
-        return self._decoder(batch)
+        return self._decoder(batch, self._live[batch][1] if batch in self._live else None)
 
-    def _encoder(self, batch: int) -> Stream:
-        return EncoderStream(self, batch)
+    def _encoder(self, batch: int, live: Live | None) -> Stream:
+        return EncoderStream(self, batch, live)
 
-    def _decoder(self, batch: int) -> Stream:
-        return DecoderStream(self, batch)
+    def _decoder(self, batch: int, live: Live | None) -> Stream:
+        return DecoderStream(self, batch, live)
+
+    def encode_on(self, audio: Tensor, history: History) -> Tensor:
+        """audio [B, T * hop] float64 that comes after that of the history -> codes [B, K, T]."""
+        return self.codebooks.quantize(self.network.encode(audio, history))
+
+    def decode_on(self, codes: Tensor, history: History) -> Tensor:
+        """codes [B, K, T] that come after those of the history -> audio [B, T * hop], `delay` late."""
+        return self.network.decode(self.codebooks.embed(codes), history)
 
     def check(self, codes: Tensor) -> Tensor:
         """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size)."""
@@ -108,12 +149,12 @@ class EncoderStream:
     A row reset in the middle of a frame hears that frame's earlier samples as zeros.
     """
 
-    def __init__(self, codec: FrozenCodec, batch: int):
-        self._codec, self._batch = codec, batch
+    def __init__(self, codec: FrozenCodec, batch: int, live: Live | None = None):
+        self._codec, self._batch, self._live = codec, batch, live
         self._begin()
 
     def _begin(self) -> None:
-        self._history = History()
+        self._history = new_history(self._live, self._batch)
         self._pending = torch.zeros(self._batch, 0, dtype=torch.float64, device=self._codec.device)
 
     @torch.no_grad()
@@ -125,11 +166,14 @@ class EncoderStream:
         hop = self._codec.space.hop
         whole = audio.shape[1] // hop * hop
         self._pending = audio[:, whole:].clone()
-        codes = [
-            self._codec.codebooks.quantize(self._codec.network.encode(block, self._history))
-            for block in blocks(audio[:, :whole], BLOCK * hop)
-        ]
-        return torch.cat(codes or [self._none()], dim=-1)
+        codes = [self._encode(block) for block in blocks(audio[:, :whole], BLOCK * hop)]
+        return torch.cat(codes, dim=-1) if codes else self._none()
+
+    def _encode(self, audio: Tensor) -> Tensor:
+        if self._live and self._live.takes(self._batch, audio.shape[1] // self._codec.space.hop):
+            assert isinstance(self._history, FixedHistory)
+            return self._live(audio, self._history)
+        return self._codec.encode_on(audio, self._history)
 
     @torch.no_grad()
     def flush(self) -> Tensor:
@@ -154,12 +198,12 @@ class DecoderStream:
     network gives there (a lone stream drops that part).
     """
 
-    def __init__(self, codec: FrozenCodec, batch: int):
-        self._codec, self._batch = codec, batch
+    def __init__(self, codec: FrozenCodec, batch: int, live: Live | None = None):
+        self._codec, self._batch, self._live = codec, batch, live
         self._begin()
 
     def _begin(self) -> None:
-        self._history = History()
+        self._history = new_history(self._live, self._batch)
         self._to_drop = self._codec.space.delay
         self._started = False
 
@@ -169,9 +213,13 @@ class DecoderStream:
         if len(self._codec.check(chunk)) != self._batch:
             raise ValueError(f"codes have {len(chunk)} rows; this stream was opened for {self._batch}")
         self._started = self._started or chunk.shape[-1] > 0
-        codec = self._codec
-        latents = (codec.codebooks.embed(block.to(codec.device)) for block in blocks(chunk, BLOCK))
-        return self._emit([codec.network.decode(z, self._history) for z in latents])
+        return self._emit([self._decode(block) for block in blocks(chunk.to(self._codec.device), BLOCK)])
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        if self._live and self._live.takes(self._batch, codes.shape[2]):
+            assert isinstance(self._history, FixedHistory)
+            return self._live(codes, self._history)
+        return self._codec.decode_on(codes, self._history)
 
     @torch.no_grad()
     def flush(self) -> Tensor:
@@ -191,6 +239,14 @@ class DecoderStream:
         drop = min(self._to_drop, audio.shape[1])
         self._to_drop -= drop
         return audio[:, drop:]
+
+
+def new_history(live: Live | None, batch: int) -> History:
+    """An empty history: of the kind that `live` works with, where there is one."""
+    if live is None:
+        return History()
+    with torch.inference_mode(False):  # so that it may be written in and out of inference mode
+        return live.begin(batch)
 
 
 def checked_audio(audio: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 from attrs import define
 from torch import Tensor
 
+from accomp.core.errors import PluginError
 from accomp.core.interfaces import Stream
 from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.codec import FrozenCodec, blocks, check_rows, checked_audio
+from accomp.plugins.tokenizers.codec import FrozenCodec, Live, blocks, check_rows, checked_audio
 from accomp.plugins.tokenizers.sliding import Past
 
 BLOCK = 50
@@ -28,11 +29,20 @@ class LookaheadCodec(FrozenCodec):
     and samples as they become ready; see sliding.py.
     """
 
-    def _encoder(self, batch: int) -> Stream:
-        return super()._encoder(batch) if self.network.causal else LookaheadEncoder(self, batch)
+    def prepare(self, batch: int = 1, frames: int = 1) -> None:
+        """Raises PluginError where the network is not causal: what a push makes ready then has no fixed size."""
+        if not self.network.causal:
+            raise PluginError(
+                f"tokenizer {self.name!r} with these weights hears the future, and its streams cannot be compiled; "
+                'set compile = "off", or take a causal codec'
+            )
+        super().prepare(batch, frames)
 
-    def _decoder(self, batch: int) -> Stream:
-        return super()._decoder(batch) if self.network.causal else LookaheadDecoder(self, batch)
+    def _encoder(self, batch: int, live: Live | None) -> Stream:
+        return super()._encoder(batch, live) if self.network.causal else LookaheadEncoder(self, batch)
+
+    def _decoder(self, batch: int, live: Live | None) -> Stream:
+        return super()._decoder(batch, live) if self.network.causal else LookaheadDecoder(self, batch)
 
 
 def encode_whole(network: Any, audio: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ import attrs
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.interfaces import Stream
+from accomp.core.errors import PluginError
 from accomp.core.types import TokenSpace
+from accomp.plugins.tokenizers.codec import Live
 from accomp.plugins.tokenizers.lookahead import LookaheadCodec
 from accomp.plugins.tokenizers.spectral_centred import CentredNetwork, reach
 from accomp.plugins.tokenizers.spectral_network import SpectralNetwork
@@ -68,15 +69,20 @@ class Spectral(LookaheadCodec):
         network = load_network(lambda: self.network_of(config), config.weights, "spectral", sizes, config.seed)
         super().__init__("spectral", self.space_of(config), network, sizes)
 
-    def encoder(self, batch: int = 1) -> Stream:
-        if batch == 1:
-            self.network.speed_up()
-        return super().encoder(batch)
-
-    def decoder(self, batch: int = 1) -> Stream:
-        if batch == 1:
-            self.network.speed_up()
-        return super().decoder(batch)
+    def _compiled(self, batch: int, frames: int) -> tuple[Live, Live]:
+        """Machine code on a CPU, whatever the batch; graphs on other devices."""
+        if self.device.type != "cpu":
+            return super()._compiled(batch, frames)
+        for known in self._live.values():
+            return known
+        try:
+            from accomp.plugins.tokenizers.spectral_live import SpectralDecoder, SpectralEncoder
+        except ImportError as error:
+            raise PluginError(
+                f"tokenizer 'spectral' compiles its streams with numba, which could not be imported ({error}); "
+                "run: pip install 'accomp[codec]', or set compile = \"off\""
+            ) from error
+        return SpectralEncoder(self.network, self.codebooks), SpectralDecoder(self.network, self.codebooks)
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:

@@ -64,9 +64,6 @@ class CentredNetwork(SpectralNetwork):
         super().__init__(encoder_blocks=encoder_blocks, decoder_blocks=decoder_blocks, kernel=kernel, **sizes)
         self.delay = reach(encoder_blocks, decoder_blocks, kernel)[1]
 
-    def speed_up(self) -> None:
-        """Nothing: what becomes ready with a push is not one frame."""
-
     def encode(self, audio: Tensor, past: Any, *, final: bool = False) -> Tensor:
         """audio [B, T * hop] -> latents [B, t, E] of the frames that are ready; `final` gives all."""
         h = self.enter(self.analysis(audio, past, final=final))

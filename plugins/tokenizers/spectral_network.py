@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import CausalBlock, History
-from accomp.plugins.tokenizers.one_frame import OneFrame, compiled
 from accomp.plugins.tokenizers.quantizer import new_quantizer
 
 HOP = 640
@@ -41,10 +40,10 @@ class Analysis(nn.Module):
 
     def features(self, frames: Tensor) -> Tensor:
         """Windows of sound [B, T, 2560] -> features [B, T, 1473]."""
-        spectrum = torch.fft.rfft(frames * self.window.to(frames.dtype))
-        magnitude = torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=-1)  # twice as fast as abs()
-        low = spectrum[..., :PHASE_BINS] / (magnitude[..., :PHASE_BINS] + 1e-3).sqrt()
-        return torch.cat([torch.log1p(magnitude * 1e4) / 4, low.real, low.imag], dim=-1)
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window.to(frames.dtype)))
+        magnitude = torch.linalg.vector_norm(spectrum, dim=-1)  # twice as fast as abs()
+        low = spectrum[..., :PHASE_BINS, :] / (magnitude[..., :PHASE_BINS, None] + 1e-3).sqrt()
+        return torch.cat([torch.log1p(magnitude * 1e4) / 4, low[..., 0], low[..., 1]], dim=-1)
 
 
 class Synthesis(nn.Module):
@@ -81,8 +80,9 @@ class Synthesis(nn.Module):
             return h.new_zeros(len(h), 0, SYNTHESIS)
         h = h.unflatten(2, (SUBFRAMES, -1)).flatten(1, 2)
         log_magnitude, real, imaginary, angle = h.split([self.bins, self.low, self.low, self.bins - self.low], dim=-1)
-        phase = torch.cat([torch.complex(real, imaginary), torch.polar(torch.ones_like(angle), angle)], dim=-1)
-        spectrum = torch.exp(log_magnitude.clamp(max=3.0)) * (SYNTHESIS / 4) * phase
+        level = torch.exp(log_magnitude.clamp(max=3.0)) * (SYNTHESIS / 4)
+        parts = [torch.cat([real, angle.cos()], dim=-1), torch.cat([imaginary, angle.sin()], dim=-1)]
+        spectrum = torch.view_as_complex(level[..., None] * torch.stack(parts, dim=-1))
         return torch.fft.irfft(spectrum, n=SYNTHESIS) * self.window.to(h.dtype)
 
     @classmethod
@@ -135,14 +135,6 @@ class SpectralNetwork(nn.Module):
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs, the quantizer included; they decide which codes come out."""
         return [self.analysis, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
-
-    def speed_up(self) -> None:
-        """Compute single frames in machine code from now on, where numba is installed. The weights must not change."""
-        blocks = [*self.encoder_blocks, *self.decoder_blocks]
-        if any(block.one_frame for block in blocks) or (kernel := compiled()) is None:
-            return
-        for block in blocks:
-            block.one_frame = OneFrame(kernel, block)
 
     def encode(self, audio: Tensor, history: History) -> Tensor:
         """audio [B, T * hop] -> latents [B, T, E]."""
