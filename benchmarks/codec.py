@@ -2,10 +2,12 @@
 
     python benchmarks/codec.py                                            # spectral, shipped weights
     python benchmarks/codec.py dac encodec='{"weights": "FOLDER"}' --seconds 2
+    python benchmarks/codec.py --batch 1 8 32 --chunk 1                   # sessions in one batch, a frame a push
 
 A codec is NAME or NAME=CONFIG (JSON); `dac` alone is untrained, in full size. Each figure is processor time over the
-duration of the audio, the median of several runs after a warm-up; below 1 the codec keeps up. Beside it stands its
-ratio to the same work in one call.
+duration of the audio of one row; below 1 / batch the codec keeps up with all rows. Streams work twice: as torch
+computes them, and compiled (in turns, so that both meet the same machine); the median of several runs each, after a
+warm-up, and in brackets what compiled is of torch's.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 
 from accomp.core.registry import Registry
 from accomp.core.structuring import strict_converter, structure_fields
+from accomp.plugins.tokenizers.speed import prepared
 
 CHUNKS = (1, 5, 25)
 UNTRAINED = {"dac": {"weights": "random"}}
@@ -33,47 +36,64 @@ def main() -> None:
     options.add_argument("codecs", nargs="*", default=["spectral"])
     options.add_argument("--seconds", type=float, default=4.0, help="of audio")
     options.add_argument("--repeat", type=int, default=5)
+    options.add_argument("--batch", type=int, nargs="+", default=[1], help="rows of a stream")
+    options.add_argument("--chunk", type=int, nargs="+", default=list(CHUNKS), help="frames a push")
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     torch.set_num_threads(1)
     with torch.inference_mode():  # as live playing does
-        rows = [row for codec in given.codecs for row in measured(codec, given.seconds, given.repeat)]
+        rows = [row for codec in given.codecs for batch in given.batch for row in measured(codec, batch, given)]
     if given.json:
         given.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(named: str, seconds: float, repeat: int) -> list[dict[str, Any]]:
-    """Rows of one codec, printed as they come: chunk (frames, 0 for one call), encode, decode (shares of real time)."""
-    name, _, text = named.partition("=")
-    cls = Registry().find("tokenizer", name).load()
-    values = json.loads(text) if text else UNTRAINED.get(name, {})
-    codec = cls(structure_fields(strict_converter(), values, cls.Config))
-    space = codec.space
-    frames = round(seconds * space.frame_rate)
-    audio = 0.1 * torch.randn(1, frames * space.hop, generator=torch.Generator().manual_seed(0))
-    codes = codec.encode(audio)
-    duration = frames / space.frame_rate
-    whole = {
-        "encode": timed(lambda: codec.encode(audio), repeat) / duration,
-        "decode": timed(lambda: codec.decode(codes), repeat) / duration,
+def measured(named: str, batch: int, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of one codec, printed as they come: chunk (frames, 0 for one call), and processor time over duration."""
+    plain, compiled = built(named), built(named)
+    space = plain.space
+    frames = round(given.seconds * space.frame_rate)
+    audio = 0.1 * torch.randn(batch, frames * space.hop, generator=torch.Generator().manual_seed(0))
+    codes = plain.encode(audio)
+    duration = frames / space.frame_rate * batch
+    one_call = {
+        "encode": timed([lambda: plain.encode(audio)], given.repeat)[0] / duration,
+        "decode": timed([lambda: plain.decode(codes)], given.repeat)[0] / duration,
     }
-    rows: list[dict[str, Any]] = [{"codec": named, "chunk": 0, **whole}]
-    print(f"{named}: {space.sample_rate} Hz, {space.frame_rate:g} frames/s")
-    print(f"  {'one call':20} encode {whole['encode']:.4f}           decode {whole['decode']:.4f}")
-    for chunk in CHUNKS:
+    rows: list[dict[str, Any]] = [{"codec": named, "batch": batch, "chunk": 0, **one_call}]
+    print(f"{named}: {space.sample_rate} Hz, {space.frame_rate:g} frames/s, batch {batch}, a row:")
+    print(f"  one call             encode {one_call['encode']:.4f}  decode {one_call['decode']:.4f}")
+    for chunk in given.chunk:
+        row: dict[str, Any] = {
+            "codec": named,
+            "batch": batch,
+            "chunk": chunk,
+            "streams": prepared(compiled, batch, chunk),
+        }
         parts = {"encode": audio.split(chunk * space.hop, dim=-1), "decode": codes.split(chunk, dim=-1)}
-        row = {work: timed(stream_of(codec, work, parts[work]), repeat) / duration for work in parts}
-        rows.append({"codec": named, "chunk": chunk, **row})
-        cells = [f"{work} {row[work]:.4f} (x {row[work] / whole[work]:4.1f})" for work in row]
-        print(f"  {chunk:3} frames a push     {'  '.join(cells)}", flush=True)
+        cells = []
+        for work in parts:
+            both = [stream_of(codec, batch, work, parts[work]) for codec in (plain, compiled)]
+            times = [seconds / duration for seconds in timed(both, given.repeat)]
+            row |= {f"{work}_torch": times[0], work: times[1]}
+            cells.append(f"{work} {times[1]:.4f} (x {times[1] / times[0]:.2f} of {times[0]:.4f})")
+        rows.append(row)
+        print(f"  {chunk:3} frames a push     {'  '.join(cells)}; {row['streams']}", flush=True)
     return rows
 
 
-def stream_of(codec: Any, work: str, parts: tuple[torch.Tensor, ...]) -> Callable[[], None]:
+def built(named: str) -> Any:
+    """NAME or NAME=CONFIG."""
+    name, _, text = named.partition("=")
+    cls = Registry().find("tokenizer", name).load()
+    values = json.loads(text) if text else UNTRAINED.get(name, {})
+    return cls(structure_fields(strict_converter(), values, cls.Config))
+
+
+def stream_of(codec: Any, batch: int, work: str, parts: tuple[torch.Tensor, ...]) -> Callable[[], None]:
     """All pushes and the flush of a new stream."""
 
     def run() -> None:
-        stream = codec.encoder() if work == "encode" else codec.decoder()
+        stream = codec.encoder(batch) if work == "encode" else codec.decoder(batch)
         for part in parts:
             stream.push(part)
         stream.flush()
@@ -81,14 +101,15 @@ def stream_of(codec: Any, work: str, parts: tuple[torch.Tensor, ...]) -> Callabl
     return run
 
 
-def timed(work: Callable[[], Any], repeat: int) -> float:
-    """Median processor seconds of `work`, after one warm-up."""
-    times = []
+def timed(works: list[Callable[[], Any]], repeat: int) -> list[float]:
+    """Median processor seconds of each, in turns, after one warm-up."""
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(repeat + 1):
-        began = time.process_time()
-        work()
-        times.append(time.process_time() - began)
-    return statistics.median(times[1:])
+        for i, work in enumerate(works):
+            began = time.thread_time()
+            work()
+            times[i].append(time.thread_time() - began)
+    return [statistics.median(found[1:]) for found in times]
 
 
 if __name__ == "__main__":
