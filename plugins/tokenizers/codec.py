@@ -84,6 +84,11 @@ class FrozenCodec:
         """Compile, now, what streams of `batch` rows compute with pushes of about `frames` frames; see Tokenizer."""
         self._live[batch] = self._compiled(batch, frames)
 
+    @property
+    def prepares_quickly(self) -> bool:
+        """Whether `prepare` takes seconds at most; torch.compile may take minutes for a deep network."""
+        return False
+
     def _compiled(self, batch: int, frames: int) -> tuple[Live, Live]:
         space, device = self.space, self.device
         audio = torch.zeros(batch, frames * space.hop, dtype=torch.float64, device=device)

@@ -69,6 +69,10 @@ class Spectral(LookaheadCodec):
         network = load_network(lambda: self.network_of(config), config.weights, "spectral", sizes, config.seed)
         super().__init__("spectral", self.space_of(config), network, sizes)
 
+    @property
+    def prepares_quickly(self) -> bool:
+        return self.network.causal and self.device.type == "cpu"
+
     def _compiled(self, batch: int, frames: int) -> tuple[Live, Live]:
         """Machine code on a CPU, whatever the batch; graphs on other devices."""
         if self.device.type != "cpu":

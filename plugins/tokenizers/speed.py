@@ -24,11 +24,11 @@ def prepared(codec: Tokenizer, batch: int, frames: int) -> str:
 def streamed_rtf(codec: Tokenizer, frames: int, seconds: float) -> dict[str, float]:
     """Processor time over time of music, "encode" and "decode", with so many frames a push; the flush is counted.
 
-    The streams are compiled where they can be, before time is taken. Noise of about `seconds` is worked on after a push
-    that warms up. On a GPU it is the time of the processor that
-    waits for it.
+    The streams are compiled before time is taken where that is a matter of seconds. Noise of about `seconds` is worked
+    on after a push that warms up. On a GPU it is the time of the processor that waits for it.
     """
-    prepared(codec, 1, frames)
+    if getattr(codec, "prepares_quickly", False):
+        prepared(codec, 1, frames)
     space = codec.space
     pushes = max(1, round(seconds * space.frame_rate / frames))
     noise = torch.Generator().manual_seed(0)
