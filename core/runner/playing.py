@@ -16,7 +16,8 @@ from torch import Tensor
 
 from accomp.core.build import build_sampler, check_combination
 from accomp.core.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, latest_checkpoint, load_run, read_checkpoint
-from accomp.core.errors import CheckpointError, CombinationError
+from accomp.core.console import warn
+from accomp.core.errors import CheckpointError, CombinationError, PluginError
 from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Stream, Tokenizer
 from accomp.core.model import Model
@@ -242,6 +243,7 @@ def tokens_of(
     given = None if prompt is None else torch.from_numpy(prompt)[None]
     tokens: TokenSession | None = player.kept.get("tokens")
     if tokens is None:
+        _prepare_codec(player.tokenizer, player.runtime, player.device)
         tokens = player.kept["tokens"] = TokenSession(
             player.model,
             player.sampler,
@@ -253,6 +255,18 @@ def tokens_of(
         )
     tokens.begin(sessions, labels=classes, seed=seed, prompt=given)
     return tokens
+
+
+def _prepare_codec(tokenizer: Tokenizer, runtime: Runtime, device: torch.device) -> None:
+    """Compile the codec's streams where it offers that; "auto" does where it is a matter of seconds, or on a GPU."""
+    quick = device.type == "cuda" or getattr(tokenizer, "prepares_quickly", False)
+    if runtime.compile == "off" or (runtime.compile == "auto" and not quick) or not hasattr(tokenizer, "prepare"):
+        return
+    try:
+        tokenizer.prepare(1)
+    except PluginError as error:
+        if runtime.compile == "on":
+            warn(f"the codec plays uncompiled: {error}")
 
 
 def _framewise(player: Player) -> Framewise:
