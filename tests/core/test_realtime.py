@@ -99,9 +99,15 @@ def test_a_file_is_accompanied_in_real_time_as_offline(
         assert (stem != offline).sum() <= missing + gaps * 2 * 160
     for words in (
         "rehearsed with 300 pieces of 20 ms", "99.9th percentile", "latency budget:", "of 70% at most",
-        "played 1.50 s in real time, in blocks of 20 ms\n", "overruns: ", "(p50)", "(p99)", "(p99.9)", "ahead by",
+        "played 1.50 s in real time, in blocks of 20 ms\n", "overruns: ",
     ):  # fmt: skip
         assert words in told, words
+    if "the model has done no step" not in told:
+        p50, p99, p999, most, _, _ = numbers(
+            "steps: # ms (p50), # ms (p99), # ms (p99.9), # ms at most; busy #% of the time; ahead by # ms at least",
+            told,
+        )
+        assert 0 < p50 <= p99 <= p999 <= most
 
 
 def test_what_cannot_be_played_live_is_refused_with_the_numbers_and_the_nearest_clock(
@@ -183,7 +189,9 @@ def test_sigint_ends_it_and_what_was_played_is_written(ahead: tiny.Trained, tmp_
     line = process.stderr.readline()
     while line and "late chunks" not in line:
         line = process.stderr.readline()
-    assert re.match(r" +[\d.]+ s  step [\d.]+ ms  buffer \d+ ms  late chunks \d+  ahead by -?\d+ ms", line), line
+    assert re.match(r" +[\d.]+ s  (step [\d.]+ ms  )?buffer \d+ ms  late chunks \d+(  ahead by -?\d+ ms)?\n", line), (
+        line
+    )
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
