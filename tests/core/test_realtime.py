@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float]) -> Rehearsal:
         clock, space = player.model.clock, player.tokenizer.space
         budget = LatencyBudget(clock, space, encode=0.002, first=0.005, chunk=0.005, decode=0.003, input=0.001, rho=0.7)
-        return Rehearsal(budget, block, np.full(5, 0.001))
+        return Rehearsal(budget, block, 300, np.full(5, 0.001))
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
 
@@ -145,14 +145,15 @@ def test_an_overloaded_machine_is_told_the_k_that_would_do() -> None:
     space = EnergyTokenizer.space_of(EnergyTokenizer.Config())
     budget = LatencyBudget(Clock(-50, 4), space, encode=0.001, first=0.04, chunk=0.07, decode=0.001, rho=0.7)
     with pytest.raises(CombinationError, match=r"at any t_f: .* busy 98% .*; t_f = -50, k = 1 frames could be @ "):
-        realtime.judge(Rehearsal(budget, 640, np.ones(3)), "cpu", force=False)
+        realtime.judge(Rehearsal(budget, 640, 3, np.ones(3)), "cpu", force=False)
 
 
 @pytest.mark.parametrize("block", [640, 320])
 def test_a_rehearsal_measures_what_playing_takes(ahead: tiny.Trained, block: int) -> None:
     player = load_player(ahead.run, ahead.registry, torch.device("cpu"))
     found = rehearse(player, block, labels={}, waits=(0.25, 0.5))
-    assert len(found.whole) >= 300
+    assert found.pieces == 300 * 640 // block
+    assert len(found.whole) == 300  # with a piece of half a frame sound comes every other time
     budget = found.budget
     assert budget.input == pytest.approx(0.251)
     assert budget.output == pytest.approx(0.5)
@@ -209,7 +210,7 @@ def test_the_command_line_passes_on_what_it_is_told(monkeypatch: pytest.MonkeyPa
     words = ["stream", "runs/x", "--input", "device:hw:0,0", "--output", "device", "--instrument", "Bass"]
     assert main([*words, "--realtime", "--chunk", "10"]) == 0
     assert main([*words, "--realtime", "--force", "--seed", "2"]) == 0
-    usual = {"conditions": (), "guidance": None}
+    usual = {"conditions": (), "guidance": None, "runtime": ()}
     assert [options for _, options in seen] == [
         {"seed": 0, "chunk": 10.0, "force": False, **usual},
         {"seed": 2, "chunk": None, "force": True, **usual},
