@@ -25,21 +25,23 @@ class Rehearsal:
     """What was measured, and what follows.
 
     Attributes:
-        block: samples of a piece.
-        whole: seconds from each piece in to its sound out, of the pieces with which frames came.
+        block, pieces: samples of a piece, and how many there were.
+        whole: seconds from a piece in to its sound out, of those pieces with which frames came.
     """
 
     budget: LatencyBudget
     block: int
+    pieces: int
     whole: np.ndarray
 
     def told(self) -> str:
         """One line for people."""
-        median, rare = 1000 * np.quantile(self.whole, [0.5, 0.999])
+        median, rare, most = 1000 * np.quantile(self.whole, [0.5, 0.999, 1.0])
+        piece = 1000 * self.block / self.budget.space.sample_rate
         return (
-            f"rehearsed with {len(self.whole)} pieces of {1000 * self.block / self.budget.space.sample_rate:g} ms, one "
-            f"right after the other: {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, of so few all but the "
-            f"longest), {1000 * self.whole.max():.1f} ms at most"
+            f"rehearsed with {self.pieces} pieces of {piece:g} ms, one right after the other; the {len(self.whole)} with "
+            f"which sound came took {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, with so few all but the "
+            f"longest), {most:.1f} ms at most"
         )
 
 
@@ -68,4 +70,4 @@ def rehearse(
         rho=RHO,
     )
     came = np.asarray(played.frames) > 0
-    return Rehearsal(budget, block, np.asarray(played.whole)[came if came.any() else ~came])
+    return Rehearsal(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])

@@ -193,7 +193,7 @@ def test_a_device_is_closed_where_its_model_is_refused(
     trained: tiny.Trained, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rehearsed(player: Any, block: int, **_: Any) -> Rehearsal:
-        return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, np.ones(3))
+        return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
     with pytest.raises(CombinationError, match="t_f = 2 frames leaves -40 ms"):
@@ -220,7 +220,7 @@ def test_the_command_plays_at_a_device(
     def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float]) -> Rehearsal:
         library.stream.blocks = 20
         assert sum(waits) == pytest.approx(0.03 + 0.05 * (output == "device") - 0.02, abs=1e-4)
-        return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, np.ones(3))
+        return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
     monkeypatch.chdir(tmp_path)
