@@ -44,7 +44,7 @@ def test_every_point_and_the_border_are_the_budgets(k: int, seconds: list[float]
 
 
 def test_the_border_by_hand() -> None:
-    """3 frames of levels, half a frame of the decoder, 40 ms to the first codes, 1 + 1 + 10 ms of the rest: 6.1 frames."""
+    """3 frames of levels, half a one of the decoder, 40 ms to the first codes, 1 + 1 + 10 ms: 6.1 frames."""
     one = measured(5, first=0.040, jitter=0.010, chunk=0.085)
     assert border(SPACE, [one]) == [(-7, 5)]
     busy = measured(5, chunk=0.101)

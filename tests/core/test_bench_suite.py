@@ -138,7 +138,7 @@ def test_mistakes_are_told_before_anything_runs(file: Path, tmp_path: Path, old:
 
 
 def test_a_run_that_is_not_there_is_refused(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run is called 'stp'.*did you mean 'step'"):
+    with pytest.raises(UserError, match=r"no run is called 'stp'.*did you mean 'step'"):
         suite(file, tiny.registry(), json=tmp_path / "out.json", only=["stp"])
 
 

@@ -49,7 +49,8 @@ class Codec:
     def _batch(self, subject: Subject, tokenizer: Tokenizer, batch: int) -> Iterator[Line]:
         whole = max(1, round(self.seconds / subject.frame))
         sizes = {size: max(1, math.ceil(whole / size)) for size in self.frames}  # -> pushes a round
-        works, periods = {}, {}
+        works: dict[tuple[str, int], Work] = {}
+        periods: dict[tuple[str, int], float] = {}
         memory.begin_peak(subject.device)
         for verb, pushes in (("encode", _encoding), ("decode", _decoding)):
             call = pushes(subject, tokenizer, batch, whole, streamed=False)

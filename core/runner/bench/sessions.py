@@ -98,7 +98,8 @@ class Sessions:
         steps = math.ceil(hours * 3600 / (clock_of(subject).k * subject.frame))
         count = max(LEAST_SAMPLES, math.ceil(SAMPLES * hours))
         every = max(1, steps // count)
-        at, held = [], []
+        at: list[float] = []
+        held: list[int] = []
         with progress("hours", steps) as advance:
             for step in range(steps):
                 play()

@@ -120,7 +120,8 @@ def suite(
     facts = host.host()
     if words := host.busy(facts):
         warn(words)
-    known, failed = _earlier(json, facts), {}
+    known = _earlier(json, facts)
+    failed: dict[str, str] = {}
     for run in chosen:
         say(f"{run.name}: {run.bench} of {run.spec or benchmarks[run.name].default}")
         try:
