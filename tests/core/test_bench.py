@@ -142,7 +142,7 @@ def test_sessions_are_added_until_one_is_late(bench: Any, spec: Any, monkeypatch
     assert [line.case for line in each] == ["1 sessions, with the codec", "3 sessions, with the codec"]
     assert most.figures == {"sessions": 3}
     assert "no more were tried" in most.case
-    monkeypatch.setattr(Subject, "frame", 0.0)
+    monkeypatch.setattr(Subject, "frame", 1e-9)
     _, most = subject_lines(spec(), Sessions(batches=(1, 3), steps=2, codec=False))
     assert most.figures == {"sessions": 0}
     assert "no more" not in most.case
@@ -199,7 +199,7 @@ def test_a_session_is_measured_with_its_window_full(spec: Any) -> None:
 
 
 def test_operations_are_those_of_the_matrix_products(spec: Any) -> None:
-    """Six for each weight and row, less where no gradient is wanted; attention: two products of rows and rows, thrice."""
+    """Six for each weight and row, less where no gradient is wanted; attention: two products, thrice."""
     found = small(spec)
     model = found.model()
     rows = model.layout.rows(50)

@@ -66,7 +66,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> None:
 def verdicts_in(page: Path) -> dict[str, str]:
     """What -> the cells behind it."""
     rows = [line.strip("|").split("|") for line in page.read_text().splitlines() if line.startswith("|")]
-    return {row[0].strip(): " ".join(cell.strip() for cell in row[1:]) for row in rows[2:5]}
+    return {row[0].strip(): " ".join(cell.strip() for cell in row[1:]).strip() for row in rows[2:5]}
 
 
 def test_a_suite_runs_in_parts_and_tells_what_was_reached(file: Path, tmp_path: Path) -> None:

@@ -76,16 +76,16 @@ class Chunk:
             told="chunk",
         )
         against_first, peak = compare_to_first(times), memory.peak(subject.device)
-        for name, one in works.items():
+        for name, played in works.items():
             yield subject.line(
                 self,
                 f"{name}, k = {k}",
                 times[name].figures(k * subject.frame)
-                | percentiles(np.array(one.first), "first_")
+                | percentiles(np.array(played.first), "first_")
                 | against_first[name]
                 | {
-                    "session_mb": one.live.session_bytes / MB,
-                    "compile_s": one.live.first,
+                    "session_mb": played.live.session_bytes / MB,
+                    "compile_s": played.live.first,
                     "peak_mb": peak / MB,
                 },
             )

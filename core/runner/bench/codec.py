@@ -18,7 +18,7 @@ from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import Work, interleaved, speeds
 from accomp.core.runner.computing import PLAYING_THREADS
 
-_positive = v.and_(v.min_len(1), v.deep_iterable(v.ge(1)))
+_positive: Any = v.and_(v.min_len(1), v.deep_iterable(v.ge(1)))
 
 
 @frozen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +44,7 @@ def identity(space: TokenSpace) -> SimpleNamespace:
 def write(path: Path, space: TokenSpace, rules: PairRules, submixes: int, wanted: Songs) -> None:
     """Make the store; its mixtures follow the rules of an ingest."""
     one = identity(space)
-    settings: Mapping[str, Any] = {"submixes": submixes, "seed": 0, **rules.ingested()}
+    settings: dict[str, Any] = {"submixes": submixes, "seed": 0, **rules.ingested()}
     with StoreWriter(path, Identity(attrs.asdict(space), one.name, one.fingerprint), settings) as writer:
         for number in range(wanted.songs):
             rng = np.random.default_rng(number)
@@ -78,7 +77,7 @@ def draw_codes(shape: tuple[int, int, int], size: int, rng: np.random.Generator,
 def _song(id: str, space: TokenSpace, rules: PairRules, submixes: int, wanted: Songs) -> TrackRecord:
     frames = round(wanted.minutes * 60 * space.frame_rate)
     names = [f"stem {stem}" for stem in range(wanted.stems)]
-    rows = {(name,): row for row, name in enumerate(names)}
+    rows: dict[tuple[str, ...], int] = {(name,): row for row, name in enumerate(names)}
     pairs = []
     for row, name in enumerate(names):
         others = [other for other in names if other != name]

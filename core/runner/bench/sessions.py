@@ -61,16 +61,15 @@ class Sessions:
         if self.hours is not None:
             yield self._long(subject, model, self.hours)
             return
-        kept_up, batch = 0, 1
-        while batch <= self.most:
+        kept_up, told = 0, "the most without a late step"
+        for batch in self.batches:
             line, on_time = self._batch(subject, model, batch)
             yield line
             if not on_time:
                 break
-            kept_up, batch = batch, 2 * batch
-        told = "the most without a late step" + (
-            "" if batch <= self.most else f" (no more than {self.most} were tried)"
-        )
+            kept_up = batch
+        else:
+            told += "; no more were tried"
         yield subject.line(self, f"{told}{self._how()}", {"sessions": kept_up})
 
     def _batch(self, subject: Subject, model: Model, batch: int) -> tuple[Line, bool]:
@@ -80,6 +79,7 @@ class Sessions:
         gc.collect()
         memory.begin_peak(subject.device)
         play = self._player(subject, model, batch)
+        play()  # what the codec does the first time only
         times = interleaved(
             {"step": Work(play, self.steps)},
             1,

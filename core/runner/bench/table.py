@@ -48,8 +48,11 @@ def rows(lines: Sequence[Line]) -> Iterator[list[str]]:
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     """Rows of equal length as lines of text, the first column left, the others right."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    places = [str.ljust] + [str.rjust] * (len(widths) - 1)
-    return ["  ".join(place(*cell) for place, *cell in zip(places, row, widths, strict=True)) for row in cells]
+    marks = "<" + ">" * (len(widths) - 1)
+    return [
+        "  ".join(map(format, row, (f"{mark}{width}" for mark, width in zip(marks, widths, strict=True))))
+        for row in cells
+    ]
 
 
 def ruled(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -39,7 +39,7 @@ class Train:
     def lines(self, subject: Subject) -> Iterator[Line]:
         """One line."""
         spec, device = subject.spec, subject.device
-        fabric = fabric_of(attrs.evolve(spec.run, accelerator=device.type, devices=1))
+        fabric = fabric_of(attrs.evolve(spec.run, accelerator=device.type, devices=1))  # type: ignore[arg-type]
         train = spec.train
         memory.begin_peak(device)
         with own_randomness(device):
