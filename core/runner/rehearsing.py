@@ -44,13 +44,14 @@ def untrained_player(spec: Spec, registry: Registry, device: torch.device) -> Pl
     tokenizer = build_tokenizer(spec, registry).to(device)
     return Player(
         tokenizer=tokenizer,
-        model=build_model(spec, tokenizer.space, registry).to(device).eval(),
+        model=spec.runtime.prepared(build_model(spec, tokenizer.space, registry).to(device).eval()),
         sampler=build_sampler(spec, tokenizer.space, registry),
         window=spec.train.frames,
         step=0,
         weights="",
         objective=spec.objective.plugin,
         guidance=Guidance(spec.guidance),
+        runtime=spec.runtime,
     )
 
 

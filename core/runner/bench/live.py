@@ -9,6 +9,7 @@ from accomp.core.errors import UserError
 from accomp.core.guidance import Guidance
 from accomp.core.interfaces import CausalSampler
 from accomp.core.model import Model
+from accomp.core.runner.bench import memory
 from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import timed
 from accomp.core.runner.bench.variants import Variant
@@ -37,25 +38,30 @@ class Live:
     """B sessions in one batch, in their steady state: as many frames as the window holds have passed.
 
     Attributes:
-        first: s that the first step took, with everything that is compiled for it.
+        first: s until the first step was done, with everything that is compiled for it.
     """
 
     def __init__(self, subject: Subject, model: Model, variant: Variant, batch: int = 1):
         sampler = subject.sampler()
         assert isinstance(sampler, CausalSampler), "check_combination lets a clock have no other"
-        self.subject, self.model, self.batch, self.window = subject, model, batch, subject.spec.train.frames
-        self.session = TokenSession(
-            model,
-            sampler,
-            sessions=torch.arange(batch),
-            labels={name: torch.zeros(batch, dtype=torch.int64) for name in model.vocabulary.classes},
-            window=self.window,
-            guidance=Guidance(subject.spec.guidance),
-            **variant.options,
-        )
+        self.subject, self.batch, self.window = subject, batch, subject.spec.train.frames
+        self.model = variant.runtime.prepared(model)
         self._noise = subject.latents(batch, min(self.window, 500)).unbind(1)
         self._heard = 0
-        self.first = timed(self.frame, subject.device)[0]
+
+        def begin() -> None:
+            self.session = TokenSession(
+                self.model,
+                sampler,
+                sessions=torch.arange(batch),
+                labels={name: torch.zeros(batch, dtype=torch.int64) for name in model.vocabulary.classes},
+                window=self.window,
+                guidance=Guidance(subject.spec.guidance),
+                runtime=variant.runtime,
+            )
+            self.frame()
+
+        self.first = timed(begin, subject.device)[0]
 
     def fill(self) -> None:
         """Frames pass until the window is full, and to where a chunk has just been played."""
@@ -73,12 +79,10 @@ class Live:
     def step_bytes(self) -> int:
         """What a step reads: all weights but the tables of embeddings, and everything that the sessions hold."""
         spared = {id(self.model.table.weight), id(self.model.input_padding)}
-        weights = (weight for weight in self.model.parameters() if id(weight) not in spared)
-        return sum(weight.nbytes for weight in weights) + self.session_bytes * self.batch
+        weights = [weight for weight in (*self.model.parameters(), *self.model.buffers()) if id(weight) not in spared]
+        return memory.bytes_of(weights) + self.session_bytes * self.batch
 
     @property
     def session_bytes(self) -> int:
         """What each session holds beside the weights: the tensors of its state."""
-        state = vars(self.session._state).values()
-        tensors = [item for value in state for item in (value if isinstance(value, list) else [value])]
-        return sum(item.nbytes for item in tensors if isinstance(item, Tensor)) // self.batch
+        return memory.bytes_of(self.session.state) // self.batch

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -40,6 +42,20 @@ def held(device: torch.device) -> int:
     if (found := _status("VmRSS")) is None:
         raise OSError("this system has no /proc/self/status that tells how much memory a process holds")
     return found
+
+
+def bytes_of(value: object) -> int:
+    """Bytes of all tensors in a value: in containers, in attributes of objects, and inside tensors that wrap some."""
+    if isinstance(value, Tensor):
+        if hasattr(value, "__tensor_flatten__"):  # such as int8 weights, whose nbytes are those of what they stand for
+            names, _ = value.__tensor_flatten__()
+            return sum(bytes_of(getattr(value, name)) for name in names)
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(bytes_of, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(bytes_of, value))
+    return bytes_of(vars(value)) if hasattr(value, "__dict__") else 0
 
 
 def slope(hours: np.ndarray, held: np.ndarray) -> float:

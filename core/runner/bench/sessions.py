@@ -19,7 +19,7 @@ from accomp.core.runner.bench.live import MB, Live, clock_of
 from accomp.core.runner.bench.record import Line
 from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import Work, interleaved
-from accomp.core.runner.bench.variants import variants
+from accomp.core.runner.bench.variants import Variant, variants
 from accomp.core.runner.computing import PLAYING_THREADS
 from accomp.core.streaming.session import AudioSession
 
@@ -40,7 +40,7 @@ class Sessions:
         steps: of each batch.
         codec: sound in and out, with the spec's tokenizer; else latents in and codes out.
         paced: a step each k frames, as live, instead of one right behind the other.
-        variant: how the model is run; the first there is where none is named.
+        variant: how the model is run; as the spec's [runtime] says where none is named.
         hours: of music, at full speed, with the memory sampled; nothing else is measured then.
     """
 
@@ -118,7 +118,7 @@ class Sessions:
         return subject.line(self, f"one session for {hours:g} h of music{self._how()}", figures)
 
     def _player(self, subject: Subject, model: Model, batch: int) -> _Playing:
-        chosen = variants([self.variant] if self.variant else [])[0]
+        chosen = variants([self.variant])[0] if self.variant else Variant("", subject.spec.runtime)
         live = Live(subject, model, chosen, batch)
         live.fill()
         return _Playing(live, self.codec)
