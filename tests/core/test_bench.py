@@ -10,13 +10,17 @@ import attrs
 import pytest
 import tiny
 import torch
+from small import space_with
 from torch import nn
 
+from accomp.core.errors import WorkError
+from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry
 from accomp.core.runner.bench import memory
 from accomp.core.runner.bench.figures import FIGURES
 from accomp.core.runner.bench.live import Live
 from accomp.core.runner.bench.measuring import measure
+from accomp.core.runner.bench.reading import Reading
 from accomp.core.runner.bench.record import Line
 from accomp.core.runner.bench.sessions import Sessions
 from accomp.core.runner.bench.subject import Subject, subject
@@ -166,6 +170,12 @@ def test_loader_compares_with_the_published_code(bench: Any, spec: Any) -> None:
     clip = 50 / 50  # s
     assert line.figures["x_reference_rate"] == pytest.approx(line.figures["examples_s"] * clip / (326 * 20))
     assert line.figures["of_reference_bytes"] == pytest.approx(line.figures["example_kb"] / (164 * clip / 20))
+
+
+def test_readers_that_fail_end_the_benchmark(tmp_path: Path) -> None:
+    lost = Reading(tmp_path / "none.zarr", space_with(), 50, 4, PairRules(), 2, 0.1)
+    with pytest.raises(WorkError, match="a reader ended with exit code 1"):
+        lost.rates()
 
 
 def subject_lines(path: str, benchmark: Any) -> list[Line]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.console import progress
-from accomp.core.pairs import PairRules
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.bench.made_up_songs import Songs, bytes_of, identity, write
+from accomp.core.runner.bench.made_up_songs import Songs, bytes_of, write
+from accomp.core.runner.bench.reading import Reading
 from accomp.core.runner.bench.record import Line
 from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.store_commands import EXAMPLE_SECONDS, REFERENCE_BYTES
-from accomp.core.types import TokenSpace
 
 REFERENCE_MUSIC = 326.0 * EXAMPLE_SECONDS
 """Seconds of music a second that the published code reads with two workers, on two cores: 326 examples of 20 s."""
@@ -53,7 +48,7 @@ class Loader:
             with progress("make up songs", None):
                 write(path, space, spec.pairs, spec.store.submixes, self.songs)
             clip = spec.train.frames * subject.frame
-            reading = _Reading(
+            reading = Reading(
                 path, space, spec.train.frames, spec.train.batch, spec.pairs, self.processes, self.seconds
             )
             examples = len(reading.loader(0))
@@ -72,57 +67,3 @@ class Loader:
         size = f"{self.songs.songs} songs of {self.songs.minutes:g} min, {self.songs.stems} stems"
         case = f"{self.processes} processes, clips of {clip:g} s, {size}, {codes}"
         yield subject.line(self, case, figures)
-
-
-@frozen
-class _Reading:
-    """What the readers are told: clips of so many `frames`, `seconds` long."""
-
-    path: Path
-    space: TokenSpace
-    frames: int
-    batch: int
-    rules: PairRules
-    processes: int
-    seconds: float
-
-    def loader(self, rank: int) -> ClipLoader:
-        """That of one process."""
-        tokenizer: Any = identity(self.space)
-        return ClipLoader(
-            self.path,
-            "train",
-            tokenizer,
-            frames=self.frames,
-            batch=self.batch,
-            rules=self.rules,
-            rank=rank,
-            world=self.processes,
-        )
-
-    def rates(self) -> tuple[float, float]:
-        """Examples a second that all processes get together, and for each second of one's processor time.
-
-        Opening the store does not count.
-        """
-        context = multiprocessing.get_context("spawn")
-        start, answers = context.Barrier(self.processes), context.Queue()
-        ranks = [context.Process(target=_read, args=(self, rank, start, answers)) for rank in range(self.processes)]
-        for process in ranks:
-            process.start()
-        rates = [answers.get() for _ in ranks]
-        for process in ranks:
-            process.join()
-        return sum(wall for wall, _ in rates), sum(cpu for _, cpu in rates) / len(rates)
-
-
-def _read(reading: _Reading, rank: int, start: Any, answers: Any) -> None:
-    """One process: as many batches as it can get in the time."""
-    torch.set_num_threads(1)
-    loader = reading.loader(rank)
-    next(loader)
-    start.wait()
-    began, used, count = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - began < reading.seconds:
-        count += len(next(loader).context)
-    answers.put((count / (time.perf_counter() - began), count / (time.process_time() - used)))
