@@ -43,6 +43,12 @@ class Rehearsal:
         )
 
 
+def live_budget(budget: LatencyBudget, block: int, waits: tuple[float, float] = (0.0, 0.0)) -> LatencyBudget:
+    """The budget of playing live in blocks of so many samples; `waits` as for `rehearse`."""
+    heard, taken = block_waits(budget.space, block)
+    return evolve(budget, input=heard + waits[0] + IDLE, output=taken + waits[1], rho=RHO)
+
+
 def rehearse(
     player: Player, block: int, *, labels: Mapping[str, int], waits: tuple[float, float] = (0.0, 0.0)
 ) -> Rehearsal:
@@ -60,12 +66,6 @@ def rehearse(
     warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
     play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0)
     played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0)
-    heard, taken = block_waits(space, block)
-    budget = evolve(
-        budget_of(clock, space, [part_times(played, clock)]),
-        input=heard + waits[0] + IDLE,
-        output=taken + waits[1],
-        rho=RHO,
-    )
+    budget = live_budget(budget_of(clock, space, [part_times(played, clock)]), block, waits)
     came = np.asarray(played.frames) > 0
     return Rehearsal(budget, block, np.asarray(played.whole)[came if came.any() else ~came])

@@ -111,7 +111,11 @@ def test_chunk_tells_the_whole_chunk_and_the_wait_for_it(bench: Any, spec: Any) 
 
 
 def test_a_clip_is_counted_in_forwards(bench: Any, masked: str) -> None:
-    (line,) = bench("mlm", masked, "--seconds", "2", "--repeat", "2")
+    eager, line = bench(
+        "mlm", masked, "--seconds", "2", "--repeat", "2", "--variant", "eager float32", "--variant", "eager bfloat16"
+    )
+    assert (eager.case[:13], line.case[:14]) == ("eager float32", "eager bfloat16")
+    assert eager.case.endswith("2 s, window of 50 frames, guidance context")
     windows = 3  # of 50 frames in 100: the first, and two with one half given
     assert line.figures["forwards"] == windows * (3 + 2)
     assert line.figures["forwards_s"] == pytest.approx(line.figures["forwards"] / (line.figures["p50_ms"] / 1000))
@@ -143,6 +147,7 @@ def test_codec_tells_pushes_and_the_whole(bench: Any, spec: Any) -> None:
 
 def test_sessions_are_added_until_one_is_late(bench: Any, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["sessions", spec(), "--steps", "3", "--batch", "1", "--batch", "3"]
+    monkeypatch.setattr(Subject, "frame", 1e6)
     *each, most = bench(*words)
     assert [line.case for line in each] == ["1 sessions, with the codec", "3 sessions, with the codec"]
     assert most.figures == {"sessions": 3}
@@ -158,9 +163,9 @@ def test_hours_of_music_tell_how_memory_grows(spec: Any, monkeypatch: pytest.Mon
     samples = iter(range(5000, 10**6, 1000))
     monkeypatch.setattr(memory, "held", lambda _: next(samples))
     monkeypatch.setattr("accomp.core.runner.bench.sessions.LEAST_SAMPLES", 10)
-    (line,) = subject_lines(spec(), Sessions(hours=0.002, codec=False))
+    (line,) = subject_lines(spec(), Sessions(hours=0.0005, codec=False))
     assert line.figures["n"] == 10
-    assert line.figures["slope_b_per_hour"] == pytest.approx(1000 / 0.0002)
+    assert line.figures["slope_b_per_hour"] == pytest.approx(1000 / 0.00005)
     assert (line.figures["begin_mb"], line.figures["end_mb"]) == (0.006, 0.014)
 
 
@@ -255,6 +260,7 @@ def test_an_earlier_record_is_compared(bench: Any, spec: Any, tmp_path: Path, ca
         (["chunk", "quickstart"], "clock.k = 1 is timed by `accomp bench stream`"),
         (["sessions", "stemgen_small"], "hears whole clips and has no steps to time @ stemgen_small"),
         (["mlm", "quickstart"], "plays while it listens: `accomp bench stream` @ quickstart"),
+        (["mlm", "prefix_offline_small", "--variant", "compiled int8"], "never compiled; leave out compiled int8"),
         (["mlm", "--seconds", "0"], "'seconds' must be > 0"),
         (["sessions", "--hours", "-1"], "'hours' must be > 0"),
         (["codec", "--frames", "0"], "must be >= 1: 0 @ accomp bench codec"),

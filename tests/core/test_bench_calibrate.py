@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accomp.core.runner.bench import calibrate as calibrating
 from accomp.core.runner.bench.calibrate import Measured, border, calibrate, page, points, rows
 from accomp.core.spec_files import toml_text
-from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.streaming.schedule import IDLE
 from accomp.core.types import TokenSpace
 
 SPACE = TokenSpace(32000, 640, 4, 1024, 64, delay=320)
@@ -31,7 +31,12 @@ def test_every_point_and_the_border_are_the_budgets(k: int, seconds: list[float]
     found = list(points(SPACE, [one]))
     for t_f, there, live in found:
         assert there == k
-        assert live == LatencyBudget(Clock(t_f, k), SPACE, **one.times).deployable
+        wait = one.times["encode"] + one.times["first"] + one.times["decode"] + one.times["jitter"]
+        needed = (
+            0.06 + 0.01 + 0.01 + IDLE + wait
+        )  # levels, the decoder's delay, a block that begins before it, the look
+        load = one.times["chunk"] / (k * 0.02) + (one.times["encode"] + one.times["decode"]) / 0.02
+        assert live == (-t_f >= round(needed / 0.02, 6) and load <= 0.7)
     edges = border(SPACE, [one])
     if edges:
         ((t_f, _),) = edges
@@ -39,19 +44,19 @@ def test_every_point_and_the_border_are_the_budgets(k: int, seconds: list[float]
         assert t_f == 0 or not one.budget(SPACE, t_f + 1).deployable
         assert {live for _, _, live in found} == {True, False}
     else:
-        assert one.budget(SPACE).load > 1
+        assert one.budget(SPACE).load > 0.7
         assert {live for _, _, live in found} == {False}
 
 
 def test_the_border_by_hand() -> None:
-    """3 frames of levels, half a one of the decoder, 40 ms to the first codes, 1 + 1 + 10 ms: 6.1 frames."""
-    one = measured(5, first=0.040, jitter=0.010, chunk=0.085)
+    """3 frames of levels, a whole one for the decoder and its block, 40 ms to the first codes, 1 + 1 + 10 + 1 ms."""
+    one = measured(5, first=0.040, jitter=0.010, chunk=0.055)
     assert border(SPACE, [one]) == [(-7, 5)]
-    busy = measured(5, chunk=0.101)
+    busy = measured(5, chunk=0.065)
     assert border(SPACE, [busy]) == []
     head, *body = rows(SPACE, [one, busy])
     found = dict(zip(head, body[0], strict=True))
-    assert (found["needed ms"], found["busy"]) == ("122", "95%")
+    assert (found["needed ms"], found["busy"]) == ("133", "65%")
     assert found["greatest t_f"] == "-7 (-0.14 s)"
     assert body[1][-1] == "none"
 

@@ -25,6 +25,7 @@ from accomp.core.runner.computing import PLAYING_THREADS, describe
 from accomp.core.runner.computing import threads as using
 from accomp.core.runner.latency import budget_of, part_times
 from accomp.core.runner.playing import play
+from accomp.core.runner.rehearsal import RHO, live_budget
 from accomp.core.runner.rehearsing import noise, untrained_player
 from accomp.core.streaming.clock import Clock, LatencyBudget
 from accomp.core.types import TokenSpace
@@ -52,8 +53,8 @@ class Measured:
     times: Mapping[str, float]
 
     def budget(self, space: TokenSpace, t_f: int = 0) -> LatencyBudget:
-        """The latency budget at a future visibility t_f (frames)."""
-        return budget_of(Clock(t_f, self.k), space, [self.times])
+        """The latency budget of playing live, a frame a block, at a future visibility t_f (frames)."""
+        return live_budget(budget_of(Clock(t_f, self.k), space, [self.times]), space.hop)
 
 
 def calibrate(
@@ -152,8 +153,10 @@ def page(name: str, space: TokenSpace, measured: Sequence[Measured], where: str,
     chart = region_chart(f"Feasible region of (t_f, k) on {where}", by_fate[True], by_fate[False], edge)
     head, *body = rows(space, measured)
     note = (
+        f"As `accomp stream --realtime` counts, in blocks of one frame. "
         "A clock (t_f, k) can be played live where t_f leaves the time that is needed (delay between codebooks, codec, "
-        "a chunk, and the 99.9th percentile of its lateness) and the machine is busy at most 100 % of the time. "
+        "a chunk, and the 99.9th percentile of its lateness) and the machine is busy at most "
+        f"{RHO:.0%} of the time. "
         "First: from a chunk's last input frame to its codes; whole: all the work for its k frames. With fewer than "
         "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and hears noise."
     )

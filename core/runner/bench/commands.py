@@ -104,6 +104,7 @@ def mlm(
     settings: Settings = None,
     seconds: Annotated[float, typer.Option(help="Of music.")] = 10.0,
     repeat: Annotated[int, typer.Option(min=1, help="How often.")] = 5,
+    variant: Variants = None,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -112,7 +113,16 @@ def mlm(
     """Ten seconds by a model that hears whole clips: masked sampling, with the spec's guidance."""
     from accomp.core.runner.bench.mlm import Mlm
 
-    _run(context, _options(Mlm, seconds=seconds, repeat=repeat), spec, settings, device, threads, json, compare)
+    _run(
+        context,
+        _options(Mlm, seconds=seconds, repeat=repeat, variants=tuple(variant or ())),
+        spec,
+        settings,
+        device,
+        threads,
+        json,
+        compare,
+    )
 
 
 @bench.command()

@@ -61,7 +61,7 @@ def bytes_of(value: object) -> int:
 def slope(hours: np.ndarray, held: np.ndarray) -> float:
     """Growth in bytes an hour: the slope of the least-squares line through samples of memory, at least two times."""
     away = hours - hours.mean()
-    return float((away * held).sum() / (np.abs(away)).sum())
+    return float((away * held).sum() / (away**2).sum())
 
 
 def _status(name: str) -> int | None:
