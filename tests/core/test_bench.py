@@ -178,7 +178,7 @@ def test_loader_compares_with_the_published_code(bench: Any, spec: Any) -> None:
 
 
 def test_readers_that_fail_end_the_benchmark(tmp_path: Path) -> None:
-    lost = Reading(tmp_path / "none.zarr", space_with(), 50, 4, PairRules(), 2, 0.1)
+    lost = Reading(tmp_path / "none.zarr", space_with(), 50, 4, PairRules(), 1, 0.1)
     with pytest.raises(WorkError, match="a reader ended with exit code 1"):
         lost.rates()
 
