@@ -1,10 +1,12 @@
 # make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
 # make demo    from nothing to a report page: corpus, tokens, training, streaming, scores
 # make test    the test suite
+# make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
 # make lint    ruff: rules and format          make format   let ruff mend both
 # make types   mypy over the installed names   make clean    remove caches and builds (not .venv, data, runs)
 #
 # Settings: PYTHON=python3.11  TORCH=auto|cpu|cuda  WORKERS=2 (test processes)  MINUTES=30 (of music in the demo's corpus)
+#           ONLY="step train" (these benchmarks only)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint format types clean
+.PHONY: setup demo test bench-gpu bench-cpu lint format types clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -45,6 +47,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+# What an earlier part of the suite measured on the same machine is kept.
+bench-gpu bench-cpu: bench-%: setup
+	$(BIN)/accomp bench suite benchmarks/$*.toml --json benchmarks/results/$*.json $(addprefix --only ,$(ONLY))
 
 lint: setup
 	$(BIN)/ruff check

@@ -17,6 +17,7 @@ import typer
 from accomp.core.console import say, warn
 from accomp.core.errors import PluginError, UserError
 from accomp.core.registry import Registry
+from accomp.core.runner.bench.commands import bench
 from accomp.core.runner.exits import INTERRUPTED, exit_code
 from accomp.core.runner.stages import run_stage
 from accomp.core.spec import Spec, load_spec
@@ -383,14 +384,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Typer:
     """The application with a line for every component of kind "command"; only the one that is called is imported.
 
-    A component "corpus mini-slakh" becomes `accomp corpus mini-slakh`, one named "bench" becomes `accomp bench`.
+    A component "corpus mini-slakh" becomes `accomp corpus mini-slakh`, one named "tune" becomes `accomp tune`.
     Raises PluginError for a name that is one of our own commands or has more than two words.
     """
     whole = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     whole.callback()(accomp)
     whole.registered_commands = list(app.registered_commands)
     whole.add_typer(store, name="store", help="Look into a token store; find out what has rotted.")
-    own = {command.name for command in whole.registered_commands} | {"store"}
+    whole.add_typer(bench, name="bench", help="How fast the runtime is on this machine.")
+    own = {command.name for command in whole.registered_commands} | {"store", "bench"}
     called = " ".join([word for word in words if not word.startswith("-")][:2]) + " "
     groups: dict[str, typer.Typer] = {}
     for component in registry.components("command"):

@@ -39,10 +39,16 @@ class Rehearsal:
         median, rare, most = 1000 * np.quantile(self.whole, [0.5, 0.999, 1.0])
         piece = 1000 * self.block / self.budget.space.sample_rate
         return (
-            f"rehearsed with {self.pieces} pieces of {piece:g} ms, one right after the other; the {len(self.whole)} with "
-            f"which sound came took {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, with so few all but the "
-            f"longest), {most:.1f} ms at most"
+            f"rehearsed with {self.pieces} pieces of {piece:g} ms, one right after the other; the {len(self.whole)} "
+            f"with which sound came took {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, with so few all "
+            f"but the longest), {most:.1f} ms at most"
         )
+
+
+def live_budget(budget: LatencyBudget, block: int, waits: tuple[float, float] = (0.0, 0.0)) -> LatencyBudget:
+    """The budget of playing live in blocks of so many samples; `waits` as for `rehearse`."""
+    heard, taken = block_waits(budget.space, block)
+    return evolve(budget, input=heard + waits[0] + IDLE, output=taken + waits[1], rho=RHO)
 
 
 def rehearse(
@@ -62,12 +68,6 @@ def rehearse(
     warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
     play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0)
     played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0)
-    heard, taken = block_waits(space, block)
-    budget = evolve(
-        budget_of(clock, space, [part_times(played, clock)]),
-        input=heard + waits[0] + IDLE,
-        output=taken + waits[1],
-        rho=RHO,
-    )
+    budget = live_budget(budget_of(clock, space, [part_times(played, clock)]), block, waits)
     came = np.asarray(played.frames) > 0
     return Rehearsal(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.guidance import UNGUIDED, Guidance
-from accomp.core.interfaces import CausalSampler, Tokenizer
+from accomp.core.interfaces import CausalSampler, State, Tokenizer
 from accomp.core.model import Model
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.runtime import EAGER, Runtime
@@ -99,6 +99,11 @@ class TokenSession:
             {name: classes.to(self.device) for name, classes in labels.items()},
             {name: dial.to(self.device, torch.float32) for name, dial in (dials or {}).items()},
         )
+
+    @property
+    def state(self) -> State:
+        """What the backbone remembers of these sessions."""
+        return self._step.state
 
     @torch.inference_mode()
     def push(self, x: Tensor) -> None:

@@ -11,6 +11,22 @@ from accomp.core.runner.comparison.curves import named_k
 from accomp.core.runner.comparison.entries import Entry
 
 
+def region_chart(
+    title: str,
+    live: Sequence[tuple[float, float]],
+    not_live: Sequence[tuple[float, float]],
+    border: Sequence[tuple[float, float]],
+) -> Html:
+    """Points (t_f, k), both in s: which can be played live, which cannot, and the greatest t_f that can for each k."""
+    lines = [
+        Line("can be played live", live, "third", dots=True, joined=False),
+        Line("cannot", not_live, "second", dots=True, joined=False),
+        Line("greatest t_f that can", border, "accent", dots=len(border) == 1),
+    ]
+    axes = {"x": "t_f, seconds of input beyond the output's start", "y": "k, seconds"}
+    return line_chart(title, [line for line in lines if line.points], [], **axes)
+
+
 def region(entries: Sequence[Entry]) -> list[Html]:
     """Each measured model where it lies, and the border that the slowest measurement of each k draws."""
     measured = [(entry, entry.latency) for entry in entries if entry.latency and entry.t_f is not None]
@@ -25,18 +41,7 @@ def region(entries: Sequence[Entry]) -> list[Html]:
         if all(one.load <= 1.0 for one in found):
             frames = math.ceil(max(one.required / one.frame for one in found) - 1e-6)
             border.append((-frames * found[0].frame, k))
-    lines = [
-        Line("can be played live", points[True], "third", dots=True, joined=False),
-        Line("cannot", points[False], "second", dots=True, joined=False),
-        Line("greatest t_f that can", border, "accent", dots=len(border) == 1),
-    ]
-    chart = line_chart(
-        "Feasible region of (t_f, k) on the machine that played",
-        [line for line in lines if line.points],
-        [],
-        x="t_f, seconds of input beyond the output's start",
-        y="k, seconds",
-    )
+    chart = region_chart("Feasible region of (t_f, k) on the machine that played", points[True], points[False], border)
     rows = [
         [entry.name, named_k(entry.k or 0.0), f"{1000 * one.required:.0f} ms", f"{1000 * one.available:.0f} ms",
          f"{one.load:.0%}", "yes" if one.deployable else "no",

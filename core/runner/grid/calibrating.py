@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
-
-from accomp.core.build import build_model, build_objective, build_sampler, build_tokenizer
+from accomp.core.build import space_of
 from accomp.core.console import progress
 from accomp.core.files import write_atomic
-from accomp.core.guidance import Guidance
-from accomp.core.model import Model
 from accomp.core.registry import Registry
+from accomp.core.runner.bench.timing import timed
 from accomp.core.runner.computing import PLAYING_THREADS, describe, fabric_of, own_randomness, threads
 from accomp.core.runner.grid.costs import CALIBRATION, playing_shape, training_shape
 from accomp.core.runner.grid.work import GridWork
 from accomp.core.runner.latency import part_times
-from accomp.core.runner.optimising import optimizer_of
-from accomp.core.runner.playing import Player, perform, play
+from accomp.core.runner.playing import perform, play
+from accomp.core.runner.rehearsing import noise, training_step, untrained_player
 from accomp.core.spec import Spec
-from accomp.core.types import Batch, TokenSpace
 
 STEPS = 3
 """Of training that are timed, after one that is not."""
@@ -56,59 +49,21 @@ def calibrate(work: GridWork, registry: Registry) -> None:
 def _training(spec: Spec, registry: Registry) -> tuple[float, str]:
     """Median seconds of an optimizer step on random codes, and the device."""
     fabric = fabric_of(spec.run)
-    tokenizer = build_tokenizer(spec, registry)
-    model = build_model(spec, tokenizer.space, registry).to(fabric.device)
-    objective = build_objective(spec, tokenizer.space, registry)
-    optimizer = optimizer_of(model, spec.train)
-    rng = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        for _ in range(spec.train.accumulate):
-            batch = random_batch(spec, tokenizer.space, fabric.device)
-            with fabric.autocast():
-                total = objective.loss(model, batch, model.clock, rng).total
-            total.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
     with own_randomness(fabric.device):
-        return _timed(step, fabric.device), describe(fabric.device)
-
-
-def random_batch(spec: Spec, space: TokenSpace, device: torch.device) -> Batch:
-    """As many clips of random latents and codes as a step of the spec takes at a time."""
-    clips, frames = spec.train.batch, spec.train.frames
-    x = torch.randn(clips, frames, space.latent_dim, device=device)
-    y = torch.randint(space.codebook_size, (clips, space.codebooks, frames), device=device)
-    labels = {name: torch.zeros(clips, dtype=torch.int64, device=device) for name in spec.conditions.labels}
-    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels)
+        step = training_step(spec, space_of(spec, registry), registry, fabric)
+        times = [timed(step, fabric.device)[0] for _ in range(STEPS + 1)]
+    return statistics.median(times[1:]), describe(fabric.device)
 
 
 def _playing(spec: Spec, registry: Registry) -> tuple[float, dict[str, float] | None]:
     """Seconds for a second of takes, and of a model that streams what the latency budget wants."""
-    fabric = fabric_of(spec.run)
-    tokenizer = build_tokenizer(spec, registry).to(fabric.device)
-    model: Model = build_model(spec, tokenizer.space, registry).to(fabric.device).eval()
-    sampler = build_sampler(spec, tokenizer.space, registry)
-    guidance = Guidance(spec.guidance)
-    player = Player(tokenizer, model, sampler, spec.train.frames, 0, "", spec.objective.plugin, guidance)
-    rate, hop = tokenizer.space.sample_rate, tokenizer.space.hop
-    sound = (0.1 * np.random.default_rng(0).standard_normal(round(SECONDS * rate))).astype(np.float32)
+    player = untrained_player(spec, registry, fabric_of(spec.run).device)
+    space, clock = player.tokenizer.space, player.model.clock
+    sound = noise(space, round(SECONDS * space.frame_rate))
     how: Any = {"labels": {}, "seed": 0, "session": 0}
-    perform(player, sound[: rate // 2], **how)  # what happens the first time only
-    if model.clock is None:
+    perform(player, sound[: len(sound) // 4], **how)  # what happens the first time only
+    if clock is None:
         played = perform(player, sound, **how)
         return sum(played.whole) / SECONDS, None
-    played = play(player, sound, [hop] * (len(sound) // hop), **how)
-    return 2 * sum(played.whole) / SECONDS, part_times(played, model.clock)
-
-
-def _timed(work: Callable[[], None], device: torch.device) -> float:
-    times = []
-    for _ in range(STEPS + 1):
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+    played = play(player, sound, [space.hop] * (len(sound) // space.hop), **how)
+    return 2 * sum(played.whole) / SECONDS, part_times(played, clock)

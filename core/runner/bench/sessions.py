@@ -1,0 +1,148 @@
+"""`accomp bench sessions`: how many sessions fit in one batch; whether one grows that lasts for hours."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.console import progress
+from accomp.core.model import Model
+from accomp.core.runner.bench import memory
+from accomp.core.runner.bench.live import MB, Live, clock_of
+from accomp.core.runner.bench.record import Line
+from accomp.core.runner.bench.subject import Subject
+from accomp.core.runner.bench.timing import Work, interleaved
+from accomp.core.runner.bench.variants import Variant, variants
+from accomp.core.runner.computing import PLAYING_THREADS
+from accomp.core.streaming.session import AudioSession
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SAMPLES = 60
+"""Of the memory an hour of music, at most; more often in less than an hour."""
+LEAST_SAMPLES = 20
+SETTLING = 0.1
+"""Share of the samples at the beginning that the slope leaves out: allocators fill their pools."""
+
+
+@frozen
+class Sessions:
+    """More and more sessions in one batch until one comes late; with `hours`, one session for that much music.
+
+    Attributes:
+        batches: how many at a time, in this order.
+        steps: of each batch.
+        codec: sound in and out, with the spec's tokenizer; else latents in and codes out.
+        paced: a step each k frames, as live, instead of one right behind the other.
+        variant: how the model is run; as the spec's [runtime] says where none is named.
+        hours: of music, at full speed, with the memory sampled; nothing else is measured then.
+    """
+
+    default: ClassVar[str] = "quickstart"
+    threads: ClassVar[int | None] = PLAYING_THREADS
+
+    batches: tuple[int, ...] = field(default=BATCHES, validator=v.and_(v.min_len(1), v.deep_iterable(v.ge(1))))
+    steps: int = field(default=200, validator=v.ge(1))
+    codec: bool = True
+    paced: bool = False
+    variant: str = ""
+    hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
+
+    def lines(self, subject: Subject) -> Iterator[Line]:
+        """A line for each B, and one with the most that kept up; or one for the hours."""
+        clock_of(subject)
+        model = subject.model()
+        if self.hours is not None:
+            yield self._long(subject, model, self.hours)
+            return
+        kept_up, told = 0, "the most without a late step"
+        for batch in self.batches:
+            line, on_time = self._batch(subject, model, batch)
+            yield line
+            if not on_time:
+                break
+            kept_up = batch
+        else:
+            told += "; no more were tried"
+        yield subject.line(self, f"{told}{self._how()}", {"sessions": kept_up})
+
+    def _batch(self, subject: Subject, model: Model, batch: int) -> tuple[Line, bool]:
+        """What a step of so many sessions takes, and whether all were in time."""
+        clock = clock_of(subject)
+        period = clock.k * subject.frame
+        gc.collect()
+        memory.begin_peak(subject.device)
+        play = self._player(subject, model, batch)
+        play()  # what the codec does the first time only
+        times = interleaved(
+            {"step": Work(play, self.steps)},
+            1,
+            subject.device,
+            period=period,
+            paced=self.paced,
+            told=f"{batch} sessions",
+        )["step"]
+        figures = times.figures(period)
+        figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
+        return subject.line(self, f"{batch} sessions{self._how()}", figures), not times.late
+
+    def _long(self, subject: Subject, model: Model, hours: float) -> Line:
+        """One session for hours of music: does its memory grow?"""
+        play = self._player(subject, model, 1)
+        steps = math.ceil(hours * 3600 / (clock_of(subject).k * subject.frame))
+        count = max(LEAST_SAMPLES, math.ceil(SAMPLES * hours))
+        every = max(1, steps // count)
+        at: list[float] = []
+        held: list[int] = []
+        with progress("hours", steps) as advance:
+            for step in range(steps):
+                play()
+                if (step + 1) % every == 0:
+                    gc.collect()
+                    at.append(hours * (step + 1) / steps)
+                    held.append(memory.held(subject.device))
+                    advance(every)
+        settled = max(0, min(len(at) - 2, int(SETTLING * len(at))))
+        figures = {
+            "n": float(len(at)),
+            "slope_b_per_hour": memory.slope(np.array(at[settled:]), np.array(held[settled:])),
+            "begin_mb": held[settled] / MB,
+            "end_mb": held[-1] / MB,
+        }
+        return subject.line(self, f"one session for {hours:g} h of music{self._how()}", figures)
+
+    def _player(self, subject: Subject, model: Model, batch: int) -> _Playing:
+        chosen = variants([self.variant])[0] if self.variant else Variant("", subject.spec.runtime)
+        live = Live(subject, model, chosen, batch)
+        live.fill()
+        return _Playing(live, self.codec)
+
+    def _how(self) -> str:
+        return f"{', with the codec' if self.codec else ''}{', paced' if self.paced else ''}"
+
+
+class _Playing:
+    """k frames of B sessions, each time: with the codec from sound to sound."""
+
+    def __init__(self, live: Live, codec: bool):
+        self.live, self._k = live, live.model.layout.clock.k
+        self._sound = None
+        if codec:
+            subject = live.subject
+            self._sound = subject.audio(live.batch, self._k)
+            self._session = AudioSession(subject.tokenizer(), live.session)
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        if self._sound is None:
+            for _ in range(self._k):
+                self.live.frame()
+        else:
+            self._session.push(self._sound)
+            self._session.pull(ahead=True).cpu()

@@ -1,0 +1,40 @@
+"""The ways in which one model can be run, side by side: eager, compiled, and the precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from accomp.core.errors import UserError
+from accomp.core.registry import nearest
+from accomp.core.streaming.runtime import Runtime
+
+
+@frozen
+class Variant:
+    """A runtime with a name."""
+
+    name: str
+    runtime: Runtime
+
+
+VARIANTS = (
+    Variant("eager float32", Runtime(compile="off")),
+    Variant("eager bfloat16", Runtime(compile="off", weights="bfloat16")),
+    Variant("compiled float32", Runtime(compile="on")),
+    Variant("compiled bfloat16", Runtime(compile="on", weights="bfloat16")),
+    Variant("compiled int8", Runtime(compile="on", weights="int8")),
+    Variant("compiled int8, int8 cache", Runtime(compile="on", weights="int8", cache="int8")),
+)
+"""In the order in which they are told; the first of those that run is what the others are compared with."""
+
+
+def variants(names: Sequence[str]) -> list[Variant]:
+    """Those of these names, all where none is given. Raises UserError for a name that there is not."""
+    known = {one.name: one for one in VARIANTS}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            *(f"no variant is called {name!r}{nearest(name, known, what='variants')} @ --variant" for name in unknown)
+        )
+    return [one for one in VARIANTS if not names or one.name in names]
