@@ -83,14 +83,13 @@ def survey(registry: Registry) -> Machine:
     """Look at everything; imports torch and every plugin, which takes some seconds. Raises nothing of its own."""
     torch_error = import_error("torch")
     facts = _torch_facts() if not torch_error else {"torch_error": torch_error}
-    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
     return Machine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         nvidia=_nvidia_driver(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        compiler=next((path for name in compilers if name and (path := shutil.which(name))), ""),
-        python_headers=Path(sysconfig.get_paths()["include"], "Python.h").exists(),
+        compiler=cpp_compiler(),
+        python_headers=python_headers(),
         free=shutil.disk_usage(Path.cwd()).free,
         companions={name: import_error(name) for name in ("torchaudio", "torchvision") if installed_version(name)},
         extensions=tuple(_compiled_files("torchaudio")),
@@ -102,6 +101,17 @@ def survey(registry: Registry) -> Machine:
         providers=tuple(sorted({part.provider for part in registry.components() if "built in" not in part.provider})),
         **facts,
     )
+
+
+def cpp_compiler() -> str:
+    """Path of the C++ compiler that torch.compile would find; empty where there is none."""
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    return next((path for name in compilers if name and (path := shutil.which(name))), "")
+
+
+def python_headers() -> bool:
+    """Whether what is compiled can be called from Python."""
+    return Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
 def import_error(module: str) -> str:

@@ -17,6 +17,7 @@ from accomp.core.files import write_atomic
 from accomp.core.guidance import Guidance
 from accomp.core.model import Model
 from accomp.core.registry import Registry
+from accomp.core.runner.compiling import compile_loss
 from accomp.core.runner.computing import PLAYING_THREADS, describe, fabric_of, own_randomness, threads
 from accomp.core.runner.grid.costs import CALIBRATION, playing_shape, training_shape
 from accomp.core.runner.grid.work import GridWork
@@ -59,7 +60,8 @@ def _training(spec: Spec, registry: Registry) -> tuple[float, str]:
     tokenizer = build_tokenizer(spec, registry)
     model = build_model(spec, tokenizer.space, registry).to(fabric.device)
     objective = build_objective(spec, tokenizer.space, registry)
-    optimizer = optimizer_of(model, spec.train)
+    compile_loss(objective, spec.train.compile, fabric.device)
+    optimizer = optimizer_of(model, spec.train, spec.run.precision)
     rng = torch.Generator().manual_seed(0)
 
     def step() -> None:
