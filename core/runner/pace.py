@@ -29,7 +29,7 @@ class Timed(NamedTuple):
 
     def since(self, before: Timed) -> Timed:
         """What was timed after `before`."""
-        return Timed(*(now - then for now, then in zip(self, before, strict=True)))
+        return Timed(self.steps - before.steps, self.seconds - before.seconds, self.waited - before.waited)
 
 
 class Pace:
@@ -41,17 +41,17 @@ class Pace:
 
     def __init__(self) -> None:
         self.total = Timed()
-        self._begun: tuple[int, float, float] | None = None
+        self._begun: Timed | None = None
 
     def go(self, step: int, waited: float) -> None:
         """Time what follows; `step` steps are done and `waited` seconds have been waited so far. The device is idle."""
-        self._begun = (step, time.perf_counter(), waited)
+        self._begun = Timed(step, time.perf_counter(), waited)
 
     def rest(self, step: int, waited: float) -> None:
         """Take in what was done since `go`, nothing without one. The device is idle."""
         if self._begun is not None:
-            now = (step, time.perf_counter(), waited)
-            self.total = Timed(*(a + b - c for a, b, c in zip(self.total, now, self._begun, strict=True)))
+            lap, total = Timed(step, time.perf_counter(), waited).since(self._begun), self.total
+            self.total = Timed(total.steps + lap.steps, total.seconds + lap.seconds, total.waited + lap.waited)
             self._begun = None
 
 

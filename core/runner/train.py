@@ -6,7 +6,7 @@ import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -105,7 +105,7 @@ class _Training:
         self.stepper = fabric.setup_module(LossModule(self.model, objective, learning))
         self.stepper.train()
         self.plain_optimizer = optimizer_of(self.model, spec.train, spec.run.precision)
-        self.optimizer = fabric.setup_optimizers(self.plain_optimizer)
+        self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.plain_optimizer))
         self.batches = Ahead(self.loader)
         if resumed:
             self._resume(resumed)
@@ -178,7 +178,7 @@ class _Training:
 
     def _check(self) -> None:
         """Waits for the steps so far. Raises WorkError where one of them was no number, in any process."""
-        faults = self.fabric.all_gather(self.tally.fault).view(-1, 3).tolist()
+        faults = cast(Tensor, self.fabric.all_gather(self.tally.fault)).view(-1, 3).tolist()
         if not (found := sorted(fault for fault in faults if fault[0])):
             return
         step, loss, norm = found[0]
@@ -305,7 +305,7 @@ class _Training:
         if self.fabric.world_size == 1 or not numbers:
             return numbers
         here = torch.tensor(list(numbers.values()), device=self.fabric.device)
-        means = self.fabric.all_reduce(here, reduce_op="mean")
+        means = cast(Tensor, self.fabric.all_reduce(here, reduce_op="mean"))
         return dict(zip(numbers, means.tolist(), strict=True))
 
     def _anyone(self, here: bool) -> bool:
