@@ -20,6 +20,7 @@ import torch
 from attrs import frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from accomp.core.build import build_model, build_objective, build_sampler, build_tokenizer
 from accomp.core.errors import CheckpointError
@@ -78,16 +79,19 @@ def save_checkpoint(
     spec: Mapping[str, Any],
     tokenizer: Tokenizer,
     training: Mapping[str, Any] | None = None,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write the checkpoint of a step into a run folder and return its own folder.
 
     spec: as `spec.resolve` gives it. training: whatever training needs to go on, of tensors, numbers, strings, lists
-    and dicts (it is read back without running code from the file).
+    and dicts (it is read back without running code from the file). weights: the model's state_dict, where the model
+    itself holds only a part of it.
     """
     folder = checkpoint_folder(run, step)
     with folder_atomic(folder) as work:
-        weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
-        save_file(weights, work / WEIGHTS)
+        held = model.state_dict() if weights is None else weights
+        save_file({name: weight.contiguous() for name, weight in held.items()}, work / WEIGHTS)
         if training is not None:
             torch.save(dict(training), work / TRAINING)
         card = {

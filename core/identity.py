@@ -25,8 +25,8 @@ from accomp.core.spec import Spec, resolve
 LENGTH = 10
 """Hex digits of a hash: one in a million grids of 56 cells has two equal by chance."""
 
-UNSEEN = ("log_every", "keep")
-"""Keys of [train] that leave no trace in the checkpoint that plays."""
+UNSEEN = ("log_every", "keep", "compile")
+"""Keys of [train] that leave no trace in the checkpoint that plays, up to rounding."""
 
 GIVEN = ("input",)
 """Keys of [generate] that say what a model is given; the clips that are judged stay the same."""

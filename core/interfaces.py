@@ -157,6 +157,9 @@ class Objective(Protocol):
     clocked: ClassVar[bool]
     """True where a clock (t_f, k) says what a prediction may see: the model can stream. False: it hears whole clips."""
 
+    # An objective whose training is to be compiled has `loss_of(...)`, too: what `loss` calls when it has drawn all it
+    # draws, with tensors whose shapes depend on the batch's alone. It makes one graph, with no look at their values.
+
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """What is minimised. `clock` is that of the model, None exactly where the objective is not `clocked`."""
         ...

@@ -41,6 +41,7 @@ class Model(nn.Module):
     ):
         super().__init__()
         self.space, self.clock, self.conditions = space, clock, conditions
+        self._layout = Layout(clock, space.codebooks) if clock else None
         self.vocabulary = Vocabulary.of(space, {name: label.count for name, label in conditions.labels.items()})
         self.fuser, self.backbone = fuser, backbone
         levels, size = self.vocabulary.codebooks, self.vocabulary.size
@@ -55,9 +56,9 @@ class Model(nn.Module):
     @property
     def layout(self) -> Layout:
         """How a model with a clock lays out its sequence. Raises ValueError for one without."""
-        if self.clock is None:
+        if self._layout is None:
             raise ValueError("this model has no clock: it hears whole clips and cannot stream")
-        return Layout(self.clock, self.space.codebooks)
+        return self._layout
 
     def forward(self, x: Tensor, held: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         """A whole clip, teacher-forced: x [B, T, E], `held` codes [B, K, S] by Layout.clip -> logits [B, K, S, V]."""
@@ -134,7 +135,7 @@ def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batc
 
     def chosen(share: float) -> Tensor:
         draws = torch.rand(batch.y.shape[0], generator=rng, device=rng.device)
-        return (draws < share).to(batch.y.device)
+        return (draws < share).to(batch.y.device, non_blocking=True)
 
     x = batch.x.masked_fill(chosen(conditions.context.drop)[:, None, None], 0.0)
     labels = {name: batch.labels[name].masked_fill(chosen(c.drop), -1) for name, c in conditions.labels.items()}

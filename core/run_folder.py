@@ -22,6 +22,7 @@ from accomp.core.structuring import plain
 FREE = (
     "run", "runner", "runtime", "sampler", "guidance", "generate", "evaluate", "metric",
     "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
+    "train.compile",
 )  # fmt: skip
 """Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and
 takes and metrics know themselves what they were made with.

@@ -54,6 +54,8 @@ class RunSpec:
         folder: the run folder: resolved spec, versions, checkpoints, takes, metrics, report.
         accelerator: the kind of device, in Lightning Fabric's words.
         devices: how many of them.
+        strategy: how several share the training: "ddp", each holds all weights, or "fsdp", each holds a part of them;
+            "auto" is "ddp" for several. Checkpoints are the same for all.
         precision: of weights ("true") or of arithmetic on them ("mixed"), in Lightning Fabric's words.
         threads: CPU threads of torch; where absent, its own choice, and one for playing.
         logger: where training curves go.
@@ -62,6 +64,7 @@ class RunSpec:
     folder: str
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = field(default=1, validator=v.ge(1))
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"] = "32-true"
     threads: int | None = field(default=None, validator=v.optional(v.ge(1)))
     logger: Literal["tensorboard", "wandb", "none"] = "tensorboard"
@@ -150,12 +153,14 @@ class TrainSpec:
         warmup: steps of linear warm-up.
         clip: largest gradient norm.
         weight_decay: of AdamW.
-        accumulate: forward passes an optimizer step.
+        accumulate: forward passes an optimizer step, whose loss is the mean of theirs.
         log_every: steps between log lines.
         validate_every: steps between validations.
         validation_batches: batches a validation.
         checkpoint_every: steps between checkpoints.
         keep: how many checkpoints are kept, the best one on validation beside them.
+        compile: whether loss and gradients are compiled to one graph, which takes a minute or so at the start; "auto":
+            on a CUDA device that can.
     """
 
     steps: int = field(validator=v.ge(1))
@@ -172,6 +177,7 @@ class TrainSpec:
     validation_batches: int = field(default=8, validator=v.ge(1))
     checkpoint_every: int = field(default=500, validator=v.ge(1))
     keep: int = field(default=2, validator=v.ge(1))
+    compile: Literal["auto", "on", "off"] = "auto"
 
 
 @frozen

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
-from attrs import field, frozen
+from attrs import define, field, frozen
 from attrs import validators as v
 
 from accomp.core.conditions import check_labels
@@ -156,7 +156,7 @@ class Take:
     stems: int = 1
 
 
-@frozen(eq=False)
+@define(eq=False)  # torch.compile cannot trace how a frozen one is made
 class Loss:
     """What an objective minimises, in nats a token.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.guidance import Guidance
@@ -38,6 +38,11 @@ class Prepended:
     """The rows of the outputs, for K `codebooks`."""
 
     codebooks: int
+    _layout: Layout = field(init=False, repr=False)  # made once: torch.compile cannot trace how it is made
+
+    @_layout.default
+    def _of_outputs(self) -> Layout:
+        return Layout(Clock(), self.codebooks)
 
     def steps(self, frames: int) -> int:
         """How many rows the outputs of T frames take."""
@@ -68,10 +73,6 @@ class Prepended:
 
     def _every(self, y: Tensor) -> Tensor:
         return torch.arange(self.steps(y.shape[2]), device=y.device)
-
-    @property
-    def _layout(self) -> Layout:
-        return Layout(Clock(), self.codebooks)
 
 
 @torch.inference_mode()

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -18,6 +17,7 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
+from accomp.core.compilers import cpp_compiler, python_headers
 from accomp.core.errors import UserError
 from accomp.core.registry import Registry
 from accomp.core.runner.distributions import Unmet, installed_version, missing_extras, unmet_requirements
@@ -83,14 +83,13 @@ def survey(registry: Registry) -> Machine:
     """Look at everything; imports torch and every plugin, which takes some seconds. Raises nothing of its own."""
     torch_error = import_error("torch")
     facts = _torch_facts() if not torch_error else {"torch_error": torch_error}
-    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
     return Machine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         nvidia=_nvidia_driver(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        compiler=next((path for name in compilers if name and (path := shutil.which(name))), ""),
-        python_headers=Path(sysconfig.get_paths()["include"], "Python.h").exists(),
+        compiler=cpp_compiler(),
+        python_headers=python_headers(),
         free=shutil.disk_usage(Path.cwd()).free,
         companions={name: import_error(name) for name in ("torchaudio", "torchvision") if installed_version(name)},
         extensions=tuple(_compiled_files("torchaudio")),

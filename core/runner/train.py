@@ -6,11 +6,12 @@ import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from accomp.core.build import build_model, build_objective, build_tokenizer
 from accomp.core.checkpoint import (
@@ -23,17 +24,22 @@ from accomp.core.checkpoint import (
 )
 from accomp.core.console import Advance, progress, say
 from accomp.core.errors import SpecError, WorkError
-from accomp.core.interfaces import Objective
-from accomp.core.model import Model
 from accomp.core.registry import Registry
 from accomp.core.run_folder import model_folder
+from accomp.core.runner.ahead import Ahead
 from accomp.core.runner.batches import ClipLoader
+from accomp.core.runner.compiling import compile_loss
 from accomp.core.runner.computing import fabric_of, number_of, own_randomness, threads
 from accomp.core.runner.labelling import told
 from accomp.core.runner.loggers import loggers_of
+from accomp.core.runner.loss_module import LossModule, ThroughModule
 from accomp.core.runner.losses import append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
+from accomp.core.runner.pace import Pace, Timed, arithmetic, speed_told, step_flops
+from accomp.core.runner.peaks import matmul_rate
+from accomp.core.runner.sharding import load_optimizer, whole
 from accomp.core.runner.stopping import stop_wish
+from accomp.core.runner.tally import Tally
 from accomp.core.runner.validation import Validation
 from accomp.core.spec import Spec, resolve
 from accomp.core.types import Batch, CodeBatch
@@ -41,15 +47,19 @@ from accomp.core.types import Batch, CodeBatch
 TRAIN, VALIDATION = "train", "validation"
 """Splits of the store."""
 
+ENOUGH = 100
+"""Timed steps from which on it is told how fast they went: for fewer, measuring the machine would not pay."""
+
 
 def train(spec: Spec, registry: Registry, run: Path) -> None:
     """Train to `spec.train.steps` from the run's last checkpoint, or from the start; nothing where that is done.
 
     An interrupted run that is started again ends with the same weights as one that was not. SIGINT and SIGTERM let the
-    step end and write a checkpoint before they raise KeyboardInterrupt. With several devices the command starts again
-    in a process for each; those leave here when training ends. Raises WorkError, with the last good checkpoint kept,
-    when the loss is no longer a number; DataError and CheckpointError for a store or a checkpoint that does not fit;
-    SpecError for a run that has borrowed its model.
+    step end, with several devices those up to the next log line, and write a checkpoint before they raise
+    KeyboardInterrupt. With several devices the command starts again in a process for each, unless torchrun has done so;
+    those leave here when training ends. Raises WorkError, with the last good checkpoint kept, when the loss is no
+    longer a number, which is noticed when something is logged, judged or saved; DataError and CheckpointError for a
+    store or a checkpoint that does not fit; SpecError for a run that has borrowed its model.
     """
     if (model := model_folder(run)) != run:
         text = f"this run plays the model of {model}; train that, or give the training a folder of its own: --run NEW"
@@ -72,71 +82,73 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     )
 
 
-class _Objective(nn.Module):
-    """Model and objective as one module, so that Fabric's precision and gradient averaging see the whole step."""
-
-    def __init__(self, model: Model, objective: Objective):
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self.objective.loss(self.model, batch, self.model.clock, rng)
-        return loss.total, loss.parts
-
-
 class _Training:
     """One process's part of a run: everything that moves, and the loop that moves it."""
 
     def __init__(self, spec: Spec, registry: Registry, run: Path, fabric: Fabric, resumed: Checkpoint | None):
         self.spec, self.registry, self.folder, self.fabric = spec, registry, run, fabric
         self.tokenizer = build_tokenizer(spec, registry).to(fabric.device)
-        self.objective = build_objective(spec, self.tokenizer.space, registry)
         self.model = build_model(spec, self.tokenizer.space, registry)
         self.loader = self._loader(TRAIN, fabric.global_rank, fabric.world_size)
         self.validation = Validation(
             self._loader(VALIDATION), spec.train.validation_batches, number_of(spec.seed, "validation")
         )
         self.step = 0
-        self.since_log: dict[str, float] = {}  # sums over the steps since the last log line
+        self.tally = Tally(fabric.device, rescaled=spec.run.precision.startswith("16"))  # since the last log line
+        self.pace, self.told = Pace(), Timed()  # told: what the last log line knew of it
         self.best = math.inf  # lowest validation loss, and the step it came after
         self.best_step = 0
         if resumed:
             load_weights(resumed, self.model)
-        optimizer = optimizer_of(self.model, spec.train)
-        self.stepper, self.optimizer = fabric.setup(_Objective(self.model, self.objective), optimizer)
+        objective, learning = (build_objective(spec, self.tokenizer.space, registry) for _ in range(2))
+        self.compiled = compile_loss(learning, spec.train.compile, fabric.device, sharded=spec.run.strategy == "fsdp")
+        self.stepper = fabric.setup_module(LossModule(self.model, objective, learning))
         self.stepper.train()
+        self.plain_optimizer = optimizer_of(self.model, spec.train, spec.run.precision)
+        self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.plain_optimizer))
+        self.batches = Ahead(self.loader)
         if resumed:
-            self._resume(resumed, optimizer)
+            self._resume(resumed)
         if fabric.is_global_zero:
             say(f"{TRAIN}: {self.loader.told()}")
             for line in told(self.loader.label_counts(), len(self.loader)):
                 say(line)
+            if self.compiled:
+                say("the first step takes longer: loss and gradients are compiled")
             rewind_losses(run, self.step if resumed else -1)
         if not resumed:
             self._validate()
 
     def run(self) -> None:
         """The remaining steps."""
-        train = self.spec.train
-        with stop_wish() as wish, self._progress() as advance:
+        train, first = self.spec.train, self.step
+        with stop_wish() as wish, self.batches, self._progress() as advance:
             if self.step:
                 advance(self.step, note=f"resumed at step {self.step}")
-            began, clips = time.monotonic(), 0
+            began = time.monotonic()
             while self.step < train.steps:
-                norm = self._optimizer_step()
+                self._optimizer_step()
                 self.step += 1
-                clips += train.batch * train.accumulate * self.fabric.world_size
-                last, stop = self.step == train.steps, self._anyone(bool(wish.signal))
-                if last or self.step % train.log_every == 0:
-                    self._log(norm, clips / (time.monotonic() - began))
-                better = (last or self.step % train.validate_every == 0) and self._validate()
-                if last or stop or better or self.step % train.checkpoint_every == 0:
-                    self._save()
+                last, due = self.step == train.steps, self.step % train.log_every == 0
+                stop = self._anyone(bool(wish.signal)) if due or self.fabric.world_size == 1 else False
+                judge = last or self.step % train.validate_every == 0
+                save = last or stop or self.step % train.checkpoint_every == 0
+                if due or judge or save or self.step == first + 1:  # the first step prepares much, and is not timed
+                    self._check()
+                    self.pace.rest(self.step, self.batches.waited)
+                    if due or last:
+                        self._log((self.step - first) * self._clips() / (time.monotonic() - began))
+                    better = judge and self._validate()
+                    if save or better:
+                        self._save()
+                    self.pace.go(self.step, self.batches.waited)
                 advance(1, note=f"validation loss {self.best:.3f} at best")
                 if stop and not last:
                     if self.fabric.is_global_zero:
                         say(f"stopped by {wish.signal or 'a signal'} after step {self.step}; its checkpoint is written")
                     raise KeyboardInterrupt
+        if self.pace.total.steps >= ENOUGH:
+            self._tell_speed()
 
     def _progress(self) -> AbstractContextManager[Advance]:
         """Shown by one process only."""
@@ -144,45 +156,42 @@ class _Training:
             return progress("train", self.spec.train.steps)
         return nullcontext(lambda units=1.0, *, note="": None)
 
-    def _optimizer_step(self) -> float:
-        """One step; returns the norm of the gradient. Random numbers belong to seed, step and process."""
+    def _optimizer_step(self) -> None:
+        """One step, begun: nothing waits for its end. Random numbers belong to seed, step and process."""
         train, place = self.spec.train, (self.step, self.fabric.global_rank)
         torch.manual_seed(number_of(self.spec.seed, "step", *place))
-        losses: dict[str, float] = {}
+        losses: dict[str, Tensor] = {}
         for turn in range(train.accumulate):
             rng = torch.Generator().manual_seed(number_of(self.spec.seed, "objective", *place, turn))
             with self.fabric.no_backward_sync(self.stepper, enabled=turn + 1 < train.accumulate):
-                total, parts = self.stepper(self._prepare(next(self.loader)), rng)
+                total, parts, *_ = self.stepper(self._prepare(next(self.batches)), rng)
                 self.fabric.backward(total / train.accumulate)
             for name, value in {"loss": total.detach(), **parts}.items():
-                losses[name] = losses.get(name, 0.0) + float(value) / train.accumulate
-        clipped = self.fabric.clip_gradients(
-            self.stepper, self.optimizer, max_norm=train.clip, error_if_nonfinite=False
-        )
-        norm = float(clipped) if clipped is not None else math.nan
-        rescaled = self.spec.run.precision.startswith("16")  # there a scaler skips steps whose gradients overflow
-        if self._anyone(not math.isfinite(losses["loss"]) or not (rescaled or math.isfinite(norm))):
-            self._diverged(losses["loss"], norm)
+                losses[name] = losses.get(name, 0.0) + value / train.accumulate
+        norm = self.fabric.clip_gradients(self.stepper, self.optimizer, max_norm=train.clip, error_if_nonfinite=False)
+        assert norm is not None, "by norm, not by value"
+        self.tally.add(self.step + 1, losses, norm.full_tensor() if isinstance(norm, DTensor) else norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, train)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        for name, value in {"steps": 1.0, **losses}.items():
-            self.since_log[name] = self.since_log.get(name, 0.0) + value
-        return norm
 
-    def _diverged(self, loss: float, norm: float) -> None:
+    def _check(self) -> None:
+        """Waits for the steps so far. Raises WorkError where one of them was no number, in any process."""
+        faults = cast(Tensor, self.fabric.all_gather(self.tally.fault)).view(-1, 3).tolist()
+        if not (found := sorted(fault for fault in faults if fault[0])):
+            return
+        step, loss, norm = found[0]
         kept = latest_checkpoint(self.folder)
         raise WorkError(
-            f"training diverged at step {self.step + 1}: loss {loss:g}, gradient norm {norm:g}; lower train.lr "
+            f"training diverged at step {step:g}: loss {loss:g}, gradient norm {norm:g}; lower train.lr "
             f"({self.spec.train.lr:g}) or lengthen train.warmup ({self.spec.train.warmup}), in a new run folder. "
             f"The last good checkpoint is {kept.folder if kept else 'none: this was the beginning'}"
         )
 
     def _validate(self) -> bool:
         """Record the validation, before the first one what it is compared with; whether it is the best one so far."""
-        with self.fabric.autocast():
-            found = self.validation.run(self.model, self.objective, self._prepare)
+        found = self.validation.run(self.model, ThroughModule(self.stepper), self._prepare)
         if self.step == 0:
             self._record("unigram", self.validation.unigram(found["tokens"]))
         self._record("validation", found)
@@ -191,48 +200,76 @@ class _Training:
             self.best, self.best_step = found["loss"], self.step
         return better
 
-    def _log(self, norm: float, clips_per_second: float) -> None:
-        """The mean losses of this process since the last log line."""
-        count = self.since_log.pop("steps")
-        means = {name: value / count for name, value in self.since_log.items()}
-        self.since_log = {}
+    def _log(self, clips_per_second: float) -> None:
+        """The mean losses since the last log line."""
+        means, norm = self.tally.take()
+        means = self._over_processes(means)
+        lately, self.told = self.pace.total.since(self.told), self.pace.total
         numbers = {
             "loss": means.pop("loss"),
             "parts": means,
             "lr": learning_rate(self.step - 1, self.spec.train),
             "gradient_norm": norm,
             "clips_per_second": clips_per_second,
+            "data_wait": lately.data_wait,
         }
         self._record("train", numbers)
+
+    def _tell_speed(self) -> None:
+        """Record how fast the timed steps went, and how near they came to the device's best."""
+        timed, dtype = self.pace.total, arithmetic(self.spec.run.precision)
+        flops = step_flops(self.spec, self.tokenizer.space, self.registry) * timed.steps / timed.seconds
+        peak = matmul_rate(self.fabric.device, dtype)
+        numbers = {
+            "clips_per_second": timed.steps * self._clips() / timed.seconds,
+            "data_wait": timed.data_wait,
+            "flops": flops,
+            "arithmetic": str(dtype).removeprefix("torch."),
+            "matmul_rate": peak,
+            "matmul_share": flops / peak,
+        }
+        self._record("speed", numbers)
+        if self.fabric.is_global_zero:
+            say(speed_told(numbers))
+
+    def _clips(self) -> int:
+        """How many clips a step of all processes takes."""
+        return self.spec.train.batch * self.spec.train.accumulate * self.fabric.world_size
 
     def _record(self, kind: str, numbers: dict[str, Any]) -> None:
         """To losses.jsonl, the loggers and the plugins that listen, once for all processes."""
         if not self.fabric.is_global_zero:
             return
         append_losses(self.folder, kind, self.step, numbers)
-        flat = {**numbers, **numbers["parts"]}
+        flat = {**numbers, **numbers.get("parts", {})}
         flat = {f"{kind}/{name}": value for name, value in flat.items() if isinstance(value, float)}
         self.fabric.log_dict(flat, step=self.step)
         self.registry.pm.hook.accomp_step(run=self.folder, step=self.step, losses=flat)
 
     def _save(self) -> None:
+        """Write a checkpoint; all processes take part in making spread weights whole."""
+        weights, optimizer = whole(dict(self.model.state_dict())), whole(self.plain_optimizer.state_dict())
+        since_log = self._over_processes(self.tally.state_dict())
         if self.fabric.is_global_zero:
             training = {
-                "optimizer": self.optimizer.state_dict(),
-                "loader": self.loader.state_dict(),
-                "since_log": self.since_log,
+                "optimizer": optimizer,
+                "loader": self.batches.state_dict(),
+                "since_log": since_log,
                 "best": self.best,
                 "best_step": self.best_step,
             }
-            save_checkpoint(self.folder, self.step, self.model, resolve(self.spec), self.tokenizer, training)
+            save_checkpoint(
+                self.folder, self.step, self.model, resolve(self.spec), self.tokenizer, training, weights=weights
+            )
             prune_checkpoints(self.folder, self.spec.train.keep, spare={self.best_step})
         self.fabric.barrier()
 
-    def _resume(self, checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+    def _resume(self, checkpoint: Checkpoint) -> None:
         state = load_training(checkpoint)
-        optimizer.load_state_dict(state["optimizer"])
-        self.loader.load_state_dict(state["loader"])
-        self.since_log, self.best, self.best_step = state["since_log"], state["best"], state["best_step"]
+        load_optimizer(self.plain_optimizer, state["optimizer"])
+        self.batches.load_state_dict(state["loader"])
+        self.tally.load_state_dict(state["since_log"])
+        self.best, self.best_step = state["best"], state["best_step"]
         self.step = checkpoint.step
 
     def _loader(self, split: str, rank: int = 0, world: int = 1) -> ClipLoader:
@@ -254,10 +291,22 @@ class _Training:
     def _prepare(self, batch: CodeBatch) -> Batch:
         """Codes -> what the objective sees, on the device and in the model's own precision."""
         device, dtype = self.fabric.device, self.model.table.weight.dtype
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         with torch.no_grad():
-            x = self.tokenizer.embed(batch.context.to(device, non_blocking=True)).clone().to(dtype)
-        labels = {name: classes.to(device) for name, classes in batch.labels.items()}
-        return Batch(x, batch.target.to(device, non_blocking=True), batch.valid.to(device), labels)
+            x = self.tokenizer.embed(moved(batch.context)).clone().to(dtype)
+        labels = {name: moved(classes) for name, classes in batch.labels.items()}
+        return Batch(x, moved(batch.target), moved(batch.valid), labels)
+
+    def _over_processes(self, numbers: dict[str, float]) -> dict[str, float]:
+        """The means of such numbers over all processes."""
+        if self.fabric.world_size == 1 or not numbers:
+            return numbers
+        here = torch.tensor(list(numbers.values()), device=self.fabric.device)
+        means = cast(Tensor, self.fabric.all_reduce(here, reduce_op="mean"))
+        return dict(zip(numbers, means.tolist(), strict=True))
 
     def _anyone(self, here: bool) -> bool:
         """Whether it is so in any process."""

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from accomp.core.interfaces import Objective
 from accomp.core.model import Model
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.computing import number_of
 from accomp.core.spec import Conditions, ContextCondition
+from accomp.core.streaming.clock import Clock
 from accomp.core.types import Batch, CodeBatch, Loss
+
+
+class HasLoss(Protocol):
+    """All that is asked of an objective here."""
+
+    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
+        """See Objective.loss."""
+        ...
 
 
 class Validation:
@@ -34,7 +42,7 @@ class Validation:
         self._partners = other_songs([clip.pair.track for clip in loader.fixed_clips(batches)])
         self._contexts = torch.cat([batch.context for batch in self._batches])
 
-    def run(self, model: Model, objective: Objective, prepare: Callable[[CodeBatch], Batch]) -> dict[str, Any]:
+    def run(self, model: Model, objective: HasLoss, prepare: Callable[[CodeBatch], Batch]) -> dict[str, Any]:
         """`loss` (nats a token), `parts`, `accuracy`, `context_gain`, `tokens`; the model is left in training mode.
 
         The gain is by how much the loss rises when each clip is predicted with another song's context: nothing for a

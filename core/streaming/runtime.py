@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from attrs import frozen
 
+from accomp.core.compilers import lacking
+from accomp.core.console import warn
 from accomp.core.errors import UserError
-from accomp.core.streaming.int8 import in_int8
 
 if TYPE_CHECKING:
+    import torch
+
     from accomp.core.model import Model
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -38,11 +39,11 @@ class Runtime:
         """Whether a step is compiled on this device. Raises UserError where it must be and cannot."""
         if self.compile == "off" or (self.compile == "auto" and device.type != "cuda"):
             return False
-        if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")):
-            raise UserError(
-                'a compiled step needs a C++ compiler (g++), and there is none here @ runtime.compile = "on"; install '
-                'one, or set runtime.compile = "off"'
-            )
+        if why := lacking(device):
+            if self.compile == "on":
+                raise UserError(f'{why}; runtime.compile = "off" plays without @ runtime.compile = "on"')
+            warn(f"the model plays uncompiled: {why}")
+            return False
         return True
 
     @property
@@ -53,7 +54,10 @@ class Runtime:
     @property
     def cache_type(self) -> torch.dtype | None:
         """The type of the cache; None for that of the arithmetic."""
-        return None if self.cache is None else getattr(torch, self.cache)
+        import torch  # here, since a spec is read, and help given, without it
+
+        types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+        return None if self.cache is None else types[self.cache]
 
     def prepared(self, model: Model) -> Model:
         """The model in this precision: itself where nothing is to be done, else a copy that can only play."""
@@ -62,7 +66,11 @@ class Runtime:
         other = copy.deepcopy(model)
         if self.weights == "bfloat16" or model.table.weight.is_cuda:
             other = other.bfloat16()
-        return in_int8(other) if self.weights == "int8" else other
+        if self.weights == "int8":
+            from accomp.core.streaming.int8 import in_int8
+
+            in_int8(other)
+        return other
 
 
 EAGER = Runtime(compile="off")

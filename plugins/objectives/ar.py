@@ -34,8 +34,10 @@ class AR:
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
-        batch = withhold(batch, model.conditions, rng)
         assert clock is not None, "build refuses this objective without a clock"
-        layout = Layout(clock, self.levels)
+        return self.loss_of(model, withhold(batch, model.conditions, rng), Layout(clock, self.levels))
+
+    def loss_of(self, model: Model, batch: Batch, layout: Layout) -> Loss:
+        """The loss for a layout, with every condition that the batch has."""
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         return model.cross_entropy(model(batch.x, layout.clip(y), batch.labels), layout.targets(y))

@@ -42,7 +42,7 @@ class MLM:
         A level of which nothing is masked counts as 0.
         """
         batch = withhold(batch, model.conditions, rng)
-        return self.loss_of(model, batch, training_mask(batch.y.shape, rng).to(batch.y.device))
+        return self.loss_of(model, batch, training_mask(batch.y.shape, rng).to(batch.y.device, non_blocking=True))
 
     def loss_of(self, model: Model, batch: Batch, masked: Tensor) -> Loss:
         """The loss for given masks [B, K, T] bool, with every condition that the batch has."""

@@ -59,12 +59,15 @@ class Prefix:
         if not starts:
             raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
         count = self.chunks if model.training else None
-        drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device)
-        chunks = Chunks(layout, frames, drawn)
+        drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device, non_blocking=True)
+        return self.loss_of(model, batch, Chunks(layout, frames, drawn))
 
+    def loss_of(self, model: Model, batch: Batch, chunks: Chunks) -> Loss:
+        """The loss of given chunks, with every condition that the batch has."""
+        layout = chunks.layout
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         e = model.embed(chunks.held(y), model.start(batch.labels))
-        rows = layout.rows(frames)
+        rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
         h = model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight())

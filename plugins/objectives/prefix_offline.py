@@ -36,7 +36,10 @@ class PrefixOffline:
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
-        batch = withhold(batch, model.conditions, rng)
+        return self.loss_of(model, withhold(batch, model.conditions, rng))
+
+    def loss_of(self, model: Model, batch: Batch) -> Loss:
+        """The loss with every condition that the batch has."""
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         x = model.fuser.fuse(batch.x, None)
         e = model.fuser.fuse(None, model.embed(self.layout.held(y), model.start(batch.labels)))

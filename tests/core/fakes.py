@@ -63,6 +63,7 @@ class EnergyTokenizer:
         return _Decoder(self, batch)
 
     def to(self, device: torch.device | str) -> EnergyTokenizer:
+        self._table = self._table.to(device)
         return self
 
 

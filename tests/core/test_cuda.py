@@ -9,6 +9,8 @@ from accomp.core.build import build_model, build_objective, build_sampler, space
 from accomp.core.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.registry import Registry
+from accomp.core.runner.optimising import optimizer_of
+from accomp.core.runner.tally import Tally
 from accomp.core.spec import Spec, load_spec
 from accomp.core.streaming.session import TokenSession
 from accomp.core.types import Batch
@@ -57,3 +59,28 @@ def test_a_gpu_finds_the_same_loss(name):
         rng = torch.Generator().manual_seed(2)
         losses.append(build_objective(spec, space, registry).loss(model, batch, model.clock, rng).total.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_training_step_never_waits_for_the_gpu(name):
+    """Every call that would wait is an error in the third step; the first ones set up what is kept."""
+    spec, registry, device = load_spec(name, Registry()), Registry(), torch.device("cuda")
+    space = space_of(spec, registry)
+    model, objective = build_model(spec, space, registry).to(device).train(), build_objective(spec, space, registry)
+    optimizer, tally = optimizer_of(model, spec.train), Tally(device)
+    x = torch.randn(2, spec.train.frames, space.latent_dim, device=device)
+    y = torch.randint(space.codebook_size, (2, space.codebooks, spec.train.frames), device=device)
+    valid, instrument = torch.ones(2, spec.train.frames, dtype=torch.bool, device=device), torch.tensor([4, 14])
+    batch = Batch(x, y, valid, {"instrument": instrument.to(device)})
+    try:
+        for step in range(3):
+            torch.cuda.set_sync_debug_mode("error" if step == 2 else "default")
+            loss = objective.loss(model, batch, model.clock, torch.Generator().manual_seed(step))
+            loss.total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            tally.add(step + 1, {"loss": loss.total.detach(), **loss.parts}, norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert not tally.fault.any()

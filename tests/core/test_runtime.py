@@ -70,11 +70,20 @@ def test_two_compiled_sessions_of_unlike_models_do_not_share_a_graph():
 
 def test_compiling_is_asked_for_on_a_cpu_and_usual_on_a_gpu(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr("accomp.core.streaming.runtime.lacking", lambda device: "")
     assert [Runtime(compile=how).compiles(gpu) for how in ("auto", "on", "off")] == [True, True, False]
-    assert [Runtime(compile=how).compiles(cpu) for how in ("auto", "off")] == [False, False]
+    assert [Runtime(compile=how).compiles(cpu) for how in ("auto", "on", "off")] == [False, True, False]
+
+
+def test_where_it_cannot_be_compiled_that_is_said(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match=r'needs a C\+\+ compiler .* @ runtime.compile = "on"; install one, or set'):
-        COMPILED.compiles(cpu)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(
+        UserError, match=r'no C\+\+ compiler .*; runtime.compile = "off" plays without @ runtime.compile'
+    ):
+        COMPILED.compiles(torch.device("cpu"))
+    assert not Runtime().compiles(torch.device("cuda"))
+    assert "the model plays uncompiled:" in capsys.readouterr().err
 
 
 def logits_of(runtime: Runtime) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -18,18 +20,20 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from accomp.core.build import space_of
 from accomp.core.checkpoint import latest_checkpoint
 from accomp.core.errors import DataError, PluginError, SpecError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.runner.ingest import ingest
 from accomp.core.runner.losses import read_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
+from accomp.core.runner.pace import step_flops
 from accomp.core.runner.report.page import toml
 from accomp.core.runner.train import train
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, TrainSpec
 
-UNTIMED = "clips_per_second"
+TIMED = ("clips_per_second", "data_wait")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def same_weights(a: Path, b: Path) -> bool:
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    return [{key: value for key, value in record.items() if key != UNTIMED} for record in read_losses(run)]
+    return [{key: value for key, value in record.items() if key not in TIMED} for record in read_losses(run)]
 
 
 class Killer:
@@ -170,26 +174,96 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     data: dict[str, Any], tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Later steps were taken by then, with weights that are no numbers either: none of them is written."""
     from accomp.plugins.objectives.ar import AR
 
-    spec = spec_with(data, tmp_path / "run", checkpoint_every=4, validate_every=100)
+    spec = spec_with(data, tmp_path / "run", checkpoint_every=4, log_every=100, validate_every=100)
     original, calls = AR.loss, []
 
     def spoilt(self: AR, model: Any, batch: Any, clock: Any, rng: Any) -> Any:
         loss = original(self, model, batch, clock, rng)
         calls.append(model.training)
-        if sum(calls) == 10:
+        if sum(calls) == 9:
             loss.total.data.fill_(float("nan"))
         return loss
 
     monkeypatch.setattr(AR, "loss", spoilt)
-    with pytest.raises(WorkError, match=r"diverged at step 10: loss nan.*lower train\.lr.*step_000008"):
+    with pytest.raises(WorkError, match=r"diverged at step 9: loss nan.*lower train\.lr.*step_000008"):
         train(spec, registry, tmp_path / "run")
+    assert sum(calls) == 12, "noticed when the next checkpoint was due"
     assert all(bool(weight.isfinite().all()) for weight in weights(tmp_path / "run").values())
     assert "NaN" not in (tmp_path / "run" / "losses.jsonl").read_text()
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_bfloat16_learns_too(data: dict[str, Any], tmp_path: Path, registry: Registry, precision: str) -> None:
+    plain = {**data, "run": {**data["run"], "precision": precision}}
+    train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
+    first, *_, last = [record["loss"] for record in read_losses(tmp_path / "run") if record["kind"] == "validation"]
+    assert last < first - 1
+    dtypes = {weight.dtype for weight in weights(tmp_path / "run").values()}
+    assert dtypes == {torch.float32 if precision == "bf16-mixed" else torch.bfloat16}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_learns_compiled_and_goes_on_exactly(data: dict[str, Any], tmp_path: Path, registry: Registry) -> None:
+    plain = {**data, "run": {**data["run"], "accelerator": "cuda", "precision": "bf16-mixed"}}
+    train(spec_with(plain, tmp_path / "whole"), registry, tmp_path / "whole")
+    with pytest.raises(Crash):
+        train(spec_with(plain, tmp_path / "run"), listening(crash, 15), tmp_path / "run")
+    train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
+    first, *_, last = [record["loss"] for record in read_losses(tmp_path / "run") if record["kind"] == "validation"]
+    assert last < first - 1
+    assert same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_compiled_run_that_is_resumed_equals_one_that_was_not(
+    data: dict[str, Any],
+    whole: Path,
+    tmp_path: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Dropout and withheld conditions among it; its checkpoints are like any other's. Traced, but run as it is."""
+    monkeypatch.setattr("torch.compile", functools.partial(torch.compile, backend="aot_eager"))
+    keys = {"compile": "on", "steps": 4, "log_every": 1, "validate_every": 100, "checkpoint_every": 2}
+    through, run = tmp_path / "through", tmp_path / "run"
+    train(spec_with(data, through, **keys), registry, through)
+    shutil.copytree(through, run)
+    shutil.rmtree(run / "checkpoints" / "step_000004")
+    train(spec_with(data, run, **keys), registry, run)
+    assert capsys.readouterr().out.count("loss and gradients are compiled") == 2
+    assert same_weights(through, run)
+    assert records(run) == records(through)
+    assert weights(run).keys() == weights(whole).keys()
+
+
+def test_how_fast_the_steps_went_is_told_at_the_end(
+    data: dict[str, Any],
+    tmp_path: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Per cent of a machine that does 1 GFLOP/s."""
+    monkeypatch.setattr("accomp.core.runner.train.ENOUGH", 5)
+    monkeypatch.setattr("accomp.core.runner.train.matmul_rate", lambda device, dtype: 1e9)
+    spec = spec_with(data, tmp_path / "run", steps=6)
+    train(spec, registry, tmp_path / "run")
+    *found, speed = read_losses(tmp_path / "run")
+    assert all(0 <= record["data_wait"] <= 1 for record in found if record["kind"] == "train")
+    assert speed["kind"] == "speed"
+    clip = step_flops(spec, space_of(spec, registry), registry) / spec.train.batch
+    assert speed["flops"] == pytest.approx(speed["clips_per_second"] * clip)
+    assert speed["matmul_share"] == pytest.approx(speed["flops"] / 1e9)
+    told = capsys.readouterr().out
+    assert f"{speed['clips_per_second']:.3g} clips/s" in told
+    assert f"{speed['matmul_share']:.0%} of what it reaches in big matrix products (float32)" in " ".join(told.split())
+
+
 def test_accumulating_equals_a_bigger_batch(data: dict[str, Any], tmp_path: Path, registry: Registry) -> None:
+    """Where the parts have as many valid tokens each, as here; otherwise it is the mean of their means."""
     still = {**data, "backbone": {**data["backbone"], "dropout": 0.0}}
     still["conditions"] = {"context": {"drop": 0.0}, "instrument": {"classes": 18, "drop": 0.0}}
     for name, keys in {"big": {"batch": 4}, "split": {"batch": 2, "accumulate": 2}}.items():
@@ -334,25 +408,57 @@ def test_records_are_json_without_nan(whole: Path) -> None:
         json.loads(line, parse_constant=pytest.fail)
 
 
-def test_two_processes_learn_what_one_with_twice_the_batch_learns(data: dict[str, Any], tmp_path: Path) -> None:
-    """Lightning starts the second process with the same command line; it leaves when training ends."""
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_with_twice_the_batch_learns(
+    data: dict[str, Any], tmp_path: Path, strategy: str
+) -> None:
+    """They go on where one stopped, and one goes on where they stopped.
+
+    Of each step's clips, which are those of the one process in the same order, the first process takes the first half.
+    Lightning starts the second process with the same command line, unless torchrun has; it leaves when training ends.
+    """
     still = {**data, "backbone": {**data["backbone"], "dropout": 0.0}}
     still["conditions"] = {"context": {"drop": 0.0}, "instrument": {"classes": 18, "drop": 0.0}}
-    one = spec_with(still, tmp_path / "one", steps=3, batch=4)
-    train(one, tiny.registry(), tmp_path / "one")
-    both = {**still, "run": {**still["run"], "folder": "two", "devices": 2}}
-    both["train"] = {**still["train"], "steps": 3, "batch": 2}
+    keys = {"batch": 4, "log_every": 1, "validate_every": 2, "lr": 1e-3, "final_lr": 1e-3}
+
+    def alone(run: Path, steps: int) -> None:
+        train(spec_with(still, run, **keys, steps=steps), tiny.registry(), run)
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone(one, 2)
+    shutil.copytree(one, two)
+    alone(one, 6)
+
+    both = {**still, "run": {**still["run"], "folder": "two", "devices": 2, "strategy": strategy}}
+    both["train"] = {**still["train"], **keys, "steps": 4, "batch": 2, "validation_batches": 4}
     (tmp_path / "two.toml").write_text(toml(both))
     environment = tiny.install_at(tmp_path / "site")
     words = tiny.command("train", "two.toml")
+    if strategy == "fsdp":
+        words[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("trained 3 steps") == 1
-    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert done.stdout.count("trained 4 steps") == 1
+    alone(two, 6)
+
+    kinds = [[(record["kind"], record["step"]) for record in read_losses(run)] for run in (one, two)]
+    assert kinds[0] == kinds[1]
+    for mine, theirs in zip(read_losses(one), read_losses(two), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        if mine["kind"] == "train":
+            assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-4)
+    first, second = weights(one), weights(two)
+    assert first.keys() == second.keys()
     for name in first:
         torch.testing.assert_close(first[name], second[name], atol=1e-5, rtol=1e-4)
-    kinds = [(record["kind"], record["step"]) for record in read_losses(tmp_path / "two")]
-    assert kinds == [("unigram", 0), ("validation", 0), ("train", 3), ("validation", 3)]
+
+
+def test_sharded_weights_want_a_precision_without_a_scale(
+    data: dict[str, Any], tmp_path: Path, registry: Registry
+) -> None:
+    plain = {**data, "run": {**data["run"], "strategy": "fsdp", "precision": "16-mixed"}}
+    with pytest.raises(SpecError, match=r"fsdp.*16-mixed.*bf16-mixed"):
+        train(spec_with(plain, tmp_path / "run"), registry, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

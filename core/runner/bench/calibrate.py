@@ -26,7 +26,7 @@ from accomp.core.runner.computing import threads as using
 from accomp.core.runner.latency import budget_of, part_times
 from accomp.core.runner.playing import play
 from accomp.core.runner.rehearsal import RHO, live_budget
-from accomp.core.runner.rehearsing import noise, untrained_player
+from accomp.core.runner.untrained import noise, untrained_player
 from accomp.core.streaming.clock import Clock, LatencyBudget
 from accomp.core.types import TokenSpace
 

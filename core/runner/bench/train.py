@@ -19,7 +19,7 @@ from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import Work, interleaved, timed
 from accomp.core.runner.computing import fabric_of, own_randomness
 from accomp.core.runner.peaks import matmul_rate
-from accomp.core.runner.rehearsing import training_step
+from accomp.core.runner.untrained import training_step
 from accomp.core.spec import Spec
 
 

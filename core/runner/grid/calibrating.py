@@ -16,7 +16,7 @@ from accomp.core.runner.grid.costs import CALIBRATION, playing_shape, training_s
 from accomp.core.runner.grid.work import GridWork
 from accomp.core.runner.latency import part_times
 from accomp.core.runner.playing import perform, play
-from accomp.core.runner.rehearsing import noise, training_step, untrained_player
+from accomp.core.runner.untrained import noise, training_step, untrained_player
 from accomp.core.spec import Spec
 
 STEPS = 3

@@ -8,6 +8,7 @@ from accomp.core.instruments import CLASSES
 from accomp.core.pages.charts import Interval, Line, Rule, histogram, interval_chart, line_chart
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.runner.judging.telling import why_none
+from accomp.core.runner.pace import speed_told
 from accomp.core.runner.report.checks import cell_number, judged_numbers
 from accomp.core.runner.report.data import RunData
 
@@ -33,6 +34,8 @@ def losses(data: RunData) -> list[Html]:
     found = [tag("div", chart, class_="card")]
     if validation:
         found.append(tag("div", _levels(validation, unigram), class_="card"))
+    if speed := data.losses_of("speed"):
+        found.append(tag("p", speed_told(speed[-1]), class_="note"))
     return found
 
 

@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from accomp.core.build import build_model, build_objective, build_sampler, build_tokenizer
 from accomp.core.guidance import Guidance
 from accomp.core.registry import Registry
+from accomp.core.runner.compiling import compile_loss
 from accomp.core.runner.optimising import optimizer_of
 from accomp.core.runner.playing import Player
 from accomp.core.spec import Spec
@@ -24,7 +25,8 @@ def training_step(spec: Spec, space: TokenSpace, registry: Registry, fabric: Fab
     """
     model = build_model(spec, space, registry).to(fabric.device)
     objective = build_objective(spec, space, registry)
-    optimizer = optimizer_of(model, spec.train)
+    compile_loss(objective, spec.train.compile, fabric.device)
+    optimizer = optimizer_of(model, spec.train, spec.run.precision)
     rng = torch.Generator().manual_seed(0)
 
     def step() -> None:
