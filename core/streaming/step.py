@@ -92,8 +92,8 @@ class Step:
         self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
         for name, dial in self.dials.items():
             dial.copy_(torch.where(rows, sessions.dials[name], dial))
-        if self.start is not None:
-            start = self.model.start(self.guidance.spread_labels(sessions.labels))
+        start = self.model.start(self.guidance.spread_labels(sessions.labels))
+        if self.start is not None and start is not None:
             self.start.copy_(torch.where(anew[:, None, None], start, self.start))
 
     @property
@@ -152,7 +152,7 @@ def _none_of(guards: Sequence[Any]) -> list[bool]:
     return [False] * len(guards)
 
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "guard_filter_fn": _none_of,  # looking whether all is as it was takes as long as a step of a small model
     "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
 }

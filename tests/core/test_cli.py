@@ -162,13 +162,28 @@ def test_stream_passes_on_what_it_is_told(monkeypatch):
     monkeypatch.setattr("accomp.core.runner.stream.stream", lambda *a, **k: seen.append((a, k)))
     words = ["stream", "runs/x", "--input", "in.wav", "--output", "out.wav", "--instrument", "Bass"]
     assert main([*words, "--seed", "3", "--chunk", "5"]) == 0
-    assert main([*words, "--condition", "genre=jazz", "--guidance", "context=2", "--guidance", "genre=-1.5"]) == 0
+    assert (
+        main(
+            [
+                *words,
+                "--condition",
+                "genre=jazz",
+                "--guidance",
+                "context=2",
+                "--guidance",
+                "genre=-1.5",
+                "--runtime",
+                "compile=on",
+            ]
+        )
+        == 0
+    )
     ((run, source, target, instrument, registry), options), (_, more) = seen
     assert (run, source, target, instrument) == (Path("runs/x"), Path("in.wav"), Path("out.wav"), "Bass")
     assert isinstance(registry, Registry)
-    assert options == {"seed": 3, "chunk": 5.0, "conditions": (), "guidance": None}
+    assert options == {"seed": 3, "chunk": 5.0, "conditions": (), "guidance": None, "runtime": ()}
     told = {"conditions": ["genre=jazz"], "guidance": {"context": 2.0, "genre": -1.5}}
-    assert more == {"seed": 0, "chunk": None, **told}
+    assert more == {"seed": 0, "chunk": None, "runtime": ["compile=on"], **told}
 
 
 # ------------------------------------------------------------------------------------------------ exit codes
