@@ -219,6 +219,22 @@ def loader(
 
 
 @bench.command()
+def precision(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model that plays at k = 1.")],
+    batches: Annotated[int, typer.Option(min=1, help="Of validation clips.")] = 8,
+    device: Device = None,
+    json: Json = None,
+    compare: Before = None,
+) -> None:
+    """What int8 and bfloat16, of weights and cache, cost a trained model in held-out loss."""
+    from accomp.core.runner.bench.measuring import show
+    from accomp.core.runner.bench.precision import precision as measure
+
+    show(lambda: measure(run, context.obj, batches=batches, device=device), json, compare)
+
+
+@bench.command()
 def suite(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to run: core/runner/bench/suite.py explains it.")],

@@ -57,6 +57,10 @@ FIGURES = {
     "example_kb": Figure("kB an example", "of the store on the disk"),
     "read_kb": Figure("kB of tokens", "that an example consists of"),
     "of_reference_bytes": Figure("of reference's bytes", "against the same clips as the published code dumps them"),
+    "loss": Figure("nats a token", "held-out loss"),
+    "loss_more": Figure("more than the first", "nats a token above the first line's"),
+    "tokens": Figure("tokens", "that the loss is the mean of", ""),
+    "weights_mb": Figure("MB of weights", "of the whole model"),
     "x_reference_rate": Figure("x reference's rate", "music a second against the published code's", "more"),
 }  # fmt: skip
 """In the order of the columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -59,11 +59,16 @@ def bench(
     Warns of a machine that is busy. Raises UserErrors as `measure` does, and DataError for an earlier record that
     cannot be read, before anything is measured.
     """
+    show(lambda: measure(benchmark, spec, settings, registry, device=device, threads=threads), json, before)
+
+
+def show(lines_of: Callable[[], Sequence[Line]], json: Path | None, before: Path | None) -> None:
+    """Measure, and tell it: a table, a JSON file, a comparison with an earlier one."""
     earlier = record.load(before) if before else None
     facts = host.host()
     if words := host.busy(facts):
         warn(words)
-    lines = measure(benchmark, spec, settings, registry, device=device, threads=threads)
+    lines = lines_of()
     found = Record(facts, tuple(lines))
     say(f"{host.told(facts)}\n\n{table.text(lines)}")
     if json:
