@@ -225,7 +225,8 @@ def test_the_machine_is_told_with_versions_and_load() -> None:
     ("load", "cores", "said"), [(0.9, 2, False), (1.1, 2, True), (1.1, 16, False), (None, 2, False)]
 )
 def test_a_busy_machine_is_warned_of(load: float | None, cores: int, said: bool) -> None:
-    assert ("the machine is busy: load 1.1 on 2 cores" in host.busy({"load": load, "cores": cores})) == said
+    found = host.busy({"load": load, "cores": cores})
+    assert found.startswith("the machine is busy: load 1.1 on 2 cores") if said else not found
 
 
 def test_an_infinite_or_missing_number_is_no_json(tmp_path: Path) -> None:
