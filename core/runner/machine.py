@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from attrs import frozen
 
 from accomp.core.compilers import cpp_compiler, python_headers
 from accomp.core.errors import UserError
+from accomp.core.processors import cores
 from accomp.core.registry import Registry
 from accomp.core.runner.distributions import Unmet, installed_version, missing_extras, unmet_requirements
 
@@ -87,7 +87,7 @@ def survey(registry: Registry) -> Machine:
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         nvidia=_nvidia_driver(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        cores=cores(),
         compiler=cpp_compiler(),
         python_headers=python_headers(),
         free=shutil.disk_usage(Path.cwd()).free,

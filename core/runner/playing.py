@@ -243,7 +243,7 @@ def tokens_of(
     given = None if prompt is None else torch.from_numpy(prompt)[None]
     tokens: TokenSession | None = player.kept.get("tokens")
     if tokens is None:
-        _prepare_codec(player.tokenizer, player.runtime, player.device)
+        prepare_codec(player.tokenizer, player.runtime, player.device)
         tokens = player.kept["tokens"] = TokenSession(
             player.model,
             player.sampler,
@@ -257,13 +257,16 @@ def tokens_of(
     return tokens
 
 
-def _prepare_codec(tokenizer: Tokenizer, runtime: Runtime, device: torch.device) -> None:
-    """Compile the codec's streams where it offers that; "auto" does where it is a matter of seconds, or on a GPU."""
+def prepare_codec(tokenizer: Tokenizer, runtime: Runtime, device: torch.device, batch: int = 1) -> None:
+    """Compile what the codec's streams of `batch` rows compute, where it offers that.
+
+    "auto" does where it is a matter of seconds, or on a GPU. "on" warns where it cannot be.
+    """
     quick = device.type == "cuda" or getattr(tokenizer, "prepares_quickly", False)
     if runtime.compile == "off" or (runtime.compile == "auto" and not quick) or not hasattr(tokenizer, "prepare"):
         return
     try:
-        tokenizer.prepare(1)
+        tokenizer.prepare(batch)
     except PluginError as error:
         if runtime.compile == "on":
             warn(f"the codec plays uncompiled: {error}")

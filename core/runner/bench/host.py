@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from accomp.core.processors import cores
 from accomp.core.run_folder import versions
 
 BUSY = 0.5
@@ -24,7 +25,7 @@ def host() -> dict[str, Any]:
     found: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "load": load(),
         **versions(),
     }

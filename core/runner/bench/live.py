@@ -45,7 +45,7 @@ class Live:
         sampler = subject.sampler()
         assert isinstance(sampler, CausalSampler), "check_combination lets a clock have no other"
         self.subject, self.batch, self.window = subject, batch, subject.spec.train.frames
-        self.model = variant.runtime.prepared(model)
+        self.runtime, self.model = variant.runtime, variant.runtime.prepared(model)
         self._noise = subject.latents(batch, min(self.window, 500)).unbind(1)
         self._heard = 0
 

@@ -21,6 +21,7 @@ from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import Work, interleaved
 from accomp.core.runner.bench.variants import Variant, variants
 from accomp.core.runner.computing import PLAYING_THREADS
+from accomp.core.runner.playing import prepare_codec
 from accomp.core.streaming.session import AudioSession
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -136,7 +137,9 @@ class _Playing:
         if codec:
             subject = live.subject
             self._sound = subject.audio(live.batch, self._k)
-            self._session = AudioSession(subject.tokenizer(), live.session)
+            tokenizer = subject.tokenizer()
+            prepare_codec(tokenizer, live.runtime, subject.device, live.batch)
+            self._session = AudioSession(tokenizer, live.session)
 
     @torch.inference_mode()
     def __call__(self) -> None:

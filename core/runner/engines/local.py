@@ -13,6 +13,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from accomp.core.errors import UserError
+from accomp.core.processors import cores
 from accomp.core.runner.engines.attempts import Answer, Attempt, Call, Worker, read
 from accomp.core.runner_spec import RunnerSpec
 
@@ -155,11 +156,6 @@ def _die_with(runner: Connection) -> None:
     with suppress(EOFError, OSError):
         runner.recv_bytes()  # nothing is ever sent: this ends with the process at the other end
     os.killpg(0, signal.SIGKILL)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from accomp.core.console import warn
 from accomp.core.errors import UserError, WorkError
+from accomp.core.processors import cores
 from accomp.core.runner.engines.attempts import Answer, Attempt, Call, Worker, read
-from accomp.core.runner.engines.local import cores
 from accomp.core.runner_spec import RunnerSpec
 
 PATIENCE = 60.0

@@ -18,9 +18,10 @@ import typer
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
 from accomp.core.files import hash_file, write_atomic
+from accomp.core.processors import cores
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
-from accomp.plugins.corpora.mini_slakh.pool import cores, each
+from accomp.plugins.corpora.mini_slakh.pool import each
 from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song
 
 RECORD = "SOURCES.json"

@@ -17,11 +17,6 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tuple[J, R]]:
     """(job, work(job)) in the jobs' order; one worker works in this process.
 
