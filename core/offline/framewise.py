@@ -11,9 +11,9 @@ from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import MaskedSampler
 from accomp.core.masking import MASKED
 from accomp.core.model import Model
+from accomp.core.streaming.compiling import compiled
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.runtime import EAGER, Runtime
-from accomp.core.streaming.step import compiled
 from accomp.core.types import Sight
 
 

@@ -6,9 +6,7 @@ of `alone`, and neither is ever made again. On a GPU each is recorded once more,
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from attrs import field, frozen
@@ -17,6 +15,7 @@ from torch import Tensor
 from accomp.core.guidance import Guidance
 from accomp.core.interfaces import CausalSampler
 from accomp.core.model import Model
+from accomp.core.streaming.compiling import compiled
 from accomp.core.streaming.layout import LABELS
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.runtime import Runtime
@@ -146,55 +145,3 @@ class Step:
         self.heard = compiled(self._heard, x)
         if self.layout.clock.k > 1:
             self.alone = compiled(self._alone)
-
-
-def _none_of(guards: Sequence[Any]) -> list[bool]:
-    return [False] * len(guards)
-
-
-OPTIONS: dict[str, Any] = {
-    "guard_filter_fn": _none_of,  # looking whether all is as it was takes as long as a step of a small model
-    "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
-}
-
-
-def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
-    """The method `step` as one graph for arguments like the `example`; it is run, more than once.
-
-    It has to be called with nothing but such arguments, and its object must keep its tensors: nobody looks. On a GPU it
-    becomes a CUDA graph: what it returns is overwritten by its next call. Raises what torch.compile raises where it is
-    no one graph.
-    """
-    graph = torch.compile(_apart(step), fullgraph=True, dynamic=False, options=dict(OPTIONS))  # which torch takes apart
-    for _ in range(2):
-        out = graph(*example)
-    return _recorded(graph, example) if out.is_cuda else graph
-
-
-def _apart(method: Any) -> Any:
-    """The method with code of its own: by the code torch.compile finds graphs, and without guards it takes any."""
-    function = method.__func__
-    code = function.__code__.replace()
-    own = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
-    return types.MethodType(own, method.__self__)
-
-
-def _recorded(graph: Any, example: tuple[Tensor, ...]) -> Callable[..., Tensor]:
-    """A graph on the GPU as one CUDA graph, with places of its own for the arguments."""
-    places = [tensor.clone() for tensor in example]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        graph(*places)
-    torch.cuda.current_stream().wait_stream(side)
-    recording = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(recording):
-        out = graph(*places)
-
-    def replay(*arguments: Tensor) -> Tensor:
-        for place, argument in zip(places, arguments, strict=True):
-            place.copy_(argument)
-        recording.replay()
-        return out
-
-    return replay

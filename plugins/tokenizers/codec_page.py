@@ -10,6 +10,7 @@ from accomp.core.loudness import LISTENING_LUFS
 from accomp.core.pages.charts import Bars, Interval, bar_chart, interval_chart
 from accomp.core.pages.document import document
 from accomp.core.pages.html import Html, table, tag
+from accomp.core.pages.players import player
 from accomp.core.pages.sound import lossless_data, spectrogram_data
 from accomp.plugins.tokenizers.comparison import STEMS, Heard
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES
@@ -285,13 +286,8 @@ def _pair(heard: Heard) -> Html:
 
 def _player(label: str, sound: Any, rate: int, heard: Heard) -> Html:
     about = f"{label}, {heard.group}, {heard.name}"
-    return tag(
-        "figure",
-        tag("figcaption", label),
-        tag("img", src=spectrogram_data(sound, rate), alt=f"Spectrogram: {about}"),
-        tag("audio", controls=True, preload="metadata", src=lossless_data(sound, rate), aria_label=about),
-        class_="player" if label == "Original" else "player made",
-    )
+    picture = spectrogram_data(sound, rate)
+    return player(label, lossless_data(sound, rate), about=about, picture=picture, made=label != "Original")
 
 
 def _left_out(music: dict[str, Any]) -> Html:

@@ -10,6 +10,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from accomp.core.errors import PluginError
+from accomp.core.streaming.compiling import recorded
 from accomp.plugins.tokenizers.causal import FixedHistory, History
 
 
@@ -63,32 +64,18 @@ class Recording(FixedHistory):
 
     def __init__(self, step: Callable[..., Tensor], example: Tensor, begin: Mapping[nn.Module, Tensor]):
         super().__init__({layer: past.clone() for layer, past in begin.items()})
-        self._step, self._input = step, example.clone()
-        self._graph: torch.cuda.CUDAGraph | None = None
-        if example.device.type == "cuda":
-            self._record(example.device)
+        pasts = tuple(self._past.values())
+
+        def run(x: Tensor) -> Tensor:
+            return step(x, *pasts)
+
+        self._run = recorded(run, example) if example.is_cuda else run
+        self._input, self._copied = example.clone(), example.is_cuda  # what a recording returns, its next run replaces
+        self.reset(torch.ones(len(example), dtype=torch.bool))
 
     def advance(self, x: Tensor) -> Tensor:
         """The graph's output for an input like the example."""
         with torch.inference_mode(False), torch.no_grad():  # always the same, or torch compiles anew
             self._input.copy_(x)
-            if self._graph is None:
-                return self._run()
-            self._graph.replay()
-            return self._output.clone()
-
-    def _run(self) -> Tensor:
-        return self._step(self._input, *self._past.values())
-
-    def _record(self, device: torch.device) -> None:
-        aside = torch.cuda.Stream(device)
-        aside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(aside):  # kernels and Fourier plans are made here, since a recording must not
-            for _ in range(3):
-                self._run()
-        torch.cuda.current_stream(device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._output = self._run()
-        self._graph = graph
-        self.reset(torch.ones(len(self._input), dtype=torch.bool))
+            out = self._run(self._input)
+            return out.clone() if self._copied else out

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from accomp.core.console import say
 from accomp.core.files import write_atomic
+from accomp.core.pages.claims import word
 from accomp.core.registry import Registry
 from accomp.core.runner.comparison.blind import read_answers, verdict
 from accomp.core.runner.comparison.entries import read_entries
-from accomp.core.runner.comparison.export import as_csv, as_json
-from accomp.core.runner.comparison.findings import findings
-from accomp.core.runner.comparison.page import Comparison, page
+from accomp.core.runner.comparison.page import UNKNOWN, Comparison, page
 
 
 def compare(runs: Sequence[Path], registry: Registry, out: Path, answers: Sequence[Path] = ()) -> None:
@@ -28,13 +27,11 @@ def compare(runs: Sequence[Path], registry: Registry, out: Path, answers: Sequen
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """The page, and its numbers beside it."""
-    found = findings(comparison.entries, comparison.rng())
     write_atomic(out, page(comparison))
-    write_atomic(out.with_suffix(".csv"), as_csv(comparison.entries))
-    write_atomic(out.with_suffix(".json"), as_json(comparison.entries, found))
-    for one in found:
-        sign = {True: "holds", False: "does not hold", None: "cannot be told"}[one.holds]
-        say(f"{one.claim}: {sign} ({one.evidence})")
+    write_atomic(out.with_suffix(".csv"), comparison.csv)
+    write_atomic(out.with_suffix(".json"), comparison.json)
+    for one in comparison.found:
+        say(f"{one.claim}: {word(one.holds, UNKNOWN)} ({one.evidence})")
     if comparison.answers:
         judged = verdict(comparison.answers, comparison.rng())
         for name, share in judged.share.items():

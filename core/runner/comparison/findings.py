@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from attrs import frozen
 
+from accomp.core.pages.claims import Claim
 from accomp.core.runner.comparison.entries import Entry, anchor_of, headlines
 from accomp.core.runner.comparison.statistics import interval
 
@@ -14,17 +14,11 @@ AHEAD, FAR, BEHIND = -0.4, -1.0, 0.4
 """Seconds of t_f: predicting ahead, far ahead, and looking ahead."""
 
 
-@frozen
-class Finding:
-    """`holds`: the whole interval says so (True), says the opposite (False), or cannot tell (None)."""
+def findings(entries: Sequence[Entry], rng: np.random.Generator) -> list[Claim]:
+    """For every metric that tells the true stem from another one: the orders of arXiv 2510.22105, section 5.
 
-    claim: str
-    holds: bool | None
-    evidence: str
-
-
-def findings(entries: Sequence[Entry], rng: np.random.Generator) -> list[Finding]:
-    """For every metric that tells the true stem from another one: the orders of arXiv 2510.22105, section 5."""
+    One holds, or does not, where the whole interval of its difference says so.
+    """
     found = []
     for metric, number in headlines(entries):
         true, random = (_anchor(entries, name, metric, number) for name in ("true_stem", "random_pairing"))
@@ -44,19 +38,17 @@ def findings(entries: Sequence[Entry], rng: np.random.Generator) -> list[Finding
 
 def _looking_ahead_helps(
     entries: Sequence[Entry], metric: str, number: str, sign: float, rng: np.random.Generator
-) -> Finding | None:
+) -> Claim | None:
     late = _mean_of(entries, lambda t_f: t_f >= BEHIND, metric, number)
     early = _mean_of(entries, lambda t_f: t_f <= AHEAD, metric, number)
     if not late or not early:
         return None
     text, low, high = _compared(late, early, sign, rng)
     holds = None if low is None or high is None or low <= 0 <= high else low > 0
-    return Finding(f"{number} is better for t_f >= {BEHIND:g} s than for t_f <= {AHEAD:g} s", holds, text)
+    return Claim(f"{number} is better for t_f >= {BEHIND:g} s than for t_f <= {AHEAD:g} s", holds, text)
 
 
-def _far_ahead_is_chance(
-    entries: Sequence[Entry], metric: str, number: str, rng: np.random.Generator
-) -> Finding | None:
+def _far_ahead_is_chance(entries: Sequence[Entry], metric: str, number: str, rng: np.random.Generator) -> Claim | None:
     far = _mean_of(entries, lambda t_f: t_f <= FAR, metric, number)
     pairing = anchor_of(entries, "random_pairing")
     random = pairing.clips(metric, number) if pairing else {}
@@ -64,7 +56,7 @@ def _far_ahead_is_chance(
         return None
     text, low, high = _compared(far, random, 1.0, rng)
     holds = None if low is None or high is None else low <= 0 <= high
-    return Finding(f"{number} of t_f <= {FAR:g} s cannot be told from random pairing", holds, text)
+    return Claim(f"{number} of t_f <= {FAR:g} s cannot be told from random pairing", holds, text)
 
 
 def _mean_of(entries: Sequence[Entry], wanted: Callable[[float], bool], metric: str, number: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from accomp.core import audio
 from accomp.core.loudness import LISTENING_LUFS, mix_for_listening, normalise
 from accomp.core.pages.html import Html, tag
+from accomp.core.pages.players import player
 from accomp.core.pages.sound import player_data, spectrogram_data
 from accomp.core.runner.comparison.entries import Entry
 
@@ -66,14 +67,10 @@ def _song(id: str, takes: Mapping[str, Mapping[str, Any]]) -> Html:
 
 def _player(song: str, entry: str, label: str, sound: np.ndarray, pictured: np.ndarray, rate: int) -> Html:
     """`entry` is empty for the context, which takes no part in blind listening."""
-    about = f"{label}, {song}"
-    return tag(
-        "figure",
-        tag("figcaption", label),
-        tag("img", src=spectrogram_data(normalise(pictured, rate), rate), alt=f"Spectrogram: {about}"),
-        tag("audio", controls=True, preload="none", src=player_data(sound, rate), aria_label=about,
-            data_song=song, data_entry=entry or None),
-        class_="player",
+    picture = spectrogram_data(normalise(pictured, rate), rate)
+    return player(
+        label, player_data(sound, rate), about=f"{label}, {song}", picture=picture, preload="none", data_song=song,
+        data_entry=entry or None,
     )  # fmt: skip
 
 

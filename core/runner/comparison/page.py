@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from attrs import field, frozen
 
+from accomp.core.pages.claims import Claim, claims
 from accomp.core.pages.document import document
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.runner.comparison.blind import Answer, answers_told, listening_test, script
 from accomp.core.runner.comparison.curves import chunk_sizes, curves
 from accomp.core.runner.comparison.entries import Entry
 from accomp.core.runner.comparison.export import as_csv, as_json
-from accomp.core.runner.comparison.findings import Finding, findings
+from accomp.core.runner.comparison.findings import findings
 from accomp.core.runner.comparison.listening import listening
 from accomp.core.runner.comparison.region import region
 from accomp.core.runner.comparison.scores import scores, sorting, tests
 
-_SIGNS = {True: ("yes", "✓", "holds"), False: ("no", "✗", "does not hold"), None: ("open", "·", "cannot be told")}
+UNKNOWN = "cannot be told"
 
 
-@frozen
+@frozen(slots=False)  # so that what is worked out can be kept
 class Comparison:
     """What a page shows.
 
@@ -42,13 +44,27 @@ class Comparison:
         """The same numbers each time."""
         return np.random.default_rng(self.seed)
 
+    @cached_property
+    def found(self) -> list[Claim]:
+        """What it shows of the papers' findings."""
+        return findings(self.entries, self.rng())
+
+    @cached_property
+    def csv(self) -> str:
+        """Every number as CSV."""
+        return as_csv(self.entries)
+
+    @cached_property
+    def json(self) -> str:
+        """Every number, and the findings, as JSON."""
+        return as_json(self.entries, self.found)
+
 
 def page(comparison: Comparison) -> str:
     """The whole document."""
     entries = comparison.entries
-    found = findings(entries, comparison.rng())
     sections: list[tuple[str, str, object]] = [
-        ("findings", "Does it show what the papers found?", _findings(found)),
+        ("findings", "Does it show what the papers found?", _findings(comparison.found)),
         ("curves", "Scores against future visibility", curves(entries)),
         ("region", "What can be played live", region(entries)),
         ("scores", "Scores", scores(entries)),
@@ -57,7 +73,7 @@ def page(comparison: Comparison) -> str:
         ("blind", "Listen blind", [*listening_test(), *answers_told(comparison.answers, comparison.rng())]),
         ("failed", "Failed clips and models", _failures(entries)),
         ("credits", "Models used for judging", _credits(entries)),
-        ("data", "Data", _data(entries, found)),
+        ("data", "Data", _data(comparison)),
     ]
     links = [tag("a", name, href=f"#section-{id}") for id, name, _ in sections]
     header = [
@@ -83,19 +99,12 @@ def _lead(entries: Sequence[Entry]) -> str:
     return " · ".join(told)
 
 
-def _findings(found: Sequence[Finding]) -> Html:
+def _findings(found: Sequence[Claim]) -> Html:
     if not found:
         text = "Nothing to tell yet: models on both sides of t_f = 0 and anchors, judged clip by clip, are needed."
         return tag("p", text, class_="note")
-    rows = []
-    for one in found:
-        style, sign, word = _SIGNS[one.holds]
-        mark = tag("span", sign, class_="sign", role="img", aria_label=word)
-        rows.append(
-            tag("li", mark, tag("div", one.claim, ". ", tag("span", one.evidence, class_="note")), class_=style)
-        )
     note = "A dot: the 95 % interval (bootstrap over clips) holds both answers."
-    return tag("div", tag("ul", rows, class_="checks"), tag("p", note, class_="note"), class_="card")
+    return tag("div", claims(found, unknown=UNKNOWN), tag("p", note, class_="note"), class_="card")
 
 
 def _failures(entries: Sequence[Entry]) -> Html:
@@ -118,8 +127,8 @@ def _credits(entries: Sequence[Entry]) -> Html:
     return tag("ul", [tag("li", line) for line in dict.fromkeys(told)]) if told else tag("p", "None.", class_="note")
 
 
-def _data(entries: Sequence[Entry], found: Sequence[Finding]) -> Html:
-    files = (("scores.csv", "text/csv", as_csv(entries)), ("scores.json", "application/json", as_json(entries, found)))
+def _data(comparison: Comparison) -> Html:
+    files = (("scores.csv", "text/csv", comparison.csv), ("scores.json", "application/json", comparison.json))
     links = [
         tag("a", name, download=name, href=f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}")
         for name, kind, text in files

@@ -13,6 +13,7 @@ import attrs
 from accomp.core.loudness import LISTENING_LUFS
 from accomp.core.pages.document import document
 from accomp.core.pages.html import Html, tag
+from accomp.core.pages.players import player
 from accomp.core.runner.layering.recipe import ROOT
 from accomp.core.runner.layering.tree import LAST, MIX, STEM, Node, Tree
 
@@ -45,10 +46,13 @@ def _lead(tree: Tree, groups: Groups) -> str:
 def _song(tree: Tree) -> Html:
     """The song as it was chosen last: its mix, and what it is made of."""
     path = tree.path(tree.find(LAST))
-    players = [_player(f"Context: {tree.root.name}", f"root/{tree.root.file}")]
-    players += [_player(f"Stem: {node.recipe.title}", f"nodes/{node.id}/{STEM}") for node in path]
+    players = [player(f"Context: {tree.root.name}", f"root/{tree.root.file}", about=f"Context: {tree.root.name}")]
+    players += [
+        player(f"Stem: {node.recipe.title}", f"nodes/{node.id}/{STEM}", about=f"Stem: {node.recipe.title}")
+        for node in path
+    ]
     if path:
-        players.insert(0, _player("The song so far", f"nodes/{path[-1].id}/{MIX}", made=True))
+        players.insert(0, player("The song so far", f"nodes/{path[-1].id}/{MIX}", about="The song so far", made=True))
     about = (
         f"Every stem is dry and as loud in the mix as each stem of the context ({tree.root.stems}); mixes are "
         f"set to {LISTENING_LUFS:g} LUFS. The context and the stems have the levels that the model hears."
@@ -81,8 +85,8 @@ def _card(node: Node) -> Html:
     mark = tag("span", "✓ chosen", class_="accent") if node.chosen else None
     record = json.dumps(attrs.asdict(node), indent=1)
     sounds = [
-        _player("Mix", f"nodes/{node.id}/{MIX}", about=node.id, made=bool(node.chosen)),
-        _player("Stem alone", f"nodes/{node.id}/{STEM}", about=node.id),
+        player("Mix", f"nodes/{node.id}/{MIX}", about=f"Mix {node.id}", made=bool(node.chosen)),
+        player("Stem alone", f"nodes/{node.id}/{STEM}", about=f"Stem alone {node.id}"),
     ]
     return tag(
         "article",
@@ -99,15 +103,6 @@ def _section(id: str, heading: str, *children: object) -> Html:
 
 def _grid(players: Sequence[Html]) -> Html:
     return tag("div", players, class_="players")
-
-
-def _player(caption: str, source: str, *, about: str = "", made: bool = False) -> Html:
-    return tag(
-        "figure",
-        tag("figcaption", caption),
-        tag("audio", controls=True, preload="metadata", src=source, aria_label=f"{caption} {about}".strip()),
-        class_="player made" if made else "player",
-    )
 
 
 def _time(iso: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from accomp.core import audio
 from accomp.core.loudness import LISTENING_LUFS, loudness, normalise
 from accomp.core.pages.html import Html, tag
+from accomp.core.pages.players import player
 from accomp.core.pages.sound import player_data, spectrogram_data
 from accomp.core.runner.report.data import RunData
 
@@ -67,10 +68,6 @@ def _player(take: dict[str, Any], name: str) -> Html:
         label += " (nearly silent)"
     else:
         sound = normalise(sound, rate)
-    return tag(
-        "figure",
-        tag("figcaption", label),
-        tag("img", src=spectrogram_data(sound, rate), alt=f"Spectrogram: {about}"),
-        tag("audio", controls=True, preload="metadata", src=player_data(sound, rate), aria_label=about),
-        class_="player made" if name == "stem" else "player",
+    return player(
+        label, player_data(sound, rate), about=about, picture=spectrogram_data(sound, rate), made=name == "stem"
     )

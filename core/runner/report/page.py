@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from accomp.core.pages.claims import claims
 from accomp.core.pages.document import document
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.runner.report.checks import cell_number, checks, judged_numbers
@@ -12,13 +13,11 @@ from accomp.core.runner.report.data import RunData
 from accomp.core.runner.report.listening import listening
 from accomp.core.runner.report.results import latency, losses, scores
 
-_SIGNS = {True: ("yes", "✓", "holds"), False: ("no", "✗", "does not hold"), None: ("open", "·", "open")}
-
 
 def page(data: RunData) -> str:
     """The whole document."""
     sections = [
-        ("findings", "What this run shows", [_checks(data)]),
+        ("findings", "What this run shows", tag("div", claims(checks(data), unknown="open"), class_="card")),
         ("losses", "Losses", losses(data)),
         ("scores", "Scores beside the anchors", scores(data)),
         ("latency", "Latency" if data.streams else "Speed", latency(data)),
@@ -78,17 +77,6 @@ def _figures(data: RunData) -> Html:
         tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="card") for name, value, note in found
     ]
     return tag("dl", cards, class_="figures") if cards else Html("")
-
-
-def _checks(data: RunData) -> Html:
-    rows = []
-    for check in checks(data):
-        style, sign, word = _SIGNS[check.holds]
-        mark = tag("span", sign, class_="sign", role="img", aria_label=word)
-        rows.append(
-            tag("li", mark, tag("div", check.claim, ". ", tag("span", check.evidence, class_="note")), class_=style)
-        )
-    return tag("div", tag("ul", rows, class_="checks"), class_="card")
 
 
 def _failures(data: RunData) -> list[Html]:

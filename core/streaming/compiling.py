@@ -1,0 +1,66 @@
+"""Compiling what is computed again and again while one plays: one graph, made before the music starts."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _none_of(guards: Sequence[Any]) -> list[bool]:
+    return [False] * len(guards)
+
+
+OPTIONS: dict[str, Any] = {
+    "guard_filter_fn": _none_of,  # looking whether all is as it was takes as long as a step of a small model
+    "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
+}
+
+
+def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
+    """The method `step` as one graph for arguments like the `example`; it is run, more than once.
+
+    It has to be called with nothing but such arguments, and its object must keep its tensors: nobody looks. On a GPU it
+    becomes a CUDA graph: what it returns is overwritten by its next call. Raises what torch.compile raises where it is
+    no one graph.
+    """
+    graph = torch.compile(_apart(step), fullgraph=True, dynamic=False, options=dict(OPTIONS))  # which torch takes apart
+    for _ in range(2):
+        out = graph(*example)
+    return recorded(graph, *example) if out.is_cuda else graph
+
+
+def _apart(method: Any) -> Any:
+    """The method with code of its own: by the code torch.compile finds graphs, and without guards it takes any."""
+    function = method.__func__
+    code = function.__code__.replace()
+    own = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    return types.MethodType(own, method.__self__)
+
+
+def recorded(run: Callable[..., Tensor], *example: Tensor) -> Callable[..., Tensor]:
+    """`run`, which computes on a GPU, as a CUDA graph for arguments like the `example`; it is run, more than once.
+
+    What it returns is overwritten by its next call.
+    """
+    places = [tensor.clone() for tensor in example]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # kernels and plans are made here, since a recording must not
+        for _ in range(3):
+            run(*places)
+    torch.cuda.current_stream().wait_stream(side)
+    recording = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recording):
+        out = run(*places)
+
+    def replay(*arguments: Tensor) -> Tensor:
+        for place, argument in zip(places, arguments, strict=True):
+            place.copy_(argument)
+        recording.replay()
+        return out
+
+    return replay
