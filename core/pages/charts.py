@@ -33,11 +33,17 @@ class Line:
 
 @frozen
 class Rule:
-    """A straight line at one value, named in the legend."""
+    """A straight line at one value, named in the legend; of dots, not dashes, where it is `fine`."""
 
     name: str
     at: float
     style: str
+    fine: bool = False
+
+    @property
+    def dash(self) -> str:
+        """How it is drawn."""
+        return "fine" if self.fine else "dashed"
 
 
 @frozen
@@ -94,7 +100,7 @@ def line_chart(title: str, lines: Sequence[Line], rules: Sequence[Rule], *, x: s
     marks: list[Html] = []
     for rule in rules:
         at = up(rule.at)
-        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_=f"rule {rule.style}"))
+        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_=f"rule {rule.style} {rule.dash}"))
     for line in lines:
         points = [(across(px), up(py)) for px, py in line.points]
         for at, low, high in line.ranges:
@@ -107,7 +113,7 @@ def line_chart(title: str, lines: Sequence[Line], rules: Sequence[Rule], *, x: s
             marks += [tag("circle", cx=px, cy=py, r=3, class_=f"dot {line.style}") for px, py in points]
     axes = [_x_axis(across, x), _y_axis(up, y)]
     legend = [(line.name, line.style, "" if line.joined else "dotted") for line in lines]
-    legend += [(rule.name, rule.style, "dashed") for rule in rules]
+    legend += [(rule.name, rule.style, rule.dash) for rule in rules]
     return _figure(title, [*axes, *marks], legend)
 
 
@@ -131,9 +137,9 @@ def histogram(title: str, values: Sequence[float], rules: Sequence[Rule], *, x: 
             marks.append(tag("rect", class_="bar", **box))
     for rule in rules:
         at = across(rule.at)
-        marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_=f"rule {rule.style}"))
+        marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_=f"rule {rule.style} {rule.dash}"))
     axes = [_x_axis(across, x), _y_axis(up, "steps")]
-    return _figure(title, [*axes, *marks], [(rule.name, rule.style, "dashed") for rule in rules])
+    return _figure(title, [*axes, *marks], [(rule.name, rule.style, rule.dash) for rule in rules])
 
 
 def interval_chart(title: str, rows: Sequence[Interval], *, x: str, low: float, high: float) -> Html:

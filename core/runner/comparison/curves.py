@@ -47,7 +47,7 @@ def _card(entries: Sequence[Entry], metric: str, number: str) -> Html | None:
         return _rows(entries, metric, number)
     valued = [(entry, value) for entry in others if (value := entry.number(metric, number))]
     rules = [
-        Rule(f"{entry.name} {value['value']:.3g}", value["value"], LINES[i % len(LINES)])
+        Rule(f"{entry.name} {value['value']:.3g}", value["value"], LINES[i % len(LINES)], i // len(LINES) % 2 == 1)
         for i, (entry, value) in enumerate(valued)
     ]
     title = f"{_told(metric, number)} against future visibility"
