@@ -14,8 +14,11 @@ import pytest
 import tiny
 
 from accomp.core.errors import DataError, SpecError
+from accomp.core.grid import load_grid
 from accomp.core.runner.grid import running, tasks
 from accomp.core.runner.grid.record import Ledger
+from accomp.core.runner.grid.running import turn
+from accomp.core.runner.grid.work import work_of
 from accomp.core.runner.train import train
 
 HERE = Path(__file__).parent
@@ -197,3 +200,18 @@ def test_killed_wherever_it_is_it_ends_with_the_same_numbers(ran: Path, music: P
         for stage in cell["hashes"]:  # they differ by the paths of store and corpus
             theirs = theirs.replace(cell["hashes"][stage], other["hashes"][stage])
     assert json.dumps(numbers(path)) == theirs
+
+
+def test_the_longest_training_is_begun_first_and_cells_before_any(tmp_path: Path) -> None:
+    """Otherwise the longest may be left over, and all other workers wait for it."""
+    longer = """
+[[extra]]
+name = "longer"
+like = "t_f=2"
+set.train = { steps = 60 }
+"""
+    path = grids.write_grid(tmp_path, tmp_path / "corpus", grids.SWEEP + longer + grids.ANCHORS)
+    pieces = work_of(load_grid(path, tiny.registry())).pieces.values()
+    order = sorted(pieces, key=turn)
+    assert [piece.kind for piece in order] == ["store", *["cell"] * 3, "anchors", *["training"] * 3]
+    assert order[5].name == "longer"

@@ -41,6 +41,13 @@ def run_grid(work: GridWork, registry: Registry, *, fresh: bool = True) -> int:
         return board.summary()
 
 
+def turn(piece: Work) -> tuple[int, int]:
+    """What is begun first, smallest first: by kind, and of trainings the longest, so that none is left over alone."""
+    train = piece.spec.train
+    frames = train.steps * train.batch * train.accumulate * train.frames
+    return FIRST.index(piece.kind), -frames if piece.kind == "training" else 0
+
+
 class _Board:
     """How each piece of work stands, and what can be begun next."""
 
@@ -64,7 +71,7 @@ class _Board:
         """Whatever can be begun; None while there is nothing but there may be."""
         while any(state == WAITING for state in self._states.values()):
             ready = [piece for piece in self._work.pieces.values() if self._is_ready(piece)]
-            piece = min(ready, key=lambda piece: FIRST.index(piece.kind), default=None)
+            piece = min(ready, key=turn, default=None)
             if piece is not None:
                 self._states[piece.key] = State("running")
             yield Task(piece.title, piece) if piece else None
