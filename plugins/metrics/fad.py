@@ -105,9 +105,7 @@ class FAD:
             raise ValueError("fad was given no take")
         numbers: dict[str, float] = {}
         for part in self._config.on:
-            clips = sorted(
-                (self._takes[id][part] for id in ids), key=lambda pair: (pair[0].tobytes(), pair[1].tobytes())
-            )
+            clips = [self._takes[id][part] for id in sorted(ids)]  # which takes are drawn together is by name
             numbers[f"fad_{part}"] = frechet_of(clips)
             if len(clips) >= LEAST:
                 numbers[f"fad_{part}_inf"] = limit(clips)
