@@ -105,7 +105,9 @@ class FAD:
             raise ValueError("fad was given no take")
         numbers: dict[str, float] = {}
         for part in self._config.on:
-            clips = [self._takes[id][part] for id in sorted(ids)]  # which takes are drawn together is by name
+            clips = sorted(
+                (self._takes[id][part] for id in ids), key=lambda pair: (pair[0].tobytes(), pair[1].tobytes())
+            )
             numbers[f"fad_{part}"] = frechet_of(clips)
             if len(clips) >= LEAST:
                 numbers[f"fad_{part}_inf"] = limit(clips)
