@@ -20,7 +20,7 @@ def test_norms_bring_both_to_unit_scale():
     wx = x @ f.project.weight.T + f.project.bias
     assert torch.allclose(f.fuse(x, e, c), unit(wx) + unit(e + c), atol=1e-4)
     assert torch.allclose(f.fuse(x, None), unit(wx), atol=1e-4)
-    assert torch.allclose(f.fuse(None, 100 * e), unit(e), atol=1e-4)
+    assert torch.allclose(f.fuse(None, 100 * e), unit(100 * e), atol=1e-4)
 
 
 def test_it_is_the_sum_of_what_is_there():
