@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,8 @@ from accomp.core.streaming.chunks import chunk_starts
 from accomp.core.streaming.layout import Layout
 from accomp.core.structuring import Problems, strict_converter, structure_fields
 from accomp.core.types import TokenSpace
+
+Made = TypeVar("Made")
 
 
 def build_corpus(spec: Spec, registry: Registry) -> Corpus:
@@ -174,13 +176,18 @@ def _build(kind: str, section: PluginSpec, registry: Registry, **given: Any) -> 
 
 
 def _sketch(kind: str, section: PluginSpec, registry: Registry, **given: Any) -> Any:
-    """A module without memory for its weights; really built where its constructor needs to look at numbers."""
+    """A module without memory for its weights, where it can be had."""
     with _own_randomness(0):
-        try:
-            with torch.device("meta"):
-                return _build(kind, section, registry, **given)
-        except (NotImplementedError, RuntimeError):
-            return _build(kind, section, registry, **given)
+        return without_memory(lambda: _build(kind, section, registry, **given))
+
+
+def without_memory(make: Callable[[], Made]) -> Made:
+    """What `make` makes, without memory for its tensors; really made where it needs to look at their numbers."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except (NotImplementedError, RuntimeError):  # what torch raises where there are no numbers to look at
+        return make()
 
 
 @contextmanager

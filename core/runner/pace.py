@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from accomp.core.build import build_model, build_objective
+from accomp.core.build import build_model, build_objective, without_memory
 from accomp.core.registry import Registry
 from accomp.core.spec import Spec
 from accomp.core.types import Batch, TokenSpace
@@ -61,8 +61,8 @@ def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
     Counted on tensors without content. Attention counts in full, also where a mask lets a kernel skip half of it.
     """
     frames = spec.train.frames
+    model = without_memory(lambda: build_model(spec, space, registry)).to("meta").train()
     with torch.device("meta"):
-        model = build_model(spec, space, registry).to("meta").train()
         labels = {name: torch.zeros(1, dtype=torch.int64) for name in spec.conditions.labels}
         batch = Batch(
             torch.zeros(1, frames, space.latent_dim),

@@ -11,6 +11,7 @@ from accomp.core.errors import UserError
 
 if TYPE_CHECKING:
     from accomp.core.runner.bench.measuring import Benchmark
+    from accomp.core.runner.bench.record import Line
 
 bench = typer.Typer(rich_markup_mode=None)
 
@@ -266,6 +267,9 @@ def _run(
     json: Path | None,
     compare: Path | None,
 ) -> None:
-    from accomp.core.runner.bench.measuring import bench as measure
+    from accomp.core.runner.bench.measuring import measure, show
 
-    measure(benchmark, spec, settings or (), context.obj, device=device, threads=threads, json=json, before=compare)
+    def lines() -> list[Line]:
+        return measure(benchmark, spec, settings or (), context.obj, device=device, threads=threads)
+
+    show(lines, json, compare)

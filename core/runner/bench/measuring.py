@@ -43,27 +43,12 @@ def measure(
         return list(benchmark.lines(found))
 
 
-def bench(
-    benchmark: Benchmark,
-    spec: str | None,
-    settings: Sequence[str],
-    registry: Registry,
-    *,
-    device: str | None = None,
-    threads: int | None = None,
-    json: Path | None = None,
-    before: Path | None = None,
-) -> None:
-    """One benchmark on the command line: a table, a JSON file, a comparison with an earlier one.
-
-    Warns of a machine that is busy. Raises UserErrors as `measure` does, and DataError for an earlier record that
-    cannot be read, before anything is measured.
-    """
-    show(lambda: measure(benchmark, spec, settings, registry, device=device, threads=threads), json, before)
-
-
 def show(lines_of: Callable[[], Sequence[Line]], json: Path | None, before: Path | None) -> None:
-    """Measure, and tell it: a table, a JSON file, a comparison with an earlier one."""
+    """Measure, and tell it: a table, a JSON file, a comparison with an earlier one.
+
+    Warns of a machine that is busy. Raises what the measuring does, and DataError for an earlier record that cannot be
+    read, before anything is measured.
+    """
     earlier = record.load(before) if before else None
     facts = host.host()
     if words := host.busy(facts):

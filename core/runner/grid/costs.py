@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
-from accomp.core.build import build_model, space_of
+from accomp.core.build import build_model, space_of, without_memory
 from accomp.core.identity import digest
 from accomp.core.registry import Registry
 from accomp.core.runner.grid.record import step_seconds
@@ -141,11 +141,7 @@ def weights(spec: Spec, registry: Registry, rates: Rates) -> int:
     shape = training_shape(spec)
     if shape not in rates.weights:
         space = space_of(spec, registry)
-        try:
-            with torch.device("meta"):
-                model = build_model(spec, space, registry)
-        except (NotImplementedError, RuntimeError):
-            model = build_model(spec, space, registry)
+        model = without_memory(lambda: build_model(spec, space, registry))
         rates.weights[shape] = sum(weight.numel() for weight in model.parameters())
     return rates.weights[shape]
 
