@@ -51,10 +51,11 @@ class TokenSession:
         self.model, self.layout, self.guidance, self.sampler = model, model.layout, guidance, sampler
         self.batch = len(sessions)
         self.device, self._dtype = model.table.weight.device, model.table.weight.dtype
+        self._dialled = dials is not None
         who = self._checked(sessions, seed, labels, dials)
         with torch.inference_mode():
             self._step = Step(model, sampler, guidance, window=window, sessions=who, runtime=runtime)
-        self.begin(sessions, labels=labels, seed=seed, prompt=prompt, dials=dials)
+            self._begin(who, sessions, prompt)
 
     @torch.inference_mode()
     def begin(
@@ -71,10 +72,12 @@ class TokenSession:
         sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`, a number for all or
         [B]. labels: name -> classes [B] int64, -1 where withheld. prompt: codes [B, K, P] that the first P frames of
         every session are instead of what is drawn. dials: name -> [B], what the sampler's settings are session by
-        session; where None, those it was built with. Raises ValueError for labels, classes, codes, dials or shapes that
-        do not fit.
+        session, of these always or never; never: what it was built with. Raises ValueError for labels, classes, codes,
+        dials or shapes that do not fit.
         """
-        who = self._checked(sessions, seed, labels, dials)
+        self._begin(self._checked(sessions, seed, labels, dials), sessions, prompt)
+
+    def _begin(self, who: Sessions, sessions: Tensor, prompt: Tensor | None) -> None:
         prompt = None if prompt is None else checked_prompt(self.model, sessions, prompt)
         self._prompt = prompt.to(self.device) if prompt is not None and prompt.shape[2] else None
         self._step.begin(torch.ones(self.batch, dtype=torch.bool, device=self.device), who)
@@ -93,6 +96,8 @@ class TokenSession:
         has = set(getattr(self.sampler, "dials", ()))
         if dials is not None and set(dials) != has:
             raise ValueError(f"dials {sorted(dials)} were given to a sampler that has {sorted(has) or 'none'}")
+        if (dials is not None) != self._dialled:
+            raise ValueError(f"dials must be given {'always' if self._dialled else 'from the beginning on'} or never")
         seeds = seed.to(self.device) if isinstance(seed, Tensor) else seed
         return Sessions(
             Noise.of_sessions(seeds, sessions.to(self.device), self.model.space.codebooks),
@@ -185,17 +190,19 @@ class TokenSession:
         """
         step = self._step
 
-        def settle(frames: Tensor) -> Tensor:
+        def hold() -> None:
             if keep is not None:
                 step.state.rollback(torch.where(keep[0], step.state.position, keep[1]))
+
+        def settle(frames: Tensor) -> Tensor:
+            hold()
             return frames if self._prompt is None else step.overrule(self._prompt)
 
         frames = settle(step.heard(self._group(waiting)))
         for _ in range(self.layout.clock.k - 1):
             frames = settle(step.alone())
         step.back()
-        if keep is not None:
-            step.state.rollback(torch.where(keep[0], step.state.position, keep[1]))
+        hold()
         return frames.clone()
 
     def _group(self, waiting: deque[Tensor]) -> Tensor:

@@ -64,12 +64,13 @@ class Step:
         sessions: Sessions,
         runtime: Runtime,
     ):
-        """Compiles where the runtime says so. Raises UserError where it cannot."""
+        """Compiles where the runtime says so; `begin` comes after it. Raises UserError where it cannot."""
         self.model, self.sampler, self.guidance, self.layout = model, sampler, guidance, model.layout
         k, levels = self.layout.clock.k, self.layout.codebooks
         batch, device = len(sessions.noise.key), model.table.weight.device
         self.rows = batch * len(guidance.variants)
-        self.noise, self.dials = sessions.noise, dict(sessions.dials)
+        self.noise = Noise(sessions.noise.key.clone())
+        self.dials = {name: dial.clone() for name, dial in sessions.dials.items()}
         self.start = model.start(guidance.spread_labels(sessions.labels))
         pinned = range(self.layout.start, self.layout.start + 1)
         self.state = model.backbone.new_state(self.rows, window, chunk=k, pinned=pinned, dtype=runtime.cache_type)
@@ -78,7 +79,6 @@ class Step:
         self.alone: Callable[[], Tensor] = self._alone
         if runtime.compiles(device):
             self._compile()
-        self.begin(torch.ones(batch, dtype=torch.bool, device=device), sessions)
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
         """New sessions in the rows of the bool mask [B]: those that `sessions` has there, or the same again."""

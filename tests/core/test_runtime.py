@@ -198,6 +198,16 @@ def test_a_temperature_of_its_own_for_every_session():
             window=64,
         )
         assert torch.equal(played(one, x[:1])[0], together[row])
+    mine, again = torch.tensor([0.0, 0.7]), {"labels": {"instrument": torch.tensor([1, 1])}}
+    session = TokenSession(
+        model, both.sampler, sessions=torch.tensor([4, 4]), window=64, dials={"temperature": mine}, **again
+    )
+    session.begin(torch.tensor([4, 4]), dials={"temperature": torch.ones(2)}, **again)
+    assert mine.tolist() == pytest.approx([0.0, 0.7]), "what was given is not written into"
+    with pytest.raises(ValueError, match="dials must be given always or never"):
+        session.begin(torch.tensor([4, 4]), **again)
+    with pytest.raises(ValueError, match="dials must be given from the beginning on or never"):
+        session_of(model).begin(torch.tensor([0, 1]), dials={"temperature": mine}, **again)
     with pytest.raises(ValueError, match=r"dials \['hue'\] were given to a sampler that has \['temperature'\]"):
         both.begin(
             torch.tensor([0, 1]),
