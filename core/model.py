@@ -98,7 +98,7 @@ class Model(nn.Module):
         first, end = level * self.vocabulary.size + self.vocabulary.first_code, (level + 1) * self.vocabulary.size
         if isinstance(self.heads, nn.Linear):
             return F.linear(h, self.heads.weight[first:end], self.heads.bias[first:end])
-        return self.heads(h)[..., first:end]
+        return self.heads(h, slice(first, end))
 
     def start(self, labels: Mapping[str, Tensor]) -> Tensor | None:
         """Labels (name -> classes [B], -1 withheld) -> the sum of their embeddings on each level [B, K, De]."""

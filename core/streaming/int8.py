@@ -1,4 +1,4 @@
-"""Matrices as whole numbers: a quarter of the bytes that a step has to read."""
+"""Matrices as whole numbers: a quarter of the bytes that a step has to read, and on a CPU fewer instructions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ FEW = 2
 """So many vectors are multiplied one by one; for more, the matrix is converted first."""
 
 
+def whole_numbers(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [..., n] -> whole [..., n] int8 up to 127 and scale [..., 1] float32, x ~ scale * whole, a scale a vector."""
+    scale = x.float().abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+    return (x / scale).round().to(torch.int8), scale
+
+
 class Int8Linear(nn.Module):
     """W x + b, W kept as int8 with a scale for each row: W[i, j] ~ scale[i] * whole[i, j], |whole| <= 127.
 
@@ -18,28 +24,42 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        weight = linear.weight.detach().float()
-        scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        whole, scale = whole_numbers(linear.weight.detach())
         self.whole: Tensor
         self.scale: Tensor
-        self.register_buffer("whole", (weight / scale).round().to(torch.int8))
+        self.register_buffer("whole", whole)
         self.register_buffer("scale", scale[:, 0].to(linear.weight.dtype))
         self.bias = linear.bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> [..., out]."""
+    def forward(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
+        """x [..., in] -> [..., out], or those `rows` of it."""
+        out = self._product(x, rows)
+        return out if self.bias is None else out + self.bias[rows]
+
+    def _product(self, x: Tensor, rows: slice) -> Tensor:
+        """W x."""
+        whole = self.whole[rows]
         if x.numel() <= FEW * x.shape[-1]:
-            out = (x[..., None, :] * self.whole).sum(-1)
-        else:
-            out = F.linear(x, self.whole.to(x.dtype))
-        out = out * self.scale
-        return out if self.bias is None else out + self.bias
+            return (x[..., None, :] * whole).sum(-1) * self.scale[rows]
+        return F.linear(x, whole.to(x.dtype)) * self.scale[rows]
 
 
-def in_int8(module: nn.Module) -> nn.Module:
+class W8A8Linear(Int8Linear):
+    """The same, x as int8 as well, with a scale for each vector: W x ~ scale scale_x (whole whole_x), for CPUs.
+
+    The product in brackets is exact, so that it does not depend on how many vectors there are.
+    """
+
+    def _product(self, x: Tensor, rows: slice) -> Tensor:
+        whole, scale = whole_numbers(x.flatten(0, -2))
+        out = torch._int_mm(whole, self.whole[rows].t()) * (scale * self.scale[rows])
+        return out.to(x.dtype).unflatten(0, x.shape[:-1])
+
+
+def in_int8(module: nn.Module, kind: type[Int8Linear] = Int8Linear) -> nn.Module:
     """The module with every nn.Linear in it replaced, in place; returns it, or what it is replaced by."""
     if isinstance(module, nn.Linear):
-        return Int8Linear(module)
+        return kind(module)
     for name, child in module.named_children():
-        setattr(module, name, in_int8(child))
+        setattr(module, name, in_int8(child, kind))
     return module

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from accomp.core.streaming.int8 import whole_numbers
+
 
 class Span(NamedTuple):
     """Where the S positions of one call go, and what each of them may see. The same for every layer.
@@ -45,9 +47,9 @@ class Vectors:
         if self.scale is None:
             self.kept.index_put_(place, new.to(self.kept.dtype))
             return self.kept.to(new.dtype)
-        scale = new.float().abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+        whole, scale = whole_numbers(new)
         self.scale.index_put_(place, scale)
-        self.kept.index_put_(place, (new / scale).round().to(torch.int8))
+        self.kept.index_put_(place, whole)
         return (self.kept * self.scale).to(new.dtype)
 
     @property

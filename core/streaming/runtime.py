@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from accomp.core.model import Model
 
 Precision = Literal["float32", "bfloat16", "int8"]
+Weights = Literal[Precision, "w8a8"]
 
 
 @frozen
@@ -27,12 +28,13 @@ class Runtime:
         compile: whether a step becomes one compiled graph before the music starts, which takes a minute and makes it
             several times as fast. "auto": on a GPU.
         weights: "int8" keeps the matrices as whole numbers with a scale a row, and computes in float32, on a GPU in
-            bfloat16; the other two are what is computed in, too.
+            bfloat16; "w8a8", for CPUs, makes what they are multiplied with whole numbers as well; the other two are
+            what is computed in, too.
         cache: what keys and values are remembered in; that of the weights' arithmetic where absent.
     """
 
     compile: Literal["auto", "on", "off"] = "auto"
-    weights: Precision = "float32"
+    weights: Weights = "float32"
     cache: Precision | None = None
 
     def compiles(self, device: torch.device) -> bool:
@@ -59,17 +61,26 @@ class Runtime:
         types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
         return None if self.cache is None else types[self.cache]
 
+    def suits(self, device: torch.device) -> bool:
+        """Whether the device can compute in this precision: w8a8 is for CPUs."""
+        return self.weights != "w8a8" or device.type == "cpu"
+
     def prepared(self, model: Model) -> Model:
-        """The model in this precision: itself where nothing is to be done, else a copy that can only play."""
+        """The model in this precision: itself where nothing is to be done, else a copy that can only play.
+
+        Raises UserError for w8a8 on a GPU.
+        """
         if self.weights == "float32":
             return model
+        if not self.suits(model.table.weight.device):
+            raise UserError('"w8a8" is for CPUs; a GPU computes with "int8" weights in bfloat16 @ runtime.weights')
         other = copy.deepcopy(model)
         if self.weights == "bfloat16" or model.table.weight.is_cuda:
             other = other.bfloat16()
-        if self.weights == "int8":
-            from accomp.core.streaming.int8 import in_int8
+        if self.weights in ("int8", "w8a8"):
+            from accomp.core.streaming.int8 import Int8Linear, W8A8Linear, in_int8
 
-            in_int8(other)
+            in_int8(other, Int8Linear if self.weights == "int8" else W8A8Linear)
         return other
 
 

@@ -85,7 +85,7 @@ def small(spec: Any, **sections: Any) -> Subject:
 
 
 def test_stream_times_every_variant_and_compares_it_with_the_first(bench: Any, spec: Any, capsys: Any) -> None:
-    first = variants(())[0].name
+    first = variants()[0].name
     (eager,) = bench("stream", spec(), "--steps", "30", "--variant", first)
     assert eager.case == first
     assert eager.where == "cpu, 1 thread"
@@ -97,14 +97,14 @@ def test_stream_times_every_variant_and_compares_it_with_the_first(bench: Any, s
 
 
 def test_paced_steps_are_another_case(bench: Any, spec: Any) -> None:
-    (line,) = bench("stream", spec(), "--steps", "3", "--paced", "--variant", variants(())[0].name)
+    (line,) = bench("stream", spec(), "--steps", "3", "--paced", "--variant", variants()[0].name)
     assert line.case.endswith(", paced")
     assert line.figures["n"] == 3
 
 
 def test_chunk_tells_the_whole_chunk_and_the_wait_for_it(bench: Any, spec: Any) -> None:
     chunked = spec(clock={"t_f": -3, "k": 4}, objective={"plugin": "prefix"})
-    (line,) = bench("chunk", chunked, "--steps", "4", "--variant", variants(())[0].name)
+    (line,) = bench("chunk", chunked, "--steps", "4", "--variant", variants()[0].name)
     assert line.case.endswith("k = 4")
     assert line.figures["first_p50_ms"] <= line.figures["p50_ms"]
 
@@ -193,7 +193,7 @@ def subject_lines(path: str, benchmark: Any) -> list[Line]:
 def test_a_step_reads_all_weights_but_the_embeddings_and_all_keys_and_values(spec: Any) -> None:
     found = small(spec, backbone={"plugin": "llama", "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 32})
     model = found.model()
-    live = Live(found, model, variants(())[0], batch=3)
+    live = Live(found, model, variants()[0], batch=3)
     weights = sum(weight.nbytes for weight in model.parameters())
     weights -= model.table.weight.nbytes + model.input_padding.nbytes
     cache = 2 * 2 * 2 * (16 // 4) * 4 * (50 + 1)  # layers, keys and values, heads, their width, bytes, window and start
@@ -207,7 +207,7 @@ def test_a_session_is_measured_with_its_window_full(spec: Any) -> None:
         found = small(
             spec, clock=clock, objective={"plugin": "prefix"}, train={"steps": 1, "batch": 1, "frames": 20, "lr": 1e-3}
         )
-        live = Live(found, found.model(), variants(())[0])
+        live = Live(found, found.model(), variants()[0])
         live.fill()
         assert live.frame().shape[2] == (1 if clock["k"] == 1 else 0)
         assert [live.frame().shape[2] for _ in range(clock["k"] - 1)] == [0] * (clock["k"] - 2) + [4] * (clock["k"] > 1)
@@ -218,7 +218,7 @@ def test_a_session_is_measured_with_its_window_full(spec: Any) -> None:
 
 
 def test_an_earlier_record_is_compared(bench: Any, spec: Any, tmp_path: Path, capsys: Any) -> None:
-    path, first = spec(), variants(())[0].name
+    path, first = spec(), variants()[0].name
     bench("stream", path, "--steps", "2", "--variant", first)
     (tmp_path / "record.json").rename(tmp_path / "before.json")
     bench("stream", path, "--steps", "2", "--variant", first, "--compare", str(tmp_path / "before.json"))

@@ -12,7 +12,7 @@ from accomp.core.errors import SpecError, UserError
 from accomp.core.registry import Registry
 from accomp.core.runner.bench import record
 from accomp.core.runner.bench import suite as suites
-from accomp.core.runner.bench.record import Line, Record
+from accomp.core.runner.bench.record import Line, Record, on_cpu
 from accomp.core.runner.bench.subject import subject
 from accomp.core.runner.bench.suite import Run, Suite, Target, load, merged, suite, verdicts
 from accomp.core.runner.cli import main
@@ -154,6 +154,15 @@ def test_a_target_is_reached_from_its_own_side(figure: str, value: float, reache
              Line("stream", "any", (), "cuda", "so fast", {figure: value}))  # fmt: skip
     _, row = verdicts(wanted, Record({}, lines), {})
     assert row[-1] == reached
+
+
+def test_a_run_s_figures_are_those_of_its_threads() -> None:
+    runs = tuple(
+        Run(name, "stream", threads=n, target=(Target(name, "p50_ms", 1.0),)) for name, n in (("a", None), ("b", 2))
+    )
+    lines = tuple(Line("stream", "any", (), on_cpu(n), "", {"p50_ms": float(n)}) for n in (2, 1))
+    _, one, two = verdicts(Suite("t", runs, threads=1), Record({}, lines), {})
+    assert (one[4], two[4]) == ("1", "2")
 
 
 def test_lines_replace_those_of_the_same_case() -> None:

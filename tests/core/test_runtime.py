@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tracemalloc
 
+import attrs
 import pytest
 import torch
 from small import latents, session_of, small_model
@@ -14,7 +15,8 @@ from accomp.core.errors import UserError
 from accomp.core.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
-from accomp.core.streaming.int8 import Int8Linear, in_int8
+from accomp.core.runner.bench.variants import variants
+from accomp.core.streaming.int8 import Int8Linear, W8A8Linear, in_int8
 from accomp.core.streaming.ring import Ring
 from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import TokenSession
@@ -60,6 +62,14 @@ def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
 
 
 @needs_compiler
+def test_whole_numbers_play_the_same_compiled():
+    runtime, x = Runtime(weights="w8a8", cache="bfloat16"), latents(FRAMES)
+    model = runtime.prepared(small_model(-2))
+    compiled = played(session_of(model, runtime=attrs.evolve(runtime, compile="on")), x)
+    assert torch.equal(compiled, played(session_of(model, runtime=runtime), x))
+
+
+@needs_compiler
 def test_two_compiled_sessions_of_unlike_models_do_not_share_a_graph():
     x = latents(FRAMES)
     one, two = small_model(-2), small_model(-2, labels={"instrument": 3})
@@ -100,6 +110,7 @@ def logits_of(runtime: Runtime) -> Tensor:
     ("runtime", "share"),
     [
         (Runtime(weights="int8"), 0.05),
+        (Runtime(weights="w8a8"), 0.1),
         (Runtime(cache="int8"), 0.03),
         (Runtime(cache="bfloat16"), 0.02),
         (Runtime(weights="bfloat16"), 0.1),
@@ -128,6 +139,27 @@ def test_an_int8_matrix_is_off_by_half_a_step_at_most():
         bound = (x.abs().sum(-1, keepdim=True) * step / 2) + 1e-5
         assert ((whole(x) - linear(x)).abs() <= bound).all()
     assert not [m for m in in_int8(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).modules() if isinstance(m, nn.Linear)]
+
+
+def test_a_product_of_whole_numbers_is_that_of_the_rounded_vectors_however_many_there_are():
+    generator = torch.Generator().manual_seed(0)
+    linear = nn.Linear(24, 7)
+    linear.weight.data = torch.randn(7, 24, generator=generator)
+    x = torch.randn(9, 3, 24, generator=generator)
+    x[4, 1] = 0
+    scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+    exact, near = Int8Linear(linear).double(), W8A8Linear(linear)
+    torch.testing.assert_close(near(x).double(), exact((x / scale).round().double() * scale), rtol=1e-5, atol=1e-6)
+    assert torch.equal(near(x)[2:3, 1:2], near(x[2:3, 1:2])), "alone as among others"
+    assert torch.equal(near(x, slice(2, 5)), near(x)[..., 2:5])
+    torch.testing.assert_close(exact(x.double(), slice(2, 5)), exact(x.double())[..., 2:5])
+
+
+def test_whole_vectors_are_for_cpus():
+    with pytest.raises(UserError, match='"w8a8" is for CPUs; a GPU computes with "int8" weights'):
+        Runtime(weights="w8a8").prepared(small_model(0).to("meta"))
+    assert not [one for one in variants((), torch.device("cuda")) if one.runtime.weights == "w8a8"]
+    assert [one for one in variants() if one.runtime.weights == "w8a8"]
 
 
 def test_an_int8_ring_takes_about_a_quarter():

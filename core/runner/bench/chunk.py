@@ -64,7 +64,7 @@ class Chunk:
         memory.begin_peak(subject.device)
         model = subject.model()
         works = {}
-        for one in variants(self.variants):
+        for one in variants(self.variants, subject.device):
             live = Live(subject, model, one)
             live.fill()
             works[one.name] = Chunks(live, k)

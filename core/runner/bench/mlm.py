@@ -76,7 +76,7 @@ class Mlm:
         return max(1, round(self.seconds / subject.frame))
 
     def _chosen(self, subject: Subject) -> list[Variant]:
-        found = variants(self.variants)
+        found = variants(self.variants, subject.device)
         if isinstance(subject.sampler(), MaskedSampler):
             return found
         if compiled := [one.name for one in found if one.runtime.compile == "on" and self.variants]:

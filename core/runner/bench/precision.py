@@ -29,10 +29,12 @@ RUNTIMES = {
     "int8 cache": Runtime(cache="int8"),
     "int8": Runtime(weights="int8"),
     "int8, int8 cache": Runtime(weights="int8", cache="int8"),
+    "w8a8": Runtime(weights="w8a8"),
+    "w8a8, bfloat16 cache": Runtime(weights="w8a8", cache="bfloat16"),
     "bfloat16": Runtime(weights="bfloat16"),
     "bfloat16, int8 cache": Runtime(weights="bfloat16", cache="int8"),
 }
-"""By name; the first is what the others are compared with."""
+"""By name; the first is what the others are compared with. Those that the device cannot compute are left out."""
 
 
 def precision(run: Path, registry: Registry, *, batches: int, device: str | None = None) -> list[Line]:
@@ -52,7 +54,8 @@ def precision(run: Path, registry: Registry, *, batches: int, device: str | None
 
 def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[Line]:
     exact = None
-    for name, runtime in RUNTIMES.items():
+    suited = {name: one for name, one in RUNTIMES.items() if one.suits(found.model.table.weight.device)}
+    for name, runtime in suited.items():
         model = runtime.prepared(found.model)
         sums = [_loss(model, runtime, found, batch) for batch in clips]
         tokens = sum(count for _, count in sums)

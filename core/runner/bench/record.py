@@ -43,6 +43,11 @@ class Line:
         return self.bench, self.spec, self.settings, self.where, self.case
 
 
+def on_cpu(threads: int) -> str:
+    """Where a line was measured that was measured on so many threads of a CPU."""
+    return "cpu, 1 thread" if threads == 1 else f"cpu, {threads} threads"
+
+
 @frozen
 class Record:
     """`machine`: see host.host. `lines` in the order in which they were measured."""

@@ -44,7 +44,7 @@ class Stream:
         clock_of(subject, k="1")
         memory.begin_peak(subject.device)
         model = subject.model()
-        live = {one.name: Live(subject, model, one) for one in variants(self.variants)}
+        live = {one.name: Live(subject, model, one) for one in variants(self.variants, subject.device)}
         for one in live.values():
             one.fill()
         times = interleaved(

@@ -13,7 +13,7 @@ from accomp.core.build import build_model, build_sampler, build_tokenizer, check
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry
-from accomp.core.runner.bench.record import Line
+from accomp.core.runner.bench.record import Line, on_cpu
 from accomp.core.runner.computing import device_of
 from accomp.core.spec import Spec, load_spec
 from accomp.core.types import TokenSpace
@@ -67,10 +67,7 @@ class Subject:
 
     def line(self, bench: object, case: str, figures: dict[str, float]) -> Line:
         """A line of the record; the class of `bench` is the benchmark's name."""
-        count = torch.get_num_threads()
-        where = "cpu, 1 thread" if count == 1 else f"cpu, {count} threads"
-        if self.device.type != "cpu":
-            where = self.device.type
+        where = on_cpu(torch.get_num_threads()) if self.device.type == "cpu" else self.device.type
         return Line(type(bench).__name__.lower(), self.name, self.settings, where, case, figures)
 
 

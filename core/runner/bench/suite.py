@@ -38,7 +38,7 @@ from accomp.core.runner.bench.figures import FIGURES, shown
 from accomp.core.runner.bench.loader import Loader
 from accomp.core.runner.bench.measuring import Benchmark, measure
 from accomp.core.runner.bench.mlm import Mlm
-from accomp.core.runner.bench.record import Line, Record
+from accomp.core.runner.bench.record import Line, Record, on_cpu
 from accomp.core.runner.bench.sessions import Sessions
 from accomp.core.runner.bench.stream import Stream
 from accomp.core.runner.bench.subject import subject
@@ -70,12 +70,13 @@ class Target:
 
 @frozen
 class Run:
-    """One benchmark of one spec."""
+    """One benchmark of one spec. `threads`: instead of the suite's."""
 
     name: str
     bench: str
     spec: str | None = None
     set: tuple[str, ...] = ()
+    threads: int | None = None
     options: dict[str, Any] = field(factory=dict)
     target: tuple[Target, ...] = ()
 
@@ -88,6 +89,10 @@ class Suite:
     run: tuple[Run, ...] = field(validator=v.min_len(1))
     device: str | None = None
     threads: int | None = None
+
+    def threads_of(self, run: Run) -> int | None:
+        """How many a run of it takes."""
+        return run.threads or self.threads
 
 
 def suite(
@@ -116,7 +121,7 @@ def suite(
         device_of(wanted.device)
     for run in chosen:
         one = benchmarks[run.name]
-        subject(run.spec or one.default, run.set, registry, device=wanted.device, threads=wanted.threads)
+        subject(run.spec or one.default, run.set, registry, device=wanted.device, threads=wanted.threads_of(run))
     facts = host.host()
     if words := host.busy(facts):
         warn(words)
@@ -125,9 +130,8 @@ def suite(
     for run in chosen:
         say(f"{run.name}: {run.bench} of {run.spec or benchmarks[run.name].default}")
         try:
-            lines = measure(
-                benchmarks[run.name], run.spec, run.set, registry, device=wanted.device, threads=wanted.threads
-            )
+            threads = wanted.threads_of(run)
+            lines = measure(benchmarks[run.name], run.spec, run.set, registry, device=wanted.device, threads=threads)
         except Exception as error:  # out of memory, a part that this machine lacks: the other figures are wanted still
             failed[run.name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             warn(f"{run.name} failed: {failed[run.name]}")
@@ -162,7 +166,7 @@ def verdicts(wanted: Suite, known: Record, failed: Mapping[str, str]) -> Iterato
     """A head and a row a target: what, figure, must, aim, measured, and whether it was reached."""
     yield ["", "figure", "must", "aim", "measured", "reached"]
     for run in wanted.run:
-        lines = [line for line in known.lines if _made_by(run, line)]
+        lines = [line for line in known.lines if _made_by(run, wanted.threads_of(run), line)]
         for target in run.target:
             better = FIGURES[target.figure].better
             sign = "at least " if better == "more" else "at most "
@@ -183,11 +187,12 @@ def _reached(value: float, target: Target, better: str) -> str:
     return "must" if sign * value <= sign * target.must else "missed"
 
 
-def _made_by(run: Run, line: Line) -> bool:
-    """Whether a line is of the run: the same benchmark, spec and settings, and the pace that its options ask for."""
+def _made_by(run: Run, threads: int | None, line: Line) -> bool:
+    """Whether a line is of the run: the same benchmark, spec, settings and threads, and the pace that is asked for."""
     named = run.spec is None or line.spec == run.spec
+    there = threads is None or line.where in ("cuda", on_cpu(threads))
     paced = bool(run.options.get("paced")) == ("paced" in line.case)
-    return line.bench == run.bench and named and line.settings == run.set and paced
+    return line.bench == run.bench and named and there and line.settings == run.set and paced
 
 
 def _benchmark(run: Run, path: Path) -> Benchmark:
