@@ -16,6 +16,7 @@ from accomp.core.console import warn
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.files import write_atomic
 from accomp.core.pairs import PairRules
+from accomp.core.records import read_record
 from accomp.core.spec import Spec, resolve
 from accomp.core.structuring import plain
 
@@ -115,19 +116,7 @@ def _git_revision(root: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpecError(
-            f"cannot read the run's own record: {error}; move the folder away to begin anew @ {path}"
-        ) from error
-    if not isinstance(data, dict):
-        raise SpecError(
-            f"expected a JSON object, got {type(data).__name__}; move the folder away to begin anew @ {path}"
-        )
-    return data
+    return read_record(path, "move the folder away to begin anew", error=SpecError) if path.exists() else None
 
 
 def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -212,7 +212,7 @@ def stream_command(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            "--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of the run's: compile=on, weights=int8."
+            "--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of the run's: compile=on, weights=w8a8."
         ),
     ] = None,
     realtime: Annotated[
@@ -223,18 +223,18 @@ def stream_command(
     ] = False,
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
-    told: dict[str, Any] = {"seed": seed, "chunk": chunk, "conditions": condition or (), "guidance": _scales(guidance)}
-    told["runtime"] = runtime or ()
+    from accomp.core.runner.stream import Performance, stream
+
+    scales = _scales(guidance)
+    wanted = Performance(run, input, output, instrument, seed, chunk, condition or (), scales, runtime or ())
     if realtime:
         from accomp.core.runner.realtime import stream_live
 
-        stream_live(run, input, output, instrument, context.obj, force=force, **told)
+        stream_live(wanted, context.obj, force=force)
         return
     if force:
         raise UserError("--force plays what this machine is too slow for; it goes with --realtime")
-    from accomp.core.runner.stream import stream
-
-    stream(run, input, output, instrument, context.obj, **told)
+    stream(wanted, context.obj)
 
 
 @app.command("layer")

@@ -10,6 +10,7 @@ from typing import Any
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
+from accomp.core.records import read_record
 from accomp.core.registry import Registry
 from accomp.core.runner import generate
 from accomp.core.runner.anchors import anchor_cells
@@ -76,12 +77,8 @@ def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[Cell], 
 def _takes(spec: Spec, run: Path) -> dict[str, Any]:
     """takes.json, if its takes are what this spec and the run's model would give now."""
     path = run / generate.RECORD
-    try:
-        made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"no takes to judge yet; run `accomp generate SPEC` first @ {path}") from error
-    except ValueError as error:
-        raise DataError(f"cannot read: {error}; run `accomp generate SPEC` again @ {path}") from error
+    missing = "no takes to judge yet; run `accomp generate SPEC` first"
+    made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
     checkpoint = playing_checkpoint(run)
     if made["checkpoint"]["weights"] != weights_hash(checkpoint):
         raise DataError(

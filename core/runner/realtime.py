@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from accomp.core.runner.rehearsal import Rehearsal, rehearse
 from accomp.core.runner.sound_device import Accompanied, Ensemble, SoundDevice, device_name
 from accomp.core.runner.stopping import stop_wish
 from accomp.core.runner.stream import (
+    Performance,
     check_chunk,
     instrument_class,
     introduce,
@@ -48,46 +49,33 @@ RECENT = 50
 """Steps that the live line speaks of."""
 
 
-def stream_live(
-    run: Path,
-    input: Path,
-    output: Path,
-    instrument: str,
-    registry: Registry,
-    *,
-    seed: int = 0,
-    chunk: float | None = None,
-    conditions: Sequence[str] = (),
-    guidance: Mapping[str, float] | None = None,
-    runtime: Sequence[str] = (),
-    force: bool = False,
-) -> None:
-    """Accompany a file or a sound device in real time, in blocks of `chunk` milliseconds (a codec frame if not given).
+def stream_live(wanted: Performance, registry: Registry, *, force: bool = False) -> None:
+    """Accompany a file or a sound device in real time.
 
-    `input` and `output` are files, or `device` or `device:NAME`; the other arguments are those of `stream`. A file that
-    is accompanied through a device is heard with it. Output that goes to a file is written as `stream` does, also when
+    What comes in and goes out are files, or `device` or `device:NAME`; `chunk` is that of a block. A file that is
+    accompanied through a device is heard with it. Output that goes to a file is written as `stream` does, also when
     SIGINT or SIGTERM ends the playing. At the end tells what was late, and how long steps took.
 
     Before it begins, a rehearsal measures this machine. Raises CombinationError, with the numbers and the nearest clock
     that could be, where the model's cannot be kept; with `force` it only warns. Raises besides what `stream` does,
     PluginError where the sound device's library is missing and DataError for a device that cannot be used.
     """
-    number = instrument_class(instrument)
-    check_chunk(chunk)
-    devices = device_name(input), device_name(output)
-    mixed = mix_path(input, output) if devices[1] is None else None
+    number = instrument_class(wanted.instrument)
+    check_chunk(wanted.chunk)
+    devices = device_name(wanted.input), device_name(wanted.output)
+    mixed = mix_path(wanted.input, wanted.output) if devices[1] is None else None
     with ExitStack() as stack:
-        player = stack.enter_context(player_of(run, registry, guidance, runtime))
+        player = stack.enter_context(player_of(wanted.run, registry, wanted.guidance, wanted.runtime))
         clock = check_streams(player)
-        labels = labels_of(player, number, conditions)
+        labels = labels_of(player, number, wanted.conditions)
         space = player.tokenizer.space
-        block = samples_of(chunk, space)
-        sound = read_input(input, space.sample_rate) if devices[0] is None else None
+        block = samples_of(wanted.chunk, space)
+        sound = read_input(wanted.input, space.sample_rate) if devices[0] is None else None
         device = None
         if devices != (None, None):
             device = SoundDevice(space.sample_rate, block, input=devices[0], output=devices[1])
             stack.callback(device.close)
-        introduce(player, clock, run, number)
+        introduce(player, clock, wanted.run, number)
 
         thread = ModelThread()
         waits = device.waits if device is not None and sound is None else (0.0, 0.0)
@@ -103,7 +91,7 @@ def stream_live(
             first=first,
             ahead=max(0, -clock.t_f) * space.hop,
         )
-        session = thread.do(lambda: live_session(player, labels=labels, seed=seed, session=number_of("stream")))
+        session = thread.do(lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream")))
         model = ModelSide(schedule, session.result(), player.device)
         thread.do(model.begin).result()
         side = _audio_side(schedule, sound, device, record=mixed is not None)
@@ -115,7 +103,7 @@ def stream_live(
         assert kept is not None, "what is to be written has been kept"
         if not len(kept[1]):
             raise WorkError("ended before anything was played; nothing was written")
-        write(kept[1], kept[0], space.sample_rate, output, mixed)
+        write(kept[1], kept[0], space.sample_rate, wanted.output, mixed)
     if failure is not None:
         raise failure
 
@@ -134,8 +122,8 @@ def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
     else:
         raise CombinationError(
             f"{budget.verdict()} @ t_f = {budget.clock.t_f}, k = {budget.clock.k} on {device}; a model is trained for "
-            f"its clock, so choose or train another; --runtime compile=on and --runtime weights=int8 make its steps "
-            f"shorter; --force plays all the same, and what comes too late is silent"
+            f"its clock, so choose or train another; --runtime compile=on and --runtime weights=int8 (w8a8 on a CPU) "
+            f"make its steps shorter; --force plays all the same, and what comes too late is silent"
         )
 
 
@@ -194,7 +182,7 @@ def _play(
     """Until all is over, a signal comes or the model fails: the signal's name or "", and the failure, if any."""
     ended = threading.Event()
     running = thread.do(lambda: model.run(ended))
-    with stop_wish() as wish, live_line() as tell, _short_turns():
+    with stop_wish() as wish, live_line() as tell, _undisturbed():
         side.start()
         try:
             while not (side.over or wish.signal or running.done()):
@@ -211,10 +199,15 @@ def _play(
 
 
 @contextmanager
-def _short_turns() -> Iterator[None]:
+def _undisturbed() -> Iterator[None]:
+    """Python's threads take short turns, and its garbage collector passes over what there is by now: looking through it
+    all stops every thread, for longer than a block lasts."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(TURN)
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before)

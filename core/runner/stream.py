@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from attrs import frozen
 
 from accomp.core import audio
 from accomp.core.conditions import INSTRUMENT, chosen
@@ -33,23 +34,35 @@ from accomp.core.structuring import Problems, strict_converter, structure_fields
 from accomp.core.types import TokenSpace
 
 
-def stream(
-    run: Path,
-    input: Path,
-    output: Path,
-    instrument: str,
-    registry: Registry,
-    *,
-    seed: int = 0,
-    chunk: float | None = None,
-    conditions: Sequence[str] = (),
-    guidance: Mapping[str, float] | None = None,
-    runtime: Sequence[str] = (),
-) -> None:
-    """Accompany an audio file as if it came live, `chunk` milliseconds at a time (a codec frame where not given).
+@frozen
+class Performance:
+    """What is asked of `accomp stream`.
 
-    conditions: NAME=VALUE of labels beside the instrument; those not given are withheld. guidance: condition -> scale,
-    those of the run where not given. runtime: KEY=VALUE of [runtime], those of the run where not given.
+    Attributes:
+        run: whose model plays.
+        input: what is accompanied.
+        output: where the stem goes; the two together go beside it.
+        instrument: the name of its class.
+        seed: the same one plays the same.
+        chunk: milliseconds that come at a time; a codec frame where not given.
+        conditions: NAME=VALUE of labels beside the instrument; those not given are withheld.
+        guidance: condition -> scale; those of the run where not given.
+        runtime: KEY=VALUE of [runtime]; those of the run where not given.
+    """
+
+    run: Path
+    input: Path
+    output: Path
+    instrument: str
+    seed: int = 0
+    chunk: float | None = None
+    conditions: Sequence[str] = ()
+    guidance: Mapping[str, float] | None = None
+    runtime: Sequence[str] = ()
+
+
+def stream(wanted: Performance, registry: Registry) -> None:
+    """Accompany an audio file as if it came live.
 
     Writes the stem to `output` and the two together beside it, then tells the real-time factor, how long a piece took
     and the latency budget. Any sample rate and number of channels is taken; what is done to them is said. The same
@@ -57,20 +70,20 @@ def stream(
     that is not positive, DataError for audio that cannot be read or written, CheckpointError for a run without a model,
     CombinationError for a model that cannot stream or be guided so.
     """
-    number = instrument_class(instrument)
-    mixed = mix_path(input, output)
-    check_chunk(chunk)
-    with player_of(run, registry, guidance, runtime) as player:
+    number = instrument_class(wanted.instrument)
+    mixed = mix_path(wanted.input, wanted.output)
+    check_chunk(wanted.chunk)
+    with player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player:
         clock = check_streams(player)
-        labels = labels_of(player, number, conditions)
+        labels = labels_of(player, number, wanted.conditions)
         space = player.tokenizer.space
-        sound = read_input(input, space.sample_rate)
-        introduce(player, clock, run, number)
-        piece = samples_of(chunk, space)
-        session = number_of("stream")
-        played = play(player, sound, _pieces(len(sound), piece), labels=labels, seed=seed, session=session)
+        sound = read_input(wanted.input, space.sample_rate)
+        introduce(player, clock, wanted.run, number)
+        piece = samples_of(wanted.chunk, space)
+        pieces, session = _pieces(len(sound), piece), number_of("stream")
+        played = play(player, sound, pieces, labels=labels, seed=wanted.seed, session=session)
         device = describe(player.device)
-    write(played.audio, sound, space.sample_rate, output, mixed)
+    write(played.audio, sound, space.sample_rate, wanted.output, mixed)
     for line in times(clock, space, played, piece, device):
         say(line)
 

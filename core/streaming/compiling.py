@@ -9,21 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+OPTIONS: dict[str, Any] = {
+    "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
+}
+
 
 def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     """The method `step` as one graph for arguments like the `example`; it is run, more than once.
 
-    It has to be called with nothing but such arguments, and its object must keep its tensors: nobody looks. They are
-    copied to where the `example` lies. On a GPU it becomes a CUDA graph: what it returns is overwritten by its next
+    It has to be called with nothing but such arguments, which are copied to where the `example` lies, and its object
+    must keep its tensors: nobody looks. On a GPU it becomes a CUDA graph: what it returns is overwritten by its next
     call. Raises what torch.compile raises where it is no one graph.
     """
     made: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
 
     def make(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Sequence[Tensor]]:
-        options: dict[str, Any] = {"realize_opcount_threshold": 6}  # a norm is worked out once, not for every row of
-        if not any(tensor.is_cuda for tensor in inputs):  # the matrix behind it
-            options["cpp_wrapper"] = True
-        run: Callable[..., Sequence[Tensor]] = torch._inductor.compile(graph, inputs, options=options)
+        on_gpu = any(tensor.is_cuda for tensor in inputs)
+        run = torch._inductor.compile(graph, inputs, options={**OPTIONS, "cpp_wrapper": not on_gpu})
         made.append((run, inputs))
         return run
 
@@ -31,7 +33,7 @@ def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     [(run, inputs)] = made
 
     def call(*arguments: Tensor) -> Tensor:
-        """By itself: torch.compile's own way here looks up every tensor again, which takes a tenth of a small step."""
+        """Not through torch.compile, which looks up every tensor again: a tenth of a small step."""
         for place, argument in zip(example, arguments, strict=True):
             place.copy_(argument)
         [out] = run(*inputs)

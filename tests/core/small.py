@@ -50,16 +50,21 @@ def space_with(codebooks: int = 3, **changes: int) -> TokenSpace:
 
 
 def small_model(
-    t_f: int = 0, k: int = 1, *, space: TokenSpace | None = None, labels: dict[str, int] | None = None
+    t_f: int = 0,
+    k: int = 1,
+    *,
+    space: TokenSpace | None = None,
+    labels: dict[str, int] | None = None,
+    kv_heads: int = 2,
 ) -> Model:
-    """One layer with every weight random, the gate too, so that nothing hides behind a zero."""
+    """One layer with every weight random, the gate too, so that nothing hides behind a zero; four query heads."""
     space = space or space_with()
     classes = {"instrument": 5} if labels is None else labels
     conditions = Conditions(ContextCondition(), {name: LabelCondition(n) for name, n in classes.items()})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         fuser = GatedAdd(GatedAdd.Config(), space, WIDTH)
-        backbone = Llama(Llama.Config(depth=1, heads=4, kv_heads=2), space, WIDTH)
+        backbone = Llama(Llama.Config(depth=1, heads=4, kv_heads=kv_heads), space, WIDTH)
         model = Model(fuser, backbone, space, Clock(t_f, k), conditions, WIDTH)
         for weight in model.parameters():
             weight.data += 0.3 * torch.randn_like(weight)

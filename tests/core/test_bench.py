@@ -20,7 +20,7 @@ from accomp.core.runner.bench.live import Live
 from accomp.core.runner.bench.measuring import measure
 from accomp.core.runner.bench.reading import Reading
 from accomp.core.runner.bench.record import Line
-from accomp.core.runner.bench.sessions import Sessions
+from accomp.core.runner.bench.sessions import Sessions, _at_load
 from accomp.core.runner.bench.subject import Subject, subject
 from accomp.core.runner.bench.train import Train
 from accomp.core.runner.bench.variants import Variant, variants
@@ -158,6 +158,32 @@ def test_sessions_are_added_until_one_is_late(bench: Any, spec: Any, monkeypatch
     assert "no more" not in most.case
 
 
+def test_a_load_is_as_many_sessions_as_take_it(spec: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    share = {0: 0.0, 1: 0.2, 2: 0.4, 4: 0.3, 8: 0.8}
+    assert [_at_load(load, share) for load in (0.1, 0.2, 0.39, 0.6, 0.8, 0.9)] == [0, 1, 1, 6, 8, 0]
+    monkeypatch.setattr("accomp.core.runner.bench.sessions._at_load", lambda load, share: 3 if load < 0.9 else 0)
+    lines = subject_lines(spec(), Sessions(batches=(1,), steps=2, codec=False, loads=(0.7, 0.95)))
+    assert [line.case for line in lines][2:] == ["3 sessions, 70% load, paced"]
+    assert "late_per_hour" in lines[2].figures
+    assert "95% load is more than the batches that were tried took" in capsys.readouterr().err
+
+
+def test_batches_grow_until_one_is_late_and_every_load_is_known(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(self: Any, subject: Subject, model: Any, batch: int, paced: bool, how: str) -> tuple[Line, bool]:
+        return subject.line(self, f"{batch}{how}", {"rtf": 0.3 * batch}), batch < 2
+
+    monkeypatch.setattr(Sessions, "_batch", taken)
+    cases = {
+        loads: [line.case for line in subject_lines(spec(), Sessions(batches=(1, 2, 3, 4), codec=False, loads=loads))]
+        for loads in ((), (0.5, 0.8))
+    }
+    most = "the most without a late step"
+    assert cases == {
+        (): ["1", "2", most],
+        (0.5, 0.8): ["1", "2", "3", most, "1, 50% load, paced", "2, 80% load, paced"],
+    }
+
+
 def test_hours_of_music_tell_how_memory_grows(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the samples is that of the music: 1000 bytes a sample at 20 samples are 20 000 bytes an hour."""
     samples = iter(range(5000, 10**6, 1000))
@@ -287,7 +313,7 @@ def test_a_compiled_variant_is_one_more_line_beside_eager(
     bench: Any, spec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs: list[Any] = []
-    monkeypatch.setattr(torch, "compile", lambda step, **_: graphs.append(step) or step)
+    monkeypatch.setattr("accomp.core.streaming.step.compiled", lambda step, *_: graphs.append(step) or step)
     words = ["--variant", "eager float32", "--variant", "compiled float32"]
     eager, compiled = bench("stream", spec(), "--steps", "50", *words)
     assert len(graphs) == 1

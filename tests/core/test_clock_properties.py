@@ -78,11 +78,11 @@ def test_no_prediction_depends_on_input_at_or_after_s_plus_t_f_and_each_on_all_b
 
 
 @bounded
-@given(times, chunks, levels, lengths, st.booleans(), st.lists(st.integers(0, 20), max_size=5))
+@given(times, chunks, levels, lengths, st.booleans(), st.sampled_from([2, 4]), st.lists(st.integers(0, 20), max_size=5))
 def test_a_session_s_logits_are_those_that_training_sees_however_its_input_comes(
-    t_f, k, codebooks, frames, greedy, cuts
+    t_f, k, codebooks, frames, greedy, kv_heads, cuts
 ):
-    model = small_model(t_f, k, space=space_with(codebooks))
+    model = small_model(t_f, k, space=space_with(codebooks), kv_heads=kv_heads)
     sampler = Recorder(model, Greedy(Greedy.Config(), model.space) if greedy else None)
     session, x = session_of(model, sampler=sampler), latents(frames)
     codes = [session.pull()]

@@ -29,7 +29,7 @@ from accomp.core.runner.judging.teacher import Teacher
 from accomp.core.runner.losses import read_losses
 from accomp.core.runner.playing import Player, load_player, perform, play
 from accomp.core.runner.report import write_report
-from accomp.core.runner.stream import stream
+from accomp.core.runner.stream import Performance, stream
 from accomp.core.runner.train import train
 from accomp.core.types import Take
 from accomp.plugins.samplers.top_k import TopK
@@ -262,7 +262,7 @@ def test_an_offline_model_cannot_stream(done: Run, tmp_path: Path, capfd: pytest
         play(player, tiny.tone(0.1, 1), [HOP], labels={}, seed=0, session=0)
     audio.write(tmp_path / "in.wav", tiny.tone(0.1, 1), RATE)
     with pytest.raises(CombinationError, match="cannot stream; `accomp generate`"):
-        stream(done.run, tmp_path / "in.wav", tmp_path / "out.wav", "Bass", done.registry)
+        stream(Performance(done.run, tmp_path / "in.wav", tmp_path / "out.wav", "Bass"), done.registry)
     assert not (tmp_path / "out.wav").exists()
 
 

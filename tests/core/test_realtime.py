@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from accomp.core.runner.cli import main
 from accomp.core.runner.playing import load_player
 from accomp.core.runner.realtime import stream_live
 from accomp.core.runner.rehearsal import Rehearsal, rehearse
-from accomp.core.runner.stream import stream
+from accomp.core.runner.stream import Performance, stream
 from accomp.core.streaming.clock import Clock, LatencyBudget
 
 RATE = 32000
@@ -65,8 +66,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
 
 
-def play(run: tiny.Trained, input: Path, output: Path, **options: Any) -> np.ndarray:
-    stream_live(run.run, input, output, "Bass", run.registry, **options)
+def play(run: tiny.Trained, input: Path, output: Path, *, force: bool = False, **options: Any) -> np.ndarray:
+    stream_live(Performance(run.run, input, output, "Bass", **options), run.registry, force=force)
     return audio.read(output, RATE)
 
 
@@ -85,7 +86,7 @@ def test_a_file_is_accompanied_in_real_time_as_offline(
     stem = play(ahead, input, tmp_path / "out.wav", seed=4, force=True)
     assert time.monotonic() - began > 1.4
     told = "".join(capsys.readouterr())  # a busy machine is warned of on stderr
-    stream(ahead.run, input, tmp_path / "offline.wav", "Bass", ahead.registry, seed=4)
+    stream(Performance(ahead.run, input, tmp_path / "offline.wav", "Bass", seed=4), ahead.registry)
     offline = audio.read(tmp_path / "offline.wav", RATE)
     assert len(stem) == len(offline) == len(audio.read(tmp_path / "out-mix.wav", RATE))
     (late, _), (missing, _, gaps, dropped) = (
@@ -206,18 +207,26 @@ def test_sigint_ends_it_and_what_was_played_is_written(ahead: tiny.Trained, tmp_
 
 def test_the_command_line_passes_on_what_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     seen = []
-    monkeypatch.setattr("accomp.core.runner.realtime.stream_live", lambda *a, **k: seen.append((a[:4], k)))
+    monkeypatch.setattr(
+        "accomp.core.runner.realtime.stream_live", lambda wanted, _, force: seen.append((wanted, force))
+    )
     words = ["stream", "runs/x", "--input", "device:hw:0,0", "--output", "device", "--instrument", "Bass"]
     assert main([*words, "--realtime", "--chunk", "10"]) == 0
     assert main([*words, "--realtime", "--force", "--seed", "2"]) == 0
-    usual = {"conditions": (), "guidance": None, "runtime": ()}
-    assert [options for _, options in seen] == [
-        {"seed": 0, "chunk": 10.0, "force": False, **usual},
-        {"seed": 2, "chunk": None, "force": True, **usual},
-    ]
-    assert seen[0][0] == (Path("runs/x"), Path("device:hw:0,0"), Path("device"), "Bass")
+    usual = (Path("runs/x"), Path("device:hw:0,0"), Path("device"), "Bass")
+    assert seen == [(Performance(*usual, chunk=10.0), False), (Performance(*usual, seed=2), True)]
     assert main([*words, "--force"]) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_garbage_is_collected_among_what_is_new_while_it_plays(
+    ahead: tiny.Trained, input: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = []
+    monkeypatch.setattr(realtime, "live_text", lambda *_: frozen.append(gc.get_freeze_count()) or "")
+    play(ahead, input, tmp_path / "out.wav")
+    assert frozen
+    assert min(frozen) > 10_000, "objects"
 
 
 def test_a_refusal_ends_with_2_and_no_traceback(
@@ -235,5 +244,6 @@ def test_mistakes_are_told_before_anything_is_measured(ahead: tiny.Trained, inpu
     with pytest.raises(UserError, match="--chunk 0"):
         play(ahead, input, tmp_path / "out.wav", chunk=0)
     with pytest.raises(UserError, match="did you mean 'Bass'"):
-        stream_live(ahead.run, input, tmp_path / "out.wav", "Bas", ahead.registry)
+        stream_live(Performance(ahead.run, input, tmp_path / "out.wav", "Bas"), ahead.registry)
     assert sys.getswitchinterval() >= 0.005
+    assert not gc.get_freeze_count(), "what was passed over while it played is collected again"

@@ -8,7 +8,7 @@ import tracemalloc
 import attrs
 import pytest
 import torch
-from small import latents, session_of, small_model
+from small import latents, session_of, small_model, space_with
 from torch import Tensor, nn
 
 from accomp.core.errors import UserError
@@ -59,6 +59,13 @@ def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
     assert torch.equal(played(session, x), played(other, x)), "other people, by the same graph"
     session.reset(torch.tensor([True, False]))
     assert graphs() - before == made, "nothing was compiled again"
+
+
+@needs_compiler
+def test_a_single_codebook_and_keys_for_every_query_head_compile_too():
+    x = latents(FRAMES)
+    for model in (small_model(-1, space=space_with(1)), small_model(-1, kv_heads=4), small_model(1, 3, kv_heads=4)):
+        assert torch.equal(played(session_of(model, runtime=COMPILED), x), played(session_of(model), x))
 
 
 @needs_compiler
@@ -169,13 +176,17 @@ def test_an_int8_ring_takes_about_a_quarter():
     assert taken[0] / taken[1] == pytest.approx((64 + 4) / (4 * 64))
 
 
-def test_eight_hours_later_it_plays_as_a_fresh_session_that_heard_the_last_window():
-    """Positions after 8 hours of 50 frames a second; one layer sees the window and no further."""
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_eight_hours_later_it_plays_as_a_fresh_session_that_heard_the_last_window(kv_heads):
+    """Positions after 8 hours of 50 frames a second; one layer sees the window and no further.
+
+    The start row is nearer to the fresh one at first: their first codes differ, and are heard for some windows.
+    """
     window, hours = 24, 8 * 3600 * 50
-    model, greedy = small_model(-1, labels={}), Greedy(Greedy.Config(), small_model().space)
+    model, greedy = small_model(-1, labels={}, kv_heads=kv_heads), Greedy(Greedy.Config(), small_model().space)
     old, fresh = (session_of(model, window=window, sampler=greedy) for _ in range(2))
     state = old._step.state
-    x = latents(3 * window, seed=5)
+    x = latents(9 * window, seed=5)
     first, rest = x[:, :1], x[:, 1:]
     for session in (old, fresh):
         session.push(first)

@@ -37,9 +37,9 @@ def generate(session: TokenSession, x: Tensor, cuts: list[int]) -> Tensor:
 
 
 @settings(max_examples=10, deadline=None)
-@given(times, st.integers(1, 5))
-def test_a_session_s_logits_are_the_teacher_forced_ones(t_f, codebooks):
-    model = small_model(t_f, space=space_with(codebooks))
+@given(times, st.integers(1, 5), st.sampled_from([2, 4]))
+def test_a_session_s_logits_are_the_teacher_forced_ones(t_f, codebooks, kv_heads):
+    model = small_model(t_f, space=space_with(codebooks), kv_heads=kv_heads)
     recorder = Recorder(model)
     codes = generate(session_of(model, sampler=recorder), latents(FRAMES), [])
     T = codes.shape[2]

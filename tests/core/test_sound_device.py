@@ -18,6 +18,7 @@ from accomp.core.runner import realtime
 from accomp.core.runner.pacing import Feed
 from accomp.core.runner.rehearsal import Rehearsal
 from accomp.core.runner.sound_device import Accompanied, Ensemble, SoundDevice, device_name
+from accomp.core.runner.stream import Performance
 from accomp.core.streaming.clock import LatencyBudget
 from accomp.core.streaming.schedule import Schedule
 
@@ -197,7 +198,7 @@ def test_a_device_is_closed_where_its_model_is_refused(
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
     with pytest.raises(CombinationError, match="t_f = 2 frames leaves -40 ms"):
-        realtime.stream_live(trained.run, Path("device"), Path("device"), "Bass", trained.registry)
+        realtime.stream_live(Performance(trained.run, Path("device"), Path("device"), "Bass"), trained.registry)
     assert library.stream.closed
 
 
@@ -224,7 +225,7 @@ def test_the_command_plays_at_a_device(
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
     monkeypatch.chdir(tmp_path)
-    realtime.stream_live(trained.run, Path("device"), Path(output), "Bass", trained.registry, force=True)
+    realtime.stream_live(Performance(trained.run, Path("device"), Path(output), "Bass"), trained.registry, force=True)
     assert "played 0.40 s in real time" in capsys.readouterr().out
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ([] if output == "device" else ["out-mix.wav", "out.wav"])

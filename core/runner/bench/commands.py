@@ -180,6 +180,12 @@ def sessions(
     with_codec: Annotated[bool, typer.Option("--codec/--no-codec", help="Sound in and out, or tokens alone.")] = True,
     paced: Paced = False,
     variant: Annotated[str, typer.Option(help="How the model is run.")] = "",
+    load: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="And, in pace, as many as take this share of the time, such as 0.7: how often are they late?"
+        ),
+    ] = None,
     hours: Annotated[
         float | None, typer.Option(help="Instead: one session for so many hours of music; does its memory grow?")
     ] = None,
@@ -191,8 +197,9 @@ def sessions(
     """More and more sessions in one batch, until one comes late."""
     from accomp.core.runner.bench.sessions import BATCHES, Sessions
 
-    batches = tuple(batch or BATCHES)
-    made = _options(Sessions, batches=batches, steps=steps, codec=with_codec, paced=paced, variant=variant, hours=hours)
+    batches, loads = tuple(batch or BATCHES), tuple(load or ())
+    options = {"steps": steps, "codec": with_codec, "paced": paced, "variant": variant, "loads": loads, "hours": hours}
+    made = _options(Sessions, batches=batches, **options)
     _run(context, made, spec, settings, device, threads, json, compare)
 
 

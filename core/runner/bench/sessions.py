@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.console import progress
+from accomp.core.console import progress, warn
 from accomp.core.model import Model
 from accomp.core.runner.bench import memory
 from accomp.core.runner.bench.live import MB, Live, clock_of
@@ -34,7 +34,7 @@ SETTLING = 0.1
 
 @frozen
 class Sessions:
-    """More and more sessions in one batch until one comes late; with `hours`, one session for that much music.
+    """More and more sessions in one batch until one comes late and all loads are reached; with `hours`, one for long.
 
     Attributes:
         batches: how many at a time, in this order.
@@ -42,6 +42,8 @@ class Sessions:
         codec: sound in and out, with the spec's tokenizer; else latents in and codes out.
         paced: a step each k frames, as live, instead of one right behind the other.
         variant: how the model is run; as the spec's [runtime] says where none is named.
+        loads: shares of the time there is: as many sessions as take such a share of it, by what `batches` took, are
+            played in pace, to see how often they are late.
         hours: of music, at full speed, with the memory sampled; nothing else is measured then.
     """
 
@@ -53,27 +55,34 @@ class Sessions:
     codec: bool = True
     paced: bool = False
     variant: str = ""
+    loads: tuple[float, ...] = field(default=(), validator=v.deep_iterable(v.and_(v.gt(0), v.lt(1))))
     hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
 
     def lines(self, subject: Subject) -> Iterator[Line]:
-        """A line for each B, and one with the most that kept up; or one for the hours."""
+        """A line for each B, one with the most that kept up, and one a load; or one for the hours."""
         clock_of(subject)
         model = subject.model()
         if self.hours is not None:
             yield self._long(subject, model, self.hours)
             return
-        kept_up, told = 0, "the most without a late step"
+        kept_up, in_time, share = 0, True, {0: 0.0}
         for batch in self.batches:
-            line, on_time = self._batch(subject, model, batch)
+            line, on_time = self._batch(subject, model, batch, self.paced, self._how())
             yield line
-            if not on_time:
+            share[batch] = line.figures["rtf"]
+            in_time &= on_time
+            kept_up = batch if in_time else kept_up
+            if not in_time and share[batch] >= max(self.loads, default=0.0):
                 break
-            kept_up = batch
-        else:
-            told += "; no more were tried"
+        told = f"the most without a late step{'; no more were tried' if in_time else ''}"
         yield subject.line(self, f"{told}{self._how()}", {"sessions": kept_up})
+        for load in self.loads:
+            if batch := _at_load(load, share):
+                yield self._batch(subject, model, batch, True, f", {load:.0%} load{self._how(paced=True)}")[0]
+            else:
+                warn(f"{load:.0%} load is more than the batches that were tried took, or less than one session takes")
 
-    def _batch(self, subject: Subject, model: Model, batch: int) -> tuple[Line, bool]:
+    def _batch(self, subject: Subject, model: Model, batch: int, paced: bool, how: str) -> tuple[Line, bool]:
         """What a step of so many sessions takes, and whether all were in time."""
         clock = clock_of(subject)
         period = clock.k * subject.frame
@@ -86,12 +95,12 @@ class Sessions:
             1,
             subject.device,
             period=period,
-            paced=self.paced,
+            paced=paced,
             told=f"{batch} sessions",
         )["step"]
         figures = times.figures(period)
         figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
-        return subject.line(self, f"{batch} sessions{self._how()}", figures), not times.late
+        return subject.line(self, f"{batch} sessions{how}", figures), not times.late
 
     def _long(self, subject: Subject, model: Model, hours: float) -> Line:
         """One session for hours of music: does its memory grow?"""
@@ -124,8 +133,18 @@ class Sessions:
         live.fill()
         return _Playing(live, self.codec)
 
-    def _how(self) -> str:
-        return f"{', with the codec' if self.codec else ''}{', paced' if self.paced else ''}"
+    def _how(self, paced: bool = False) -> str:
+        return f"{', with the codec' if self.codec else ''}{', paced' if self.paced or paced else ''}"
+
+
+def _at_load(load: float, share: Mapping[int, float]) -> int:
+    """The most sessions that take at most this share of the time, by the `share` that numbers of them took; 0: none.
+
+    None, too, where every number took less: how many would reach it is not known.
+    """
+    batches = sorted(share)
+    takes = np.maximum.accumulate([share[batch] for batch in batches])  # more sessions never take less
+    return int(np.interp(load, takes, batches, right=0) + 1e-6)
 
 
 class _Playing:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accomp.core.errors import DataError
+from accomp.core.records import read_record
 from accomp.core.runner.comparison.blind import Answer
 from accomp.core.runner.comparison.entries import Entry, Latency, anchor_entries, distinct
 from accomp.core.runner.comparison.page import Comparison
@@ -92,10 +91,5 @@ def _anchors(anchor: Mapping[str, Any], folder: Path) -> Iterator[Entry]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return data
-    except FileNotFoundError as error:
-        raise DataError(f"no grid's record here; run `accomp grid SPEC` first @ {path}") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read: {error} @ {path}; run `accomp grid SPEC` again") from error
+    missing = "no grid's record here; run `accomp grid SPEC` first"
+    return read_record(path, "run `accomp grid SPEC` again", missing=missing)

@@ -36,9 +36,9 @@ import numpy as np
 from attrs import frozen
 
 from accomp.core.build import space_of
-from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
 from accomp.core.grid import Grid
+from accomp.core.records import read_record
 from accomp.core.registry import Registry
 from accomp.core.run_folder import versions
 from accomp.core.runner import evaluate, generate
@@ -270,8 +270,4 @@ def _numbers(metric: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """Raises DataError for a file that is gone or broken since its work was done."""
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read: {error}; remove the folder, and the grid makes it again @ {path}") from error
-    return data
+    return read_record(path, "remove the folder, and the grid makes it again")

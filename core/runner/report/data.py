@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
 
 from accomp.core.errors import DataError
+from accomp.core.records import read_record
 from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import read_losses
 
@@ -99,14 +99,4 @@ def read_run(run: Path) -> RunData:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read: {error} @ {path}; remove the file and run its stage again") from error
-    if not isinstance(data, dict):
-        raise DataError(
-            f"expected a JSON object, got {type(data).__name__} @ {path}; remove it and run its stage again"
-        )
-    return data
+    return read_record(path, "remove the file and run its stage again") if path.exists() else None
