@@ -11,6 +11,7 @@ from torch import Tensor
 
 OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
+    "size_asserts": False,  # what is read and written lies where it lay: looking takes a twentieth of a small step
 }
 
 
