@@ -225,8 +225,17 @@ def stream_command(
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
     from accomp.core.runner.stream import Performance, stream
 
-    scales = _scales(guidance)
-    wanted = Performance(run, input, output, instrument, seed, chunk, condition or (), scales, runtime or ())
+    wanted = Performance(
+        run,
+        input,
+        output,
+        instrument,
+        seed=seed,
+        chunk=chunk,
+        conditions=tuple(condition or ()),
+        guidance=_scales(guidance),
+        runtime=tuple(runtime or ()),
+    )
     if realtime:
         from accomp.core.runner.realtime import stream_live
 

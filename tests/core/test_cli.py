@@ -14,6 +14,7 @@ from accomp.core.errors import CheckpointError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.runner import doctor
 from accomp.core.runner.cli import main
+from accomp.core.runner.stream import Performance
 from accomp.core.spec import load_spec, resolve
 
 STAGES = {
@@ -159,31 +160,17 @@ def test_a_stage_that_fails_stops_those_after_it(stages, folder, monkeypatch):
 
 def test_stream_passes_on_what_it_is_told(monkeypatch):
     seen = []
-    monkeypatch.setattr("accomp.core.runner.stream.stream", lambda *a, **k: seen.append((a, k)))
+    monkeypatch.setattr("accomp.core.runner.stream.stream", lambda *given: seen.append(given))
     words = ["stream", "runs/x", "--input", "in.wav", "--output", "out.wav", "--instrument", "Bass"]
     assert main([*words, "--seed", "3", "--chunk", "5"]) == 0
-    assert (
-        main(
-            [
-                *words,
-                "--condition",
-                "genre=jazz",
-                "--guidance",
-                "context=2",
-                "--guidance",
-                "genre=-1.5",
-                "--runtime",
-                "compile=on",
-            ]
-        )
-        == 0
-    )
-    ((run, source, target, instrument, registry), options), (_, more) = seen
-    assert (run, source, target, instrument) == (Path("runs/x"), Path("in.wav"), Path("out.wav"), "Bass")
+    scales = ["--guidance", "context=2", "--guidance", "genre=-1.5"]
+    assert main([*words, "--condition", "genre=jazz", *scales, "--runtime", "compile=on"]) == 0
+    (first, registry), (second, _) = seen
     assert isinstance(registry, Registry)
-    assert options == {"seed": 3, "chunk": 5.0, "conditions": (), "guidance": None, "runtime": ()}
-    told = {"conditions": ["genre=jazz"], "guidance": {"context": 2.0, "genre": -1.5}}
-    assert more == {"seed": 0, "chunk": None, "runtime": ["compile=on"], **told}
+    usual = (Path("runs/x"), Path("in.wav"), Path("out.wav"), "Bass")
+    assert first == Performance(*usual, seed=3, chunk=5.0)
+    guidance = {"context": 2.0, "genre": -1.5}
+    assert second == Performance(*usual, conditions=("genre=jazz",), guidance=guidance, runtime=("compile=on",))
 
 
 # ------------------------------------------------------------------------------------------------ exit codes
