@@ -138,9 +138,9 @@ class Sessions:
 
 
 def _at_load(load: float, share: Mapping[int, float]) -> int:
-    """The most sessions that take at most this share of the time, by the `share` that numbers of them took; 0: none.
+    """The most sessions that take at most this share of the time, by the `share` that numbers of them took.
 
-    None, too, where every number took less: how many would reach it is not known.
+    0 where one takes more, and where all took less: how many would reach it is not known then.
     """
     batches = sorted(share)
     takes = np.maximum.accumulate([share[batch] for batch in batches])  # more sessions never take less
