@@ -186,7 +186,7 @@ def without_memory(make: Callable[[], Made]) -> Made:
     try:
         with torch.device("meta"):
             return make()
-    except (NotImplementedError, RuntimeError):  # what torch raises where there are no numbers to look at
+    except (NotImplementedError, RuntimeError):  # there are no numbers to look at; a mistake of its own comes again
         return make()
 
 

@@ -16,7 +16,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
-    """The method `step` as one graph for arguments like the `example`; it is run, more than once.
+    """The method `step` as one graph for arguments like the `example`; it is run, on a GPU more than once.
 
     It has to be called with nothing but such arguments, which are copied to where the `example` lies, and its object
     must keep its tensors: nobody looks. On a GPU it becomes a CUDA graph: what it returns is overwritten by its next
@@ -25,22 +25,27 @@ def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     made: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
 
     def make(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Sequence[Tensor]]:
-        on_gpu = any(tensor.is_cuda for tensor in inputs)
-        run = torch._inductor.compile(graph, inputs, options={**OPTIONS, "cpp_wrapper": not on_gpu})
+        on_cpu = not any(tensor.is_cuda for tensor in inputs)
+        run = torch._inductor.compile(graph, inputs, options={**OPTIONS, "cpp_wrapper": on_cpu})
         made.append((run, inputs))
         return run
 
-    torch.compile(_apart(step), fullgraph=True, dynamic=False, backend=make)(*example)
+    on_gpu = torch.compile(_apart(step), fullgraph=True, dynamic=False, backend=make)(*example).is_cuda
     [(run, inputs)] = made
 
-    def call(*arguments: Tensor) -> Tensor:
-        """Not through torch.compile, which looks up every tensor again: a tenth of a small step."""
-        for place, argument in zip(example, arguments, strict=True):
-            place.copy_(argument)
+    def again() -> Tensor:
+        """Not through torch.compile, which looks up every tensor anew: a tenth of a small step."""
         [out] = run(*inputs)
         return out
 
-    return recorded(call, *example) if call(*example).is_cuda else call
+    graph = recorded(again) if on_gpu else again
+
+    def call(*arguments: Tensor) -> Tensor:
+        for place, argument in zip(example, arguments, strict=True):
+            place.copy_(argument)
+        return graph()
+
+    return call
 
 
 def _apart(method: Any) -> Any:
