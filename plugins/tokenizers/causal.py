@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Mapping
+from collections.abc import Callable, ItemsView, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 class History:
     """The last inputs of every causal layer of one stream; all zeros at the start, as causal padding is.
 
-    One History serves one stream. Layers are its keys, so the modules themselves hold no state.
+    One History serves one stream. Layers are its keys, so that they themselves hold no state.
     """
 
     def __init__(self) -> None:
-        self._past: dict[nn.Module, Tensor] = {}
+        self._past: dict[object, Tensor] = {}
 
-    def extend(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
+    def extend(self, layer: object, x: Tensor, length: int, dim: int = -1) -> Tensor:
         """x with n along `dim` -> length + n: the layer's last `length` inputs in front of the new ones."""
         n = x.shape[dim]
         past = self._past.get(layer)
@@ -31,7 +32,13 @@ class History:
         self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
         return whole
 
-    def items(self) -> ItemsView[nn.Module, Tensor]:
+    def of(self, layer: object, begin: Callable[[], Tensor]) -> Tensor:
+        """What a layer remembers, to be written on in place; `begin` makes it where the layer has heard nothing yet."""
+        if layer not in self._past:
+            self._past[layer] = begin()
+        return self._past[layer]
+
+    def items(self) -> ItemsView[object, Tensor]:
         """The layers that have heard something, and what they remember of it."""
         return self._past.items()
 
@@ -45,15 +52,15 @@ class History:
 class FixedHistory(History):
     """A History of given tensors, which stay where they are: compiled code may hold on to them."""
 
-    def __init__(self, past: Mapping[nn.Module, Tensor]):
+    def __init__(self, past: Mapping[Any, Tensor]):
         super().__init__()
         self._past.update(past)
 
-    def of(self, layer: nn.Module) -> Tensor:
-        """The last inputs of a layer; what is written there is remembered."""
+    def of(self, layer: object, begin: Callable[[], Tensor] | None = None) -> Tensor:
+        """What a layer remembers; what is written there is remembered."""
         return self._past[layer]
 
-    def extend(self, layer: nn.Module, x: Tensor, length: int, dim: int = -1) -> Tensor:
+    def extend(self, layer: object, x: Tensor, length: int, dim: int = -1) -> Tensor:
         past = self._past[layer]
         whole = torch.cat([past, x], dim=dim)
         past.copy_(whole.narrow(dim, x.shape[dim], length))

@@ -16,10 +16,14 @@ from accomp.core.errors import DataError
 
 @frozen
 class Clips:
-    """The usable audio files under a folder and their lengths in s; `skipped` says why others were left out."""
+    """The usable audio files under a folder, their lengths in s, and the first of the patterns that each matches.
+
+    `skipped` says why others were left out.
+    """
 
     files: tuple[Path, ...]
     seconds: tuple[float, ...]
+    patterns: tuple[int, ...]
     skipped: dict[Path, str]
 
     @classmethod
@@ -30,9 +34,13 @@ class Clips:
         """
         if not root.is_dir():
             raise DataError(f"no such folder @ {root}; give [data] root the folder that holds the training music")
-        found = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+        found: dict[Path, int] = {}
+        for i, pattern in enumerate(patterns):
+            for path in root.glob(pattern):
+                if path.is_file():
+                    found.setdefault(path, i)
         files, seconds, skipped = [], [], {}
-        for path in found:
+        for path in sorted(found):
             try:
                 samples, rate = audio.duration(path)
             except DataError as error:
@@ -46,7 +54,7 @@ class Clips:
         if not files:
             why = "; ".join(list(skipped.values())[:3]) or "no file matches"
             raise DataError(f"no usable audio for the patterns {list(patterns)} @ {root}: {why}")
-        return cls(tuple(files), tuple(seconds), skipped)
+        return cls(tuple(files), tuple(seconds), tuple(found[path] for path in files), skipped)
 
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]

@@ -47,13 +47,13 @@ class CodebookTrainer:
             _set(level.in_proj, F.pad(axes, (0, 0, 0, 1)), torch.cat([-axes @ mean, radius[None]]))
             _set(level.out_proj, F.pad(axes, (0, 0, 0, 1)).T, mean)
             vectors = project(level, z)
-            level.codebook.weight.copy_(_sample(vectors, level.codebook_size, self.rng))
+            level.codebook.weight.copy_(sample(vectors, level.codebook_size, self.rng))
             for _ in range(20):
                 code = nearest(level, vectors)
-                count, total = _sums(code, vectors, level.codebook_size)
+                count, total = sums(code, vectors, level.codebook_size)
                 used = count > 0
                 fresh = torch.where(used[:, None], total / count.clamp(min=1)[:, None], level.codebook.weight)
-                fresh[~used] = _sample(vectors, int((~used).sum()), self.rng)
+                fresh[~used] = sample(vectors, int((~used).sum()), self.rng)
                 level.codebook.weight.copy_(fresh)
             code = nearest(level, vectors)
             self.counts[i] = torch.bincount(code, minlength=level.codebook_size) / len(z) * level.codebook_size
@@ -89,7 +89,7 @@ class CodebookTrainer:
     @torch.no_grad()
     def _follow(self, i: int, vectors: Tensor, code: Tensor) -> None:
         level = self.levels[i]
-        count, total = _sums(code, vectors, level.codebook_size)
+        count, total = sums(code, vectors, level.codebook_size)
         share = level.codebook_size / len(vectors)
         self.counts[i].lerp_(count * share, 1 - DECAY)
         self.totals[i].lerp_(total * share, 1 - DECAY)
@@ -105,7 +105,7 @@ class CodebookTrainer:
             n = min(int(dead.sum()), len(vectors))
             where = dead.nonzero()[:n, 0]
             self.counts[i, where] = 0.5
-            self.totals[i, where] = 0.5 * _sample(vectors, n, self.rng)
+            self.totals[i, where] = 0.5 * sample(vectors, n, self.rng)
             level.codebook.weight[where] = self.totals[i, where] * 2
             dead_codes += n
             rest = rest - restore(level, level.codebook(nearest(level, vectors)))
@@ -118,14 +118,14 @@ class CodebookTrainer:
         self.counts, self.totals = state["counts"].to(self.counts.device), state["totals"].to(self.totals.device)
 
 
-def _sample(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
+def sample(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
     """n rows of x [m, d], without repeats where m >= n."""
     rounds = [torch.randperm(len(x), generator=rng) for _ in range(-(-n // len(x)))]
     order = torch.cat([torch.empty(0, dtype=torch.int64), *rounds])[:n]
     return x[order.to(x.device)]
 
 
-def _sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
     count = vectors.new_zeros(size).index_add_(0, code, vectors.new_ones(len(code)))  # bincount would wait for a GPU
     return count, vectors.new_zeros(size, vectors.shape[1]).index_add_(0, code, vectors)
 

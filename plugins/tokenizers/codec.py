@@ -136,6 +136,12 @@ class FrozenCodec:
         """codes [B, K, T] that come after those of the history -> audio [B, T * hop], `delay` late."""
         return self.network.decode(self.codebooks.embed(codes), history)
 
+    def tail_on(self, history: History, batch: int) -> Tensor:
+        """The `delay` samples [B, delay] that a history still holds when no more codes come."""
+        nothing = torch.zeros(batch, 0, self.space.latent_dim, device=self.device)
+        tail: Tensor = self.network.decode(nothing, history, final=True)
+        return tail
+
     def check(self, codes: Tensor) -> Tensor:
         """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size)."""
         if codes.dim() != 3 or codes.shape[1] != self.space.codebooks or codes.is_floating_point():
@@ -230,8 +236,7 @@ class DecoderStream:
     def flush(self) -> Tensor:
         if not self._started:
             return self._emit([])
-        nothing = torch.zeros(self._batch, 0, self._codec.space.latent_dim, device=self._codec.device)
-        tail = self._emit([self._codec.network.decode(nothing, self._history, final=True)])
+        tail = self._emit([self._codec.tail_on(self._history, self._batch)])
         self._begin()
         return tail
 

@@ -20,7 +20,6 @@ from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
 from accomp.plugins.tokenizers.device import device_named
 from accomp.plugins.tokenizers.excerpts import middle_of
-from accomp.plugins.tokenizers.lookahead import LookaheadCodec
 from accomp.plugins.tokenizers.quality import measure, table
 from accomp.plugins.tokenizers.resident import ResidentClips
 from accomp.plugins.tokenizers.trainer import CodecTrainer, Music
@@ -54,9 +53,10 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
     unreadable: dict[Path, str] = {}
     music: Music = clips
     if spec.data.resident:
-        music = ResidentClips(clips, spec.tokenizer.space_of(spec.config).sample_rate, device, unreadable.__setitem__)
+        rate = spec.tokenizer.space_of(spec.config).sample_rate
+        music = ResidentClips(clips, rate, device, unreadable.__setitem__, spec.data.shares)
     seconds = None if minutes is None else 60 * minutes
-    trainer = CodecTrainer(_beginning(spec), spec.train, music, spec.seed, device, seconds=seconds)
+    trainer = spec.trainer(_beginning(spec), spec.train, music, spec.seed, device, seconds=seconds)
     trainer.bad_files |= unreadable
     checkpoint = out / "checkpoint.pt"
     if checkpoint.is_file():
@@ -126,10 +126,10 @@ def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor], cod
     if not held_out:
         return {}
     spec = attrs.evolve(spec, config=attrs.evolve(spec.config, codebooks=codebooks))
-    network, architecture = _untrained(spec), spec.tokenizer.architecture(spec.config)
+    network = _untrained(spec)
     trained = {name: tensor.cpu() for name, tensor in trainer.network.state_dict().items()}
     network.load_state_dict(first_levels(codebooks, trained))
-    return measure(LookaheadCodec(spec.plugin, spec.tokenizer.space_of(spec.config), network, architecture), held_out)
+    return measure(spec.tokenizer.trained(spec.config, network), held_out)
 
 
 def _beginning(spec: CodecSpec) -> torch.nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class DataSpec:
     Attributes:
         root: the folder; a relative one counts from where the command is run.
         train: glob patterns below it for the music to train on.
+        shares: with `resident`, of how many clips comes from each of the patterns; all music alike if empty.
         held_out: patterns for the music to measure on; may match nothing only if it is empty.
         resident: read all of `train` once and keep it, as 16 bit, on the device that trains; files of one folder that
             are equally long (a song's stems) are then mixed at random. See resident.ResidentClips.
@@ -30,28 +32,39 @@ class DataSpec:
 
     root: str
     train: tuple[str, ...] = ("train/**/*.flac", "train/**/*.wav")
+    shares: tuple[float, ...] = ()
     held_out: tuple[str, ...] = ("validation/**/*.flac", "validation/**/*.wav")
     resident: bool = False
     excerpts: int = field(default=16, validator=v.gt(0))
     excerpt_seconds: float = field(default=5.0, validator=v.ge(0.2))
 
+    @shares.validator
+    def _one_each(self, attribute: Any, value: tuple[float, ...]) -> None:
+        if value and (len(value) != len(self.train) or min(value) < 0 or not sum(value)):
+            raise ValueError(f"shares {list(value)}; expected a number of 0 or more for each of {list(self.train)}")
+        if value and not self.resident:
+            raise ValueError("shares need resident = true")
+
 
 @frozen(kw_only=True)
 class CodecSpec:
-    """A whole codec spec. `config` is the [codec] section as the plugin's own Config, `plugin` its name."""
+    """A whole codec spec. `config` is the [codec] section as the plugin's own Config, `plugin` its name.
+
+    `train` is the [train] section as `tokenizer.training()` has it; so is `trainer`.
+    """
 
     plugin: str
     tokenizer: Any
     config: Any
     data: DataSpec
-    train: CodecTrainSpec
+    train: Any
+    trainer: Any
     seed: int
 
 
 @frozen(kw_only=True)
 class _Rest:
     data: DataSpec
-    train: CodecTrainSpec
     seed: int = field(default=0, validator=v.ge(0))
 
 
@@ -59,21 +72,32 @@ def load_codec_spec(path: Path, registry: Registry) -> CodecSpec:
     """Read a codec spec (or a shipped one by its bare name). Raises SpecError with every problem found."""
     path = find_spec(path)
     data = read_toml(path)
-    codec = data.pop("codec", None)
+    codec, train = data.pop("codec", None), data.pop("train", None)
     converter = strict_converter()
     found: list[tuple[tuple[str | int, ...], str]] = []
-    name, tokenizer, config, rest = "", None, None, None
-    try:
-        rest = structure_fields(converter, data, _Rest)
-    except Problems as problems:
-        found += problems.found
-    try:
-        name, tokenizer, config = _codec(codec, registry, converter)
-    except Problems as problems:
-        found += [(("codec", *where), text) for where, text in problems.found]
-    if found or rest is None:
+
+    def section(where: tuple[str, ...], structure: Callable[[], Any]) -> Any:
+        try:
+            return structure()
+        except Problems as problems:
+            found.extend(((*where, *at), text) for at, text in problems.found)
+
+    rest = section((), lambda: structure_fields(converter, data, _Rest))
+    chosen = section(("codec",), lambda: _codec(codec, registry, converter))
+    kind, trainer = chosen[1].training() if chosen else (CodecTrainSpec, None)
+    trained = section(("train",), lambda: _train(train, kind, converter)) if chosen else None
+    if found:
         raise SpecError(*(f"{text} @ {path}: {'.'.join(map(str, where)) or 'top level'}" for where, text in found))
-    return CodecSpec(plugin=name, tokenizer=tokenizer, config=config, data=rest.data, train=rest.train, seed=rest.seed)
+    name, tokenizer, config = chosen
+    return CodecSpec(
+        plugin=name, tokenizer=tokenizer, config=config, data=rest.data, train=trained, trainer=trainer, seed=rest.seed
+    )
+
+
+def _train(section: Any, kind: type[CodecTrainSpec], converter: Any) -> Any:
+    if not isinstance(section, dict):
+        raise Problems([((), "missing: a section [train] with steps = how many")])
+    return structure_fields(converter, section, kind)
 
 
 def _codec(section: Any, registry: Registry, converter: Any) -> tuple[str, Any, Any]:

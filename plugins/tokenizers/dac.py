@@ -129,6 +129,20 @@ class Dac(LookaheadCodec):
         """An untrained network, from the global random state: what `accomp codec train` trains."""
         return DacNetwork(**cls.architecture(config))
 
+    @classmethod
+    def training(cls) -> tuple[type[Any], type[Any]]:
+        """The class of [train], and that of the trainer."""
+        from accomp.plugins.tokenizers.waveform_trainer import WaveformTrainer, WaveformTrainSpec
+
+        return WaveformTrainSpec, WaveformTrainer
+
+    @classmethod
+    def trained(cls, config: Config, network: Any) -> Dac:
+        """The codec of a network that `accomp codec train` made; the network is taken over."""
+        codec = cls.__new__(cls)
+        LookaheadCodec.__init__(codec, "dac", cls.space_of(config), network, cls.architecture(config))
+        return codec
+
 
 def _given(config: Dac.Config) -> dict[str, Any]:
     return {name: value for name in _UNTRAINED if (value := getattr(config, name)) is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,24 +25,40 @@ _SLACK = 64  # zeros at the end: resampling may leave a file a sample short of t
 class ResidentClips:
     """16-bit music on a device, by songs: files of one folder that are equally long belong together.
 
-    `files` and `seconds` are those of the files held. A clip is one song's stems at one place: all of them as they
-    are, or (every other time) some of them at random gains.
+    A clip is one song's stems at one place: all of them as they are, or (every other time) some of them at random
+    gains.
     """
 
-    def __init__(self, clips: Clips, rate: int, device: torch.device, skip: Callable[[Path, str], None]):
-        """Reads all `clips`; `skip` is told of files that cannot be read. Raises DataError when none can."""
+    def __init__(
+        self,
+        clips: Clips,
+        rate: int,
+        device: torch.device,
+        skip: Callable[[Path, str], None],
+        shares: Sequence[float] = (),
+    ):
+        """Reads all `clips`; `skip` is told of files that cannot be read.
+
+        `shares`: of the clips drawn, how many come from the files of each pattern; a song counts as its first file's.
+        Raises DataError where no file can be read, or none of a pattern that has a share.
+        """
         songs: dict[tuple[Path, int], list[np.ndarray]] = {}
+        pattern: dict[tuple[Path, int], int] = {}
         with ThreadPoolExecutor() as pool:
-            for path, sound in zip(clips.files, pool.map(lambda path: _read(path, rate), clips.files), strict=True):
+            sounds = pool.map(lambda path: _read(path, rate), clips.files)
+            for path, first, sound in zip(clips.files, clips.patterns, sounds, strict=True):
                 if isinstance(sound, str):
                     skip(path, sound)
-                else:
-                    songs.setdefault((path.parent, len(sound)), []).append(sound)
+                    continue
+                song = (path.parent, len(sound))
+                songs.setdefault(song, []).append(sound)
+                pattern.setdefault(song, first)
         if not songs:
             raise DataError(f"not one of {len(clips.files)} audio files can be read")
         self.stems = torch.tensor([len(stems) for stems in songs.values()])
         self.lengths = torch.tensor([length for _, length in songs])
         sizes = self.stems * self.lengths
+        self.weights = _weights(sizes.double(), torch.tensor([pattern[song] for song in songs]), shares)
         self.begins = sizes.cumsum(0) - sizes
         self.samples = torch.zeros(int(sizes.sum()) + _SLACK, dtype=torch.int16, device=device)
         at = 0
@@ -62,7 +78,7 @@ class ResidentClips:
         if rate != self.rate:
             raise ValueError(f"the music is at {self.rate} Hz, not {rate}")
         length, more = round(seconds * rate), n + -(-n // 4)
-        song = torch.multinomial((self.stems * self.lengths).double(), more, replacement=True, generator=rng)
+        song = torch.multinomial(self.weights, more, replacement=True, generator=rng)
         room = (self.lengths[song] - length + 1).clamp(min=1)
         start = (torch.rand(more, generator=rng, dtype=torch.float64) * room).long()
         stems, gains = self._mixes(self.stems[song], rng)
@@ -88,6 +104,19 @@ class ResidentClips:
         gains = torch.where(whole[:, None], torch.ones(()), gains)
         gains = gains.masked_fill(torch.arange(order.shape[1]) >= taken[:, None], 0.0)
         return order.minimum(have[:, None] - 1), gains
+
+
+def _weights(sizes: Tensor, patterns: Tensor, shares: Sequence[float]) -> Tensor:
+    """How often each song is drawn [n]: by its size, and where there are shares so that each pattern has its own."""
+    if not shares:
+        return sizes
+    weights = torch.zeros_like(sizes)
+    for i, share in enumerate(shares):
+        these = patterns == i
+        if share and not these.any():
+            raise DataError(f"no file that can be read matches the pattern {i + 1} of [data] train, whose share is {share}")
+        weights[these] = share * sizes[these] / sizes[these].sum()
+    return weights
 
 
 def _read(path: Path, rate: int) -> np.ndarray | str:

@@ -1,0 +1,163 @@
+"""The `magnitude` tokenizer: codes that say magnitudes only, phases made by rule, with weights that come along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.interfaces import Stream
+from accomp.core.types import TokenSpace
+from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.codec import FrozenCodec, Live
+from accomp.plugins.tokenizers.magnitude_network import (
+    BINS,
+    DELAY,
+    HOP,
+    SAMPLE_RATE,
+    STEP,
+    WINDOW,
+    MagnitudeNetwork,
+    magnitudes_of,
+)
+from accomp.plugins.tokenizers.phase import Phase, phase_rule
+from accomp.plugins.tokenizers.weight_files import load_network
+
+_NOT_SIZES = ("weights", "seed", "phase", "rounds", "stay")
+
+
+class Magnitude(FrozenCodec):
+    """32 kHz mono, hop 640 (50 Hz), causal: STFT magnitudes in the codes, phases from the magnitudes.
+
+    Frame i hears samples up to its own last one (lookahead 0). A sample has all its windows 1120 samples later (delay
+    1120, 35 ms). Levels are taken as they are: nothing is normalised. On a CPU every number is computed in an order of
+    its own, so that streams give the very bits of the offline call.
+    """
+
+    @frozen(kw_only=True)
+    class Config:
+        """Which weights, the sizes they must have, and how sound is made of them.
+
+        Attributes:
+            weights: "default" (shipped), a path, "hub:owner/repo/file[@revision]", or "random" (untrained, for tests).
+            codebooks: K, the first so many of the file's (the shipped one has 8).
+            codebook_size: C.
+            bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
+            width, hidden: of the blocks.
+            encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
+            phase: the rule that makes phases: "heap" (best; on the CPU), or "peaks" (for large batches on a GPU).
+            rounds: of Griffin-Lim after the rule; None: 1 for "heap", 3 for "peaks".
+            stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least.
+            seed: of random weights.
+        """
+
+        weights: str = "default"
+        codebooks: int = field(default=4, validator=v.gt(0))
+        codebook_size: int = field(default=1024, validator=v.gt(1))
+        bands: int = field(default=96, validator=v.gt(0))
+        latent: int = field(default=64, validator=v.gt(0))
+        width: int = field(default=192, validator=v.gt(0))
+        hidden: int = field(default=576, validator=v.gt(0))
+        encoder_blocks: int = field(default=3, validator=v.ge(0))
+        decoder_blocks: int = field(default=5, validator=v.ge(0))
+        kernel: int = field(default=7, validator=v.gt(0))
+        phase: Phase = "heap"
+        rounds: int | None = field(default=None, validator=v.optional(v.ge(0)))
+        stay: float = field(default=0.0, validator=v.ge(0.0))
+        seed: int = field(default=0, validator=v.ge(0))
+
+        @bands.validator
+        @latent.validator
+        @width.validator
+        @hidden.validator
+        def _in_fours(self, attribute: attrs.Attribute, value: int) -> None:
+            if value % 4:
+                raise ValueError(f"{attribute.name} {value}; expected a multiple of 4")
+
+    def __init__(self, config: Config):
+        """Raises CheckpointError, saying what to do, when the weights are missing or of other sizes."""
+        sizes = self.architecture(config)
+        network = load_network(lambda: self.network_of(config), config.weights, "magnitude", sizes, config.seed)
+        self._take(config, network)
+
+    def _take(self, config: Config, network: Any) -> None:
+        self._config = config
+        identity = self.architecture(config) | ({"stay": config.stay} if config.stay else {})
+        super().__init__("magnitude", self.space_of(config), network, identity, network.quantizer)
+        self._ready()
+
+    def _ready(self) -> None:
+        """Make what works on the present device."""
+        self._phases = phase_rule(self._config.phase, WINDOW, STEP, self._config.rounds)
+        self._cpu: tuple[Live, Live] | None = None
+        if self.device.type == "cpu":
+            from accomp.plugins.tokenizers.magnitude_cpu import CpuDecoder, CpuEncoder
+
+            self._cpu = CpuEncoder(self.network, self._config.stay), CpuDecoder(self.network, self._phases)
+
+    def to(self, device: torch.device | str) -> Magnitude:
+        super().to(device)
+        self._ready()
+        return self
+
+    @property
+    def prepares_quickly(self) -> bool:
+        return self._cpu is not None
+
+    def prepare(self, batch: int = 1, frames: int = 1) -> None:
+        """On a CPU all is compiled already."""
+        if self._cpu is None:
+            super().prepare(batch, frames)
+
+    def _encoder(self, batch: int, live: Live | None) -> Stream:
+        return super()._encoder(batch, self._cpu[0] if self._cpu else live)
+
+    def _decoder(self, batch: int, live: Live | None) -> Stream:
+        return super()._decoder(batch, self._cpu[1] if self._cpu else live)
+
+    def encode_on(self, audio: Tensor, history: History) -> Tensor:
+        return self.codebooks.codes(self.network.encode(audio, history), self._config.stay, history)
+
+    def decode_on(self, codes: Tensor, history: History) -> Tensor:
+        decoded = self.network.decode(self.codebooks.embed(codes), history)
+        return self._sound(magnitudes_of(decoded).flatten(1, 2), history)
+
+    def tail_on(self, history: History, batch: int) -> Tensor:
+        return self._sound(torch.zeros(batch, DELAY // STEP, BINS, device=self.device), history)
+
+    def _sound(self, magnitudes: Tensor, history: History) -> Tensor:
+        audio: Tensor = self._phases(magnitudes, history.of(self._phases, lambda: self._phases.begin(len(magnitudes))))
+        return audio
+
+    @classmethod
+    def space_of(cls, config: Config) -> TokenSpace:
+        """What the codes of a codec so configured mean; no weights are loaded."""
+        return TokenSpace(SAMPLE_RATE, HOP, config.codebooks, config.codebook_size, config.latent, 0, DELAY)
+
+    @classmethod
+    def architecture(cls, config: Config) -> dict[str, Any]:
+        """The sizes that weights must fit."""
+        return attrs.asdict(config, filter=lambda a, _: a.name not in _NOT_SIZES)
+
+    @classmethod
+    def network_of(cls, config: Config) -> MagnitudeNetwork:
+        """An untrained network, from the global random state: what `accomp codec train` trains."""
+        return MagnitudeNetwork(**cls.architecture(config))
+
+    @classmethod
+    def training(cls) -> tuple[type[Any], type[Any]]:
+        """The class of [train], and that of the trainer."""
+        from accomp.plugins.tokenizers.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+
+        return MagnitudeTrainSpec, MagnitudeTrainer
+
+    @classmethod
+    def trained(cls, config: Config, network: Any) -> Magnitude:
+        """The codec of a network that `accomp codec train` made; the network is taken over."""
+        codec = cls.__new__(cls)
+        codec._take(config, network)
+        return codec

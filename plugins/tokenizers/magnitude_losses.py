@@ -1,0 +1,61 @@
+"""What training of the `magnitude` codec minimises: how far magnitudes are from those of the original."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accomp.plugins.tokenizers.losses import mel_filters
+from accomp.plugins.tokenizers.magnitude_network import BINS, FLOOR, SAMPLE_RATE, magnitudes_of
+
+COARSE, FINE = 32, 128
+"""Mel bands in which magnitudes are compared."""
+BAND_FLOOR = 3e-5
+POOL = 8
+"""Sub-frames (40 ms) over which energies are pooled."""
+
+
+class MagnitudeDistance(nn.Module):
+    """Distances between log(|S| + 1e-5) as decoded [B, T, 4, 641] and magnitudes [B, T, 4, 641]:
+
+        bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz)
+        mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
+        linear   sum |m' - m| / sum m of the same, which weighs what is loud
+        energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
+        level    the same, pooled over the clip
+    """
+
+    weight: Tensor
+    coarse: Tensor
+    fine: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = 1 / (torch.linspace(0, SAMPLE_RATE / 2, BINS) + 400)
+        self.register_buffer("weight", weight / weight.mean(), persistent=False)
+        for name, bands in (("coarse", COARSE), ("fine", FINE)):
+            self.register_buffer(name, mel_filters(bands, BINS, SAMPLE_RATE), persistent=False)
+
+    def forward(self, decoded: Tensor, magnitudes: Tensor) -> dict[str, Tensor]:
+        """Scalars by name; no gradient reaches `magnitudes`."""
+        got = magnitudes_of(decoded)
+        parts = {"bin": ((decoded - (magnitudes + FLOOR).log()).abs() * self.weight).mean()}
+        mel, linear = [], []
+        for filters in (self.coarse, self.fine):
+            a, b = got @ filters.T, magnitudes @ filters.T
+            mel.append(((a + BAND_FLOOR).log() - (b + BAND_FLOOR).log()).abs().mean())
+            linear.append(((a - b).abs().sum((1, 2, 3)) / b.sum((1, 2, 3)).clamp(min=1e-2)).mean())
+        a, b = ((m.square() @ self.coarse.T).flatten(1, 2) for m in (got, magnitudes))
+        pooled = [F.avg_pool1d(e.transpose(1, 2), POOL, POOL // 2) for e in (a, b)]
+        return parts | {
+            "mel": torch.stack(mel).mean(),
+            "linear": torch.stack(linear).mean(),
+            "energy": _apart(*pooled),
+            "level": _apart(a.mean(1), b.mean(1)),
+        }
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """Mean |log a - log b| / 2 of energies, at least 1e-9."""
+    return ((a + 1e-9).log() - (b + 1e-9).log()).abs().mean() / 2

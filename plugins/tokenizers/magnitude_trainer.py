@@ -1,0 +1,136 @@
+"""Training of the `magnitude` codec: from principal components and k-means on, encoder, codebooks and decoder together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.errors import SpecError
+from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
+from accomp.plugins.tokenizers.magnitude_losses import MagnitudeDistance
+from accomp.plugins.tokenizers.magnitude_network import MagnitudeNetwork
+from accomp.plugins.tokenizers.residual_trainer import ResidualTrainer
+from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec, Music, share
+
+
+@frozen(kw_only=True)
+class MagnitudeTrainSpec(CodecTrainSpec):
+    """[train] of the magnitude codec; precision "bfloat16" is that of the blocks' matrix products, on any device.
+
+    Attributes:
+        codebooks: levels that the decoder hears in most steps, 0 for all. Those behind are trained in `more` of them.
+        fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
+        more: share of the steps in which it hears all levels.
+        refit: shares of the training at which the codebooks are fitted anew.
+        bin, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        commitment: weight of |z - quantized|^2 over the variance of the latents.
+        steady, steady_from: weight of |z_t - z_{t-1}|^2 over that variance, and the share of the training it begins at.
+        adversarial, features: weights of the discriminator's verdict and of the distance of its features; it joins at
+            `adversary_from` with the learning rate `adversary_lr`, and hears the first `adversary_batch` clips.
+    """
+
+    codebooks: int = field(default=0, validator=v.ge(0))
+    fewer: float = field(default=0.25, validator=share)
+    more: float = field(default=0.2, validator=share)
+    refit: tuple[float, ...] = (0.3, 0.55)
+    bin: float = field(default=1.0, validator=v.ge(0.0))
+    mel: float = field(default=1.0, validator=v.ge(0.0))
+    linear: float = field(default=1.0, validator=v.ge(0.0))
+    energy: float = field(default=0.5, validator=v.ge(0.0))
+    level: float = field(default=1.0, validator=v.ge(0.0))
+    commitment: float = field(default=1.0, validator=v.ge(0.0))
+    steady: float = field(default=0.0, validator=v.ge(0.0))
+    steady_from: float = field(default=0.6, validator=share)
+    adversarial: float = field(default=0.0, validator=v.ge(0.0))
+    features: float = field(default=1.0, validator=v.ge(0.0))
+    adversary_from: float = field(default=0.5, validator=share)
+    adversary_lr: float = field(default=3e-4, validator=v.gt(0.0))
+    adversary_batch: int = field(default=4, validator=v.gt(0))
+
+
+class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
+    """Trains a MagnitudeNetwork; nothing is transformed back into sound. See CodecTrainer."""
+
+    network: MagnitudeNetwork
+
+    def __init__(
+        self, network: Any, spec: MagnitudeTrainSpec, clips: Music, seed: int, device: torch.device, **timing: Any
+    ):
+        super().__init__(network, spec, clips, seed, device, **timing)
+        self.network.half = spec.precision == "bfloat16"
+        have = len(network.quantizer.levels)
+        self.levels = spec.codebooks or have
+        if self.levels > have:
+            raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
+        self.distance = MagnitudeDistance().to(device)
+        self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
+        self.adversary = MagnitudeAdversary(seed, device, half=self.network.half) if spec.adversarial else None
+        self.optimize()
+
+    def parts(self) -> dict[str, Any]:
+        adversary = {"adversary": self.adversary} if self.adversary else {}
+        return {"codebooks": self.codebooks, **adversary}
+
+    def learn(self, done: float) -> dict[str, float]:
+        told: dict[str, float] = {}
+        if self.fitted is None and not self.spec.start:
+            told["components_miss"] = self._start()
+        if self._fits_now(done):
+            for i, left in enumerate(self.codebooks.fit(self.latents(self._encode))):
+                told[f"unexplained_{i + 1}"] = left
+            self.fitted = self.step
+        return told | self._one_step(done)
+
+    def _one_step(self, done: float) -> dict[str, float]:
+        spec, network = self.spec, self.network
+        with torch.no_grad():
+            magnitudes, low = network.spectra(self.draw(), History())
+            bands = network.spectra.log_bands(magnitudes)
+        z = network.latents(bands, low, History())
+        revive = self.step % spec.revive_every == 0 and done <= spec.revive_until
+        sums = self.codebooks.quantize(z.detach(), revive=revive)
+        heard = sums[self._levels_heard() - 1]
+        decoded = network.decode(heard + z - z.detach(), History())
+        losses = self.distance(decoded, magnitudes)
+        total = sum(getattr(spec, name) * value for name, value in losses.items())
+        variance = network.spread**2
+        losses["commitment"] = (z - sums[-1]).square().mean() / variance
+        total = total + spec.commitment * losses["commitment"]
+        if spec.steady and done >= spec.steady_from:
+            losses["steady"] = (z[:, 1:] - z[:, :-1]).square().mean() / variance
+            total = total + spec.steady * losses["steady"]
+        if self.adversary and done >= spec.adversary_from:
+            n, rate = spec.adversary_batch, spec.adversary_lr * self.cosine(done)
+            losses |= self.adversary.judge(decoded[:n], magnitudes[:n], rate)
+            total = total + spec.adversarial * losses["fool"] + spec.features * losses["features"]
+        return self.descend(total, losses, done)
+
+    def _levels_heard(self) -> int:
+        """How many levels the decoder hears in this step."""
+        chance = float(torch.rand((), generator=self.rng))
+        if chance < self.spec.fewer and self.levels > 1:
+            return 1 + int(torch.randint(self.levels - 1, (), generator=self.rng))
+        return len(self.codebooks.levels) if chance > 1 - self.spec.more else self.levels
+
+    @torch.no_grad()
+    def _start(self) -> float:
+        return self.network.start(self.latents(self._bands))
+
+    def _bands(self, audio: Tensor) -> Tensor:
+        return self.network.spectra.log_bands(self.network.spectra(audio, History())[0])
+
+    def _encode(self, audio: Tensor) -> Tensor:
+        return self.network.encode(audio, History())
+
+    def _fits_now(self, done: float) -> bool:
+        """At the beginning, and when the progress passes the next share of `refit`."""
+        due = (0.0, *self.spec.refit)
+        return self.codebooks.fits < len(due) and done >= due[self.codebooks.fits]
+
+    def finish(self) -> list[float]:
+        return []
