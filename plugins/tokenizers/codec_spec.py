@@ -32,7 +32,7 @@ class DataSpec:
 
     root: str
     train: tuple[str, ...] = ("train/**/*.flac", "train/**/*.wav")
-    shares: tuple[float, ...] = ()
+    shares: tuple[float, ...] = field(default=())
     held_out: tuple[str, ...] = ("validation/**/*.flac", "validation/**/*.wav")
     resident: bool = False
     excerpts: int = field(default=16, validator=v.gt(0))

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.losses import mel_filters
-from accomp.plugins.tokenizers.magnitude_network import BINS, FLOOR, SAMPLE_RATE, magnitudes_of
+from accomp.plugins.tokenizers.magnitude_network import BINS, SAMPLE_RATE, magnitudes_of
 
 COARSE, FINE = 32, 128
 """Mel bands in which magnitudes are compared."""
-BAND_FLOOR = 3e-5
+BIN_FLOOR, BAND_FLOOR = 1e-4, 3e-5
 POOL = 8
 """Sub-frames (40 ms) over which energies are pooled."""
 
@@ -19,7 +19,7 @@ POOL = 8
 class MagnitudeDistance(nn.Module):
     """Distances between log(|S| + 1e-5) as decoded [B, T, 4, 641] and magnitudes [B, T, 4, 641]:
 
-        bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz)
+        bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz), floor 1e-4
         mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
         linear   sum |m' - m| / sum m of the same, which weighs what is loud
         energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
@@ -40,7 +40,8 @@ class MagnitudeDistance(nn.Module):
     def forward(self, decoded: Tensor, magnitudes: Tensor) -> dict[str, Tensor]:
         """Scalars by name; no gradient reaches `magnitudes`."""
         got = magnitudes_of(decoded)
-        parts = {"bin": ((decoded - (magnitudes + FLOOR).log()).abs() * self.weight).mean()}
+        bins = ((got + BIN_FLOOR).log() - (magnitudes + BIN_FLOOR).log()).abs()
+        parts = {"bin": (bins * self.weight).mean()}
         mel, linear = [], []
         for filters in (self.coarse, self.fine):
             a, b = got @ filters.T, magnitudes @ filters.T
