@@ -13,8 +13,6 @@ SILENT = 1e-6
 """Of a full-scale sine's magnitude: a bin at or under it is silent, and gets no sound at all."""
 LEAST = 1e-3
 """Of the largest sum of squared windows: by less than this no sound is divided."""
-HANN = 0.25645
-"""gamma / window^2 of the Gaussian exp(-pi t^2 / gamma) nearest to a Hann window (Prusa, Balazs, Sondergaard 2017)."""
 
 Array = np.ndarray[Any, Any]
 
@@ -75,11 +73,6 @@ class Framing:
         return 2 * math.pi * self.hop / self.window
 
     @property
-    def bend(self) -> float:
-        """Of l(m + 1) - l(m - 1), log magnitudes: radians in a hop by which a bin turns faster than its middle."""
-        return self.hop / (2 * HANN * self.window)
-
-    @property
-    def fall(self) -> float:
-        """Of 3 l_n - 4 l_{n-1} + l_{n-2}: radians from a bin to the next."""
-        return -HANN * self.window / (2 * self.hop)
+    def half(self) -> float:
+        """pi * hop / window: half of `step`."""
+        return math.pi * self.hop / self.window

@@ -1,218 +1,121 @@
-"""Sound from STFT magnitudes alone, as they come: phase gradients integrated over a heap, then some Griffin-Lim."""
+"""Phases of a frame by heap integration: gradients of the phase, integrated from loud bins to quiet ones.
+
+Z. Prusa, P. Sondergaard, Real-time spectrogram inversion using phase gradient heap integration, DAFx 2016.
+"""
 
 from __future__ import annotations
 
-import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from accomp.plugins.tokenizers.phase import fourier
-from accomp.plugins.tokenizers.phase.fourier import Tables
-from accomp.plugins.tokenizers.phase.framing import SILENT, Framing
-from accomp.plugins.tokenizers.phase.integration import Room, integrate, over_frequency, over_time, room
 from accomp.plugins.tokenizers.phase.machine import machine
-from accomp.plugins.tokenizers.phase.rule import PhaseRule
 
 Array = np.ndarray[Any, Any]
 
-PARTS = 5
-"""Arrays [bins] of a row's state; see Row."""
-WORTH_THREADS = 64
-"""Rows times frames (some 6 ms of work) from which threads are started, for as long as a call takes."""
+NODE = 2**20 - 1
+"""The bits of a key that say whose it is."""
 
 
-class HeapPhases(PhaseRule):
-    """Phase gradient heap integration (see integration.py), then `rounds` of Griffin-Lim against what is settled.
+class Room(NamedTuple):
+    """What `integrate` writes on."""
 
-    A round takes the frame's phases from the sound of all frames so far with this one added, and keeps the magnitudes:
-    G. Beauregard, X. Zhu, L. Wyse, An efficient algorithm for real-time spectrogram inversion, DAFx 2005, but begun by
-    the integration. There is no chance in it: bins under the floor turn by themselves.
+    todo: Array
+    keys: Array
+    heap: Array
 
-    Frames are computed one after the other in float64, however many a call brings, and rows by themselves. So streams
-    give bit for bit the sound of the whole, in whatever batch. It works on the CPU, rows over torch's threads.
+
+@machine
+def room(bins: int) -> Room:
+    return Room(np.empty(bins, np.bool_), np.empty((2, bins), np.float32), np.empty(2 * bins, np.int64))
+
+
+@machine
+def integrate(
+    now: Array, before: Array, floor: float, across: Array, fall: Array, phase: Array, room: Room
+) -> None:  # fmt: skip
+    """Phases of the bins of `now` over the floor, into `phase`; all arrays [bins].
+
+    now, before: magnitudes of this frame and the last; across: phases that come from the last frame; fall: as of
+    over_frequency; phase: holds at first what the other bins keep. The loudest bin of an onset after silence gets 0.
     """
-
-    def __init__(self, window: int = 1280, hop: int = 160, rounds: int = 1, tolerance: float = 1e-3):
-        """`tolerance`: bins not louder than this times the loudest of a frame and the last are not integrated.
-
-        Raises ValueError for what Framing refuses, `rounds` below 0, or a `tolerance` outside [0, 1).
-        """
-        if rounds < 0 or not 0 <= tolerance < 1:
-            raise ValueError(
-                f"rounds = {rounds}, tolerance = {tolerance}; expected rounds from 0 and a tolerance in [0, 1)"
-            )
-        framing = Framing(window, hop)
-        super().__init__(framing, PARTS * framing.bins, torch.float64)
-        gain = framing.scale / framing.so_far[:hop]  # whole sums: the first hop has met all its frames
-        self._how = How(
-            framing.taper, framing.so_far, gain, fourier.tables(window),
-            framing.step, framing.bend, framing.fall, rounds, float(tolerance),
-        )  # fmt: skip
-
-    def __call__(self, magnitudes: Tensor, state: Tensor) -> Tensor:
-        """See PhaseRule; the state is on the CPU. Raises ValueError for magnitudes that are negative, NaN or Inf."""
-        self._check(magnitudes, state)
-        batch, frames, _ = magnitudes.shape
-        audio = torch.empty(batch, frames * self.framing.hop)
-        if audio.numel():
-            said = magnitudes.detach().to("cpu", torch.float64).contiguous()
-            _check_range(said)
-            self._advance(said.numpy(), state.numpy(), audio.numpy())
-        return audio.to(magnitudes.device)
-
-    def _advance(self, said: Array, state: Array, audio: Array) -> None:
-        threads = min(len(said), torch.get_num_threads())
-        if threads < 2 or said.shape[0] * said.shape[1] < WORTH_THREADS:
-            return advance(said, state, audio, self._how)
-        with ThreadPoolExecutor(threads) as pool:
-            rows = [slice(row, row + 1) for row in range(len(said))]
-            list(pool.map(lambda row: advance(said[row], state[row], audio[row], self._how), rows))
-
-
-def _check_range(magnitudes: Tensor) -> None:
-    low, high = (float(end) for end in magnitudes.aminmax())
-    if not (low >= 0 and high < math.inf):
-        raise ValueError(f"magnitudes lie in {low}..{high}; expected finite ones from 0 on")
-
-
-class How(NamedTuple):
-    """What is the same for all frames: arrays of Framing, and the rule's numbers."""
-
-    taper: Array
-    so_far: Array
-    gain: Array
-    tables: Tables
-    step: float
-    bend: float
-    fall: float
-    rounds: int
-    tolerance: float
-
-
-class Row(NamedTuple):
-    """State of a row, as views: log magnitudes over SILENT of the last frame and the one before, the last frame's
-    magnitudes, phases and slopes [bins]; the sum of windowed frames [window]."""
-
-    last: Array
-    last_but_one: Array
-    before: Array
-    phase: Array
-    slope: Array
-    total: Array
-
-
-class Frame(NamedTuple):
-    """Room for a frame's computation: eight arrays [bins], one [window], and what the callees ask for."""
-
-    now: Array
-    log: Array
-    slope: Array
-    fall: Array
-    across: Array
-    real: Array
-    imaginary: Array
-    x: Array
-    work: Array
-    room: Room
+    todo, bits, heap, bins = room.todo, room.keys.view(np.int32), room.heap, len(now)
+    room.keys[0], room.keys[1] = before, now
+    left, size = _open(now, before, floor, bits, todo, heap)
+    while left:
+        if size == 0:
+            m = _loudest(now, todo)
+            phase[m], todo[m] = 0.0, False
+            left, size, heap[0] = left - 1, 1, _key(bits[1, m], bins + m)
+        node = heap[0] & NODE
+        size -= 1
+        heap[0] = heap[size]
+        _sink(heap, size, 0)
+        if node < bins:
+            if todo[node]:
+                phase[node], todo[node] = across[node], False
+                _rise(heap, size, _key(bits[1, node], bins + node))
+                left, size = left - 1, size + 1
+            continue
+        m = node - bins
+        for k in (m + 1, m - 1):
+            if 0 <= k < bins and todo[k]:
+                phase[k], todo[k] = phase[m] + 0.5 * (k - m) * (fall[m] + fall[k]), False
+                _rise(heap, size, _key(bits[1, k], bins + k))
+                left, size = left - 1, size + 1
 
 
 @machine
-def advance(magnitudes: Array, state: Array, audio: Array, how: How) -> None:
-    """magnitudes [B, T, bins], state [B, width] -> audio [B, T * hop]; see HeapPhases."""
-    bins, hop = magnitudes.shape[2], len(how.gain)
-    frame = _frame(bins, len(how.taper))
-    for b in range(len(magnitudes)):
-        row = _row(state[b], bins)
-        for t in range(magnitudes.shape[1]):
-            if _listen(magnitudes[b, t], row, frame, how):
-                _settle(row, frame, how)
-            _emit(row, frame, how, audio[b, t * hop : (t + 1) * hop])
-
-
-@machine
-def _frame(bins: int, window: int) -> Frame:
-    a, work = np.empty((7, bins)), np.empty((4, window // 2))
-    return Frame(a[0], a[1], a[2], a[3], a[4], a[5], a[6], np.empty(window), work, room(bins))
-
-
-@machine
-def _row(state: Array, bins: int) -> Row:
-    a = state[: PARTS * bins].reshape(PARTS, bins)
-    return Row(a[0], a[1], a[2], a[3], a[4], state[PARTS * bins :])
-
-
-@machine
-def _listen(magnitudes: Array, row: Row, frame: Frame, how: How) -> bool:
-    """The frame's spectrum by integration, into frame and row. Whether it and the settled ones sound."""
-    now, log, phase, floor = frame.now, frame.log, row.phase, 0.0
+def _open(now: Array, before: Array, floor: float, bits: Array, todo: Array, heap: Array) -> tuple[int, int]:
+    """Bins over the floor, of which those of the last frame go on the heap -> how many are open, how many on it."""
+    left = size = 0
     for m in range(len(now)):
-        now[m] = magnitudes[m] if magnitudes[m] > SILENT else 0.0
-        log[m] = math.log(max(magnitudes[m], SILENT) / SILENT)
-    loudest = now.max()
-    floor = max(SILENT, how.tolerance * max(loudest, row.before.max()))
-    over_time(log, how.bend, frame.slope)
-    over_frequency(log, row.last, row.last_but_one, how.fall, frame.fall)
+        todo[m] = now[m] > floor
+        left += todo[m]
+        if todo[m] and before[m] > floor:
+            heap[size] = _key(bits[0, m], m)
+            size += 1
+    for at in range(size // 2 - 1, -1, -1):
+        _sink(heap, size, at)
+    return left, size
+
+
+@machine
+def _key(bits: int, node: int) -> int:
+    """Of two nodes the louder has the larger: the bits of floats that are not negative are in the floats' order."""
+    return (np.int64(bits) << 20) | node  # type: ignore[return-value]
+
+
+@machine
+def _sink(heap: Array, size: int, at: int) -> None:
+    key, child = heap[at], 2 * at + 1
+    while child < size:
+        larger = heap[child]
+        if child + 1 < size and heap[child + 1] > larger:
+            child += 1
+            larger = heap[child]
+        if larger <= key:
+            break
+        heap[at] = larger
+        at, child = child, 2 * child + 1
+    heap[at] = key
+
+
+@machine
+def _rise(heap: Array, at: int, key: int) -> None:
+    while at > 0:
+        parent = (at - 1) >> 1
+        if heap[parent] >= key:
+            break
+        heap[at] = heap[parent]
+        at = parent
+    heap[at] = key
+
+
+@machine
+def _loudest(now: Array, todo: Array) -> int:
+    found = -1
     for m in range(len(now)):
-        alone = phase[m] + how.step * m
-        frame.across[m] = alone + 0.5 * (row.slope[m] + frame.slope[m])
-        phase[m] = alone
-    integrate(now, row.before, floor, frame.across, frame.fall, phase, frame.room)
-    row.last_but_one[:], row.last[:], row.before[:], row.slope[:] = row.last, log, now, frame.slope
-    for m in range(len(now)):
-        phase[m] -= 2 * math.pi * math.floor(phase[m] / (2 * math.pi))
-        frame.real[m], frame.imaginary[m] = now[m] * math.cos(phase[m]), now[m] * math.sin(phase[m])
-    return loudest > 0 and _sounds(row.total)
-
-
-@machine
-def _sounds(x: Array) -> bool:
-    loudest = 0.0
-    for i in range(len(x)):
-        loudest = max(loudest, abs(x[i]))
-    return loudest > 0
-
-
-@machine
-def _settle(row: Row, frame: Frame, how: How) -> None:
-    """The rounds: what the frame becomes where it meets the settled ones; its phases are the next frame's last."""
-    now, real, imaginary = frame.now, frame.real, frame.imaginary
-    for _ in range(how.rounds):
-        _hear(row, frame, how)
-        for m in range(len(now)):
-            size = math.sqrt(real[m] * real[m] + imaginary[m] * imaginary[m])
-            scale = now[m] / max(size, 1e-12)
-            real[m], imaginary[m] = real[m] * scale, imaginary[m] * scale
-    if how.rounds:
-        for m in range(len(now)):
-            if now[m] > 0:
-                row.phase[m] = math.atan2(imaginary[m], real[m])
-
-
-@machine
-def _hear(row: Row, frame: Frame, how: How) -> None:
-    """The spectrum of all frames' sound where this frame is, in the place of the frame's own."""
-    x, total, taper, so_far, half = frame.x, row.total, how.taper, how.so_far, len(how.taper) // 2
-    fourier.backward(frame.real, frame.imaginary, x, frame.work, how.tables)
-    for i in range(half):
-        j = i + half
-        early = taper[i] * (total[i] + taper[i] * x[j]) / so_far[i]
-        x[i], x[j] = taper[j] * (total[j] + taper[j] * x[i]) / so_far[j], early
-    fourier.forward(x, frame.real, frame.imaginary, frame.work, how.tables)
-
-
-@machine
-def _emit(row: Row, frame: Frame, how: How, audio: Array) -> None:
-    """The settled frame joins the others; audio [hop] has met all its frames."""
-    x, total, taper, half, hop = frame.x, row.total, how.taper, len(how.taper) // 2, len(audio)
-    fourier.backward(frame.real, frame.imaginary, x, frame.work, how.tables)
-    for i in range(half):
-        total[i] += taper[i] * x[i + half]
-        total[i + half] += taper[i + half] * x[i]
-    for i in range(hop):
-        audio[i] = total[i] * how.gain[i]
-    for i in range(len(total)):
-        total[i] = total[i + hop] if i + hop < len(total) else 0.0
+        if todo[m] and (found < 0 or now[m] > now[found]):
+            found = m
+    return found

@@ -10,6 +10,13 @@ from torch import Tensor
 from accomp.plugins.tokenizers.phase.framing import Framing
 
 
+def checked(rounds: int, tolerance: float) -> tuple[int, float]:
+    """Both. Raises ValueError for `rounds` below 0 or a `tolerance` outside [0, 1)."""
+    if rounds < 0 or not 0 <= tolerance < 1:
+        raise ValueError(f"rounds = {rounds}, tolerance = {tolerance}; expected rounds from 0, a tolerance in [0, 1)")
+    return rounds, float(tolerance)
+
+
 class PhaseRule(ABC):
     """magnitudes, as they come -> sound, `delay` = window - hop samples late; streamed and whole alike.
 
