@@ -9,7 +9,7 @@ Slakh2100's layout: the context is the mean of all other stems. The stem's own s
     shifted    the same stem of the same song, 1 to 4 s earlier or later
     late       the same, 0.1 to 0.4 s earlier or later
     transposed the same stem 1 to 6 semitones higher or lower, both rendered from its MIDI (no drums; mini-Slakh only)
-    coded      random again, with both stems as the tokenizer `spectral` gives them back, which is how takes sound
+    coded      random again, with both stems as the tokenizer `magnitude` gives them back, which is how takes sound
 
 as AUC, the chance that a true pair scores above another one, with 95 % intervals of a bootstrap over songs.
 """
@@ -78,7 +78,7 @@ class Ear:
     """Hears sounds with the network, in every mode, and as the codec gives them back."""
 
     def __init__(self, network: CoherenceNetwork, cache: Cache):
-        codec = Registry().find("tokenizer", "spectral").load()
+        codec = Registry().find("tokenizer", "magnitude").load()
         self.network, self.cache, self.codec = network, cache, codec(codec.Config())
 
     def embedded(self, sound: np.ndarray) -> list[torch.Tensor]:

@@ -24,6 +24,8 @@ KINDS = ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "me
 """What a component can be. A "command" is a typer function that becomes a line of `accomp`."""
 
 BUILT_IN = "accomp (built in)"
+RETIRED = "retired"
+"""The table of registry.toml that says of parts which are gone what to do without them."""
 
 
 @frozen
@@ -70,9 +72,13 @@ class _BuiltIns:
 
     @hooks.hookimpl
     def accomp_components(self) -> list[Component]:
-        path = resources.files("accomp.core").parent / "registry.toml"  # type: ignore[attr-defined]  # a real folder
-        kinds = tomllib.loads(path.read_text(encoding="utf-8"))
-        return [Component(kind, name, **row) for kind, rows in kinds.items() for name, row in rows.items()]
+        kinds = _table()
+        return [Component(kind, name, **row) for kind in kinds.keys() - {RETIRED} for name, row in kinds[kind].items()]
+
+
+def _table() -> dict[str, Any]:
+    path = resources.files("accomp.core").parent / "registry.toml"  # type: ignore[attr-defined]  # a real folder
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 class Registry:
@@ -147,6 +153,8 @@ class Registry:
         names = self.names(kind)
         if name in names:
             return self._rows[kind, name]
+        if why := _table().get(RETIRED, {}).get(kind, {}).get(name):
+            raise PluginError(f"{kind} {name!r} is no longer there: {why}")
         note = "".join(f" (note: {who} could not be used: {why})" for who, why in self.broken.items())
         raise PluginError(f"no {kind} named {name!r}{nearest(name, names)}{note}")
 

@@ -39,7 +39,7 @@ def train(
     corpus: Annotated[str, typer.Option(help="Name of a corpus plugin that takes a `root`.")] = "slakh2100",
     tokenizer: Annotated[
         str, typer.Option(help="Half of the stems sound as this tokenizer gives them back; none: no stem does.")
-    ] = "spectral",
+    ] = "magnitude",
     workers: Annotated[int, typer.Option(min=1, help="Processes that listen to the songs.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -10,12 +10,12 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
+from accomp.core.errors import PluginError
 from accomp.core.interfaces import Stream
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.codec import FrozenCodec, Live
 from accomp.plugins.tokenizers.magnitude_network import (
-    BINS,
     DELAY,
     HOP,
     SAMPLE_RATE,
@@ -24,9 +24,10 @@ from accomp.plugins.tokenizers.magnitude_network import (
     MagnitudeNetwork,
     magnitudes_of,
 )
-from accomp.plugins.tokenizers.phase import Phase, phase_rule
+from accomp.plugins.tokenizers.phase import phase_rule
 from accomp.plugins.tokenizers.weight_files import load_network
 
+Phase = Literal["heap", "peaks"]
 _NOT_SIZES = ("weights", "seed", "phase", "rounds", "stay")
 
 
@@ -92,11 +93,17 @@ class Magnitude(FrozenCodec):
 
     def _ready(self) -> None:
         """Make what works on the present device."""
-        self._phases = phase_rule(self._config.phase, WINDOW, STEP, self._config.rounds)
+        options = {} if self._config.rounds is None else {"rounds": self._config.rounds}
+        self._phases = phase_rule(self._config.phase, self.device, window=WINDOW, hop=STEP, **options)
         self._cpu: tuple[Live, Live] | None = None
         if self.device.type == "cpu":
-            from accomp.plugins.tokenizers.magnitude_cpu import CpuDecoder, CpuEncoder
-
+            try:
+                from accomp.plugins.tokenizers.magnitude_cpu import CpuDecoder, CpuEncoder
+            except ImportError as error:
+                raise PluginError(
+                    f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
+                    "run: pip install 'accomp[codec]'"
+                ) from error
             self._cpu = CpuEncoder(self.network, self._config.stay), CpuDecoder(self.network, self._phases)
 
     def to(self, device: torch.device | str) -> Magnitude:
@@ -127,11 +134,13 @@ class Magnitude(FrozenCodec):
         return self._sound(magnitudes_of(decoded).flatten(1, 2), history)
 
     def tail_on(self, history: History, batch: int) -> Tensor:
-        return self._sound(torch.zeros(batch, DELAY // STEP, BINS, device=self.device), history)
+        return self._phases.flush(self._state(history, batch)).to(self.device)
 
     def _sound(self, magnitudes: Tensor, history: History) -> Tensor:
-        audio: Tensor = self._phases(magnitudes, history.of(self._phases, lambda: self._phases.begin(len(magnitudes))))
-        return audio
+        return self._phases(magnitudes, self._state(history, len(magnitudes)))
+
+    def _state(self, history: History, batch: int) -> Tensor:
+        return history.of(self._phases, lambda: self._phases.begin(batch, self.device))
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:

@@ -24,7 +24,6 @@ from accomp.plugins.tokenizers.magnitude_network import (
     MagnitudeNetwork,
 )
 from accomp.plugins.tokenizers.phase import fourier
-from accomp.plugins.tokenizers.phase.heap import HeapPhases
 
 
 class CpuEncoder:

@@ -24,7 +24,7 @@ from accomp.plugins.objectives.mlm import MLM
 from accomp.plugins.objectives.prefix import Prefix
 from accomp.plugins.objectives.prefix_offline import PrefixOffline
 from accomp.plugins.samplers.top_k import TopK
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 
 BROKEN: list[tuple[str, str, str]] = []
 """(kind, class name, how the property that fails begins)."""
@@ -1133,16 +1133,15 @@ def untypable(folder: int | str) -> None:
 # ------------------------------------------------------------------------------------------------ tokenizer
 
 
-class Codec(Spectral):
+class Codec(Magnitude):
     """Good, untrained and small."""
 
     @frozen(kw_only=True)
-    class Config(Spectral.Config):
+    class Config(Magnitude.Config):
         weights: str = "random"
         width: int = 16
         hidden: int = 16
         codebook_size: int = 64
-        codebook_dim: int = 8
         encoder_blocks: int = 1
         decoder_blocks: int = 1
 

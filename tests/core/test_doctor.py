@@ -26,7 +26,7 @@ SOUND = Machine(
     free=10**12,
     companions={"torchaudio": ""},
     extras={"codec": ()},
-    parts=(Part("tokenizer", "spectral"), Part("sampler", "top_k")),
+    parts=(Part("tokenizer", "magnitude"), Part("sampler", "top_k")),
 )
 
 

@@ -24,7 +24,7 @@ from accomp.core.runner.train import train
 from accomp.core.spec import load_spec, structure
 from accomp.plugins.importers.stream_music_gen import import_run
 
-SPECTRAL = {"latents": 192, "codes": 1024}
+MAGNITUDE = {"latents": 64, "codes": 1024}
 """Sizes of the shipped codec."""
 
 
@@ -41,7 +41,7 @@ def refused(file: Path, folder: Path, **given: Any) -> list[str]:
 
 
 def test_the_command_makes_a_run_that_streams(tmp_path, capsys):
-    weights = {f"model._orig_mod.{name}": w for name, w in reference.random_weights("add", t_f=-3, **SPECTRAL).items()}
+    weights = {f"model._orig_mod.{name}": w for name, w in reference.random_weights("add", t_f=-3, **MAGNITUDE).items()}
     codec = {f"tokenizer.model.{name}": torch.zeros(2) for name in ("encoder.weight", "decoder.weight", "decoder.bias")}
     file, run = tmp_path / "jam.ckpt", tmp_path / "run"
     torch.save({"state_dict": weights | codec, "global_step": 4000, "epoch": 3}, file)
@@ -66,9 +66,9 @@ def test_the_command_makes_a_run_that_streams(tmp_path, capsys):
 
 @pytest.mark.parametrize(("kind", "sampler"), [("add", "top_k"), ("offline", "top_k"), ("stemgen", "vampnet")])
 def test_its_spec_takes_the_run_through_the_other_stages(kind, sampler, tmp_path, capsys):
-    file = saved(reference.random_weights(kind, **SPECTRAL), tmp_path / "x.ckpt")
+    file = saved(reference.random_weights(kind, **MAGNITUDE), tmp_path / "x.ckpt")
     data = tiny.plain(tiny.corpus(tmp_path / "corpus", test=2), tmp_path / "run", tmp_path / "store.zarr")
-    data |= {"tokenizer": {"plugin": "spectral"}, "sampler": {"plugin": sampler}}
+    data |= {"tokenizer": {"plugin": "magnitude"}, "sampler": {"plugin": sampler}}
     data |= {"generate": {"takes": 1, "seconds": 0.6}, "evaluate": {"anchors": 2}}
     if kind == "stemgen":
         data["sampler"] = {"plugin": sampler, "steps": [3]}
@@ -291,5 +291,5 @@ def test_a_shipped_spec_of_another_codec_is_refused(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     file = saved(reference.random_weights("add"), tmp_path / "x.ckpt")
     assert main(["import-checkpoint", "stream-music-gen", str(file), "--like", "quickstart", "--chunk", "1"]) == 2
-    assert "tokenizer 'spectral' of --like has 4 levels of 1024 codes, latents 192 wide" in capsys.readouterr().err
+    assert "tokenizer 'magnitude' of --like has 4 levels of 1024 codes, latents 64 wide" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]

@@ -93,7 +93,7 @@ def make_run(folder: Path, takes: int = 2, name: str = "song", seconds: float = 
             audio.write(folder / "takes" / id / f"{kind}.wav", sound, RATE)
         (folder / "takes" / id / "take.json").write_text(json.dumps(take_record(id, f"{name} {i}", rng)))
     made = {"takes": ids, "failed": [{"clip": "a lost clip", "reason": f"silent {NASTY}"}],
-            "tokenizer": "spectral 1234abcd",
+            "tokenizer": "magnitude 1234abcd",
             "budget": {"items": [{"name": "encoder", "ms": 0.5}, {"name": "one step", "ms": 6.0}],
                        "verdict": "t_f = -10 leaves 200 ms; 95 ms are needed."}}  # fmt: skip
     (folder / "takes.json").write_text(json.dumps(made))

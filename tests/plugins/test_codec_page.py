@@ -19,7 +19,7 @@ from accomp.core.registry import Registry
 from accomp.plugins.tokenizers.excerpts import MIXES, Sound, corpus_music, folder_music, sounding
 from accomp.plugins.tokenizers.measure_command import measure_codec, report_codecs
 from accomp.plugins.tokenizers.named import named_codecs
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 RATE = 32_000
@@ -117,22 +117,22 @@ def test_a_folder_without_music_is_an_error(tmp_path):
 @pytest.fixture(scope="module")
 def codec_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("codec") / "small.safetensors"
-    config = Spectral.Config(weights="random", codebooks=2, **TINY)
+    config = Magnitude.Config(weights="random", codebooks=2, **TINY)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        save_weights(path, Spectral.network_of(config), "spectral", Spectral.architecture(config))
+        save_weights(path, Magnitude.network_of(config), "magnitude", Magnitude.architecture(config))
     return path
 
 
 def test_codecs_are_named_by_plugin_file_and_configuration(codec_file):
     registry = Registry(third_party=False)
     random = json.dumps({"weights": "random", "codebooks": 3, **TINY})
-    found = named_codecs([str(codec_file), f"two=spectral={random}", f"three={codec_file}"], registry)
+    found = named_codecs([str(codec_file), f"two=magnitude={random}", f"three={codec_file}"], registry)
     assert [one.label for one in found] == [f"{codec_file.parent.name}/small", "two", "three"]
     assert [one.codec.space.codebooks for one in found] == [2, 3, 2]
     assert found[0].config["weights"] == str(codec_file)
     assert found[0].codec.fingerprint == found[2].codec.fingerprint != found[1].codec.fingerprint
-    assert named_codecs([f"spectral={random}"], registry)[0].label == f"spectral={random}"
+    assert named_codecs([f"magnitude={random}"], registry)[0].label == f"magnitude={random}"
     seeded = named_codecs([f'{codec_file}={{"weights": "random", "seed": 5}}'], registry)[0]
     assert (seeded.codec.space.codebooks, seeded.config["seed"]) == (2, 5)  # keys that are given win over the file's
 
@@ -143,8 +143,8 @@ def test_what_names_no_codec_is_told(codec_file, tmp_path):
     for text, words in (
         ("gone/codec.safetensors", "no such codec file @ gone/codec.safetensors; expected a plugin or a codec file"),
         (str(tmp_path / "other.pth"), "does not say which tokenizer it is for"),
-        ("spectral={", "not JSON"),
-        ('spectral={"widht": 3}', "unknown key 'widht'"),
+        ("magnitude={", "not JSON"),
+        ('magnitude={"widht": 3}', "unknown key 'widht'"),
     ):
         with pytest.raises(SpecError, match=re.escape(words)):
             named_codecs([text], registry)
@@ -167,7 +167,7 @@ def report(corpus, codec_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "codecs.html"
     three = json.dumps({"weights": "random", "codebooks": 3, **TINY})
     told = accomp(
-        "report", corpus, f"<two>={codec_file}", f"three=spectral={three}", "--corpus", "slakh2100", "--split", "test",
+        "report", corpus, f"<two>={codec_file}", f"three=magnitude={three}", "--corpus", "slakh2100", "--split", "test",
         "--excerpts", "3", "--seconds", "1", "--listen", "0.5", "--out", out,
     )  # fmt: skip
     return told, out.read_text(), json.loads(out.with_suffix(".json").read_text())
@@ -256,4 +256,4 @@ def test_options_that_do_not_fit_together_are_told(corpus):
     with pytest.raises(DataError, match="knows its own files"):
         accomp("measure", corpus, "--corpus", "slakh2100", "--glob", "*.wav")
     with pytest.raises(DataError, match=r"a page's name ends with \.html"):
-        accomp("report", corpus, "spectral", "--out", "page.txt")
+        accomp("report", corpus, "magnitude", "--out", "page.txt")

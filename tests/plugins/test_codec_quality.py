@@ -11,7 +11,7 @@ from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.distances import LIMIT_DB, LiteratureDistance, level_db, si_sdr
 from accomp.plugins.tokenizers.intervals import codes_used, entropy, figure, mean, perplexity, ratio
 from accomp.plugins.tokenizers.quality import Judge, figures, measure, nominal_bitrate, silence_db
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 
 RATE = 32_000
 
@@ -115,7 +115,7 @@ def test_level_and_silence():
 
 def test_decoded_sound_is_compared_with_the_samples_it_belongs_to():
     """The shipped codec keeps the bass's phase: shifted by as little as its delay, the agreement is gone."""
-    codec = Spectral(Spectral.Config())
+    codec = Magnitude(Magnitude.Config())
     t = torch.arange(2 * RATE) / RATE
     beats = torch.exp(-6 * (t % 0.5))
     sound = 0.2 * beats * sum(torch.sin(2 * torch.pi * f * t) for f in (82.4, 123.5, 164.8))

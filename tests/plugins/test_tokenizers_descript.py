@@ -15,7 +15,7 @@ from accomp.core.errors import CheckpointError, DataError, SpecError
 from accomp.core.testing import check_plugin
 from accomp.plugins.tokenizers.conversion import convert
 from accomp.plugins.tokenizers.dac import Dac
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 LEVELS = 6
@@ -268,14 +268,14 @@ def test_a_converted_file_is_the_same_codec(tmp_path, ours, folder, capsys):
 
 def test_what_cannot_be_converted_is_told(tmp_path, folder):
     with pytest.raises(
-        SpecError, match="'spectral' reads no other program's weights; expected --tokenizer dac or encodec"
+        SpecError, match="'magnitude' reads no other program's weights; expected --tokenizer dac or encodec"
     ):
-        convert(folder / "weights.pth", tmp_path / "x.safetensors", tokenizer="spectral")
+        convert(folder / "weights.pth", tmp_path / "x.safetensors", tokenizer="magnitude")
     with pytest.raises(DataError, match="no such file"):
         convert(tmp_path / "nowhere.pth", tmp_path / "x.safetensors")
-    made = Spectral.Config(weights="random", width=8, hidden=8, encoder_blocks=1, decoder_blocks=1, codebook_size=32)
-    save_weights(tmp_path / "s.safetensors", Spectral.network_of(made), "spectral", Spectral.architecture(made))
-    with pytest.raises(CheckpointError, match="for tokenizer 'spectral', not 'dac'"):
+    made = Magnitude.Config(weights="random", width=8, hidden=8, encoder_blocks=1, decoder_blocks=1, codebook_size=32)
+    save_weights(tmp_path / "s.safetensors", Magnitude.network_of(made), "magnitude", Magnitude.architecture(made))
+    with pytest.raises(CheckpointError, match="for tokenizer 'magnitude', not 'dac'"):
         convert(tmp_path / "s.safetensors", tmp_path / "x.safetensors")
 
 

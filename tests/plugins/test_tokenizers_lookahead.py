@@ -9,7 +9,7 @@ from accomp.core.testing import check_plugin
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.encodec import Encodec
 from accomp.plugins.tokenizers.sliding import Past
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 
 
 def published(folder) -> Dac:
@@ -29,7 +29,7 @@ SMALL = {"width": 24, "hidden": 32, "encoder_blocks": 2, "decoder_blocks": 2, "c
 @pytest.fixture(scope="module", params=["dac", "encodec", "spectral"])
 def codec(request, tmp_path_factory):
     if request.param == "spectral":
-        return Spectral(Spectral.Config(weights="random", causal=False, **SMALL))
+        return Magnitude(Magnitude.Config(weights="random", causal=False, **SMALL))
     folder = tmp_path_factory.mktemp(request.param)
     with torch.random.fork_rng():
         return published(folder) if request.param == "dac" else Encodec(Encodec.example_config(folder))
@@ -37,10 +37,10 @@ def codec(request, tmp_path_factory):
 
 def test_the_centred_twin_keeps_a_tokenizers_promises_and_has_the_causal_ones_size():
     assert check_plugin("tokenizer", "spectral", Registry(third_party=False), weights="random", causal=False, **SMALL)
-    causal, twin = (Spectral.network_of(Spectral.Config(causal=causal)) for causal in (True, False))
+    causal, twin = (Magnitude.network_of(Magnitude.Config(causal=causal)) for causal in (True, False))
     assert sum(p.numel() for p in causal.parameters()) == sum(p.numel() for p in twin.parameters())
     with pytest.raises(ValueError, match="odd kernel"):
-        Spectral.Config(causal=False, kernel=4)
+        Magnitude.Config(causal=False, kernel=4)
 
 
 def sound(codec, frames, rows=3, seed=0):

@@ -15,7 +15,7 @@ from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codec_commands import train_codec
 from accomp.plugins.tokenizers.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.resident import MOST, ResidentClips
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec
 from accomp.plugins.tokenizers.variation import at_speed, vary
 from accomp.plugins.tokenizers.weight_files import save_weights
@@ -134,7 +134,7 @@ def spec_file(folder, root, **train):
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
     path = folder / "codec.toml"
     path.write_text(
-        '[codec]\nplugin = "spectral"\nwidth = 16\nhidden = 16\nencoder_blocks = 1\ndecoder_blocks = 1\n'
+        '[codec]\nplugin = "magnitude"\nwidth = 16\nhidden = 16\nencoder_blocks = 1\ndecoder_blocks = 1\n'
         "codebooks = 2\ncodebook_size = 16\n"
         f'[data]\nroot = {json.dumps(str(root))}\ntrain = ["**/*.wav"]\nheld_out = []\nresident = true\n'
         f"[train]\n{lines}\n"
@@ -170,7 +170,7 @@ class Clock:
 
 def timed(root, clock, **train) -> CodecTrainer:
     spec = load_codec_spec(spec_file(root, root / "song", **train), Registry(third_party=False))
-    network = Spectral.network_of(spec.config)
+    network = Magnitude.network_of(spec.config)
     return CodecTrainer(network, spec.train, resident(root / "song", seconds=0.3), 0, CPU, seconds=10.0, clock=clock)
 
 
@@ -268,7 +268,7 @@ def test_clips_at_another_speed_still_have_their_length_and_the_seed_decides(tmp
     (tmp_path / "song").mkdir()
     soundfile.write(tmp_path / "song" / "a.wav", ramp, RATE)
     clips = Clips.find(tmp_path, ["**/*.wav"], 0.1)
-    network = Spectral.network_of(Spectral.Config(width=16, hidden=16, encoder_blocks=1, decoder_blocks=1))
+    network = Magnitude.network_of(Magnitude.Config(width=16, hidden=16, encoder_blocks=1, decoder_blocks=1))
 
     def drawn(speed: float) -> torch.Tensor:
         spec = CodecTrainSpec(steps=1, batch=3, seconds=0.1, speed=speed, levels=(0.0, 0.0))
@@ -283,14 +283,14 @@ def test_clips_at_another_speed_still_have_their_length_and_the_seed_decides(tmp
 def test_training_starts_from_weights_and_refuses_those_of_other_sizes(tmp_path):
     constant(tmp_path / "music" / "a.wav", 0.1)
     sizes = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "codebooks": 2, "codebook_size": 8}
-    first = Spectral.network_of(Spectral.Config(**sizes))
+    first = Magnitude.network_of(Magnitude.Config(**sizes))
     weights = tmp_path / "first.safetensors"
-    save_weights(weights, first, "spectral", Spectral.architecture(Spectral.Config(**sizes)), half=False)
+    save_weights(weights, first, "magnitude", Magnitude.architecture(Magnitude.Config(**sizes)), half=False)
 
     def trained(width: int) -> dict:
         keys = "\n".join(f"{key} = {value}" for key, value in (sizes | {"width": width}).items())
         (tmp_path / "codec.toml").write_text(
-            f'[codec]\nplugin = "spectral"\n{keys}\n[data]\nroot = {json.dumps(str(tmp_path / "music"))}\n'
+            f'[codec]\nplugin = "magnitude"\n{keys}\n[data]\nroot = {json.dumps(str(tmp_path / "music"))}\n'
             f'train = ["*.wav"]\nheld_out = []\n[train]\nstart = {json.dumps(str(weights))}\nsteps = 1\nbatch = 1\n'
             "seconds = 0.3\nautoencoder = 1.0\nlr = 1e-12\nfinal_lr = 0.0\n"
         )

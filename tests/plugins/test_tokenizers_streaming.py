@@ -9,21 +9,21 @@ from accomp.core.interfaces import Tokenizer
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.dac import Dac
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 
 BATCH = 2
 
 
 def small(name: str) -> FrozenCodec:
-    if name == "spectral":
-        return Spectral(
-            Spectral.Config(weights="random", width=24, hidden=32, encoder_blocks=2, decoder_blocks=2, codebook_size=64)
+    if name == "magnitude":
+        return Magnitude(
+            Magnitude.Config(weights="random", width=24, hidden=32, encoder_blocks=2, decoder_blocks=2, codebook_size=64)
         )
     sizes = {"latent": 16, "encoder_width": 2, "decoder_width": 32, "codebook_size": 64}
     return Dac(Dac.Config(weights="random", **sizes))
 
 
-@pytest.fixture(scope="module", params=["spectral", "dac"])
+@pytest.fixture(scope="module", params=["magnitude", "dac"])
 def codec(request) -> FrozenCodec:
     return small(request.param)
 
@@ -222,12 +222,12 @@ def test_streams_refuse_another_batch(codec):
         codec.encoder(2).reset(torch.tensor([1, 0]))
 
 
-@pytest.mark.parametrize("cls", [Spectral, Dac])
+@pytest.mark.parametrize("cls", [Magnitude, Dac])
 def test_the_space_is_known_without_weights(cls, monkeypatch):
     monkeypatch.setattr(cls, "network_of", None)
     space = cls.space_of(cls.Config(codebooks=3, codebook_size=99))
     assert (space.codebooks, space.codebook_size, space.sample_rate, space.hop) == (3, 99, 32_000, 640)
-    assert (space.lookahead, space.delay) == (0, {Spectral: 320, Dac: 639}[cls])
+    assert (space.lookahead, space.delay) == (0, {Magnitude: 320, Dac: 639}[cls])
 
 
 def test_dac_has_the_reference_size():

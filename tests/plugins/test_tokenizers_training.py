@@ -20,12 +20,12 @@ from accomp.plugins.tokenizers.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.losses import SpectralDistance, mel_filters
 from accomp.plugins.tokenizers.quality import measure
 from accomp.plugins.tokenizers.quantizer import dequantize, new_quantizer, quantize
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec
 
 CPU = torch.device("cpu")
 CODEC = {
-    "spectral": 'plugin = "spectral"\nwidth = 16\nhidden = 16\nencoder_blocks = 1\ndecoder_blocks = 1',
+    "magnitude": 'plugin = "magnitude"\nwidth = 16\nhidden = 16\nencoder_blocks = 1\ndecoder_blocks = 1',
     "dac": 'plugin = "dac"\nlatent = 16\nencoder_width = 2\ndecoder_width = 16',
 }
 
@@ -45,7 +45,7 @@ def music(tmp_path):
     return root
 
 
-def written(folder, root, codec="spectral", steps=4, **changes):
+def written(folder, root, codec="magnitude", steps=4, **changes):
     settings = {
         "steps": steps, "batch": 2, "seconds": 0.3, "fit_frames": 60, "autoencoder": 0.5, "revive_every": 1,
         "report_every": 1, "validate_every": 100, "checkpoint_every": 2, "warmup": 0,
@@ -63,7 +63,7 @@ def spec_of(path):
     return load_codec_spec(path, Registry(third_party=False))
 
 
-@pytest.mark.parametrize("codec", ["spectral", "dac"])
+@pytest.mark.parametrize("codec", ["magnitude", "dac"])
 def test_command_trains_and_its_weights_load(codec, tmp_path, music):
     app = typer.Typer()
     app.command()(train)
@@ -91,7 +91,7 @@ def test_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path, music
     spec = spec_of(path)
     clips = Clips.find(music, spec.data.train, 0.3)
     torch.manual_seed(spec.seed)
-    trainer = CodecTrainer(Spectral.network_of(spec.config), spec.train, clips, spec.seed, CPU)
+    trainer = CodecTrainer(Magnitude.network_of(spec.config), spec.train, clips, spec.seed, CPU)
     for _ in trainer.steps():
         if trainer.step == 3:  # between fitting the codebooks and the end
             break
@@ -126,7 +126,7 @@ def test_adversarial_training_takes_part(tmp_path, music):
     path = written(tmp_path, music, steps=2, adversarial=1.0, adversary_periods=[], adversary_windows=[512])
     spec = spec_of(path)
     trainer = CodecTrainer(
-        Spectral.network_of(spec.config), spec.train, Clips.find(music, spec.data.train, 0.3), 0, CPU
+        Magnitude.network_of(spec.config), spec.train, Clips.find(music, spec.data.train, 0.3), 0, CPU
     )
     before = [p.detach().clone() for p in trainer.adversary.discriminator.parameters()]
     parts = [dict(parts) for parts in trainer.steps()]
@@ -137,7 +137,7 @@ def test_adversarial_training_takes_part(tmp_path, music):
 def test_codebooks_behind_the_trained_ones_come_last_and_change_nothing_else(tmp_path, music):
     spec = spec_of(written(tmp_path, music, codebooks=1, follow_steps=3))
     clips = Clips.find(music, spec.data.train, 0.3)
-    trainer = CodecTrainer(Spectral.network_of(spec.config), spec.train, clips, 0, CPU)
+    trainer = CodecTrainer(Magnitude.network_of(spec.config), spec.train, clips, 0, CPU)
     behind = {name for name in trainer.network.state_dict() if name.startswith("quantizer.quantizers.1.")}
 
     def state() -> dict:
@@ -173,7 +173,7 @@ def test_a_codec_that_hears_the_future_is_trained_and_measured_alike(tmp_path, m
     path.write_text(path.read_text().replace("[codec]\n", "[codec]\ncausal = false\n"))
     quality = train_codec(spec_of(path), tmp_path / "out", CPU)
     assert quality["codes_used_1"] > 1
-    trained = Spectral(attrs.evolve(spec_of(path).config, weights=str(tmp_path / "out" / "codec.safetensors")))
+    trained = Magnitude(attrs.evolve(spec_of(path).config, weights=str(tmp_path / "out" / "codec.safetensors")))
     assert trained.space.lookahead > 0
 
 
@@ -224,7 +224,7 @@ def test_mistakes_in_a_codec_spec_come_together(tmp_path, music):
 def test_codec_section_must_name_a_trainable_tokenizer(tmp_path):
     path = tmp_path / "codec.toml"
     path.write_text('[data]\nroot = "x"\n[train]\nsteps = 1\n')
-    with pytest.raises(SpecError, match=r"section \[codec\] with plugin = one of dac, encodec, spectral"):
+    with pytest.raises(SpecError, match=r"section \[codec\] with plugin = one of dac, encodec, magnitude"):
         spec_of(path)
 
 
@@ -302,7 +302,7 @@ def test_mel_filters_cover_every_frequency_once():
 
 def test_measure_tells_a_perfect_codec_from_a_mute_one():
     class Perfect:
-        space = Spectral.space_of(Spectral.Config(codebooks=1, codebook_size=4))
+        space = Magnitude.space_of(Magnitude.Config(codebooks=1, codebook_size=4))
 
         def __init__(self, gain: float):
             self.gain = gain
@@ -328,7 +328,7 @@ def test_measure_tells_a_perfect_codec_from_a_mute_one():
 
 
 def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path, music):
-    network = Spectral.network_of(spec_of(written(tmp_path, music)).config)
+    network = Magnitude.network_of(spec_of(written(tmp_path, music)).config)
     trainer = CodecTrainer(
         network,
         CodecTrainSpec(steps=1, batch=1, seconds=0.3, autoencoder=1.0),
@@ -343,7 +343,7 @@ def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path, music):
 
 
 def test_decoding_is_the_same_with_and_without_history_objects():
-    network = Spectral.network_of(Spectral.Config(width=16, hidden=16, encoder_blocks=1, decoder_blocks=2))
+    network = Magnitude.network_of(Magnitude.Config(width=16, hidden=16, encoder_blocks=1, decoder_blocks=2))
     z = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(0))
     whole = network.decode(z, History(), final=True)
     history = History()

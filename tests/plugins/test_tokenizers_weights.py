@@ -14,20 +14,20 @@ from accomp.core.errors import CheckpointError, PluginError
 from accomp.plugins.tokenizers import weight_files
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.quality import measure
-from accomp.plugins.tokenizers.spectral import Spectral
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 SMALL = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "codebook_size": 32}
 
 
-def config(**changes) -> Spectral.Config:
-    return Spectral.Config(**({"weights": "random"} | SMALL | changes))
+def config(**changes) -> Magnitude.Config:
+    return Magnitude.Config(**({"weights": "random"} | SMALL | changes))
 
 
 def saved(path, **changes):
     made = config(**changes)
     torch.manual_seed(5)
-    save_weights(path, Spectral.network_of(made), "spectral", Spectral.architecture(made), half=False)
+    save_weights(path, Magnitude.network_of(made), "magnitude", Magnitude.architecture(made), half=False)
     return path
 
 
@@ -46,31 +46,31 @@ def phrase(seconds: float = 2.0) -> torch.Tensor:
 def test_weights_of_a_file_come_back(tmp_path):
     path = saved(tmp_path / "codec.safetensors")
     torch.manual_seed(5)
-    original = Spectral.network_of(config())
-    codec = Spectral(config(weights=str(path)))
+    original = Magnitude.network_of(config())
+    codec = Magnitude(config(weights=str(path)))
     assert torch.equal(codec.network.enter.weight, original.enter.weight.double())
     assert codec.encode(phrase()[None]).shape == (1, 4, 100)
 
 
 def test_equal_weights_have_one_fingerprint_wherever_they_lie(tmp_path):
     here, there = saved(tmp_path / "a.safetensors"), saved(tmp_path / "b" / "c.safetensors")
-    first = Spectral(config(weights=str(here))).fingerprint
-    assert Spectral(config(weights=str(there))).fingerprint == first
-    assert Spectral(config(seed=1)).fingerprint != Spectral(config(seed=2)).fingerprint
-    assert Spectral(config(seed=1)).fingerprint == Spectral(config(seed=1)).fingerprint
-    assert Spectral(config(kernel=3)).fingerprint != Spectral(config()).fingerprint
+    first = Magnitude(config(weights=str(here))).fingerprint
+    assert Magnitude(config(weights=str(there))).fingerprint == first
+    assert Magnitude(config(seed=1)).fingerprint != Magnitude(config(seed=2)).fingerprint
+    assert Magnitude(config(seed=1)).fingerprint == Magnitude(config(seed=1)).fingerprint
+    assert Magnitude(config(kernel=3)).fingerprint != Magnitude(config()).fingerprint
 
 
 def test_half_precision_is_written_by_default(tmp_path):
     full, half = saved(tmp_path / "full.safetensors"), tmp_path / "half.safetensors"
-    save_weights(half, Spectral.network_of(config()), "spectral", Spectral.architecture(config()))
+    save_weights(half, Magnitude.network_of(config()), "magnitude", Magnitude.architecture(config()))
     assert half.stat().st_size < 0.6 * full.stat().st_size
-    Spectral(config(weights=str(half)))
+    Magnitude(config(weights=str(half)))
 
 
-@pytest.mark.parametrize("name", ["spectral", "dac"])
+@pytest.mark.parametrize("name", ["magnitude", "dac"])
 def test_loading_leaves_global_state_alone(name):
-    cls, made = {"spectral": (Spectral, config()), "dac": (Dac, dac_config())}[name]
+    cls, made = {"magnitude": (Magnitude, config()), "dac": (Dac, dac_config())}[name]
     torch.manual_seed(1)
     random.seed(2)
     np.random.seed(3)  # noqa: NPY002  the legacy state is what must not change
@@ -102,37 +102,37 @@ def test_a_missing_file_says_what_would_do():
     with pytest.raises(
         CheckpointError, match=r"no such codec file; expected a \.safetensors file, .*accomp codec train"
     ):
-        Spectral(config(weights="nowhere.safetensors"))
+        Magnitude(config(weights="nowhere.safetensors"))
 
 
 def test_a_damaged_file_is_named(tmp_path):
     path = saved(tmp_path / "codec.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"not a readable safetensors file.*codec\.safetensors"):
-        Spectral(config(weights=str(path)))
+        Magnitude(config(weights=str(path)))
 
 
 def test_other_tensors_are_not_taken_for_a_codec(tmp_path):
     save_file({"x": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="not a codec of accomp"):
-        Spectral(config(weights=str(tmp_path / "other.safetensors")))
+        Magnitude(config(weights=str(tmp_path / "other.safetensors")))
 
 
 def test_weights_of_the_other_plugin_are_refused(tmp_path):
     path = saved(tmp_path / "codec.safetensors")
-    with pytest.raises(CheckpointError, match="for tokenizer 'spectral', not 'dac'"):
+    with pytest.raises(CheckpointError, match="for tokenizer 'magnitude', not 'dac'"):
         Dac(dac_config(weights=str(path)))
 
 
 def test_other_sizes_are_all_named(tmp_path):
     path = saved(tmp_path / "codec.safetensors")
     with pytest.raises(CheckpointError) as caught:
-        Spectral(config(weights=str(path), width=20, causal=False))
+        Magnitude(config(weights=str(path), width=20, causal=False))
     assert len(caught.value.problems) == 2
     assert "the weights have causal = None, the spec asks for False" in str(caught.value)
     assert "set [tokenizer] width = 16" in str(caught.value)
     with pytest.raises(CheckpointError, match="the file has 4 codebooks, the spec asks for 5"):
-        Spectral(config(weights=str(path), codebooks=5))
+        Magnitude(config(weights=str(path), codebooks=5))
 
 
 def altered(path, level: int):
@@ -147,18 +147,18 @@ def altered(path, level: int):
 
 def test_the_first_codebooks_are_a_codec_that_knows_nothing_of_the_others(tmp_path):
     path = saved(tmp_path / "codec.safetensors", codebooks=6)
-    six, four = (Spectral(config(weights=str(path), codebooks=k)) for k in (6, 4))
+    six, four = (Magnitude(config(weights=str(path), codebooks=k)) for k in (6, 4))
     codes = six.encode(phrase()[None])
     assert torch.equal(four.encode(phrase()[None]), codes[:, :4])
     assert six.fingerprint != four.fingerprint
-    later, own = (Spectral(config(weights=str(altered(path, level)), codebooks=4)) for level in (4, 3))
+    later, own = (Magnitude(config(weights=str(altered(path, level)), codebooks=4)) for level in (4, 3))
     assert later.fingerprint == four.fingerprint
     assert own.fingerprint != four.fingerprint
 
 
 def test_hub_names_are_checked_before_anything_is_fetched():
     with pytest.raises(CheckpointError, match="expected hub:owner/repo/file"):
-        Spectral(config(weights="hub:only-one"))
+        Magnitude(config(weights="hub:only-one"))
 
 
 def test_hub_failure_says_what_to_do(tmp_path, monkeypatch):
@@ -170,41 +170,41 @@ def test_hub_failure_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(hub, "hf_hub_download", offline)
     with pytest.raises(CheckpointError, match=r"cannot fetch .*no route to host; without a network, copy the file"):
-        Spectral(config(weights="hub:someone/codecs/a/spectral.safetensors@v2"))
+        Magnitude(config(weights="hub:someone/codecs/a/spectral.safetensors@v2"))
     path = saved(tmp_path / "codec.safetensors")
     monkeypatch.setattr(hub, "hf_hub_download", lambda repo, file, revision: str(path))
-    assert Spectral(config(weights="hub:someone/codecs/x")).space.codebook_size == 32
+    assert Magnitude(config(weights="hub:someone/codecs/x")).space.codebook_size == 32
 
 
 def test_a_missing_hub_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(PluginError, match="needs huggingface_hub"):
-        Spectral(config(weights="hub:someone/codecs/x"))
+        Magnitude(config(weights="hub:someone/codecs/x"))
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Spectral:
-    return Spectral(Spectral.Config())
+def shipped() -> Magnitude:
+    return Magnitude(Magnitude.Config())
 
 
 def test_shipped_weights_say_what_they_are(shipped):
-    about = json.loads((weight_files.SHIPPED / "spectral.json").read_text())
+    about = json.loads((weight_files.SHIPPED / "magnitude.json").read_text())
     assert about["fingerprint"] == shipped.fingerprint
     assert {"spec", "quality", "files", "minutes"} <= about.keys()
-    assert (weight_files.SHIPPED / "spectral.safetensors").stat().st_size < 10_000_000
-    assert shipped.space == Spectral.space_of(Spectral.Config())
+    assert (weight_files.SHIPPED / "magnitude.safetensors").stat().st_size < 10_000_000
+    assert shipped.space == Magnitude.space_of(Magnitude.Config())
 
 
 def test_shipped_weights_beat_an_untrained_codec(shipped):
     sounds = [phrase()]
-    trained, untrained = measure(shipped, sounds), measure(Spectral(Spectral.Config(weights="random")), sounds)
+    trained, untrained = measure(shipped, sounds), measure(Magnitude(Magnitude.Config(weights="random")), sounds)
     assert trained["log_mel_db"] < 0.4 * untrained["log_mel_db"]
     assert 0.3 < trained["rms_ratio"] < 1.4
     assert trained["codes_used_1"] > 10
 
 
 def test_eight_shipped_codebooks_begin_with_the_four(shipped):
-    eight, sound = Spectral(Spectral.Config(codebooks=8)), phrase()
+    eight, sound = Magnitude(Magnitude.Config(codebooks=8)), phrase()
     assert torch.equal(eight.encode(sound[None])[:, :4], shipped.encode(sound[None]))
     four, more = (measure(codec, [sound]) for codec in (shipped, eight))
     assert more["log_mel_db"] < four["log_mel_db"] + 0.1

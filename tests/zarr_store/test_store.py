@@ -123,7 +123,7 @@ def test_tokens_of_another_codec_are_refused(tmp_path):
     write(tmp_path / "s", {"a": 10})
     others = (
         replace(IDENTITY, fingerprint="def"),
-        replace(IDENTITY, tokenizer="spectral"),
+        replace(IDENTITY, tokenizer="magnitude"),
         replace(IDENTITY, space={**IDENTITY.space, "hop": 320}),
     )
     for other in others:

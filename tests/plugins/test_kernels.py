@@ -1,0 +1,172 @@
+"""Machine code of the `magnitude` network: what torch's layers compute, and the same bits however rows are grouped."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("numba")
+
+from accomp.plugins.tokenizers import kernels, magnitude_cpu
+from accomp.plugins.tokenizers.causal import FixedHistory, History
+from accomp.plugins.tokenizers.magnitude_network import (
+    BANDS_FLOOR,
+    FLOOR,
+    GRID,
+    HOP,
+    LONG,
+    STEP,
+    FrameBlock,
+    MagnitudeNetwork,
+    Spectra,
+    magnitudes_of,
+)
+from accomp.plugins.tokenizers.phase import fourier
+from accomp.plugins.tokenizers.residual_codebooks import ResidualCodebooks
+
+SIZES = dict(
+    codebooks=3, codebook_size=32, bands=24, latent=16, width=16, hidden=24, encoder_blocks=1, decoder_blocks=2, kernel=3
+)
+
+
+def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+@settings(deadline=None)
+@given(rows=st.integers(1, 11), cut=st.integers(0, 11))
+def test_a_row_has_the_same_bits_in_any_company(rows, cut):
+    x, weight, bias = numbers(rows, 12), numbers(12, 37, seed=1), numbers(37, seed=2)
+    whole = kernels.linear(x, weight, bias)
+    parts = [kernels.linear(part, weight, bias) for part in (x[:cut], x[cut:])]
+    assert np.array_equal(np.concatenate(parts), whole)
+    np.testing.assert_allclose(whole, x.astype(np.float64) @ weight + bias, atol=1e-5)
+
+
+def test_the_norm_is_layer_norm():
+    x, norm = numbers(5, 20), torch.nn.LayerNorm(20)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    expected = norm(torch.from_numpy(x)).detach()
+    got = kernels.norm(x.copy(), norm.weight.detach().numpy(), norm.bias.detach().numpy(), norm.eps)
+    torch.testing.assert_close(torch.from_numpy(got), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "rows"), [(1, 1), (2, 4), (7, 1), (7, 6)])
+@torch.no_grad()
+def test_a_block_is_the_block(kernel, rows):
+    """Fewer frames than it remembers, more, and again fewer: all in one past."""
+    rng = torch.Generator().manual_seed(0)
+    block = FrameBlock(12, 20, kernel)
+    for parameter in block.parameters():
+        parameter.normal_(generator=rng)
+    frames = torch.randn(rows, 20, 12, generator=rng)
+    weights = magnitude_cpu._block(block)
+    expected = block(frames, History())
+    history = FixedHistory({block: torch.zeros(rows, kernel - 1, 12)})
+    heard = []
+    for part in frames.split([1, 1, 3, 9, 1, 5], dim=1):
+        h = kernels.block(part.reshape(-1, 12).numpy(), history.of(block).numpy(), *weights)
+        heard.append(torch.from_numpy(h).view(rows, -1, 12))
+    torch.testing.assert_close(torch.cat(heard, dim=1), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_exponential_is_one():
+    x = np.concatenate([np.linspace(-80, 80, 20_001), [0.0, 1e-8, -1e-8]]).astype(np.float32)[None]
+    got = kernels.exponential(x.copy())
+    exact = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(got, exact, rtol=3e-7)
+    ends = kernels.exponential(np.array([[-1e30, -90, 90, 1e30]], np.float32))
+    assert np.isfinite(ends).all()
+    assert (ends[0, :2] < 1e-30).all()
+
+
+@pytest.mark.parametrize("size", [1280, LONG])
+def test_log_bands_are_those_of_the_network(size):
+    spectra, rng = Spectra(24), torch.Generator().manual_seed(1)
+    audio = 0.1 * torch.randn(2, 5 * HOP, dtype=torch.float64, generator=rng)
+    magnitudes, low = spectra(audio, History())
+    past = np.zeros((2, LONG - HOP))
+    if size == LONG:
+        first, weights = magnitude_cpu._sparse(torch.eye(320, dtype=torch.float64))
+        window, hop, expected = spectra.long_window, HOP, low
+    else:
+        first, weights = magnitude_cpu._sparse(spectra.bands)
+        window, hop, expected = spectra.window, STEP, spectra.log_bands(magnitudes)
+    got = kernels.log_bands(
+        audio.numpy(), past, hop, window.numpy(), first, weights, BANDS_FLOOR, GRID, fourier.tables(size)
+    )
+    assert not past.any(), "the past is somebody else's to move"
+    difference = np.abs(got.reshape(expected.shape) - expected.numpy())
+    assert difference.max() <= GRID / 2 + 1e-6
+    assert np.array_equal(got, np.rint(got.astype(np.float64) / GRID) * GRID), "multiples of the grid"
+
+
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(0, 900), max_size=8))
+def test_the_past_is_the_last_samples(sizes):
+    sound = np.arange(1, 2 * 4000 + 1, dtype=np.float64).reshape(2, -1)[:, : sum(sizes)]
+    past, at = np.zeros((2, 700)), 0
+    for size in sizes:
+        kernels.remember(sound[:, at : at + size], past)
+        at += size
+    assert np.array_equal(past, np.concatenate([np.zeros((2, 700)), sound], axis=1)[:, -700:])
+
+
+@pytest.mark.parametrize("stay", [0.0, 0.3])
+def test_codes_are_looked_up_as_the_codebooks_do(stay):
+    books = ResidualCodebooks(16, 3, 32)
+    z = torch.from_numpy(numbers(2, 12, 16).cumsum(1) * 0.4)
+    expected = books.codes(z.double(), stay)
+    arrays = np.stack([level.codebook.T.contiguous().numpy() for level in books.levels])
+    halves = np.square(arrays.astype(np.float64)).sum(1).astype(np.float32) / 2
+    last = np.zeros((2, 3), np.int64)
+    parts = []
+    for part in z.split([1, 4, 7], dim=1):
+        codes = np.empty((2, 3, part.shape[1]), np.int64)
+        kernels.look_up(part.reshape(-1, 16).numpy().copy(), arrays, halves, stay, last, codes)
+        parts.append(codes)
+    got = np.concatenate(parts, axis=2)
+    assert np.array_equal(got, expected.numpy())
+    assert np.array_equal(last, got[:, :, -1] + 1)
+    np.testing.assert_allclose(kernels.embed(got, np.ascontiguousarray(arrays.transpose(0, 2, 1))).reshape(2, 12, 16),
+                               books.embed(expected), atol=1e-6)  # fmt: skip
+
+
+def test_a_code_stays_only_where_it_is_nearly_as_near():
+    books = ResidualCodebooks(4, 1, 3)
+    books.levels[0].codebook.copy_(torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 0], [9, 0, 0, 0]]))
+    z = torch.tensor([[[0.0, 0, 0, 0], [0.52, 1, 0, 0], [0.9, 0, 0, 0], [0.9, 0, 0, 0]]])
+    assert books.codes(z)[0, 0].tolist() == [0, 1, 1, 1]
+    assert books.codes(z, stay=0.1)[0, 0].tolist() == [0, 0, 1, 1], "1.2704 is within 1.1 times 1.2304; 0.81 is not"
+
+
+@torch.no_grad()
+def test_magnitudes_are_those_of_the_network():
+    torch.manual_seed(0)
+    network = MagnitudeNetwork(**SIZES)
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    network.mean.fill_(-5.0)
+    z = torch.randn(2, 9, 16)
+    expected = magnitudes_of(network.double().decode(z.double(), History()))
+    network.float()
+    network.spectra.double()
+    heard = []
+    decoder = magnitude_cpu.CpuDecoder(network, _Kept(heard))
+    decoder.sound(z.reshape(-1, 16).numpy(), 2, decoder.begin(2))
+    torch.testing.assert_close(heard[-1].double(), expected.flatten(1, 2), atol=1e-5, rtol=1e-3)
+
+
+class _Kept:
+    """A phase rule that keeps what it is given."""
+
+    def __init__(self, heard):
+        self._heard = heard
+
+    def begin(self, batch):
+        return torch.zeros(batch, 1)
+
+    def __call__(self, magnitudes, state):
+        self._heard.append(magnitudes)
+        return magnitudes.new_zeros(len(magnitudes), magnitudes.shape[1] * STEP)

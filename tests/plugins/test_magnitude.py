@@ -1,0 +1,160 @@
+"""The `magnitude` tokenizer: streams give the bits of the offline call, on the machine code that torch's network states."""
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accomp.core.errors import PluginError
+from accomp.core.registry import Registry
+from accomp.core.testing import check_plugin
+from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.magnitude import Magnitude
+
+pytest.importorskip("numba")
+
+HOP, DELAY = 640, 1120
+SMALL = {"weights": "random", "width": 24, "hidden": 32, "encoder_blocks": 2, "decoder_blocks": 2, "codebook_size": 64}
+FRAMES = 24
+
+
+def lively(**changes) -> Magnitude:
+    """Untrained, but with codes that follow the sound: codebooks are latents of some."""
+    config = Magnitude.Config(**SMALL, **changes)
+    torch.manual_seed(1)
+    network = Magnitude.network_of(config)
+    network.mean.fill_(-6.0)
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    torch.nn.init.normal_(network.to_latent.weight, std=0.1)
+    with torch.no_grad():
+        rest = network.encode(music(8, 60)[:, : 59 * HOP], History()).flatten(0, 1)
+        for level in network.quantizer.levels:
+            level.codebook.copy_(rest[torch.randperm(len(rest))[:64]])
+            rest = rest - level.codebook[level.nearest(rest)]
+    return Magnitude.trained(config, network)
+
+
+def music(rows: int, frames: int) -> torch.Tensor:
+    """Chords that are struck again and again, over noise [B, N]; N is no whole number of frames."""
+    rng = torch.Generator().manual_seed(rows)
+    t = torch.arange(frames * HOP - 200) / 32_000
+    tones = 2 * torch.pi * 110 * 2 ** (torch.randint(0, 36, (rows, 3, 1), generator=rng) / 12) * t
+    struck = torch.exp(-(t * 4 + torch.rand(rows, 1, generator=rng)) % 1 * 5)
+    return 0.2 * tones.sin().sum(1) * struck + 0.01 * torch.randn(rows, len(t), generator=rng)
+
+
+@pytest.fixture(scope="module", params=["heap", "peaks"])
+def codec(request) -> Magnitude:
+    return lively(phase=request.param, stay=0.2)
+
+
+def joined(stream, value: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    rest = value.shape[-1] - sum(sizes)
+    parts = value.split([*sizes, rest], dim=-1)
+    return torch.cat([*(stream.push(part) for part in parts), stream.flush()], dim=-1)
+
+
+@pytest.fixture(scope="module")
+def offline(codec) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    audio = music(3, FRAMES)
+    codes = codec.encode(audio)
+    return audio, codes, codec.decode(codes)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(0, 1900), max_size=8), st.lists(st.integers(0, 3), max_size=8))
+def test_streams_give_the_bits_of_the_offline_call(codec, offline, samples, frames):
+    """Codes and sound alike, however they are cut, and again after the flush."""
+    audio, codes, sound = offline
+    encoder, decoder = codec.encoder(3), codec.decoder(3)
+    for _ in range(2):
+        assert torch.equal(joined(encoder, audio, samples), codes)
+        assert torch.equal(joined(decoder, codes, frames), sound)
+
+
+def test_rows_have_the_same_bits_in_any_company(codec, offline):
+    audio, codes, sound = offline
+    for row in range(3):
+        assert torch.equal(codec.encode(audio[row : row + 1])[0], codes[row])
+        assert torch.equal(codec.decode(codes[row : row + 1])[0], sound[row])
+    assert len({tuple(row.flatten().tolist()) for row in codes}) == 3
+
+
+@settings(max_examples=8, deadline=None)
+@given(at=st.integers(0, FRAMES - 2), rows=st.lists(st.booleans(), min_size=3, max_size=3))
+def test_rows_that_are_reset_begin_anew_and_leave_the_others(codec, offline, at, rows):
+    audio, codes, sound = offline
+    mask = torch.tensor(rows)
+    encoder, decoder = codec.encoder(3), codec.decoder(3)
+    decoder.push(encoder.push(audio[:, : at * HOP]))
+    encoder.reset(mask)
+    decoder.reset(mask)
+    after = torch.cat([encoder.push(audio[:, at * HOP :]), encoder.flush()], dim=-1)
+    heard = torch.cat([decoder.push(after), decoder.flush()], dim=-1)[:, -(FRAMES - at) * HOP :]
+    if mask.any():
+        anew = codec.encode(audio[mask][:, at * HOP :])
+        assert torch.equal(after[mask], anew)
+        assert torch.equal(heard[mask], codec.decode(anew))
+    assert torch.equal(after[~mask], codes[~mask][..., at:])
+    assert torch.equal(heard[~mask], sound[~mask][:, at * HOP :])
+
+
+def test_it_is_what_torch_makes_of_the_network(codec):
+    """The same codes, but where two are as near as float32 can tell; what other devices compute with."""
+    audio = music(2, FRAMES)
+    whole = torch.nn.functional.pad(audio, (0, 200)).double()
+    codes = codec.encode(audio)
+    assert (codec.encode_on(whole, History()) == codes).float().mean() > 0.98
+    sound, own = codec.decode_on(codes, History())[:, DELAY:][:, :4000], codec.decode(codes)[:, :4000]
+    assert (sound - own).norm() < 0.05 * own.norm(), "phases hang on comparisons, and so do not agree for ever"
+
+
+def test_it_is_causal_and_its_delay_is_exact(codec):
+    audio = music(1, 12)
+    later = audio.clone()
+    later[:, 6 * HOP :] = 0.3
+    assert torch.equal(codec.encode(later)[..., :6], codec.encode(audio)[..., :6])
+    assert not torch.equal(codec.encode(later)[..., 6:], codec.encode(audio)[..., 6:])
+    codes = codec.encode(audio)
+    other = codes.clone()
+    other[..., 6:] = (other[..., 6:] + 7) % 64
+    settled = 6 * HOP - DELAY
+    same = codec.decode(other) == codec.decode(codes)
+    assert same[:, :settled].all()
+    assert not same[:, settled : settled + 160].all()
+
+
+def test_the_conformance_kit_finds_nothing():
+    assert check_plugin("tokenizer", "magnitude", Registry(third_party=False), **SMALL)
+
+
+def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
+    from accomp.plugins.tokenizers import kernels
+
+    made = [value for value in vars(kernels).values() if hasattr(value, "signatures")]
+    before = [len(kernel.signatures) for kernel in made]
+    assert codec.prepares_quickly
+    codec.prepare(2)
+    with torch.inference_mode():
+        codec.decoder(2).push(codec.encoder(2).push(music(2, 9).flip(1)).flip(1))
+    assert [len(kernel.signatures) for kernel in made] == before
+    assert len(before) > 8
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.magnitude_cpu", None)
+    with pytest.raises(PluginError, match=r"numba.*accomp\[codec\]"):
+        Magnitude(Magnitude.Config(**SMALL))
+
+
+def test_what_is_stored_depends_on_how_codes_are_chosen():
+    """Tokens made with `stay` are others; how sound is made of them is no part of it."""
+    names = {key: Magnitude(Magnitude.Config(**SMALL, **dict([key]))).fingerprint for key in [("stay", 0.0), ("stay", 0.1), ("phase", "peaks")]}
+    assert names["stay", 0.0] == names["phase", "peaks"] != names["stay", 0.1]
+
+
+def test_sizes_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="latent 30; expected a multiple of 4"):
+        Magnitude.Config(latent=30)
