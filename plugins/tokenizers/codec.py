@@ -142,8 +142,19 @@ class FrozenCodec:
         tail: Tensor = self.network.decode(nothing, history, final=True)
         return tail
 
+    def nothing(self, batch: int) -> Tensor:
+        """The codes of no frame [B, K, 0], or latents [B, E, 0] of a codec without codebooks."""
+        if self.space.codebooks:
+            return torch.zeros(batch, self.space.codebooks, 0, dtype=torch.int64, device=self.device)
+        return torch.zeros(batch, self.space.latent_dim, 0, device=self.device)
+
     def check(self, codes: Tensor) -> Tensor:
-        """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size)."""
+        """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size).
+
+        Without codebooks: the latents; ValueError unless they are finite floats [B, E, T].
+        """
+        if not self.space.codebooks:
+            return self._check_latents(codes)
         if codes.dim() != 3 or codes.shape[1] != self.space.codebooks or codes.is_floating_point():
             shape = f"{codes.dtype} {list(codes.shape)}"
             raise ValueError(f"{self.name}: codes are {shape}; expected int64 [B, {self.space.codebooks}, T]")
@@ -152,6 +163,14 @@ class FrozenCodec:
             if low < 0 or high >= self.space.codebook_size:
                 raise ValueError(f"{self.name}: codes lie in {low}..{high}; expected 0..{self.space.codebook_size - 1}")
         return codes.to(self.device)
+
+    def _check_latents(self, latents: Tensor) -> Tensor:
+        if latents.dim() != 3 or latents.shape[1] != self.space.latent_dim or not latents.is_floating_point():
+            shape = f"{latents.dtype} {list(latents.shape)}"
+            raise ValueError(f"{self.name}: latents are {shape}; expected float [B, {self.space.latent_dim}, T]")
+        if not torch.isfinite(latents).all():
+            raise ValueError(f"{self.name}: latents hold NaN or Inf")
+        return latents.to(self.device)
 
 
 class EncoderStream:
@@ -178,7 +197,7 @@ class EncoderStream:
         whole = audio.shape[1] // hop * hop
         self._pending = audio[:, whole:].clone()
         codes = [self._encode(block) for block in blocks(audio[:, :whole], BLOCK * hop)]
-        return torch.cat(codes, dim=-1) if codes else self._none()
+        return torch.cat(codes, dim=-1) if codes else self._codec.nothing(self._batch)
 
     def _encode(self, audio: Tensor) -> Tensor:
         if self._live and self._live.takes(self._batch, audio.shape[1] // self._codec.space.hop):
@@ -197,9 +216,6 @@ class EncoderStream:
         check_rows(rows, self._batch)
         self._history.reset(rows)
         self._pending[rows.to(self._pending.device)] = 0.0
-
-    def _none(self) -> Tensor:
-        return torch.zeros(self._batch, self._codec.space.codebooks, 0, dtype=torch.int64, device=self._codec.device)
 
 
 class DecoderStream:

@@ -28,7 +28,7 @@ from accomp.plugins.tokenizers.phase import phase_rule
 from accomp.plugins.tokenizers.weight_files import load_network
 
 Phase = Literal["heap", "peaks"]
-_NOT_SIZES = ("weights", "seed", "phase", "rounds", "stay")
+_NOT_SIZES = ("weights", "seed", "phase", "rounds", "stay", "continuous")
 
 
 class Magnitude(FrozenCodec):
@@ -52,6 +52,8 @@ class Magnitude(FrozenCodec):
             encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
             phase: the rule that makes phases: "heap" (best; on the CPU), or "peaks" (for large batches on a GPU).
             rounds: of Griffin-Lim after the rule; None: 1 for "heap", 3 for "peaks".
+            continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
+                components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T] float.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least.
             seed: of random weights.
         """
@@ -68,6 +70,7 @@ class Magnitude(FrozenCodec):
         kernel: int = field(default=7, validator=v.gt(0))
         phase: Phase = "heap"
         rounds: int | None = field(default=None, validator=v.optional(v.ge(0)))
+        continuous: int = field(default=0, validator=v.ge(0))
         stay: float = field(default=0.0, validator=v.ge(0.0))
         seed: int = field(default=0, validator=v.ge(0))
 
@@ -75,9 +78,12 @@ class Magnitude(FrozenCodec):
         @latent.validator
         @width.validator
         @hidden.validator
+        @continuous.validator
         def _in_fours(self, attribute: attrs.Attribute, value: int) -> None:
             if value % 4:
                 raise ValueError(f"{attribute.name} {value}; expected a multiple of 4")
+            if attribute.name == "continuous" and value > self.latent:
+                raise ValueError(f"continuous {value}; expected at most latent = {self.latent}")
 
     def __init__(self, config: Config):
         """Raises CheckpointError, saying what to do, when the weights are missing or of other sizes."""
@@ -87,7 +93,8 @@ class Magnitude(FrozenCodec):
 
     def _take(self, config: Config, network: Any) -> None:
         self._config = config
-        identity = self.architecture(config) | ({"stay": config.stay} if config.stay else {})
+        codes = {"stay": config.stay} if config.stay and not config.continuous else {}
+        identity = self.architecture(config) | codes | ({"continuous": config.continuous} if config.continuous else {})
         super().__init__("magnitude", self.space_of(config), network, identity, network.quantizer)
         self._ready()
 
@@ -98,13 +105,20 @@ class Magnitude(FrozenCodec):
         self._cpu: tuple[Live, Live] | None = None
         if self.device.type == "cpu":
             try:
-                from accomp.plugins.tokenizers.magnitude_cpu import CpuDecoder, CpuEncoder
+                from accomp.plugins.tokenizers import magnitude_cpu
             except ImportError as error:
                 raise PluginError(
                     f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
                     "run: pip install 'accomp[codec]'"
                 ) from error
-            self._cpu = CpuEncoder(self.network, self._config.stay), CpuDecoder(self.network, self._phases)
+            encoder = magnitude_cpu.CpuEncoder(self.network, self._config.stay)
+            decoder = magnitude_cpu.CpuDecoder(self.network, self._phases)
+            self._cpu = encoder, decoder
+            if n := self._config.continuous:
+                self._cpu = (
+                    magnitude_cpu.CpuWhitener(encoder, self.network, n),
+                    magnitude_cpu.CpuUnwhitener(decoder, self.network, n),
+                )
 
     def to(self, device: torch.device | str) -> Magnitude:
         super().to(device)
@@ -127,11 +141,18 @@ class Magnitude(FrozenCodec):
         return super()._decoder(batch, self._cpu[1] if self._cpu else live)
 
     def encode_on(self, audio: Tensor, history: History) -> Tensor:
-        return self.codebooks.codes(self.network.encode(audio, history), self._config.stay, history)
+        z = self.network.encode(audio, history)
+        if self._config.continuous:
+            return self.network.whitening(z, self._config.continuous).transpose(1, 2).float()
+        return self.codebooks.codes(z, self._config.stay, history)
 
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
-        decoded = self.network.decode(self.codebooks.embed(codes), history)
+        z = self.network.whitening.back(codes.transpose(1, 2)) if self._config.continuous else self.codebooks.embed(codes)
+        decoded = self.network.decode(z, history)
         return self._sound(magnitudes_of(decoded).flatten(1, 2), history)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        return self.check(codes).transpose(1, 2) if self._config.continuous else super().embed(codes)
 
     def tail_on(self, history: History, batch: int) -> Tensor:
         return self._phases.flush(self._state(history, batch)).to(self.device)
@@ -145,7 +166,8 @@ class Magnitude(FrozenCodec):
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
         """What the codes of a codec so configured mean; no weights are loaded."""
-        return TokenSpace(SAMPLE_RATE, HOP, config.codebooks, config.codebook_size, config.latent, 0, DELAY)
+        levels = (0, 0, config.continuous) if config.continuous else (config.codebooks, config.codebook_size, config.latent)
+        return TokenSpace(SAMPLE_RATE, HOP, *levels, lookahead=0, delay=DELAY)
 
     @classmethod
     def architecture(cls, config: Config) -> dict[str, Any]:

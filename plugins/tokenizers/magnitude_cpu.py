@@ -82,6 +82,51 @@ class CpuEncoder:
         return found
 
 
+class CpuWhitener:
+    """audio -> whitened latents [B, n, T], likewise."""
+
+    def __init__(self, encoder: CpuEncoder, network: MagnitudeNetwork, n: int):
+        self._encoder, white = encoder, network.whitening
+        self._mean = _array(white.mean)
+        self._axes = _array(white.axes[:, :n] / white.deviation[:n]), np.zeros(n, np.float32)
+        self(torch.zeros(1, HOP, dtype=torch.float64), self.begin(1))
+
+    def takes(self, batch: int, frames: int) -> bool:
+        """All there is."""
+        return True
+
+    def begin(self, batch: int) -> FixedHistory:
+        """An empty past of so many rows."""
+        return self._encoder.begin(batch)
+
+    def __call__(self, audio: Tensor, history: FixedHistory) -> Tensor:
+        """audio [B, T * hop] float64 -> [B, n, T] float32."""
+        white = kernels.linear(self._encoder.latents(audio, history) - self._mean, *self._axes)
+        return torch.from_numpy(white).view(len(audio), -1, white.shape[1]).transpose(1, 2).contiguous()
+
+
+class CpuUnwhitener:
+    """Whitened latents [B, n, T] -> audio, likewise."""
+
+    def __init__(self, decoder: CpuDecoder, network: MagnitudeNetwork, n: int):
+        self._decoder, white = decoder, network.whitening
+        self._axes = _array((white.axes[:, :n] * white.deviation[:n]).T), _array(white.mean)
+        self(torch.zeros(1, n, 1), self.begin(1))
+
+    def takes(self, batch: int, frames: int) -> bool:
+        """All there is."""
+        return True
+
+    def begin(self, batch: int) -> FixedHistory:
+        """An empty past of so many rows."""
+        return self._decoder.begin(batch)
+
+    def __call__(self, latents: Tensor, history: FixedHistory) -> Tensor:
+        """[B, n, T] -> audio [B, T * hop] from `delay` samples before the first frame on."""
+        rows = latents.transpose(1, 2).float().contiguous().flatten(0, 1).numpy()
+        return self._decoder.sound(kernels.linear(rows, *self._axes), len(latents), history)
+
+
 class CpuDecoder:
     """Latents, or codes, -> audio, likewise; `phases` makes sound of the magnitudes."""
 

@@ -82,6 +82,41 @@ class Spectra(nn.Module):
         return (magnitudes @ self.bands.to(magnitudes).T + BANDS_FLOOR).log().flatten(2)
 
 
+class Whitening(nn.Module):
+    """Latents [..., E] <-> their first n principal components over their deviations [..., n]: what diffusion models."""
+
+    mean: Tensor
+    axes: Tensor
+    deviation: Tensor
+
+    def __init__(self, latent: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(latent))
+        self.register_buffer("axes", torch.eye(latent))
+        self.register_buffer("deviation", torch.ones(latent))
+
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> list[float]:
+        """Take mean, axes (loudest first) and deviations from latents [m, E]; returns the axes' shares of the variance."""
+        self.mean.copy_(z.mean(0))
+        centred = (z - self.mean).double()
+        variances, axes = torch.linalg.eigh(centred.T @ centred / len(z))
+        self.axes.copy_(axes.flip(1))
+        self.deviation.copy_(variances.flip(0).clamp(min=1e-12).sqrt())
+        return (variances.flip(0) / variances.sum()).tolist()
+
+    def forward(self, z: Tensor, n: int) -> Tensor:
+        """[..., E] -> [..., n]."""
+        mean, axes, deviation = (buffer.to(z) for buffer in (self.mean, self.axes, self.deviation))
+        return (z - mean) @ axes[:, :n] / deviation[:n]
+
+    def back(self, components: Tensor) -> Tensor:
+        """[..., n] -> [..., E]."""
+        n = components.shape[-1]
+        mean, axes, deviation = (buffer.to(components) for buffer in (self.mean, self.axes, self.deviation))
+        return (components * deviation[:n]) @ axes[:, :n].T + mean
+
+
 class MagnitudeNetwork(nn.Module):
     """Encoder, codebooks and decoder; see Magnitude.Config for the sizes.
 
@@ -126,6 +161,7 @@ class MagnitudeNetwork(nn.Module):
         self.encoder_norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, latent)
         self.quantizer = ResidualCodebooks(latent, codebooks, codebook_size)
+        self.whitening = Whitening(latent)
         self.from_latent = nn.Linear(latent, width)
         self.decoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(decoder_blocks))
         self.decoder_norm = nn.LayerNorm(width)

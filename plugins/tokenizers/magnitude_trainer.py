@@ -133,4 +133,5 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         return self.codebooks.fits < len(due) and done >= due[self.codebooks.fits]
 
     def finish(self) -> list[float]:
+        self.network.whitening.fit(self.latents(self._encode))
         return []

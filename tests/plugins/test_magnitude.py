@@ -33,6 +33,7 @@ def lively(**changes) -> Magnitude:
         for level in network.quantizer.levels:
             level.codebook.copy_(rest[torch.randperm(len(rest))[:64]])
             rest = rest - level.codebook[level.nearest(rest)]
+        network.whitening.fit(network.encode(music(8, 60)[:, : 59 * HOP], History()).flatten(0, 1))
     return Magnitude.trained(config, network)
 
 
@@ -153,6 +154,49 @@ def test_what_is_stored_depends_on_how_codes_are_chosen():
     """Tokens made with `stay` are others; how sound is made of them is no part of it."""
     names = {key: Magnitude(Magnitude.Config(**SMALL, **dict([key]))).fingerprint for key in [("stay", 0.0), ("stay", 0.1), ("phase", "peaks")]}
     assert names["stay", 0.0] == names["phase", "peaks"] != names["stay", 0.1]
+
+
+@pytest.fixture(scope="module")
+def latents() -> Magnitude:
+    return lively(continuous=16)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 1900), max_size=8), st.lists(st.integers(0, 3), max_size=8))
+def test_latents_stream_as_codes_do(latents, samples, frames):
+    audio = music(2, FRAMES)
+    found = latents.encode(audio)
+    assert (found.shape, found.dtype) == ((2, 16, FRAMES), torch.float32)
+    assert torch.equal(joined(latents.encoder(2), audio, samples), found)
+    assert torch.equal(joined(latents.decoder(2), found, frames), latents.decode(found))
+
+
+def test_latents_are_whitened_principal_components(latents):
+    audio = music(8, 60)[:, : 59 * HOP]
+    found = latents.encode(audio).transpose(1, 2).flatten(0, 1)
+    covariance = torch.cov(found.T.double())
+    assert (covariance - torch.eye(16)).abs().max() < 1e-3, "of the music that they were fitted to"
+    z = latents.network.encode(audio.double(), History()).flatten(0, 1)
+    centred = z - z.mean(0)
+    kept = (centred @ torch.linalg.svd(centred, full_matrices=False)[2][:16].T).square().sum() / centred.square().sum()
+    back = latents.network.whitening.back(found.double())
+    missed = (back - z).square().sum() / centred.square().sum()
+    assert abs(float(1 - kept - missed)) < 1e-4, "no 16 directions hold more"
+
+
+def test_all_components_lose_nothing_and_codes_are_other_values():
+    whole, codes = lively(continuous=64), lively()
+    audio = music(1, 12)
+    z = codes.network.encode(torch.nn.functional.pad(audio, (0, 200)).double(), History())
+    back = whole.network.whitening.back(whole.encode(audio).transpose(1, 2))
+    torch.testing.assert_close(back.double(), z, atol=1e-3, rtol=0)
+    assert whole.fingerprint != codes.fingerprint != lively(continuous=16).fingerprint
+    assert (whole.space.codebooks, whole.space.codebook_size, whole.space.latent_dim) == (0, 0, 64)
+    for bad, why in ((torch.zeros(1, 63, 2), r"expected float \[B, 64, T\]"), (torch.full((1, 64, 2), torch.nan), "NaN")):
+        with pytest.raises(ValueError, match=why):
+            whole.decode(bad)
+    with pytest.raises(ValueError, match="at most latent = 64"):
+        Magnitude.Config(continuous=68)
 
 
 def test_sizes_that_cannot_be_are_refused():
