@@ -11,7 +11,7 @@ import numpy as np
 
 SILENT = 1e-6
 """Of a full-scale sine's magnitude: a bin at or under it is silent, and gets no sound at all."""
-LEAST = 1e-3
+LEAST = 1e-2
 """Of the largest sum of squared windows: by less than this no sound is divided."""
 
 Array = np.ndarray[Any, Any]

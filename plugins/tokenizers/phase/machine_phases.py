@@ -92,7 +92,7 @@ class How(NamedTuple):
 
 
 class Row(NamedTuple):
-    """State of a row, as views: magnitudes, phases and turns (gradients.over_time) of the last frame [bins], and the sum
+    """State of a row, as views: magnitudes, phases and turns (gradients.over_time) of the last frame [bins], the sum
     of windowed frames [window]."""
 
     before: Array
