@@ -6,9 +6,12 @@ Figures are for exact magnitudes of windows of 1280 samples, every 160 at 32 kHz
 from __future__ import annotations
 
 import heapq
+import importlib
 import itertools
 import math
+import os
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -95,7 +98,7 @@ def rms(x: np.ndarray) -> float:
 # --- streams -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(["heap", "peaks", "tensor"]),
     cuts=st.lists(st.integers(0, 80), max_size=8),
@@ -106,7 +109,7 @@ def test_streamed_is_whole_bit_for_bit(name, cuts, rows):
     assert torch.equal(heard(rule, said, cuts), heard(rule, said))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     name=st.sampled_from(["heap", "peaks", "tensor"]),
     at=st.integers(0, 79),
@@ -172,6 +175,13 @@ def test_silence_is_digital_silence_from_the_start_and_soon_after_sound(rule):
     assert not sound(rule, np.zeros(4000)).any()
     x = np.concatenate([music(1)[0], np.zeros(8000)])
     assert not sound(rule, x)[-8000 + WINDOW :].any()
+
+
+def test_bins_at_the_bound_of_silence_get_no_sound(rule):
+    said = torch.full((1, 20, BINS), SILENT)
+    assert not heard(rule, said).any()
+    said[0, :, 100] = 1.01 * SILENT
+    assert heard(rule, said).any()
 
 
 @pytest.mark.parametrize("frequency", [55.0, 220.3, 400.0, 440.0, 1000.7, 5000.3, 12345.6])
@@ -435,6 +445,25 @@ def test_nothing_is_compiled_after_the_first_call():
     heap(magnitudes(music(3)).double().flip(1), heap.begin(3))
     peaks(magnitudes(music(1), 640).mT.contiguous().mT, peaks.begin(1))
     assert len(machine_phases.advance.signatures) == known > 0
+
+
+def test_code_is_compiled_anew_when_a_file_beside_it_changes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    start = "from accomp.plugins.tokenizers.phase.machine import machine\n"
+    (tmp_path / "caller.py").write_text(f"{start}from callee import g\n@machine\ndef f(x):\n    return g(x)\n")
+
+    def answer(factor: int, age: float) -> float:
+        (tmp_path / "callee.py").write_text(f"{start}@machine\ndef g(x):\n    return {factor} * x\n")
+        for name in ("caller", "callee"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        os.utime(tmp_path / "callee.py", (age, age))
+        importlib.invalidate_caches()
+        return importlib.import_module("caller").f(1.0)
+
+    os.utime(tmp_path / "caller.py", (1e9, 1e9))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert answer(2, 1e9) == 2
+    assert answer(3, time.time() + 1) == 3
 
 
 @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])

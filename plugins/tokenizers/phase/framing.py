@@ -11,6 +11,8 @@ import numpy as np
 
 SILENT = 1e-6
 """Of a full-scale sine's magnitude: a bin at or under it is silent, and gets no sound at all."""
+TINY = 1e-12
+"""A transform of that size has no phase: it counts as 0."""
 LEAST = 1e-2
 """Of the largest sum of squared windows: by less than this no sound is divided."""
 

@@ -1,8 +1,9 @@
-"""Functions that numba compiles, once, and keeps on disk where there is a folder for it. Importing this needs numba."""
+"""Functions that numba compiles once and keeps on disk, where there is a folder for it. Importing this needs numba."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import njit
@@ -15,6 +16,16 @@ def machine(function: Function) -> Function:
     options: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "nogil": True, "error_model": "numpy"}
     try:
         made: Function = njit(function, cache=True, **options)
+        _forget_if_older(function, Path(made.stats.cache_path))  # type: ignore[attr-defined]
     except RuntimeError:
         made = njit(function, **options)
     return made
+
+
+def _forget_if_older(function: Callable[..., Any], kept: Path) -> None:
+    """Compile anew if a source beside it is newer: of what a function calls from other files, numba keeps the old."""
+    source = Path(function.__code__.co_filename)
+    newest = max(file.stat().st_mtime for file in source.parent.glob("*.py"))
+    for index in kept.glob(f"{source.stem}.{function.__qualname__}-*.nbi"):
+        if index.stat().st_mtime < newest:
+            index.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from accomp.plugins.tokenizers.phase import fourier
 from accomp.plugins.tokenizers.phase.fourier import Tables
-from accomp.plugins.tokenizers.phase.framing import SILENT, Framing
+from accomp.plugins.tokenizers.phase.framing import SILENT, TINY, Framing
 from accomp.plugins.tokenizers.phase.gradients import over_frequency, over_time
 from accomp.plugins.tokenizers.phase.heap import Room, integrate, room
 from accomp.plugins.tokenizers.phase.machine import machine
@@ -184,8 +184,10 @@ def _settle(row: Row, frame: Frame, how: How) -> None:
         _hear(row, frame, how)
         for m in range(len(now)):
             size = math.sqrt(real[m] * real[m] + imaginary[m] * imaginary[m])
-            scale = now[m] / max(size, 1e-12)
-            real[m], imaginary[m] = real[m] * scale, imaginary[m] * scale
+            if size > TINY:
+                real[m], imaginary[m] = now[m] * real[m] / size, now[m] * imaginary[m] / size
+            else:
+                real[m], imaginary[m] = now[m], 0.0
     if how.rounds:
         for m in range(len(now)):
             if now[m] > 0:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accomp.plugins.tokenizers.phase.framing import SILENT, Framing
+from accomp.plugins.tokenizers.phase.framing import SILENT, TINY, Framing
 from accomp.plugins.tokenizers.phase.rule import PhaseRule, checked
 
 TURN = 2 * math.pi
@@ -103,9 +103,9 @@ class TensorPhases(PhaseRule):
             heard = (total + _windowed(real, imaginary, constants)) * (constants.taper / constants.so_far)
             found = torch.view_as_real(torch.fft.rfft(heard)) * constants.centre[:, None]
             size = found.square().sum(-1).sqrt()
-            scale, clear = now / size.clamp(min=1e-12), sounds & (size > 1e-12)
-            real = torch.where(clear, found[..., 0] * scale, real)
-            imaginary = torch.where(clear, found[..., 1] * scale, imaginary)
+            clear, size = size > TINY, size.clamp(min=TINY)
+            real = torch.where(sounds, torch.where(clear, now * (found[..., 0] / size), now), real)
+            imaginary = torch.where(sounds, torch.where(clear, now * (found[..., 1] / size), 0.0), imaginary)
         if self._rounds:
             phase = torch.where(sounds & (now > 0), torch.atan2(imaginary, real), phase)
         return phase, total + _windowed(real, imaginary, constants)
