@@ -50,8 +50,8 @@ class Magnitude(FrozenCodec):
             bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
             width, hidden: of the blocks.
             encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
-            phase: the rule that makes phases: "heap" (best; on the CPU), or "peaks" (for large batches on a GPU).
-            rounds: of Griffin-Lim after the rule; None: 1 for "heap", 3 for "peaks".
+            phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
+            rounds: of Griffin-Lim after the rule.
             continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
                 components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T] float.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least.
@@ -68,8 +68,8 @@ class Magnitude(FrozenCodec):
         encoder_blocks: int = field(default=3, validator=v.ge(0))
         decoder_blocks: int = field(default=5, validator=v.ge(0))
         kernel: int = field(default=7, validator=v.gt(0))
-        phase: Phase = "heap"
-        rounds: int | None = field(default=None, validator=v.optional(v.ge(0)))
+        phase: Phase = "peaks"
+        rounds: int = field(default=2, validator=v.ge(0))
         continuous: int = field(default=0, validator=v.ge(0))
         stay: float = field(default=0.0, validator=v.ge(0.0))
         seed: int = field(default=0, validator=v.ge(0))
@@ -100,8 +100,8 @@ class Magnitude(FrozenCodec):
 
     def _ready(self) -> None:
         """Make what works on the present device."""
-        options = {} if self._config.rounds is None else {"rounds": self._config.rounds}
-        self._phases = phase_rule(self._config.phase, self.device, window=WINDOW, hop=STEP, **options)
+        rule, rounds = self._config.phase, self._config.rounds
+        self._phases = phase_rule(rule, self.device, window=WINDOW, hop=STEP, rounds=rounds)
         self._cpu: tuple[Live, Live] | None = None
         if self.device.type == "cpu":
             try:
