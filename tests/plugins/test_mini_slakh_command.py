@@ -21,7 +21,8 @@ from midi_files import band, control, midi_file, note, program, wad_file
 
 from accomp.core.errors import DataError
 from accomp.core.loudness import loudness
-from accomp.plugins.corpora.mini_slakh import command, composer, debian, plan, pool, sources
+from accomp.plugins.corpora import debian, pool
+from accomp.plugins.corpora.mini_slakh import command, composer, plan, sources
 from accomp.plugins.corpora.mini_slakh.command import mini_slakh
 from accomp.plugins.corpora.mini_slakh.midi import read
 from accomp.plugins.corpora.slakh2100 import Slakh2100
@@ -331,7 +332,7 @@ def test_what_apt_says_is_passed_on(no_tools, tmp_path):
     fake_tool(no_tools, "dpkg-deb", "exit 0")
     with pytest.raises(DataError, match=r"freedoom: apt-get update: E: No route to update; see .*`apt-get update`"):
         gather("debian", tmp_path / "cache")
-    assert len(gather("auto", tmp_path / "cache").notices) == len(debian.MUSIC) + 1
+    assert len(gather("auto", tmp_path / "cache").notices) == len(sources.DEBIAN) + 1
 
 
 def test_packages_are_fetched_once_and_read(no_tools, tmp_path):
@@ -352,9 +353,9 @@ def test_packages_are_fetched_once_and_read(no_tools, tmp_path):
             "freedoom 1.2-3: tune.mid",
         ]
         assert {source.licence for source in music.sources} == {"BSD-3-Clause", "GPL-2.0-only"}
-        assert {source.labels["style"] for source in music.sources} == {package.name for package in debian.MUSIC}
+        assert {source.labels["style"] for source in music.sources} == set(sources.DEBIAN)
         assert music.used == ["Debian freedoom 1.2-3 (BSD-3-Clause)", "Debian openttd-openmsx 1.2-3 (GPL-2.0-only)"]
-    assert (tmp_path / "calls").read_text().split() == [package.name for package in debian.MUSIC]
+    assert (tmp_path / "calls").read_text().split() == list(sources.DEBIAN)
 
 
 def test_without_package_lists_it_fetches_its_own(no_tools, tmp_path, monkeypatch):
@@ -373,7 +374,7 @@ esac"""
     fake_tool(no_tools, "dpkg-deb", f'if [ "$1" = -f ]; then echo 1; else /bin/cp {songs}/* $3/; fi')
     assert gather("debian", Path("cache")).used[0] == "Debian freedoom 1 (BSD-3-Clause)"
     calls = [line.split()[0] for line in (tmp_path / "calls").read_text().splitlines()]
-    assert calls == ["download", "update", "download"] * len(debian.MUSIC)
+    assert calls == ["download", "update", "download"] * len(sources.DEBIAN)
 
 
 def test_a_failed_download_leaves_no_package_behind(no_tools, tmp_path):
@@ -397,7 +398,7 @@ def test_a_killed_worker_is_a_clear_error():
 
 PARENT = """
 import sys
-from accomp.plugins.corpora.mini_slakh.pool import each
+from accomp.plugins.corpora.pool import each
 from lingering import linger
 if __name__ == "__main__":
     list(each(linger, sys.argv[1:], 2))
@@ -442,9 +443,9 @@ def test_no_worker_outlives_a_run_that_is_stopped(how, tmp_path):
 
 def test_the_default_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert sources.default_cache() == tmp_path / "accomp" / "debian"
+    assert debian.default_cache() == tmp_path / "accomp" / "debian"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert sources.default_cache() == Path.home() / ".cache" / "accomp" / "debian"
+    assert debian.default_cache() == Path.home() / ".cache" / "accomp" / "debian"
 
 
 def test_a_composed_song_reads_as_midi():

@@ -19,10 +19,11 @@ from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
 from accomp.core.files import hash_file, write_atomic
 from accomp.core.processors import cores
+from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
-from accomp.plugins.corpora.mini_slakh.pool import each
 from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song
+from accomp.plugins.corpora.pool import each
 
 RECORD = "SOURCES.json"
 _RECIPE = 1
@@ -57,7 +58,7 @@ def mini_slakh(
         source,
         folder=midi,
         licence=licence,
-        cache=cache or sources.default_cache(),
+        cache=cache or debian.default_cache(),
         minutes=minutes,
         seed=seed,
         longest=longest,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from attrs import field, frozen
 
 from accomp.core.errors import DataError
-from accomp.plugins.corpora.mini_slakh import composer, debian, plan
+from accomp.plugins.corpora import debian
+from accomp.plugins.corpora.mini_slakh import composer, plan
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
 from accomp.plugins.corpora.mini_slakh.render import Source
 from accomp.plugins.corpora.mini_slakh.wad import music_lumps
 
+DEBIAN = {"freedoom": "BSD-3-Clause", "openttd-openmsx": "GPL-2.0-only"}
+"""Debian packages with music inside, MIDI files or WAD files with MIDI lumps: licences by name."""
 KINDS = ("auto", "debian", "composer")
+_INSTEAD = "or use --midi FOLDER (your own MIDI files) or --source composer"
 _SUFFIXES = (".mid", ".midi", ".kar", ".wad")
 
 
@@ -61,12 +64,12 @@ def gather(
     if folder is not None:
         _add_folder(music, folder, licence)
     if kind == "debian":
-        for package in debian.MUSIC:
-            _add_package(music, debian.unpack(package, cache))
+        for package in DEBIAN:
+            _add_package(music, package, cache)
     elif kind == "auto" and folder is None:
-        for package in debian.MUSIC:
+        for package in DEBIAN:
             try:
-                _add_package(music, debian.unpack(package, cache))
+                _add_package(music, package, cache)
             except DataError as error:
                 music.notices.append(str(error))
     if kind == "composer" or (kind == "auto" and not music.sources and folder is None):
@@ -74,11 +77,6 @@ def gather(
             music.notices.append("no recorded music could be had: the built-in composer makes it")
         _add_composed(music, minutes, seed, longest)
     return music
-
-
-def default_cache() -> Path:
-    """$XDG_CACHE_HOME/accomp/debian, ~/.cache/accomp/debian where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "accomp" / "debian"
 
 
 def _add_folder(music: Music, folder: Path, licence: str) -> None:
@@ -91,13 +89,14 @@ def _add_folder(music: Music, folder: Path, licence: str) -> None:
     music.used.append(f"{len(files)} files of {folder.name}/ ({licence})")
 
 
-def _add_package(music: Music, unpacked: debian.Unpacked) -> None:
-    name = f"{unpacked.package.name} {unpacked.version}"
+def _add_package(music: Music, package: str, cache: Path) -> None:
+    unpacked = debian.unpack(package, cache, instead=_INSTEAD)
+    name = f"{package} {unpacked.version}"
     files = _files(unpacked.folder)
     if not files:
         raise DataError(f"Debian package {name} holds no {', '.join(_SUFFIXES)} files @ {unpacked.folder}")
-    _add_files(music, files, None, name, unpacked.package.licence, unpacked.package.name)
-    music.used.append(f"Debian {name} ({unpacked.package.licence})")
+    _add_files(music, files, None, name, DEBIAN[package], package)
+    music.used.append(f"Debian {name} ({DEBIAN[package]})")
 
 
 def _add_composed(music: Music, minutes: float | None, seed: int, longest: float) -> None:
