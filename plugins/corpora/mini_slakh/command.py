@@ -41,9 +41,12 @@ def mini_slakh(
     minutes: Annotated[float | None, typer.Option(min=0.25, help="Minutes of mix; all there is if not given.")] = None,
     longest: Annotated[float, typer.Option(min=plan.SHORTEST, help="Seconds at which a song is cut.")] = 240.0,
     source: Annotated[
-        str, typer.Option(help="debian (freedoom, openttd-openmsx), composer, or auto: the first that can be had.")
+        str,
+        typer.Option(
+            help="debian (freedoom, openttd-openmsx), composer, mma (grooves), or auto: debian, else composer."
+        ),
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the composer; recorded music does not depend on it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of composer and mma; recorded music does not depend on it.")] = 0,
     font: Annotated[Path | None, typer.Option(help="General MIDI sound font (.sf2) instead of TimGM6mb.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Where Debian packages are unpacked.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,

@@ -1,5 +1,7 @@
 """Which song goes where, and how many: fixed by each song's own notes, so that nothing else can move it.
 
+(Songs of a group, for instance of one groove, have the group's hash decide instead: all are on one side.)
+
 The split is decided by the song's fingerprint alone: of 20 equal ranges, 15 train, 2 validate, 3 test. Neither other
 songs, nor names, nor the minutes asked for change it, and a song under two names has one fingerprint, so it can only
 ever be on one side (and is rendered once).
@@ -35,6 +37,11 @@ class Candidate:
     fingerprint: str
     seconds: float
     rank: int
+
+    @property
+    def split(self) -> str:
+        """By the source's group where it has one, else by the fingerprint."""
+        return split_of(self.source.group or self.fingerprint)
 
 
 @frozen
@@ -88,7 +95,7 @@ def choose(candidates: list[Candidate], minutes: float | None) -> list[Planned]:
     """Songs to render, in order, until `minutes` are reached; all where it is None. The songs must be distinct."""
     waiting: dict[str, list[Candidate]] = {split: [] for split in SPLITS}
     for candidate in sorted(candidates, key=lambda c: (c.rank, c.fingerprint), reverse=True):
-        waiting[split_of(candidate.fingerprint)].append(candidate)
+        waiting[candidate.split].append(candidate)
     chosen: list[Planned] = []
     seconds = 0.0
     while any(waiting.values()):

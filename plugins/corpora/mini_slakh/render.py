@@ -25,6 +25,9 @@ LOUDNESS = -18.0
 PEAK = 0.95
 SILENT = -60.0
 """LUFS at or under which a stem counts as silent: it is left out and named."""
+_MOMENTS = ("beats", "downbeats")
+_SPANS = ("chords", "sections")
+_PLAYED_LATE = 0.03  # s by which the first note may come after its beat
 
 
 @frozen
@@ -35,7 +38,9 @@ class Source:
         name: where it comes from, for instance "freedoom 0.12.1-2: freedoom1.wad: D_E1M1".
         licence: of the music.
         data: the file's bytes.
-        annotations: what is known about the music beyond its notes, written beside it; None for most.
+        annotations: what is known about the music beyond its notes; None for most.
+        annotated_within: annotations are written into metadata.yaml, not beside it.
+        group: what decides the split in place of the notes, a hash (hex); None for most.
         labels: what a model may be told of it, text by name: `style`, the collection that it is of.
     """
 
@@ -44,6 +49,8 @@ class Source:
     data: bytes
     annotations: dict[str, Any] | None = None
     labels: dict[str, str] = field(factory=dict)
+    annotated_within: bool = False
+    group: str | None = None
 
 
 def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> None:
@@ -71,8 +78,9 @@ def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> 
             stems[name] = _stem_entry(part, font, level)
         audio.write(work / "mix.flac", gain * _sum([sound for _, sound, _ in heard]), synth.RATE)
         (work / "all_src.mid").write_bytes(midi.write(song, tuple(part for part, _, _ in heard)))
-        if source.annotations is not None:
-            (work / "annotations.json").write_text(json.dumps(_within(source.annotations, song), indent=1))
+        known = _within(source.annotations, song) if source.annotations is not None else None
+        if known is not None and not source.annotated_within:
+            (work / "annotations.json").write_text(json.dumps(known, indent=1))
         entry = {
             "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint)),
             "audio_dir": "stems",
@@ -89,6 +97,8 @@ def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> 
             "silent_stems": list(silent),
             "stems": stems,
         }
+        if known is not None and source.annotated_within:
+            entry["annotations"] = known
         (work / METADATA).write_text(_dumped(entry), encoding="utf-8")
 
 
@@ -123,19 +133,20 @@ def _program_name(part: midi.Part) -> str:
 
 
 def _within(annotations: dict[str, Any], song: midi.Song) -> dict[str, Any]:
-    """The beats and chords of the part of the file that the song is, in the song's time."""
+    """What is known of the part of the file that the song is, in the song's time: spans cut, other moments left out."""
 
     def moved(time: float) -> float:
         return round(min(max(time - song.begin, 0.0), song.seconds), 6)
 
     def inside(time: float) -> bool:
-        return song.begin - 1e-4 <= time < song.begin + song.seconds
+        return song.begin - _PLAYED_LATE <= time < song.begin + song.seconds
 
-    chords = [(moved(start), moved(end), name) for start, end, name in annotations["chords"]]
-    return annotations | {
-        "beats": [moved(beat) for beat in annotations["beats"] if inside(beat)],
-        "chords": [[start, end, name] for start, end, name in chords if end - start > 1e-4],
-    }
+    def cut(spans: list[list[Any]]) -> list[list[Any]]:
+        moved_spans = [(moved(start), moved(end), name) for start, end, name in spans]
+        return [[start, end, name] for start, end, name in moved_spans if end - start > 1e-4]
+
+    moments = {key: [moved(t) for t in annotations[key] if inside(t)] for key in _MOMENTS if key in annotations}
+    return annotations | moments | {key: cut(annotations[key]) for key in _SPANS if key in annotations}
 
 
 def _stem_entry(part: midi.Part, font: Path, loudness: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the music comes from: Debian packages, a folder of MIDI files, or the composer."""
+"""Where the music comes from: Debian packages, a folder of MIDI files, the composer, or mma."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from accomp.core.console import progress
 from accomp.core.errors import DataError
 from accomp.plugins.corpora import debian
-from accomp.plugins.corpora.mini_slakh import composer, plan
+from accomp.plugins.corpora.mini_slakh import composer, mma, plan
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
 from accomp.plugins.corpora.mini_slakh.render import Source
 from accomp.plugins.corpora.mini_slakh.wad import music_lumps
 
 DEBIAN = {"freedoom": "BSD-3-Clause", "openttd-openmsx": "GPL-2.0-only"}
 """Debian packages with music inside, MIDI files or WAD files with MIDI lumps: licences by name."""
-KINDS = ("auto", "debian", "composer")
+KINDS = ("auto", "debian", "composer", "mma")
 _INSTEAD = "or use --midi FOLDER (your own MIDI files) or --source composer"
+_TRIES = 40  # songs thought of for each that is wanted: those of a full split are not played
 _SUFFIXES = (".mid", ".midi", ".kar", ".wad")
 
 
@@ -53,10 +55,10 @@ def gather(
 ) -> Music:
     """The music of `kind`, and of `folder` if there is one.
 
-    "debian": the packages freedoom and openttd-openmsx. "composer": songs of our own. "auto": the folder alone where
-    one is given, else Debian's, and the composer where that cannot be had. Raises DataError for an unknown kind, a
-    folder that is missing or without MIDI, packages that "debian" asks for and cannot have, and "composer" without
-    minutes.
+    "debian": the packages freedoom and openttd-openmsx. "composer": songs of our own. "mma": songs from the grooves of
+    that package. "auto": the folder alone where one is given, else Debian's, and the composer where that cannot be had.
+    Raises DataError for an unknown kind, a folder that is missing or without MIDI, packages that "debian" or "mma" asks
+    for and cannot have, and "composer" or "mma" without minutes.
     """
     if kind not in KINDS:
         raise DataError(f"--source {kind!r}; expected one of {', '.join(KINDS)}")
@@ -76,6 +78,8 @@ def gather(
         if kind == "auto":
             music.notices.append("no recorded music could be had: the built-in composer makes it")
         _add_composed(music, minutes, seed, longest)
+    if kind == "mma":
+        _add_grooves(music, cache, minutes, seed, longest)
     return music
 
 
@@ -101,9 +105,7 @@ def _add_package(music: Music, package: str, cache: Path) -> None:
 
 def _add_composed(music: Music, minutes: float | None, seed: int, longest: float) -> None:
     """The composer's first songs: as many as it takes to give every split its share of `minutes`."""
-    if minutes is None:
-        raise DataError("the composer never ends: say how much is wanted with --minutes")
-    wanted = plan.shares(math.ceil(60 * minutes / min(composer.SHORTEST, longest)))
+    wanted = _wanted("the composer", minutes, min(composer.SHORTEST, longest))
     for number in itertools.count():
         if max(wanted.values()) <= 0:
             break
@@ -112,6 +114,64 @@ def _add_composed(music: Music, minutes: float | None, seed: int, longest: float
         music.sources.append(Source(name, composer.LICENCE, song.midi, song.annotations, {"style": "composer"}))
         wanted[plan.split_of(read(song.midi, longest=longest).fingerprint)] -= 1
     music.used.append(f"accomp's composer, seed {seed} ({composer.LICENCE})")
+
+
+def _add_grooves(music: Music, cache: Path, minutes: float | None, seed: int, longest: float) -> None:
+    """mma's first songs that can be used: as many as it takes to give every split its share of `minutes`."""
+    wanted = _wanted("mma", minutes, min(mma.SHORTEST, longest))
+    unpacked = debian.unpack(mma.PACKAGE, cache, instead=_INSTEAD)
+    files = mma.library(unpacked.folder)
+    wanted = {
+        split: count for split, count in wanted.items() if split in {_split_of_style(file.name) for file in files}
+    }
+    tries = _TRIES * sum(wanted.values())
+    with progress("songs from grooves", sum(wanted.values())) as advance:
+        for number in range(tries):
+            if not any(wanted.values()):
+                break
+            song = mma.sketch(files, seed, number)
+            if wanted.get(split := _split_of_style(song.style)):
+                name = f"mma {unpacked.version}: {song.style}: seed {seed}, song {number}"
+                if _add_groove_song(music, name, song, unpacked.folder, longest):
+                    wanted[split] -= 1
+                    advance(1, note=song.style)
+    if any(wanted.values()):
+        music.notices.append(
+            f"of {tries} songs from {len(files)} groove files too few could be used; add minutes or --midi"
+        )
+    music.used.append(f"grooves of Debian mma {unpacked.version}, seed {seed} ({mma.LICENCE})")
+
+
+def _add_groove_song(music: Music, name: str, song: mma.Sketch, folder: Path, longest: float) -> bool:
+    """Whether it can be used; the reason is noted otherwise."""
+    try:
+        played = mma.play(song, folder)
+        source = Source(
+            name,
+            mma.LICENCE,
+            played.midi,
+            played.annotations,
+            {"style": song.style},
+            annotated_within=True,
+            group=mma.group_of(song.style),
+        )
+        plan.survey(source, read(played.midi, longest=longest))
+    except MidiError as error:
+        music.problems.append((name, str(error)))
+        return False
+    music.sources.append(source)
+    return True
+
+
+def _split_of_style(style: str) -> str:
+    return plan.split_of(mma.group_of(style))
+
+
+def _wanted(endless: str, minutes: float | None, shortest: float) -> dict[str, int]:
+    """Songs that each split needs for its share of `minutes`, if songs last `shortest` seconds at least."""
+    if minutes is None:
+        raise DataError(f"{endless} never ends: say how much is wanted with --minutes")
+    return plan.shares(math.ceil(60 * minutes / shortest))
 
 
 def _files(folder: Path) -> list[Path]:
