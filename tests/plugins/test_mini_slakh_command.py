@@ -266,7 +266,7 @@ def test_wrong_options_say_what_to_do(tmp_path):
     with pytest.raises(DataError, match="say how much is wanted with --minutes"):
         mini_slakh(tmp_path / "out", source="composer", workers=1)
     with pytest.raises(DataError, match=r"no such file; expected a \.sf2"):
-        mini_slakh(tmp_path / "out", font=tmp_path / "none.sf2", workers=1)
+        mini_slakh(tmp_path / "out", font=[tmp_path / "none.sf2"], workers=1)
     (empty / "words.mid").write_bytes(b"words")
     with pytest.raises(DataError, match=r"none of 1 MIDI files can be used: empty: words\.mid: not a MIDI file"):
         mini_slakh(tmp_path / "out", midi=empty, workers=1)

@@ -13,6 +13,7 @@ import yaml
 from accomp.core.errors import DataError
 from accomp.plugins.corpora.mini_slakh import mma, plan, sources
 from accomp.plugins.corpora.mini_slakh.command import mini_slakh
+from accomp.plugins.corpora.mini_slakh.composer import NOTES
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
 from accomp.plugins.corpora.mini_slakh.render import Source
 from accomp.plugins.corpora.slakh2100 import Slakh2100
@@ -127,7 +128,7 @@ def test_what_is_known_is_what_sounds(files, cache, number):
     assert kicks == pytest.approx(known["downbeats"], abs=1e-4)
     for start, end, name in known["chords"]:
         root, quality = name.split(":")
-        chord = {(mma._NOTES.index(root) + {"t": 10, "e": 11}.get(c, ord(c) - 48)) % 12 for c in TONES[quality]}
+        chord = {(NOTES.index(root) + {"t": 10, "e": 11}.get(c, ord(c) - 48)) % 12 for c in TONES[quality]}
         sounding = [heard for at, heard in pitches.items() if start - 1e-3 <= at < end - 1e-3]
         assert sounding == [chord] * beats_per_bar
 
@@ -161,7 +162,7 @@ def test_keys_are_kept(files):
     for number in range(60):
         song = mma.sketch(files, 9, number)
         tonic, mode = song.facts["key"].split(":")
-        roots = {(mma._NOTES.index(c.split(":")[0]) - mma._NOTES.index(tonic)) % 12 for c in song.chords}
+        roots = {(NOTES.index(c.split(":")[0]) - NOTES.index(tonic)) % 12 for c in song.chords}
         assert roots <= scales[mode]
 
 

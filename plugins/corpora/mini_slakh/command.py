@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import soundfile
 import typer
+from attrs import evolve
 
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
@@ -21,8 +23,9 @@ from accomp.core.files import hash_file, write_atomic
 from accomp.core.processors import cores
 from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
-from accomp.plugins.corpora.mini_slakh.midi import MidiError, read
-from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song
+from accomp.plugins.corpora.mini_slakh.midi import MidiError
+from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song, song_of, variant_entry
+from accomp.plugins.corpora.mini_slakh.variants import Variant, variants_of
 from accomp.plugins.corpora.pool import each
 
 RECORD = "SOURCES.json"
@@ -47,15 +50,26 @@ def mini_slakh(
         ),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of composer and mma; recorded music does not depend on it.")] = 0,
-    font: Annotated[Path | None, typer.Option(help="General MIDI sound font (.sf2) instead of TimGM6mb.")] = None,
+    font: Annotated[
+        list[Path] | None,
+        typer.Option(help="General MIDI sound font (.sf2) instead of TimGM6mb; further ones are for variants."),
+    ] = None,
+    transpose: Annotated[
+        list[int] | None, typer.Option(metavar="SEMITONES", help="Render train songs so much higher, too; repeatable.")
+    ] = None,
+    tempo: Annotated[
+        list[float] | None, typer.Option(metavar="FACTOR", help="Render train songs so much faster, too; repeatable.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where Debian packages are unpacked.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
 ) -> None:
-    """Render multi-track MIDI into Slakh2100's folder layout: 32 kHz mono stems, split by song."""
-    font = font or synth.carried_font()
-    if not font.is_file():
-        raise DataError(f"--font {font}: no such file; expected a .sf2 sound font")
-    synth.check(font)
+    """Render multi-track MIDI into Slakh2100's folder layout: 32 kHz mono stems, split by song.
+
+    --transpose, --tempo and several --font render variants of every train song beside it, at every combination of
+    transposition and tempo; --minutes counts the songs themselves.
+    """
+    fonts = _checked(font or [synth.carried_font()])
+    variants = variants_of(transpose or [], tempo or [], len(fonts))
     longest = plan.longest_song(longest, minutes)
     music = sources.gather(
         source,
@@ -68,13 +82,15 @@ def mini_slakh(
     )
     for notice in music.notices:
         warn(notice)
-    request = {
+    request: dict[str, Any] = {
         "recipe": _RECIPE,
         "minutes": minutes,
         "longest": longest,
         "music": music.digest(),
-        "font": hash_file(font),
+        "font": hash_file(fonts[0]),
     }
+    if variants:
+        request |= {"variants": [v.suffix for v in variants], "fonts": [hash_file(path) for path in fonts]}
     record = _earlier(out, request)
     if record is not None:
         _label_earlier(out, record, music)
@@ -83,29 +99,30 @@ def mini_slakh(
         return
     workers = workers or cores()
     planned, problems = _plan(music, longest, minutes, workers)
-    _write_record(out, request, music, font, planned, problems)
+    planned += _varied(planned, variants, problems, longest, workers)
+    _write_record(out, request, music, fonts, planned, problems)
     for stale in out.glob("*/.Track*"):  # a killed run's unfinished songs
         shutil.rmtree(stale)
-    _render([song for song in planned if not (out / song.folder).is_dir()], problems, workers, out, font, longest)
+    _render([song for song in planned if not (out / song.folder).is_dir()], problems, workers, out, fonts, longest)
     planned = [song for song in planned if (out / song.folder).is_dir()]
     if not planned:
         raise DataError(f"no song could be rendered: {'; '.join(f'{name}: {why}' for name, why in problems[:5])}")
-    _write_record(out, request, music, font, planned, problems)
-    _summary(out, music, font, planned, problems, minutes)
+    _write_record(out, request, music, fonts, planned, problems)
+    _summary(out, music, fonts, planned, problems, minutes)
 
 
 def look(source: Source, *, longest: float) -> plan.Candidate | MidiError:
     """What the plan has to know of a song, or why it is none. Runs in a worker process."""
     try:
-        return plan.survey(source, read(source.data, longest=longest))
+        return plan.survey(source, song_of(source, longest=longest))
     except MidiError as error:
         return error
 
 
-def render_planned(song: plan.Planned, *, out: Path, font: Path, longest: float) -> MidiError | None:
+def render_planned(song: plan.Planned, *, out: Path, fonts: Sequence[Path], longest: float) -> MidiError | None:
     """Render one song; returns why it cannot be. Runs in a worker process."""
     try:
-        render_song(song.candidate.source, out / song.folder, font, longest=longest)
+        render_song(song.candidate.source, out / song.folder, fonts, longest=longest)
     except MidiError as error:
         return error
     return None
@@ -132,10 +149,54 @@ def _plan(
     return plan.choose(songs, minutes), problems
 
 
+def _checked(fonts: Sequence[Path]) -> list[Path]:
+    for font in fonts:
+        if not font.is_file():
+            raise DataError(f"--font {font}: no such file; expected a .sf2 sound font")
+        synth.check(font)
+    return list(dict.fromkeys(fonts))
+
+
+def _varied(
+    planned: Sequence[plan.Planned],
+    variants: Sequence[Variant],
+    problems: list[tuple[str, str]],
+    longest: float,
+    workers: int,
+) -> list[plan.Planned]:
+    """Variants of the songs of train, each in a folder beside its song's; those that cannot be are noted."""
+    beside = {}
+    for song in planned:
+        if song.folder.startswith("train/"):
+            for variant in variants:
+                beside[song.folder + variant.suffix] = evolve(song.candidate.source, variant=variant)
+    found = [result for _, result in each(partial(look, longest=longest), list(beside.values()), workers)]
+    problems += [
+        (f"{source.name}, {folder}", str(result))
+        for (folder, source), result in zip(beside.items(), found, strict=True)
+        if isinstance(result, MidiError)
+    ]
+    return [
+        plan.Planned(result, folder)
+        for folder, result in zip(beside, found, strict=True)
+        if not isinstance(result, MidiError)
+    ]
+
+
+def _of_variant(song: plan.Planned) -> dict[str, Any]:
+    variant = song.candidate.source.variant
+    return {} if variant is None else {"variant": variant_entry(variant, song.folder)}
+
+
 def _render(
-    songs: list[plan.Planned], problems: list[tuple[str, str]], workers: int, out: Path, font: Path, longest: float
+    songs: list[plan.Planned],
+    problems: list[tuple[str, str]],
+    workers: int,
+    out: Path,
+    fonts: Sequence[Path],
+    longest: float,
 ) -> None:
-    work = partial(render_planned, out=out, font=font, longest=longest)
+    work = partial(render_planned, out=out, fonts=fonts, longest=longest)
     with progress("rendering songs", len(songs)) as advance:
         try:
             for song, error in each(work, songs, workers):
@@ -163,7 +224,9 @@ def _earlier(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"unreadable record ({error}); delete the folder or name another @ {path}") from error
     if different := [
-        f"{key} was {earlier.get(key)}, is {request[key]}" for key in request if earlier.get(key) != request[key]
+        f"{key} was {earlier.get(key)}, is {request.get(key)}"
+        for key in {**request, **earlier}
+        if earlier.get(key) != request.get(key)
     ]:
         raise DataError(
             f"{out} was made from other music or options ({'; '.join(different)}); "
@@ -184,14 +247,15 @@ def _write_record(
     out: Path,
     request: dict[str, Any],
     music: sources.Music,
-    font: Path,
+    fonts: Sequence[Path],
     planned: list[plan.Planned],
     problems: list[tuple[str, str]],
 ) -> None:
     record = {
         "request": request,
         "music": music.used,
-        "sound_font": font.name,
+        "sound_font": fonts[0].name,
+        **({"further_sound_fonts": [font.name for font in fonts[1:]]} if fonts[1:] else {}),
         "sample_rate": synth.RATE,
         "songs": [
             {
@@ -200,6 +264,7 @@ def _write_record(
                 "licence": song.candidate.source.licence,
                 "fingerprint": song.candidate.fingerprint,
                 "seconds": song.candidate.seconds,
+                **_of_variant(song),
             }
             for song in planned
         ],
@@ -211,7 +276,7 @@ def _write_record(
 def _summary(
     out: Path,
     music: sources.Music,
-    font: Path,
+    fonts: Sequence[Path],
     planned: list[plan.Planned],
     problems: list[tuple[str, str]],
     minutes: float | None,
@@ -225,8 +290,11 @@ def _summary(
         say(f"  {split:<10} {songs[split]:4d} songs {length[split]:7.1f} min")
     for line in music.used:
         say(f"  music: {line}")
-    own = " (GPL-2.0, comes with pretty_midi)" if font == synth.carried_font() else ""
-    say(f"  sound font: {font.name}{own}")
+    if several := sum(song.candidate.source.variant is not None for song in planned):
+        say(f"  variants: {several} of the songs of train")
+    for font in fonts:
+        own = " (GPL-2.0, comes with pretty_midi)" if font == synth.carried_font() else ""
+        say(f"  sound font: {font.name}{own}")
     if problems:
         say(f"  left out: {len(problems)}, named with the reason in {out / RECORD}")
         for name, why in problems[:10]:
@@ -234,5 +302,6 @@ def _summary(
     for split in plan.SPLITS:
         if not songs[split]:
             warn(f"no song falls to {split}; more songs are needed (a song's notes decide its split)")
-    if minutes is not None and sum(length.values()) < minutes:
-        warn(f"the music holds only {sum(length.values()):.1f} of the {minutes:g} minutes asked for")
+    written = sum(song.candidate.seconds for song in planned if song.candidate.source.variant is None) / 60
+    if minutes is not None and written < minutes:
+        warn(f"the music holds only {written:.1f} of the {minutes:g} minutes asked for")

@@ -20,6 +20,8 @@ LICENCE = "CC0-1.0"
 SHORTEST = 60.0
 """Seconds that every composed song lasts at least."""
 
+NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+"""Names of the pitch classes, as annotations have them."""
 RESOLUTION = 480
 _STEPS = 4  # a beat has four steps; patterns count steps from the start of a bar
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
@@ -28,7 +30,6 @@ _PROGRESSIONS = {
     "minor": ((0, 5, 2, 6), (0, 6, 5, 4), (0, 3, 6, 2), (0, 5, 3, 4), (0, 0, 5, 6), (3, 0, 4, 0), (5, 6, 0, 0)),
 }
 _QUALITIES = {(4, 7): "maj", (3, 7): "min", (3, 6): "dim"}
-_NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 _KICK, _RIM, _SNARE, _HAT, _OPEN, _CRASH, _RIDE, _TOMS = 36, 37, 38, 42, 46, 49, 51, (50, 47, 45, 43)
 _GROOVES = {  # metre -> patterns: drum -> steps
     4: (
@@ -280,11 +281,11 @@ def _midi(notes: dict[str, _Notes], programs: dict[str, int], tempo: int, metre:
 def _annotations(tempo: int, metre: int, tonic: int, mode: str, chords: _Chords) -> dict[str, Any]:
     beat = mido.bpm2tempo(tempo) / 1e6  # s, as the MIDI file says it
     bar = metre * beat
-    names = [f"{_NOTES[root]}:{_QUALITIES[(triad[1] - root) % 12, (triad[2] - root) % 12]}" for root, triad in chords]
+    names = [f"{NOTES[root]}:{_QUALITIES[(triad[1] - root) % 12, (triad[2] - root) % 12]}" for root, triad in chords]
     return {
         "tempo": tempo,
         "beats_per_bar": metre,
-        "key": f"{_NOTES[tonic]}:{mode}",
+        "key": f"{NOTES[tonic]}:{mode}",
         "beats": [round(i * beat, 6) for i in range(len(chords) * metre)],
         "chords": [[round(i * bar, 6), round((i + 1) * bar, 6), name] for i, name in enumerate(names)],
     }

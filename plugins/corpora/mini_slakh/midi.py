@@ -25,6 +25,7 @@ TAIL = 1.5
 _BASS = CLASSES.index("Bass")
 _CHORDS = {CLASSES.index(name) for name in ("Piano", "Organ", "Guitar", "Strings", "Ensemble", "Synth Pad")}
 _BANK_SELECT = (0, 32)
+_SLOWEST = 2**24 - 1  # microseconds a quarter note: what a MIDI file can say
 
 
 class MidiError(Exception):
@@ -85,17 +86,19 @@ class Song:
         return DRUMS in classes and _BASS in classes and bool(classes & _CHORDS)
 
 
-def read(data: bytes, *, longest: float) -> Song:
+def read(data: bytes, *, longest: float, tempo: float = 1.0) -> Song:
     """The song in a standard MIDI file's bytes, without the silence before the first note.
 
     Of a song longer than `longest` (s) it is the stretch of that length in which most parts play: second by second,
     the parts that start a note are counted; the earliest of the best stretches is taken, from a multiple of four beats.
 
+    `tempo` is how many times as fast as written the song is played.
+
     The fingerprint hashes onsets (in 24ths of a quarter note from the first one) and pitches (above the lowest one) of
     all the file's notes but drums, so a transposed, re-orchestrated or faster copy has the same one; where there are
     only drums, theirs. Raises MidiError for bytes that are no MIDI file, a broken file, or one without notes.
     """
-    events, tempos, resolution = _played(_parse(data))
+    events, tempos, resolution = _played(_parse(data), tempo)
     onsets = [event for event in events if event.message.type == "note_on"]
     if not onsets:
         raise MidiError("no notes")
@@ -148,7 +151,7 @@ def _parse(data: bytes) -> mido.MidiFile:
     return file
 
 
-def _played(file: mido.MidiFile) -> tuple[list[Event], list[tuple[int, int]], int]:
+def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[tuple[int, int]], int]:
     """Events of all tracks in playing order, each note owned by the part that starts it, every note ended."""
     messages: list[tuple[int, mido.Message]] = []
     for track in file.tracks:
@@ -159,7 +162,7 @@ def _played(file: mido.MidiFile) -> tuple[list[Event], list[tuple[int, int]], in
     messages.sort(key=lambda pair: pair[0])  # stable: a track's order, then the tracks', is kept within a tick
 
     events: list[Event] = []
-    tempos: list[tuple[int, int]] = [(0, 500_000)]
+    tempos: list[tuple[int, int]] = [(0, round(500_000 / factor))]
     since, start = 0.0, 0  # seconds and tick of the last tempo change
     programs: dict[int, int] = defaultdict(int)
     sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -168,7 +171,7 @@ def _played(file: mido.MidiFile) -> tuple[list[Event], list[tuple[int, int]], in
         seconds = since + (tick - start) * tempos[-1][1] / 1e6 / file.ticks_per_beat
         if message.type == "set_tempo":
             since, start = seconds, tick
-            tempos.append((tick, message.tempo))
+            tempos.append((tick, min(round(message.tempo / factor), _SLOWEST)))
         elif message.type in ("note_on", "note_off"):
             key = (message.channel, message.note)
             if message.type == "note_on" and message.velocity:

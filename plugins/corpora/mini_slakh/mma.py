@@ -24,7 +24,7 @@ import numpy as np
 from attrs import frozen
 
 from accomp.core.errors import DataError
-from accomp.plugins.corpora.mini_slakh.composer import Composition
+from accomp.plugins.corpora.mini_slakh.composer import NOTES, Composition
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
 
 PACKAGE = "mma"
@@ -34,7 +34,6 @@ SHORTEST = 100.0
 
 _TIMEOUT = 120  # s for one song; mma needs half a second
 _TEMPOS = (70, 160)  # beats a minute
-_NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 _FORMS = ("AABA", "AABB", "ABAB", "AAAA", "ABAC")
 _PROGRESSIONS = {  # mode -> chords: semitones above the tonic, and quality
     "major": (
@@ -125,7 +124,7 @@ def sketch(files: Sequence[GrooveFile], seed: int, number: int) -> Sketch:
     bars = [(letter, chord) for letter, count in sections for chord in phrases[letter] * (count // 4)]
     lines = [f"RndSeed {rng.integers(2**31)}", f"Use stdlib/{file.name}.mma", f"Tempo {tempo}"]
     lines += [*_played(bars, grooves), "MidiMark end", ""]
-    facts = {"key": f"{_NOTES[tonic]}:{mode}", "tempo": tempo, "form": form, "grooves": list(dict.fromkeys(grooves))}
+    facts = {"key": f"{NOTES[tonic]}:{mode}", "tempo": tempo, "form": form, "grooves": list(dict.fromkeys(grooves))}
     chords = tuple(f"{root}:{_HARTE[quality]}" for _, (root, quality) in bars)
     return Sketch(file.name, "\n".join(lines), chords, tuple(sections), facts)
 
@@ -165,7 +164,7 @@ def _phrase(rng: np.random.Generator, tonic: int, mode: str, *, richer: bool) ->
     for step, _, quality in (chord.partition(":") for chord in choices[int(rng.integers(len(choices)))].split()):
         if richer and quality in _RICHER:
             quality = str(rng.choice(_RICHER[quality]))
-        chords.append((_NOTES[(tonic + int(step)) % 12], quality))
+        chords.append((NOTES[(tonic + int(step)) % 12], quality))
     return chords
 
 

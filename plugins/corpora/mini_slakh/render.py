@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import uuid
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from accomp.core.files import folder_atomic, write_atomic
 from accomp.core.instruments import CLASSES
 from accomp.core.loudness import loudness
 from accomp.plugins.corpora.mini_slakh import midi, synth
+from accomp.plugins.corpora.mini_slakh.variants import MOMENTS, SPANS, Variant, annotated, transposed
 
 METADATA = "metadata.yaml"
 LOUDNESS = -18.0
@@ -25,8 +27,6 @@ LOUDNESS = -18.0
 PEAK = 0.95
 SILENT = -60.0
 """LUFS at or under which a stem counts as silent: it is left out and named."""
-_MOMENTS = ("beats", "downbeats")
-_SPANS = ("chords", "sections")
 _PLAYED_LATE = 0.03  # s by which the first note may come after its beat
 
 
@@ -40,6 +40,7 @@ class Source:
         data: the file's bytes.
         annotations: what is known about the music beyond its notes; None for most.
         annotated_within: annotations are written into metadata.yaml, not beside it.
+        variant: how it differs from `data`; None for the music as it is.
         group: what decides the split in place of the notes, a hash (hex); None for most.
         labels: what a model may be told of it, text by name: `style`, the collection that it is of.
     """
@@ -50,39 +51,51 @@ class Source:
     annotations: dict[str, Any] | None = None
     labels: dict[str, str] = field(factory=dict)
     annotated_within: bool = False
+    variant: Variant | None = None
     group: str | None = None
 
 
-def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> None:
+def song_of(source: Source, *, longest: float) -> midi.Song:
+    """The notes that are played, a variant's where the source is one. Raises MidiError for an unusable file."""
+    if source.variant is None:
+        return midi.read(source.data, longest=longest)
+    song = midi.read(source.data, longest=longest, tempo=source.variant.tempo)
+    return transposed(song, source.variant.transpose)
+
+
+def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest: float) -> None:
     """Render `source` into `folder`, which appears complete or not at all. Raises MidiError for an unusable song.
+
+    The first of `fonts` plays it; of a variant, each part is played by one of all of them.
 
     Stems are equally long, 32 kHz, mono. One gain for the whole song brings the mix to -18 LUFS, less where a peak
     would pass 0.95; the mix is the plain sum of the stems.
     """
-    song = midi.read(source.data, longest=longest)
+    song = song_of(source, longest=longest)
+    played_by = [_font(source, part, fonts) for part in song.parts]
     samples = round(song.seconds * synth.RATE)
-    sounds = [synth.render(part, font, samples) for part in song.parts]
+    sounds = [synth.render(part, font, samples) for part, font in zip(song.parts, played_by, strict=True)]
     gain = _gain(sounds)
     levels = [loudness(gain * sound, synth.RATE) for sound in sounds]
     silent = tuple(_program_name(part) for part, level in zip(song.parts, levels, strict=True) if level <= SILENT)
-    heard = [row for row in zip(song.parts, sounds, levels, strict=True) if row[2] > SILENT]
+    heard = [row for row in zip(song.parts, sounds, levels, played_by, strict=True) if row[2] > SILENT]
     if len(heard) < 2:
         raise midi.MidiError(f"{len(heard)} stem(s) can be heard; expected at least 2")
     with folder_atomic(folder) as work:
         (work / "MIDI").mkdir()
         stems = {}
-        for number, (part, sound, level) in enumerate(heard):
+        for number, (part, sound, level, font) in enumerate(heard):
             name = f"S{number:02d}"
             audio.write(work / "stems" / f"{name}.flac", gain * sound, synth.RATE)
             (work / "MIDI" / f"{name}.mid").write_bytes(midi.write(song, (part,)))
             stems[name] = _stem_entry(part, font, level)
-        audio.write(work / "mix.flac", gain * _sum([sound for _, sound, _ in heard]), synth.RATE)
-        (work / "all_src.mid").write_bytes(midi.write(song, tuple(part for part, _, _ in heard)))
-        known = _within(source.annotations, song) if source.annotations is not None else None
+        audio.write(work / "mix.flac", gain * _sum([row[1] for row in heard]), synth.RATE)
+        (work / "all_src.mid").write_bytes(midi.write(song, tuple(row[0] for row in heard)))
+        known = _known(source, song)
         if known is not None and not source.annotated_within:
             (work / "annotations.json").write_text(json.dumps(known, indent=1))
         entry = {
-            "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint)),
+            "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint + _suffix(source))),
             "audio_dir": "stems",
             "midi_dir": "MIDI",
             "normalized": True,
@@ -99,7 +112,19 @@ def render_song(source: Source, folder: Path, font: Path, *, longest: float) -> 
         }
         if known is not None and source.annotated_within:
             entry["annotations"] = known
+        if source.variant is not None:
+            entry["variant"] = variant_entry(source.variant, folder.name)
         (work / METADATA).write_text(_dumped(entry), encoding="utf-8")
+
+
+def variant_entry(variant: Variant, folder: str) -> dict[str, Any]:
+    """What metadata and record say of a variant; `folder` is its own."""
+    return {
+        "of": PurePosixPath(folder).name.removesuffix(variant.suffix),
+        "transpose": variant.transpose,
+        "tempo": variant.tempo,
+        "fonts_only": variant.fonts_only,
+    }
 
 
 def add_labels(folder: Path, labels: dict[str, str]) -> bool:
@@ -114,6 +139,21 @@ def add_labels(folder: Path, labels: dict[str, str]) -> bool:
 
 def _dumped(entry: dict[str, Any]) -> str:
     return yaml.safe_dump(entry, allow_unicode=True)
+
+
+def _font(source: Source, part: midi.Part, fonts: Sequence[Path]) -> Path:
+    return fonts[0] if source.variant is None else source.variant.font_of(source.name, part, fonts)
+
+
+def _suffix(source: Source) -> str:
+    return "" if source.variant is None else source.variant.suffix
+
+
+def _known(source: Source, song: midi.Song) -> dict[str, Any] | None:
+    if source.annotations is None:
+        return None
+    known = source.annotations if source.variant is None else annotated(source.annotations, source.variant)
+    return _within(known, song)
 
 
 def _sum(sounds: list[np.ndarray]) -> np.ndarray:
@@ -145,8 +185,8 @@ def _within(annotations: dict[str, Any], song: midi.Song) -> dict[str, Any]:
         moved_spans = [(moved(start), moved(end), name) for start, end, name in spans]
         return [[start, end, name] for start, end, name in moved_spans if end - start > 1e-4]
 
-    moments = {key: [moved(t) for t in annotations[key] if inside(t)] for key in _MOMENTS if key in annotations}
-    return annotations | moments | {key: cut(annotations[key]) for key in _SPANS if key in annotations}
+    moments = {key: [moved(t) for t in annotations[key] if inside(t)] for key in MOMENTS if key in annotations}
+    return annotations | moments | {key: cut(annotations[key]) for key in SPANS if key in annotations}
 
 
 def _stem_entry(part: midi.Part, font: Path, loudness: float) -> dict[str, Any]:
