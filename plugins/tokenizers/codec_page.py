@@ -17,6 +17,8 @@ from accomp.plugins.tokenizers.excerpts import FILES, MIXES
 
 _STYLES = ("accent", "second", "third", "quiet")
 _FIGURES = {  # name -> heading, which way is better, decimals
+    "fad": ("FAD", "lower is better", 2),
+    "fad_inf": ("FAD, endless music", "lower is better", 2),
     "mel": ("mel distance", "lower is better", 2),
     "stft": ("STFT distance", "lower is better", 2),
     "si_sdr_db": ("SI-SDR, dB", "higher is better", 1),
@@ -26,8 +28,12 @@ _FIGURES = {  # name -> heading, which way is better, decimals
 }
 _TOLD = ("codebooks", "codebook_size", "seed")
 """Keys of a configuration that have rows of their own, or mean nothing for trained weights."""
-_BY_CLASS = ("mel", "stft", "si_sdr_db", "level_db")
+_BY_CLASS = ("fad", "mel", "stft", "si_sdr_db", "level_db")
 _MEANINGS = (
+    ("FAD", "Frechet distance |a - b|² + tr(A + B - 2 (A B)^½) of the embeddings' means a, b and covariances A, B, of "
+     "decoded and original (arXiv 1812.08466), both at the embedder's rate. The only figure here that hears whether "
+     "phases are right. A small set's is too large, by about as much in each row; endless music: extrapolated to "
+     "infinitely many excerpts (as in arXiv 1911.07023), from 8 on, and may be negative. No interval below 4 excerpts."),
     ("mel distance", "sum over seven windows w = 32 ... 2048 samples (hop w / 4; 5 ... 320 mel bands) of the mean "
      "|log10 m' - log10 m| of mel magnitudes m, at least 1e-5. As in arXiv 2306.06546 (section 3.5, 4.3), by the dac "
      "package's own code, at the codec's sample rate and at the music's own level."),
@@ -46,7 +52,7 @@ _MEANINGS = (
      "what the codes would need if each were coded alone by its frequency."),
     ("alignment", "decoded sound is compared with the same samples of the original; what a decoder delays is made up "
      "for, and the end that would need frames after the excerpt is left out."),
-    ("intervals", "95 %, bootstrap over excerpts, 1000 draws: percentiles; for codes and bit rates the value ± 1.96 "
+    ("intervals", "95 %; of FAD by the jackknife over excerpts (groups of them, from 20 on); of all else by the bootstrap over excerpts, 1000 draws: percentiles; for codes and bit rates the value ± 1.96 "
      "standard deviations of the draws, since a draw lacks some excerpts and with them their codes."),
 )  # fmt: skip
 
@@ -58,7 +64,7 @@ def page(record: dict[str, Any], heard: Sequence[Heard]) -> str:
         ("codecs", "The codecs", [tag("div", _codecs(codecs), class_="card")]),
         ("overall", "Overall", _overall(record)),
         ("classes", "By instrument class", _classes(codecs)),
-        ("codes", "Codes in use", _codes(codecs)),
+        ("codes", "Codes in use", _codes([codec for codec in codecs if codec["space"]["codebooks"]])),
         ("speed", "Silence and speed", [tag("div", _speed(record), class_="card")]),
         ("listen", "Listen", _listening(heard)),
         ("left-out", "Left out", [_left_out(record["music"])]),
@@ -109,11 +115,17 @@ def _cards(codecs: Sequence[dict[str, Any]]) -> Html:
     cards = []
     for codec in codecs:
         group, figures = _whole(codec)
-        rates = f"{codec['bitrate'] / 1000:.2f} kbit/s, {figures['bitrate_entropy']['value'] / 1000:.2f} by entropy"
-        note = f"mel distance, {group.lower()}; {rates}"
-        value = tag("dd", _number(figures["mel"]["value"], 2), tag("small", note))
+        first = "fad" if "fad" in figures else "mel"
+        note = f"{_FIGURES[first][0]}, {group.lower()}; {_rates(codec, figures)}"
+        value = tag("dd", _number(figures[first]["value"], 2), tag("small", note))
         cards.append(tag("div", tag("dt", codec["label"]), value, class_="card"))
     return tag("dl", cards, class_="figures")
+
+
+def _rates(codec: dict[str, Any], figures: dict[str, Any]) -> str:
+    if not codec["space"]["codebooks"]:
+        return "continuous latents"
+    return f"{codec['bitrate'] / 1000:.2f} kbit/s, {figures['bitrate_entropy']['value'] / 1000:.2f} by entropy"
 
 
 def _codecs(codecs: Sequence[dict[str, Any]]) -> Html:
@@ -130,7 +142,9 @@ def _codecs(codecs: Sequence[dict[str, Any]]) -> Html:
         "sample rate": [f"{codec['space']['sample_rate']:,} Hz" for codec in codecs],
         "frames a second": [f"{codec['space']['sample_rate'] / codec['space']['hop']:g}" for codec in codecs],
         "levels x codes": [f"{codec['space']['codebooks']} x {codec['space']['codebook_size']}" for codec in codecs],
-        "bit rate, nominal": [f"{codec['bitrate'] / 1000:.2f} kbit/s" for codec in codecs],
+        "bit rate, nominal": [
+            f"{codec['bitrate'] / 1000:.2f} kbit/s" if codec["space"]["codebooks"] else "no codes" for codec in codecs
+        ],
         "lookahead": [milliseconds(codec, "lookahead") for codec in codecs],
         "delay of the decoder": [milliseconds(codec, "delay") for codec in codecs],
     }
@@ -158,7 +172,11 @@ def _overall(record: dict[str, Any]) -> list[Html]:
             [codec["label"], *(_cell(figures.get(name), _FIGURES[name][2], n=True) for name in names)]
             for codec, figures in each
         ]
-        parts = [table(head, rows, caption=group), tag("p", "n: excerpts behind a figure.", class_="note")]
+        vectors = record["codecs"][0]["groups"][group]["vectors"]
+        note = (
+            f"n: excerpts behind a figure. FAD: {vectors} vectors on either side; {record['embedding']['provenance']}."
+        )
+        parts = [table(head, rows, caption=group), tag("p", note, class_="note")]
         if len(codecs) > 1:
             marks = [
                 Interval(codec["label"], one["value"], one["low"], one["high"], _STYLES[i % len(_STYLES)])

@@ -11,9 +11,11 @@ import torch
 from attrs import field, frozen
 
 from accomp.core.console import Advance
+from accomp.core.frechet import Pair
 from accomp.core.interfaces import Tokenizer
 from accomp.core.loudness import LISTENING_LUFS, PEAK, loudness
 from accomp.plugins.tokenizers.codec import FrozenCodec
+from accomp.plugins.tokenizers.embedded import Hearing, distances, vectors
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Excerpt, Music
 from accomp.plugins.tokenizers.intervals import Figure, figure, ratio
 from accomp.plugins.tokenizers.named import NamedCodec
@@ -49,7 +51,13 @@ class Heard:
 
 
 def compare(
-    codecs: Sequence[NamedCodec], music: Music, advance: Advance, *, players: int = 0, listen: float = 4.0
+    codecs: Sequence[NamedCodec],
+    music: Music,
+    advance: Advance,
+    hearing: Hearing,
+    *,
+    players: int = 0,
+    listen: float = 4.0,
 ) -> tuple[dict[str, Any], list[Heard]]:
     """The record of a comparison, JSON-able, and `players` stretches of each group to listen to, of `listen` s each.
 
@@ -61,14 +69,17 @@ def compare(
     for one in codecs:
         judge, rate = Judge(one.codec), one.codec.space.sample_rate
         found = judged.setdefault(one.label, [])
+        pairs: list[Pair | None] = []
         for index, excerpt in enumerate(music.excerpts):
             verdict, decoded = judge(excerpt.read(rate), excerpt.name)
             found.append(verdict)
+            complete = len(decoded) - one.codec.space.delay
+            pairs.append(hearing.pair(excerpt, decoded[:complete].numpy(), rate))
             if index in heard:
                 begin, end = _stretch(len(decoded) / rate, listen)
                 heard[index].decoded[one.label] = (decoded.numpy()[round(begin * rate) : round(end * rate)], rate)
             advance(1, note=f"{one.label}: {excerpt.group}, {excerpt.name}")
-        described.append({**_described(one, music), **_results(found, music, one.codec.space.frame_rate)})
+        described.append({**_described(one, music), **_results(found, pairs, music, one.codec.space.frame_rate)})
     groups = _groups(music)
     ratios = {
         group: [[_mel_ratio(judged[a.label], judged[b.label], indices) for b in codecs] for a in codecs]
@@ -83,6 +94,7 @@ def compare(
             "silent": list(music.silent),
             "failed": list(music.failed),
         },
+        "embedding": {"provenance": hearing.embedder.provenance, "failed": dict(hearing.failed)},
         "made_with": {"torch": torch.__version__, "threads": torch.get_num_threads()},
         "codecs": described,
         "mel_ratios": ratios,
@@ -121,15 +133,17 @@ def _parameters(codec: Tokenizer) -> int | None:
     return sum(p.numel() for p in codec.network.parameters()) if isinstance(codec, FrozenCodec) else None
 
 
-def _results(judged: Sequence[Judged], music: Music, frame_rate: float) -> dict[str, Any]:
+def _results(judged: Sequence[Judged], pairs: Sequence[Pair | None], music: Music, frame_rate: float) -> dict[str, Any]:
     groups = {}
     for group, indices in _groups(music).items():
-        these = [judged[i] for i in indices]
+        these, points = [judged[i] for i in indices], [pairs[i] for i in indices]
+        found = {**distances(points), **figures(these, frame_rate)}
         groups[group] = {
             "excerpts": len(these),
             "seconds": round(sum(one.seconds for one in these), 3),
-            "frames": int(sum(one.counts[0].sum() for one in these)),
-            "figures": {name: attrs.asdict(one) for name, one in figures(these, frame_rate).items()},
+            "frames": sum(one.frames for one in these),
+            "vectors": vectors(points),
+            "figures": {name: attrs.asdict(one) for name, one in found.items()},
         }
     each = [
         {"group": excerpt.group, "name": excerpt.name, "start": round(excerpt.start, 3), **one.numbers}

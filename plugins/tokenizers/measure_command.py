@@ -9,23 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from accomp.core.audio import resample
 from accomp.core.build import corpus_at
 from accomp.core.console import progress, say, warn
+from accomp.core.embedding import build_embedder
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
-from accomp.core.instruments import CLASSES
 from accomp.core.registry import Registry
-from accomp.core.types import Take
 from accomp.plugins.tokenizers.codec_page import page
 from accomp.plugins.tokenizers.comparison import STEMS, compare
 from accomp.plugins.tokenizers.device import device_named
+from accomp.plugins.tokenizers.embedded import Hearing
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Music, corpus_music, folder_music
+from accomp.plugins.tokenizers.metric_plugins import judge_by, metric_named
 from accomp.plugins.tokenizers.named import FORMS, NamedCodec, built, named_codecs
 from accomp.plugins.tokenizers.quality import table
 
 TRAIN = "train"
-_TOLD = ("mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "low_coherence")
+_TOLD = ("fad", "fad_inf", "mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "low_coherence")
 
 Root = Annotated[Path, typer.Argument(help="The folder of a corpus, or of audio files.")]
 CorpusName = Annotated[
@@ -41,6 +41,7 @@ Globs = Annotated[list[str], typer.Option("--glob", help="Without --corpus: whic
 Excerpts = Annotated[int, typer.Option(min=1, help="Of how many sounds: of mixes, of each class, or of files.")]
 Seconds = Annotated[float, typer.Option(min=0.5, help="How much of each (s), where it sounds.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Embedding = Annotated[str, typer.Option(help="The embedder plugin that hears the Frechet distance (fad).")]
 MIXES_ONLY = ("**/mix.flac",)
 
 
@@ -54,8 +55,12 @@ def measure_codec(
     glob: Globs = list(MIXES_ONLY),  # noqa: B006
     excerpts: Excerpts = 16,
     seconds: Seconds = 10.0,
+    embedding: Embedding = "musicnn",
     metric: Annotated[
-        list[str] | None, typer.Option(help="A metric plugin that judges decoded against original.")
+        list[str] | None,
+        typer.Option(
+            help="""A metric plugin that judges decoded against original: NAME, or 'NAME={"key": value}'; repeatable."""
+        ),
     ] = None,
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
@@ -64,16 +69,22 @@ def measure_codec(
     registry = Registry()
     codec = NamedCodec(tokenizer, tokenizer, *built(registry, tokenizer, config))
     codec.codec.to(device_named(device))
+    judges = {name: metric_named(name, registry, codec.codec.space) for name in metric or ()}
+    hearing = _hearing(embedding, registry)
     music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
     with progress("measure", len(music.excerpts)) as advance:
-        record, _ = compare([codec], music, advance)
-    _warn(music)
+        record, _ = compare([codec], music, advance, hearing)
+    for name, judge in judges.items():
+        with progress(name, len(music.excerpts)) as advance:
+            record.setdefault("metrics", {})[name] = judge_by(judge, name, codec.codec, music, advance)
+    _warn(music, hearing)
     if as_json:
         say(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         say("\n".join(_lines(record, list(record["music"]["excerpts"]))))
-    for name in metric or ():
-        say(f"{name}, decoded against original:\n{table(_judge(registry, name, codec.codec, music))}")
+        for name, found in record.get("metrics", {}).items():
+            say(f"{name}, decoded against original, {found['judged']} excerpts:\n{table(found['numbers'])}")
+            _warn_of("not judged", found["left_out"])
 
 
 def report_codecs(
@@ -90,6 +101,7 @@ def report_codecs(
     seconds: Seconds = 10.0,
     players: Annotated[int, typer.Option(min=0, help="Sounds with players: of mixes, of each class, or of files.")] = 1,
     listen: Annotated[float, typer.Option(min=0.5, help="How much of each can be played (s).")] = 4.0,
+    embedding: Embedding = "musicnn",
     device: Device = "cpu",
 ) -> None:
     """Make a page that compares codecs: figures by instrument class, code use, and originals beside what is decoded."""
@@ -100,11 +112,12 @@ def report_codecs(
     for one in named:
         one.codec.to(device_named(device))
     music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
+    hearing = _hearing(embedding, registry)
     with progress("measure", len(music.excerpts) * len(named)) as advance:
-        record, heard = compare(named, music, advance, players=players, listen=listen)
+        record, heard = compare(named, music, advance, hearing, players=players, listen=listen)
     write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_atomic(out, page(record, heard))
-    _warn(music)
+    _warn(music, hearing)
     say("\n".join(_lines(record, [group for group in record["music"]["excerpts"] if group in (MIXES, FILES, STEMS)])))
     say(f"page: {out} ({out.stat().st_size / 2**20:.1f} MiB); figures: {out.with_suffix('.json')}")
 
@@ -130,15 +143,25 @@ def _music(
     return corpus_music(reader, chosen, each, seconds, f"{corpus}, {' and '.join(chosen)} @ {root}")
 
 
-def _warn(music: Music) -> None:
-    for what, names in (("could not be used", music.failed), ("silent", music.silent)):
-        if names:
-            more = f"; and {len(names) - 5} more" if len(names) > 5 else ""
-            warn(f"{len(names)} {what}: {'; '.join(names[:5])}{more}")
+def _hearing(embedding: str, registry: Registry) -> Hearing:
+    return Hearing(build_embedder(embedding, registry, where="--embedding"))
+
+
+def _warn(music: Music, hearing: Hearing) -> None:
+    _warn_of("could not be used", music.failed)
+    _warn_of("silent", music.silent)
+    for why, n in hearing.failed.items():
+        warn(f"{n} sounds without Frechet distance: {why}")
+
+
+def _warn_of(what: str, names: Sequence[str]) -> None:
+    if names:
+        more = f"; and {len(names) - 5} more" if len(names) > 5 else ""
+        warn(f"{len(names)} {what}: {'; '.join(names[:5])}{more}")
 
 
 def _lines(record: dict[str, Any], groups: Sequence[str]) -> list[str]:
-    """The record as text: each codec's own figures, then two lines for each of these groups of sounds."""
+    """The record as text: each codec's own figures, then a line or two for each of these groups of sounds."""
     lines = [f"music: {record['music']['about']}"]
     for codec in record["codecs"]:
         lines.append(
@@ -150,42 +173,30 @@ def _lines(record: dict[str, Any], groups: Sequence[str]) -> list[str]:
                 f"  streamed, frames a push {frames}: {factor['encode']:.3f} of real time to encode, "
                 f"{factor['decode']:.3f} to decode"
             )
-        levels = range(1, codec["space"]["codebooks"] + 1)
         for group in groups:
             found = codec["groups"][group]
             figures = found["figures"]
             told = [f"{name} {_told(figures[name])}" for name in _TOLD if name in figures]
-            used = ", ".join(f"{figures[f'codes_used_{q}']['value']:.0f}" for q in levels)
-            effective = ", ".join(f"{figures[f'perplexity_{q}']['value']:.0f}" for q in levels)
-            bits = figures["bitrate_entropy"]["value"] / 1000
             lines += [
-                f"  {group} ({found['excerpts']} excerpts, {found['frames']} frames): {', '.join(told)}",
-                f"    codes_used {used}; perplexity {effective}; bitrate_entropy {bits:.2f} kbit/s",
+                f"  {group} ({found['excerpts']} excerpts, {found['frames']} frames, {found['vectors']} vectors): "
+                f"{', '.join(told)}",
+                *_code_lines(codec["space"]["codebooks"], figures),
             ]
     return lines
+
+
+def _code_lines(levels: int, figures: dict[str, Any]) -> list[str]:
+    """How a codec's codes are used; nothing for continuous latents."""
+    if not levels:
+        return []
+    used, effective = (
+        ", ".join(f"{figures[f'{name}_{q}']['value']:.0f}" for q in range(1, levels + 1))
+        for name in ("codes_used", "perplexity")
+    )
+    bits = figures["bitrate_entropy"]["value"] / 1000
+    return [f"    codes_used {used}; perplexity {effective}; bitrate_entropy {bits:.2f} kbit/s"]
 
 
 def _told(figure: dict[str, Any]) -> str:
     span = "" if figure["low"] is None else f" ({figure['low']:.3g} to {figure['high']:.3g})"
     return f"{figure['value']:.3g}{span}"
-
-
-def _judge(registry: Registry, name: str, codec: Any, music: Music) -> dict[str, float]:
-    cls = registry.find("metric", name).load()
-    judge = cls(cls.Config(), codec.space)
-    rate = codec.space.sample_rate
-    failed = []
-    with progress(name, len(music.excerpts)) as advance:
-        for i, excerpt in enumerate(music.excerpts):
-            sound = excerpt.read(rate)
-            decoded = codec.decode(codec.encode(sound[None]))[0, : len(sound)].cpu().numpy()
-            context, stem = (resample(x, rate, judge.sample_rate) for x in (sound.numpy(), decoded))
-            take = Take(str(i), context, stem, judge.sample_rate, CLASSES.index("Unknown"))
-            try:
-                judge.update(take)
-            except ValueError as error:
-                failed.append(f"{excerpt.group}, {excerpt.name}: {error}")
-            advance(1)
-    if failed:
-        warn(f"{name} could not judge {len(failed)} of {len(music.excerpts)}: {'; '.join(failed[:3])}")
-    return judge.result()

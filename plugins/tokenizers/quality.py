@@ -24,17 +24,19 @@ class Judged:
     Attributes:
         name: of the excerpt.
         seconds: its length.
+        frames: as many as the codec makes of it.
         numbers: of this excerpt alone, by name; si_sdr_db is missing where the original is silent.
         energies: sums of squares of the original and of what was decoded.
-        counts: [K, C], how often each code of each level was used.
+        counts: [K, C], how often each code of each level was used; None for continuous latents.
         took: seconds of work, "encode" and "decode".
     """
 
     name: str
     seconds: float
+    frames: int
     numbers: dict[str, float]
     energies: tuple[float, float]
-    counts: np.ndarray
+    counts: np.ndarray | None
     took: dict[str, float]
 
 
@@ -74,9 +76,9 @@ class Judge:
         }
         if (sdr := si_sdr(got, wanted)) is not None:
             numbers["si_sdr_db"] = sdr
-        counts = [np.bincount(level, minlength=space.codebook_size) for level in codes[0].cpu().numpy()]
+        counts = _counts(codes[0], space.codebook_size) if space.codebooks else None
         energies = (float(wanted.double().square().sum()), float(got.double().square().sum()))
-        return Judged(name, len(x) / space.sample_rate, numbers, energies, np.stack(counts), took), decoded
+        return Judged(name, len(x) / space.sample_rate, space.frames(len(x)), numbers, energies, counts, took), decoded
 
 
 def figures(judged: Sequence[Judged], frame_rate: float) -> dict[str, Figure]:
@@ -99,15 +101,27 @@ def figures(judged: Sequence[Judged], frame_rate: float) -> dict[str, Figure]:
         found[name] = figure(mean(values), len(values))
     original, decoded = np.array([one.energies for one in judged]).T
     found["rms_ratio"] = figure(ratio(decoded, original, 0.5), n)
-    levels = np.stack([one.counts for one in judged], axis=1)
+    if counted := [one.counts for one in judged if one.counts is not None]:
+        found |= _code_figures(np.stack(counted, axis=1), frame_rate)
+    seconds = np.array([one.seconds for one in judged])
+    for name in ("encode", "decode"):
+        found[f"{name}_rtf"] = figure(ratio(np.array([one.took[name] for one in judged]), seconds), n)
+    return found
+
+
+def _counts(codes: Tensor, size: int) -> np.ndarray:
+    """codes [K, T] -> [K, C]."""
+    return np.stack([np.bincount(level, minlength=size) for level in codes.cpu().numpy()])
+
+
+def _code_figures(levels: np.ndarray, frame_rate: float) -> dict[str, Figure]:
+    """levels [K, n, C]: how often each code is used, by level and excerpt."""
+    n, found = levels.shape[1], {}
     for q, counts in enumerate(levels, 1):
         found[f"codes_used_{q}"] = figure(codes_used(counts), n, pooled=True)
         found[f"perplexity_{q}"] = figure(perplexity(counts), n, pooled=True)
     each = [entropy(counts) for counts in levels]
     found["bitrate_entropy"] = figure(lambda w: frame_rate * np.sum([bits(w) for bits in each], axis=0), n, pooled=True)
-    seconds = np.array([one.seconds for one in judged])
-    for name in ("encode", "decode"):
-        found[f"{name}_rtf"] = figure(ratio(np.array([one.took[name] for one in judged]), seconds), n)
     return found
 
 
@@ -125,9 +139,9 @@ def measure(codec: Tokenizer, excerpts: Sequence[Tensor]) -> dict[str, float]:
 
 
 def nominal_bitrate(codec: Tokenizer) -> float:
-    """frame rate * K * log2 C, in bit/s."""
+    """frame rate * K * log2 C, in bit/s; 0 for continuous latents, of which nothing is known."""
     space = codec.space
-    return space.frame_rate * space.codebooks * math.log2(space.codebook_size)
+    return 0.0 if not space.codebooks else space.frame_rate * space.codebooks * math.log2(space.codebook_size)
 
 
 def silence_db(codec: Tokenizer, before: Tensor | None = None) -> float:

@@ -13,10 +13,10 @@ from attrs import evolve
 from scipy import linalg
 
 from accomp.core.errors import EmptyClip, PluginError
+from accomp.core.frechet import frechet, frechet_of, limit
 from accomp.core.loudness import loudness
 from accomp.core.types import Take
 from accomp.plugins.metrics.fad import FAD
-from accomp.plugins.metrics.frechet import frechet, frechet_of, limit
 
 RATE = 8000
 GOLDEN = {

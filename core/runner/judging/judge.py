@@ -15,11 +15,11 @@ from accomp.core.console import Advance
 from accomp.core.errors import DataError, EmptyClip, UserError, WorkError
 from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Metric
+from accomp.core.intervals import measured
 from accomp.core.registry import Registry
 from accomp.core.runner.cells import Cell
 from accomp.core.runner.excerpts import Failure, keyed
 from accomp.core.runner.judging.hearing import Heard, Hearing
-from accomp.core.runner.judging.intervals import measured
 from accomp.core.spec import Spec, resolve
 
 RECORD_VERSION = 2

@@ -1,0 +1,74 @@
+"""How far decoded music is from the original as an embedder hears it: Frechet distance of sets of excerpts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import define, field
+
+from accomp.core.audio import resample
+from accomp.core.cache import Cache
+from accomp.core.frechet import LEAST, Pair, frechet_of, limit
+from accomp.core.interfaces import Embedder
+from accomp.core.intervals import jackknife
+from accomp.plugins.tokenizers.excerpts import Excerpt
+from accomp.plugins.tokenizers.intervals import Figure
+
+_SEED = 0
+
+
+@define(eq=False)
+class Hearing:
+    """An embedder that hears excerpts and what became of them, at its own rate; each original is heard once.
+
+    Attributes:
+        failed: reason -> how many sounds it could not hear for that.
+    """
+
+    embedder: Embedder
+    failed: dict[str, int] = field(factory=dict)
+    _cache: Cache = field(factory=Cache)
+
+    def pair(self, excerpt: Excerpt, decoded: np.ndarray, rate: int) -> Pair | None:
+        """decoded [N] at `rate` Hz -> points of decoded and of original, as long; None, and noted, if it cannot be heard.
+
+        The original is read at the embedder's rate, so that what a codec's own rate leaves out counts as well.
+        """
+        own = self.embedder.sample_rate
+        got = resample(decoded, rate, own)
+        wanted = excerpt.read(own).numpy()
+        n = min(len(got), len(wanted))
+        try:
+            return self.embedder.embed(got[:n]), self._points(wanted[:n])
+        except ValueError as error:
+            self.failed[str(error)] = self.failed.get(str(error), 0) + 1
+            return None
+
+    def _points(self, sound: np.ndarray) -> np.ndarray:
+        return self._cache.array(self.embedder.fingerprint, sound, self.embedder.embed)
+
+
+def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:
+    """`fad` of the excerpts that could be heard, and `fad_inf` from 8 on (core/frechet.py), with jackknife intervals.
+
+    None of them with fewer than two excerpts, or of fewer than two points together. `fad` of a small set is too large by
+    about c / n; `fad_inf` is its limit for endless music, and may be negative.
+    """
+    heard = {str(i): pair for i, pair in enumerate(pairs) if pair is not None}
+    if len(heard) < 2:
+        return {}
+    ids = list(heard)
+
+    def values(chosen: Sequence[str]) -> dict[str, float]:
+        clips = [heard[id] for id in chosen]
+        return {"fad": frechet_of(clips), **({"fad_inf": limit(clips)} if len(clips) >= LEAST else {})}
+
+    found = values(ids)
+    spans = jackknife(values, found, ids, np.random.default_rng(_SEED))
+    return {name: Figure(value, *(spans[name] or (None, None)), len(ids)) for name, value in found.items()}
+
+
+def vectors(pairs: Sequence[Pair | None]) -> int:
+    """Points behind `distances`, of either side."""
+    return sum(len(pair[0]) for pair in pairs if pair is not None)
