@@ -10,13 +10,19 @@ import zlib
 import numpy as np
 import soundfile
 
+Colours = tuple[tuple[int, int, int], ...]
+
 COLUMNS, ROWS = 360, 72
 RANGE = 70.0
 """dB between the darkest and the brightest point of a picture."""
 LOWEST, HIGHEST = 40.0, 12000.0
 """Hz, the ends of a picture's logarithmic frequency axis (or half the sample rate, where that is lower)."""
+SPREAD = 30.0
+"""dB of difference, up or down, at which the colours of a picture of differences end."""
 _COLOURS = ((8, 10, 24), (37, 36, 92), (92, 47, 130), (160, 58, 122), (220, 92, 89), (248, 158, 90), (252, 236, 180))
 """From soft to loud; between them colours are interpolated."""
+_DIVERGING = ((20, 60, 160), (90, 150, 220), (235, 235, 235), (225, 130, 90), (150, 20, 40))
+"""From softer through equal to louder."""
 
 
 def player_data(audio: np.ndarray, rate: int) -> str:
@@ -43,11 +49,32 @@ def lossless_data(audio: np.ndarray, rate: int) -> str:
 def spectrogram_data(audio: np.ndarray, rate: int) -> str:
     """audio [N] at `rate` Hz -> a data URI of a PNG: time across, frequency up (logarithmic), level as colour."""
     levels = _levels(audio, rate)
-    return _uri("image/png", _png(np.round(255 * levels).astype(np.uint8)))
+    return _uri("image/png", _png(np.round(255 * levels).astype(np.uint8), _COLOURS))
+
+
+def difference_data(made: np.ndarray, original: np.ndarray, rate: int) -> str:
+    """Both [N] at `rate` Hz -> a data URI of a PNG as `spectrogram_data` has it, of how much louder `made` is.
+
+    Blue is softer, red louder, by SPREAD dB or more at the ends. Both count as no softer than the darkest of a
+    spectrogram, so that what is not to be seen there is no difference here.
+    """
+    place = np.clip(_differences(made, original, rate) / SPREAD, -1, 1) / 2 + 0.5
+    return _uri("image/png", _png(np.round(255 * place).astype(np.uint8), _DIVERGING))
+
+
+def _differences(made: np.ndarray, original: np.ndarray, rate: int) -> np.ndarray:
+    """dB [ROWS, COLUMNS], the highest frequency first."""
+    ours, theirs = (np.maximum(_decibels(sound, rate), -RANGE) for sound in (made, original))
+    return ours - theirs
 
 
 def _levels(audio: np.ndarray, rate: int) -> np.ndarray:
-    """[ROWS, COLUMNS] in [0, 1], the highest frequency first; 0 dB is a sine at a tenth of full scale."""
+    """[ROWS, COLUMNS] in [0, 1], as `_decibels` has them: from RANGE below 0 dB to 0 dB."""
+    return np.clip(_decibels(audio, rate) / RANGE + 1, 0, 1)
+
+
+def _decibels(audio: np.ndarray, rate: int) -> np.ndarray:
+    """[ROWS, COLUMNS], the highest frequency first; 0 dB is a sine at a tenth of full scale."""
     size = 2048
     window = np.hanning(size)
     padded = np.pad(np.asarray(audio, dtype=np.float64), (size // 2, size // 2))
@@ -58,22 +85,22 @@ def _levels(audio: np.ndarray, rate: int) -> np.ndarray:
     low = np.floor(edges[:-1]).astype(int)
     high = np.maximum(np.ceil(edges[1:]).astype(int), low + 1)
     bands = np.stack([power[:, a:b].max(axis=1) for a, b in zip(low, high, strict=True)])
-    decibels = 10 * np.log10(bands / 0.01 + 1e-12)
-    return np.clip(decibels / RANGE + 1, 0, 1)[::-1]
+    decibels: np.ndarray = 10 * np.log10(bands / 0.01 + 1e-12)
+    return decibels[::-1]
 
 
-def _palette() -> bytes:
-    stops = np.linspace(0, 255, len(_COLOURS))
-    channels = [np.interp(np.arange(256), stops, [colour[c] for colour in _COLOURS]) for c in range(3)]
+def _palette(colours: Colours) -> bytes:
+    stops = np.linspace(0, 255, len(colours))
+    channels = [np.interp(np.arange(256), stops, [colour[c] for colour in colours]) for c in range(3)]
     return np.round(np.stack(channels, axis=1)).astype(np.uint8).tobytes()
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: np.ndarray, colours: Colours) -> bytes:
     """pixels [rows, columns] uint8 -> a PNG file whose colours are the palette's."""
     rows, columns = pixels.shape
     lines = np.hstack([np.zeros((rows, 1), dtype=np.uint8), pixels]).tobytes()
     header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"PLTE", _palette()), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"PLTE", _palette(colours)), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
 import torch
 from attrs import field, frozen
+from torch import Tensor
 
 from accomp.core.console import Advance
 from accomp.core.frechet import Pair
 from accomp.core.interfaces import Tokenizer
 from accomp.core.loudness import LISTENING_LUFS, PEAK, loudness
+from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec import FrozenCodec
 from accomp.plugins.tokenizers.embedded import Hearing, distances, vectors
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Excerpt, Music
@@ -50,36 +52,72 @@ class Heard:
         return attrs.evolve(self, original=(gain * sound, rate), decoded=turned)
 
 
+class Candidate(Protocol):
+    """What is compared: it makes other sound of an excerpt, with codes (NamedCodec) or without (Calibration).
+
+    Attributes:
+        label: the name it goes by.
+        sample_rate: Hz of what it makes.
+        delay: samples at its end that are not complete.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def delay(self) -> int: ...
+
+    def judge(self, excerpt: Excerpt, music: Music) -> tuple[Judged, Tensor]:
+        """What an excerpt says of it, and what it makes of the excerpt [N]."""
+        ...
+
+
+@frozen(eq=False)
+class _Coded:
+    """A codec as a candidate."""
+
+    label: str
+    space: TokenSpace
+    judged_by: Judge
+
+    @property
+    def sample_rate(self) -> int:
+        return self.space.sample_rate
+
+    @property
+    def delay(self) -> int:
+        return self.space.delay
+
+    def judge(self, excerpt: Excerpt, music: Music) -> tuple[Judged, Tensor]:
+        return self.judged_by(excerpt.read(self.sample_rate), excerpt.name)
+
+
 def compare(
     codecs: Sequence[NamedCodec],
     music: Music,
     advance: Advance,
     hearing: Hearing,
     *,
+    calibration: Sequence[Candidate] = (),
     players: int = 0,
     listen: float = 4.0,
 ) -> tuple[dict[str, Any], list[Heard]]:
     """The record of a comparison, JSON-able, and `players` stretches of each group to listen to, of `listen` s each.
 
-    `advance` is told of each excerpt of each codec.
+    `advance` is told of each excerpt of each codec and calibration; these are heard in mixes and files only.
     """
     heard = {index: _original(music.excerpts[index], codecs, listen) for index in _first(music, players)}
+    whole = {index: one for index, one in heard.items() if one.group in (MIXES, FILES)}
     judged: dict[str, list[Judged]] = {}
-    described = []
+    described, calibrated = [], []
     for one in codecs:
-        judge, rate = Judge(one.codec), one.codec.space.sample_rate
-        found = judged.setdefault(one.label, [])
-        pairs: list[Pair | None] = []
-        for index, excerpt in enumerate(music.excerpts):
-            verdict, decoded = judge(excerpt.read(rate), excerpt.name)
-            found.append(verdict)
-            complete = len(decoded) - one.codec.space.delay
-            pairs.append(hearing.pair(excerpt, decoded[:complete].numpy(), rate))
-            if index in heard:
-                begin, end = _stretch(len(decoded) / rate, listen)
-                heard[index].decoded[one.label] = (decoded.numpy()[round(begin * rate) : round(end * rate)], rate)
-            advance(1, note=f"{one.label}: {excerpt.group}, {excerpt.name}")
-        described.append({**_described(one, music), **_results(found, pairs, music, one.codec.space.frame_rate)})
+        coded = _Coded(one.label, one.codec.space, Judge(one.codec))
+        judged[one.label], results = _examine(coded, music, advance, hearing, heard, listen, coded.space)
+        described.append({**_described(one, music), **results})
+    for candidate in calibration:
+        _, results = _examine(candidate, music, advance, hearing, whole, listen)
+        calibrated.append({"label": candidate.label, **results})
     groups = _groups(music)
     ratios = {
         group: [[_mel_ratio(judged[a.label], judged[b.label], indices) for b in codecs] for a in codecs]
@@ -97,9 +135,35 @@ def compare(
         "embedding": {"provenance": hearing.embedder.provenance, "failed": dict(hearing.failed)},
         "made_with": {"torch": torch.__version__, "threads": torch.get_num_threads()},
         "codecs": described,
+        "calibration": calibrated,
         "mel_ratios": ratios,
     }
     return record, list(heard.values())
+
+
+def _examine(
+    candidate: Candidate,
+    music: Music,
+    advance: Advance,
+    hearing: Hearing,
+    heard: dict[int, Heard],
+    listen: float,
+    space: TokenSpace | None = None,
+) -> tuple[list[Judged], dict[str, Any]]:
+    """What each excerpt says of a candidate, and its figures; what it makes of some is added to what can be heard."""
+    judged: list[Judged] = []
+    pairs: list[Pair | None] = []
+    rate = candidate.sample_rate
+    for index, excerpt in enumerate(music.excerpts):
+        verdict, decoded = candidate.judge(excerpt, music)
+        judged.append(verdict)
+        pairs.append(hearing.pair(excerpt, decoded[: len(decoded) - candidate.delay].numpy(), rate))
+        if index in heard:
+            begin, end = _stretch(len(decoded) / rate, listen)
+            part = decoded.numpy()[round(begin * rate) : round(end * rate)]
+            heard[index].decoded[candidate.label] = (part, rate)
+        advance(1, note=f"{candidate.label}: {excerpt.group}, {excerpt.name}")
+    return judged, _results(judged, pairs, music, space)
 
 
 def _groups(music: Music) -> dict[str, list[int]]:
@@ -133,11 +197,13 @@ def _parameters(codec: Tokenizer) -> int | None:
     return sum(p.numel() for p in codec.network.parameters()) if isinstance(codec, FrozenCodec) else None
 
 
-def _results(judged: Sequence[Judged], pairs: Sequence[Pair | None], music: Music, frame_rate: float) -> dict[str, Any]:
+def _results(
+    judged: Sequence[Judged], pairs: Sequence[Pair | None], music: Music, space: TokenSpace | None
+) -> dict[str, Any]:
     groups = {}
     for group, indices in _groups(music).items():
         these, points = [judged[i] for i in indices], [pairs[i] for i in indices]
-        found = {**distances(points), **figures(these, frame_rate)}
+        found = {**distances(points), **figures(these, space)}
         groups[group] = {
             "excerpts": len(these),
             "seconds": round(sum(one.seconds for one in these), 3),

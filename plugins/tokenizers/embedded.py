@@ -31,9 +31,10 @@ class Hearing:
     _cache: Cache = field(factory=Cache)
 
     def pair(self, excerpt: Excerpt, decoded: np.ndarray, rate: int) -> Pair | None:
-        """decoded [N] at `rate` Hz -> points of decoded and of original, as long; None, and noted, if it cannot be heard.
+        """decoded [N] at `rate` Hz -> points of decoded and of original; None, and noted, if they cannot be heard.
 
-        The original is read at the embedder's rate, so that what a codec's own rate leaves out counts as well.
+        Both are cut to the shorter one's length. The original is read at the embedder's rate, so that what a codec's
+        own rate leaves out counts as well.
         """
         own = self.embedder.sample_rate
         got = resample(decoded, rate, own)
@@ -52,8 +53,7 @@ class Hearing:
 def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:
     """`fad` of the excerpts that could be heard, and `fad_inf` from 8 on (core/frechet.py), with jackknife intervals.
 
-    None of them with fewer than two excerpts, or of fewer than two points together. `fad` of a small set is too large by
-    about c / n; `fad_inf` is its limit for endless music, and may be negative.
+    None of them with fewer than two excerpts. `fad` of a small set is too large by about c / n; `fad_inf` is its limit for endless music, and may be negative.
     """
     heard = {str(i): pair for i, pair in enumerate(pairs) if pair is not None}
     if len(heard) < 2:
@@ -66,7 +66,11 @@ def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:
 
     found = values(ids)
     spans = jackknife(values, found, ids, np.random.default_rng(_SEED))
-    return {name: Figure(value, *(spans[name] or (None, None)), len(ids)) for name, value in found.items()}
+    return {name: Figure(value, *_ends(spans[name]), len(ids)) for name, value in found.items()}
+
+
+def _ends(span: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    return (None, None) if span is None else span
 
 
 def vectors(pairs: Sequence[Pair | None]) -> int:

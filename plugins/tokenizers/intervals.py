@@ -56,6 +56,11 @@ def ratio(above: np.ndarray, below: np.ndarray, power: float = 1.0) -> Estimate:
     return lambda w: ((w @ above) / np.maximum(w @ below, 1e-12)) ** power
 
 
+def decibels(estimate: Estimate) -> Estimate:
+    """An amplitude's estimate -> 20 log10 of it; -200 where it is nothing."""
+    return lambda w: 20 * np.log10(np.maximum(estimate(w), 1e-10))
+
+
 def codes_used(counts: np.ndarray) -> Estimate:
     """counts [n, C], how often each code occurs in each excerpt -> how many codes occur at all."""
     return lambda w: ((w @ counts) > 0).sum(axis=1).astype(np.float64)

@@ -15,6 +15,7 @@ from accomp.core.embedding import build_embedder
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
 from accomp.core.registry import Registry
+from accomp.plugins.tokenizers.calibration import Calibration, calibrations
 from accomp.plugins.tokenizers.codec_page import page
 from accomp.plugins.tokenizers.comparison import STEMS, compare
 from accomp.plugins.tokenizers.device import device_named
@@ -25,7 +26,10 @@ from accomp.plugins.tokenizers.named import FORMS, NamedCodec, built, named_code
 from accomp.plugins.tokenizers.quality import table
 
 TRAIN = "train"
-_TOLD = ("fad", "fad_inf", "mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "low_coherence")
+_TOLD = (
+    "fad", "fad_inf", "mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "level_db", "low_coherence", "onset_f1",
+)  # fmt: skip
+_OF_LEVELS = {"codes_used": "{:.0f}", "perplexity": "{:.0f}", "entropy": "{:.2f}", "repeated": "{:.3f}"}
 
 Root = Annotated[Path, typer.Argument(help="The folder of a corpus, or of audio files.")]
 CorpusName = Annotated[
@@ -42,6 +46,9 @@ Excerpts = Annotated[int, typer.Option(min=1, help="Of how many sounds: of mixes
 Seconds = Annotated[float, typer.Option(min=0.5, help="How much of each (s), where it sounds.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
 Embedding = Annotated[str, typer.Option(help="The embedder plugin that hears the Frechet distance (fad).")]
+Calibrate = Annotated[
+    bool, typer.Option(help="Also measure known damage: noise, random phases, a mel spectrogram, another song.")
+]
 MIXES_ONLY = ("**/mix.flac",)
 
 
@@ -55,6 +62,7 @@ def measure_codec(
     glob: Globs = list(MIXES_ONLY),  # noqa: B006
     excerpts: Excerpts = 16,
     seconds: Seconds = 10.0,
+    calibrate: Calibrate = False,
     embedding: Embedding = "musicnn",
     metric: Annotated[
         list[str] | None,
@@ -72,8 +80,9 @@ def measure_codec(
     judges = {name: metric_named(name, registry, codec.codec.space) for name in metric or ()}
     hearing = _hearing(embedding, registry)
     music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
-    with progress("measure", len(music.excerpts)) as advance:
-        record, _ = compare([codec], music, advance, hearing)
+    known = _known([codec], music, calibrate)
+    with progress("measure", len(music.excerpts) * (1 + len(known))) as advance:
+        record, _ = compare([codec], music, advance, hearing, calibration=known)
     for name, judge in judges.items():
         with progress(name, len(music.excerpts)) as advance:
             record.setdefault("metrics", {})[name] = judge_by(judge, name, codec.codec, music, advance)
@@ -101,6 +110,7 @@ def report_codecs(
     seconds: Seconds = 10.0,
     players: Annotated[int, typer.Option(min=0, help="Sounds with players: of mixes, of each class, or of files.")] = 1,
     listen: Annotated[float, typer.Option(min=0.5, help="How much of each can be played (s).")] = 4.0,
+    calibrate: Calibrate = True,
     embedding: Embedding = "musicnn",
     device: Device = "cpu",
 ) -> None:
@@ -113,8 +123,9 @@ def report_codecs(
         one.codec.to(device_named(device))
     music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
     hearing = _hearing(embedding, registry)
-    with progress("measure", len(music.excerpts) * len(named)) as advance:
-        record, heard = compare(named, music, advance, hearing, players=players, listen=listen)
+    known = _known(named, music, calibrate)
+    with progress("measure", len(music.excerpts) * (len(named) + len(known))) as advance:
+        record, heard = compare(named, music, advance, hearing, calibration=known, players=players, listen=listen)
     write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_atomic(out, page(record, heard))
     _warn(music, hearing)
@@ -141,6 +152,11 @@ def _music(
     reader = corpus_at(root, corpus, keys or (), registry)
     chosen = list(splits or [one for one in reader.splits if one != TRAIN] or reader.splits)
     return corpus_music(reader, chosen, each, seconds, f"{corpus}, {' and '.join(chosen)} @ {root}")
+
+
+def _known(codecs: Sequence[NamedCodec], music: Music, calibrate: bool) -> list[Calibration]:
+    """Known damage, at the highest of the codecs' rates."""
+    return calibrations(max(one.codec.space.sample_rate for one in codecs), music) if calibrate else []
 
 
 def _hearing(embedding: str, registry: Registry) -> Hearing:
@@ -173,15 +189,21 @@ def _lines(record: dict[str, Any], groups: Sequence[str]) -> list[str]:
                 f"  streamed, frames a push {frames}: {factor['encode']:.3f} of real time to encode, "
                 f"{factor['decode']:.3f} to decode"
             )
-        for group in groups:
-            found = codec["groups"][group]
-            figures = found["figures"]
-            told = [f"{name} {_told(figures[name])}" for name in _TOLD if name in figures]
-            lines += [
-                f"  {group} ({found['excerpts']} excerpts, {found['frames']} frames, {found['vectors']} vectors): "
-                f"{', '.join(told)}",
-                *_code_lines(codec["space"]["codebooks"], figures),
-            ]
+        lines += _group_lines(codec, groups, codec["space"]["codebooks"])
+    for known in record["calibration"]:
+        whole = [group for group in groups if group in (MIXES, FILES, STEMS)]
+        lines += [known["label"], *_group_lines(known, whole, 0)]
+    return lines
+
+
+def _group_lines(candidate: dict[str, Any], groups: Sequence[str], levels: int) -> list[str]:
+    lines = []
+    for group in groups:
+        found = candidate["groups"][group]
+        told = [f"{name} {_told(found['figures'][name])}" for name in _TOLD if name in found["figures"]]
+        frames = f"{found['frames']} frames, " if found["frames"] else ""
+        lines.append(f"  {group} ({found['excerpts']} excerpts, {frames}{found['vectors']} vectors): {', '.join(told)}")
+        lines += _code_lines(levels, found["figures"])
     return lines
 
 
@@ -189,12 +211,13 @@ def _code_lines(levels: int, figures: dict[str, Any]) -> list[str]:
     """How a codec's codes are used; nothing for continuous latents."""
     if not levels:
         return []
-    used, effective = (
-        ", ".join(f"{figures[f'{name}_{q}']['value']:.0f}" for q in range(1, levels + 1))
-        for name in ("codes_used", "perplexity")
-    )
     bits = figures["bitrate_entropy"]["value"] / 1000
-    return [f"    codes_used {used}; perplexity {effective}; bitrate_entropy {bits:.2f} kbit/s"]
+    told = [
+        f"{name} {', '.join(form.format(figures[f'{name}_{q}']['value']) for q in range(1, levels + 1))}"
+        for name, form in _OF_LEVELS.items()
+        if f"{name}_1" in figures
+    ]
+    return [f"    {'; '.join(told)}; bitrate_entropy {bits:.2f} kbit/s"]
 
 
 def _told(figure: dict[str, Any]) -> str:

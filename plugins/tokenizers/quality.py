@@ -8,36 +8,64 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.interfaces import Tokenizer
+from accomp.core.types import TokenSpace
+from accomp.plugins.tokenizers.code_use import code_figures
 from accomp.plugins.tokenizers.distances import LiteratureDistance, level_db, si_sdr
-from accomp.plugins.tokenizers.intervals import Figure, codes_used, entropy, figure, mean, perplexity, ratio
+from accomp.plugins.tokenizers.intervals import Figure, decibels, figure, mean, ratio
 from accomp.plugins.tokenizers.losses import WINDOWS, SpectralDistance
+from accomp.plugins.tokenizers.onsets import onset_f1
 
 
 @frozen(eq=False)
 class Judged:
-    """What one excerpt says of a codec.
+    """What one excerpt says of a codec, or of whatever else makes other sound of it.
 
     Attributes:
         name: of the excerpt.
         seconds: its length.
-        frames: as many as the codec makes of it.
-        numbers: of this excerpt alone, by name; si_sdr_db is missing where the original is silent.
+        numbers: of this excerpt alone, by name; si_sdr_db is missing where the original is silent, onset_f1 where it
+            has no onset.
         energies: sums of squares of the original and of what was decoded.
-        counts: [K, C], how often each code of each level was used; None for continuous latents.
-        took: seconds of work, "encode" and "decode".
+        frames: as many as the codec makes of it; 0 where there is no codec.
+        codes: [K, T]; None for continuous latents, and where there is no codec.
+        took: seconds of work, "encode" and "decode"; empty where there is no codec.
     """
 
     name: str
     seconds: float
-    frames: int
     numbers: dict[str, float]
     energies: tuple[float, float]
-    counts: np.ndarray | None
-    took: dict[str, float]
+    frames: int = 0
+    codes: np.ndarray | None = None
+    took: dict[str, float] = field(factory=dict)
+
+
+class Distances:
+    """All that is told of two sounds of one sample rate (Hz)."""
+
+    def __init__(self, rate: int):
+        self._rate = rate
+        self._spectral = SpectralDistance(rate)
+        self._literature = LiteratureDistance(rate)
+
+    def __call__(self, got: Tensor, wanted: Tensor) -> tuple[dict[str, float], tuple[float, float]]:
+        """Both [N], decoded and original -> `numbers` and `energies` of Judged."""
+        parts = self._spectral(got[None], wanted[None])
+        numbers = {
+            **self._literature(got, wanted),
+            "log_mel_db": float(parts["log"]) * 20 / math.log(10),
+            "linear": float(parts["linear"]),
+            "low_coherence": 1 - float(parts["low"]),
+        }
+        if (sdr := si_sdr(got, wanted)) is not None:
+            numbers["si_sdr_db"] = sdr
+        if (f1 := onset_f1(got.numpy(), wanted.numpy(), self._rate)) is not None:
+            numbers["onset_f1"] = f1
+        return numbers, (float(wanted.double().square().sum()), float(got.double().square().sum()))
 
 
 class Judge:
@@ -47,8 +75,7 @@ class Judge:
         self.codec = codec
         self.shortest = max(WINDOWS) + codec.space.delay
         """Samples that an excerpt must have at least."""
-        self._spectral = SpectralDistance(codec.space.sample_rate)
-        self._literature = LiteratureDistance(codec.space.sample_rate)
+        self._distances = Distances(codec.space.sample_rate)
 
     def __call__(self, x: Tensor, name: str = "") -> tuple[Judged, Tensor]:
         """x [N] at the codec's rate -> what it says, and what was decoded [N].
@@ -66,32 +93,29 @@ class Judge:
         decoded = self.codec.decode(codes)[0, : len(x)].cpu()
         took = {"encode": between - began, "decode": time.perf_counter() - between}
         n = len(x) - space.delay
-        got, wanted = decoded[:n], x[:n]
-        parts = self._spectral(got[None], wanted[None])
-        numbers = {
-            **self._literature(got, wanted),
-            "log_mel_db": float(parts["log"]) * 20 / math.log(10),
-            "linear": float(parts["linear"]),
-            "low_coherence": 1 - float(parts["low"]),
-        }
-        if (sdr := si_sdr(got, wanted)) is not None:
-            numbers["si_sdr_db"] = sdr
-        counts = _counts(codes[0], space.codebook_size) if space.codebooks else None
-        energies = (float(wanted.double().square().sum()), float(got.double().square().sum()))
-        return Judged(name, len(x) / space.sample_rate, space.frames(len(x)), numbers, energies, counts, took), decoded
+        numbers, energies = self._distances(decoded[:n], x[:n])
+        kept = codes[0].cpu().numpy() if space.codebooks else None
+        judged = Judged(name, len(x) / space.sample_rate, numbers, energies, space.frames(len(x)), kept, took)
+        return judged, decoded
 
 
-def figures(judged: Sequence[Judged], frame_rate: float) -> dict[str, Figure]:
+def figures(judged: Sequence[Judged], space: TokenSpace | None = None) -> dict[str, Figure]:
     """Figures by name over excerpts, at least one; a figure that none of them has is left out.
+
+    Without the space of a codec with codes, those from codes_used_q to bitrate_entropy are left out.
 
     mel, stft, si_sdr_db   see distances.py; means over excerpts, as are the next three
     log_mel_db        mean |difference| of mel magnitudes in dB, over windows of 512 to 4096 samples (floor -90 dB)
     linear            sum |difference| / sum of the mel magnitudes
     low_coherence     waveform correlation below 640 Hz: 1 if the phase is kept, near 0 if not
+    onset_f1          see onsets.py; mean
     rms_ratio         RMS of all that was decoded over that of the originals
+    level_db          the same in dB
     codes_used_q      distinct codes of level q (from 1) over all excerpts
     perplexity_q      2 ** entropy of the code frequencies of level q: their effective number
-    bitrate_entropy   frame rate * sum of these entropies (bit/s): what the codes would need, coded one by one
+    entropy_q         entropy of the code frequencies of level q, nats a code
+    repeated_q        share of frames whose code of level q is the frame's before
+    bitrate_entropy   frame rate * sum of these entropies in bits (bit/s): what the codes would need, coded one by one
     encode_rtf, decode_rtf   time of work, in one call an excerpt, over time of music, as measured here and now
     """
     n = len(judged)
@@ -101,27 +125,13 @@ def figures(judged: Sequence[Judged], frame_rate: float) -> dict[str, Figure]:
         found[name] = figure(mean(values), len(values))
     original, decoded = np.array([one.energies for one in judged]).T
     found["rms_ratio"] = figure(ratio(decoded, original, 0.5), n)
-    if counted := [one.counts for one in judged if one.counts is not None]:
-        found |= _code_figures(np.stack(counted, axis=1), frame_rate)
+    found["level_db"] = figure(decibels(ratio(decoded, original, 0.5)), n)
+    codes = [one.codes for one in judged if one.codes is not None]
+    if space is not None and space.codebooks:
+        found |= code_figures(codes, space)
     seconds = np.array([one.seconds for one in judged])
-    for name in ("encode", "decode"):
+    for name in judged[0].took:
         found[f"{name}_rtf"] = figure(ratio(np.array([one.took[name] for one in judged]), seconds), n)
-    return found
-
-
-def _counts(codes: Tensor, size: int) -> np.ndarray:
-    """codes [K, T] -> [K, C]."""
-    return np.stack([np.bincount(level, minlength=size) for level in codes.cpu().numpy()])
-
-
-def _code_figures(levels: np.ndarray, frame_rate: float) -> dict[str, Figure]:
-    """levels [K, n, C]: how often each code is used, by level and excerpt."""
-    n, found = levels.shape[1], {}
-    for q, counts in enumerate(levels, 1):
-        found[f"codes_used_{q}"] = figure(codes_used(counts), n, pooled=True)
-        found[f"perplexity_{q}"] = figure(perplexity(counts), n, pooled=True)
-    each = [entropy(counts) for counts in levels]
-    found["bitrate_entropy"] = figure(lambda w: frame_rate * np.sum([bits(w) for bits in each], axis=0), n, pooled=True)
     return found
 
 
@@ -134,7 +144,7 @@ def measure(codec: Tokenizer, excerpts: Sequence[Tensor]) -> dict[str, float]:
     if not excerpts or min(len(x) for x in excerpts) < judge.shortest:
         raise ValueError(f"need at least one excerpt, each of {judge.shortest} samples or more")
     judged = [judge(x)[0] for x in excerpts]
-    found = {name: one.value for name, one in figures(judged, codec.space.frame_rate).items()}
+    found = {name: one.value for name, one in figures(judged, codec.space).items()}
     return {**found, "bitrate": nominal_bitrate(codec), "silence_db": silence_db(codec)}
 
 
