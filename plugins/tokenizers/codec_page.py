@@ -30,6 +30,14 @@ _FIGURES = {  # name -> heading, which way is better, decimals
     "onset_f1": ("onset F1", "1 keeps all", 2),
     "low_coherence": ("phase below 640 Hz", "1 keeps it", 2),
 }
+_OF_LEVELS = {  # name -> heading, decimals
+    "codes_used": ("codes used", 0),
+    "perplexity": ("perplexity", 0),
+    "entropy": ("entropy, nats a code", 2),
+    "repeated": ("repeated", 3),
+    "frequency": ("by training frequencies, nats a code", 2),
+    "predicted": ("predicted, nats a code", 2),
+}
 _TOLD = ("codebooks", "codebook_size", "seed")
 """Keys of a configuration that have rows of their own, or mean nothing for trained weights."""
 _BY_CLASS = ("fad", "mel", "stft", "si_sdr_db", "level_db")
@@ -51,12 +59,17 @@ _MEANINGS = (
     ("onset F1", "F-measure of the onsets of decoded against original, matched one to one within 50 ms (librosa's "
      "detector, mir_eval's matching); originals without onset have none."),
     ("known damage", "rows without codes, to read the others by: white noise 30 or 15 dB below the excerpt's RMS; "
-     "exact magnitudes (windows of 40 ms, every 10 ms) with random phases; 80 mel bands every 20 ms, played by 32 rounds of "
-     "Griffin-Lim; the next song's excerpt. A figure that does not tell one of them from a good codec is deaf to it."),
+     "exact magnitudes (windows of 40 ms, every 10 ms) with random phases; 80 mel bands every 20 ms, played by 32 "
+     "rounds of Griffin-Lim; the next song's excerpt. A figure that does not tell one of them from a good codec "
+     "is deaf to it."),
     ("phase below 640 Hz", "correlation of the complex spectra of original and decoded there: 1 if the waveform is "
      "kept, near 0 if it is made up."),
     ("codes used, perplexity", "how many of a level's codes occur in the frames stated, and 2 to the power of the "
      "entropy of their frequencies: as how many equally frequent codes they count."),
+    ("repeated", "share of frames whose code is the frame's before, level by level."),
+    ("predicted", "held-out loss, nats a code, of one small fixed predictor (two causal Transformer layers of width "
+     "128 that see 4 s; a frame's levels one after the other; 500 steps) of the codes of the corpus's train mixes: "
+     "what of a codec's codes can be learnt. By training frequencies: what the codes cost one who does not listen."),
     ("bit rate", "nominal: frame rate x levels x log2 of the codes a level. Entropy: frame rate x the entropies' sum, "
      "what the codes would need if each were coded alone by its frequency."),
     ("alignment", "decoded sound is compared with the same samples of the original; what a decoder delays is made up "
@@ -236,18 +249,28 @@ def _codes(codecs: Sequence[dict[str, Any]]) -> list[Html]:
                 Bars("perplexity, % of the same", effective, "accent"),
             ]
             chart = bar_chart(title, [f"level {q}" for q in levels], bars, y="%", top=100.0)
+            shown_of_levels = [name for name in _OF_LEVELS if f"{name}_1" in figures]
             rows = [
-                [f"level {q}", _cell(figures[f"codes_used_{q}"], 0), _cell(figures[f"perplexity_{q}"], 0),
-                 f"{math.log2(figures[f'perplexity_{q}']['value']):.2f} of {math.log2(size):.2f}"]
+                [f"level {q}", *(_cell(figures[f"{name}_{q}"], _OF_LEVELS[name][1]) for name in shown_of_levels)]
                 for q in levels
-            ]  # fmt: skip
-            numbers = table(["", f"codes used of {size}", "perplexity", "bits"], rows, caption="Level by level")
+            ]
+            head = ["", *(_OF_LEVELS[name][0] for name in shown_of_levels)]
+            numbers = table(
+                head, rows, caption=f"Level by level; {size} equally likely codes: {math.log(size):.2f} nats"
+            )
             bits, nominal = figures["bitrate_entropy"], codec["bitrate"]
             span = "" if bits["low"] is None else f" ({bits['low'] / 1000:.2f} to {bits['high'] / 1000:.2f})"
             told = (
                 f"Bit rate by entropy {bits['value'] / 1000:.2f} kbit/s{span}, {100 * bits['value'] / nominal:.0f} % "
                 f"of the nominal {nominal / 1000:.2f}; {one['excerpts']} excerpts, {one['seconds']:.0f} s."
             )
+            if "prediction" in codec:
+                learnt = codec["prediction"]
+                each = [sum(figures[f"{name}_{q}"]["value"] for q in levels) for name in ("predicted", "frequency")]
+                told += (
+                    f" Predicted: {each[0]:.2f} nats a frame, {each[1]:.2f} by frequencies alone, after "
+                    f"{learnt['steps']} steps on {learnt['seconds'] / 60:.0f} minutes of other music."
+                )
             if one["frames"] < 10 * size:
                 told += f" {one['frames']:,} frames are few for {size} codes: use and perplexity would rise with more."
             shown = [chart, tag("p", told, class_="note"), tag("details", tag("summary", "Level by level"), numbers)]
@@ -287,9 +310,9 @@ def _listening(heard: Sequence[Heard]) -> list[Html]:
         return []
     intro = (
         f"Lossless. The original is set to {LISTENING_LUFS:g} LUFS (or as far as no peak clips), the decoded by the "
-        "same gain, so levels compare. Pictures: time across, frequency up (40 Hz to 12 kHz), brighter is louder. Below "
-        f"each decoded sound's its difference from the original: red is louder, blue softer, by {SPREAD:g} dB or more at "
-        f"the ends of the scale; what lies more than {RANGE:g} dB down counts as equally soft."
+        "same gain, so levels compare. Pictures: time across, frequency up (40 Hz to 12 kHz), brighter is louder. "
+        f"Below, the difference from the original: red is louder, blue softer, by {SPREAD:g} dB or more at the ends of "
+        f"the scale; what lies more than {RANGE:g} dB down counts as equally soft."
     )
     return [tag("p", intro, class_="note"), *(_pair(one.for_listening()) for one in heard)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from accomp.plugins.tokenizers.embedded import Hearing, distances, vectors
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Excerpt, Music
 from accomp.plugins.tokenizers.intervals import Figure, figure, ratio
 from accomp.plugins.tokenizers.named import NamedCodec
+from accomp.plugins.tokenizers.predictability import Prediction
 from accomp.plugins.tokenizers.quality import Judge, Judged, figures, nominal_bitrate, silence_db
 from accomp.plugins.tokenizers.speed import streamed_rtf
 
@@ -100,12 +102,14 @@ def compare(
     hearing: Hearing,
     *,
     calibration: Sequence[Candidate] = (),
+    predictions: Mapping[str, Prediction] | None = None,
     players: int = 0,
     listen: float = 4.0,
 ) -> tuple[dict[str, Any], list[Heard]]:
     """The record of a comparison, JSON-able, and `players` stretches of each group to listen to, of `listen` s each.
 
     `advance` is told of each excerpt of each codec and calibration; these are heard in mixes and files only.
+    `predictions`, by label: what has been learnt of each codec's codes.
     """
     heard = {index: _original(music.excerpts[index], codecs, listen) for index in _first(music, players)}
     whole = {index: one for index, one in heard.items() if one.group in (MIXES, FILES)}
@@ -113,8 +117,10 @@ def compare(
     described, calibrated = [], []
     for one in codecs:
         coded = _Coded(one.label, one.codec.space, Judge(one.codec))
-        judged[one.label], results = _examine(coded, music, advance, hearing, heard, listen, coded.space)
-        described.append({**_described(one, music), **results})
+        learnt = (predictions or {}).get(one.label)
+        judged[one.label], results = _examine(coded, music, advance, hearing, heard, listen, coded.space, learnt)
+        told = {} if learnt is None else {"prediction": _learnt(learnt, coded.space)}
+        described.append({**_described(one, music), **told, **results})
     for candidate in calibration:
         _, results = _examine(candidate, music, advance, hearing, whole, listen)
         calibrated.append({"label": candidate.label, **results})
@@ -149,6 +155,7 @@ def _examine(
     heard: dict[int, Heard],
     listen: float,
     space: TokenSpace | None = None,
+    prediction: Prediction | None = None,
 ) -> tuple[list[Judged], dict[str, Any]]:
     """What each excerpt says of a candidate, and its figures; what it makes of some is added to what can be heard."""
     judged: list[Judged] = []
@@ -163,7 +170,7 @@ def _examine(
             part = decoded.numpy()[round(begin * rate) : round(end * rate)]
             heard[index].decoded[candidate.label] = (part, rate)
         advance(1, note=f"{candidate.label}: {excerpt.group}, {excerpt.name}")
-    return judged, _results(judged, pairs, music, space)
+    return judged, _results(judged, pairs, music, space, prediction)
 
 
 def _groups(music: Music) -> dict[str, list[int]]:
@@ -192,18 +199,34 @@ def _described(one: NamedCodec, music: Music) -> dict[str, Any]:
     }
 
 
+def _learnt(prediction: Prediction, space: TokenSpace) -> dict[str, Any]:
+    return {
+        "uniform": math.log(space.codebook_size),
+        "seconds": round(prediction.seconds, 3),
+        "steps": prediction.steps,
+        "context": prediction.context,
+        "parameters": sum(p.numel() for p in prediction.predictor.parameters()),
+    }
+
+
 def _parameters(codec: Tokenizer) -> int | None:
     """How many numbers were learnt, where the codec's network is at hand."""
     return sum(p.numel() for p in codec.network.parameters()) if isinstance(codec, FrozenCodec) else None
 
 
 def _results(
-    judged: Sequence[Judged], pairs: Sequence[Pair | None], music: Music, space: TokenSpace | None
+    judged: Sequence[Judged],
+    pairs: Sequence[Pair | None],
+    music: Music,
+    space: TokenSpace | None,
+    prediction: Prediction | None,
 ) -> dict[str, Any]:
     groups = {}
     for group, indices in _groups(music).items():
         these, points = [judged[i] for i in indices], [pairs[i] for i in indices]
         found = {**distances(points), **figures(these, space)}
+        if prediction is not None:
+            found |= prediction.figures([one.codes for one in these if one.codes is not None])
         groups[group] = {
             "excerpts": len(these),
             "seconds": round(sum(one.seconds for one in these), 3),

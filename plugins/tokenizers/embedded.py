@@ -53,7 +53,8 @@ class Hearing:
 def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:
     """`fad` of the excerpts that could be heard, and `fad_inf` from 8 on (core/frechet.py), with jackknife intervals.
 
-    None of them with fewer than two excerpts. `fad` of a small set is too large by about c / n; `fad_inf` is its limit for endless music, and may be negative.
+    None of them with fewer than two excerpts. `fad` of a small set is too large by about c / n; `fad_inf` is its limit
+    for endless music, and may be negative.
     """
     heard = {str(i): pair for i, pair in enumerate(pairs) if pair is not None}
     if len(heard) < 2:

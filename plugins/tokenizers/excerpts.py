@@ -16,6 +16,7 @@ from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Corpus
 from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.pairs import SILENCE_DB
+from accomp.core.types import Track
 
 MIXES, FILES = "Mixes", "Files"
 """Groups that are no instrument class."""
@@ -105,12 +106,17 @@ def corpus_music(corpus: Corpus, splits: Sequence[str], each: int, seconds: floa
     for instrument in range(len(CLASSES)):
         groups[CLASSES[instrument]] = []
     for track in tracks:
-        groups[MIXES].append(Sound(f"{track.id}, mix", tuple(stem.files for stem in track.stems.values()), track.id))
+        groups[MIXES].append(mix_of(track))
         for name, stem in track.stems.items():
             groups[CLASSES[stem.instrument]].append(Sound(f"{track.id}, {name}", (stem.files,), track.id))
     music = _choose(groups, each, seconds, about, corpus.problems)
     used = {one.sound.song for one in music.excerpts}
     return evolve(music, songs=tuple(Song(t.id, t.source, t.licence) for t in tracks if t.id in used))
+
+
+def mix_of(track: Track) -> Sound:
+    """The mean of all its stems."""
+    return Sound(f"{track.id}, mix", tuple(stem.files for stem in track.stems.values()), track.id)
 
 
 def folder_music(root: Path, patterns: Sequence[str], each: int, seconds: float) -> Music:

@@ -14,6 +14,7 @@ from accomp.core.console import progress, say, warn
 from accomp.core.embedding import build_embedder
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
+from accomp.core.interfaces import Corpus
 from accomp.core.registry import Registry
 from accomp.plugins.tokenizers.calibration import Calibration, calibrations
 from accomp.plugins.tokenizers.codec_page import page
@@ -23,13 +24,17 @@ from accomp.plugins.tokenizers.embedded import Hearing
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Music, corpus_music, folder_music
 from accomp.plugins.tokenizers.metric_plugins import judge_by, metric_named
 from accomp.plugins.tokenizers.named import FORMS, NamedCodec, built, named_codecs
+from accomp.plugins.tokenizers.predictability import STEPS, Prediction, learn, training_codes
 from accomp.plugins.tokenizers.quality import table
 
 TRAIN = "train"
 _TOLD = (
     "fad", "fad_inf", "mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "level_db", "low_coherence", "onset_f1",
 )  # fmt: skip
-_OF_LEVELS = {"codes_used": "{:.0f}", "perplexity": "{:.0f}", "entropy": "{:.2f}", "repeated": "{:.3f}"}
+_OF_LEVELS = {
+    "codes_used": "{:.0f}", "perplexity": "{:.0f}", "entropy": "{:.2f}", "repeated": "{:.3f}",
+    "predicted": "{:.2f}", "frequency": "{:.2f}",
+}  # fmt: skip
 
 Root = Annotated[Path, typer.Argument(help="The folder of a corpus, or of audio files.")]
 CorpusName = Annotated[
@@ -49,6 +54,10 @@ Embedding = Annotated[str, typer.Option(help="The embedder plugin that hears the
 Calibrate = Annotated[
     bool, typer.Option(help="Also measure known damage: noise, random phases, a mel spectrogram, another song.")
 ]
+Predict = Annotated[
+    bool, typer.Option(help="Train a small model on the codes of the corpus's train split; tell its held-out loss.")
+]
+PredictMinutes = Annotated[float, typer.Option(min=0.1, help="Of how much music, at most.")]
 MIXES_ONLY = ("**/mix.flac",)
 
 
@@ -63,6 +72,8 @@ def measure_codec(
     excerpts: Excerpts = 16,
     seconds: Seconds = 10.0,
     calibrate: Calibrate = False,
+    predict: Predict = False,
+    predict_minutes: PredictMinutes = 60.0,
     embedding: Embedding = "musicnn",
     metric: Annotated[
         list[str] | None,
@@ -79,10 +90,12 @@ def measure_codec(
     codec.codec.to(device_named(device))
     judges = {name: metric_named(name, registry, codec.codec.space) for name in metric or ()}
     hearing = _hearing(embedding, registry)
+    reader = _to_learn_from(registry, root, corpus, split, corpus_config) if predict else None
     music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
     known = _known([codec], music, calibrate)
+    learnt = _learnt([codec], reader, predict_minutes)
     with progress("measure", len(music.excerpts) * (1 + len(known))) as advance:
-        record, _ = compare([codec], music, advance, hearing, calibration=known)
+        record, _ = compare([codec], music, advance, hearing, calibration=known, predictions=learnt)
     for name, judge in judges.items():
         with progress(name, len(music.excerpts)) as advance:
             record.setdefault("metrics", {})[name] = judge_by(judge, name, codec.codec, music, advance)
@@ -111,6 +124,8 @@ def report_codecs(
     players: Annotated[int, typer.Option(min=0, help="Sounds with players: of mixes, of each class, or of files.")] = 1,
     listen: Annotated[float, typer.Option(min=0.5, help="How much of each can be played (s).")] = 4.0,
     calibrate: Calibrate = True,
+    predict: Predict = False,
+    predict_minutes: PredictMinutes = 60.0,
     embedding: Embedding = "musicnn",
     device: Device = "cpu",
 ) -> None:
@@ -121,11 +136,15 @@ def report_codecs(
     named = named_codecs(codecs, registry)
     for one in named:
         one.codec.to(device_named(device))
+    reader = _to_learn_from(registry, root, corpus, split, corpus_config) if predict else None
     music = _music(registry, root, corpus, split, corpus_config, glob, excerpts, seconds)
     hearing = _hearing(embedding, registry)
     known = _known(named, music, calibrate)
+    learnt = _learnt(named, reader, predict_minutes)
     with progress("measure", len(music.excerpts) * (len(named) + len(known))) as advance:
-        record, heard = compare(named, music, advance, hearing, calibration=known, players=players, listen=listen)
+        record, heard = compare(
+            named, music, advance, hearing, calibration=known, predictions=learnt, players=players, listen=listen
+        )
     write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_atomic(out, page(record, heard))
     _warn(music, hearing)
@@ -150,13 +169,48 @@ def _music(
     if tuple(glob) != MIXES_ONLY:
         raise DataError(f"--glob is for a folder without --corpus; {corpus!r} knows its own files")
     reader = corpus_at(root, corpus, keys or (), registry)
-    chosen = list(splits or [one for one in reader.splits if one != TRAIN] or reader.splits)
+    chosen = _chosen(reader, splits)
     return corpus_music(reader, chosen, each, seconds, f"{corpus}, {' and '.join(chosen)} @ {root}")
 
 
 def _known(codecs: Sequence[NamedCodec], music: Music, calibrate: bool) -> list[Calibration]:
     """Known damage, at the highest of the codecs' rates."""
     return calibrations(max(one.codec.space.sample_rate for one in codecs), music) if calibrate else []
+
+
+def _chosen(reader: Corpus, splits: Sequence[str] | None) -> list[str]:
+    return list(splits or [one for one in reader.splits if one != TRAIN] or reader.splits)
+
+
+def _to_learn_from(
+    registry: Registry, root: Path, corpus: str | None, splits: Sequence[str] | None, keys: Sequence[str] | None
+) -> Corpus:
+    """The corpus whose train split a predictor learns from; none of it may be measured on."""
+    if corpus is None:
+        raise DataError("--predict learns from a corpus's train split; say which plugin reads it: --corpus NAME")
+    reader = corpus_at(root, corpus, keys or (), registry)
+    if TRAIN not in reader.splits:
+        raise DataError(f"--predict needs a split {TRAIN!r}; {corpus!r} has {', '.join(reader.splits)} @ {root}")
+    if TRAIN in _chosen(reader, splits):
+        raise DataError(f"--predict learns from the split {TRAIN!r}; measure on others: --split NAME @ {root}")
+    return reader
+
+
+def _learnt(codecs: Sequence[NamedCodec], reader: Corpus | None, minutes: float) -> dict[str, Prediction]:
+    """What is learnt of each codec's codes, by label; nothing of continuous latents."""
+    if reader is None:
+        return {}
+    found = {}
+    for one in codecs:
+        if not one.codec.space.codebooks:
+            warn(f"{one.label} has continuous latents, no codes to predict")
+            continue
+        with progress(f"code {TRAIN}, {one.label}", len(list(reader.tracks(TRAIN)))) as advance:
+            pieces, failed = training_codes(reader, TRAIN, one.codec, minutes, advance)
+        with progress(f"learn the codes of {one.label}", STEPS) as advance:
+            found[one.label] = learn(pieces, one.codec.space, advance)
+        _warn_of(f"songs of {TRAIN} could not be learnt from", failed)
+    return found
 
 
 def _hearing(embedding: str, registry: Registry) -> Hearing:

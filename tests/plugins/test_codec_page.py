@@ -14,16 +14,19 @@ import yaml
 from typer.testing import CliRunner
 
 from accomp.core.build import corpus_at
-from accomp.core.errors import DataError, SpecError
+from accomp.core.errors import DataError, PluginError, SpecError
 from accomp.core.registry import Registry
 from accomp.plugins.tokenizers.excerpts import MIXES, Sound, corpus_music, folder_music, sounding
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.measure_command import measure_codec, report_codecs
 from accomp.plugins.tokenizers.named import named_codecs
-from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 RATE = 32_000
-TINY = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "codebook_size": 16}
+TINY = {
+    "bands": 8, "latent": 8, "width": 8, "hidden": 8, "encoder_blocks": 0, "decoder_blocks": 0, "kernel": 1,
+    "codebook_size": 16,
+}  # fmt: skip
 STEMS = {"S00": (0, 440.0), "S01": (33, 55.0), "S02": (None, 0.0), "S03": (0, 330.0)}
 """Program (None: drums) and pitch (0: noise) of each stem."""
 
@@ -183,11 +186,12 @@ def test_the_record_holds_every_figure_with_its_count_and_interval(report):
         assert codec["groups"]["All stems"]["frames"] == 7 * 50
         levels = range(1, codec["space"]["codebooks"] + 1)
         expected = {f"{name}_{q}" for name in ("codes_used", "perplexity") for q in levels}
-        expected |= {"mel", "stft", "si_sdr_db", "rms_ratio", "bitrate_entropy", "encode_rtf", "decode_rtf"}
+        expected |= {f"{name}_{q}" for name in ("entropy", "repeated") for q in levels}
+        expected |= {"level_db", "mel", "stft", "si_sdr_db", "rms_ratio", "bitrate_entropy", "encode_rtf", "decode_rtf"}
         for group in codec["groups"].values():
             assert expected <= group["figures"].keys()
             assert all(one["low"] <= one["value"] <= one["high"] for one in group["figures"].values())
-            assert all(one["n"] == group["excerpts"] for one in group["figures"].values())
+            assert all(one["n"] == group["excerpts"] for name, one in group["figures"].items() if name != "onset_f1")
         assert len(codec["each"]) == 9
         mean = np.mean([one["mel"] for one in codec["each"] if one["group"] == "Bass"])
         assert codec["groups"]["Bass"]["figures"]["mel"]["value"] == pytest.approx(mean)
@@ -195,6 +199,11 @@ def test_the_record_holds_every_figure_with_its_count_and_interval(report):
     assert record["codecs"][1]["bitrate"] == 50 * 3 * 4
     two, three = (codec["groups"]["Mixes"]["figures"]["mel"]["value"] for codec in record["codecs"])
     assert record["mel_ratios"]["Mixes"][0][1]["value"] == pytest.approx(two / three)
+    assert len(record["calibration"]) == 5
+    for known in record["calibration"]:
+        assert not any("codes" in name or "rtf" in name for name in known["groups"]["Mixes"]["figures"])
+        level = known["groups"]["Bass"]["figures"]
+        assert level["level_db"]["value"] == pytest.approx(20 * np.log10(level["rms_ratio"]["value"]))
 
 
 def test_the_page_needs_nothing_else_and_is_escaped(report):
@@ -218,7 +227,7 @@ def players(page: str) -> dict[str, tuple[np.ndarray, int]]:
 def test_originals_and_what_is_decoded_are_played_by_one_gain(report, corpus, codec_file):
     _, page, _ = report
     heard = players(page)
-    assert len(heard) == 4 * 3  # mixes and three classes; the original and two codecs
+    assert len(heard) == 4 * 3 + 5  # mixes and three classes; the original and two codecs; known damage of mixes
     original, decoded = (heard[f"{who}, Piano, Track00002, S00"] for who in ("Original", "&lt;two&gt;"))
     assert original[1] == decoded[1] == RATE
     assert len(original[0]) == len(decoded[0]) == RATE // 2
@@ -226,24 +235,33 @@ def test_originals_and_what_is_decoded_are_played_by_one_gain(report, corpus, co
     sound = excerpt.read(RATE)
     codec = named_codecs([str(codec_file)], Registry(third_party=False))[0].codec
     expected = codec.decode(codec.encode(sound[None]))[0].numpy()[RATE // 4 : 3 * RATE // 4]
-    gain = original[0].std() / sound[RATE // 4 : 3 * RATE // 4].numpy().std()
-    np.testing.assert_allclose(decoded[0], gain * expected, atol=2e-4)
+    gain = decoded[0].std() / expected.std()
+    np.testing.assert_allclose(decoded[0], gain * expected, atol=1e-4)
+    np.testing.assert_allclose(original[0], gain * sound[RATE // 4 : 3 * RATE // 4].numpy(), atol=1e-4)
 
 
 def test_the_command_says_the_main_figures_and_warns(report):
     told, _, _ = report
     assert "1 silent: Bass: Track00003, S01" in told
-    assert re.search(r"Mixes \(2 excerpts, 100 frames\): mel [\d.]+ \([\d.]+ to [\d.]+\), stft", told)
+    assert re.search(r"Mixes \(2 excerpts, 100 frames, 0 vectors\): mel [\d.]+ \([\d.]+ to [\d.]+\), stft", told)
     assert "Piano (" not in told
     assert "codecs.json" in told
+    assert re.search(r"sounds without Frechet distance: 1\.00 s of sound; musicnn hears patches", told)
+    assert "exact magnitudes, random phases\n  Mixes (2 excerpts, 0 vectors): mel" in told
+
+
+def test_decoded_sounds_have_a_picture_of_their_difference(report):
+    _, page, _ = report
+    assert page.count('alt="Difference from the original: ') == 4 * 2 + 5
+    assert 'alt="Difference from the original: Original' not in page
 
 
 def test_measure_tells_class_by_class_or_everything_as_json(corpus, tmp_path):
     tiny = json.dumps({"weights": "random", "codebooks": 1, **TINY})
-    options = ("--config", tiny, "--excerpts", 1, "--seconds", 0.5)
+    options = ("--tokenizer", "magnitude", "--config", tiny, "--excerpts", 1, "--seconds", 0.5)
     told = accomp("measure", corpus, *options, "--corpus", "slakh2100", "--split", "train")
     for group in ("Mixes", "All stems", "Piano", "Percussive"):
-        assert re.search(rf"  {group} \(\d excerpts, \d+ frames\): mel [\d.]+", told)
+        assert re.search(rf"  {group} \(\d excerpts, \d+ frames, 0 vectors\): mel [\d.]+", told)
     soundfile.write(tmp_path / "a.wav", tone(220.0), RATE)
     record = json.loads(accomp("measure", tmp_path, *options, "--glob", "*.wav", "--json", stream="stdout"))
     assert record["music"]["excerpts"] == {"Files": 1}
@@ -251,9 +269,16 @@ def test_measure_tells_class_by_class_or_everything_as_json(corpus, tmp_path):
 
 
 def test_options_that_do_not_fit_together_are_told(corpus):
+    tiny = ("--tokenizer", "magnitude", "--config", json.dumps({"weights": "random", **TINY}))
     with pytest.raises(DataError, match="belong to a corpus"):
-        accomp("measure", corpus, "--split", "test")
+        accomp("measure", corpus, *tiny, "--split", "test")
     with pytest.raises(DataError, match="knows its own files"):
-        accomp("measure", corpus, "--corpus", "slakh2100", "--glob", "*.wav")
+        accomp("measure", corpus, *tiny, "--corpus", "slakh2100", "--glob", "*.wav")
+    with pytest.raises(DataError, match="--predict learns from a corpus's train split; say which plugin reads it"):
+        accomp("measure", corpus, *tiny, "--predict")
+    with pytest.raises(DataError, match="learns from the split 'train'; measure on others"):
+        accomp("measure", corpus, *tiny, "--predict", "--corpus", "slakh2100", "--split", "train")
+    with pytest.raises(PluginError, match="metric 'token' cannot judge decoded against original: it needs losses"):
+        accomp("measure", corpus, *tiny, "--metric", "token")
     with pytest.raises(DataError, match=r"a page's name ends with \.html"):
         accomp("report", corpus, "magnitude", "--out", "page.txt")
