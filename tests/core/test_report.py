@@ -20,7 +20,7 @@ from accomp.core import audio
 from accomp.core.errors import DataError
 from accomp.core.pages import charts
 from accomp.core.pages.html import Html, table, tag
-from accomp.core.pages.sound import _levels, player_data, spectrogram_data
+from accomp.core.pages.sound import RANGE, _differences, _levels, difference_data, player_data, spectrogram_data
 from accomp.core.registry import Registry
 from accomp.core.runner.losses import append_losses, read_losses, rewind_losses
 from accomp.core.runner.report import listening, write_report
@@ -325,6 +325,26 @@ def test_the_picture_is_a_png_that_shows_the_pitch() -> None:
         band = 71 - row
         assert edges[band] / 1.2 < frequency < edges[band + 1] * 1.2
     assert _levels(np.zeros(RATE), RATE).max() == 0
+
+
+def test_a_difference_is_told_in_decibels_and_nothing_of_what_is_too_soft_to_see() -> None:
+    sound = 0.05 * np.random.default_rng(0).normal(size=RATE)
+    np.testing.assert_allclose(_differences(2 * sound, sound, RATE), 20 * np.log10(2), atol=1e-6)
+    soft = 1e-6 * sound
+    assert not _differences(2 * soft, soft, RATE).any()
+    assert _differences(np.zeros(RATE), sound, RATE).min() > -RANGE - 20 * np.log10(10)
+    colours = [corner(difference_data(gain * sound, sound, RATE)) for gain in (0.01, 1.0, 100.0)]
+    assert colours[0][2] > 2 * colours[0][0]  # softer is blue
+    assert max(colours[1]) - min(colours[1]) <= 2  # equal is grey
+    assert colours[2][0] > 2 * colours[2][2]  # louder is red
+
+
+def corner(uri: str) -> tuple[int, ...]:
+    """Red, green and blue of a picture's first point."""
+    data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    palette = data[data.index(b"PLTE") + 4 :]
+    place = zlib.decompress(data[data.index(b"IDAT") + 4 :])[1]
+    return tuple(palette[3 * place : 3 * place + 3])
 
 
 @pytest.mark.parametrize("seconds", [0.5, 10.0, 65.0])

@@ -38,6 +38,8 @@ from accomp.plugins.tokenizers.predictability import Predictor, frequencies, lea
 
 RATE = 32_000
 SMALL = TokenSpace(RATE, 640, 2, 8, 4)
+SLOW = TokenSpace(RATE, 6400, 2, 8, 4)
+"""5 frames a second: 20 of context."""
 
 
 def ignored(units: float = 1, *, note: str = "") -> None:
@@ -334,7 +336,7 @@ def test_a_code_is_predicted_from_those_before_it_alone():
     expected[:, 5:] = True  # and all of later frames
     assert torch.equal(moved, expected)
     by_hand = -torch.log_softmax(predictor(codes)[2][0, 7], -1)[codes[0, 2, 7]]
-    assert predictor.nats(codes)[0, 2, 7] == pytest.approx(float(by_hand), rel=1e-5)
+    assert predictor.nats(codes)[0, 2, 7].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_what_can_be_learnt_is_learnt_and_what_cannot_costs_its_entropy():
@@ -344,24 +346,21 @@ def test_what_can_be_learnt_is_learnt_and_what_cannot_costs_its_entropy():
         """Level 1 counts up; level 2 is at random one of two."""
         return np.stack([(np.arange(n) + rng.integers(8)) % 8, rng.integers(2, size=n)])
 
-    space = TokenSpace(RATE, 6400, 2, 8, 4)  # 5 frames a second: 20 of context
-    learnt = learn([piece(400) for _ in range(4)], space, ignored, steps=60)
+    learnt = learn([piece(400) for _ in range(4)], SLOW, ignored, steps=60)
     held_out = [piece(50) for _ in range(2)]
     found = learnt.figures(held_out)
     assert found["predicted_1"].value < 0.6  # ln 8 for the first frame of each stretch of 20, next to nothing after it
     assert found["predicted_2"].value == pytest.approx(math.log(2), abs=0.1)
     assert found["frequency_1"].value == pytest.approx(math.log(8), abs=0.05)
     assert learnt.seconds == pytest.approx(4 * 400 / 5)
-    again = learn([piece(400)], space, ignored, steps=2), learn([piece(400)], space, ignored, steps=2)
-    assert len(again) == 2
     with pytest.raises(DataError, match="no music to learn codes from"):
-        learn([], space, ignored)
+        learn([], SLOW, ignored)
 
 
 def test_learning_is_repeatable_and_leaves_the_random_state_alone():
     codes = [np.random.default_rng(0).integers(8, size=(2, 300))]
     state = torch.random.get_rng_state()
-    first, second = (learn(codes, SMALL, ignored, steps=2) for _ in range(2))
+    first, second = (learn(codes, SLOW, ignored, steps=2) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(
         torch.equal(a, b) for a, b in zip(first.predictor.parameters(), second.predictor.parameters(), strict=True)
