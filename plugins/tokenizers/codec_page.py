@@ -43,9 +43,10 @@ _TOLD = ("codebooks", "codebook_size", "seed")
 _BY_CLASS = ("fad", "mel", "stft", "si_sdr_db", "level_db")
 _MEANINGS = (
     ("FAD", "Frechet distance |a - b|² + tr(A + B - 2 (A B)^½) of the embeddings' means a, b and covariances A, B, of "
-     "decoded and original (arXiv 1812.08466), both at the embedder's rate. It hears what wrong phases do to the "
-     "sound. A small set's is too large, by about as much in each row; endless music: extrapolated to "
-     "infinitely many excerpts (as in arXiv 1911.07023), from 8 on, and may be negative. No interval below 4."),
+     "decoded and original (arXiv 1812.08466), at the embedder's rate, both by the gain that sets the original to "
+     f"{LISTENING_LUFS:g} LUFS. It hears what wrong phases do to the sound. A small set's is too large, by about as "
+     "much in each row; endless music: extrapolated to infinitely many excerpts (as in arXiv 1911.07023), from 8 on, "
+     "and may be negative. No interval below 4."),
     ("mel distance", "sum over seven windows w = 32 ... 2048 samples (hop w / 4; 5 ... 320 mel bands) of the mean "
      "|log10 m' - log10 m| of mel magnitudes m, at least 1e-5. As in arXiv 2306.06546 (section 3.5, 4.3), by the dac "
      "package's own code, at the codec's sample rate and at the music's own level."),

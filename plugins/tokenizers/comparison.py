@@ -15,10 +15,9 @@ from torch import Tensor
 from accomp.core.console import Advance
 from accomp.core.frechet import Pair
 from accomp.core.interfaces import Tokenizer
-from accomp.core.loudness import LISTENING_LUFS, PEAK, loudness
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec import FrozenCodec
-from accomp.plugins.tokenizers.embedded import Hearing, distances, vectors
+from accomp.plugins.tokenizers.embedded import Hearing, distances, listening_gain, vectors
 from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Excerpt, Music
 from accomp.plugins.tokenizers.intervals import Figure, figure, ratio
 from accomp.plugins.tokenizers.named import NamedCodec
@@ -46,10 +45,7 @@ class Heard:
     def for_listening(self) -> Heard:
         """All of them by one gain, so that they compare: the original at LISTENING_LUFS, no peak over PEAK."""
         sound, rate = self.original
-        peak = max(float(np.abs(one).max(initial=0.0)) for one, _ in [self.original, *self.decoded.values()])
-        measured = loudness(sound, rate)
-        gain = 10 ** ((LISTENING_LUFS - measured) / 20) if np.isfinite(measured) else 1.0
-        gain = min(gain, PEAK / max(peak, 1e-9))
+        gain = listening_gain(sound, rate, [one for one, _ in self.decoded.values()])
         turned = {label: (gain * one, its_rate) for label, (one, its_rate) in self.decoded.items()}
         return attrs.evolve(self, original=(gain * sound, rate), decoded=turned)
 

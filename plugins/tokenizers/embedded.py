@@ -12,6 +12,7 @@ from accomp.core.cache import Cache
 from accomp.core.frechet import LEAST, Pair, frechet_of, limit
 from accomp.core.interfaces import Embedder
 from accomp.core.intervals import jackknife
+from accomp.core.loudness import LISTENING_LUFS, PEAK, loudness
 from accomp.plugins.tokenizers.excerpts import Excerpt
 from accomp.plugins.tokenizers.intervals import Figure
 
@@ -33,21 +34,34 @@ class Hearing:
     def pair(self, excerpt: Excerpt, decoded: np.ndarray, rate: int) -> Pair | None:
         """decoded [N] at `rate` Hz -> points of decoded and of original; None, and noted, if they cannot be heard.
 
-        Both are cut to the shorter one's length. The original is read at the embedder's rate, so that what a codec's
-        own rate leaves out counts as well.
+        Both are cut to the shorter one's length, and turned by one gain, that which brings the original to the level at
+        which music is heard: embedders are deaf to what is soft, and a mean of many stems is. The original is read at
+        the embedder's rate, so that what a codec's own rate leaves out counts as well.
         """
         own = self.embedder.sample_rate
         got = resample(decoded, rate, own)
         wanted = excerpt.read(own).numpy()
         n = min(len(got), len(wanted))
+        gain = listening_gain(wanted, own, [])
         try:
-            return self.embedder.embed(got[:n]), self._points(wanted[:n])
+            return self.embedder.embed(gain * got[:n]), self._points(gain * wanted[:n])
         except ValueError as error:
             self.failed[str(error)] = self.failed.get(str(error), 0) + 1
             return None
 
     def _points(self, sound: np.ndarray) -> np.ndarray:
         return self._cache.array(self.embedder.fingerprint, sound, self.embedder.embed)
+
+
+def listening_gain(original: np.ndarray, rate: int, others: Sequence[np.ndarray]) -> float:
+    """What brings the original [N] to LISTENING_LUFS, or as far as no peak of it or of the others is over PEAK.
+
+    1 where the original is too soft or too short to have a loudness, unless a peak is over PEAK.
+    """
+    peak = max(float(np.abs(one).max(initial=0.0)) for one in [original, *others])
+    measured = loudness(original, rate)
+    gain = 10 ** ((LISTENING_LUFS - measured) / 20) if np.isfinite(measured) else 1.0
+    return float(min(gain, PEAK / max(peak, 1e-9)))
 
 
 def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:

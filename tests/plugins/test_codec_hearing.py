@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from accomp.core.errors import DataError, PluginError
+from accomp.core.loudness import LISTENING_LUFS, loudness
 from accomp.core.registry import Registry
 from accomp.core.types import Stem, TokenSpace, Track
 from accomp.plugins.tokenizers.calibration import (
@@ -173,6 +174,20 @@ def test_both_sounds_are_heard_at_the_embedders_rate_and_the_original_once(music
     assert got.shape == wanted.shape == (9, 2)
     assert hearing.pair(music.excerpts[0], decoded[: RATE // 4], RATE) is None
     assert hearing.failed == {"half a second is needed": 1}
+
+
+def test_the_original_is_heard_at_listening_level_and_decoded_by_the_same_gain(music):
+    heard = []
+
+    class Keeps(Ear):
+        def embed(self, audio):
+            heard.append(audio)
+            return super().embed(audio)
+
+    decoded = 0.5 * music.excerpts[0].read(RATE)
+    Hearing(Keeps()).pair(music.excerpts[0], decoded.numpy(), RATE)
+    assert loudness(heard[1], 8000) == pytest.approx(LISTENING_LUFS, abs=0.05)
+    assert heard[0].std() / heard[1].std() == pytest.approx(0.5, abs=0.01)
 
 
 # --- what compare tells
