@@ -1,7 +1,7 @@
 """What figures say of known damage: changes of the original that everybody can imagine, measured as codecs are.
 
 They have no codes. Each row tells to what a figure is deaf: exact magnitudes with random phases hardly move a log-mel
-distance, another song moves no distance between whole sets.
+distance, another song hardly moves a distance between whole sets.
 """
 
 from __future__ import annotations

@@ -244,10 +244,10 @@ def test_known_damage_has_every_figure_but_those_of_codes_and_time(compared):
         assert one["label"] in heard[0].decoded
 
 
-def test_a_figure_of_sets_is_deaf_to_which_song_it_is(compared):
+def test_a_figure_of_sets_hears_of_other_songs_only_that_their_level_is_another(compared):
     record, _ = compared
     figures = {one["label"]: one["groups"][FILES]["figures"] for one in record["calibration"]}
-    assert figures["another song"]["fad"]["value"] == pytest.approx(0, abs=1e-4)
+    assert figures["another song"]["fad"]["value"] < 0.2 * figures["exact magnitudes, random phases"]["fad"]["value"]
     assert figures["another song"]["log_mel_db"]["value"] > figures["noise 15 dB below"]["log_mel_db"]["value"]
 
 
