@@ -1,6 +1,7 @@
 """`accomp codec measure` and `report`: which music is heard, what is left out, and a page that holds all of it."""
 
 import base64
+import functools
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from accomp.core.build import corpus_at
 from accomp.core.errors import DataError, PluginError, SpecError
 from accomp.core.registry import Registry
+from accomp.plugins.tokenizers import measure_command
 from accomp.plugins.tokenizers.excerpts import MIXES, Sound, corpus_music, folder_music, sounding
 from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.measure_command import measure_codec, report_codecs
@@ -266,6 +268,17 @@ def test_measure_tells_class_by_class_or_everything_as_json(corpus, tmp_path):
     record = json.loads(accomp("measure", tmp_path, *options, "--glob", "*.wav", "--json", stream="stdout"))
     assert record["music"]["excerpts"] == {"Files": 1}
     assert record["codecs"][0]["groups"]["Files"]["figures"]["mel"]["low"] is None
+
+
+def test_codes_are_learnt_from_the_train_split_and_predicted_on_another(corpus, monkeypatch):
+    monkeypatch.setattr(measure_command, "learn", functools.partial(measure_command.learn, steps=1))
+    tiny = ("--tokenizer", "magnitude", "--config", json.dumps({"weights": "random", "codebooks": 2, **TINY}))
+    options = (*tiny, "--corpus", "slakh2100", "--split", "test", "--excerpts", 1, "--seconds", 0.5, "--predict")
+    codec = json.loads(accomp("measure", corpus, *options, "--json", stream="stdout"))["codecs"][0]
+    assert codec["prediction"]["seconds"] == pytest.approx(1.5)  # the one song of the split
+    assert codec["prediction"]["uniform"] == pytest.approx(np.log(16))
+    figures = codec["groups"]["Mixes"]["figures"]
+    assert all(figures[f"predicted_{q}"]["value"] > 0 < figures[f"frequency_{q}"]["value"] for q in (1, 2))
 
 
 def test_options_that_do_not_fit_together_are_told(corpus):
