@@ -116,12 +116,13 @@ def block(
 
 @machine
 def log_bands(
-    audio: Array, past: Array, hop: int, window: Array, first: Array, weights: Array, floor: float, grid: float, of: Tables
+    audio: Array, past: Array, hop: int, window: Array, first: Array, weights: Array, floor: float, grid: float,
+    of: Tables,
 ) -> Array:  # fmt: skip
     """log(floor + sum_i weights[j, i] |S[first[j] + i]|) [B * (N // hop), bands] float32 of audio [B, N] float64.
 
-    S is the transform of the last samples at every hop, times `window`; past [B, P] comes before the audio, and stays as
-    it is: `remember` moves the audio there. Each logarithm is rounded to a multiple of `grid`.
+    S is the transform of the last samples at every hop, times `window`; past [B, P] comes before the audio, and stays
+    as it is: `remember` moves the audio there. Each logarithm is rounded to a multiple of `grid`.
     """
     batch, kept = past.shape
     size, bands, widest = len(window), weights.shape[0], weights.shape[1]

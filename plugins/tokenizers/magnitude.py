@@ -147,7 +147,11 @@ class Magnitude(FrozenCodec):
         return self.codebooks.codes(z, self._config.stay, history)
 
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
-        z = self.network.whitening.back(codes.transpose(1, 2)) if self._config.continuous else self.codebooks.embed(codes)
+        z = (
+            self.network.whitening.back(codes.transpose(1, 2))
+            if self._config.continuous
+            else self.codebooks.embed(codes)
+        )
         decoded = self.network.decode(z, history)
         return self._sound(magnitudes_of(decoded).flatten(1, 2), history)
 
@@ -166,7 +170,9 @@ class Magnitude(FrozenCodec):
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
         """What the codes of a codec so configured mean; no weights are loaded."""
-        levels = (0, 0, config.continuous) if config.continuous else (config.codebooks, config.codebook_size, config.latent)
+        levels = (
+            (0, 0, config.continuous) if config.continuous else (config.codebooks, config.codebook_size, config.latent)
+        )
         return TokenSpace(SAMPLE_RATE, HOP, *levels, lookahead=0, delay=DELAY)
 
     @classmethod

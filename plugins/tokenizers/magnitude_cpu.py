@@ -20,7 +20,6 @@ from accomp.plugins.tokenizers.magnitude_network import (
     LONG,
     LOW_BINS,
     STEP,
-    SUBFRAMES,
     MagnitudeNetwork,
 )
 from accomp.plugins.tokenizers.phase import fourier
@@ -77,7 +76,9 @@ class CpuEncoder:
         kernels.look_up(self.latents(audio, history), self._books, self._halves, self._stay, last, codes.numpy())
         return codes
 
-    def _log_bands(self, sound: Array, past: Array, hop: int, window: Array, first: Array, weights: Array, of: Any) -> Array:
+    def _log_bands(
+        self, sound: Array, past: Array, hop: int, window: Array, first: Array, weights: Array, of: Any
+    ) -> Array:
         found: Array = kernels.log_bands(sound, past, hop, window, first, weights, BANDS_FLOOR, GRID, of)
         return found
 

@@ -19,11 +19,11 @@ POOL = 8
 class MagnitudeDistance(nn.Module):
     """Distances between log(|S| + 1e-5) as decoded [B, T, 4, 641] and magnitudes [B, T, 4, 641]:
 
-        bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz), floor 1e-4
-        mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
-        linear   sum |m' - m| / sum m of the same, which weighs what is loud
-        energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
-        level    the same, pooled over the clip
+    bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz), floor 1e-4
+    mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
+    linear   sum |m' - m| / sum m of the same, which weighs what is loud
+    energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
+    level    the same, pooled over the clip
     """
 
     weight: Tensor

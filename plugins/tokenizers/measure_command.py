@@ -63,7 +63,7 @@ MIXES_ONLY = ("**/mix.flac",)
 
 def measure_codec(
     root: Root,
-    tokenizer: Annotated[str, typer.Option(help="Name of a tokenizer plugin.")] = "spectral",
+    tokenizer: Annotated[str, typer.Option(help="Name of a tokenizer plugin.")] = "magnitude",
     config: Annotated[str, typer.Option(help="Its configuration as JSON.")] = "{}",
     corpus: CorpusName = None,
     split: Splits = None,

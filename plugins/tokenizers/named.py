@@ -16,8 +16,8 @@ from accomp.core.registry import Registry
 from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
 from accomp.plugins.tokenizers.weight_files import is_own, stated
 
-FORMS = """a plugin or a codec file, "spectral" or "runs/codec/codec.safetensors"; with keys of its configuration,
-'spectral={"codebooks": 8}'; with a label, 'LABEL=spectral' or 'LABEL=FILE={"codebooks": 4}'"""
+FORMS = """a plugin or a codec file, "magnitude" or "runs/codec/codec.safetensors"; with keys of its configuration,
+'magnitude={"codebooks": 8}'; with a label, 'LABEL=magnitude' or 'LABEL=FILE={"codebooks": 4}'"""
 
 
 @frozen(eq=False)

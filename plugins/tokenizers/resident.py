@@ -114,7 +114,9 @@ def _weights(sizes: Tensor, patterns: Tensor, shares: Sequence[float]) -> Tensor
     for i, share in enumerate(shares):
         these = patterns == i
         if share and not these.any():
-            raise DataError(f"no file that can be read matches the pattern {i + 1} of [data] train, whose share is {share}")
+            raise DataError(
+                f"no file that can be read matches the pattern {i + 1} of [data] train, whose share is {share}"
+            )
         weights[these] = share * sizes[these] / sizes[these].sum()
     return weights
 

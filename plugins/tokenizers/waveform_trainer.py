@@ -68,7 +68,9 @@ class WaveformTrainSpec(CodecTrainSpec):
 class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
     """Trains networks with dac's quantizer by distances of sound; see CodecTrainer."""
 
-    def __init__(self, network: Any, spec: WaveformTrainSpec, clips: Any, seed: int, device: torch.device, **timing: Any):
+    def __init__(
+        self, network: Any, spec: WaveformTrainSpec, clips: Any, seed: int, device: torch.device, **timing: Any
+    ):
         super().__init__(network, spec, clips, seed, device, **timing)
         self.noise = torch.Generator(device).manual_seed(seed)
         self.distance = SpectralDistance(network.sample_rate, spec.windows).to(device)

@@ -12,7 +12,6 @@ from accomp.plugins.tokenizers import kernels, magnitude_cpu
 from accomp.plugins.tokenizers.causal import FixedHistory, History
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
-    FLOOR,
     GRID,
     HOP,
     LONG,
@@ -26,7 +25,15 @@ from accomp.plugins.tokenizers.phase import fourier
 from accomp.plugins.tokenizers.residual_codebooks import ResidualCodebooks
 
 SIZES = dict(
-    codebooks=3, codebook_size=32, bands=24, latent=16, width=16, hidden=24, encoder_blocks=1, decoder_blocks=2, kernel=3
+    codebooks=3,
+    codebook_size=32,
+    bands=24,
+    latent=16,
+    width=16,
+    hidden=24,
+    encoder_blocks=1,
+    decoder_blocks=2,
+    kernel=3,
 )
 
 

@@ -152,7 +152,10 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
 
 def test_what_is_stored_depends_on_how_codes_are_chosen():
     """Tokens made with `stay` are others; how sound is made of them is no part of it."""
-    names = {key: Magnitude(Magnitude.Config(**SMALL, **dict([key]))).fingerprint for key in [("stay", 0.0), ("stay", 0.1), ("phase", "peaks")]}
+    names = {
+        key: Magnitude(Magnitude.Config(**SMALL, **dict([key]))).fingerprint
+        for key in [("stay", 0.0), ("stay", 0.1), ("phase", "peaks")]
+    }
     assert names["stay", 0.0] == names["phase", "peaks"] != names["stay", 0.1]
 
 
@@ -192,7 +195,10 @@ def test_all_components_lose_nothing_and_codes_are_other_values():
     torch.testing.assert_close(back.double(), z, atol=1e-3, rtol=0)
     assert whole.fingerprint != codes.fingerprint != lively(continuous=16).fingerprint
     assert (whole.space.codebooks, whole.space.codebook_size, whole.space.latent_dim) == (0, 0, 64)
-    for bad, why in ((torch.zeros(1, 63, 2), r"expected float \[B, 64, T\]"), (torch.full((1, 64, 2), torch.nan), "NaN")):
+    for bad, why in (
+        (torch.zeros(1, 63, 2), r"expected float \[B, 64, T\]"),
+        (torch.full((1, 64, 2), torch.nan), "NaN"),
+    ):
         with pytest.raises(ValueError, match=why):
             whole.decode(bad)
     with pytest.raises(ValueError, match="at most latent = 64"):

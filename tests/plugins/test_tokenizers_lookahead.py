@@ -8,8 +8,8 @@ from accomp.core.registry import Registry
 from accomp.core.testing import check_plugin
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.encodec import Encodec
-from accomp.plugins.tokenizers.sliding import Past
 from accomp.plugins.tokenizers.magnitude import Magnitude
+from accomp.plugins.tokenizers.sliding import Past
 
 
 def published(folder) -> Dac:

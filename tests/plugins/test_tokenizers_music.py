@@ -14,8 +14,8 @@ from accomp.plugins.tokenizers.adversary import Adversary
 from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codec_commands import train_codec
 from accomp.plugins.tokenizers.codec_spec import load_codec_spec
-from accomp.plugins.tokenizers.resident import MOST, ResidentClips
 from accomp.plugins.tokenizers.magnitude import Magnitude
+from accomp.plugins.tokenizers.resident import MOST, ResidentClips
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec
 from accomp.plugins.tokenizers.variation import at_speed, vary
 from accomp.plugins.tokenizers.weight_files import save_weights

@@ -17,7 +17,9 @@ BATCH = 2
 def small(name: str) -> FrozenCodec:
     if name == "magnitude":
         return Magnitude(
-            Magnitude.Config(weights="random", width=24, hidden=32, encoder_blocks=2, decoder_blocks=2, codebook_size=64)
+            Magnitude.Config(
+                weights="random", width=24, hidden=32, encoder_blocks=2, decoder_blocks=2, codebook_size=64
+            )
         )
     sizes = {"latent": 16, "encoder_width": 2, "decoder_width": 32, "codebook_size": 64}
     return Dac(Dac.Config(weights="random", **sizes))

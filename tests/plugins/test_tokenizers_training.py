@@ -18,9 +18,9 @@ from accomp.plugins.tokenizers.codebooks import CodebookTrainer
 from accomp.plugins.tokenizers.codec_commands import train, train_codec
 from accomp.plugins.tokenizers.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.losses import SpectralDistance, mel_filters
+from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.quality import measure
 from accomp.plugins.tokenizers.quantizer import dequantize, new_quantizer, quantize
-from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec
 
 CPU = torch.device("cpu")
