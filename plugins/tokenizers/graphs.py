@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -62,7 +62,7 @@ class Graph:
 class Recording(FixedHistory):
     """A stream's past, and the graph over it: recorded where the device is a GPU."""
 
-    def __init__(self, step: Callable[..., Tensor], example: Tensor, begin: Mapping[nn.Module, Tensor]):
+    def __init__(self, step: Callable[..., Tensor], example: Tensor, begin: Mapping[object, Tensor]):
         super().__init__({layer: past.clone() for layer, past in begin.items()})
         pasts = tuple(self._past.values())
 

@@ -39,6 +39,8 @@ class Magnitude(FrozenCodec):
     its own, so that streams give the very bits of the offline call.
     """
 
+    network: Any
+
     @frozen(kw_only=True)
     class Config:
         """Which weights, the sizes they must have, and how sound is made of them.
@@ -54,7 +56,8 @@ class Magnitude(FrozenCodec):
             rounds: of Griffin-Lim after the rule.
             continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
                 components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T] float.
-            stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least.
+            stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
+                a sound that lasts keeps its codes, which is heard as calm, and can be predicted.
             seed: of random weights.
         """
 
@@ -71,7 +74,7 @@ class Magnitude(FrozenCodec):
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
         continuous: int = field(default=0, validator=v.ge(0))
-        stay: float = field(default=0.0, validator=v.ge(0.0))
+        stay: float = field(default=0.3, validator=v.ge(0.0))
         seed: int = field(default=0, validator=v.ge(0))
 
         @bands.validator

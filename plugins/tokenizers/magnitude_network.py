@@ -27,7 +27,7 @@ BANDS_FLOOR = 1e-4
 FLOOR = 1e-5
 """Added to a bin's magnitude before its logarithm is taken: -100 dB of a full-scale sine."""
 GRID = 2.0**-16
-"""Multiples of this are what the encoder's logarithms are rounded to, so that the last digits of a transform are cut."""
+"""The encoder's logarithms are rounded to multiples of this, which cuts off the last digits of a transform."""
 
 
 class FrameBlock(nn.Module):
@@ -54,7 +54,7 @@ class Spectra(nn.Module):
     """audio [B, T * hop] -> magnitudes and features of every frame.
 
     Sub-frame j = 0..3 of frame i sees the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
-    hears up to its own last sample. Magnitudes are those of a Hann window over half its sum: a sine of amplitude 1 has 1.
+    hears up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale sine has 1.
     """
 
     window: Tensor
@@ -97,7 +97,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Tensor) -> list[float]:
-        """Take mean, axes (loudest first) and deviations from latents [m, E]; returns the axes' shares of the variance."""
+        """Mean, axes (loudest first) and deviations of latents [m, E]; returns the axes' shares of the variance."""
         self.mean.copy_(z.mean(0))
         centred = (z - self.mean).double()
         variances, axes = torch.linalg.eigh(centred.T @ centred / len(z))
@@ -129,7 +129,7 @@ class MagnitudeNetwork(nn.Module):
     hop = HOP
     delay = DELAY
     causal = True
-    half = False
+    mixed = False
     """Whether blocks compute in bfloat16, as training may."""
     mean: Tensor
     spread: Tensor
@@ -189,7 +189,7 @@ class MagnitudeNetwork(nn.Module):
         return self._widened(z @ self.synthesis.T + self.mean) + correction
 
     def _through(self, first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
             h = first(x)
             for block in blocks:
                 h = block(h, history)

@@ -1,4 +1,4 @@
-"""Training of the `magnitude` codec: from principal components and k-means on, encoder, codebooks and decoder together."""
+"""Training of the `magnitude` codec: from principal components and k-means on, all parts together."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         self, network: Any, spec: MagnitudeTrainSpec, clips: Music, seed: int, device: torch.device, **timing: Any
     ):
         super().__init__(network, spec, clips, seed, device, **timing)
-        self.network.half = spec.precision == "bfloat16"
+        self.network.mixed = spec.precision == "bfloat16"
         have = len(network.quantizer.levels)
         self.levels = spec.codebooks or have
         if self.levels > have:
             raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
         self.distance = MagnitudeDistance().to(device)
         self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
-        self.adversary = MagnitudeAdversary(seed, device, half=self.network.half) if spec.adversarial else None
+        self.adversary = MagnitudeAdversary(seed, device, half=self.network.mixed) if spec.adversarial else None
         self.optimize()
 
     def parts(self) -> dict[str, Any]:

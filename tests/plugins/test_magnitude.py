@@ -1,4 +1,4 @@
-"""The `magnitude` tokenizer: streams give the bits of the offline call, on the machine code that torch's network states."""
+"""The `magnitude` tokenizer: streams give the bits of the offline call, and those are what torch's network says."""
 
 import sys
 
@@ -152,11 +152,11 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
 
 def test_what_is_stored_depends_on_how_codes_are_chosen():
     """Tokens made with `stay` are others; how sound is made of them is no part of it."""
-    names = {
-        key: Magnitude(Magnitude.Config(**SMALL, **dict([key]))).fingerprint
-        for key in [("stay", 0.0), ("stay", 0.1), ("phase", "peaks")]
-    }
-    assert names["stay", 0.0] == names["phase", "peaks"] != names["stay", 0.1]
+
+    def fingerprint(**changes) -> str:
+        return Magnitude(Magnitude.Config(**SMALL, **changes)).fingerprint
+
+    assert fingerprint(stay=0.1) != fingerprint() == fingerprint(phase="heap", rounds=0)
 
 
 @pytest.fixture(scope="module")

@@ -229,7 +229,7 @@ def test_the_space_is_known_without_weights(cls, monkeypatch):
     monkeypatch.setattr(cls, "network_of", None)
     space = cls.space_of(cls.Config(codebooks=3, codebook_size=99))
     assert (space.codebooks, space.codebook_size, space.sample_rate, space.hop) == (3, 99, 32_000, 640)
-    assert (space.lookahead, space.delay) == (0, {Magnitude: 320, Dac: 639}[cls])
+    assert (space.lookahead, space.delay) == (0, {Magnitude: 1120, Dac: 639}[cls])
 
 
 def test_dac_has_the_reference_size():
