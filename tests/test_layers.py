@@ -103,17 +103,22 @@ def sources(*folders: str) -> list[Module]:
     return [Module.read(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+def registered() -> dict:
+    kinds = tomllib.loads((ROOT / "registry.toml").read_text())
+    return {kind: rows for kind, rows in kinds.items() if kind != "retired"}
+
+
 @functools.cache
 def registered_modules() -> dict[str, str]:
     """Module -> kind of every registered plugin that is not a command."""
-    kinds = tomllib.loads((ROOT / "registry.toml").read_text())
+    kinds = registered()
     return {row["target"].partition(":")[0]: kind for kind, rows in kinds.items() for row in rows.values()}
 
 
 @functools.cache
 def plugin_names() -> set[str]:
     """Of all kinds but commands, without those that are words of everyday code."""
-    kinds = tomllib.loads((ROOT / "registry.toml").read_text())
+    kinds = registered()
     return {name for kind, rows in kinds.items() if kind != "command" for name in rows} - {"folder"}
 
 

@@ -83,12 +83,13 @@ def load_codec_spec(path: Path, registry: Registry) -> CodecSpec:
             found.extend(((*where, *at), text) for at, text in problems.found)
 
     rest = section((), lambda: structure_fields(converter, data, _Rest))
-    chosen = section(("codec",), lambda: _codec(codec, registry, converter))
-    kind, trainer = chosen[1].training() if chosen else (CodecTrainSpec, None)
-    trained = section(("train",), lambda: _train(train, kind, converter)) if chosen else None
+    named = section(("codec",), lambda: _tokenizer(codec, registry))
+    config = section(("codec",), lambda: _config(codec, named[1], converter)) if named else None
+    kind, trainer = named[1].training() if named else (CodecTrainSpec, None)
+    trained = section(("train",), lambda: _train(train, kind, converter)) if named else None
     if found:
         raise SpecError(*(f"{text} @ {path}: {'.'.join(map(str, where)) or 'top level'}" for where, text in found))
-    name, tokenizer, config = chosen
+    name, tokenizer = named
     return CodecSpec(
         plugin=name, tokenizer=tokenizer, config=config, data=rest.data, train=trained, trainer=trainer, seed=rest.seed
     )
@@ -100,19 +101,23 @@ def _train(section: Any, kind: type[CodecTrainSpec], converter: Any) -> Any:
     return structure_fields(converter, section, kind)
 
 
-def _codec(section: Any, registry: Registry, converter: Any) -> tuple[str, Any, Any]:
+def _tokenizer(section: Any, registry: Registry) -> tuple[str, Any]:
     if not isinstance(section, dict) or not isinstance(section.get("plugin"), str):
         raise Problems(
             [((), f"missing: a section [codec] with plugin = one of {', '.join(registry.names('tokenizer'))}")]
         )
-    section = dict(section)
-    name = section.pop("plugin")
+    name = section["plugin"]
     tokenizer = registry.find("tokenizer", name).load()
     if not hasattr(tokenizer, "network_of"):
         raise Problems([(("plugin",), f"tokenizer {name!r} cannot be trained here: it offers no network_of(config)")])
+    return name, tokenizer
+
+
+def _config(section: dict[str, Any], tokenizer: Any, converter: Any) -> Any:
     for key in ("weights", "seed"):
         if key in section:
             raise Problems(
                 [((key,), "training starts from random weights; the seed is the spec's own, at the top level")]
             )
-    return name, tokenizer, structure_fields(converter, section, tokenizer.Config)
+    keys = {key: value for key, value in section.items() if key != "plugin"}
+    return structure_fields(converter, keys, tokenizer.Config)

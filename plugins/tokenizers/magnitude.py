@@ -145,18 +145,20 @@ class Magnitude(FrozenCodec):
 
     def encode_on(self, audio: Tensor, history: History) -> Tensor:
         z = self.network.encode(audio, history)
-        if self._config.continuous:
-            return self.network.whitening(z, self._config.continuous).transpose(1, 2).float()
-        return self.codebooks.codes(z, self._config.stay, history)
+        if n := self._config.continuous:
+            white: Tensor = self._whitening(z, n)
+            return white.transpose(1, 2).float()
+        codes: Tensor = self.network.quantizer.codes(z, self._config.stay, history)
+        return codes
 
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
-        z = (
-            self.network.whitening.back(codes.transpose(1, 2))
-            if self._config.continuous
-            else self.codebooks.embed(codes)
-        )
-        decoded = self.network.decode(z, history)
+        z = self.embed(codes)
+        decoded = self.network.decode(self._whitening.back(z) if self._config.continuous else z, history)
         return self._sound(magnitudes_of(decoded).flatten(1, 2), history)
+
+    @property
+    def _whitening(self) -> Any:
+        return self.network.whitening
 
     def embed(self, codes: Tensor) -> Tensor:
         return self.check(codes).transpose(1, 2) if self._config.continuous else super().embed(codes)

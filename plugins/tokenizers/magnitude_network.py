@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -151,7 +152,7 @@ class MagnitudeNetwork(nn.Module):
         super().__init__()
         size = SUBFRAMES * bands
         self.spectra = Spectra(bands)
-        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("mean", torch.full((size,), math.log(BANDS_FLOOR)))
         self.register_buffer("spread", torch.ones(()))
         self.analysis = nn.Parameter(torch.randn(latent, size) * size**-0.5)
         self.synthesis = nn.Parameter(torch.randn(size, latent) * latent**-0.5)

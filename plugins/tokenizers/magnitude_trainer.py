@@ -128,8 +128,8 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         return self.network.encode(audio, History())
 
     def _fits_now(self, done: float) -> bool:
-        """At the beginning, and when the progress passes the next share of `refit`."""
-        due = (0.0, *self.spec.refit)
+        """At the beginning, unless that is other weights, and when the progress passes the next share of `refit`."""
+        due = self.spec.refit if self.spec.start else (0.0, *self.spec.refit)
         return self.codebooks.fits < len(due) and done >= due[self.codebooks.fits]
 
     def finish(self) -> list[float]:

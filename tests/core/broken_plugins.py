@@ -1142,6 +1142,7 @@ class Codec(Magnitude):
         width: int = 16
         hidden: int = 16
         codebook_size: int = 64
+        stay: float = 0.0
         encoder_blocks: int = 1
         decoder_blocks: int = 1
 

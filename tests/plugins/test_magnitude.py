@@ -128,7 +128,7 @@ def test_it_is_causal_and_its_delay_is_exact(codec):
 
 
 def test_the_conformance_kit_finds_nothing():
-    assert check_plugin("tokenizer", "magnitude", Registry(third_party=False), **SMALL)
+    assert check_plugin("tokenizer", "magnitude", Registry(third_party=False), stay=0.0, **SMALL)
 
 
 def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
@@ -145,6 +145,7 @@ def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):
+    monkeypatch.delattr("accomp.plugins.tokenizers.magnitude_cpu")
     monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.magnitude_cpu", None)
     with pytest.raises(PluginError, match=r"numba.*accomp\[codec\]"):
         Magnitude(Magnitude.Config(**SMALL))
@@ -178,7 +179,7 @@ def test_latents_are_whitened_principal_components(latents):
     audio = music(8, 60)[:, : 59 * HOP]
     found = latents.encode(audio).transpose(1, 2).flatten(0, 1)
     covariance = torch.cov(found.T.double())
-    assert (covariance - torch.eye(16)).abs().max() < 1e-3, "of the music that they were fitted to"
+    assert (covariance - torch.eye(16)).abs().max() < 3e-3, "of the music that they were fitted to"
     z = latents.network.encode(audio.double(), History()).flatten(0, 1)
     centred = z - z.mean(0)
     kept = (centred @ torch.linalg.svd(centred, full_matrices=False)[2][:16].T).square().sum() / centred.square().sum()

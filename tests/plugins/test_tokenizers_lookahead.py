@@ -4,11 +4,8 @@ import pytest
 import torch
 from dac import DAC
 
-from accomp.core.registry import Registry
-from accomp.core.testing import check_plugin
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.encodec import Encodec
-from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.sliding import Past
 
 
@@ -23,24 +20,11 @@ def published(folder) -> Dac:
     return Dac(Dac.Config(weights=str(folder / "weights.pth")))
 
 
-SMALL = {"width": 24, "hidden": 32, "encoder_blocks": 2, "decoder_blocks": 2, "codebook_size": 64}
-
-
-@pytest.fixture(scope="module", params=["dac", "encodec", "spectral"])
+@pytest.fixture(scope="module", params=["dac", "encodec"])
 def codec(request, tmp_path_factory):
-    if request.param == "spectral":
-        return Magnitude(Magnitude.Config(weights="random", causal=False, **SMALL))
     folder = tmp_path_factory.mktemp(request.param)
     with torch.random.fork_rng():
         return published(folder) if request.param == "dac" else Encodec(Encodec.example_config(folder))
-
-
-def test_the_centred_twin_keeps_a_tokenizers_promises_and_has_the_causal_ones_size():
-    assert check_plugin("tokenizer", "spectral", Registry(third_party=False), weights="random", causal=False, **SMALL)
-    causal, twin = (Magnitude.network_of(Magnitude.Config(causal=causal)) for causal in (True, False))
-    assert sum(p.numel() for p in causal.parameters()) == sum(p.numel() for p in twin.parameters())
-    with pytest.raises(ValueError, match="odd kernel"):
-        Magnitude.Config(causal=False, kernel=4)
 
 
 def sound(codec, frames, rows=3, seed=0):

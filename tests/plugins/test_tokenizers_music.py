@@ -14,10 +14,10 @@ from accomp.plugins.tokenizers.adversary import Adversary
 from accomp.plugins.tokenizers.clips import Clips
 from accomp.plugins.tokenizers.codec_commands import train_codec
 from accomp.plugins.tokenizers.codec_spec import load_codec_spec
-from accomp.plugins.tokenizers.magnitude import Magnitude
+from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.resident import MOST, ResidentClips
-from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec
 from accomp.plugins.tokenizers.variation import at_speed, vary
+from accomp.plugins.tokenizers.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 RATE = 32_000
@@ -134,7 +134,7 @@ def spec_file(folder, root, **train):
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
     path = folder / "codec.toml"
     path.write_text(
-        '[codec]\nplugin = "magnitude"\nwidth = 16\nhidden = 16\nencoder_blocks = 1\ndecoder_blocks = 1\n'
+        '[codec]\nplugin = "dac"\nlatent = 16\nencoder_width = 2\ndecoder_width = 16\n'
         "codebooks = 2\ncodebook_size = 16\n"
         f'[data]\nroot = {json.dumps(str(root))}\ntrain = ["**/*.wav"]\nheld_out = []\nresident = true\n'
         f"[train]\n{lines}\n"
@@ -168,10 +168,10 @@ class Clock:
         return self.now
 
 
-def timed(root, clock, **train) -> CodecTrainer:
+def timed(root, clock, **train) -> WaveformTrainer:
     spec = load_codec_spec(spec_file(root, root / "song", **train), Registry(third_party=False))
-    network = Magnitude.network_of(spec.config)
-    return CodecTrainer(network, spec.train, resident(root / "song", seconds=0.3), 0, CPU, seconds=10.0, clock=clock)
+    network = Dac.network_of(spec.config)
+    return WaveformTrainer(network, spec.train, resident(root / "song", seconds=0.3), 0, CPU, seconds=10.0, clock=clock)
 
 
 def test_with_a_time_limit_every_phase_has_its_share_of_the_time(tmp_path):
@@ -211,7 +211,7 @@ def test_time_of_earlier_sittings_counts(tmp_path):
 
 
 def adversary(**changes) -> Adversary:
-    spec = CodecTrainSpec(steps=1, adversary_periods=(), adversary_windows=(512,), **changes)
+    spec = WaveformTrainSpec(steps=1, adversary_periods=(), adversary_windows=(512,), **changes)
     return Adversary(spec, RATE, 0, CPU)
 
 
@@ -268,12 +268,12 @@ def test_clips_at_another_speed_still_have_their_length_and_the_seed_decides(tmp
     (tmp_path / "song").mkdir()
     soundfile.write(tmp_path / "song" / "a.wav", ramp, RATE)
     clips = Clips.find(tmp_path, ["**/*.wav"], 0.1)
-    network = Magnitude.network_of(Magnitude.Config(width=16, hidden=16, encoder_blocks=1, decoder_blocks=1))
+    network = Dac.network_of(Dac.Config(latent=16, encoder_width=2, decoder_width=16))
 
     def drawn(speed: float) -> torch.Tensor:
-        spec = CodecTrainSpec(steps=1, batch=3, seconds=0.1, speed=speed, levels=(0.0, 0.0))
-        trainer = CodecTrainer(network, spec, clips, 7, CPU)
-        return torch.stack([trainer._draw() for _ in range(4)])
+        spec = WaveformTrainSpec(steps=1, batch=3, seconds=0.1, speed=speed, levels=(0.0, 0.0))
+        trainer = WaveformTrainer(network, spec, clips, 7, CPU)
+        return torch.stack([trainer.draw() for _ in range(4)])
 
     assert drawn(0.5).shape == (4, 3, 3200)
     assert torch.equal(drawn(0.5), drawn(0.5))
@@ -282,24 +282,24 @@ def test_clips_at_another_speed_still_have_their_length_and_the_seed_decides(tmp
 
 def test_training_starts_from_weights_and_refuses_those_of_other_sizes(tmp_path):
     constant(tmp_path / "music" / "a.wav", 0.1)
-    sizes = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "codebooks": 2, "codebook_size": 8}
-    first = Magnitude.network_of(Magnitude.Config(**sizes))
+    sizes = {"latent": 16, "encoder_width": 2, "decoder_width": 16, "codebooks": 2, "codebook_size": 8}
+    first = Dac.network_of(Dac.Config(**sizes))
     weights = tmp_path / "first.safetensors"
-    save_weights(weights, first, "magnitude", Magnitude.architecture(Magnitude.Config(**sizes)), half=False)
+    save_weights(weights, first, "dac", Dac.architecture(Dac.Config(**sizes)), half=False)
 
-    def trained(width: int) -> dict:
-        keys = "\n".join(f"{key} = {value}" for key, value in (sizes | {"width": width}).items())
+    def trained(latent: int) -> dict:
+        keys = "\n".join(f"{key} = {value}" for key, value in (sizes | {"latent": latent}).items())
         (tmp_path / "codec.toml").write_text(
-            f'[codec]\nplugin = "magnitude"\n{keys}\n[data]\nroot = {json.dumps(str(tmp_path / "music"))}\n'
+            f'[codec]\nplugin = "dac"\n{keys}\n[data]\nroot = {json.dumps(str(tmp_path / "music"))}\n'
             f'train = ["*.wav"]\nheld_out = []\n[train]\nstart = {json.dumps(str(weights))}\nsteps = 1\nbatch = 1\n'
             "seconds = 0.3\nautoencoder = 1.0\nlr = 1e-12\nfinal_lr = 0.0\n"
         )
-        train_codec(load_codec_spec(tmp_path / "codec.toml", Registry(third_party=False)), tmp_path / str(width), CPU)
-        return load_file(tmp_path / str(width) / "codec.safetensors")
+        train_codec(load_codec_spec(tmp_path / "codec.toml", Registry(third_party=False)), tmp_path / str(latent), CPU)
+        return load_file(tmp_path / str(latent) / "codec.safetensors")
 
     last = trained(16)
     assert all(
         torch.allclose(last[name].float(), tensor, atol=1e-3, rtol=1e-3) for name, tensor in first.state_dict().items()
     )
-    with pytest.raises(CheckpointError, match="width = 16, the spec asks for 20"):
+    with pytest.raises(CheckpointError, match="latent = 16, the spec asks for 20"):
         trained(20)

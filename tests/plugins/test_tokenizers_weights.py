@@ -127,9 +127,9 @@ def test_weights_of_the_other_plugin_are_refused(tmp_path):
 def test_other_sizes_are_all_named(tmp_path):
     path = saved(tmp_path / "codec.safetensors")
     with pytest.raises(CheckpointError) as caught:
-        Magnitude(config(weights=str(path), width=20, causal=False))
+        Magnitude(config(weights=str(path), width=20, kernel=3))
     assert len(caught.value.problems) == 2
-    assert "the weights have causal = None, the spec asks for False" in str(caught.value)
+    assert "the weights have kernel = 7, the spec asks for 3" in str(caught.value)
     assert "set [tokenizer] width = 16" in str(caught.value)
     with pytest.raises(CheckpointError, match="the file has 4 codebooks, the spec asks for 5"):
         Magnitude(config(weights=str(path), codebooks=5))
@@ -140,7 +140,7 @@ def altered(path, level: int):
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     tensors = load_file(path)
-    tensors[f"quantizer.quantizers.{level}.codebook.weight"] *= -1
+    tensors[f"quantizer.quantizers.{level}.codebook"] *= -1
     save_file(tensors, path.with_name(f"{level}.safetensors"), header)
     return path.with_name(f"{level}.safetensors")
 
@@ -190,6 +190,7 @@ def shipped() -> Magnitude:
 def test_shipped_weights_say_what_they_are(shipped):
     about = json.loads((weight_files.SHIPPED / "magnitude.json").read_text())
     assert about["fingerprint"] == shipped.fingerprint
+    assert about["fingerprint_of_8_codebooks"] == Magnitude(Magnitude.Config(codebooks=8)).fingerprint
     assert {"spec", "quality", "files", "minutes"} <= about.keys()
     assert (weight_files.SHIPPED / "magnitude.safetensors").stat().st_size < 10_000_000
     assert shipped.space == Magnitude.space_of(Magnitude.Config())
