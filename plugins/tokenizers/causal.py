@@ -110,26 +110,6 @@ class CausalUpsample(nn.Module):
         return self.conv(x)[..., self.stride : (n + 1) * self.stride]
 
 
-class CausalBlock(nn.Module):
-    """x + s * W2 gelu(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
-
-    machine_code.py has the same for few frames on a CPU.
-    """
-
-    def __init__(self, width: int, hidden: int, kernel: int):
-        super().__init__()
-        self.kernel = kernel
-        self.taps = nn.Parameter(torch.randn(kernel, width) * (kernel**-0.5))
-        self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
-        self.scale = nn.Parameter(torch.full((width,), 0.3))
-
-    def forward(self, x: Tensor, history: History) -> Tensor:
-        mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
-        return torch.addcmul(x, self.scale, self.contract(F.gelu(self.expand(self.norm(mixed)))))
-
-
 def depthwise(frames: Tensor, taps: Tensor) -> Tensor:
     """frames [B, n + kernel - 1, D], taps [kernel, D] -> [B, n, D]: every channel convolved by its own taps.
 

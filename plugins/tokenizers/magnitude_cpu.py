@@ -59,7 +59,10 @@ class CpuEncoder:
     def latents(self, audio: Tensor, history: FixedHistory) -> Array:
         """audio [B, T * hop] float64 -> latents [B * T, E] float32."""
         sound, past = audio.contiguous().numpy(), history.of(self._spectra).numpy()
-        bands, low = (self._log_bands(sound, past, *how) for how in (self._short, self._long))
+        bands, low = (
+            kernels.log_bands(sound, past, hop, window, first, weights, BANDS_FLOOR, GRID, tables)
+            for hop, window, first, weights, tables in (self._short, self._long)
+        )
         kernels.remember(sound, past)
         bands = bands.reshape(len(low), -1)
         features = np.concatenate([bands, low], axis=1)
@@ -75,12 +78,6 @@ class CpuEncoder:
         last = history.of(self._quantizer).numpy()
         kernels.look_up(self.latents(audio, history), self._books, self._halves, self._stay, last, codes.numpy())
         return codes
-
-    def _log_bands(
-        self, sound: Array, past: Array, hop: int, window: Array, first: Array, weights: Array, of: Any
-    ) -> Array:
-        found: Array = kernels.log_bands(sound, past, hop, window, first, weights, BANDS_FLOOR, GRID, of)
-        return found
 
 
 class CpuWhitener:
@@ -158,11 +155,8 @@ class CpuDecoder:
         correction = self._layers(z / self._spread, history).reshape(-1, BINS)
         bands = kernels.linear(z, self._synthesis, self._mean).reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
-        return self.phased(torch.from_numpy(magnitudes).view(batch, -1, BINS), history)
-
-    def phased(self, magnitudes: Tensor, history: FixedHistory) -> Tensor:
-        """Magnitudes [B, n, 641] -> audio [B, n * step]."""
-        audio: Tensor = self._phases(magnitudes, history.of(self._phases))
+        said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
+        audio: Tensor = self._phases(said, history.of(self._phases))
         return audio
 
 
