@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,16 @@ from torch import Tensor
 
 from accomp.core import audio
 from accomp.core.errors import DataError
+
+
+class Music(Protocol):
+    """Where clips come from: Clips, ResidentClips, or what wraps one of them."""
+
+    def draw(
+        self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
+    ) -> Tensor:
+        """n clips [n, seconds * rate]; `rng` is a generator of the CPU, `skip` is told of files that cannot be read."""
+        ...
 
 
 @frozen

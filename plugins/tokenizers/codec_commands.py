@@ -16,13 +16,14 @@ from accomp.core.errors import CheckpointError
 from accomp.core.files import write_atomic
 from accomp.core.registry import Registry
 from accomp.core.structuring import plain
-from accomp.plugins.tokenizers.clips import Clips
+from accomp.plugins.tokenizers.clips import Clips, Music
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
 from accomp.plugins.tokenizers.device import device_named
 from accomp.plugins.tokenizers.excerpts import middle_of
 from accomp.plugins.tokenizers.quality import measure, table
 from accomp.plugins.tokenizers.resident import ResidentClips
-from accomp.plugins.tokenizers.trainer import CodecTrainer, Music
+from accomp.plugins.tokenizers.tones import WithTones
+from accomp.plugins.tokenizers.trainer import CodecTrainer
 from accomp.plugins.tokenizers.weight_files import first_levels, load_network, save_weights
 
 
@@ -55,6 +56,8 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
     if spec.data.resident:
         rate = spec.tokenizer.space_of(spec.config).sample_rate
         music = ResidentClips(clips, rate, device, unreadable.__setitem__, spec.data.shares)
+    if spec.data.tones:
+        music = WithTones(music, spec.data.tones)
     seconds = None if minutes is None else 60 * minutes
     trainer = spec.trainer(_beginning(spec), spec.train, music, spec.seed, device, seconds=seconds)
     trainer.bad_files |= unreadable

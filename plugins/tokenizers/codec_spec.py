@@ -13,7 +13,7 @@ from accomp.core.errors import SpecError
 from accomp.core.registry import Registry
 from accomp.core.spec_files import find_spec, read_toml
 from accomp.core.structuring import Problems, strict_converter, structure_fields
-from accomp.plugins.tokenizers.trainer import CodecTrainSpec
+from accomp.plugins.tokenizers.trainer import CodecTrainSpec, share
 
 
 @frozen(kw_only=True)
@@ -24,6 +24,7 @@ class DataSpec:
         root: the folder; a relative one counts from where the command is run.
         train: glob patterns below it for the music to train on.
         shares: with `resident`, of how many clips comes from each of the patterns; all music alike if empty.
+        tones: of how many clips are made by formula instead: tones, chords, glides, clicks. See tones.tones.
         held_out: patterns for the music to measure on; may match nothing only if it is empty.
         resident: read all of `train` once and keep it, as 16 bit, on the device that trains; files of one folder that
             are equally long (a song's stems) are then mixed at random. See resident.ResidentClips.
@@ -33,6 +34,7 @@ class DataSpec:
     root: str
     train: tuple[str, ...] = ("train/**/*.flac", "train/**/*.wav")
     shares: tuple[float, ...] = field(default=())
+    tones: float = field(default=0.0, validator=share)
     held_out: tuple[str, ...] = ("validation/**/*.flac", "validation/**/*.wav")
     resident: bool = False
     excerpts: int = field(default=16, validator=v.gt(0))

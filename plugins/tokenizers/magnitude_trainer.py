@@ -11,11 +11,12 @@ from torch import Tensor
 
 from accomp.core.errors import SpecError
 from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.clips import Music
 from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
 from accomp.plugins.tokenizers.magnitude_losses import MagnitudeDistance
 from accomp.plugins.tokenizers.magnitude_network import MagnitudeNetwork
 from accomp.plugins.tokenizers.residual_trainer import ResidualTrainer
-from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec, Music, share
+from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec, share
 
 
 @frozen(kw_only=True)
@@ -28,7 +29,9 @@ class MagnitudeTrainSpec(CodecTrainSpec):
         more: share of the steps in which it hears all levels.
         refit: shares of the training at which the codebooks are fitted anew.
         bin, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
-        commitment: weight of |z - quantized|^2 over the variance of the latents.
+        commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
+            or by all where the decoder hears all: were it always all, latents would shrink until the few levels that
+            the decoder mostly hears say nothing of most dimensions.
         steady, steady_from: weight of |z_t - z_{t-1}|^2 over that variance, and the share of the training it begins at.
         adversarial, features: weights of the discriminator's verdict and of the distance of its features; it joins at
             `adversary_from` with the learning rate `adversary_lr`, and hears the first `adversary_batch` clips.
@@ -94,12 +97,12 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         z = network.latents(bands, low, History())
         revive = self.step % spec.revive_every == 0 and done <= spec.revive_until
         sums = self.codebooks.quantize(z.detach(), revive=revive)
-        heard = sums[self._levels_heard() - 1]
-        decoded = network.decode(heard + z - z.detach(), History())
+        heard = self._levels_heard()
+        decoded = network.decode(sums[heard - 1] + z - z.detach(), History())
         losses = self.distance(decoded, magnitudes)
         total = sum(getattr(spec, name) * value for name, value in losses.items())
         variance = network.spread**2
-        losses["commitment"] = (z - sums[-1]).square().mean() / variance
+        losses["commitment"] = (z - sums[max(heard, self.levels) - 1]).square().mean() / variance
         total = total + spec.commitment * losses["commitment"]
         if spec.steady and done >= spec.steady_from:
             losses["steady"] = (z[:, 1:] - z[:, :-1]).square().mean() / variance

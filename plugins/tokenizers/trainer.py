@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from attrs import field, frozen
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from accomp.core.errors import CheckpointError
 from accomp.core.files import write_atomic
+from accomp.plugins.tokenizers.clips import Music
 from accomp.plugins.tokenizers.variation import at_speed, vary
 
 share = v.and_(v.ge(0.0), v.le(1.0))
@@ -62,14 +63,6 @@ class CodecTrainSpec:
 
 
 Spec = TypeVar("Spec", bound=CodecTrainSpec)
-
-
-class Music(Protocol):
-    """Where clips come from: Clips or ResidentClips."""
-
-    def draw(
-        self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
-    ) -> Tensor: ...
 
 
 class CodecTrainer(ABC, Generic[Spec]):
