@@ -28,7 +28,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
         fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it hears all levels.
         refit: shares of the training at which the codebooks are fitted anew.
-        bin, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        bin, slope, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
         commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
             or by all where the decoder hears all: were it always all, latents would shrink until the few levels that
             the decoder mostly hears say nothing of most dimensions.
@@ -42,6 +42,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     more: float = field(default=0.2, validator=share)
     refit: tuple[float, ...] = (0.3, 0.55)
     bin: float = field(default=1.0, validator=v.ge(0.0))
+    slope: float = field(default=0.3, validator=v.ge(0.0))
     mel: float = field(default=1.0, validator=v.ge(0.0))
     linear: float = field(default=1.0, validator=v.ge(0.0))
     energy: float = field(default=0.5, validator=v.ge(0.0))

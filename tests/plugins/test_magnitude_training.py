@@ -86,10 +86,25 @@ def test_the_discriminator_learns_to_tell_and_its_verdict_reaches_what_was_decod
 
 def test_each_loss_is_zero_for_equal_magnitudes_and_tells_what_is_wrong():
     one = trainer()
-    magnitudes = torch.rand(1, 6, 4, 641) ** 3
+    magnitudes = 0.2 + 0.4 * torch.rand(1, 6, 4, 641)
     same = (magnitudes + 1e-5).log()
     assert all(float(value) < 1e-4 for value in one.distance(same, magnitudes).values())
     louder = one.distance((magnitudes * 2 + 1e-5).log(), magnitudes)
     for name in ("bin", "mel", "energy", "level"):
         assert float(louder[name]) == pytest.approx(0.693, abs=0.05), name
     assert float(louder["linear"]) == pytest.approx(1.0, abs=0.01)
+    assert float(louder["slope"]) < 0.02
+
+
+def test_what_hides_behind_a_louder_neighbour_hardly_counts_and_a_tilted_partial_does():
+    one = trainer()
+    magnitudes = torch.full((1, 8, 4, 641), 1e-3)
+    magnitudes[..., 100] = 0.5
+    wrong = {name: magnitudes.clone() for name in ("beside", "far", "tilted")}
+    wrong["beside"][..., 110:115] *= 2
+    wrong["far"][..., 400:405] *= 2
+    wrong["tilted"][..., 99] *= 4
+    told = {name: one.distance((m + 1e-5).log(), magnitudes) for name, m in wrong.items()}
+    beside, far = (float(told[name]["bin"] / one.distance.weight[at]) for name, at in (("beside", 112), ("far", 402)))
+    assert beside < 0.5 * far
+    assert float(told["tilted"]["slope"]) > 10 * float(told["far"]["slope"])
