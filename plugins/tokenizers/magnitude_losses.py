@@ -25,8 +25,8 @@ class MagnitudeDistance(nn.Module):
     """Distances between log(|S| + 1e-5) as decoded [B, T, 4, 641] and magnitudes [B, T, 4, 641]:
 
     bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz), floor 1e-4 and MASKED
-    slope    mean |difference of log(|S_m+1| / |S_m-1|)|, bins weighted by the root of |S_m|: where a partial lies between
-             two bins, and so its pitch
+    slope    mean |difference of log(|S_m+1| / |S_m-1|)|, bins weighted by the root of |S_m|: where between two bins a
+             partial lies, and so its pitch
     mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
     linear   sum |m' - m| / sum m of the same, which weighs what is loud
     energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
