@@ -28,6 +28,7 @@ from accomp.core.files import write_atomic
 from accomp.core.processors import cores
 from accomp.core.song_folders import SPLITS
 from accomp.plugins.corpora import debian
+from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.licences import licence_of
 from accomp.plugins.corpora.pool import each
 
@@ -97,7 +98,7 @@ def game_music(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
 ) -> None:
     """Make a folder of the music of free games: mono, 32 kHz, 16 bit, split by piece."""
-    record = _earlier(out)
+    record = earlier(out, RECORD, ("pieces", "left_out")) or {"pieces": [], "left_out": []}
     cache = cache or debian.default_cache()
     pieces = [piece for name in dict.fromkeys(package or PACKAGES) for piece in _fetched(name, cache)]
     kept = _kept(out, record, pieces)
@@ -238,22 +239,6 @@ def _piece(unpacked: debian.Unpacked, source: Path, member: str | None, taken: C
         split_of(name),
         licence_of(unpacked.name, unpacked.folder, path),
     )
-
-
-def _earlier(out: Path) -> dict[str, Any]:
-    """The record of an earlier run, an empty one if there was none. Raises DataError where `out` is anything else."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; expected a folder to write to")
-    path = out / RECORD
-    if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise DataError(f"{out} is not empty and was not made by this command; name another folder")
-        return {"pieces": [], "left_out": []}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {"pieces": list(record["pieces"]), "left_out": list(record["left_out"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"unreadable record ({error}); delete the folder or name another @ {path}") from error
 
 
 def _kept(out: Path, record: dict[str, Any], pieces: Sequence[Piece]) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ from accomp.core.errors import DataError
 from accomp.core.files import hash_file, write_atomic
 from accomp.core.processors import cores
 from accomp.plugins.corpora import debian
+from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
 from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song, song_of, variant_entry
@@ -91,7 +92,7 @@ def mini_slakh(
     }
     if variants:
         request |= {"variants": [v.suffix for v in variants], "fonts": [hash_file(path) for path in fonts]}
-    record = _earlier(out, request)
+    record = _same_request(out, request)
     if record is not None:
         _label_earlier(out, record, music)
     if record and all((out / song["folder"]).is_dir() for song in record["songs"]):
@@ -209,24 +210,16 @@ def _render(
             ) from error
 
 
-def _earlier(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+def _same_request(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """The record of an earlier run with the same request. Raises DataError where `out` holds anything else."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; expected a folder to write to")
-    path = out / RECORD
-    if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise DataError(f"{out} is not empty and was not made by this command; name another folder")
+    record = earlier(out, RECORD, ("request",))
+    if record is None:
         return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        earlier = record["request"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"unreadable record ({error}); delete the folder or name another @ {path}") from error
+    before = record["request"]
     if different := [
-        f"{key} was {earlier.get(key)}, is {request.get(key)}"
-        for key in {**request, **earlier}
-        if earlier.get(key) != request.get(key)
+        f"{key} was {before.get(key)}, is {request.get(key)}"
+        for key in {**request, **before}
+        if before.get(key) != request.get(key)
     ]:
         raise DataError(
             f"{out} was made from other music or options ({'; '.join(different)}); "
