@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from accomp.core import audio
 from accomp.core.errors import DataError
@@ -19,7 +19,8 @@ MOST = 12
 SPREAD = 6.0
 """Standard deviation of a stem's random gain in a random mix (dB)."""
 _FULL = 32768.0
-_SLACK = 64  # zeros at the end: resampling may leave a file a sample short of the length its header promises
+_SLACK = 64  # zeros: resampling may leave a file a sample longer or shorter than the length its header promises
+_AHEAD = 16
 
 
 class ResidentClips:
@@ -42,30 +43,29 @@ class ResidentClips:
         `shares`: of the clips drawn, how many come from the files of each pattern; a song counts as its first file's.
         Raises DataError where no file can be read, or none of a pattern that has a share.
         """
-        songs: dict[tuple[Path, int], list[np.ndarray]] = {}
+        room = round(sum(clips.seconds) * rate) + _SLACK * (len(clips.files) + 1)
+        self.samples = torch.zeros(room, dtype=torch.int16, device=device)
+        songs: dict[tuple[Path, int], list[int]] = {}
         pattern: dict[tuple[Path, int], int] = {}
-        with ThreadPoolExecutor() as pool:
-            sounds = pool.map(lambda path: _read(path, rate), clips.files)
-            for path, first, sound in zip(clips.files, clips.patterns, sounds, strict=True):
-                if isinstance(sound, str):
-                    skip(path, sound)
-                    continue
-                song = (path.parent, len(sound))
-                songs.setdefault(song, []).append(sound)
-                pattern.setdefault(song, first)
+        at = 0
+        for path, first, sound in zip(clips.files, clips.patterns, _read_all(clips.files, rate), strict=True):
+            if not isinstance(sound, str) and at + len(sound) + _SLACK > room:
+                sound = f"longer than its header promises @ {path}"
+            if isinstance(sound, str):
+                skip(path, sound)
+                continue
+            song = (path.parent, len(sound))
+            songs.setdefault(song, []).append(at)
+            pattern.setdefault(song, first)
+            self.samples[at : at + len(sound)] = torch.from_numpy(sound).to(device)
+            at += len(sound)
         if not songs:
             raise DataError(f"not one of {len(clips.files)} audio files can be read")
-        self.stems = torch.tensor([len(stems) for stems in songs.values()])
+        self.stems = torch.tensor([len(begins) for begins in songs.values()])
         self.lengths = torch.tensor([length for _, length in songs])
-        sizes = self.stems * self.lengths
-        self.weights = _weights(sizes.double(), torch.tensor([pattern[song] for song in songs]), shares)
-        self.begins = sizes.cumsum(0) - sizes
-        self.samples = torch.zeros(int(sizes.sum()) + _SLACK, dtype=torch.int16, device=device)
-        at = 0
-        for key in list(songs):
-            for sound in songs.pop(key):
-                self.samples[at : at + len(sound)] = torch.from_numpy(sound).to(device)
-                at += len(sound)
+        self.begins = nn.utils.rnn.pad_sequence([torch.tensor(begins) for begins in songs.values()], batch_first=True)
+        sizes = (self.stems * self.lengths).double()
+        self.weights = _weights(sizes, torch.tensor([pattern[song] for song in songs]), shares)
         self.rate = rate
 
     def draw(
@@ -82,7 +82,7 @@ class ResidentClips:
         room = (self.lengths[song] - length + 1).clamp(min=1)
         start = (torch.rand(more, generator=rng, dtype=torch.float64) * room).long()
         stems, gains = self._mixes(self.stems[song], rng)
-        where = self.begins[song, None] + stems * self.lengths[song, None] + start[:, None]
+        where = self.begins[song].gather(1, stems) + start[:, None]
         where, gains = where.to(self.samples.device), gains.to(self.samples.device)
         steps = torch.arange(length, device=self.samples.device)
         mix = torch.zeros(more, length, device=self.samples.device)
@@ -119,6 +119,13 @@ def _weights(sizes: Tensor, patterns: Tensor, shares: Sequence[float]) -> Tensor
             )
         weights[these] = share * sizes[these] / sizes[these].sum()
     return weights
+
+
+def _read_all(files: Sequence[Path], rate: int) -> Iterator[np.ndarray | str]:
+    """As `_read`, in order, by all cores; few sounds are read ahead of what is taken."""
+    with ThreadPoolExecutor() as pool:
+        for i in range(0, len(files), _AHEAD):
+            yield from pool.map(lambda path: _read(path, rate), files[i : i + _AHEAD])
 
 
 def _read(path: Path, rate: int) -> np.ndarray | str:
