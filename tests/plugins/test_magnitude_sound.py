@@ -1,4 +1,4 @@
-"""What the shipped weights of magnitude do to sounds that everyone can judge: tones, glides, clicks, levels, silence."""
+"""What the shipped weights of magnitude do to sounds that anyone can judge: tones, glides, clicks, levels, silence."""
 
 import numpy as np
 import pytest
