@@ -46,9 +46,9 @@ class Relations(nn.Module):
 
     With |S|^2 as a band's mean of a frame n, P = log(|S_n|^2 + floor^2) / 8 + 1.5, the mean of the products
     S_n[m] conj(S_{n-1}[m]) less the turn of a bin's middle over the mean of |S_n[m]|^2 and |S_{n-1}[m]|^2, and that of
-    S_n[m + 1] conj(S_n[m]) likewise. These are complex numbers in the unit circle: a lone partial has the first on its
-    rim, at an angle that tells its frequency, an impulse the second, at an angle that tells its place; noise has both
-    near 0. They do not change where all phases turn by the same angle.
+    S_n[m + 1] conj(S_n[m]) likewise. These are complex numbers in the unit circle, which do not change where all phases
+    turn by the same angle. While partials last the first stays where it is, at 0.90, and the second at 2/3; an impulse
+    has the second on the rim, at an angle that tells its place; of noise both move from frame to frame.
     """
 
     bands: Tensor
