@@ -9,13 +9,15 @@ import torch
 from codecs_that_follow import DELAY, HOP, SMALL, joined, lively, music
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.registry import Registry
 from accomp.core.testing import check_plugin
-from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.causal import FixedHistory, History
 from accomp.plugins.tokenizers.codec_commands import train_codec
 from accomp.plugins.tokenizers.codec_spec import load_codec_spec
+from accomp.plugins.tokenizers.losses import SpectralDistance
 from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.phase.peaks import TensorPhases
 from accomp.plugins.tokenizers.tones import WithTones
@@ -39,6 +41,7 @@ def strong(latent: int = 64) -> Vocoder:
     vocoder = Vocoder(latent=latent, **SIZES)
     torch.nn.init.normal_(vocoder.leave.weight, std=0.3)
     torch.nn.init.normal_(vocoder.leave.bias, std=0.3)
+    vocoder.spread.fill_(3.0)
     return vocoder
 
 
@@ -200,6 +203,29 @@ def test_settled_spectra_sound_as_the_rule_does(made, hop, window):
     torch.testing.assert_close(rule.tail(total), rule.flush(plain), rtol=0, atol=0 if bits else 1e-5)
 
 
+def test_with_tensors_it_waits_for_nothing_and_can_be_traced():
+    """As `prepare` does on a GPU: as a graph over all that is remembered; and, the rule, on a device without data."""
+    rule, vocoder = TensorPhases(), strong()
+    said, z = torch.rand(2, 12, BINS) ** 8, torch.randn(2, 3, 64)
+
+    def sound(said: torch.Tensor, z: torch.Tensor, history: History) -> torch.Tensor:
+        settled = rule.spectra(said, history.of(rule, lambda: rule.begin(2)))
+        return rule.sound(vocoder(settled, z, history), history.of(vocoder, lambda: rule.begin_sum(2)))
+
+    whole = History()
+    want = sound(said, z, whole)
+    keys, begin = zip(*((key, torch.zeros_like(past)) for key, past in whole.items()), strict=True)
+    pasts = [past.clone() for past in begin]
+    traced = make_fx(lambda said, z, *pasts: sound(said, z, FixedHistory(dict(zip(keys, pasts, strict=True)))))(
+        said[:, :4], z[:, :1], *begin
+    )
+    parts = zip(said.split(4, dim=1), z.split(1, dim=1), strict=True)
+    found = torch.cat([traced(magnitudes, latents, *pasts) for magnitudes, latents in parts], dim=1)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-4)
+    settled = rule.spectra(said.to("meta"), rule.begin(2, "meta"))
+    assert rule.sound(settled, rule.begin_sum(2, "meta")).shape == (2, 12 * 160)
+
+
 # --- its file ----------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +348,21 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path, fi
     assert half + [part["total"] for part in parts] == whole
     assert len(set(whole)) == 4
     assert ("fool" in parts[-1]) == bool(adversary)
+
+
+def test_before_it_learns_it_is_judged_by_what_the_codec_decodes(tmp_path, files):
+    """Sample for sample beside the original, validated on the way, as a codec whose codebooks are fitted."""
+    one = trainer(written(tmp_path, files, log=1.0, linear=2.0, energy=0.0, low=0.5))
+    audio = music(2, 11)[:, : 10 * HOP]
+    one.draw = lambda: audio
+    parts = one.learn(0.0)
+    codec = Magnitude(config(files, vocoder=""))
+    sound = codec.decode(codec.encode(audio))[:, :-DELAY]
+    want = SpectralDistance(32_000, (512, 1024, 2048))(sound, audio[:, :-DELAY])
+    for name in ("log", "linear", "low"):
+        assert parts[name] == pytest.approx(float(want[name]), rel=1e-3), name
+    assert parts["total"] == pytest.approx(float(want["log"] + 2 * want["linear"] + 0.5 * want["low"]), rel=1e-3)
+    assert one.fitted is not None
 
 
 def test_training_lowers_the_loss_and_leaves_the_codec_alone(tmp_path, files):
