@@ -334,7 +334,7 @@ def trainer(spec, clips=None):
 
 
 @pytest.mark.parametrize(
-    "adversary", [{}, {"adversarial": 1.0, "adversary_periods": [], "adversary_windows": [512], "adversary_from": 0.3}]
+    "adversary", [{}, {"adversarial": 1.0, "adversary_periods": [], "adversary_windows": [512], "adversary_from": 0.1}]
 )
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path, files, adversary):
     spec = written(tmp_path, files, steps=4, **adversary)
