@@ -11,13 +11,13 @@ from torch import Tensor
 from accomp.plugins.tokenizers.quantizer import quiet_import
 
 if TYPE_CHECKING:
-    from accomp.plugins.tokenizers.waveform_trainer import WaveformTrainSpec
+    from accomp.plugins.tokenizers.sound_judge import SoundTrainSpec
 
 
 class Adversary:
     """Discriminators and their optimizer; `judge` lets them learn and returns what the codec is to minimise."""
 
-    def __init__(self, spec: WaveformTrainSpec, rate: int, seed: int, device: torch.device):
+    def __init__(self, spec: SoundTrainSpec, rate: int, seed: int, device: torch.device):
         with quiet_import("adversarial training"), torch.random.fork_rng(devices=[]):
             from dac.model.discriminator import Discriminator
 

@@ -60,7 +60,7 @@ class FrozenCodec:
         """
         self.name = name
         self.space = space
-        self.fingerprint = _fingerprint(name, network, architecture)
+        self.fingerprint = fingerprint_of([name, dict(architecture)], network.state_dict())
         network.eval()
         for module in network.modules():
             if hasattr(module, "weight_g"):
@@ -295,9 +295,10 @@ def check_rows(rows: Tensor, batch: int) -> None:
         raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}; expected bool [{batch}]")
 
 
-def _fingerprint(name: str, network: nn.Module, architecture: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([name, dict(architecture)], sort_keys=True).encode())
-    for key, tensor in sorted(network.state_dict().items()):
+def fingerprint_of(said: Any, tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits that stand for what JSON can say, and for tensors as float32."""
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for key, tensor in sorted(tensors.items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

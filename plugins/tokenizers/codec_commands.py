@@ -42,7 +42,7 @@ def train(
 
 
 def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float | None = None) -> dict[str, float]:
-    """Trains to the end and writes codec.safetensors and training.json into `out`; returns the held-out quality.
+    """Trains to the end and writes weights and training.json into `out`; returns the held-out quality.
 
     The end is the spec's last step, or comes after `minutes` of training. checkpoint.pt in `out` is continued. Raises
     CheckpointError when it belongs to another spec.
@@ -75,7 +75,8 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
         say(f"codebooks behind the first {trainer.levels} fitted; share of the rest left after each: {_listed(left)}")
     quality = _measure(trainer, spec, held_out, trainer.levels)
     architecture = spec.tokenizer.architecture(spec.config)
-    save_weights(out / "codec.safetensors", trainer.network, spec.plugin, architecture)
+    weights = out / getattr(spec.tokenizer, "file", "codec.safetensors")
+    save_weights(weights, trainer.network, spec.plugin, architecture)
     report = {
         "spec": _described(spec),
         "files": len(clips.files),
@@ -87,7 +88,7 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
         "quality": quality,
     } | ({"quality_of_all_codebooks": _measure(trainer, spec, held_out, spec.config.codebooks)} if left else {})
     write_atomic(out / "training.json", json.dumps(report, indent=2) + "\n")
-    say(f"weights written @ {out / 'codec.safetensors'}")
+    say(f"weights written @ {weights}")
     if quality:
         say(f"quality on {len(held_out)} held-out excerpts:\n{table(quality)}")
     return quality

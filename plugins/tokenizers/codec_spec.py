@@ -52,7 +52,8 @@ class DataSpec:
 class CodecSpec:
     """A whole codec spec. `config` is the [codec] section as the plugin's own Config, `plugin` its name.
 
-    `train` is the [train] section as `tokenizer.training()` has it; so is `trainer`.
+    `train` is the [train] section as `tokenizer.training()` has it; so is `trainer`. With [codec] part = "name",
+    `tokenizer` is what the plugin's parts() give by that name, and `plugin` the two names.
     """
 
     plugin: str
@@ -110,9 +111,19 @@ def _tokenizer(section: Any, registry: Registry) -> tuple[str, Any]:
         )
     name = section["plugin"]
     tokenizer = registry.find("tokenizer", name).load()
+    if "part" in section:
+        return f"{name} {section['part']}", _part(section["part"], name, tokenizer)
     if not hasattr(tokenizer, "network_of"):
         raise Problems([(("plugin",), f"tokenizer {name!r} cannot be trained here: it offers no network_of(config)")])
     return name, tokenizer
+
+
+def _part(part: Any, name: str, tokenizer: Any) -> Any:
+    parts = tokenizer.parts() if hasattr(tokenizer, "parts") else {}
+    if part not in parts:
+        there = f"there are: {', '.join(map(repr, parts))}" if parts else "there are none; leave out the key"
+        raise Problems([(("part",), f"tokenizer {name!r} has no part {part!r} that can be trained; {there}")])
+    return parts[part]
 
 
 def _config(section: dict[str, Any], tokenizer: Any, converter: Any) -> Any:
@@ -121,5 +132,5 @@ def _config(section: dict[str, Any], tokenizer: Any, converter: Any) -> Any:
             raise Problems(
                 [((key,), "training starts from random weights; the seed is the spec's own, at the top level")]
             )
-    keys = {key: value for key, value in section.items() if key != "plugin"}
+    keys = {key: value for key, value in section.items() if key not in ("plugin", "part")}
     return structure_fields(converter, keys, tokenizer.Config)

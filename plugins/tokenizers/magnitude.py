@@ -25,10 +25,12 @@ from accomp.plugins.tokenizers.magnitude_network import (
     magnitudes_of,
 )
 from accomp.plugins.tokenizers.phase import phase_rule
+from accomp.plugins.tokenizers.vocoder import Vocoder
+from accomp.plugins.tokenizers.vocoder_files import load_vocoder
 from accomp.plugins.tokenizers.weight_files import load_network
 
 Phase = Literal["heap", "peaks"]
-_NOT_SIZES = ("weights", "seed", "phase", "rounds", "stay", "continuous")
+_NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuous")
 
 
 class Magnitude(FrozenCodec):
@@ -54,6 +56,8 @@ class Magnitude(FrozenCodec):
             encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
+            vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
+                and the fingerprint, are the same with it and without.
             continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
                 components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T] float.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
@@ -73,6 +77,7 @@ class Magnitude(FrozenCodec):
         kernel: int = field(default=7, validator=v.gt(0))
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
+        vocoder: str = ""
         continuous: int = field(default=0, validator=v.ge(0))
         stay: float = field(default=0.3, validator=v.ge(0.0))
         seed: int = field(default=0, validator=v.ge(0))
@@ -89,7 +94,7 @@ class Magnitude(FrozenCodec):
                 raise ValueError(f"continuous {value}; expected at most latent = {self.latent}")
 
     def __init__(self, config: Config):
-        """Raises CheckpointError, saying what to do, when the weights are missing or of other sizes."""
+        """Raises CheckpointError, saying what to do, when weights are missing, of other sizes, or of two codecs."""
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "magnitude", sizes, config.seed)
         self._take(config, network)
@@ -99,6 +104,12 @@ class Magnitude(FrozenCodec):
         codes = {"stay": config.stay} if config.stay and not config.continuous else {}
         identity = self.architecture(config) | codes | ({"continuous": config.continuous} if config.continuous else {})
         super().__init__("magnitude", self.space_of(config), network, identity, network.quantizer)
+        self.use_vocoder(load_vocoder(config.vocoder, network) if config.vocoder else None)
+
+    def use_vocoder(self, vocoder: Vocoder | None) -> None:
+        """From now on streams that are opened sound by this vocoder, which is taken over and frozen; None: by none."""
+        self._vocoder = vocoder and vocoder.eval().requires_grad_(False).to(self.device)
+        self._live.clear()
         self._ready()
 
     def _ready(self) -> None:
@@ -108,14 +119,15 @@ class Magnitude(FrozenCodec):
         self._cpu: tuple[Live, Live] | None = None
         if self.device.type == "cpu":
             try:
-                from accomp.plugins.tokenizers import magnitude_cpu
+                from accomp.plugins.tokenizers import magnitude_cpu, vocoder_cpu
             except ImportError as error:
                 raise PluginError(
                     f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
                     "run: pip install 'accomp[codec]'"
                 ) from error
             encoder = magnitude_cpu.CpuEncoder(self.network, self._config.stay)
-            decoder = magnitude_cpu.CpuDecoder(self.network, self._phases)
+            vocoder = vocoder_cpu.CpuVocoder(self._vocoder, self._phases) if self._vocoder else None
+            decoder = magnitude_cpu.CpuDecoder(self.network, self._phases, vocoder)
             self._cpu = encoder, decoder
             if n := self._config.continuous:
                 self._cpu = (
@@ -125,7 +137,7 @@ class Magnitude(FrozenCodec):
 
     def to(self, device: torch.device | str) -> Magnitude:
         super().to(device)
-        self._ready()
+        self.use_vocoder(self._vocoder)
         return self
 
     @property
@@ -153,8 +165,8 @@ class Magnitude(FrozenCodec):
 
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
         z = self.embed(codes)
-        decoded = self.network.decode(self._whitening.back(z) if self._config.continuous else z, history)
-        return self._sound(magnitudes_of(decoded).flatten(1, 2), history)
+        z = self._whitening.back(z) if self._config.continuous else z
+        return self._sound(magnitudes_of(self.network.decode(z, history)).flatten(1, 2), z, history)
 
     @property
     def _whitening(self) -> Any:
@@ -164,13 +176,24 @@ class Magnitude(FrozenCodec):
         return self.check(codes).transpose(1, 2) if self._config.continuous else super().embed(codes)
 
     def tail_on(self, history: History, batch: int) -> Tensor:
-        return self._phases.flush(self._state(history, batch)).to(self.device)
+        held = self._sum(history, batch) if self._vocoder else self._state(history, batch)[:, -WINDOW:]
+        return self._phases.tail(held).to(self.device)
 
-    def _sound(self, magnitudes: Tensor, history: History) -> Tensor:
-        return self._phases(magnitudes, self._state(history, len(magnitudes)))
+    def settled(self, magnitudes: Tensor, history: History) -> Tensor:
+        """Magnitudes [B, n, 641] -> what the phase rule makes of them, [B, n, 2, 641]; see PhaseRule.spectra."""
+        return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)))
+
+    def _sound(self, magnitudes: Tensor, z: Tensor, history: History) -> Tensor:
+        if self._vocoder is None:
+            return self._phases(magnitudes, self._state(history, len(magnitudes)))
+        corrected = self._vocoder(self.settled(magnitudes, history), z, history)
+        return self._phases.sound(corrected, self._sum(history, len(corrected)))
 
     def _state(self, history: History, batch: int) -> Tensor:
         return history.of(self._phases, lambda: self._phases.begin(batch, self.device))
+
+    def _sum(self, history: History, batch: int) -> Tensor:
+        return history.of(self._vocoder, lambda: self._phases.begin_sum(batch, self.device))
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
@@ -196,6 +219,13 @@ class Magnitude(FrozenCodec):
         from accomp.plugins.tokenizers.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
 
         return MagnitudeTrainSpec, MagnitudeTrainer
+
+    @classmethod
+    def parts(cls) -> dict[str, Any]:
+        """What else `accomp codec train` trains for this codec, by the name that [codec] part gives it."""
+        from accomp.plugins.tokenizers.vocoder_part import VocoderPart
+
+        return {"vocoder": VocoderPart(cls)}
 
     @classmethod
     def trained(cls, config: Config, network: Any) -> Magnitude:

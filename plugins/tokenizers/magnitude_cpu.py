@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from accomp.plugins.tokenizers import kernels
 from accomp.plugins.tokenizers.causal import FixedHistory
+from accomp.plugins.tokenizers.cpu_layers import Layers, array, sparse
 from accomp.plugins.tokenizers.kernels import Array
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
@@ -23,6 +24,7 @@ from accomp.plugins.tokenizers.magnitude_network import (
     MagnitudeNetwork,
 )
 from accomp.plugins.tokenizers.phase import fourier
+from accomp.plugins.tokenizers.vocoder_cpu import CpuVocoder
 
 
 class CpuEncoder:
@@ -31,15 +33,15 @@ class CpuEncoder:
     def __init__(self, network: MagnitudeNetwork, stay: float):
         spectra, self._stay = network.spectra, stay
         self._spectra, self._quantizer = spectra, network.quantizer
-        self._short = (STEP, spectra.window.numpy(), *_sparse(spectra.bands), fourier.tables(len(spectra.window)))
+        self._short = (STEP, spectra.window.numpy(), *sparse(spectra.bands), fourier.tables(len(spectra.window)))
         low = torch.eye(LOW_BINS, dtype=torch.float64)
-        self._long = (HOP, spectra.long_window.numpy(), *_sparse(low), fourier.tables(LONG))
-        self._mean = _array(network.mean)
-        self._layers = _Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
-        self._analysis = _array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
+        self._long = (HOP, spectra.long_window.numpy(), *sparse(low), fourier.tables(LONG))
+        self._mean = array(network.mean)
+        self._layers = Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
+        self._analysis = array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
         books = [level.codebook for level in network.quantizer.levels]
-        self._books = np.stack([_array(book.T) for book in books])
-        self._halves = np.stack([_array(book.double().square().sum(1) / 2) for book in books])
+        self._books = np.stack([array(book.T) for book in books])
+        self._halves = np.stack([array(book.double().square().sum(1) / 2) for book in books])
         self(torch.zeros(1, HOP, dtype=torch.float64), self.begin(1))  # so that the machine code is made now
 
     def takes(self, batch: int, frames: int) -> bool:
@@ -85,8 +87,8 @@ class CpuWhitener:
 
     def __init__(self, encoder: CpuEncoder, network: MagnitudeNetwork, n: int):
         self._encoder, white = encoder, network.whitening
-        self._mean = _array(white.mean)
-        self._axes = _array(white.axes[:, :n] / white.deviation[:n]), np.zeros(n, np.float32)
+        self._mean = array(white.mean)
+        self._axes = array(white.axes[:, :n] / white.deviation[:n]), np.zeros(n, np.float32)
         self(torch.zeros(1, HOP, dtype=torch.float64), self.begin(1))
 
     def takes(self, batch: int, frames: int) -> bool:
@@ -108,7 +110,7 @@ class CpuUnwhitener:
 
     def __init__(self, decoder: CpuDecoder, network: MagnitudeNetwork, n: int):
         self._decoder, white = decoder, network.whitening
-        self._axes = _array((white.axes[:, :n] * white.deviation[:n]).T), _array(white.mean)
+        self._axes = array((white.axes[:, :n] * white.deviation[:n]).T), array(white.mean)
         self(torch.zeros(1, n, 1), self.begin(1))
 
     def takes(self, batch: int, frames: int) -> bool:
@@ -126,15 +128,15 @@ class CpuUnwhitener:
 
 
 class CpuDecoder:
-    """Latents, or codes, -> audio, likewise; `phases` makes sound of the magnitudes."""
+    """Latents, or codes, -> audio, likewise; `phases` makes sound of the magnitudes, `vocoder` better sound."""
 
-    def __init__(self, network: MagnitudeNetwork, phases: Any):
-        self._embeddings = np.stack([_array(level.codebook) for level in network.quantizer.levels])
-        self._spread, self._mean = np.float32(network.spread), _array(network.mean)
-        self._synthesis = _array(network.synthesis.T)
-        self._widen = _array(network.widen)
-        self._layers = _Layers(network.from_latent, network.decoder_blocks, network.decoder_norm, network.leave)
-        self._phases = phases
+    def __init__(self, network: MagnitudeNetwork, phases: Any, vocoder: CpuVocoder | None = None):
+        self._embeddings = np.stack([array(level.codebook) for level in network.quantizer.levels])
+        self._spread, self._mean = np.float32(network.spread), array(network.mean)
+        self._synthesis = array(network.synthesis.T)
+        self._widen = array(network.widen)
+        self._layers = Layers(network.from_latent, network.decoder_blocks, network.decoder_norm, network.leave)
+        self._phases, self._vocoder = phases, vocoder
         self(torch.zeros(1, len(self._embeddings), 1, dtype=torch.int64), self.begin(1))
 
     def takes(self, batch: int, frames: int) -> bool:
@@ -143,7 +145,8 @@ class CpuDecoder:
 
     def begin(self, batch: int) -> FixedHistory:
         """An empty past of so many rows."""
-        return FixedHistory({self._phases: self._phases.begin(batch), **self._layers.begin(batch)})
+        past = {self._phases: self._phases.begin(batch), **self._layers.begin(batch)}
+        return FixedHistory(past | (self._vocoder.begin(batch) if self._vocoder else {}))
 
     def __call__(self, codes: Tensor, history: FixedHistory) -> Tensor:
         """codes [B, K, T] int64 -> audio [B, T * hop] from `delay` samples before the first frame on."""
@@ -156,52 +159,8 @@ class CpuDecoder:
         bands = kernels.linear(z, self._synthesis, self._mean).reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
         said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
+        if self._vocoder:
+            settled = self._phases.spectra(said, history.of(self._phases))
+            return self._vocoder(settled, z, history)
         audio: Tensor = self._phases(said, history.of(self._phases))
         return audio
-
-
-class _Layers:
-    """A first layer, blocks, a norm and a last layer."""
-
-    def __init__(self, first: nn.Module, blocks: Any, norm: Any, last: nn.Module):
-        self._first, self._last = _layer(first), _layer(last)
-        self._blocks = [(block, _block(block)) for block in blocks]
-        self._norm = _norm(norm)
-
-    def begin(self, batch: int) -> dict[nn.Module, Tensor]:
-        return {block: torch.zeros(batch, block.kernel - 1, len(block.scale)) for block, _ in self._blocks}
-
-    def __call__(self, x: Array, history: FixedHistory) -> Array:
-        h = kernels.linear(x, *self._first)
-        for block, weights in self._blocks:
-            h = kernels.block(h, history.of(block).numpy(), *weights)
-        out: Array = kernels.linear(kernels.norm(h, *self._norm), *self._last)
-        return out
-
-
-def _sparse(filters: Tensor) -> tuple[Array, Array]:
-    """Filters [n, bins] -> the first bin of each that is not 0 [n], and what follows from there [n, widest]."""
-    used = (filters != 0).int()
-    first = used.argmax(1)
-    last = filters.shape[1] - 1 - used.flip(1).argmax(1)
-    widest = int((last - first).max()) + 1
-    padded = torch.cat([filters, filters.new_zeros(len(filters), widest)], dim=1)
-    return first.numpy(), torch.stack([row[i : i + widest] for row, i in zip(padded, first, strict=True)]).numpy()
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().float().contiguous().numpy()
-    return array
-
-
-def _layer(layer: Any) -> tuple[Array, Array]:
-    return _array(layer.weight.T), _array(layer.bias)
-
-
-def _norm(norm: Any) -> tuple[Array, Array, float]:
-    return _array(norm.weight), _array(norm.bias), norm.eps
-
-
-def _block(block: Any) -> tuple[Any, ...]:
-    gain, bias, eps = _norm(block.norm)
-    return eps, _array(block.taps), gain, bias, *_layer(block.expand), *_layer(block.contract), _array(block.scale)

@@ -67,8 +67,7 @@ class Spectra(nn.Module):
         for name, size in (("window", WINDOW), ("long_window", LONG)):
             hann = torch.hann_window(size, dtype=torch.float64)
             self.register_buffer(name, hann / (hann.sum() / 2), persistent=False)
-        filters = mel_filters(bands, BINS, SAMPLE_RATE).double()
-        self.register_buffer("bands", filters / filters.sum(1, keepdim=True), persistent=False)
+        self.register_buffer("bands", filters_of(bands), persistent=False)
 
     def forward(self, audio: Tensor, history: History) -> tuple[Tensor, Tensor]:
         """audio [B, T * hop] -> magnitudes [B, T, 4, 641], log magnitudes of the long window [B, T, 320]."""
@@ -181,20 +180,14 @@ class MagnitudeNetwork(nn.Module):
         bands, low = (torch.round(x / GRID) * GRID for x in (bands, low))
         features = torch.cat([bands, low], dim=-1) / 4 + 1.5
         layers = self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent
-        return (bands - self.mean) @ self.analysis.T.to(bands) + self._through(*layers, features, history)
+        linear = (bands - self.mean) @ self.analysis.T.to(bands)
+        return linear + through(*layers, features, history, mixed=self.mixed)
 
     def decode(self, z: Tensor, history: History) -> Tensor:
         """Latents [B, T, E] -> log(magnitude + 1e-5) [B, T, 4, 641]."""
         layers = self.from_latent, self.decoder_blocks, self.decoder_norm, self.leave
-        correction = self._through(*layers, z / self.spread, history).unflatten(2, (SUBFRAMES, BINS))
+        correction = through(*layers, z / self.spread, history, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
         return self._widened(z @ self.synthesis.T + self.mean) + correction
-
-    def _through(self, first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            h = first(x)
-            for block in blocks:
-                h = block(h, history)
-            return last(norm(h)).to(x.dtype)
 
     def _widened(self, bands: Tensor) -> Tensor:
         """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].
@@ -220,6 +213,28 @@ class MagnitudeNetwork(nn.Module):
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs; they decide which codes come out."""
         return [self.spectra, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
+
+    def decoder_tensors(self) -> dict[str, Tensor]:
+        """All that decides which magnitudes latents become, by name."""
+        parts = ("mean", "spread", "synthesis", "from_latent", "decoder_blocks", "decoder_norm", "leave")
+        return {name: tensor for name, tensor in self.state_dict().items() if name.partition(".")[0] in parts}
+
+
+def through(
+    first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History, *, mixed: bool = False
+) -> Tensor:
+    """x [B, T, n] through a first layer, blocks, a norm and a last layer [B, T, m]; `mixed`: computed in bfloat16."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
+        h = first(x)
+        for block in blocks:
+            h = block(h, history)
+        return last(norm(h)).to(x.dtype)
+
+
+def filters_of(bands: int) -> Tensor:
+    """Mel filters [bands, 641] float64 that take means: each sums to 1."""
+    filters = mel_filters(bands, BINS, SAMPLE_RATE).double()
+    return filters / filters.sum(1, keepdim=True)
 
 
 def magnitudes_of(log_magnitudes: Tensor) -> Tensor:

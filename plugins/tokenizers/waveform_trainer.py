@@ -5,24 +5,22 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import attrs
 import torch
 from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.errors import SpecError
-from accomp.plugins.tokenizers.adversary import Adversary
 from accomp.plugins.tokenizers.codebooks import CodebookTrainer
 from accomp.plugins.tokenizers.lookahead import decode_whole, encode_whole
-from accomp.plugins.tokenizers.losses import WINDOWS, SpectralDistance
 from accomp.plugins.tokenizers.quantizer import nearest, project, restore
-from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec, share
+from accomp.plugins.tokenizers.sound_judge import SoundJudge, SoundTrainSpec
+from accomp.plugins.tokenizers.trainer import CodecTrainer, share
 
 
 @frozen(kw_only=True)
-class WaveformTrainSpec(CodecTrainSpec):
-    """[train] of a codec such as dac; precision "bfloat16" is tf32 with discriminators in bfloat16.
+class WaveformTrainSpec(SoundTrainSpec):
+    """[train] of a codec such as dac; see SoundTrainSpec for the losses.
 
     Attributes:
         autoencoder: share of the training that runs without quantizer, before the codebooks are fitted.
@@ -32,13 +30,6 @@ class WaveformTrainSpec(CodecTrainSpec):
         follow_steps: steps for which the codebooks behind then follow what chooses them.
         refit_every, refit_until: the codebooks are fitted anew every so many steps up to this share of them, since the
             encoder finds directions worth coding that the first fit did not see; 0 never.
-        log, linear, energy, low: weights of the distances of SpectralDistance.
-        windows: of the distances (samples); 1024 and 2048 must be among them.
-        adversarial: weight of dac's discriminators; 0 leaves them out. They multiply the time of a step: for a GPU.
-        adversary_periods, adversary_windows: periods and STFT windows (samples) of the discriminators.
-        adversary_from: share of the training after which the discriminators join.
-        adversary_lr: their rate, which falls with the codec's.
-        adversary_seconds: how much of every clip they hear, at a random place; 0: all of it.
     """
 
     autoencoder: float = field(default=0.25, validator=share)
@@ -47,22 +38,6 @@ class WaveformTrainSpec(CodecTrainSpec):
     follow_steps: int = field(default=400, validator=v.ge(0))
     refit_every: int = field(default=800, validator=v.ge(0))
     refit_until: float = field(default=0.7, validator=share)
-    log: float = field(default=1.0, validator=v.ge(0.0))
-    linear: float = field(default=1.0, validator=v.ge(0.0))
-    energy: float = field(default=0.5, validator=v.ge(0.0))
-    low: float = field(default=0.5, validator=v.ge(0.0))
-    windows: tuple[int, ...] = field(default=WINDOWS)
-    adversarial: float = field(default=0.0, validator=v.ge(0.0))
-    adversary_periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    adversary_windows: tuple[int, ...] = (2048, 1024, 512)
-    adversary_from: float = field(default=0.0, validator=share)
-    adversary_lr: float = field(default=1e-4, validator=v.gt(0.0))
-    adversary_seconds: float = field(default=0.0, validator=v.ge(0.0))
-
-    @windows.validator
-    def _complete(self, attribute: attrs.Attribute, value: tuple[int, ...]) -> None:
-        if not {1024, 2048} <= set(value):
-            raise ValueError(f"windows {list(value)}; 1024 and 2048 must be among them")
 
 
 class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
@@ -73,7 +48,7 @@ class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
     ):
         super().__init__(network, spec, clips, seed, device, **timing)
         self.noise = torch.Generator(device).manual_seed(seed)
-        self.distance = SpectralDistance(network.sample_rate, spec.windows).to(device)
+        self.judge = SoundJudge(spec, network.sample_rate, seed, device, self.rng)
         levels = list(network.quantizer.quantizers)
         self.levels = spec.codebooks or len(levels)
         if self.levels > len(levels):
@@ -81,12 +56,10 @@ class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
         for parameter in chain.from_iterable(level.parameters() for level in levels[self.levels :]):
             parameter.requires_grad_(False)
         self.codebooks = CodebookTrainer(levels[: self.levels], self.rng, spec.dead)
-        self.adversary = Adversary(spec, network.sample_rate, seed, device) if spec.adversarial else None
         self.optimize()
 
     def parts(self) -> dict[str, Any]:
-        adversary = {"adversary": self.adversary} if self.adversary else {}
-        return {"codebooks": self.codebooks, "noise": _State(self.noise), **adversary}
+        return {"codebooks": self.codebooks, "noise": _State(self.noise), **self.judge.parts()}
 
     def learn(self, done: float) -> dict[str, float]:
         told: dict[str, float] = {}
@@ -98,14 +71,9 @@ class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
     def _one_step(self, done: float) -> dict[str, float]:
         audio, z, z_out, quantizer_loss, codes = self._forward()
         decoded = decode_whole(self.network, z_out)
-        original = audio[:, : decoded.shape[1]]
-        losses = self.distance(decoded, original)
-        total = sum(getattr(self.spec, name) * value for name, value in losses.items()) + quantizer_loss
-        if self.adversary and done >= self.spec.adversary_from:
-            rate = self.spec.adversary_lr * self.cosine(done)
-            losses |= self.adversary.judge(*self._part(decoded, original), rate)
-            total = total + self.spec.adversarial * (losses["fool"] + 2 * losses["features"])
-        told = self.descend(total, losses | ({} if codes is None else {"quantizer": quantizer_loss}), done)
+        total, losses = self.judge(decoded, audio[:, : decoded.shape[1]], done, self.cosine(done))
+        losses |= {} if codes is None else {"quantizer": quantizer_loss}
+        told = self.descend(total + quantizer_loss, losses, done)
         if codes is not None and self.step % self.spec.revive_every == 0 and done <= self.spec.revive_until:
             told["revived"] = float(self.codebooks.revive(z))
         return told
@@ -121,14 +89,6 @@ class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
 
     def _encode(self, audio: Tensor) -> Tensor:
         return encode_whole(self.network, audio)
-
-    def _part(self, decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
-        """What the discriminators hear of both [B, N]."""
-        have, wanted = original.shape[1], round(self.spec.adversary_seconds * self.network.sample_rate)
-        if not 0 < wanted < have:
-            return decoded, original
-        start = int(torch.randint(have - wanted + 1, (), generator=self.rng))
-        return decoded[:, start : start + wanted], original[:, start : start + wanted]
 
     @torch.no_grad()
     def finish(self) -> list[float]:

@@ -127,10 +127,11 @@ def test_adversarial_training_takes_part(tmp_path, music):
     path = written(tmp_path, music, steps=2, adversarial=1.0, adversary_periods=[], adversary_windows=[512])
     spec = spec_of(path)
     trainer = WaveformTrainer(Dac.network_of(spec.config), spec.train, Clips.find(music, spec.data.train, 0.3), 0, CPU)
-    before = [p.detach().clone() for p in trainer.adversary.discriminator.parameters()]
+    judged_by = trainer.judge.adversary.discriminator
+    before = [p.detach().clone() for p in judged_by.parameters()]
     parts = [dict(parts) for parts in trainer.steps()]
     assert all({"fool", "features", "discriminator"} <= p.keys() for p in parts)
-    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.adversary.discriminator.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, judged_by.parameters(), strict=True))
 
 
 def test_codebooks_behind_the_trained_ones_come_last_and_change_nothing_else(tmp_path, music):

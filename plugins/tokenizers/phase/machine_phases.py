@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -53,22 +54,44 @@ class MachinePhases(PhaseRule):
 
     def __call__(self, magnitudes: Tensor, state: Tensor) -> Tensor:
         """See PhaseRule; the state is on the CPU. Raises ValueError for magnitudes that are negative, NaN or Inf."""
-        self._check(magnitudes, state)
-        batch, frames, _ = magnitudes.shape
+        return self._advance(magnitudes, state, told=False)[0]
+
+    def spectra(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+        """See PhaseRule; errors as of the call."""
+        return self._advance(magnitudes, state, told=True)[1]
+
+    def sound(self, spectra: Tensor, total: Tensor) -> Tensor:
+        """See PhaseRule; `total` is on the CPU, and no gradient reaches the spectra."""
+        batch, frames = spectra.shape[:2]
         audio = torch.empty(batch, frames * self.framing.hop)
         if audio.numel():
-            said = magnitudes.detach().to("cpu", torch.float64).contiguous()
-            _check_range(said)
-            self._advance(said.numpy(), state.numpy(), audio.numpy())
-        return audio.to(magnitudes.device)
+            self._over_rows(overlap_add, frames, _double(spectra).numpy(), total.numpy(), audio.numpy())
+        return audio.to(spectra.device)
 
-    def _advance(self, said: Array, state: Array, audio: Array) -> None:
-        threads = min(len(said), torch.get_num_threads())
-        if threads < 2 or said.shape[0] * said.shape[1] < WORTH_THREADS:
-            return advance(said, state, audio, self._how)
+    def _advance(self, magnitudes: Tensor, state: Tensor, *, told: bool) -> tuple[Tensor, Tensor]:
+        """The sound, and the settled spectra of all frames, or of none unless `told`."""
+        self._check(magnitudes, state)
+        batch, frames, bins = magnitudes.shape
+        audio = torch.empty(batch, frames * self.framing.hop)
+        spectra = torch.empty(batch, frames if told else 0, 2, bins, dtype=torch.float64)
+        if audio.numel():
+            said = _double(magnitudes)
+            _check_range(said)
+            self._over_rows(advance, frames, said.numpy(), state.numpy(), audio.numpy(), spectra.numpy())
+        return audio.to(magnitudes.device), spectra.to(magnitudes.device)
+
+    def _over_rows(self, compute: Callable[..., None], frames: int, *arrays: Array) -> None:
+        batch = len(arrays[0])
+        threads = min(batch, torch.get_num_threads())
+        if threads < 2 or batch * frames < WORTH_THREADS:
+            return compute(*arrays, self._how)
         with ThreadPoolExecutor(threads) as pool:
-            rows = [slice(row, row + 1) for row in range(len(said))]
-            list(pool.map(lambda row: advance(said[row], state[row], audio[row], self._how), rows))
+            rows = [slice(row, row + 1) for row in range(batch)]
+            list(pool.map(lambda row: compute(*(array[row] for array in arrays), self._how), rows))
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.detach().to("cpu", torch.float64).contiguous()
 
 
 def _check_range(magnitudes: Tensor) -> None:
@@ -118,8 +141,8 @@ class Frame(NamedTuple):
 
 
 @machine
-def advance(magnitudes: Array, state: Array, audio: Array, how: How) -> None:
-    """magnitudes [B, T, bins], state [B, width] -> audio [B, T * hop]; see MachinePhases."""
+def advance(magnitudes: Array, state: Array, audio: Array, spectra: Array, how: How) -> None:
+    """magnitudes [B, T, bins], state [B, width] -> audio [B, T * hop], spectra [B, T or 0, 2, bins]: see PhaseRule."""
     bins, hop = magnitudes.shape[2], len(how.gain)
     frame = _frame(bins, len(how.taper))
     for b in range(len(magnitudes)):
@@ -127,7 +150,20 @@ def advance(magnitudes: Array, state: Array, audio: Array, how: How) -> None:
         for t in range(magnitudes.shape[1]):
             if _listen(magnitudes[b, t], row, frame, how):
                 _settle(row, frame, how)
-            _emit(row, frame, how, audio[b, t * hop : (t + 1) * hop])
+            if spectra.shape[1]:
+                spectra[b, t, 0], spectra[b, t, 1] = frame.real, frame.imaginary
+            _emit(row.total, frame, how, audio[b, t * hop : (t + 1) * hop])
+
+
+@machine
+def overlap_add(spectra: Array, total: Array, audio: Array, how: How) -> None:
+    """spectra [B, T, 2, bins], total [B, window] -> audio [B, T * hop]; see PhaseRule.sound."""
+    hop = len(how.gain)
+    frame = _frame(spectra.shape[3], len(how.taper))
+    for b in range(len(spectra)):
+        for t in range(spectra.shape[1]):
+            frame.real[:], frame.imaginary[:] = spectra[b, t, 0], spectra[b, t, 1]
+            _emit(total[b], frame, how, audio[b, t * hop : (t + 1) * hop])
 
 
 @machine
@@ -207,9 +243,9 @@ def _hear(row: Row, frame: Frame, how: How) -> None:
 
 
 @machine
-def _emit(row: Row, frame: Frame, how: How, audio: Array) -> None:
-    """The settled frame joins the others; audio [hop] has met all its frames."""
-    x, total, taper, half, hop = frame.x, row.total, how.taper, len(how.taper) // 2, len(audio)
+def _emit(total: Array, frame: Frame, how: How, audio: Array) -> None:
+    """The settled frame joins the others in `total` [window]; audio [hop] has met all its frames."""
+    x, taper, half, hop = frame.x, how.taper, len(how.taper) // 2, len(audio)
     fourier.backward(frame.real, frame.imaginary, x, frame.work, how.tables)
     for i in range(half):
         total[i] += taper[i] * x[i + half]

@@ -59,20 +59,45 @@ class TensorPhases(PhaseRule):
 
     def __call__(self, magnitudes: Tensor, state: Tensor) -> Tensor:
         """See PhaseRule; both on one device. Numbers that are negative, NaN or Inf are not looked for."""
+        audio, _ = self._advance(magnitudes, state)
+        return torch.cat(audio, dim=1) if audio else state.new_zeros(len(state), 0)
+
+    def spectra(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+        """See PhaseRule; otherwise as the call."""
+        _, frames = self._advance(magnitudes, state)
+        return torch.stack(frames, dim=1) if frames else state.new_zeros(len(state), 0, 2, self.framing.bins)
+
+    def sound(self, spectra: Tensor, total: Tensor) -> Tensor:
+        """See PhaseRule; differentiable. All frames are added at once, so bits depend on how many there are."""
+        if not spectra.shape[1]:
+            return spectra.new_zeros(len(spectra), 0)
+        constants, hop, window = self._on(total.device), self.framing.hop, self.framing.window
+        real, imaginary = spectra.unbind(2)
+        whole = _overlapped(_windowed(real, imaginary, constants), hop)
+        whole = whole + F.pad(total, (0, whole.shape[1] - window))
+        given = spectra.shape[1] * hop
+        rest = whole[:, given:]
+        total.copy_(F.pad(rest, (0, window - rest.shape[1])).detach())
+        return whole[:, :given] * constants.gain.repeat(spectra.shape[1])
+
+    def _advance(self, magnitudes: Tensor, state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The sound [B, hop] and the settled spectrum [B, 2, bins] of each frame."""
         self._check(magnitudes, state)
         constants = self._on(state.device)
         bins, window = self.framing.bins, self.framing.window
         before, phase, turn, total = state.split([bins, bins, bins, window], dim=1)
-        audio = []
+        audio, spectra = [], []
         for now in magnitudes.to(state).unbind(1):
             now = torch.where(now > SILENT, now, 0.0)
             phase, turn = self._listen(now, before, phase, turn, constants)
-            phase, total = self._settle(now, phase, total, constants)
+            phase, real, imaginary = self._settle(now, phase, total, constants)
+            spectra.append(torch.stack([real, imaginary], dim=1))
+            total = total + _windowed(real, imaginary, constants)
             audio.append(total[:, : self.framing.hop] * constants.gain)
             total = F.pad(total[:, self.framing.hop :], (0, self.framing.hop))
             before = now
         state.copy_(torch.cat([before, phase, turn, total], dim=1))
-        return torch.cat(audio, dim=1) if audio else state.new_zeros(len(state), 0)
+        return audio, spectra
 
     def _on(self, device: torch.device) -> Constants:
         if device not in self._constants:
@@ -95,8 +120,8 @@ class TensorPhases(PhaseRule):
         found = torch.where(now > floor, start + along - along.gather(1, root), alone)
         return found - TURN * torch.floor(found / TURN), turned
 
-    def _settle(self, now: Tensor, phase: Tensor, total: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
-        """The phases after the rounds [B, bins], and the sum with the frame in it [B, window]."""
+    def _settle(self, now: Tensor, phase: Tensor, total: Tensor, constants: Constants) -> tuple[Tensor, Tensor, Tensor]:
+        """The phases after the rounds, and the frame's real and imaginary parts; all [B, bins]."""
         real, imaginary = now * phase.cos(), now * phase.sin()
         sounds = total.abs().amax(1, keepdim=True) > 0
         for _ in range(self._rounds):
@@ -108,7 +133,7 @@ class TensorPhases(PhaseRule):
             imaginary = torch.where(sounds, torch.where(clear, now * (found[..., 1] / size), 0.0), imaginary)
         if self._rounds:
             phase = torch.where(sounds & (now > 0), torch.atan2(imaginary, real), phase)
-        return phase, total + _windowed(real, imaginary, constants)
+        return phase, real, imaginary
 
 
 def over_time(now: Tensor, step: float) -> Tensor:
@@ -137,3 +162,11 @@ def _roots(now: Tensor, before: Tensor, bins: Tensor) -> Tensor:
 def _windowed(real: Tensor, imaginary: Tensor, constants: Constants) -> Tensor:
     spectrum = torch.complex(real * constants.centre, imaginary * constants.centre)
     return torch.fft.irfft(spectrum, n=len(constants.taper)) * constants.taper
+
+
+def _overlapped(frames: Tensor, hop: int) -> Tensor:
+    """Frames [B, n, window] a hop apart -> their sum [B, (n + pieces - 1) * hop], a window being `pieces` hops."""
+    pieces = -(-frames.shape[2] // hop)
+    parts = F.pad(frames, (0, pieces * hop - frames.shape[2])).unflatten(2, (pieces, hop)).unbind(2)
+    added = [F.pad(part, (0, 0, i, pieces - 1 - i)) for i, part in enumerate(parts)]
+    return torch.stack(added).sum(0).flatten(1)

@@ -49,12 +49,35 @@ class PhaseRule(ABC):
         first `delay` samples. Sound is complete, and given, up to `delay` samples before the last frame's end.
         """
 
+    @abstractmethod
+    def spectra(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+        """As the call, but gives the settled frames: [B, n, 2, bins], real and imaginary parts, in the state's dtype.
+
+        A phase is that of a window whose middle is time 0. `sound` of them, unchanged, is what the call gives; what is
+        changed in them changes nothing that the state remembers.
+        """
+
+    @abstractmethod
+    def sound(self, spectra: Tensor, total: Tensor) -> Tensor:
+        """Frames [B, n, 2, bins] of `spectra` -> audio [B, n * hop] float32, overlapped and added.
+
+        `total` [B, window], in the dtype of a state, is a sum like that in a state, and moves on: zeros at the start.
+        """
+
     def flush(self, state: Tensor) -> Tensor:
         """The last `delay` samples [B, delay] float32, as good as frames so far tell; the stream begins anew."""
-        total = state[:, -self.framing.window :][:, : self.delay]
-        audio = (total * self._tail.to(total)).float()
+        audio = self.tail(state[:, -self.framing.window :])
         state.zero_()
         return audio
+
+    def tail(self, total: Tensor) -> Tensor:
+        """What a sum [B, window] still holds when no more frames come [B, delay] float32."""
+        held = total[:, : self.delay]
+        return (held * self._tail.to(held)).float()
+
+    def begin_sum(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
+        """A sum for `sound` [B, window] that holds nothing: zeros."""
+        return torch.zeros(batch, self.framing.window, dtype=self._dtype, device=device)
 
     def reset(self, state: Tensor, rows: Tensor) -> None:
         """Begin rows anew where the bool mask [B] is true."""
