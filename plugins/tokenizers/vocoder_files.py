@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
-from torch import Tensor
 
 from accomp.core.errors import CheckpointError
 from accomp.plugins.tokenizers.codec import fingerprint_of
@@ -39,7 +37,6 @@ def load_vocoder(weights: str, network: MagnitudeNetwork) -> Vocoder:
             f"the vocoder is for the decoder {stated.get('decoder')}, the codec's weights have {own} @ {path}; "
             'give the vocoder of these weights, or vocoder = ""'
         )
-    _check_finite(tensors, path)
     latent, sizes = network.synthesis.shape[1], _sizes(stated, path)
     return filled(lambda: Vocoder(latent=latent, **sizes), tensors, path)
 
@@ -50,8 +47,3 @@ def _sizes(stated: Mapping[str, Any], path: Path) -> dict[str, int]:
         return attrs.asdict(VocoderSizes(**sizes))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the file states sizes that no vocoder has, {sizes}: {error} @ {path}") from error
-
-
-def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise CheckpointError(f"the vocoder's weights hold NaN or Inf: {', '.join(sorted(bad)[:5])} @ {path}")

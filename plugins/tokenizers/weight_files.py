@@ -72,7 +72,10 @@ def untrained(build: Callable[[], Network], seed: int) -> Network:
 
 
 def filled(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
-    """A network with these weights. Raises CheckpointError where they do not fit; `path` is where they came from."""
+    """A network with these weights, out of `path`. Raises CheckpointError where they do not fit, or hold NaN or Inf."""
+    if bad := [name for name, tensor in sorted(tensors.items()) if not torch.isfinite(tensor).all()]:
+        more = f" and {len(bad) - 1} more" if bad[1:] else ""
+        raise CheckpointError(f"the weights hold NaN or Inf: {bad[0]}{more} @ {path}; {TRAIN}")
     network = untrained(build, 0)
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

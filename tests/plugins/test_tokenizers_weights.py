@@ -112,6 +112,18 @@ def test_a_damaged_file_is_named(tmp_path):
         Magnitude(config(weights=str(path)))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_and_named(tmp_path, value):
+    path = saved(tmp_path / "codec.safetensors")
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    tensors["leave.bias"][3] = value
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(CheckpointError, match=r"hold NaN or Inf: leave\.bias @ .*codec\.safetensors"):
+        Magnitude(config(weights=str(path)))
+
+
 def test_other_tensors_are_not_taken_for_a_codec(tmp_path):
     save_file({"x": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="not a codec of accomp"):
