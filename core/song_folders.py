@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from accomp.core.annotations import NOTHING, Annotations, told_annotations
 from accomp.core.conditions import told_labels
 from accomp.core.errors import DataError
 from accomp.core.types import Track
@@ -68,6 +69,15 @@ class SongFolders:
         for problem in problems:
             self.leave_out(f"{problem} @ {where}")
         return labels
+
+    def annotations(self, given: object, where: str) -> Annotations:
+        """What metadata gives for annotations, where it gives any; what does not hold is noted."""
+        if given is None:
+            return NOTHING
+        annotations, problems = told_annotations(given)
+        for problem in problems:
+            self.leave_out(f"{problem} @ {where}: annotations")
+        return annotations
 
     def folder(self, split: str) -> Path:
         """Where a split's songs are. Raises DataError for an unknown split and a missing folder."""

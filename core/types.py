@@ -11,6 +11,7 @@ import attrs
 from attrs import define, field, frozen
 from attrs import validators as v
 
+from accomp.core.annotations import NOTHING, Annotations
 from accomp.core.conditions import check_labels
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Track:
     Attributes:
         stems: by a name that is unique in the song.
         labels: of the whole song, text by name, such as genre: "rock"; a spec's [conditions] may ask for them.
+        annotations: its beats and chords, where they are known.
     """
 
     id: str
@@ -96,6 +98,7 @@ class Track:
     source: str = ""
     licence: str = ""
     labels: dict[str, str] = field(factory=dict, validator=_are_labels)
+    annotations: Annotations = NOTHING
 
 
 @frozen(eq=False)

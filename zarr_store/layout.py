@@ -21,10 +21,10 @@ from typing import Any
 from urllib.parse import quote
 
 FORMAT = "accomp tokens"
-VERSION = 3
-READABLE = (1, 2, 3)
-"""Version 1 knows no labels, version 2 no checksums. A writer makes an older store a version 3 without touching its
-tracks, which stay without these until they are ingested again."""
+VERSION = 4
+READABLE = (1, 2, 3, 4)
+"""Version 1 knows no labels, version 2 no checksums, version 3 no annotations. A writer makes an older store a
+version 4 without touching its tracks: labels and annotations come with the next ingest, checksums with new tokens."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 
@@ -108,6 +108,7 @@ class TrackRecord:
         pairs: what can be trained on.
         files: every stem's file, those left out too.
         labels: of the song, text by name.
+        annotations: of the song, as core/annotations.py writes them; {} where nothing is known.
     """
 
     id: str
@@ -121,6 +122,7 @@ class TrackRecord:
     pairs: tuple[Pair, ...]
     files: tuple[StemFile, ...]
     labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stems(self) -> tuple[Part, ...]:

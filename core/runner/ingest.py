@@ -22,6 +22,7 @@ from typing import Any
 import attrs
 import torch
 
+from accomp.core.annotations import told_annotations
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError, WorkError
 from accomp.core.files import hash_files
@@ -120,7 +121,7 @@ def ingest_corpus(
         kept: list[tuple[str, Track]] = []
         for split, track in tracks:
             (kept if _is_stored(writer, split, track) else todo).append((split, track))
-        relabelled = sum(_relabel(writer, split, track) for split, track in kept)
+        relabelled = sum(_relabel(writer, split, track, space.sample_rate) for split, track in kept)
         if todo:
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
@@ -141,6 +142,7 @@ def ingest_corpus(
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
     problems, notes = (tuple(getattr(corpus, what, ())) for what in ("problems", "notes"))
+    problems += _misfits(tracks, writer, space.sample_rate)
     return attrs.evolve(summary, relabelled=relabelled, problems=problems, notes=notes)
 
 
@@ -198,14 +200,25 @@ def _record(split: str, track: Track, song: SongTokens, space: TokenSpace) -> Tr
         pairs=tuple(Pair(*pair) for pair in song.pairs),
         files=tuple(StemFile(**attrs.asdict(source)) for source in song.sources),
     )
-    return _with_labels(record, track)
+    return _as_told(record, track, space.sample_rate)
 
 
-def _with_labels(record: TrackRecord, track: Track) -> TrackRecord:
-    """The record with the labels that the corpus gives the song and its stems."""
+def _as_told(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
+    """The record with the labels of the song and its stems, and the annotations that fit its length."""
     own = [track.stems[part.members[0]].labels if part.kind == "stem" else {} for part in record.parts]
     parts = (dataclasses.replace(part, labels=dict(labels)) for part, labels in zip(record.parts, own, strict=True))
-    return dataclasses.replace(record, labels=dict(track.labels), parts=tuple(parts))
+    annotations, _ = told_annotations(track.annotations.table(), record.samples / rate)
+    return dataclasses.replace(record, labels=dict(track.labels), parts=tuple(parts), annotations=annotations.table())
+
+
+def _misfits(tracks: Sequence[tuple[str, Track]], writer: StoreWriter, rate: int) -> tuple[str, ...]:
+    """A line for each annotation that does not fit the length of its song, which is stored without it."""
+    told = (
+        (split, track, told_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
+        for split, track in tracks
+        if track.annotations.table() and (split, track.id) in writer.records
+    )
+    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in told for problem in found)
 
 
 def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
@@ -265,10 +278,10 @@ def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
     return True
 
 
-def _relabel(writer: StoreWriter, split: str, track: Track) -> bool:
-    """Whether a track that is stored had to get other labels."""
+def _relabel(writer: StoreWriter, split: str, track: Track, rate: int) -> bool:
+    """Whether a track that is stored had to get other labels or annotations."""
     record = writer.records[split, track.id]
-    labelled = _with_labels(record, track)
+    labelled = _as_told(record, track, rate)
     if labelled != record:
         writer.relabel(labelled)
     return labelled != record
@@ -317,6 +330,7 @@ def _summary(
         added=sum((split, track.id) in writer.records for split, track in done) - replaced,
         replaced=replaced,
         others=len(writer.records) - len(records),
+        annotated={what: sum(what in r.annotations for r in records) for what in ("beats", "bar", "chords")},
         skipped=tuple(skipped),
         padded=tuple(padded),
     )

@@ -51,6 +51,7 @@ class IngestSummary:
         added, replaced: songs that this run stored, and those it stored again because their audio had changed.
         relabelled: songs that this run gave other labels, their tokens untouched.
         others: songs in the store that this corpus does not have.
+        annotated: "beats", "bar", "chords" -> tracks of which these are known.
         heard: instrument class -> stems that are in mixtures but never a target.
         skipped, padded: everything left out or lengthened, whenever that happened.
         problems: what the corpus itself left out, in its own words, where it tells.
@@ -71,6 +72,7 @@ class IngestSummary:
     relabelled: int = field(default=0, eq=False)
     notes: tuple[str, ...] = ()
     heard: Mapping[str, int] = field(factory=dict)
+    annotated: Mapping[str, int] = field(factory=dict)
 
     def __str__(self) -> str:
         splits = ", ".join(f"{count} {split}" for split, count in self.tracks.items())
@@ -79,7 +81,10 @@ class IngestSummary:
             f"{self.parts} tokenized parts, {self.pairs} pairs; {self.added} tracks new, {self.replaced} replaced",
         ]
         if self.relabelled:
-            lines.append(f"{self.relabelled} tracks got other labels; their tokens stay as they are")
+            lines.append(f"{self.relabelled} tracks got other labels or annotations; their tokens stay as they are")
+        if any(self.annotated.values()):
+            beats, bars, chords = (self.annotated[what] for what in ("beats", "bar", "chords"))
+            lines.append(f"known of these tracks: beats of {beats}, bars of {bars}, chords of {chords}")
         whole = [skip for skip in self.skipped if not skip.stem]
         lines += _listing(f"{len(whole)} tracks skipped", whole)
         stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)

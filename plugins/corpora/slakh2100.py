@@ -27,7 +27,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML wa
 class Slakh2100:
     """Slakh2100 and everything laid out like it. A stem's class comes from `is_drum`, else from `program_num`.
 
-    Beyond what Slakh2100 has, the metadata of a song and the entry of a stem may hold `labels: {genre: rock}`.
+    Beyond what Slakh2100 has, the metadata of a song and the entry of a stem may hold `labels: {genre: rock}`, and that
+    of a song `annotations` (core/annotations.py).
 
     Attributes:
         problems: a line for each stem, song or label that was left out, with the reason; filled by `tracks`.
@@ -82,7 +83,8 @@ class Slakh2100:
             raise DataError(f"song without a usable stem @ {folder}")
         source, licence = metadata.get("source", "Slakh2100"), metadata.get("licence", "CC BY 4.0")
         labels = self._songs.labels(metadata.get("labels", {}), str(folder))
-        return Track(folder.name, stems, source=str(source), licence=str(licence), labels=labels)
+        annotations = self._songs.annotations(metadata.get("annotations"), str(folder))
+        return Track(folder.name, stems, str(source), str(licence), labels, annotations)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

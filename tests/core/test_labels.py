@@ -136,7 +136,7 @@ def test_changed_labels_reach_the_store_without_encoding_anything(corpus, store,
     before = contents(store)
     summary = fill(corpus, store, NoEncoder(TOKENIZER))
     assert (summary.added, summary.replaced, summary.relabelled) == (0, 0, 2)
-    assert "2 tracks got other labels; their tokens stay as they are" in str(summary)
+    assert "2 tracks got other labels or annotations; their tokens stay as they are" in str(summary)
     after = contents(store)
     assert {name for name in after if after[name] != before.get(name)} == {
         "tracks/train/t0/zarr.json",

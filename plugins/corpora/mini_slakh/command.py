@@ -25,7 +25,7 @@ from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
-from accomp.plugins.corpora.mini_slakh.render import Source, add_labels, render_song, song_of, variant_entry
+from accomp.plugins.corpora.mini_slakh.render import Source, add_known, render_song, song_of, variant_entry
 from accomp.plugins.corpora.mini_slakh.variants import Variant, variants_of
 from accomp.plugins.corpora.pool import each
 
@@ -94,7 +94,7 @@ def mini_slakh(
         request |= {"variants": [v.suffix for v in variants], "fonts": [hash_file(path) for path in fonts]}
     record = _same_request(out, request)
     if record is not None:
-        _label_earlier(out, record, music)
+        _tell_earlier(out, record, music, longest)
     if record and all((out / song["folder"]).is_dir() for song in record["songs"]):
         say(f"{out} is complete already: {len(record['songs'])} songs")
         return
@@ -228,12 +228,21 @@ def _same_request(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     return record
 
 
-def _label_earlier(out: Path, record: dict[str, Any], music: sources.Music) -> None:
-    """Songs that were rendered before there were labels get theirs; their sound stays."""
-    labels = {source.name: source.labels for source in music.sources}
-    given = [add_labels(out / song["folder"], labels[song["source"]]) for song in record["songs"]]
+def _tell_earlier(out: Path, record: dict[str, Any], music: sources.Music, longest: float) -> None:
+    """Songs that were rendered before there were labels and annotations get theirs; their sound stays."""
+    known = {source.name: source for source in music.sources}
+    given = [add_known(out / song["folder"], _source_of(song, known), longest=longest) for song in record["songs"]]
     if any(given):
-        say(f"{sum(given)} songs of an earlier run have got their labels; `accomp ingest` passes them on")
+        say(f"{sum(given)} songs of an earlier run have got labels or annotations; `accomp ingest` passes them on")
+
+
+def _source_of(song: dict[str, Any], known: dict[str, Source]) -> Source:
+    """What a song of the record was rendered from."""
+    source = known[song["source"]]
+    if "variant" not in song:
+        return source
+    how = song["variant"]
+    return evolve(source, variant=Variant(how["transpose"], how["tempo"], how["fonts_only"]))
 
 
 def _write_record(

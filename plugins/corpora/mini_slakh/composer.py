@@ -283,6 +283,7 @@ def _annotations(tempo: int, metre: int, tonic: int, mode: str, chords: _Chords)
     bar = metre * beat
     names = [f"{NOTES[root]}:{_QUALITIES[(triad[1] - root) % 12, (triad[2] - root) % 12]}" for root, triad in chords]
     return {
+        "by": "composer",
         "tempo": tempo,
         "beats_per_bar": metre,
         "key": f"{NOTES[tonic]}:{mode}",

@@ -16,11 +16,14 @@ import mido
 from attrs import frozen
 
 from accomp.core.instruments import CLASSES, DRUMS, from_program
+from accomp.plugins.corpora.mini_slakh.grid import COMMON, Meter, Tempo, beats_and_downbeats
 
 DRUM_CHANNEL = 9
 SLAKH_DRUM_PROGRAM = 128
 TAIL = 1.5
 """Seconds kept after the last note ends, for what still rings."""
+PLAYED_LATE = 0.03
+"""Seconds by which the first note may come after its beat."""
 
 _BASS = CLASSES.index("Bass")
 _CHORDS = {CLASSES.index(name) for name in ("Piano", "Organ", "Guitar", "Strings", "Ensemble", "Synth Pad")}
@@ -70,6 +73,7 @@ class Song:
         tempos: (tick, microseconds a quarter note), the first at tick 0.
         fingerprint: hash of the whole file's notes, see `read`.
         begin: where 0 s of the song is in the file (s).
+        beats, downbeats: by the file's tempos and time signatures (s), see grid.py.
     """
 
     parts: tuple[Part, ...]
@@ -78,6 +82,8 @@ class Song:
     tempos: tuple[tuple[int, int], ...]
     fingerprint: str
     begin: float
+    beats: tuple[float, ...]
+    downbeats: tuple[float, ...]
 
     @property
     def is_band(self) -> bool:
@@ -98,7 +104,7 @@ def read(data: bytes, *, longest: float, tempo: float = 1.0) -> Song:
     all the file's notes but drums, so a transposed, re-orchestrated or faster copy has the same one; where there are
     only drums, theirs. Raises MidiError for bytes that are no MIDI file, a broken file, or one without notes.
     """
-    events, tempos, resolution = _played(_parse(data), tempo)
+    events, tempos, meters, resolution = _played(_parse(data), tempo)
     onsets = [event for event in events if event.message.type == "note_on"]
     if not onsets:
         raise MidiError("no notes")
@@ -106,9 +112,11 @@ def read(data: bytes, *, longest: float, tempo: float = 1.0) -> Song:
     first = onsets[0]
     if _end(events) - first.seconds > longest:
         first = _densest(onsets, longest, 4 * resolution)
+    grid = beats_and_downbeats(tempos, meters, resolution, events[-1].tick)
     events, tempos = _from(first, events, tempos)
     events, seconds = _cut(events, longest)
-    return Song(_parts(events), seconds, resolution, tuple(tempos), fingerprint, first.seconds)
+    moments = (_within(times, first.seconds, seconds) for times in grid)
+    return Song(_parts(events), seconds, resolution, tuple(tempos), fingerprint, first.seconds, *moments)
 
 
 def write(song: Song, parts: tuple[Part, ...]) -> bytes:
@@ -151,7 +159,13 @@ def _parse(data: bytes) -> mido.MidiFile:
     return file
 
 
-def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[tuple[int, int]], int]:
+def _within(times: list[float], begin: float, seconds: float) -> tuple[float, ...]:
+    """Those of `times` that the song has, in its time; one just before its first note is at its beginning."""
+    moved = (time - begin for time in times)
+    return tuple(round(max(time, 0.0), 6) for time in moved if -PLAYED_LATE <= time < seconds)
+
+
+def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[Tempo], list[Meter], int]:
     """Events of all tracks in playing order, each note owned by the part that starts it, every note ended."""
     messages: list[tuple[int, mido.Message]] = []
     for track in file.tracks:
@@ -162,7 +176,8 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[tuple
     messages.sort(key=lambda pair: pair[0])  # stable: a track's order, then the tracks', is kept within a tick
 
     events: list[Event] = []
-    tempos: list[tuple[int, int]] = [(0, round(500_000 / factor))]
+    tempos: list[Tempo] = [(0, round(500_000 / factor))]
+    meters: list[Meter] = [COMMON]
     since, start = 0.0, 0  # seconds and tick of the last tempo change
     programs: dict[int, int] = defaultdict(int)
     sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -172,6 +187,8 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[tuple
         if message.type == "set_tempo":
             since, start = seconds, tick
             tempos.append((tick, min(round(message.tempo / factor), _SLOWEST)))
+        elif message.type == "time_signature":
+            meters = [*(meter for meter in meters if meter[0] < tick), (tick, message.numerator, message.denominator)]
         elif message.type in ("note_on", "note_off"):
             key = (message.channel, message.note)
             if message.type == "note_on" and message.velocity:
@@ -190,7 +207,7 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[tuple
     last = messages[-1][0] if messages else 0
     for key, owners in sounding.items():
         events.extend(Event(last, seconds, _off(*key), part) for part in owners)
-    return events, tempos, file.ticks_per_beat
+    return events, tempos, meters, file.ticks_per_beat
 
 
 def _off(channel: int, note: int) -> mido.Message:

@@ -213,6 +213,7 @@ def _timing(song: Sketch, data: bytes) -> dict[str, Any]:
     beats = [start + i * beat for start, end in bars for i in range(round((end - start) / beat))]
     starts = np.cumsum([0, *(count for _, count in song.sections)])
     return {
+        "by": "mma",
         "meter": meters.pop(),
         "beats_per_bar": round((times[1] - times[0]) / beat),
         "beats": [round(time, 6) for time in beats],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -27,7 +26,6 @@ LOUDNESS = -18.0
 PEAK = 0.95
 SILENT = -60.0
 """LUFS at or under which a stem counts as silent: it is left out and named."""
-_PLAYED_LATE = 0.03  # s by which the first note may come after its beat
 
 
 @frozen
@@ -38,8 +36,7 @@ class Source:
         name: where it comes from, for instance "freedoom 0.12.1-2: freedoom1.wad: D_E1M1".
         licence: of the music.
         data: the file's bytes.
-        annotations: what is known about the music beyond its notes; None for most.
-        annotated_within: annotations are written into metadata.yaml, not beside it.
+        annotations: what is known about the music beyond its notes; None for most, whose beats the file tells.
         variant: how it differs from `data`; None for the music as it is.
         group: what decides the split in place of the notes, a hash (hex); None for most.
         labels: what a model may be told of it, text by name: `style`, the collection that it is of.
@@ -50,7 +47,6 @@ class Source:
     data: bytes
     annotations: dict[str, Any] | None = None
     labels: dict[str, str] = field(factory=dict)
-    annotated_within: bool = False
     variant: Variant | None = None
     group: str | None = None
 
@@ -91,9 +87,6 @@ def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest:
             stems[name] = _stem_entry(part, font, level)
         audio.write(work / "mix.flac", gain * _sum([row[1] for row in heard]), synth.RATE)
         (work / "all_src.mid").write_bytes(midi.write(song, tuple(row[0] for row in heard)))
-        known = _known(source, song)
-        if known is not None and not source.annotated_within:
-            (work / "annotations.json").write_text(json.dumps(known, indent=1))
         entry = {
             "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint + _suffix(source))),
             "audio_dir": "stems",
@@ -109,9 +102,8 @@ def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest:
             "labels": dict(source.labels),
             "silent_stems": list(silent),
             "stems": stems,
+            "annotations": _known(source, song),
         }
-        if known is not None and source.annotated_within:
-            entry["annotations"] = known
         if source.variant is not None:
             entry["variant"] = variant_entry(source.variant, folder.name)
         (work / METADATA).write_text(_dumped(entry), encoding="utf-8")
@@ -127,14 +119,21 @@ def variant_entry(variant: Variant, folder: str) -> dict[str, Any]:
     }
 
 
-def add_labels(folder: Path, labels: dict[str, str]) -> bool:
-    """Give a song the labels of its source, if it was rendered before there were any; whether it was."""
+def add_known(folder: Path, source: Source, *, longest: float) -> bool:
+    """Give a song the labels and annotations of its source, if it was rendered before there were any; whether it was.
+
+    Its sound stays. Raises MidiError for an unusable file.
+    """
     path = folder / METADATA
-    data = path.read_bytes() if path.is_file() else b"labels:"
-    if b"\nlabels:" in b"\n" + data:
-        return False
-    write_atomic(path, _dumped(yaml.safe_load(data) | {"labels": dict(labels)}))
-    return True
+    data = b"\n" + path.read_bytes() if path.is_file() else b"\nlabels:\nannotations:"
+    added: dict[str, Any] = {}
+    if b"\nlabels:" not in data:
+        added["labels"] = dict(source.labels)
+    if b"\nannotations:" not in data:
+        added["annotations"] = _known(source, song_of(source, longest=longest))
+    if added:
+        write_atomic(path, _dumped(yaml.safe_load(data) | added))
+    return bool(added)
 
 
 def _dumped(entry: dict[str, Any]) -> str:
@@ -149,9 +148,9 @@ def _suffix(source: Source) -> str:
     return "" if source.variant is None else source.variant.suffix
 
 
-def _known(source: Source, song: midi.Song) -> dict[str, Any] | None:
+def _known(source: Source, song: midi.Song) -> dict[str, Any]:
     if source.annotations is None:
-        return None
+        return {"by": "MIDI", "beats": list(song.beats), "downbeats": list(song.downbeats)}
     known = source.annotations if source.variant is None else annotated(source.annotations, source.variant)
     return _within(known, song)
 
@@ -179,7 +178,7 @@ def _within(annotations: dict[str, Any], song: midi.Song) -> dict[str, Any]:
         return round(min(max(time - song.begin, 0.0), song.seconds), 6)
 
     def inside(time: float) -> bool:
-        return song.begin - _PLAYED_LATE <= time < song.begin + song.seconds
+        return song.begin - midi.PLAYED_LATE <= time < song.begin + song.seconds
 
     def cut(spans: list[list[Any]]) -> list[list[Any]]:
         moved_spans = [(moved(start), moved(end), name) for start, end, name in spans]

@@ -152,7 +152,6 @@ def _add_groove_song(music: Music, name: str, song: mma.Sketch, folder: Path, lo
             played.midi,
             played.annotations,
             {"style": song.style},
-            annotated_within=True,
             group=mma.group_of(song.style),
         )
         plan.survey(source, read(played.midi, longest=longest))
