@@ -140,7 +140,7 @@ def _bars(given: Mapping[str, Any], times: Sequence[float]) -> tuple[tuple[int, 
 
 
 def _stated_bars(given: Mapping[str, Any], beats: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    bar, meter = given["bar"], given.get("meter")
+    bar, meter = given["bar"], given.get("meter", ())
     whole = all(
         isinstance(column, Sequence) and len(column) == beats and all(type(n) is int for n in column)
         for column in (bar, meter)
