@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from accomp.plugins.tokenizers import kernels, magnitude_cpu
+from accomp.plugins.tokenizers import cpu_layers, kernels, magnitude_cpu
 from accomp.plugins.tokenizers.causal import FixedHistory, History
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
@@ -69,7 +69,7 @@ def test_a_block_is_the_block(kernel, rows):
     for parameter in block.parameters():
         parameter.normal_(generator=rng)
     frames = torch.randn(rows, 20, 12, generator=rng)
-    weights = magnitude_cpu._block(block)
+    weights = cpu_layers._block(block)
     expected = block(frames, History())
     history = FixedHistory({block: torch.zeros(rows, kernel - 1, 12)})
     heard = []
@@ -96,10 +96,10 @@ def test_log_bands_are_those_of_the_network(size):
     magnitudes, low = spectra(audio, History())
     past = np.zeros((2, LONG - HOP))
     if size == LONG:
-        first, weights = magnitude_cpu._sparse(torch.eye(320, dtype=torch.float64))
+        first, weights = cpu_layers.sparse(torch.eye(320, dtype=torch.float64))
         window, hop, expected = spectra.long_window, HOP, low
     else:
-        first, weights = magnitude_cpu._sparse(spectra.bands)
+        first, weights = cpu_layers.sparse(spectra.bands)
         window, hop, expected = spectra.window, STEP, spectra.log_bands(magnitudes)
     got = kernels.log_bands(
         audio.numpy(), past, hop, window.numpy(), first, weights, BANDS_FLOOR, GRID, fourier.tables(size)
