@@ -128,8 +128,7 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
 
 def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:
     """A line for each name that a model trained with `conditions` cannot be guided by."""
-    shares = {"context": conditions.context.drop}
-    shares |= {name: label.drop for name, label in conditions.labels.items()}
+    shares = conditions.shares()
     for name in guidance:
         if name not in shares:
             yield f"guidance.{name}: there is no such condition{nearest(name, shares, what='conditions')}"

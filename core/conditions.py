@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from accomp.core.types import Track
 
 INSTRUMENT = "instrument"
-RESERVED = ("context", INSTRUMENT)
-"""Names that no label of a corpus may have: they mean the audio that is accompanied, and `Stem.instrument`."""
+RESERVED = ("context", INSTRUMENT, "metronome", "chart")
+"""Names that no label of a corpus may have: the audio that is accompanied, `Stem.instrument`, and the timelines."""
 
 
 def told_labels(given: object) -> tuple[dict[str, str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import attrs
 import torch
@@ -13,6 +14,7 @@ from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.spec import Conditions
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.layout import LABELS, Layout
+from accomp.core.timelines import KINDS
 from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.core.vocabulary import PAD, Vocabulary
 
@@ -27,6 +29,7 @@ class Model(nn.Module):
         clock: what a prediction may see; None for a model that hears whole clips.
         table: what the K levels' ids look like, added up over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
+        timelines: name of a timeline -> what its numbers add to the embedding of an output.
         input_padding: [P, E], learned input frames before the first, P = clock.input_padding; none without a clock.
     """
 
@@ -50,6 +53,9 @@ class Model(nn.Module):
         self.register_buffer("first_rows", torch.arange(levels)[:, None] * size, persistent=False)
         self.heads = nn.Linear(width, levels * size)
         self.input_padding = nn.Parameter(torch.empty(clock.input_padding if clock else 0, space.latent_dim))
+        self.timelines = nn.ModuleDict(
+            {name: _told(KINDS[name].width, fuser.embed_width) for name in conditions.timelines}
+        )
         nn.init.normal_(self.table.weight, std=0.02)
         nn.init.normal_(self.input_padding, std=0.02)
 
@@ -60,23 +66,57 @@ class Model(nn.Module):
             raise ValueError("this model has no clock: it hears whole clips and cannot stream")
         return self._layout
 
-    def forward(self, x: Tensor, held: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
-        """A whole clip, teacher-forced: x [B, T, E], `held` codes [B, K, S] by Layout.clip -> logits [B, K, S, V]."""
-        return self.rows(self.layout.inputs(x, self.input_padding), held, self.start(labels))
+    def forward(
+        self,
+        x: Tensor,
+        held: Tensor,
+        labels: Mapping[str, Tensor],
+        timelines: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Tensor:
+        """A whole clip, teacher-forced: x [B, T, E], `held` codes [B, K, S] by Layout.clip -> logits [B, K, S, V].
 
-    def rows(self, x: Tensor | None, held: Tensor, start: Tensor | None, state: State | None = None) -> Tensor:
+        timelines: name -> [B, T, N], what is told of each frame.
+        """
+        told = self.told({name: self.layout.told(values) for name, values in timelines.items()})
+        return self.rows(self.layout.inputs(x, self.input_padding), held, self.start(labels), told=told)
+
+    def rows(
+        self,
+        x: Tensor | None,
+        held: Tensor,
+        start: Tensor | None,
+        state: State | None = None,
+        told: Tensor | None = None,
+    ) -> Tensor:
         """Some rows: x [B, S, E] (None: rows without input), held [B, K, S] -> logits [B, K, S, V].
 
-        `start` is what `self.start` gave for these sessions; with a state the rows follow those it has absorbed.
+        `start` is what `self.start` gave for these sessions, `told` what `self.told` gave for these rows; with a state
+        the rows follow those it has absorbed.
         """
-        return self.logits(self.absorb(x, held, start, state))
+        return self.logits(self.absorb(x, held, start, state, told))
 
     def absorb(
-        self, x: Tensor | None, held: Tensor | None, start: Tensor | None = None, state: State | None = None
+        self,
+        x: Tensor | None,
+        held: Tensor | None,
+        start: Tensor | None = None,
+        state: State | None = None,
+        told: Tensor | None = None,
     ) -> Tensor:
         """As `rows`, without the heads, and also for rows without output (`held` None) -> [B, S, D]."""
-        e = None if held is None else self.embed(held, start)
+        e = None if held is None else self.embed(held, start, told)
         return self.backbone(self.fuser.fuse(x, e), causal=True, state=state)
+
+    def told(self, timelines: Mapping[str, Tensor]) -> Tensor | None:
+        """What the rows are told, name -> [B, S, N] -> what that adds to their embeddings [B, S, De]; None for none.
+
+        Raises ValueError unless `timelines` names exactly those of this model.
+        """
+        if set(timelines) != set(self.timelines):
+            raise ValueError(f"timelines {sorted(timelines)} were given to a model that takes {sorted(self.timelines)}")
+        dtype = self.table.weight.dtype
+        parts = [layer(timelines[name].to(dtype)) for name, layer in self.timelines.items()]
+        return torch.stack(parts).sum(0) if parts else None
 
     def logits(self, h: Tensor) -> Tensor:
         """h [B, S, D], what the backbone made of some rows -> [B, K, S, V]."""
@@ -113,25 +153,40 @@ class Model(nn.Module):
         e = self._look_up(ids[:, None].expand(-1, self.space.codebooks, -1)).sum(1)
         return e.masked_fill((ids == PAD)[..., None], 0.0).sum(1, keepdim=True)
 
-    def embed(self, held: Tensor, start: Tensor | None = None) -> Tensor:
-        """held [B, K, S] codes, `start` where they are LABELS, PAD where there is nothing -> [B, S, De]."""
+    def embed(self, held: Tensor, start: Tensor | None = None, told: Tensor | None = None) -> Tensor:
+        """held [B, K, S] codes, `start` where they are LABELS, PAD where there is nothing -> [B, S, De].
+
+        `told` [B, S, De] is added.
+        """
         e = self._look_up(self.vocabulary.ids(held))
         if start is not None:
             e = torch.where((held == LABELS)[..., None], start[:, :, None], e)
-        return e.sum(1)
+        return e.sum(1) if told is None else e.sum(1) + told
 
     def _look_up(self, ids: Tensor) -> Tensor:
         """ids [B, K, n] -> [B, K, n, De]."""
         return self.table(ids + self.first_rows)
 
 
-def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batch:
-    """The batch with the labels that `conditions` names, and each condition withheld in its share of the items.
+def _told(numbers: int, width: int) -> nn.Linear:
+    """At the start nothing is told: a small weight, and the learned embedding of what is withheld at zero."""
+    layer = nn.Linear(numbers, width)
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
 
-    Withheld: x is zero, a label is -1. Every item draws for every condition. Raises ValueError for a missing label.
+
+def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batch:
+    """The batch with the labels and timelines that `conditions` names, each withheld in its share of the items.
+
+    Withheld: x and a timeline are zero, a label is -1. Every item draws for every condition. Raises ValueError for a
+    label or a timeline that the batch lacks.
     """
     if missing := sorted(set(conditions.labels) - set(batch.labels)):
         raise ValueError(f"the model takes the labels {missing}, which the batch lacks; it has {sorted(batch.labels)}")
+    if missing := sorted(set(conditions.timelines) - set(batch.timelines)):
+        has = sorted(batch.timelines)
+        raise ValueError(f"the model takes the timelines {missing}, which the batch lacks; it has {has}")
 
     def chosen(share: float) -> Tensor:
         draws = torch.rand(batch.y.shape[0], generator=rng, device=rng.device)
@@ -139,4 +194,8 @@ def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batc
 
     x = batch.x.masked_fill(chosen(conditions.context.drop)[:, None, None], 0.0)
     labels = {name: batch.labels[name].masked_fill(chosen(c.drop), -1) for name, c in conditions.labels.items()}
-    return attrs.evolve(batch, x=x, labels=labels)
+    timelines = {
+        name: batch.timelines[name].masked_fill(chosen(c.drop)[:, None, None], 0.0)
+        for name, c in conditions.timelines.items()
+    }
+    return attrs.evolve(batch, x=x, labels=labels, timelines=timelines)

@@ -27,6 +27,7 @@ from accomp.core.spec_files import find_spec, override, read_toml
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.runtime import Runtime
 from accomp.core.structuring import Problems, Where, plain, strict_converter, structure_fields
+from accomp.core.timelines import KINDS
 from accomp.core.types import TokenSpace
 
 _share = v.and_(v.ge(0.0), v.le(1.0))
@@ -120,6 +121,13 @@ class LabelCondition:
 
 
 @frozen
+class TimelineCondition:
+    """A timeline (core/timelines.py). `drop`: share of training clips in which it is withheld, beside those without."""
+
+    drop: float = field(default=0.0, validator=_share)
+
+
+@frozen
 class Conditions:
     """What the model is told.
 
@@ -127,10 +135,24 @@ class Conditions:
     context = { drop = 0.2 }
     instrument = { classes = 18, drop = 0.1 }
     genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label that the corpus gives
+    metronome = { drop = 0.15 }                             # beat and bar of the frame that is played
+    chart = { drop = 0.3 }                                  # its chord
     """
 
     context: ContextCondition = ContextCondition()
     labels: dict[str, LabelCondition] = field(factory=dict)
+    timelines: dict[str, TimelineCondition] = field(factory=dict)
+
+    def shares(self) -> dict[str, float]:
+        """Condition -> share of training clips in which it is withheld."""
+        labels = {name: label.drop for name, label in self.labels.items()}
+        timelines = {name: timeline.drop for name, timeline in self.timelines.items()}
+        return {"context": self.context.drop, **labels, **timelines}
+
+    def all_told(self) -> Conditions:
+        """The same, with nothing withheld."""
+        labels = {name: attrs.evolve(label, drop=0.0) for name, label in self.labels.items()}
+        return Conditions(ContextCondition(), labels, {name: TimelineCondition() for name in self.timelines})
 
 
 @frozen
@@ -290,7 +312,8 @@ def resolve(spec: Spec) -> dict[str, Any]:
     for kind in PLUGIN_SECTIONS:
         data[kind] = _flat(data[kind])
     data["metric"] = [_flat(section) for section in data["metric"]]
-    data["conditions"] = {"context": data["conditions"]["context"], **data["conditions"]["labels"]}
+    told = data["conditions"]
+    data["conditions"] = {"context": told["context"], **told["labels"], **told["timelines"]}
     return data
 
 
@@ -385,22 +408,25 @@ def _structure_plugin(converter: cattrs.Converter, registry: Registry, kind: str
 
 
 def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions:
-    """The table is flat: `context`, and every other key is a label. Their order means nothing: it is that of names."""
+    """The table is flat: `context`, timelines by their kind, and every other key is a label.
+
+    Their order means nothing: it is that of names.
+    """
     if not isinstance(value, Mapping):
         return structure_fields(converter, value, Conditions)
     parts: dict[str, Any] = {"context": ContextCondition()}
     found: list[tuple[Where, str]] = []
     for name, section in value.items():
         try:
-            parts[name] = structure_fields(
-                converter, section, ContextCondition if name == "context" else LabelCondition
-            )
+            kind = TimelineCondition if name in KINDS else ContextCondition if name == "context" else LabelCondition
+            parts[name] = structure_fields(converter, section, kind)
             found += _unknown_instruments(parts[name]) if name == INSTRUMENT else []
         except Problems as problems:
             found += [((name, *path), text) for path, text in problems.found]
     if found:
         raise Problems(found)
-    return Conditions(parts.pop("context"), dict(sorted(parts.items())))
+    timelines = {name: parts.pop(name) for name in KINDS if name in parts}
+    return Conditions(parts.pop("context"), dict(sorted(parts.items())), timelines)
 
 
 def _unknown_instruments(condition: LabelCondition) -> list[tuple[Where, str]]:

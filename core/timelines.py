@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 from attrs import frozen
 
-from accomp.core.annotations import Annotations, Beats
+from accomp.core.annotations import Annotations, Beats, told_annotations
 from accomp.core.chords import chord_named
 
 BEAT_HARMONICS, BAR_HARMONICS = 4, 2
@@ -25,6 +25,10 @@ USUAL = 0.5
 """Seconds of a beat whose tempo is 0: 120 a minute."""
 
 Values = np.ndarray
+
+
+Source = Callable[[int, int], Values]
+"""What a session is told of frames: the number of the first, how many n -> [n, N]. It may be asked of any, again."""
 
 
 @frozen
@@ -77,6 +81,22 @@ WIDTHS: Mapping[str, int] = MappingProxyType({"metronome": 16, "chart": 25})
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {"metronome": Kind(WIDTHS["metronome"], metronome), "chart": Kind(WIDTHS["chart"], chart)}
 )
+
+
+def source(kind: str, annotations: Annotations, frame_rate: float, offset: float = 0.0) -> Source:
+    """A timeline of that kind for a session whose frame 0 begins `offset` seconds into what is annotated."""
+    of = KINDS[kind].of
+    return lambda first, frames: of(annotations, frame_times(first, frames, frame_rate, -offset))
+
+
+def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0) -> Annotations:
+    """A grid of one tempo that goes on for ever, with a downbeat at `offset` (s); 0 beats a bar: no bars are known."""
+    beat = 60 / beats_per_minute
+    table = {"by": "count-in", "beats": [offset + i * beat for i in range(max(beats_per_bar, 1) + 1)]}
+    annotations, problems = told_annotations(table | ({"beats_per_bar": beats_per_bar} if beats_per_bar else {}))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return annotations
 
 
 def frame_times(first: int, frames: int, frame_rate: float, offset: float = 0.0) -> np.ndarray:

@@ -110,22 +110,25 @@ class CodeBatch:
         target: [B, K, T] codes of the stem to be played.
         valid: [B, T] bool, frames that count in the loss.
         labels: condition name -> [B] int64 class.
+        timelines: condition name -> [B, T, N] float, what is told of each frame (core/timelines.py).
     """
 
     context: Tensor
     target: Tensor
     valid: Tensor
     labels: dict[str, Tensor]
+    timelines: dict[str, Tensor] = field(factory=dict)
 
 
 @frozen(eq=False)
 class Batch:
-    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], labels as in CodeBatch."""
+    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], the rest as in CodeBatch."""
 
     x: Tensor
     y: Tensor
     valid: Tensor
     labels: dict[str, Tensor]
+    timelines: dict[str, Tensor] = field(factory=dict)
 
 
 class Sight(NamedTuple):

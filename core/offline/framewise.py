@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -17,13 +18,21 @@ from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.types import Sight
 
 
-def hidden(model: Model, x: Tensor, held: Tensor, labels: Mapping[str, Tensor], valid: Tensor | None = None) -> Tensor:
+def hidden(
+    model: Model,
+    x: Tensor,
+    held: Tensor,
+    labels: Mapping[str, Tensor],
+    valid: Tensor | None = None,
+    timelines: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Tensor:
     """x [B, T, E] and codes [B, K, T], MASKED where unknown -> what the backbone makes of each frame [B, T, D].
 
-    The labels are added to every frame, and every frame sees all others (arXiv 2312.08723, section 2.1), or those that
-    are `valid` [B, T].
+    The labels, and what is told of a frame, are added to every frame, and every frame sees all others (arXiv
+    2312.08723, section 2.1), or those that are `valid` [B, T].
     """
-    h = model.fuser.fuse(x, model.embed(held), model.label_embedding(labels))
+    e = model.embed(held, told=model.told(timelines))
+    h = model.fuser.fuse(x, e, model.label_embedding(labels))
     if valid is None:
         return model.backbone(h, causal=False)
     frame = torch.arange(x.shape[1], device=x.device)

@@ -52,6 +52,11 @@ class Prepended:
         """Codes y [B, K, T] -> what the rows of these steps [S] hold, of all where None [B, K, S]."""
         return self._layout.put_out(y, (self._every(y) if steps is None else steps) - 1)
 
+    def told(self, values: Tensor, steps: Tensor | None = None) -> Tensor:
+        """What is told of frames, values [B, T, N] -> of the rows of these steps, of all where None [B, S, N]."""
+        every = torch.arange(self.steps(values.shape[1]), device=values.device)
+        return self._layout.told_at(values, every if steps is None else steps)
+
     def targets(self, y: Tensor) -> Tensor:
         """Codes y [B, K, T] -> what the rows predict [B, K, T + K - 1]; negative where nothing is to be."""
         return self._layout.put_out(y, self._every(y))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from accomp.core.loudness import nonsilent
 from accomp.core.pairs import INGESTED, PairRules
 from accomp.core.runner.ingest import identity_of
 from accomp.core.runner.labelling import Labelling, check
+from accomp.core.runner.telling import Telling
 from accomp.core.spec import LabelCondition
 from accomp.core.types import CodeBatch
 from accomp.core.windows import windows
@@ -101,16 +102,18 @@ class ClipLoader:
         seed: int = 0,
         rules: PairRules | None = None,
         labels: Mapping[str, LabelCondition] | None = None,
+        timelines: Sequence[str] = (),
         rank: int = 0,
         world: int = 1,
         pin: bool = False,
     ):
-        """`labels`: which labels of the targets the batches tell, and as which classes. `batch` is per rank. `rules`:
-        those that a spec without [pairs] has where not given.
+        """`labels`: which labels of the targets the batches tell, and as which classes. `timelines`: which they tell.
+        `batch` is per rank. `rules`: those that a spec without [pairs] has where not given.
 
         The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
         with numbers, where no window is left, for a store whose pairs were made by other rules, with all of them for
-        labels that the store does not have and values that are none of their classes, and as `open_store`.
+        labels that the store does not have and values that are none of their classes, for timelines of which it knows
+        nothing, and as `open_store`.
         """
         self._frames, self._batch, self._seed = frames, batch, seed
         self._rank, self._world, self._pin = rank, world, pin
@@ -120,6 +123,8 @@ class ClipLoader:
         self._codebooks = tokenizer.space.codebooks
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
+        records = [track.record for track in self._tracks]
+        self._telling = Telling(records, timelines, tokenizer.space.frame_rate, str(self._store.path))
         self.rejected: Counter[str] = Counter()
         self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
         if not len(self._index):
@@ -158,10 +163,8 @@ class ClipLoader:
     def told(self) -> str:
         """How many clips there are, of what, and how many windows were not kept, and why."""
         rate = self._store.identity.space["sample_rate"] / self._store.identity.space["hop"]
-        return (
-            f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs; windows not kept: "
-            f"{self._reasons()}"
-        )
+        clips = f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs"
+        return "\n".join([f"{clips}; windows not kept: {self._reasons()}", *self._telling.told()])
 
     def label_counts(self) -> dict[str, Counter[str]]:
         """label -> class name -> clips, the commonest first; clips without that label are in none."""
@@ -253,6 +256,7 @@ class ClipLoader:
         context, target = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         valid = np.zeros(shape[:2], dtype=bool)
         chosen = self._index[numbers]
+        told: list[dict[str, np.ndarray]] = []
         for row, (track, place, start) in enumerate(chosen.tolist()):
             song = self._tracks[track]
             pair = song.record.pairs[place]
@@ -263,11 +267,13 @@ class ClipLoader:
             except layout.StoreError as error:
                 raise DataError(str(error)) from error
             valid[row, : stop - start] = True
+            told.append(self._telling.of(track, start, self._frames))
         return CodeBatch(
             context=self._tensor(context.transpose(0, 2, 1)),
             target=self._tensor(target.transpose(0, 2, 1)),
             valid=self._tensor(valid),
             labels={name: self._tensor(classes) for name, classes in self._labels.of(chosen).items()},
+            timelines={name: self._tensor(np.stack([one[name] for one in told])) for name in told[0]} if told else {},
         )
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
@@ -280,6 +286,7 @@ class ClipLoader:
         for track in self._tracks:
             digest.update("\0".join((track.record.id, *(file.sha256 for file in track.record.files))).encode())
         digest.update(self._labels.digest())
+        digest.update(self._telling.digest())
         return digest.hexdigest()[:16]
 
 

@@ -283,6 +283,7 @@ class _Training:
             seed=number_of(spec.seed, "clips", split) % 2**32,
             rules=spec.pairs,
             labels=spec.conditions.labels,
+            timelines=tuple(spec.conditions.timelines),
             rank=rank,
             world=world,
             pin=self.fabric.device.type == "cuda",
@@ -298,7 +299,8 @@ class _Training:
         with torch.no_grad():
             x = self.tokenizer.embed(moved(batch.context)).clone().to(dtype)
         labels = {name: moved(classes) for name, classes in batch.labels.items()}
-        return Batch(x, moved(batch.target), moved(batch.valid), labels)
+        timelines = {name: moved(values) for name, values in batch.timelines.items()}
+        return Batch(x, moved(batch.target), moved(batch.valid), labels, timelines)
 
     def _over_processes(self, numbers: dict[str, float]) -> dict[str, float]:
         """The means of such numbers over all processes."""

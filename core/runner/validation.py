@@ -14,7 +14,6 @@ from torch import Tensor
 from accomp.core.model import Model
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.computing import number_of
-from accomp.core.spec import Conditions, ContextCondition
 from accomp.core.streaming.clock import Clock
 from accomp.core.types import Batch, CodeBatch, Loss
 
@@ -132,15 +131,15 @@ def other_songs(songs: list[str]) -> list[int | None]:
 
 def _select(batch: CodeBatch, rows: Tensor) -> CodeBatch:
     labels = {name: classes[rows] for name, classes in batch.labels.items()}
-    return CodeBatch(batch.context[rows], batch.target[rows], batch.valid[rows], labels)
+    timelines = {name: values[rows] for name, values in batch.timelines.items()}
+    return CodeBatch(batch.context[rows], batch.target[rows], batch.valid[rows], labels, timelines)
 
 
 @contextmanager
 def nothing_withheld(model: Model) -> Iterator[None]:
     """The model hears its context and sees its labels in every clip while the block runs."""
     conditions = model.conditions
-    labels = {name: attrs.evolve(label, drop=0.0) for name, label in conditions.labels.items()}
-    model.conditions = Conditions(ContextCondition(drop=0.0), labels)
+    model.conditions = conditions.all_told()
     try:
         yield
     finally:

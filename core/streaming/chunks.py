@@ -62,6 +62,10 @@ class Chunks:
         """Target codes y [B, K, T] -> what all rows hold, those of the clip and those without input [B, K, S + A]."""
         return torch.cat([self.layout.clip(y), self.layout.put_out(y, self.alone - 1)], dim=2)
 
+    def told(self, values: Tensor) -> Tensor:
+        """What is told of frames, values [B, T, N] -> of all rows [B, S + A, N]."""
+        return torch.cat([self.layout.told(values), self.layout.told_at(values, self.alone)], dim=1)
+
     def targets(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the chunks put out [B, K, n k]; negative where nothing is to be."""
         return self.layout.put_out(y, self._steps(0))

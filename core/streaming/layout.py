@@ -54,6 +54,20 @@ class Layout:
         rows = self.rows(x.shape[1])
         return torch.cat([padding.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)[:, :rows]
 
+    def told(self, values: Tensor) -> Tensor:
+        """What is told of frames, values [B, T, N] -> of the rows [B, S, N]: row of step s has that of frame s.
+
+        Zeros, nothing told, before the first step and beyond the clip.
+        """
+        return self.told_at(values, torch.arange(-self.start, self.steps(values.shape[1]), device=values.device))
+
+    def told_at(self, values: Tensor, steps: Tensor) -> Tensor:
+        """values [B, T, N] -> of steps [S] or [B, S] [B, S, N]."""
+        steps = steps.expand(len(values), -1)
+        there = (steps >= 0) & (steps < values.shape[1])
+        picked = values.gather(1, steps.clamp(0, values.shape[1] - 1)[..., None].expand(-1, -1, values.shape[2]))
+        return picked.masked_fill(~there[..., None], 0.0)
+
     def held(self, step: Tensor, before: Tensor) -> Tensor:
         """What the rows hold: `before`, the output of the step before (LABELS where that is no frame), behind PADDING.
 

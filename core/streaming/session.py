@@ -7,7 +7,7 @@ numbers belong to a frame, so it does not matter how the input was cut.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,9 +15,11 @@ from torch import Tensor
 from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, State, Tokenizer
 from accomp.core.model import Model
+from accomp.core.streaming.conductor import Conductor
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.step import Sessions, Step
+from accomp.core.timelines import Source
 
 
 class TokenSession:
@@ -40,6 +42,7 @@ class TokenSession:
         guidance: Guidance = UNGUIDED,
         prompt: Tensor | None = None,
         dials: Mapping[str, Tensor] | None = None,
+        timelines: Sequence[Mapping[str, Source]] = (),
         runtime: Runtime = EAGER,
     ):
         """window: how many frames back the model looks, at most the length of its training clips. guidance: its G
@@ -55,7 +58,7 @@ class TokenSession:
         who = self._checked(sessions, seed, labels, dials)
         with torch.inference_mode():
             self._step = Step(model, sampler, guidance, window=window, sessions=who, runtime=runtime)
-            self._begin(who, sessions, prompt)
+            self._begin(who, sessions, prompt, timelines)
 
     @torch.inference_mode()
     def begin(
@@ -66,18 +69,27 @@ class TokenSession:
         seed: int | Tensor = 0,
         prompt: Tensor | None = None,
         dials: Mapping[str, Tensor] | None = None,
+        timelines: Sequence[Mapping[str, Source]] = (),
     ) -> None:
         """End all sessions and begin B others, as if all were new. What was not pulled is gone.
 
         sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`, a number for all or
         [B]. labels: name -> classes [B] int64, -1 where withheld. prompt: codes [B, K, P] that the first P frames of
         every session are instead of what is drawn. dials: name -> [B], what the sampler's settings are session by
-        session, of these always or never; never: what it was built with. Raises ValueError for labels, classes, codes,
-        dials or shapes that do not fit.
+        session, of these always or never; never: what it was built with. timelines: for each session name -> what it is
+        told, by the numbers of its frames; those that are not there are withheld. Raises ValueError for labels,
+        classes, codes, dials, timelines or shapes that do not fit.
         """
-        self._begin(self._checked(sessions, seed, labels, dials), sessions, prompt)
+        self._begin(self._checked(sessions, seed, labels, dials), sessions, prompt, timelines)
 
-    def _begin(self, who: Sessions, sessions: Tensor, prompt: Tensor | None) -> None:
+    def _begin(
+        self,
+        who: Sessions,
+        sessions: Tensor,
+        prompt: Tensor | None,
+        timelines: Sequence[Mapping[str, Source]],
+    ) -> None:
+        self._conductor = Conductor(self.model, self._step, self._checked_timelines(timelines))
         prompt = None if prompt is None else checked_prompt(self.model, sessions, prompt)
         self._prompt = prompt.to(self.device) if prompt is not None and prompt.shape[2] else None
         self._step.begin(torch.ones(self.batch, dtype=torch.bool, device=self.device), who)
@@ -104,6 +116,24 @@ class TokenSession:
             {name: classes.to(self.device) for name, classes in labels.items()},
             {name: dial.to(self.device, torch.float32) for name, dial in (dials or {}).items()},
         )
+
+    def _checked_timelines(self, timelines: Sequence[Mapping[str, Source]]) -> list[dict[str, Source]]:
+        """One for each session. Raises ValueError for another number of them, and for names that the model lacks."""
+        told = [dict(one) for one in timelines] or [{} for _ in range(self.batch)]
+        if len(told) != self.batch:
+            raise ValueError(f"timelines of {len(told)} sessions; these are {self.batch}")
+        if unknown := sorted({name for one in told for name in one} - set(self.model.timelines)):
+            raise ValueError(_no_timeline(unknown, self.model))
+        return told
+
+    def tell(self, row: int, name: str, source: Source | None) -> None:
+        """From the next group of frames on, tell the session in a row something else, or nothing of it (None).
+
+        Raises ValueError for a timeline that the model does not take.
+        """
+        if name not in self.model.timelines:
+            raise ValueError(_no_timeline([name], self.model))
+        self._conductor.tell(row, name, source)
 
     @property
     def state(self) -> State:
@@ -138,6 +168,7 @@ class TokenSession:
         labels: Mapping[str, Tensor] | None = None,
         seed: int | Tensor = 0,
         dials: Mapping[str, Tensor] | None = None,
+        timelines: Sequence[Mapping[str, Source]] = (),
     ) -> Tensor:
         """End the sessions of the rows where the bool mask [B] is true and begin new ones; the others go on unchanged.
 
@@ -148,6 +179,7 @@ class TokenSession:
         """
         who = None if sessions is None else self._checked(sessions, seed, labels or {}, dials)
         self._advance()
+        new = rows.tolist() if self.model.timelines else []
         k, step, rows = self.layout.clock.k, self._step, rows.to(self.device)
         before = self._before()
         if len(self._waiting) != len(before) % k:
@@ -157,8 +189,9 @@ class TokenSession:
         anew = self.guidance.repeat(rows)
         others, steps = step.state.position.clone(), step.steps.clone()
         step.begin(rows, who)
+        self._conductor.begin(new, self._checked_timelines(timelines) if timelines else None)
         frames = [
-            torch.where(rows[:, None, None], self._chunk(before, keep=(anew, others)), -1)
+            torch.where(rows[:, None, None], self._chunk(before, keep=(anew, others, new)), -1)
             for _ in range(len(before) // k)
         ]
         step.steps.copy_(torch.where(rows[:, None, None], step.steps, steps))
@@ -173,7 +206,9 @@ class TokenSession:
         k, first = self.layout.clock.k, self.layout.start // self.layout.clock.k  # the group that ends with step 0
         while len(self._waiting) >= k:
             if self._groups < first:
+                self._conductor.group()
                 self._step.heard(self._group(self._waiting))
+                self._conductor.done()
             else:
                 frames = self._chunk(self._waiting)
                 self._frames.append(frames[:, :, self._early :])
@@ -183,10 +218,10 @@ class TokenSession:
             if self._prompt is not None and played >= self._prompt.shape[2] + self.layout.codebooks - 1:
                 self._prompt = None  # all levels are past it
 
-    def _chunk(self, waiting: deque[Tensor], keep: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def _chunk(self, waiting: deque[Tensor], keep: tuple[Tensor, Tensor, list[bool]] | None = None) -> Tensor:
         """Absorb the next group and draw its chunk -> frames [B, K, k].
 
-        keep: of the rows where its mask is false, the position is held at these numbers.
+        keep: of the rows where its mask is false, the position is held at these numbers; and which sessions move on.
         """
         step = self._step
 
@@ -198,9 +233,12 @@ class TokenSession:
             hold()
             return frames if self._prompt is None else step.overrule(self._prompt)
 
+        self._conductor.group()
         frames = settle(step.heard(self._group(waiting)))
-        for _ in range(self.layout.clock.k - 1):
+        for number in range(1, self.layout.clock.k):
+            self._conductor.alone(number)
             frames = settle(step.alone())
+        self._conductor.done(None if keep is None else keep[2])
         step.back()
         hold()
         return frames.clone()
@@ -234,6 +272,10 @@ def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor])
             problems.append(f"label {name!r}: classes 0..{classes[name] - 1}, -1 to withhold it; got {given.tolist()}")
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def _no_timeline(names: Sequence[str], model: Model) -> str:
+    return f"the model takes no timeline {' or '.join(names)}; it takes {', '.join(model.timelines) or 'none'}"
 
 
 def checked_prompt(model: Model, sessions: Tensor, prompt: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from accomp.core.streaming.compiling import compiled
 from accomp.core.streaming.layout import LABELS
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.runtime import Runtime
+from accomp.core.timelines import KINDS
 
 
 @frozen(eq=False)
@@ -50,6 +51,7 @@ class Step:
         dials: name -> [B], what the sampler is told session by session.
         steps: [B, K, k + K - 1], what the last steps put out: LABELS before the beginning.
         rows: G * B.
+        told: name of a timeline -> [G * B, k, N], what is told of the rows of a group; of a row alone the last is.
         heard: x [G * B, k, E], the input of a group -> frames [B, K, k], complete if the group is a whole chunk.
         alone: -> frames [B, K, k], complete once all steps of the chunk are there.
     """
@@ -75,6 +77,9 @@ class Step:
         pinned = range(self.layout.start, self.layout.start + 1)
         self.state = model.backbone.new_state(self.rows, window, chunk=k, pinned=pinned, dtype=runtime.cache_type)
         self.steps = torch.full((batch, levels, k + levels - 1), LABELS, device=device)
+        self.told = {
+            name: model.table.weight.new_zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines
+        }
         self.heard: Callable[[Tensor], Tensor] = self._heard
         self.alone: Callable[[], Tensor] = self._alone
         if runtime.compiles(device):
@@ -108,6 +113,11 @@ class Step:
         self.steps[:, :, -1] = torch.where(there, given, self.steps[:, :, -1])
         return self.layout.align(self.steps)
 
+    def tell(self, values: Mapping[str, Tensor]) -> None:
+        """Name -> [B, S, N]: what is told of the last S rows of a group, or of the row alone that comes next."""
+        for name, told in values.items():
+            self.told[name][:, -told.shape[1] :] = self.guidance.spread_timeline(name, told.to(self.told[name]))
+
     def back(self) -> None:
         """Forget the rows without input: they are absorbed again together with their input."""
         if rows := self.layout.clock.k - 1:
@@ -125,7 +135,8 @@ class Step:
         number = torch.arange(before.shape[2], device=before.device)
         step = self.state.position[:, None] + number - self.layout.start
         held = self.layout.held(step[:, None], self.guidance.repeat(before))
-        h = self.model.absorb(x, held, self.start, self.state)
+        told = self.model.told({name: values[:, -before.shape[2] :] for name, values in self.told.items()})
+        h = self.model.absorb(x, held, self.start, self.state, told)
         return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
 
     def _pick(self, logits: Tensor) -> Tensor:

@@ -40,4 +40,4 @@ class AR:
     def loss_of(self, model: Model, batch: Batch, layout: Layout) -> Loss:
         """The loss for a layout, with every condition that the batch has."""
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
-        return model.cross_entropy(model(batch.x, layout.clip(y), batch.labels), layout.targets(y))
+        return model.cross_entropy(model(batch.x, layout.clip(y), batch.labels, batch.timelines), layout.targets(y))

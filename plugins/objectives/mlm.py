@@ -48,7 +48,7 @@ class MLM:
         """The loss for given masks [B, K, T] bool, with every condition that the batch has."""
         counted = masked & batch.valid[:, None]
         held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASKED)
-        h = hidden(model, batch.x, held, batch.labels, batch.valid)
+        h = hidden(model, batch.x, held, batch.labels, batch.valid, batch.timelines)
         logits = model.logits(h)[..., model.vocabulary.first_code :]
         target = batch.y.masked_fill(~counted, 0)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), target.flatten(), reduction="none")

@@ -66,7 +66,8 @@ class Prefix:
         """The loss of given chunks, with every condition that the batch has."""
         layout = chunks.layout
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
-        e = model.embed(chunks.held(y), model.start(batch.labels))
+        told = model.told({name: chunks.told(values) for name, values in batch.timelines.items()})
+        e = model.embed(chunks.held(y), model.start(batch.labels), told)
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,15 +10,17 @@ from attrs import frozen
 from torch import Tensor
 
 from accomp.core.errors import CombinationError
+from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.hooks import hookimpl
 from accomp.core.interfaces import Fuser
 from accomp.core.model import Model
 from accomp.core.registry import Component
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
+from accomp.core.spec import Conditions, ContextCondition, LabelCondition, TimelineCondition
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import TokenSession
+from accomp.core.timelines import Source
 from accomp.core.types import TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd
@@ -56,11 +59,16 @@ def small_model(
     space: TokenSpace | None = None,
     labels: dict[str, int] | None = None,
     kv_heads: int = 2,
+    timelines: tuple[str, ...] = (),
 ) -> Model:
     """One layer with every weight random, the gate too, so that nothing hides behind a zero; four query heads."""
     space = space or space_with()
     classes = {"instrument": 5} if labels is None else labels
-    conditions = Conditions(ContextCondition(), {name: LabelCondition(n) for name, n in classes.items()})
+    conditions = Conditions(
+        ContextCondition(),
+        {name: LabelCondition(n) for name, n in classes.items()},
+        {name: TimelineCondition() for name in timelines},
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         fuser = GatedAdd(GatedAdd.Config(), space, WIDTH)
@@ -80,13 +88,24 @@ def session_of(
     sampler: Any = None,
     prompt: Tensor | None = None,
     runtime: Runtime = EAGER,
+    guidance: Guidance = UNGUIDED,
+    timelines: Sequence[Mapping[str, Source]] = (),
 ) -> TokenSession:
     """Sessions of these numbers, or 0, 1, ...; the class of every label is the number, wrapped around."""
     numbers = torch.tensor(list(range(sessions)) if isinstance(sessions, int) else sessions)
     sampler = sampler or TopK(TopK.Config(k=6), model.space)
     labels = {name: numbers % classes for name, classes in model.vocabulary.classes.items()}
     return TokenSession(
-        model, sampler, sessions=numbers, labels=labels, window=window, seed=seed, prompt=prompt, runtime=runtime
+        model,
+        sampler,
+        sessions=numbers,
+        labels=labels,
+        window=window,
+        seed=seed,
+        guidance=guidance,
+        prompt=prompt,
+        timelines=timelines,
+        runtime=runtime,
     )
 
 
