@@ -53,9 +53,9 @@ class Guidance:
         """Name -> classes [B] -> name -> [G * B], -1 in the variants that do not see the label."""
         return {name: self._spread(name, classes, -1) for name, classes in labels.items()}
 
-    def spread_timeline(self, name: str, values: Tensor) -> Tensor:
-        """values [B, S, N] -> [G * B, S, N], 0 in the variants that are not told."""
-        return self._spread(name, values, 0.0)
+    def spread_timelines(self, timelines: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Name -> [B, S, N] -> name -> [G * B, S, N], 0 in the variants that are not told."""
+        return {name: self._spread(name, values, 0.0) for name, values in timelines.items()}
 
     def _spread(self, name: str, value: Tensor, nothing: float) -> Tensor:
         if not any(name in withheld for withheld, _ in self.variants):

@@ -11,7 +11,7 @@ from a song's Annotations in training, and from whoever counts in when playing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -83,10 +83,16 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 
 
-def source(kind: str, annotations: Annotations, frame_rate: float, offset: float = 0.0) -> Source:
-    """A timeline of that kind for a session whose frame 0 begins `offset` seconds into what is annotated."""
+def source(kind: str, annotations: Annotations, frame_rate: float, start: float = 0.0) -> Source:
+    """A timeline of that kind for a session whose frame 0 begins `start` seconds into what is annotated."""
     of = KINDS[kind].of
-    return lambda first, frames: of(annotations, frame_times(first, frames, frame_rate, -offset))
+    return lambda first, frames: of(annotations, frame_times(first, frames, frame_rate, start))
+
+
+def sources(kinds: Iterable[str], annotations: Annotations, frame_rate: float, start: float = 0.0) -> dict[str, Source]:
+    """Those of `kinds` of which the annotations know something, as `source` has them."""
+    known = {"metronome": annotations.beats is not None, "chart": bool(annotations.chords)}
+    return {kind: source(kind, annotations, frame_rate, start) for kind in kinds if known[kind]}
 
 
 def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0) -> Annotations:
@@ -99,9 +105,9 @@ def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0)
     return annotations
 
 
-def frame_times(first: int, frames: int, frame_rate: float, offset: float = 0.0) -> np.ndarray:
-    """When frames first .. first + frames - 1 begin (s), by the clock on which the song began at `offset`."""
-    return (first + np.arange(frames)) / frame_rate - offset
+def frame_times(first: int, frames: int, frame_rate: float, start: float = 0.0) -> np.ndarray:
+    """When frames first .. first + frames - 1 begin (s), where frame 0 begins at `start`."""
+    return start + (first + np.arange(frames)) / frame_rate
 
 
 def _in_beat(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from accomp.core.offline.framewise import Framewise
 from accomp.core.offline.prepended import continue_
 from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.session import check_playable, checked_prompt
+from accomp.core.timelines import KINDS
 
 
 @torch.inference_mode()
@@ -28,6 +30,7 @@ def compose(
     seed: int = 0,
     guidance: Guidance = UNGUIDED,
     prompt: Tensor | None = None,
+    timelines: Mapping[str, Tensor] = MappingProxyType({}),
     framewise: Framewise | None = None,
 ) -> Tensor:
     """Input latents x [B, T, E], T >= 1 -> codes [B, K, T].
@@ -36,6 +39,7 @@ def compose(
     [B] int64, -1 where withheld. window: the length of the model's training clips, in frames. A longer input is played
     in windows of that length: the first half of each, what is played already, is given, the other half is new. The last
     window ends with the input, so less of it may be new. prompt: codes [B, K, P], P <= T, that the stem begins with.
+    timelines: name -> [B, T, N], what is told of each frame (zeros: nothing), all that the model takes.
     framewise: the masked model at work, with the guidance; a new one where None.
 
     Raises ValueError for a model with a clock or in training mode, and for labels, classes, codes or shapes that do not
@@ -52,6 +56,7 @@ def compose(
         raise ValueError(f"window {window} must be at least 1 frame")
     device = model.table.weight.device
     x = x.to(device, model.table.weight.dtype)
+    timelines = checked_timelines(model, x, timelines)
     labels = {name: classes.to(device) for name, classes in labels.items()}
     noise = Noise.of_sessions(seed, sessions.to(device), model.space.codebooks)
 
@@ -64,10 +69,39 @@ def compose(
     while (done := codes.shape[2]) < frames:
         begin = max(0, min(done - window // 2, frames - window))
         heard, known = x[:, begin : begin + window], codes[:, :, begin:]
+        told = {name: values[:, begin : begin + window] for name, values in timelines.items()}
         if isinstance(sampler, CausalSampler):
-            played = continue_(model, sampler, heard, known, labels=labels, noise=noise, guidance=guidance, first=begin)
+            played = continue_(
+                model,
+                sampler,
+                heard,
+                known,
+                labels=labels,
+                noise=noise,
+                guidance=guidance,
+                timelines=told,
+                first=begin,
+            )
         else:
             there = noise.fold(begin)
-            played = framewise.fill(sampler, heard, known, labels=labels, noise=there)
+            played = framewise.fill(sampler, heard, known, labels=labels, noise=there, timelines=told)
         codes = torch.cat([codes, played[:, :, done - begin :]], dim=2)
     return codes
+
+
+def checked_timelines(model: Model, x: Tensor, timelines: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is told of each frame of x [B, T, E], of all timelines of a model: those that are not given are withheld.
+
+    Raises ValueError for a timeline that the model does not take, or of another shape than [B, T, N].
+    """
+    if unknown := sorted(set(timelines) - set(model.timelines)):
+        has = ", ".join(model.timelines) or "none"
+        raise ValueError(f"the model takes no timeline {' or '.join(unknown)}; it takes {has}")
+    told = {}
+    for name in model.timelines:
+        shape = (*x.shape[:2], KINDS[name].width)
+        values = timelines.get(name, x.new_zeros(shape))
+        if values.shape != shape:
+            raise ValueError(f"timeline {name!r} has shape {tuple(values.shape)}; expected [B, T, N] = {shape}")
+        told[name] = values.to(x)
+    return told

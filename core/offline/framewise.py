@@ -52,29 +52,47 @@ class Framewise:
 
     @torch.inference_mode()
     def fill(
-        self, sampler: MaskedSampler, x: Tensor, known: Tensor, *, labels: Mapping[str, Tensor], noise: Noise
+        self,
+        sampler: MaskedSampler,
+        x: Tensor,
+        known: Tensor,
+        *,
+        labels: Mapping[str, Tensor],
+        noise: Noise,
+        timelines: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
 
-        labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K]. Raises UserError
-        where it cannot be compiled.
+        labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K]. timelines: name ->
+        [B, T, N]. Raises UserError where it cannot be compiled.
         """
         x, labels = self._guidance.spread(x, labels)
+        told = self._guidance.spread_timelines(timelines)
         clips = self._clips.get(x.shape)
         if clips is None:
-            self._clips = {x.shape: _Clips(self._model, self._guidance, x, labels, self._runtime)}  # of one shape only
+            made = _Clips(self._model, self._guidance, x, labels, told, self._runtime)
+            self._clips = {x.shape: made}  # of one shape only
             clips = self._clips[x.shape]
-        clips.begin(x, labels)
+        clips.begin(x, labels, told)
         batch, levels, done = known.shape
         canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASKED)], dim=2)
         return sampler.fill(clips.predict, canvas, canvas == MASKED, noise)
 
 
 class _Clips:
-    """What the forwards of some clips read, in place: latents x [G * B, T, E] and labels."""
+    """What the forwards of some clips read, in place: latents x [G * B, T, E], labels, what is told of the frames."""
 
-    def __init__(self, model: Model, guidance: Guidance, x: Tensor, labels: Mapping[str, Tensor], runtime: Runtime):
+    def __init__(
+        self,
+        model: Model,
+        guidance: Guidance,
+        x: Tensor,
+        labels: Mapping[str, Tensor],
+        told: Mapping[str, Tensor],
+        runtime: Runtime,
+    ):
         self.model, self.guidance, self.x = model, guidance, x.clone()
+        self.told = {name: values.clone() for name, values in told.items()}
         self.labels = {name: classes.clone() for name, classes in labels.items()}
         levels = range(model.space.codebooks)
         self._forwards: list[Callable[[Tensor], Tensor]] = [_Level(self, level).logits for level in levels]
@@ -83,9 +101,11 @@ class _Clips:
             canvas = torch.full((batch, len(levels), x.shape[1]), MASKED, device=x.device)
             self._forwards = [compiled(forward, canvas) for forward in self._forwards]
 
-    def begin(self, x: Tensor, labels: Mapping[str, Tensor]) -> None:
+    def begin(self, x: Tensor, labels: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> None:
         """Other clips of that shape."""
         self.x.copy_(x)
+        for name, values in told.items():
+            self.told[name].copy_(values)
         for name, classes in labels.items():
             self.labels[name].copy_(classes)
 
@@ -103,5 +123,5 @@ class _Level:
     def logits(self, canvas: Tensor) -> Tensor:
         """canvas [B, K, T] -> [B, T, C]."""
         clips = self.clips
-        h = hidden(clips.model, clips.x, clips.guidance.repeat(canvas), clips.labels)
+        h = hidden(clips.model, clips.x, clips.guidance.repeat(canvas), clips.labels, timelines=clips.told)
         return clips.guidance.combine(clips.model.level_logits(h, self.level))

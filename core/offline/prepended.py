@@ -16,6 +16,7 @@ There are T + K - 1 rows of outputs, so that every level of every frame is predi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from attrs import field, frozen
@@ -90,26 +91,28 @@ def continue_(
     labels: Mapping[str, Tensor],
     noise: Noise,
     guidance: Guidance,
+    timelines: Mapping[str, Tensor] = MappingProxyType({}),
     first: int = 0,
 ) -> Tensor:
     """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
 
-    labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K], to which the number of a
-    frame is added, counted from `first`. Every row is absorbed once.
+    labels: name -> classes [B], -1 where withheld. timelines: name -> [B, T, N]. noise: a key for each row and level
+    [B, K], to which the number of a frame is added, counted from `first`. Every row is absorbed once.
     """
     layout, levels = Prepended(model.space.codebooks), torch.arange(model.space.codebooks, device=x.device)
     frames, done = x.shape[1], known.shape[2]
     steps = layout.steps(frames)
     codes = torch.cat([known, known.new_zeros(len(known), len(levels), frames - done)], dim=2)
     x, labels = guidance.spread(x, labels)
-    start = model.start(labels)
+    start, timelines = model.start(labels), guidance.spread_timelines(timelines)
     state = model.backbone.new_state(len(x), frames + steps, chunk=ABSORBED_AT_ONCE)
     for part in x.split(ABSORBED_AT_ONCE, dim=1):
         model.absorb(part, None, state=state)
     rows = torch.arange(done + 1, device=x.device)  # those whose step comes after what is known
     for step in range(done, steps):
         for part in rows.split(ABSORBED_AT_ONCE):
-            h = model.absorb(None, guidance.repeat(layout.held(codes, part)), start, state)
+            told = model.told({name: layout.told(values, part) for name, values in timelines.items()})
+            h = model.absorb(None, guidance.repeat(layout.held(codes, part)), start, state, told)
         logits = guidance.combine(model.logits(h[:, -1:])[:, :, 0, model.vocabulary.first_code :])
         picked = sampler.pick(logits, noise.fold(first + step - levels))
         open_ = levels[max(0, step - frames + 1) : step - done + 1]  # levels whose frame s - q is to be filled

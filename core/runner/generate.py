@@ -27,6 +27,7 @@ from accomp.core.runner.playing import Played, Player, codes_of, load_player, pe
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, resolve
 from accomp.core.streaming.runtime import Runtime
+from accomp.core.timelines import Source, sources
 
 RECORD = "takes.json"
 NO_OTHER_SONG = "no other song whose context could be heard: all takes are of one"
@@ -95,7 +96,10 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
     sound = context if heard is excerpt else heard.context_audio(space.sample_rate)
     labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
+    known = excerpt.track.annotations.table() if player.model.timelines else {}
     made_from = _made_from(spec, player, context, truth, labels)
+    if known:
+        made_from["told"] = {"start": excerpt.start, **known}
     if heard is not excerpt:
         made_from["heard"] = hashlib.sha256(sound.tobytes()).hexdigest()
     folder = run / "takes" / excerpt.id
@@ -104,7 +108,8 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
 
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
-    played, same = _played(excerpt, sound, labels, prompt, spec.seed, player)
+    told = sources(player.model.timelines, excerpt.track.annotations, space.frame_rate, excerpt.start)
+    played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
         "id": excerpt.id,
@@ -119,6 +124,7 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
         "seconds": excerpt.seconds,
         "input": spec.generate.input,
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
+        "told": sorted(told),
         "prompt_frames": spec.generate.prompt,
         "prompt_seconds": spec.generate.prompt / space.frame_rate,
         "sample_rate": space.sample_rate,
@@ -143,12 +149,13 @@ def _played(
     excerpt: Excerpt,
     sound: np.ndarray,
     labels: dict[str, int],
+    told: dict[str, Source],
     prompt: np.ndarray | None,
     seed: int,
     player: Player,
 ) -> tuple[Played, bool | None]:
     """What is played to `sound`, after the `prompt`; if by a clock, whether it is the same however the input is cut."""
-    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id), "prompt": prompt}
+    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id), "prompt": prompt, "told": told}
     if not player.clocked:
         return perform(player, sound, **how), None
     hop = player.tokenizer.space.hop

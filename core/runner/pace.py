@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from accomp.core.build import build_model, build_objective, without_memory
 from accomp.core.registry import Registry
 from accomp.core.spec import Spec
+from accomp.core.timelines import KINDS
 from accomp.core.types import Batch, TokenSpace
 
 
@@ -69,6 +70,7 @@ def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
             torch.zeros(1, space.codebooks, frames, dtype=torch.int64),
             torch.ones(1, frames, dtype=torch.bool),
             labels,
+            {name: torch.zeros(1, frames, KINDS[name].width) for name in spec.conditions.timelines},
         )
     objective = build_objective(spec, space, registry)
     with FlopCounterMode(display=False) as counter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -30,6 +31,7 @@ from accomp.core.spec import PluginSpec
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.timelines import Source
 
 
 @frozen(eq=False)
@@ -123,6 +125,10 @@ def weights_hash(checkpoint: Checkpoint) -> str:
     return str(checkpoint.files[WEIGHTS]["sha256"])
 
 
+NOT_TOLD: Mapping[str, Source] = MappingProxyType({})
+"""Every timeline is withheld."""
+
+
 @define(eq=False)
 class Played:
     """What came out, and how long each piece took (s); a recording given whole is one piece.
@@ -152,13 +158,14 @@ def perform(
     seed: int,
     session: int,
     prompt: np.ndarray | None = None,
+    told: Mapping[str, Source] = NOT_TOLD,
 ) -> Played:
     """sound [N] -> what the model plays to it, whatever its kind: a whole clip in, a whole stem out.
 
     A model with a clock sees of it what the clock allows, as in `play`, which also tells the meaning of the arguments.
     """
     if player.clocked:
-        return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session, prompt=prompt)
+        return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session, prompt=prompt, told=told)
     tokenizer, space, device = player.tokenizer, player.tokenizer.space, player.device
     if not len(sound):
         return Played(0.0, codes=np.zeros((space.codebooks, 0), dtype=np.int64))
@@ -177,6 +184,7 @@ def perform(
             seed=seed,
             guidance=player.guidance,
             prompt=None if prompt is None else torch.from_numpy(prompt)[None],
+            timelines={name: torch.from_numpy(source(0, x.shape[1]))[None] for name, source in told.items()},
             framewise=_framewise(player),
         )
         times.append(_now(device))
@@ -196,16 +204,18 @@ def play(
     seed: int,
     session: int,
     prompt: np.ndarray | None = None,
+    told: Mapping[str, Source] = NOT_TOLD,
 ) -> Played:
     """sound [N] in pieces of so many samples, and what they leave over as a last one -> what the model plays to it.
 
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
-    sampled. prompt: codes [K, P] that the stem begins with. Raises CombinationError for a model that cannot stream.
+    sampled. prompt: codes [K, P] that the stem begins with. told: timeline -> what it says of the frames; those
+    that the model has and are not given are withheld. Raises CombinationError for a model that cannot stream.
     """
     device = player.device
     tokenizer = _TimedTokenizer(player.tokenizer, device)
     began = _now(device)
-    tokens = _Remembering(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt))
+    tokens = _Remembering(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt, told=told))
     live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
     heard = [live.pull().cpu()]  # what comes before any input is computed now
     start = _now(device) - began
@@ -225,13 +235,21 @@ def play(
     return played
 
 
-def live_session(player: Player, *, labels: Mapping[str, int], seed: int, session: int) -> AudioSession:
+def live_session(
+    player: Player, *, labels: Mapping[str, int], seed: int, session: int, told: Mapping[str, Source] = NOT_TOLD
+) -> AudioSession:
     """A session of this player, for as long as one likes; the arguments are those of `play`."""
-    return AudioSession(player.tokenizer, tokens_of(player, labels=labels, seed=seed, session=session))
+    return AudioSession(player.tokenizer, tokens_of(player, labels=labels, seed=seed, session=session, told=told))
 
 
 def tokens_of(
-    player: Player, *, labels: Mapping[str, int], seed: int, session: int, prompt: np.ndarray | None = None
+    player: Player,
+    *,
+    labels: Mapping[str, int],
+    seed: int,
+    session: int,
+    prompt: np.ndarray | None = None,
+    told: Mapping[str, Source] = NOT_TOLD,
 ) -> TokenSession:
     """The player's session of codes, begun anew as `play` is told to: it has one, which is compiled once.
 
@@ -253,7 +271,7 @@ def tokens_of(
             guidance=player.guidance,
             runtime=player.runtime,
         )
-    tokens.begin(sessions, labels=classes, seed=seed, prompt=given)
+    tokens.begin(sessions, labels=classes, seed=seed, prompt=given, timelines=[told])
     return tokens
 
 

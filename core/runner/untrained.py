@@ -15,6 +15,7 @@ from accomp.core.runner.compiling import compile_loss
 from accomp.core.runner.optimising import optimizer_of
 from accomp.core.runner.playing import Player
 from accomp.core.spec import Spec
+from accomp.core.timelines import KINDS
 from accomp.core.types import Batch, TokenSpace
 
 
@@ -68,4 +69,5 @@ def random_batch(spec: Spec, space: TokenSpace, device: torch.device) -> Batch:
     x = torch.randn(clips, frames, space.latent_dim, device=device)
     y = torch.randint(space.codebook_size, (clips, space.codebooks, frames), device=device)
     labels = {name: torch.zeros(clips, dtype=torch.int64, device=device) for name in spec.conditions.labels}
-    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels)
+    told = {name: torch.randn(clips, frames, KINDS[name].width, device=device) for name in spec.conditions.timelines}
+    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels, told)

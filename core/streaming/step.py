@@ -115,8 +115,8 @@ class Step:
 
     def tell(self, values: Mapping[str, Tensor]) -> None:
         """Name -> [B, S, N]: what is told of the last S rows of a group, or of the row alone that comes next."""
-        for name, told in values.items():
-            self.told[name][:, -told.shape[1] :] = self.guidance.spread_timeline(name, told.to(self.told[name]))
+        for name, told in self.guidance.spread_timelines(values).items():
+            self.told[name][:, -told.shape[1] :] = told.to(self.told[name])
 
     def back(self) -> None:
         """Forget the rows without input: they are absorbed again together with their input."""

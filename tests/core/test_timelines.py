@@ -70,7 +70,7 @@ def test_the_chart_says_the_chord_that_sounds_and_that_none_does():
 
 
 def test_kinds_have_the_widths_they_say():
-    times = frame_times(3, 5, 50.0, offset=0.2)
-    assert times == pytest.approx([-0.14, -0.12, -0.1, -0.08, -0.06])
+    times = frame_times(3, 5, 50.0, start=0.2)
+    assert times == pytest.approx([0.26, 0.28, 0.3, 0.32, 0.34])
     for kind in KINDS.values():
         assert kind.of(STEADY, times).shape == (5, kind.width)

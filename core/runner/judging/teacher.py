@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accomp.core import audio
+from accomp.core.annotations import told_annotations
 from accomp.core.build import build_objective
 from accomp.core.interfaces import Objective
 from accomp.core.registry import Registry
@@ -19,6 +20,7 @@ from accomp.core.runner.computing import device_of, number_of
 from accomp.core.runner.playing import Player, codes_of, load_player
 from accomp.core.runner.validation import nothing_withheld, other_songs
 from accomp.core.spec import Spec
+from accomp.core.timelines import KINDS, frame_times
 from accomp.core.types import Batch, Loss
 
 
@@ -74,9 +76,21 @@ class Teacher:
         labels = {name: torch.full((len(target),), given.get(name, -1)).to(device) for name in model.conditions.labels}
         with torch.no_grad(), nothing_withheld(model):
             x = player.tokenizer.embed(context.to(device)).clone().to(model.table.weight.dtype)
-            batch = Batch(x, target.to(device), valid.to(device), labels)
+            batch = Batch(x, target.to(device), valid.to(device), labels, self._told(id, target))
             rng = torch.Generator().manual_seed(number_of(self._spec.seed, "teacher", id))
             return self._objective.loss(model, batch, model.clock, rng)
+
+    def _told(self, id: str, target: Tensor) -> dict[str, Tensor]:
+        """What the take was told of the frames of its pieces [n, K, frames]; zeros where it was told nothing."""
+        player, known = self._player, self._records[id]["made_from"].get("told", {})
+        annotations, _ = told_annotations(known)
+        pieces, _, frames = target.shape
+        rate, start = player.tokenizer.space.frame_rate, float(known.get("start", 0.0))
+        told = {
+            name: KINDS[name].of(annotations, frame_times(0, pieces * frames, rate, start))
+            for name in player.model.timelines
+        }
+        return {name: torch.from_numpy(one).view(pieces, frames, -1).to(player.device) for name, one in told.items()}
 
 
 def _pieces(context: Tensor, target: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
