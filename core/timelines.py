@@ -21,6 +21,7 @@ from accomp.core.annotations import Annotations, Beats, told_annotations
 from accomp.core.chords import chord_named
 
 BEAT_HARMONICS, BAR_HARMONICS = 4, 2
+_TICK = 1e-6  # s: a frame that begins with a beat is in it, whatever the last digit of either says
 USUAL = 0.5
 """Seconds of a beat whose tempo is 0: 120 a minute."""
 
@@ -105,6 +106,21 @@ def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0)
     return annotations
 
 
+def bar_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each time the number of its bar, 0 for the first whole one, and how far it is in it, 0 to 1.
+
+    Beyond its ends the grid goes on as it is there; bars before the first whole one have numbers below 0.
+    """
+    beat, phase, _ = _in_beat(beats, np.asarray(times, dtype=np.float64))
+    bar = np.asarray(beats.bar)
+    place, meter = _in_bar(beats, beat)
+    downs = np.cumsum(bar == 0)
+    near = np.clip(beat, 0, len(bar) - 1)
+    beyond = np.where(beat >= len(bar), bar[near] + beat - near, 0) // meter
+    before = np.where(beat < 0, (bar[0] + beat) // meter, 0)
+    return downs[near] - 1 + beyond + before, (place + phase) / meter
+
+
 def frame_times(first: int, frames: int, frame_rate: float, start: float = 0.0) -> np.ndarray:
     """When frames first .. first + frames - 1 begin (s), where frame 0 begins at `start`."""
     return start + (first + np.arange(frames)) / frame_rate
@@ -112,7 +128,7 @@ def frame_times(first: int, frames: int, frame_rate: float, start: float = 0.0) 
 
 def _in_beat(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each time: the number of its beat (below 0 and beyond the last too), how far it is in it, its length (s)."""
-    grid = np.asarray(beats.times)
+    grid, times = np.asarray(beats.times), times + _TICK
     lengths = np.diff(grid)
     beat = np.searchsorted(grid, times, side="right") - 1
     inside = np.clip(beat, 0, len(lengths) - 1)
