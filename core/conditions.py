@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from accomp.core.types import Track
 
 INSTRUMENT = "instrument"
-RESERVED = ("context", INSTRUMENT, "metronome", "chart")
+TIMELINES = ("metronome", "chart")
+"""What a model may be told frame by frame: core/timelines.py."""
+RESERVED = ("context", INSTRUMENT, *TIMELINES)
 """Names that no label of a corpus may have: the audio that is accompanied, `Stem.instrument`, and the timelines."""
 
 

@@ -16,7 +16,7 @@ import cattrs
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.conditions import INSTRUMENT
+from accomp.core.conditions import INSTRUMENT, TIMELINES
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
 from accomp.core.instruments import CLASSES
@@ -27,7 +27,6 @@ from accomp.core.spec_files import find_spec, override, read_toml
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.runtime import Runtime
 from accomp.core.structuring import Problems, Where, plain, strict_converter, structure_fields
-from accomp.core.timelines import KINDS
 from accomp.core.types import TokenSpace
 
 _share = v.and_(v.ge(0.0), v.le(1.0))
@@ -418,14 +417,14 @@ def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions
     found: list[tuple[Where, str]] = []
     for name, section in value.items():
         try:
-            kind = TimelineCondition if name in KINDS else ContextCondition if name == "context" else LabelCondition
+            kind = TimelineCondition if name in TIMELINES else ContextCondition if name == "context" else LabelCondition
             parts[name] = structure_fields(converter, section, kind)
             found += _unknown_instruments(parts[name]) if name == INSTRUMENT else []
         except Problems as problems:
             found += [((name, *path), text) for path, text in problems.found]
     if found:
         raise Problems(found)
-    timelines = {name: parts.pop(name) for name in KINDS if name in parts}
+    timelines = {name: parts.pop(name) for name in TIMELINES if name in parts}
     return Conditions(parts.pop("context"), dict(sorted(parts.items())), timelines)
 
 

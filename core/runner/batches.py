@@ -123,8 +123,8 @@ class ClipLoader:
         self._codebooks = tokenizer.space.codebooks
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
-        records = [track.record for track in self._tracks]
-        self._telling = Telling(records, timelines, tokenizer.space.frame_rate, str(self._store.path))
+        songs = [(track.record.annotations, track.record.frames) for track in self._tracks]
+        self._telling = Telling(songs, timelines, tokenizer.space.frame_rate, str(self._store.path))
         self.rejected: Counter[str] = Counter()
         self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
         if not len(self._index):

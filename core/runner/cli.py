@@ -215,6 +215,17 @@ def stream_command(
             "--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of the run's: compile=on, weights=w8a8."
         ),
     ] = None,
+    metronome: Annotated[
+        str,
+        typer.Option(
+            "--metronome",
+            metavar="BEATS",
+            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, or off.",
+        ),
+    ] = "off",
+    chart: Annotated[
+        str, typer.Option("--chart", metavar="CHORDS", help="What will be played: 'C Am F G', a text file, or off.")
+    ] = "off",
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play by the clock on the wall: to a file, or at a sound device.")
     ] = False,
@@ -223,6 +234,7 @@ def stream_command(
     ] = False,
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
+    from accomp.core.runner.conducting import Conducting
     from accomp.core.runner.stream import Performance, stream
 
     wanted = Performance(
@@ -235,6 +247,7 @@ def stream_command(
         conditions=tuple(condition or ()),
         guidance=_scales(guidance),
         runtime=tuple(runtime or ()),
+        conducting=Conducting(metronome, chart),
     )
     if realtime:
         from accomp.core.runner.realtime import stream_live

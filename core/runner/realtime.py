@@ -68,6 +68,7 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
         player = stack.enter_context(player_of(wanted.run, registry, wanted.guidance, wanted.runtime))
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
+        told = wanted.conducting.told(player)
         space = player.tokenizer.space
         block = samples_of(wanted.chunk, space)
         sound = read_input(wanted.input, space.sample_rate) if devices[0] is None else None
@@ -91,7 +92,9 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
             first=first,
             ahead=max(0, -clock.t_f) * space.hop,
         )
-        session = thread.do(lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream")))
+        session = thread.do(
+            lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream"), told=told)
+        )
         model = ModelSide(schedule, session.result(), player.device)
         thread.do(model.begin).result()
         side = _audio_side(schedule, sound, device, record=mixed is not None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from attrs import frozen
+from attrs import field, frozen
 
 from accomp.core import audio
 from accomp.core.conditions import INSTRUMENT, chosen
@@ -18,7 +18,9 @@ from accomp.core.instruments import CLASSES, NOT_TARGETS
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
-from accomp.core.runner.latency import budget_of, part_times, told
+from accomp.core.runner.conducting import Conducting
+from accomp.core.runner.latency import budget_of, part_times
+from accomp.core.runner.latency import told as budget_told
 from accomp.core.runner.playing import (
     Played,
     Player,
@@ -48,6 +50,7 @@ class Performance:
         conditions: NAME=VALUE of labels beside the instrument; those not given are withheld.
         guidance: condition -> scale; those of the run where not given.
         runtime: KEY=VALUE of [runtime]; those of the run where not given.
+        conducting: the metronome and the chart.
     """
 
     run: Path
@@ -59,6 +62,7 @@ class Performance:
     conditions: Sequence[str] = ()
     guidance: Mapping[str, float] | None = None
     runtime: Sequence[str] = ()
+    conducting: Conducting = field(factory=Conducting)
 
 
 def stream(wanted: Performance, registry: Registry) -> None:
@@ -76,12 +80,13 @@ def stream(wanted: Performance, registry: Registry) -> None:
     with player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player:
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
+        told = wanted.conducting.told(player)
         space = player.tokenizer.space
         sound = read_input(wanted.input, space.sample_rate)
         introduce(player, clock, wanted.run, number)
         piece = samples_of(wanted.chunk, space)
         pieces, session = _pieces(len(sound), piece), number_of("stream")
-        played = play(player, sound, pieces, labels=labels, seed=wanted.seed, session=session)
+        played = play(player, sound, pieces, labels=labels, seed=wanted.seed, session=session, told=told)
         device = describe(player.device)
     write(played.audio, sound, space.sample_rate, wanted.output, mixed)
     for line in times(clock, space, played, piece, device):
@@ -101,7 +106,7 @@ def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: s
         f"{whole.max():.1f} ms at most",
         "latency budget:",
     ]
-    lines += [f"  {line['ms']:8.1f} ms  {line['name']}" for line in told(budget)]
+    lines += [f"  {line['ms']:8.1f} ms  {line['name']}" for line in budget_told(budget)]
     return [*lines, budget.verdict()]
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from accomp.core.annotations import told_annotations
 from accomp.core.errors import DataError
 from accomp.core.timelines import KINDS, frame_times
-from accomp.zarr_store.layout import TrackRecord
 
 
 class Telling:
     """The timelines of some songs, for clips of them; of a song of which nothing is known they are withheld."""
 
-    def __init__(self, songs: Sequence[TrackRecord], timelines: Sequence[str], frame_rate: float, where: str):
-        """Raises DataError for timelines of which no song knows anything; `where` names the songs."""
+    def __init__(
+        self, songs: Sequence[tuple[Mapping[str, Any], int]], timelines: Sequence[str], frame_rate: float, where: str
+    ):
+        """songs: of each its annotations as stored, and its frames. `where` names them.
+
+        Raises DataError for timelines of which no song knows anything.
+        """
         self._timelines, self._rate = tuple(timelines), frame_rate
-        self._songs = [told_annotations(song.annotations)[0] for song in songs]
+        self._songs = [told_annotations(table)[0] for table, _ in songs]
         self._known = {
-            name: [bool(self._values(name, i, 0, song.frames).any()) for i, song in enumerate(songs)]
+            name: [bool(self._values(name, i, 0, frames).any()) for i, (_, frames) in enumerate(songs)]
             for name in self._timelines
         }
         if nowhere := [name for name, known in self._known.items() if not any(known)]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accomp.core.annotations import Annotations, told_annotations
+from accomp.core.conditions import TIMELINES
 from accomp.core.timelines import KINDS, chart, frame_times, metronome
 
 
@@ -74,3 +75,7 @@ def test_kinds_have_the_widths_they_say():
     assert times == pytest.approx([0.26, 0.28, 0.3, 0.32, 0.34])
     for kind in KINDS.values():
         assert kind.of(STEADY, times).shape == (5, kind.width)
+
+
+def test_the_kinds_are_those_that_a_spec_may_name():
+    assert tuple(KINDS) == TIMELINES

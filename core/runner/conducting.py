@@ -1,0 +1,101 @@
+"""What a player is told besides the sound, as a user says it: `--metronome` and `--chart`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+from attrs import frozen
+
+from accomp.core.annotations import Annotations, told_annotations
+from accomp.core.charts import Chart, read_chart, source_of
+from accomp.core.console import say
+from accomp.core.errors import DataError, UserError
+from accomp.core.runner.playing import Player
+from accomp.core.timelines import Source, sources, steady
+
+OFF = "off"
+METRONOME = "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, or off"
+CHART = '"C Am F G", "| C Am | F |: G :|" or the like, a text file, or off'
+_STEADY = re.compile(
+    r"(?P<bpm>\d+(?:\.\d+)?)\s*(?:bpm)?(?:/(?P<bar>\d+))?(?:@(?P<offset>-?\d+(?:\.\d+)?)s?)?", re.IGNORECASE
+)
+
+
+@frozen
+class Conducting:
+    """What a user asks for: `metronome` and `chart`, in the words of METRONOME and CHART."""
+
+    metronome: str = OFF
+    chart: str = OFF
+
+    def told(self, player: Player) -> dict[str, Source]:
+        """The timelines of a session of this player.
+
+        Raises UserError for a metronome or a chart that the model does not take or that nobody can read, and DataError
+        for a file that does not hold annotations.
+        """
+        self._check(player)
+        known = read_metronome(self.metronome)
+        rate = player.tokenizer.space.frame_rate
+        told = sources(player.model.timelines, known, rate)
+        if self.chart != OFF:
+            chart = chart_of(self.chart)
+            try:
+                told["chart"] = source_of(chart, known, rate)
+            except ValueError as error:
+                raise UserError(f"{error} @ --chart {self.chart}") from None
+            say(f"chart: {len(chart.bars)} bars, which begin again where the music goes on")
+        return told
+
+    def _check(self, player: Player) -> None:
+        has = ", ".join(player.model.timelines) or "neither metronome nor chart"
+        for name, asked in (("metronome", self.metronome), ("chart", self.chart)):
+            if asked != OFF and name not in player.model.timelines:
+                raise UserError(
+                    f"the model takes no {name}; it takes {has}. Train one with [conditions] {name} = {{ drop = 0.2 }} "
+                    f"@ --{name} {asked}"
+                )
+
+
+def read_metronome(asked: str) -> Annotations:
+    """What is known of the beats. Raises UserError for words that are neither a tempo nor a file, DataError as said."""
+    if asked == OFF:
+        return Annotations()
+    if match := _STEADY.fullmatch(asked.strip()):
+        try:
+            return steady(float(match["bpm"]), int(match["bar"] or 4), float(match["offset"] or 0))
+        except (ValueError, ZeroDivisionError) as error:
+            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {asked}; expected {METRONOME}") from None
+    if not Path(asked).is_file():
+        raise UserError(f"neither a tempo nor a file @ --metronome {asked}; expected {METRONOME}")
+    return annotations_of(Path(asked))
+
+
+def annotations_of(path: Path) -> Annotations:
+    """The annotations in a YAML or JSON file: a table of them, or a song's metadata.yaml. Raises DataError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        held = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"unreadable annotations ({' '.join(str(error).split())}) @ {path}") from None
+    table = held.get("annotations", held) if isinstance(held, dict) else held
+    found, problems = told_annotations(table)
+    if problems or found.beats is None:
+        raise DataError(*(f"{why} @ {path}" for why in problems or ["no beats are known"]))
+    return found
+
+
+def chart_of(asked: str) -> Chart:
+    """The chart that was typed, or that a file holds. Raises UserError, naming the place of a mistake."""
+    path = Path(asked)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a long chart is no name of a file
+        is_file = False
+    try:
+        return read_chart(path.read_text(encoding="utf-8") if is_file else asked)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{error} @ --chart {asked}; expected {CHART}") from None

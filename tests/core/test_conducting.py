@@ -1,0 +1,93 @@
+"""What users say of metronome and chart: what is understood, and what is refused with what to say instead."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from small import space_with
+
+from accomp.core.chords import chord_named
+from accomp.core.errors import DataError, UserError
+from accomp.core.runner.conducting import Conducting, read_metronome
+from accomp.core.timelines import metronome
+
+
+def player(*timelines: str):
+    """50 frames a second."""
+    tokenizer = SimpleNamespace(space=space_with())
+    return SimpleNamespace(model=SimpleNamespace(timelines=dict.fromkeys(timelines)), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "beat", "meter", "first"),
+    [
+        ("120bpm", 0.5, 4, 0.0),
+        ("120", 0.5, 4, 0.0),
+        ("90BPM/3", 60 / 90, 3, 0.0),
+        ("100bpm@0.35", 0.6, 4, 0.35),
+        ("60/2@1.5s", 1.0, 2, 1.5),
+        ("120bpm@-0.25", 0.5, 4, -0.25),
+    ],
+)
+def test_a_tempo_is_a_grid_that_never_ends(asked, beat, meter, first):
+    found = read_metronome(asked)
+    times = first + np.array([0.0, beat, 1000 * meter * beat])
+    values = metronome(found, times)
+    np.testing.assert_allclose(values[:, 2], 1, atol=1e-3)  # on a beat
+    np.testing.assert_allclose(values[[0, 2], 12], 1, atol=1e-3)  # on a downbeat
+    assert values[0, 9] == pytest.approx(2 * np.log2(beat / 0.5), abs=1e-5)
+    assert values[0, 15] == pytest.approx((meter - 4) / 4)
+
+
+def test_beats_may_come_from_a_file_of_a_song(tmp_path):
+    table = {"beats": [0.1, 0.6, 1.1, 1.6], "beats_per_bar": 2}
+    (tmp_path / "metadata.yaml").write_text(yaml.safe_dump({"annotations": table, "stems": {}}))
+    (tmp_path / "beats.json").write_text(json.dumps(table))
+    for name in ("metadata.yaml", "beats.json"):
+        assert read_metronome(str(tmp_path / name)).beats.times == (0.1, 0.6, 1.1, 1.6)
+
+
+def test_a_session_is_told_what_was_asked_for():
+    told = Conducting("120bpm/4@0.2", "C Am").told(player("metronome", "chart"))
+    assert set(told) == {"metronome", "chart"}
+    assert told["metronome"](10, 3).shape == (3, 16)
+    assert told["chart"](10, 1)[0].tolist() == [1.0, *chord_named("C").values()]
+    assert told["chart"](110, 1)[0].tolist() == [1.0, *chord_named("Am").values()]
+    assert Conducting().told(player("metronome", "chart")) == {}
+    assert Conducting().told(player()) == {}
+
+
+def test_a_chart_may_lie_in_a_file(tmp_path, capsys):
+    (tmp_path / "song.txt").write_text("| C | F G |\n|: Am :|\n")
+    told = Conducting("60bpm", str(tmp_path / "song.txt")).told(player("metronome", "chart"))
+    assert "chart: 4 bars, which begin again where the music goes on" in capsys.readouterr().out
+    assert told["chart"](0, 1)[0].tolist() == [1.0, *chord_named("C").values()]
+
+
+@pytest.mark.parametrize(
+    ("conducting", "timelines", "told"),
+    [
+        (("120bpm", "off"), (), "the model takes no metronome; it takes neither metronome nor chart. Train one with"),
+        (("off", "C F"), ("metronome",), "the model takes no chart; it takes metronome"),
+        (("fast", "off"), ("metronome",), "neither a tempo nor a file @ --metronome fast; expected 120bpm, 90bpm/3"),
+        (("0bpm", "off"), ("metronome",), "@ --metronome 0bpm; expected 120bpm"),
+        (("9000bpm", "off"), ("metronome",), "expected 0.1 to 5.0 s.* @ --metronome 9000bpm"),
+        (("120bpm/30", "off"), ("metronome",), "beats_per_bar is 30; expected 1 to 16 @ --metronome 120bpm/30"),
+        (("off", "C F"), ("metronome", "chart"), "a chart needs a metronome with bars"),
+        (("120bpm", "C Fx"), ("metronome", "chart"), "'Fx'.* @ line 1, character 3 of the chart @ --chart C Fx"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_say(conducting, timelines, told):
+    with pytest.raises(UserError, match=told):
+        Conducting(*conducting).told(player(*timelines))
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "beats: [3, 1]", "tempo: 120", "just words"])
+def test_a_file_without_beats_is_named(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"x\.yaml"):
+        read_metronome(str(tmp_path / "x.yaml"))
