@@ -99,6 +99,19 @@ def test_a_good_spec_becomes_typed_values(load):
         spec.seed = 1
 
 
+def test_timelines_are_conditions_of_their_own(load, registry):
+    told = GOOD.replace("drop = 0.2 }", "drop = 0.2 }\nchart = {}\nmetronome = { drop = 0.15 }", 1)
+    spec = load(told)
+    assert list(spec.conditions.timelines) == ["metronome", "chart"]
+    assert spec.conditions.shares() == {"context": 0.2, "instrument": 0.1, "metronome": 0.15, "chart": 0.0}
+    assert set(spec.conditions.labels) == {"instrument"}
+    assert structure(json.loads(json.dumps(resolve(spec))), registry) == spec
+    assert set(spec.conditions.all_told().shares().values()) == {0.0}
+    assert problems(load, told.replace("chart = {}", "chart = { classes = 3 }")) == [
+        "unknown key 'classes'; known keys: drop @ jam.toml: conditions.chart"
+    ]
+
+
 def test_resolving_is_complete_and_loads_back_to_an_equal_spec(load, registry):
     spec = load(
         GOOD.replace("temperature = 1", 'temperature = 1\ncolour = "blue"\nlayers = [{width = 3}]\nweights = "w"')

@@ -1,0 +1,91 @@
+"""Clips come with what is known of their frames: at the right frames, withheld where nothing is known, and counted."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from fakes import EnergyTokenizer, FolderCorpus, write_corpus
+
+from accomp.core.annotations import NOTHING, Annotations, told_annotations
+from accomp.core.errors import DataError
+from accomp.core.model import withhold
+from accomp.core.runner.batches import ClipLoader
+from accomp.core.runner.encoding import PartEncoder
+from accomp.core.runner.ingest import ingest_corpus
+from accomp.core.spec import Conditions, TimelineCondition
+from accomp.core.timelines import KINDS, frame_times, metronome
+from accomp.core.types import Batch
+
+TOKENIZER = EnergyTokenizer()
+RATE = TOKENIZER.space.frame_rate
+KNOWN = told_annotations({"beats": [0.1 + 0.4 * i for i in range(5)], "beats_per_bar": 2, "chords": [[0, 1, "Am"]]})[0]
+
+
+class Annotated(FolderCorpus):
+    """A folder whose song of this name, or every one, is told to have these annotations."""
+
+    song, told = "", NOTHING
+
+    def tracks(self, split):
+        for track in super().tracks(split):
+            yield attrs.evolve(track, annotations=self.told) if self.song in ("", track.id) else track
+
+
+def filled(folder, told: Annotations, song: str = ""):
+    opened = Annotated(Annotated.Config(str(write_corpus(folder / "c", {"train": 2}, seconds=2.0))))
+    opened.song, opened.told = song, told
+    ingest_corpus(opened, PartEncoder(TOKENIZER), folder / "s.zarr")
+    return folder / "s.zarr"
+
+
+def loader(store, *timelines: str, frames: int = 30, batch: int = 4) -> ClipLoader:
+    return ClipLoader(store, "train", TOKENIZER, frames=frames, batch=batch, timelines=timelines)
+
+
+def test_each_frame_is_told_what_is_known_of_its_time(tmp_path):
+    clips = loader(filled(tmp_path, KNOWN), "metronome", "chart")
+    batch = next(clips.fixed(1))
+    for row, clip in enumerate(clips.fixed_clips(1)):
+        times = frame_times(clip.start, clip.frames, RATE)
+        for name, kind in KINDS.items():
+            np.testing.assert_allclose(batch.timelines[name][row, : clip.frames], kind.of(KNOWN, times))
+    assert {clip.start for clip in clips.fixed_clips(1)} != {0}
+
+
+def test_of_a_song_that_is_not_known_it_is_withheld_and_that_is_told(tmp_path):
+    clips = loader(filled(tmp_path, KNOWN, "t0"), "metronome")
+    assert "metronome: beats of 1 of 2 songs are known; in clips of the others it is withheld" in clips.told()
+    batch = next(clips.fixed(9))
+    for row, clip in enumerate(clips.fixed_clips(9)[: len(batch.target)]):
+        assert bool(batch.timelines["metronome"][row].any()) == (clip.pair.track == "t0")
+
+
+def test_where_no_song_is_known_at_all_there_is_nothing_to_train_on(tmp_path):
+    store = filled(tmp_path, attrs.evolve(KNOWN, chords=()))
+    with pytest.raises(DataError, match=r"\[conditions\] chart: of none of 2 songs are chords known"):
+        loader(store, "metronome", "chart")
+    assert not next(loader(store).fixed(1)).timelines
+
+
+def test_a_run_goes_on_only_with_the_same_annotations(tmp_path):
+    store = filled(tmp_path, KNOWN)
+    state = loader(store, "metronome").state_dict()
+    loader(store, "metronome").load_state_dict(state)
+    filled(tmp_path, told_annotations({"beats": [0.0, 0.3, 0.6]})[0])
+    with pytest.raises(DataError, match="the training data has changed"):
+        loader(store, "metronome").load_state_dict(state)
+
+
+def test_a_timeline_is_withheld_in_its_share_of_the_clips():
+    n = 400
+    values = torch.from_numpy(np.stack([metronome(KNOWN, frame_times(0, 3, RATE))] * n))
+    batch = Batch(torch.zeros(n, 3, 2), torch.zeros(n, 1, 3).long(), torch.ones(n, 3).bool(), {}, {"metronome": values})
+    conditions = Conditions(timelines={"metronome": TimelineCondition(0.3)})
+    told = withhold(batch, conditions, torch.Generator().manual_seed(0)).timelines["metronome"]
+    silent = ~told.flatten(1).any(1)
+    assert 0.22 < silent.float().mean() < 0.38
+    assert torch.equal(told[~silent], values[~silent])
+    with pytest.raises(ValueError, match=r"timelines \['metronome'\], which the batch lacks"):
+        withhold(attrs.evolve(batch, timelines={}), conditions, torch.Generator())
