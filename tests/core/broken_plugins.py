@@ -541,7 +541,7 @@ class SeesTheAnswer(AR):
         forward = model.forward
         try:
             answer = _ShowsTargets(clock, self.levels).clip(batch.y.masked_fill(~batch.valid[:, None], -2))
-            model.forward = lambda x, held, labels: forward(x, answer, labels)
+            model.forward = lambda x, held, labels, told: forward(x, answer, labels, told)
             return super().loss(model, batch, clock, rng)
         finally:
             del model.forward
@@ -554,7 +554,7 @@ class BlindToThePast(AR):
     def loss(self, model, batch, clock, rng):
         forward = model.forward
         try:
-            model.forward = lambda x, held, labels: forward(x, torch.full_like(held, -1), labels)
+            model.forward = lambda x, held, labels, told: forward(x, torch.full_like(held, -1), labels, told)
             return super().loss(model, batch, clock, rng)
         finally:
             del model.forward
@@ -593,7 +593,7 @@ class _Shows(MLM):
     def loss_of(self, model, batch, masked):
         embed = model.embed
         try:
-            model.embed = lambda held: embed(self.shown(held, batch.y))
+            model.embed = lambda held, told: embed(self.shown(held, batch.y), told=told)
             return super().loss_of(model, batch, masked)
         finally:
             del model.embed
