@@ -79,7 +79,7 @@ class Magnitude(FrozenCodec):
         rounds: int = field(default=2, validator=v.ge(0))
         vocoder: str = ""
         continuous: int = field(default=0, validator=v.ge(0))
-        stay: float = field(default=0.3, validator=v.ge(0.0))
+        stay: float = field(default=0.15, validator=v.ge(0.0))
         seed: int = field(default=0, validator=v.ge(0))
 
         @bands.validator
