@@ -92,8 +92,12 @@ def source(kind: str, annotations: Annotations, frame_rate: float, start: float 
 
 def sources(kinds: Iterable[str], annotations: Annotations, frame_rate: float, start: float = 0.0) -> dict[str, Source]:
     """Those of `kinds` of which the annotations know something, as `source` has them."""
-    known = {"metronome": annotations.beats is not None, "chart": bool(annotations.chords)}
-    return {kind: source(kind, annotations, frame_rate, start) for kind in kinds if known[kind]}
+    return {kind: source(kind, annotations, frame_rate, start) for kind in kinds if knows(annotations, kind)}
+
+
+def knows(annotations: Annotations, kind: str) -> bool:
+    """Whether the annotations say something of that kind."""
+    return {"metronome": annotations.beats is not None, "chart": bool(annotations.chords)}[kind]
 
 
 def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0) -> Annotations:

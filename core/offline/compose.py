@@ -14,7 +14,7 @@ from accomp.core.model import Model
 from accomp.core.offline.framewise import Framewise
 from accomp.core.offline.prepended import continue_
 from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.session import check_playable, checked_prompt
+from accomp.core.streaming.session import check_playable, checked_prompt, no_timeline
 from accomp.core.timelines import KINDS
 
 
@@ -95,8 +95,7 @@ def checked_timelines(model: Model, x: Tensor, timelines: Mapping[str, Tensor]) 
     Raises ValueError for a timeline that the model does not take, or of another shape than [B, T, N].
     """
     if unknown := sorted(set(timelines) - set(model.timelines)):
-        has = ", ".join(model.timelines) or "none"
-        raise ValueError(f"the model takes no timeline {' or '.join(unknown)}; it takes {has}")
+        raise ValueError(no_timeline(unknown, model))
     told = {}
     for name in model.timelines:
         shape = (*x.shape[:2], KINDS[name].width)

@@ -123,7 +123,7 @@ class ClipLoader:
         self._codebooks = tokenizer.space.codebooks
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
-        songs = [(track.record.annotations, track.record.frames) for track in self._tracks]
+        songs = [track.record.annotations for track in self._tracks]
         self._telling = Telling(songs, timelines, tokenizer.space.frame_rate, str(self._store.path))
         self.rejected: Counter[str] = Counter()
         self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])

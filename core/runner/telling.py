@@ -10,25 +10,20 @@ import numpy as np
 
 from accomp.core.annotations import told_annotations
 from accomp.core.errors import DataError
-from accomp.core.timelines import KINDS, frame_times
+from accomp.core.timelines import KINDS, frame_times, knows
 
 
 class Telling:
     """The timelines of some songs, for clips of them; of a song of which nothing is known they are withheld."""
 
-    def __init__(
-        self, songs: Sequence[tuple[Mapping[str, Any], int]], timelines: Sequence[str], frame_rate: float, where: str
-    ):
-        """songs: of each its annotations as stored, and its frames. `where` names them.
+    def __init__(self, songs: Sequence[Mapping[str, Any]], timelines: Sequence[str], frame_rate: float, where: str):
+        """songs: the annotations of each as stored. `where` names them.
 
         Raises DataError for timelines of which no song knows anything.
         """
         self._timelines, self._rate = tuple(timelines), frame_rate
-        self._songs = [told_annotations(table)[0] for table, _ in songs]
-        self._known = {
-            name: [bool(self._values(name, i, 0, frames).any()) for i, (_, frames) in enumerate(songs)]
-            for name in self._timelines
-        }
+        self._songs = [told_annotations(table)[0] for table in songs]
+        self._known = {name: [knows(song, name) for song in self._songs] for name in self._timelines}
         if nowhere := [name for name, known in self._known.items() if not any(known)]:
             raise DataError(
                 f"[conditions] {', '.join(nowhere)}: of none of {len(songs)} songs are "

@@ -123,7 +123,7 @@ class TokenSession:
         if len(told) != self.batch:
             raise ValueError(f"timelines of {len(told)} sessions; these are {self.batch}")
         if unknown := sorted({name for one in told for name in one} - set(self.model.timelines)):
-            raise ValueError(_no_timeline(unknown, self.model))
+            raise ValueError(no_timeline(unknown, self.model))
         return told
 
     def tell(self, row: int, name: str, source: Source | None) -> None:
@@ -132,7 +132,7 @@ class TokenSession:
         Raises ValueError for a timeline that the model does not take.
         """
         if name not in self.model.timelines:
-            raise ValueError(_no_timeline([name], self.model))
+            raise ValueError(no_timeline([name], self.model))
         self._conductor.tell(row, name, source)
 
     @property
@@ -274,7 +274,8 @@ def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor])
         raise ValueError("\n".join(problems))
 
 
-def _no_timeline(names: Sequence[str], model: Model) -> str:
+def no_timeline(names: Sequence[str], model: Model) -> str:
+    """What is said of timelines that a model does not take."""
     return f"the model takes no timeline {' or '.join(names)}; it takes {', '.join(model.timelines) or 'none'}"
 
 

@@ -13,11 +13,11 @@ import torch
 from attrs import frozen
 
 from accomp.core.cache import Cache
-from accomp.core.errors import EmptyClip, PluginError
+from accomp.core.errors import PluginError
 from accomp.core.files import hash_file
-from accomp.core.loudness import silent
 from accomp.core.types import Take, TokenSpace
 from accomp.plugins.metrics.madmom_import import LICENCE, madmom_importable, madmom_version, require
+from accomp.plugins.metrics.pairs import check_pair
 
 TOLERANCE = 0.070
 """Seconds by which two beats may differ and still be one, inclusive."""
@@ -81,19 +81,7 @@ class BeatF1:
 
         Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id.
         """
-        if take.id in self._takes:
-            raise ValueError(f"take '{take.id}' was given twice")
-        if take.sample_rate != self.sample_rate:
-            raise ValueError(f"take '{take.id}' has {take.sample_rate} Hz; expected {self.sample_rate} Hz")
-        for name, audio in (("context", take.context), ("stem", take.stem)):
-            if len(audio) < self.sample_rate:
-                raise ValueError(
-                    f"the {name} lasts {len(audio) / self.sample_rate:.2f} s; a beat needs a second or more"
-                )
-            if not np.isfinite(audio).all():
-                raise ValueError(f"the {name} holds NaN or Inf")
-            if silent(audio):
-                raise EmptyClip(f"the {name} is silent")
+        check_pair(take, self._takes, self.sample_rate, "a beat needs")
         context, stem = self.beats(take.context), self.beats(take.stem)
         self._takes[take.id] = {
             "beat_f1": f_measure(context, stem),

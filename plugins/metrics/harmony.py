@@ -12,9 +12,9 @@ from attrs import frozen
 from accomp.core.cache import Cache
 from accomp.core.errors import EmptyClip
 from accomp.core.instruments import CLASSES
-from accomp.core.loudness import silent
 from accomp.core.types import Take, TokenSpace
 from accomp.plugins.metrics.chroma import HOP, RATE, chroma
+from accomp.plugins.metrics.pairs import check_pair
 
 PITCHLESS = frozenset({"Percussive", "Sound Effects"})
 """Instrument classes that play no harmony."""
@@ -63,17 +63,7 @@ class Harmony:
 
         Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id.
         """
-        if take.id in self._takes:
-            raise ValueError(f"take '{take.id}' was given twice")
-        if take.sample_rate != self.sample_rate:
-            raise ValueError(f"take '{take.id}' has {take.sample_rate} Hz; expected {self.sample_rate} Hz")
-        for name, audio in (("context", take.context), ("stem", take.stem)):
-            if len(audio) < self.sample_rate:
-                raise ValueError(f"the {name} lasts {len(audio) / self.sample_rate:.2f} s; expected a second or more")
-            if not np.isfinite(audio).all():
-                raise ValueError(f"the {name} holds NaN or Inf")
-            if silent(audio):
-                raise EmptyClip(f"the {name} is silent")
+        check_pair(take, self._takes, self.sample_rate, "expected")
         if CLASSES[take.instrument] in PITCHLESS:
             raise EmptyClip(f"{CLASSES[take.instrument]} plays no harmony")
         context, stem = self._heard(take.context), self._heard(take.stem)

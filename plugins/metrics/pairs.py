@@ -1,0 +1,29 @@
+"""What metrics that compare context and stem ask of a take."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+
+from accomp.core.errors import EmptyClip
+from accomp.core.loudness import silent
+from accomp.core.types import Take
+
+
+def check_pair(take: Take, known: Container[str], rate: int, needs: str) -> None:
+    """Raises EmptyClip where context or stem is silent.
+
+    Raises ValueError for a take that is `known`, a rate other than `rate`, NaN, and under 1 s; `needs` ends that line.
+    """
+    if take.id in known:
+        raise ValueError(f"take '{take.id}' was given twice")
+    if take.sample_rate != rate:
+        raise ValueError(f"take '{take.id}' has {take.sample_rate} Hz; expected {rate} Hz")
+    for name, audio in (("context", take.context), ("stem", take.stem)):
+        if len(audio) < rate:
+            raise ValueError(f"the {name} lasts {len(audio) / rate:.2f} s; {needs} a second or more")
+        if not np.isfinite(audio).all():
+            raise ValueError(f"the {name} holds NaN or Inf")
+        if silent(audio):
+            raise EmptyClip(f"the {name} is silent")
