@@ -189,7 +189,7 @@ class TokenSession:
         anew = self.guidance.repeat(rows)
         others, steps = step.state.position.clone(), step.steps.clone()
         step.begin(rows, who)
-        self._conductor.begin(new, self._checked_timelines(timelines) if timelines else None)
+        self._conductor.begin(new, None if sessions is None else self._checked_timelines(timelines))
         frames = [
             torch.where(rows[:, None, None], self._chunk(before, keep=(anew, others, new)), -1)
             for _ in range(len(before) // k)

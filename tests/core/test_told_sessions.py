@@ -103,6 +103,19 @@ def test_a_session_that_joins_later_is_told_from_its_own_beginning(t_f, k):
     assert torch.equal(heard[:, :n], alone[0, :, :n])
 
 
+def test_a_new_session_is_not_told_what_the_one_before_was_and_the_same_again_is():
+    model = model_of(-2)
+    x, rows, labels = latents(FRAMES, 1), torch.tensor([True]), {"instrument": torch.tensor([0])}
+    for again, timelines in ((None, told(1)), (torch.tensor([0]), {})):
+        session = session_of(model, 1, timelines=[told(1)])
+        session.push(x)
+        session.pull()
+        ahead = session.reset(rows, sessions=again, labels=labels)
+        session.push(x)
+        heard = torch.cat([ahead, session.pull()], dim=2)
+        assert torch.equal(heard, generate(session_of(model, 1, timelines=[timelines]), x, []))
+
+
 def test_what_is_told_may_change_while_playing_and_lands_on_the_frame():
     model = model_of(-2, 1)
     x = latents(FRAMES, 1)
