@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
 
+from accomp.core.forgetting import forget
 from accomp.core.interfaces import Decoding
 from accomp.core.model import Model, withhold
 from accomp.core.streaming.clock import Clock
@@ -27,17 +30,26 @@ class AR:
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """`forget`: share of training clips in which the model is not told a stretch of what it played itself."""
+
+        forget: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.le(1.0)))
 
     def __init__(self, config: Config, space: TokenSpace):
-        self.levels = space.codebooks
+        self.levels, self.forget = space.codebooks, config.forget
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
         assert clock is not None, "build refuses this objective without a clock"
-        return self.loss_of(model, withhold(batch, model.conditions, rng), Layout(clock, self.levels))
+        batch = withhold(batch, model.conditions, rng)
+        past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
+        return self.loss_of(model, batch, Layout(clock, self.levels), past)
 
-    def loss_of(self, model: Model, batch: Batch, layout: Layout) -> Loss:
-        """The loss for a layout, with every condition that the batch has."""
-        y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
-        return model.cross_entropy(model(batch.x, layout.clip(y), batch.labels, batch.timelines), layout.targets(y))
+    def loss_of(self, model: Model, batch: Batch, layout: Layout, past: Tensor | None = None) -> Loss:
+        """The loss for a layout, with every condition that the batch has.
+
+        past: what the model is told of the output [B, K, T]; the batch's y where not given.
+        """
+        y, heard = (
+            one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
+        )
+        return model.cross_entropy(model(batch.x, layout.clip(heard), batch.labels, batch.timelines), layout.targets(y))

@@ -7,7 +7,10 @@ from typing import Any, ClassVar, Literal
 import attrs
 import torch
 from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
 
+from accomp.core.forgetting import forget
 from accomp.core.interfaces import Decoding
 from accomp.core.model import Model, withhold
 from accomp.core.streaming.chunks import Chunks, chunk_starts, draw_starts
@@ -36,16 +39,21 @@ class Prefix:
 
     @frozen
     class Config:
-        """`chunks`: how many chunks of each clip are predicted, or "all" of them; the paper predicts 1.
+        """What is predicted of a clip, and told.
 
-        More of them teach more a forward: the expectation is the same, the gradient less noisy.
+        Attributes:
+            chunks: how many chunks of each clip are predicted, or "all" of them; the paper predicts 1. More of them
+                teach more a forward: the expectation is the same, the gradient less noisy.
+            forget: share of training clips in which the model is not told a stretch of what it played itself.
         """
 
         chunks: int | Literal["all"] = field(default=1, validator=_some)
+        forget: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.le(1.0)))
 
     def __init__(self, config: Config, space: TokenSpace):
         self.levels = space.codebooks
         self.chunks = None if config.chunks == "all" else config.chunks
+        self.forget = config.forget
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; a level, or a chunk, without a valid frame counts as 0.
@@ -60,14 +68,20 @@ class Prefix:
             raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
         count = self.chunks if model.training else None
         drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device, non_blocking=True)
-        return self.loss_of(model, batch, Chunks(layout, frames, drawn))
+        past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
+        return self.loss_of(model, batch, Chunks(layout, frames, drawn), past)
 
-    def loss_of(self, model: Model, batch: Batch, chunks: Chunks) -> Loss:
-        """The loss of given chunks, with every condition that the batch has."""
+    def loss_of(self, model: Model, batch: Batch, chunks: Chunks, past: Tensor | None = None) -> Loss:
+        """The loss of given chunks, with every condition that the batch has.
+
+        past: what the model is told of the output [B, K, T]; the batch's y where not given.
+        """
         layout = chunks.layout
-        y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
+        y, heard = (
+            one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
+        )
         told = model.told({name: chunks.told(values) for name, values in batch.timelines.items()})
-        e = model.embed(chunks.held(y), model.start(batch.labels), told)
+        e = model.embed(chunks.held(heard), model.start(batch.labels), told)
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
