@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from attrs import field, frozen
@@ -24,6 +24,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     """[train] of the magnitude codec; precision "bfloat16" is that of the blocks' matrix products, on any device.
 
     Attributes:
+        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes.
+        stay: that of the codec whose codes a decoder hears that learns alone.
         codebooks: levels that the decoder hears in most steps, 0 for all. Those behind are trained in `more` of them.
         fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it hears all levels.
@@ -35,9 +37,12 @@ class MagnitudeTrainSpec(CodecTrainSpec):
             the decoder mostly hears say nothing of most dimensions.
         steady, steady_from: weight of |z_t - z_{t-1}|^2 over that variance, and the share of the training it begins at.
         adversarial, features: weights of the discriminator's verdict and of the distance of its features; it joins at
-            `adversary_from` with the learning rate `adversary_lr`, and hears the first `adversary_batch` clips.
+            `adversary_from` with the learning rate `adversary_lr`, hears the first `adversary_batch` clips, and is
+            heeded fully after `adversary_warmup` steps.
     """
 
+    only: Literal["all", "decoder"] = "all"
+    stay: float = field(default=0.15, validator=v.ge(0.0))
     codebooks: int = field(default=0, validator=v.ge(0))
     fewer: float = field(default=0.25, validator=share)
     more: float = field(default=0.2, validator=share)
@@ -57,6 +62,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     adversary_from: float = field(default=0.5, validator=share)
     adversary_lr: float = field(default=3e-4, validator=v.gt(0.0))
     adversary_batch: int = field(default=4, validator=v.gt(0))
+    adversary_warmup: int = field(default=200, validator=v.gt(0))
 
 
 class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
@@ -75,6 +81,12 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
         distance = MagnitudeDistance().to(device)
         self.distance = torch.compile(distance, dynamic=False) if spec.compile else distance
+        if spec.only == "decoder":
+            if not spec.start:
+                raise SpecError('only = "decoder" needs weights to start from, such as "default" @ train.start')
+            learning = network.decoder_tensors()
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(name in learning)
         self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
         self.adversary = MagnitudeAdversary(seed, device, half=self.network.mixed) if spec.adversarial else None
         self.optimize()
@@ -98,24 +110,37 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         with torch.no_grad():
             magnitudes, low = network.spectra(self.draw(), History())
             bands = network.spectra.log_bands(magnitudes)
-        z = network.latents(bands, low, History())
+        heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
+        decoded = network.decode(heard, History())
+        losses = self.distance(decoded, magnitudes) | pulled
+        total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
+        if self.adversary and done >= spec.adversary_from:
+            n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
+            judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
+            heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
+            total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
+            losses |= judged
+        return self.descend(total, losses, done)
+
+    def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the decoder hears of the latents, which learn through it, and what else pulls at these."""
+        spec, variance = self.spec, self.network.spread**2
+        z = self.network.latents(bands, low, History())
         revive = self.step % spec.revive_every == 0 and done <= spec.revive_until
         sums = self.codebooks.quantize(z.detach(), revive=revive)
         heard = self._levels_heard()
-        decoded = network.decode(sums[heard - 1] + z - z.detach(), History())
-        losses = self.distance(decoded, magnitudes)
-        total = sum(getattr(spec, name) * value for name, value in losses.items())
-        variance = network.spread**2
-        losses["commitment"] = (z - sums[max(heard, self.levels) - 1]).square().mean() / variance
-        total = total + spec.commitment * losses["commitment"]
+        pulled = {"commitment": (z - sums[max(heard, self.levels) - 1]).square().mean() / variance}
         if spec.steady and done >= spec.steady_from:
-            losses["steady"] = (z[:, 1:] - z[:, :-1]).square().mean() / variance
-            total = total + spec.steady * losses["steady"]
-        if self.adversary and done >= spec.adversary_from:
-            n, rate = spec.adversary_batch, spec.adversary_lr * self.cosine(done)
-            losses |= self.adversary.judge(decoded[:n], magnitudes[:n], rate)
-            total = total + spec.adversarial * losses["fool"] + spec.features * losses["features"]
-        return self.descend(total, losses, done)
+            pulled["steady"] = (z[:, 1:] - z[:, :-1]).square().mean() / variance
+        return sums[heard - 1] + z - z.detach(), pulled
+
+    @torch.no_grad()
+    def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
+        """What the decoder hears of the codes, as they are."""
+        quantizer = self.network.quantizer
+        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay)
+        heard = zip(quantizer.levels[: self._levels_heard()], codes.unbind(1), strict=False)
+        return torch.stack([level.codebook[code] for level, code in heard]).sum(0)
 
     def _levels_heard(self) -> int:
         """How many levels the decoder hears in this step."""
@@ -137,8 +162,9 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
     def _fits_now(self, done: float) -> bool:
         """At the beginning, unless that is other weights, and when the progress passes the next share of `refit`."""
         due = self.spec.refit if self.spec.start else (0.0, *self.spec.refit)
-        return self.codebooks.fits < len(due) and done >= due[self.codebooks.fits]
+        return self.spec.only == "all" and self.codebooks.fits < len(due) and done >= due[self.codebooks.fits]
 
     def finish(self) -> list[float]:
-        self.network.whitening.fit(self.latents(self._encode))
+        if self.spec.only == "all":
+            self.network.whitening.fit(self.latents(self._encode))
         return []

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
+from accomp.core.errors import SpecError
 from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
 from accomp.plugins.tokenizers.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
@@ -108,3 +109,24 @@ def test_what_hides_behind_a_louder_neighbour_hardly_counts_and_a_tilted_partial
     beside, far = (float(told[name]["bin"] / one.distance.weight[at]) for name, at in (("beside", 112), ("far", 402)))
     assert beside < 0.5 * far
     assert float(told["tilted"]["slope"]) > 10 * float(told["far"]["slope"])
+
+
+def test_a_decoder_that_learns_alone_leaves_all_codes_as_they_are():
+    one = trainer(only="decoder", start="default", steps=3, adversarial=0.1, adversary_from=0.0, stay=0.15)
+    before = {name: tensor.clone() for name, tensor in one.network.state_dict().items()}
+    clips = one.draw()
+    codes = one.network.quantizer.codes(one._encode(clips))
+    assert all("commitment" not in parts and parts["fool"] for parts in one.steps())
+    assert one.finish() == []
+    moved = {name for name, tensor in one.network.state_dict().items() if not torch.equal(tensor, before[name])}
+    learning = one.network.decoder_tensors().keys()
+    assert {name.partition(".")[0] for name in moved} == {
+        "synthesis", "from_latent", "decoder_blocks", "decoder_norm", "leave",
+    }  # fmt: skip
+    assert moved <= learning
+    assert torch.equal(one.network.quantizer.codes(one._encode(clips)), codes)
+
+
+def test_a_decoder_alone_needs_weights_to_start_from():
+    with pytest.raises(SpecError, match="needs weights to start from"):
+        trainer(only="decoder")
