@@ -170,6 +170,7 @@ class TrainSpec:
         batch: clips a forward pass (per device).
         lr: peak learning rate of AdamW.
         frames: length of a clip, in frames or as "10s".
+        start: whose weights training begins with: a run folder, or a name of `accomp models`; "": random ones.
         final_lr: learning rate at the end.
         warmup: steps of linear warm-up.
         clip: largest gradient norm.
@@ -188,6 +189,7 @@ class TrainSpec:
     batch: int = field(validator=v.ge(1))
     lr: float = field(validator=v.gt(0.0))
     frames: Frames = field(validator=v.ge(1))
+    start: str = ""
     final_lr: float = field(default=1e-5, validator=v.ge(0.0))
     warmup: int = field(default=0, validator=v.ge(0))
     clip: float = field(default=1.0, validator=v.gt(0.0))

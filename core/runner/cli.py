@@ -16,6 +16,7 @@ import typer
 
 from accomp.core.console import say, warn
 from accomp.core.errors import PluginError, UserError
+from accomp.core.models import find_model
 from accomp.core.registry import Registry
 from accomp.core.runner.bench.commands import bench
 from accomp.core.runner.exits import INTERRUPTED, exit_code
@@ -45,6 +46,14 @@ Labels = Annotated[
     typer.Option("--condition", metavar="NAME=VALUE", help="What else the model is told: --condition genre=jazz."),
 ]
 StorePath = Annotated[str, typer.Argument(metavar="STORE", help="A token store: a folder, or s3://bucket/name.")]
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Whose model plays: a run folder, a name of `accomp models`, hub:owner/repo."),
+]
+Borrowed = Annotated[
+    str | None,
+    typer.Option("--model", metavar="RUN", help="Plays this model (`accomp models`) instead of training one."),
+]
 RunFolder = Annotated[str | None, typer.Option("--run", metavar="FOLDER", help="Run folder, instead of the spec's.")]
 
 
@@ -127,9 +136,11 @@ def train_command(context: typer.Context, spec: SpecPath, settings: Settings = N
 
 
 @app.command("generate")
-def generate_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+def generate_command(
+    context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None, model: Borrowed = None
+) -> None:
     """Stream accompaniments for held-out songs."""
-    _stages(context, spec, settings, run, "generate")
+    _stages(context, spec, settings, run, "generate", model=model)
 
 
 @app.command("evaluate")
@@ -145,9 +156,24 @@ def report_command(context: typer.Context, spec: SpecPath, settings: Settings = 
 
 
 @app.command("run")
-def run_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
+def run_command(
+    context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None, model: Borrowed = None
+) -> None:
     """All stages of one experiment. What is already done is not done again."""
-    _stages(context, spec, settings, run, "ingest", "train", "generate", "evaluate", "report")
+    learning = () if model else ("train",)
+    _stages(context, spec, settings, run, "ingest", *learning, "generate", "evaluate", "report", model=model)
+
+
+@app.command("models")
+def models_command(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="All that is known of this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Trained models that come along, to name wherever a RUN is asked for."""
+    from accomp.core.runner.model_commands import models
+
+    models(context.obj, name, as_json=as_json)
 
 
 @app.command("compare")
@@ -192,7 +218,7 @@ def grid_command(
 
 @app.command("stream")
 def stream_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model.")],
+    run: ModelName,
     input: Annotated[
         Path,
         typer.Option("--input", help="The audio to accompany; with --realtime also device or device:NAME."),
@@ -238,7 +264,7 @@ def stream_command(
     from accomp.core.runner.stream import Performance, stream
 
     wanted = Performance(
-        run,
+        find_model(run, context.obj),
         input,
         output,
         instrument,
@@ -263,8 +289,11 @@ def stream_command(
 def layer_command(
     context: typer.Context,
     run: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN", help="The run folder whose model plays; another one each time if you like."),
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Whose model plays (a run folder, a name of `accomp models`); another one each time if you like.",
+        ),
     ] = None,
     audio: Annotated[
         Path | None, typer.Option("--context", metavar="WAV", help="The audio to begin with; a copy of it is kept.")
@@ -323,7 +352,7 @@ def layer_command(
         conditions=condition or (),
         guidance=_scales(guidance),
     )
-    layer(run, context.obj, wish, ask=terminal())
+    layer(None if run is None else find_model(run, context.obj), context.obj, wish, ask=terminal())
 
 
 @store.command("inspect")
@@ -374,15 +403,25 @@ def _load(context: typer.Context, path: str, settings: list[str] | None, run: st
     return load_spec(path, context.obj, overrides)
 
 
-def _stages(context: typer.Context, path: str, settings: list[str] | None, run: str | None, *stages: str) -> None:
-    """Check the whole spec, open its run folder, then run the named stages in order."""
+def _stages(
+    context: typer.Context,
+    path: str,
+    settings: list[str] | None,
+    run: str | None,
+    *stages: str,
+    model: str | None = None,
+) -> None:
+    """Check the whole spec, open its run folder, have it play `model` if one is named, then run the stages in order."""
     registry: Registry = context.obj
     spec = _load(context, path, settings, run)
     from accomp.core.build import check_combination
-    from accomp.core.run_folder import open_run
+    from accomp.core.run_folder import borrow_model, model_folder, open_run
 
     check_combination(spec, registry)
+    lender = None if model is None else find_model(model, registry)
     folder = open_run(spec)
+    if lender is not None:
+        borrow_model(folder, model_folder(lender))
     for stage in stages:
         run_stage(stage, spec, registry, folder)
 

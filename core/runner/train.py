@@ -23,7 +23,8 @@ from accomp.core.checkpoint import (
     save_checkpoint,
 )
 from accomp.core.console import Advance, progress, say
-from accomp.core.errors import SpecError, WorkError
+from accomp.core.errors import CheckpointError, SpecError, WorkError
+from accomp.core.models import find_model
 from accomp.core.registry import Registry
 from accomp.core.run_folder import model_folder
 from accomp.core.runner.ahead import Ahead
@@ -37,6 +38,7 @@ from accomp.core.runner.losses import append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
 from accomp.core.runner.pace import Pace, Timed, arithmetic, speed_told, step_flops
 from accomp.core.runner.peaks import matmul_rate
+from accomp.core.runner.playing import playing_checkpoint
 from accomp.core.runner.sharding import load_optimizer, whole
 from accomp.core.runner.stopping import stop_wish
 from accomp.core.runner.tally import Tally
@@ -100,6 +102,8 @@ class _Training:
         self.best_step = 0
         if resumed:
             load_weights(resumed, self.model)
+        elif spec.train.start:
+            self._begin_with(find_model(spec.train.start, registry))
         objective, learning = (build_objective(spec, self.tokenizer.space, registry) for _ in range(2))
         self.compiled = compile_loss(learning, spec.train.compile, fabric.device, sharded=spec.run.strategy == "fsdp")
         self.stepper = fabric.setup_module(LossModule(self.model, objective, learning))
@@ -118,6 +122,18 @@ class _Training:
             rewind_losses(run, self.step if resumed else -1)
         if not resumed:
             self._validate()
+
+    def _begin_with(self, folder: Path) -> None:
+        """Take over the weights that play there. Raises CheckpointError where they are of another model or codec."""
+        start = playing_checkpoint(folder)
+        if start.fingerprint != self.tokenizer.fingerprint:
+            raise CheckpointError(
+                f"train.start was trained on the codes of {start.tokenizer} {start.fingerprint} @ {start.folder}",
+                f"but the spec's codec is {self.tokenizer.name} {self.tokenizer.fingerprint}; name that one",
+            )
+        load_weights(start, self.model)
+        if self.fabric.is_global_zero:
+            say(f"begins with the weights of step {start.step} @ {start.folder}")
 
     def run(self) -> None:
         """The remaining steps."""

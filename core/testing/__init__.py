@@ -27,6 +27,7 @@ from accomp.core.testing import (
     embedder,
     fuser,
     metric,
+    model,
     objective,
     sampler,
     tokenizer,
@@ -43,6 +44,7 @@ CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
     "metric": metric.check,
     "embedder": embedder.check,
     "command": command.check,
+    "model": model.check,
 }
 
 

@@ -29,7 +29,7 @@ WIDTH = 32
 
 @frozen
 class Subject:
-    """The plugin under test: its class (or function, for a command) and the Config it is tried with."""
+    """The plugin under test: its class (or function, for a command or a model) and the Config it is tried with."""
 
     cls: Any
     config: Any
@@ -46,9 +46,9 @@ def subject(component: Component, config: Mapping[str, Any], folder: Path, findi
     cls = component.load()
     with findings.property("has a docstring"):
         expect(bool((cls.__doc__ or "").strip()), "there is none")
-    if component.kind == "command":
+    if component.kind in ("command", "model"):
         if config:
-            raise PluginError(f"a command has no Config; {', '.join(config)} cannot be set")
+            raise PluginError(f"a {component.kind} has no Config; {', '.join(config)} cannot be set")
         return Subject(cls, None)
     with findings.property("Config is a frozen attrs class"):
         _check_config_class(cls)

@@ -229,17 +229,21 @@ def loader(
 @bench.command()
 def precision(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with a trained model that plays at k = 1.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder, or a name of `accomp models`, that plays at k = 1.")
+    ],
     batches: Annotated[int, typer.Option(min=1, help="Of validation clips.")] = 8,
     device: Device = None,
     json: Json = None,
     compare: Before = None,
 ) -> None:
     """What int8 and bfloat16, of weights and cache, cost a trained model in held-out loss."""
+    from accomp.core.models import find_model
     from accomp.core.runner.bench.measuring import show
     from accomp.core.runner.bench.precision import precision as measure
 
-    show(lambda: measure(run, context.obj, batches=batches, device=device), json, compare)
+    folder = find_model(run, context.obj)
+    show(lambda: measure(folder, context.obj, batches=batches, device=device), json, compare)
 
 
 @bench.command()
