@@ -28,7 +28,7 @@ from accomp.core.files import folder_atomic, hash_file
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Objective, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry
-from accomp.core.spec import Spec, structure
+from accomp.core.spec import Spec, TrainSpec, structure
 from accomp.core.types import TokenSpace
 
 FORMAT = 1
@@ -48,6 +48,7 @@ class Checkpoint:
         fingerprint: of that tokenizer: configuration and weights.
         versions: of the libraries that wrote it.
         files: file name -> {"bytes", "sha256"}.
+        minutes: of training until then.
     """
 
     folder: Path
@@ -58,6 +59,11 @@ class Checkpoint:
     fingerprint: str
     versions: dict[str, str]
     files: dict[str, dict[str, Any]]
+    minutes: float = 0.0
+
+    def finishes(self, train: TrainSpec) -> bool:
+        """Whether a training like this ends here, by its steps or its time."""
+        return self.step >= train.steps or (train.minutes is not None and self.minutes >= train.minutes)
 
 
 @frozen
@@ -81,12 +87,13 @@ def save_checkpoint(
     training: Mapping[str, Any] | None = None,
     *,
     weights: Mapping[str, Tensor] | None = None,
+    minutes: float = 0.0,
 ) -> Path:
     """Write the checkpoint of a step into a run folder and return its own folder.
 
     spec: as `spec.resolve` gives it. training: whatever training needs to go on, of tensors, numbers, strings, lists
     and dicts (it is read back without running code from the file). weights: the model's state_dict, where the model
-    itself holds only a part of it.
+    itself holds only a part of it. minutes: of training so far.
     """
     folder = checkpoint_folder(run, step)
     with folder_atomic(folder) as work:
@@ -97,6 +104,7 @@ def save_checkpoint(
         card = {
             "format": FORMAT,
             "step": step,
+            "minutes": minutes,
             "space": attrs.asdict(model.space),
             "tokenizer": tokenizer.name,
             "fingerprint": tokenizer.fingerprint,
@@ -138,6 +146,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         checkpoint = Checkpoint(
             folder, card["step"], card["spec"], TokenSpace(**card["space"]),
             card["tokenizer"], card["fingerprint"], card["versions"], card["files"],
+            card.get("minutes", 0.0),
         )  # fmt: skip
     except OSError as error:
         raise CheckpointError(f"no checkpoint: {error.strerror} @ {path}") from error

@@ -28,8 +28,10 @@ FREE = (
 """Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and
 takes and metrics know themselves what they were made with.
 
-`train.steps` may grow as well, to train further. Everything else makes another experiment and needs another folder.
+GROWING may grow as well, to train further. Everything else makes another experiment and needs another folder.
 """
+
+GROWING = ("train.steps", "train.minutes")
 
 MODEL = "model.json"
 """In a run folder that has no model of its own: the run folder that has, relative to this one."""
@@ -127,7 +129,7 @@ def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[st
         old, now = before.get(key, "absent"), after.get(key, "absent")
         if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):
             continue
-        if key == "train.steps" and isinstance(old, int) and isinstance(now, int):
+        if key in GROWING and isinstance(old, (int, float)) and isinstance(now, (int, float)):
             if now < old:
                 yield f"{key} may grow from {old!r} but not shrink to {now!r}"
             continue

@@ -167,6 +167,8 @@ class TrainSpec:
 
     Attributes:
         steps: optimizer steps.
+        minutes: time of training, earlier sittings and validation included, after which it ends though steps are left;
+            the learning rate then falls with the time. How many steps that is depends on the machine.
         batch: clips a forward pass (per device).
         lr: peak learning rate of AdamW.
         frames: length of a clip, in frames or as "10s".
@@ -190,6 +192,7 @@ class TrainSpec:
     lr: float = field(validator=v.gt(0.0))
     frames: Frames = field(validator=v.ge(1))
     start: str = ""
+    minutes: float | None = field(default=None, validator=v.optional(v.gt(0.0)))
     final_lr: float = field(default=1e-5, validator=v.ge(0.0))
     warmup: int = field(default=0, validator=v.ge(0))
     clip: float = field(default=1.0, validator=v.gt(0.0))

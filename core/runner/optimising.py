@@ -10,15 +10,15 @@ from torch import nn
 from accomp.core.spec import TrainSpec
 
 
-def learning_rate(step: int, train: TrainSpec) -> float:
-    """Rate of optimizer step `step`, counted from 0.
+def learning_rate(step: int, train: TrainSpec, spent: float = 0.0) -> float:
+    """Rate of optimizer step `step`, counted from 0. `spent`: the share of the time that is over, of [train] minutes.
 
     lr (step + 1) / warmup, then final_lr + (lr - final_lr) (1 + cos(pi p)) / 2 with p from 0 after the warm-up to 1
-    at the last step.
+    at the last step; p is the share of the time where more of that is over than of the steps.
     """
     if step < train.warmup:
         return train.lr * (step + 1) / train.warmup
-    progress = min(1.0, (step - train.warmup) / max(1, train.steps - 1 - train.warmup))
+    progress = min(1.0, max(spent, (step - train.warmup) / max(1, train.steps - 1 - train.warmup)))
     return train.final_lr + (train.lr - train.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -67,7 +67,7 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
         text = f"this run plays the model of {model}; train that, or give the training a folder of its own: --run NEW"
         raise SpecError(f"{text} @ {run}")
     resumed = latest_checkpoint(run)
-    if resumed is not None and resumed.step >= spec.train.steps:
+    if resumed is not None and resumed.finishes(spec.train):
         say(f"already trained: step {resumed.step} @ {resumed.folder}")
         return
     fabric = fabric_of(spec.run, loggers_of(spec, run, resumed.step if resumed else 0))
@@ -96,6 +96,9 @@ class _Training:
             self._loader(VALIDATION), spec.train.validation_batches, number_of(spec.seed, "validation")
         )
         self.step = 0
+        self.before = 0.0  # seconds of training in earlier sittings
+        self.began = time.monotonic()
+        self.spent = 0.0  # share of [train] minutes
         self.tally = Tally(fabric.device, rescaled=spec.run.precision.startswith("16"))  # since the last log line
         self.pace, self.told = Pace(), Timed()  # told: what the last log line knew of it
         self.best = math.inf  # lowest validation loss, and the step it came after
@@ -140,12 +143,14 @@ class _Training:
         train, first = self.spec.train, self.step
         with stop_wish() as wish, self.batches, self._progress() as advance:
             if self.step:
-                advance(self.step, note=f"resumed at step {self.step}")
-            began = time.monotonic()
-            while self.step < train.steps:
+                advance(self.before if train.minutes else self.step, note=f"resumed at step {self.step}")
+            self.began = time.monotonic()
+            while self.step < train.steps and self.spent < 1:
+                seconds = self._seconds()
                 self._optimizer_step()
                 self.step += 1
-                last, due = self.step == train.steps, self.step % train.log_every == 0
+                self.spent = self._spent()
+                last, due = self.step == train.steps or self.spent >= 1, self.step % train.log_every == 0
                 stop = self._anyone(bool(wish.signal)) if due or self.fabric.world_size == 1 else False
                 judge = last or self.step % train.validate_every == 0
                 save = last or stop or self.step % train.checkpoint_every == 0
@@ -153,12 +158,14 @@ class _Training:
                     self._check()
                     self.pace.rest(self.step, self.batches.waited)
                     if due or last:
-                        self._log((self.step - first) * self._clips() / (time.monotonic() - began))
+                        self._log((self.step - first) * self._clips() / (time.monotonic() - self.began))
                     better = judge and self._validate()
                     if save or better:
                         self._save()
                     self.pace.go(self.step, self.batches.waited)
-                advance(1, note=f"validation loss {self.best:.3f} at best")
+                advance(
+                    self._seconds() - seconds if train.minutes else 1, note=f"validation loss {self.best:.3f} at best"
+                )
                 if stop and not last:
                     if self.fabric.is_global_zero:
                         say(f"stopped by {wish.signal or 'a signal'} after step {self.step}; its checkpoint is written")
@@ -169,7 +176,8 @@ class _Training:
     def _progress(self) -> AbstractContextManager[Advance]:
         """Shown by one process only."""
         if self.fabric.is_global_zero:
-            return progress("train", self.spec.train.steps)
+            minutes = self.spec.train.minutes
+            return progress("train", 60 * minutes if minutes else self.spec.train.steps)
         return nullcontext(lambda units=1.0, *, note="": None)
 
     def _optimizer_step(self) -> None:
@@ -188,7 +196,7 @@ class _Training:
         assert norm is not None, "by norm, not by value"
         self.tally.add(self.step + 1, losses, norm.full_tensor() if isinstance(norm, DTensor) else norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, train)
+            group["lr"] = learning_rate(self.step, train, self.spent)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -224,7 +232,7 @@ class _Training:
         numbers = {
             "loss": means.pop("loss"),
             "parts": means,
-            "lr": learning_rate(self.step - 1, self.spec.train),
+            "lr": self.optimizer.param_groups[0]["lr"],
             "gradient_norm": norm,
             "clips_per_second": clips_per_second,
             "data_wait": lately.data_wait,
@@ -275,7 +283,14 @@ class _Training:
                 "best_step": self.best_step,
             }
             save_checkpoint(
-                self.folder, self.step, self.model, resolve(self.spec), self.tokenizer, training, weights=weights
+                self.folder,
+                self.step,
+                self.model,
+                resolve(self.spec),
+                self.tokenizer,
+                training,
+                weights=weights,
+                minutes=self._seconds() / 60,
             )
             prune_checkpoints(self.folder, self.spec.train.keep, spare={self.best_step})
         self.fabric.barrier()
@@ -286,7 +301,21 @@ class _Training:
         self.batches.load_state_dict(state["loader"])
         self.tally.load_state_dict(state["since_log"])
         self.best, self.best_step = state["best"], state["best_step"]
-        self.step = checkpoint.step
+        self.step, self.before = checkpoint.step, 60 * checkpoint.minutes
+        self.spent = self._spent()
+
+    def _seconds(self) -> float:
+        """Of training, earlier sittings included."""
+        return self.before + time.monotonic() - self.began
+
+    def _spent(self) -> float:
+        """The share of [train] minutes that is over, by the slowest process's clock; 0 where time does not matter."""
+        if self.spec.train.minutes is None:
+            return 0.0
+        here = self._seconds() / 60 / self.spec.train.minutes
+        if self.fabric.world_size == 1:
+            return here
+        return float(self.fabric.all_reduce(torch.tensor(here, device=self.fabric.device), reduce_op="max"))
 
     def _loader(self, split: str, rank: int = 0, world: int = 1) -> ClipLoader:
         spec = self.spec

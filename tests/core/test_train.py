@@ -350,6 +350,35 @@ def test_learning_rate_warms_up_linearly_and_falls_along_a_cosine() -> None:
     assert learning_rate(0, steady) == pytest.approx(1e-4)
 
 
+def test_the_rate_falls_with_the_time_where_that_is_over_first() -> None:
+    spec = TrainSpec(steps=1001, batch=1, lr=1.0, frames=1, final_lr=0.1, minutes=1.0)
+    assert learning_rate(10, spec, 0.5) == pytest.approx(0.55)
+    assert learning_rate(10, spec, 1.0) == pytest.approx(0.1)
+    assert learning_rate(900, spec, 0.1) == learning_rate(900, spec), "steps may be over first"
+
+
+def test_a_budget_of_time_ends_training_and_counts_earlier_sittings(
+    data: dict[str, Any], tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that every look at moves on by a second."""
+    ticks = itertools.count()
+    monkeypatch.setattr("accomp.core.runner.train.time.monotonic", lambda: float(next(ticks)))
+    keys: dict[str, Any] = {"steps": 100_000, "checkpoint_every": 1, "validate_every": 100_000, "log_every": 1}
+    train(spec_with(data, tmp_path / "run", minutes=0.5, **keys), registry, tmp_path / "run")
+    first = latest_checkpoint(tmp_path / "run")
+    assert first is not None
+    assert 2 < first.step < 30
+    assert 0.5 <= first.minutes < 0.8
+    rates = [one["lr"] for one in read_losses(tmp_path / "run") if one["kind"] == "train"]
+    assert rates[-1] < 0.1 * max(rates)
+    train(spec_with(data, tmp_path / "run", minutes=0.5, **keys), registry, tmp_path / "run")
+    assert latest_checkpoint(tmp_path / "run").step == first.step, "its time is over"
+    train(spec_with(data, tmp_path / "run", minutes=1.0, **keys), registry, tmp_path / "run")
+    second = latest_checkpoint(tmp_path / "run")
+    assert first.step < second.step < 3 * first.step
+    assert 1.0 <= second.minutes < 1.4
+
+
 def test_weight_decay_is_for_matrices() -> None:
     layer = torch.nn.Linear(3, 2)
     groups = optimizer_of(layer, TrainSpec(steps=1, batch=1, lr=1.0, frames=1, weight_decay=0.5)).param_groups

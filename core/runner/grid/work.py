@@ -109,7 +109,7 @@ class Work:
                     return "://" in self.spec.store.path or Path(self.spec.store.path, "zarr.json").is_file()
                 case "training":
                     newest = latest_checkpoint(self.folder)
-                    return newest is not None and newest.step >= self.spec.train.steps and bool(self.weights())
+                    return newest is not None and newest.finishes(self.spec.train) and bool(self.weights())
                 case "anchors":
                     return (self.folder / evaluate.RECORD).is_file()
                 case "cell":
