@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -122,12 +122,17 @@ class Model(nn.Module):
         """h [B, S, D], what the backbone made of some rows -> [B, K, S, V]."""
         return self.heads(h).unflatten(-1, (-1, self.vocabulary.size)).transpose(1, 2)
 
-    def cross_entropy(self, logits: Tensor, target: Tensor) -> Loss:
-        """What logits [B, K, S, V] make of the codes that come, target [B, K, S]; those below 0 do not count."""
+    def cross_entropy(self, logits: Tensor, target: Tensor, weights: Sequence[float] | None = None) -> Loss:
+        """What logits [B, K, S, V] make of the codes that come, target [B, K, S]; those below 0 do not count.
+
+        `weights` of the levels count in training only: out of it a loss is nats a token.
+        """
         ids = self.vocabulary.ids(target)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none")
         codes = logits[..., self.vocabulary.first_code :]
-        return Loss.over(nats.view_as(ids), target >= 0, self.likeliest(codes, target))
+        return Loss.over(
+            nats.view_as(ids), target >= 0, self.likeliest(codes, target), weights if self.training else None
+        )
 
     def likeliest(self, logits: Tensor, target: Tensor) -> Tensor | None:
         """Whether the likeliest of codes [B, K, S, C] is the target [B, K, S]; None in training, where none asks."""

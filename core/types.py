@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -181,12 +182,18 @@ class Loss:
     right: Tensor | None = None
 
     @classmethod
-    def over(cls, nats: Tensor, counted: Tensor, right: Tensor | None = None) -> Loss:
+    def over(
+        cls, nats: Tensor, counted: Tensor, right: Tensor | None = None, weights: Sequence[float] | None = None
+    ) -> Loss:
         """The mean of nats [B, K, S] where `counted` [B, K, S] is true, all levels pooled; `level_q` are those of one.
 
         right: [B, K, S] bool, whether the likeliest code is the right one. A level without a token counts as 0.
+        weights: K of them, how much a token of each level counts in `total`; all alike where not given.
         """
         sums, counts = (nats * counted).sum((0, 2)), counted.sum((0, 2))
         parts = {f"level_{q}": mean for q, mean in enumerate(sums.detach() / counts.clamp(min=1))}
         share = None if right is None else (right & counted).sum((0, 2)) / counts.clamp(min=1)
+        if weights is not None:
+            each = sums.new_tensor(list(weights))
+            return cls((sums * each).sum() / (counts * each).sum().clamp(min=1e-9), parts, None, share)
         return cls(sums.sum() / counts.sum().clamp(min=1), parts, counts, share)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from accomp.core.forgetting import forget
 from accomp.core.interfaces import Decoding
+from accomp.core.level_weights import each_level, weights_of
 from accomp.core.model import Model, withhold
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.layout import PADDING, Layout
@@ -30,12 +31,19 @@ class AR:
 
     @frozen
     class Config:
-        """`forget`: share of training clips in which the model is not told a stretch of what it played itself."""
+        """What training is made harder by.
+
+        Attributes:
+            forget: share of training clips in which the model is not told a stretch of what it played itself.
+            weights: how much a token of each level counts in training, one number a level; all alike where not given.
+        """
 
         forget: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.le(1.0)))
+        weights: tuple[float, ...] = field(default=(), validator=each_level)
 
     def __init__(self, config: Config, space: TokenSpace):
         self.levels, self.forget = space.codebooks, config.forget
+        self.weights = weights_of(config.weights, space)
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
@@ -52,4 +60,6 @@ class AR:
         y, heard = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
-        return model.cross_entropy(model(batch.x, layout.clip(heard), batch.labels, batch.timelines), layout.targets(y))
+        return model.cross_entropy(
+            model(batch.x, layout.clip(heard), batch.labels, batch.timelines), layout.targets(y), self.weights
+        )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from accomp.core.forgetting import forget
 from accomp.core.interfaces import Decoding
+from accomp.core.level_weights import each_level, weights_of
 from accomp.core.model import Model, withhold
 from accomp.core.streaming.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.streaming.clock import Clock
@@ -45,15 +46,17 @@ class Prefix:
             chunks: how many chunks of each clip are predicted, or "all" of them; the paper predicts 1. More of them
                 teach more a forward: the expectation is the same, the gradient less noisy.
             forget: share of training clips in which the model is not told a stretch of what it played itself.
+            weights: how much a token of each level counts in training, one number a level; all alike where not given.
         """
 
         chunks: int | Literal["all"] = field(default=1, validator=_some)
         forget: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.le(1.0)))
+        weights: tuple[float, ...] = field(default=(), validator=each_level)
 
     def __init__(self, config: Config, space: TokenSpace):
         self.levels = space.codebooks
         self.chunks = None if config.chunks == "all" else config.chunks
-        self.forget = config.forget
+        self.forget, self.weights = config.forget, weights_of(config.weights, space)
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Nats a token; a level, or a chunk, without a valid frame counts as 0.
@@ -86,4 +89,4 @@ class Prefix:
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
         h = model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight())
-        return model.cross_entropy(model.logits(chunks.predicting(h)), chunks.targets(y))
+        return model.cross_entropy(model.logits(chunks.predicting(h)), chunks.targets(y), self.weights)

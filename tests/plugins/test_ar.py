@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from accomp.core.errors import CombinationError
 from accomp.core.model import Model
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.clock import Clock
@@ -107,3 +108,34 @@ def test_training_on_it_teaches_to_listen():
         optimizer.step()
     assert losses[0] == pytest.approx(math.log(model.vocabulary.size), abs=0.5)
     assert losses[-1] < 0.9, "frames 0 and 1 of 12 cannot be known; a uniform guess costs 1.95 nats"
+
+
+def test_levels_count_as_their_weights_say_and_only_in_training():
+    model, batch = model_of(0), batch_of()
+    weighted = AR(AR.Config(weights=(1.0, 0.5, 0.0)), SPACE)
+    plain = loss_of(model.train(), batch)
+    loss = weighted.loss(model, batch, model.clock, torch.Generator().manual_seed(0))
+    counts = plain.counts * torch.tensor([1.0, 0.5, 0.0])
+    wanted = sum(plain.parts[f"level_{q}"] * counts[q] for q in range(3)) / counts.sum()
+    assert torch.allclose(loss.total, wanted, atol=1e-6)
+    assert loss.counts is None
+    model.eval()
+    judged = weighted.loss(model, batch, model.clock, torch.Generator().manual_seed(0))
+    assert torch.allclose(judged.total, loss_of(model, batch).total)
+    with pytest.raises(CombinationError, match="2 numbers, the codec 3 levels"):
+        AR(AR.Config(weights=(1.0, 1.0)), SPACE)
+    with pytest.raises(ValueError, match="expected numbers of at least 0"):
+        AR.Config(weights=(0.0, -1.0, 1.0))
+
+
+def test_what_is_forgotten_is_not_seen_but_still_predicted_and_only_in_training():
+    model, batch = model_of(0), batch_of()
+    torch.nn.init.ones_(model.fuser.gate)  # the output is heard
+    objective = AR(AR.Config(forget=1.0), SPACE)
+    counts = loss_of(model.train(), batch).counts
+    loss = objective.loss(model, batch, model.clock, torch.Generator().manual_seed(3))
+    assert torch.equal(loss.counts, counts)
+    assert not torch.allclose(loss.total, loss_of(model, batch, 3).total)
+    model.eval()
+    judged = objective.loss(model, batch, model.clock, torch.Generator().manual_seed(3))
+    assert torch.allclose(judged.total, loss_of(model, batch, 3).total)
