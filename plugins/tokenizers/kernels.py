@@ -17,47 +17,61 @@ from typing import Any
 
 import numpy as np
 
-from accomp.plugins.tokenizers.phase.fourier import Tables, forward
+from accomp.plugins.tokenizers.lanes import peak, product_tile
 from accomp.plugins.tokenizers.phase.machine import machine
 
 Array = np.ndarray[Any, Any]
+BLOCK = 96
+"""Rows whose numbers stay in the cache while they go through a matrix product."""
+TALL, WIDE, NARROW = 6, 64, 16
+"""Rows, and columns, of the tiles of a matrix product."""
+_tall_wide, _tall = product_tile(TALL, WIDE), product_tile(TALL, NARROW)
+_wide, _single = product_tile(1, WIDE), product_tile(1, NARROW)
 
 
 @machine
 def linear(x: Array, weight: Array, bias: Array) -> Array:
-    """x [R, n], weight [n, m], bias [m] -> x weight + bias [R, m], all float32; n is a multiple of 4.
+    """x [R, n], weight [n, m], bias [m] -> x weight + bias [R, m], all float32.
 
-    Four rows share the weights that were read; every output is ((bias + x0 w0) + x1 w1) + ... in this order.
+    Every output is ((bias + x0 w0) + x1 w1) + ... in this order.
     """
+    out = np.empty((len(x), weight.shape[1]), np.float32)
+    for row in range(0, len(x), BLOCK):
+        _product(x[row : row + BLOCK], weight, bias, out[row : row + BLOCK])
+    return out
+
+
+@machine
+def _product(x: Array, weight: Array, bias: Array, out: Array) -> None:
+    """`linear` of few rows. Tiles at the edge overlap others, which get the same bits once more."""
     rows, inputs = x.shape
     outputs = weight.shape[1]
-    out = np.empty((rows, outputs), np.float32)
-    for row in range(rows):
-        out[row] = bias
-    row = 0
-    while row + 4 <= rows:
-        o0, o1, o2, o3 = out[row], out[row + 1], out[row + 2], out[row + 3]
-        for i in range(0, inputs, 4):
-            w0, w1, w2, w3 = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
-            a0, a1, a2, a3 = x[row, i], x[row, i + 1], x[row, i + 2], x[row, i + 3]
-            b0, b1, b2, b3 = x[row + 1, i], x[row + 1, i + 1], x[row + 1, i + 2], x[row + 1, i + 3]
-            c0, c1, c2, c3 = x[row + 2, i], x[row + 2, i + 1], x[row + 2, i + 2], x[row + 2, i + 3]
-            d0, d1, d2, d3 = x[row + 3, i], x[row + 3, i + 1], x[row + 3, i + 2], x[row + 3, i + 3]
-            for j in range(outputs):
-                o0[j] = (((o0[j] + a0 * w0[j]) + a1 * w1[j]) + a2 * w2[j]) + a3 * w3[j]
-                o1[j] = (((o1[j] + b0 * w0[j]) + b1 * w1[j]) + b2 * w2[j]) + b3 * w3[j]
-                o2[j] = (((o2[j] + c0 * w0[j]) + c1 * w1[j]) + c2 * w2[j]) + c3 * w3[j]
-                o3[j] = (((o3[j] + d0 * w0[j]) + d1 * w1[j]) + d2 * w2[j]) + d3 * w3[j]
-        row += 4
-    while row < rows:
-        o0 = out[row]
-        for i in range(0, inputs, 4):
-            w0, w1, w2, w3 = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
-            a0, a1, a2, a3 = x[row, i], x[row, i + 1], x[row, i + 2], x[row, i + 3]
-            for j in range(outputs):
-                o0[j] = (((o0[j] + a0 * w0[j]) + a1 * w1[j]) + a2 * w2[j]) + a3 * w3[j]
-        row += 1
-    return out
+    flat, matrix, to = x.ravel(), weight.ravel(), out.ravel()
+    if outputs < NARROW:
+        for row in range(rows):
+            out[row] = bias
+            for i in range(inputs):
+                for j in range(outputs):
+                    out[row, j] += x[row, i] * weight[i, j]
+        return
+    column = 0
+    while column < outputs:
+        wide = outputs - column >= WIDE
+        column = min(column, outputs - (WIDE if wide else NARROW))
+        row = 0
+        while row < rows:
+            tall = rows >= TALL
+            row = min(row, rows - (TALL if tall else 1))
+            if wide and tall:
+                _tall_wide(flat, row, inputs, matrix, column, outputs, bias, to)
+            elif wide:
+                _wide(flat, row, inputs, matrix, column, outputs, bias, to)
+            elif tall:
+                _tall(flat, row, inputs, matrix, column, outputs, bias, to)
+            else:
+                _single(flat, row, inputs, matrix, column, outputs, bias, to)
+            row += TALL if tall else 1
+        column += WIDE if wide else NARROW
 
 
 @machine
@@ -115,51 +129,6 @@ def block(
 
 
 @machine
-def log_bands(
-    audio: Array, past: Array, hop: int, window: Array, first: Array, weights: Array, floor: float, grid: float,
-    of: Tables,
-) -> Array:  # fmt: skip
-    """log(floor + sum_i weights[j, i] |S[first[j] + i]|) [B * (N // hop), bands] float32 of audio [B, N] float64.
-
-    S is the transform of the last samples at every hop, times `window`; past [B, P] comes before the audio, and stays
-    as it is: `remember` moves the audio there. Each logarithm is rounded to a multiple of `grid`.
-    """
-    batch, kept = past.shape
-    size, bands, widest = len(window), weights.shape[0], weights.shape[1]
-    frames = audio.shape[1] // hop
-    out = np.empty((batch * frames, bands), np.float32)
-    sound, work = np.empty(size), np.empty((4, size // 2))
-    real, imaginary = np.empty(size // 2 + 1), np.empty(size // 2 + 1)
-    magnitude = np.zeros(size // 2 + 1 + widest)
-    for b in range(batch):
-        for t in range(frames):
-            for n in range(size):
-                at = (t + 1) * hop - size + n
-                sound[n] = (past[b, kept + at] if at < 0 else audio[b, at]) * window[n]
-            forward(sound, real, imaginary, work, of)
-            for m in range(size // 2 + 1):
-                magnitude[m] = math.sqrt(real[m] * real[m] + imaginary[m] * imaginary[m])
-            to = out[b * frames + t]
-            for j in range(bands):
-                total = floor
-                for i in range(widest):
-                    total += weights[j, i] * magnitude[first[j] + i]
-                to[j] = np.rint(math.log(total) / grid) * grid
-    return out
-
-
-@machine
-def remember(audio: Array, past: Array) -> None:
-    """The last samples of past [B, P] and audio [B, N] become the past."""
-    batch, kept = past.shape
-    samples = audio.shape[1]
-    for b in range(batch):
-        for n in range(kept):
-            at = n + samples - kept
-            past[b, n] = past[b, n + samples] if at < 0 else audio[b, at]
-
-
-@machine
 def exponential(x: Array) -> Array:
     """x [R, n] float32 -> exp(x), in place, to a relative 3e-7 for -80 <= x <= 80, held there outside.
 
@@ -212,35 +181,44 @@ def look_up(z: Array, books: Array, halves: Array, stay: float, last: Array, cod
     Overwrites z by what no level explains, `last` by the newest codes plus 1 (0: none yet). A level keeps the code of
     the frame before where its squared distance is at most 1 + stay times the least. Of equals the first is nearest.
     """
-    levels, dim, size = books.shape
-    frames = codes.shape[2]
-    score = np.empty(size, np.float32)
+    score = np.empty((BLOCK, books.shape[2]), np.float32)
+    for row in range(0, len(z), BLOCK):
+        rest = z[row : row + BLOCK]
+        for level in range(len(books)):
+            _product(rest, books[level], -halves[level], score[: len(rest)])
+            _choose(rest, books[level], score, stay, last[:, level], codes[:, level], row)
+
+
+@machine
+def _choose(z: Array, book: Array, score: Array, stay: float, last: Array, codes: Array, first: int) -> None:
+    """One level of `look_up`: rows of z, from number `first` on, -> codes [B, T]; z loses what they say."""
+    dim, frames = len(book), codes.shape[1]
     for row in range(len(z)):
-        b, t = row // frames, row % frames
-        for level in range(levels):
-            book = books[level]
-            for c in range(size):
-                score[c] = -halves[level, c]
-            for i in range(0, dim, 4):
-                z0, z1, z2, z3 = z[row, i], z[row, i + 1], z[row, i + 2], z[row, i + 3]
-                b0, b1, b2, b3 = book[i], book[i + 1], book[i + 2], book[i + 3]
-                for c in range(size):
-                    score[c] = (((score[c] + z0 * b0[c]) + z1 * b1[c]) + z2 * b2[c]) + z3 * b3[c]
-            nearest = 0
-            for c in range(1, size):
-                if score[c] > score[nearest]:
-                    nearest = c
-            before = last[b, level] - 1
-            if stay > 0 and before >= 0 and before != nearest:
-                length = np.float32(0)
-                for i in range(dim):
-                    length += z[row, i] * z[row, i]
-                if length - 2 * score[before] <= np.float32(1 + stay) * (length - 2 * score[nearest]):
-                    nearest = before
-            codes[b, level, t] = nearest
-            last[b, level] = nearest + 1
+        b, t = (first + row) // frames, (first + row) % frames
+        scores = score[row]
+        chosen = greatest(scores)
+        before = last[b] - 1
+        if stay > 0 and before >= 0 and before != chosen:
+            length = np.float32(0)
             for i in range(dim):
-                z[row, i] -= book[i, nearest]
+                length += z[row, i] * z[row, i]
+            if length - 2 * scores[before] <= np.float32(1 + stay) * (length - 2 * scores[chosen]):
+                chosen = before
+        codes[b, t] = chosen
+        last[b] = chosen + 1
+        for i in range(dim):
+            z[row, i] -= book[i, chosen]
+
+
+@machine
+def greatest(x: Array) -> int:
+    """The index of the greatest number, the first of equals."""
+    whole = len(x) // NARROW * NARROW
+    found = peak(x, whole) if whole else 0
+    for i in range(whole, len(x)):
+        if x[i] > x[found]:
+            found = i
+    return found
 
 
 @machine

@@ -10,20 +10,16 @@ from torch import Tensor
 
 from accomp.plugins.tokenizers import kernels
 from accomp.plugins.tokenizers.causal import FixedHistory
-from accomp.plugins.tokenizers.cpu_layers import Layers, array, sparse
+from accomp.plugins.tokenizers.cpu_layers import Layers, array
+from accomp.plugins.tokenizers.cpu_spectra import CpuSpectra
 from accomp.plugins.tokenizers.kernels import Array
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
     BINS,
     FLOOR,
-    GRID,
     HOP,
-    LONG,
-    LOW_BINS,
-    STEP,
     MagnitudeNetwork,
 )
-from accomp.plugins.tokenizers.phase import fourier
 from accomp.plugins.tokenizers.vocoder_cpu import CpuVocoder
 
 
@@ -31,11 +27,8 @@ class CpuEncoder:
     """audio -> latents, and codes, as a MagnitudeNetwork computes them; see codec.Live. Weights must not change."""
 
     def __init__(self, network: MagnitudeNetwork, stay: float):
-        spectra, self._stay = network.spectra, stay
-        self._spectra, self._quantizer = spectra, network.quantizer
-        self._short = (STEP, spectra.window.numpy(), *sparse(spectra.bands), fourier.tables(len(spectra.window)))
-        low = torch.eye(LOW_BINS, dtype=torch.float64)
-        self._long = (HOP, spectra.long_window.numpy(), *sparse(low), fourier.tables(LONG))
+        self._stay, self._quantizer, self._spectra = stay, network.quantizer, network.spectra
+        self._logs = CpuSpectra(network.spectra)
         self._mean = array(network.mean)
         self._layers = Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
         self._analysis = array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
@@ -52,7 +45,7 @@ class CpuEncoder:
         """An empty past of so many rows."""
         return FixedHistory(
             {
-                self._spectra: torch.zeros(batch, LONG - HOP, dtype=torch.float64),
+                self._spectra: self._logs.begin(batch),
                 self._quantizer: torch.zeros(batch, len(self._books), dtype=torch.int64),
                 **self._layers.begin(batch),
             }
@@ -60,13 +53,7 @@ class CpuEncoder:
 
     def latents(self, audio: Tensor, history: FixedHistory) -> Array:
         """audio [B, T * hop] float64 -> latents [B * T, E] float32."""
-        sound, past = audio.contiguous().numpy(), history.of(self._spectra).numpy()
-        bands, low = (
-            kernels.log_bands(sound, past, hop, window, first, weights, BANDS_FLOOR, GRID, tables)
-            for hop, window, first, weights, tables in (self._short, self._long)
-        )
-        kernels.remember(sound, past)
-        bands = bands.reshape(len(low), -1)
+        bands, low = self._logs(audio.numpy(), history.of(self._spectra).numpy())
         features = np.concatenate([bands, low], axis=1)
         features *= np.float32(1 / 4)
         features += np.float32(1.5)

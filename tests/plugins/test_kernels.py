@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from accomp.plugins.tokenizers import cpu_layers, kernels, magnitude_cpu
+from numba import njit
+
+from accomp.plugins.tokenizers import cpu_layers, kernels, lanes, log_spectra, magnitude_cpu
 from accomp.plugins.tokenizers.causal import FixedHistory, History
+from accomp.plugins.tokenizers.cpu_spectra import CpuSpectra
+from accomp.plugins.tokenizers.lanes import COUNT
 from accomp.plugins.tokenizers.magnitude_network import (
-    BANDS_FLOOR,
     GRID,
     HOP,
     LONG,
@@ -21,7 +24,6 @@ from accomp.plugins.tokenizers.magnitude_network import (
     Spectra,
     magnitudes_of,
 )
-from accomp.plugins.tokenizers.phase import fourier
 from accomp.plugins.tokenizers.residual_codebooks import ResidualCodebooks
 
 SIZES = dict(
@@ -42,12 +44,15 @@ def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
 
 
 @settings(deadline=None)
-@given(rows=st.integers(1, 11), cut=st.integers(0, 11))
-def test_a_row_has_the_same_bits_in_any_company(rows, cut):
-    x, weight, bias = numbers(rows, 12), numbers(12, 37, seed=1), numbers(37, seed=2)
+@given(rows=st.integers(1, 110), cut=st.integers(0, 110), outputs=st.sampled_from([3, 16, 37, 64, 100, 145]))
+def test_a_row_has_the_same_bits_in_any_company(rows, cut, outputs):
+    """And a column: whatever tiles of the product they lie in."""
+    x, weight, bias = numbers(rows, 12), numbers(12, outputs, seed=1), numbers(outputs, seed=2)
     whole = kernels.linear(x, weight, bias)
     parts = [kernels.linear(part, weight, bias) for part in (x[:cut], x[cut:])]
     assert np.array_equal(np.concatenate(parts), whole)
+    some = np.ascontiguousarray(weight[:, : outputs // 2 + 1])
+    assert np.array_equal(kernels.linear(x, some, bias[: outputs // 2 + 1]), whole[:, : outputs // 2 + 1])
     np.testing.assert_allclose(whole, x.astype(np.float64) @ weight + bias, atol=1e-5)
 
 
@@ -89,36 +94,74 @@ def test_the_exponential_is_one():
     assert (ends[0, :2] < 1e-30).all()
 
 
-@pytest.mark.parametrize("size", [1280, LONG])
-def test_log_bands_are_those_of_the_network(size):
+@pytest.mark.parametrize("frames", [1, 5])
+def test_log_spectra_are_those_of_the_network(frames):
     spectra, rng = Spectra(24), torch.Generator().manual_seed(1)
-    audio = 0.1 * torch.randn(2, 5 * HOP, dtype=torch.float64, generator=rng)
-    magnitudes, low = spectra(audio, History())
-    past = np.zeros((2, LONG - HOP))
-    if size == LONG:
-        first, weights = cpu_layers.sparse(torch.eye(320, dtype=torch.float64))
-        window, hop, expected = spectra.long_window, HOP, low
-    else:
-        first, weights = cpu_layers.sparse(spectra.bands)
-        window, hop, expected = spectra.window, STEP, spectra.log_bands(magnitudes)
-    got = kernels.log_bands(
-        audio.numpy(), past, hop, window.numpy(), first, weights, BANDS_FLOOR, GRID, fourier.tables(size)
-    )
-    assert not past.any(), "the past is somebody else's to move"
-    difference = np.abs(got.reshape(expected.shape) - expected.numpy())
-    assert difference.max() <= GRID / 2 + 1e-6
-    assert np.array_equal(got, np.rint(got.astype(np.float64) / GRID) * GRID), "multiples of the grid"
+    audio = 0.1 * torch.randn(2, (3 + frames) * HOP, dtype=torch.float64, generator=rng)
+    history = History()
+    spectra(audio[:, : 3 * HOP], history)
+    magnitudes, low = spectra(audio[:, 3 * HOP :], history)
+    machine = CpuSpectra(spectra)
+    past = machine.begin(2).numpy()
+    machine(audio[:, : 3 * HOP].numpy(), past)
+    got = machine(audio[:, 3 * HOP :].numpy(), past)
+    for logs, expected in zip(got, (spectra.log_bands(magnitudes), low), strict=True):
+        assert np.abs(logs - expected.flatten(0, 1).numpy()).max() <= GRID / 2 + 1e-6
+        assert np.array_equal(logs, np.rint(logs.astype(np.float64) / GRID) * GRID), "multiples of the grid"
 
 
-@settings(deadline=None)
-@given(sizes=st.lists(st.integers(0, 900), max_size=8))
-def test_the_past_is_the_last_samples(sizes):
-    sound = np.arange(1, 2 * 4000 + 1, dtype=np.float64).reshape(2, -1)[:, : sum(sizes)]
-    past, at = np.zeros((2, 700)), 0
+@settings(deadline=None, max_examples=20)
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_spectra_have_the_same_bits_however_the_sound_is_cut(sizes):
+    """Windows share their vectors with others then, and the past is the last samples."""
+    audio = numbers(2, sum(sizes) * HOP).astype(np.float64)
+    machine = CpuSpectra(Spectra(24))
+    past = machine.begin(2).numpy()
+    at, parts = 0, []
     for size in sizes:
-        kernels.remember(sound[:, at : at + size], past)
+        piece = audio[:, at * HOP : (at + size) * HOP]
+        parts.append([logs.reshape(2, size, logs.shape[1]) for logs in machine(piece, past)])
         at += size
-    assert np.array_equal(past, np.concatenate([np.zeros((2, 700)), sound], axis=1)[:, -700:])
+    whole = [logs.reshape(2, at, logs.shape[1]) for logs in machine(audio, machine.begin(2).numpy())]
+    for piece, logs in zip(zip(*parts, strict=True), whole, strict=True):
+        assert np.array_equal(np.concatenate(piece, axis=1), logs)
+    assert np.array_equal(past, np.concatenate([np.zeros((2, LONG - HOP)), audio], axis=1)[:, HOP - LONG :])
+
+
+def test_the_logarithm_is_one():
+    """Of any size that is not denormal, near 1, and where the power of 2 changes."""
+    x = np.concatenate([np.geomspace(1e-300, 1e300, 4001), 1 + np.linspace(-0.01, 0.01, 2001), 2.0 ** np.arange(-5, 6)])
+    x = np.concatenate([x, np.sqrt(0.5) * (1 + np.array([-1e-15, 0, 1e-15]))])
+    np.testing.assert_allclose(
+        logarithms(np.resize(x, -(-len(x) // COUNT) * COUNT))[: len(x)], np.log(x), rtol=1e-14, atol=3e-16
+    )
+
+
+@njit
+def logarithms(x):
+    out = np.empty_like(x)
+    for i in range(0, len(x), COUNT):
+        lanes.store(out, i, log_spectra.log(lanes.load(x, i)))
+    return out
+
+
+def test_each_lane_gets_the_sum_of_its_eight():
+    x = np.random.default_rng(0).standard_normal((COUNT, COUNT))
+    np.testing.assert_allclose(sums(x.ravel()), x.sum(1), atol=1e-14)
+
+
+@njit
+def sums(x):
+    out = np.empty(COUNT)
+    lanes.store(out, 0, lanes.totals(x))
+    return out
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=70))
+@settings(deadline=None)
+def test_the_first_of_the_greatest_is_found(values):
+    x = np.array(values, np.float32)
+    assert kernels.greatest(x) == int(x.argmax())
 
 
 @pytest.mark.parametrize("stay", [0.0, 0.3])

@@ -1,0 +1,66 @@
+"""The spectra of the `magnitude` network on a CPU, by machine code with a fixed order of operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from accomp.plugins.tokenizers import log_spectra
+from accomp.plugins.tokenizers.lanes import COUNT
+from accomp.plugins.tokenizers.log_spectra import Array, Filters
+from accomp.plugins.tokenizers.magnitude_network import (
+    BANDS_FLOOR,
+    GRID,
+    HOP,
+    LONG,
+    LOW_BINS,
+    STEP,
+    SUBFRAMES,
+    WINDOW,
+    Spectra,
+)
+from accomp.plugins.tokenizers.phase import fourier
+
+
+class CpuSpectra:
+    """audio -> logarithms of bands and of the lowest bins, as the encoder takes them from a Spectra."""
+
+    def __init__(self, spectra: Spectra):
+        parts = np.arange(COUNT)
+        self._short = (
+            *(STEP, spectra.window.numpy(), _filters(spectra.bands), BANDS_FLOOR, GRID),
+            *(_turns(np.arange(WINDOW // 2 + 1) / WINDOW), fourier.tables(WINDOW // 4)),
+        )
+        bins = np.arange(LOW_BINS)
+        self._long = (
+            *(HOP, spectra.long_window.numpy(), LOW_BINS, BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
+            *(_turns(np.outer(bins, parts).ravel() / LONG), fourier.tables(LONG // (4 * COUNT))),
+        )
+
+    def begin(self, batch: int) -> Tensor:
+        """The past of so many rows: no sound."""
+        return torch.zeros(batch, LONG - HOP, dtype=torch.float64)
+
+    def __call__(self, audio: Array, past: Array) -> tuple[Array, Array]:
+        """audio [B, T * hop] float64 -> [B * T, 4 * bands], [B * T, 320] float32; the audio moves into the past."""
+        batch, kept = past.shape
+        sound = log_spectra.room(batch * (kept + audio.shape[1])).reshape(batch, -1)
+        sound[:, :kept], sound[:, kept:] = past, audio
+        past[:] = sound[:, audio.shape[1] :]
+        low = log_spectra.log_lowest(sound, 0, *self._long)
+        bands = log_spectra.log_bands(sound, kept + STEP - WINDOW, *self._short)
+        return bands.reshape(len(low), SUBFRAMES * bands.shape[2]), low
+
+
+def _filters(filters: Tensor) -> Filters:
+    """Filters [n, bins] without the zeros beside them."""
+    used = [row.nonzero().flatten() for row in filters]
+    first, end = (np.array([int(row[at]) for row in used]) for at in (0, -1))
+    weights = [row[i : j + 1].numpy() for row, i, j in zip(filters, first, end, strict=True)]
+    return first, np.concatenate([[0], np.cumsum(end + 1 - first)]), np.concatenate(weights)
+
+
+def _turns(share: Array) -> Array:
+    """cos and -sin of shares of a turn, [2, n]."""
+    return np.stack([np.cos(2 * np.pi * share), -np.sin(2 * np.pi * share)])
