@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from accomp.core.chords import chord_named
 
@@ -74,6 +74,14 @@ class Annotations:
         if self.chords:
             told["chords"] = [[span.start, span.end, span.chord] for span in self.chords]
         return {"by": self.by, **told} if told else {}
+
+    def later(self, seconds: float) -> Annotations:
+        """The same music, so much later."""
+        if not seconds:
+            return self
+        beats = None if self.beats is None else evolve(self.beats, times=tuple(t + seconds for t in self.beats.times))
+        chords = tuple(evolve(span, start=span.start + seconds, end=span.end + seconds) for span in self.chords)
+        return evolve(self, beats=beats, chords=chords)
 
 
 NOTHING = Annotations()

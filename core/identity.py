@@ -28,7 +28,7 @@ LENGTH = 10
 UNSEEN = ("log_every", "keep", "compile")
 """Keys of [train] that leave no trace in the checkpoint that plays, up to rounding."""
 
-GIVEN = ("input",)
+GIVEN = ("input", "metronome", "chart")
 """Keys of [generate] that say what a model is given; the clips that are judged stay the same."""
 
 WHERE = ("cells", "cache")

@@ -5,6 +5,7 @@ width, D model width, N samples. Construction is uniform: every plugin has a nes
 (what a spec file may say) and is built by keyword:
 
     corpus, tokenizer, embedder cls(config)
+    follower                    cls(config, sample_rate)        of the sound that it hears, Hz
     sampler, objective, metric  cls(config, space)
     fuser, backbone             cls(config, space, width)       width is D
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from accomp.core.annotations import Annotations
     from accomp.core.model import Model
     from accomp.core.streaming.clock import Clock
     from accomp.core.streaming.noise import Noise
@@ -255,6 +257,40 @@ class Embedder(Protocol):
         """audio [N] float32 in [-1, 1] -> [n, D] float32, a row a patch, D always the same.
 
         Raises ValueError, with the length that is needed, for audio that is shorter than a patch.
+        """
+        ...
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """Hears music as it comes, and knows at any time what there is to say of it: its beats, or its chords.
+
+    A follower hears one sound at a time. What it knows depends on what was pushed since the beginning and on nothing
+    else, not even on how that was cut, and the room that it takes on what was pushed last.
+    """
+
+    follows: str
+    """The timeline that it follows, "metronome" or "chart"."""
+
+    fingerprint: str
+    """Whatever decides what it hears, in a line: library, version, settings. Takes remember it."""
+
+    provenance: str
+    """A line for people: who hears, where weights come from and their licence."""
+
+    def begin(self) -> None:
+        """Forget everything."""
+        ...
+
+    def push(self, audio: np.ndarray) -> None:
+        """audio [n] float32 in [-1, 1], any n: what comes next."""
+        ...
+
+    def known(self) -> Annotations:
+        """What is known now; times in s from the first sample that was pushed. NOTHING before anything was found.
+
+        "metronome": a beat grid that goes on as it is heard to be. "chart": the chords of the last minutes, of which
+        the last one ends where hearing does, some time ago.
         """
         ...
 

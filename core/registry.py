@@ -20,7 +20,10 @@ from attrs import field, frozen
 from accomp.core import hooks
 from accomp.core.errors import PluginError
 
-KINDS = ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "embedder", "command", "model")
+KINDS = (
+    "corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "embedder", "follower", "command",
+    "model",
+)  # fmt: skip
 """What a component can be. A "command" is a typer function that becomes a line of `accomp`, a "model" a function that
 gives the folder of a trained model (core/models.py)."""
 

@@ -206,6 +206,9 @@ class TrainSpec:
     compile: Literal["auto", "on", "off"] = "auto"
 
 
+ToldBy = Literal["annotations", "off"]
+
+
 @frozen
 class GenerateSpec:
     """Which accompaniments are made for judging.
@@ -218,6 +221,8 @@ class GenerateSpec:
             ("random"), which shows how much of a score it owes to listening.
         prompt: frames, or "2s": so much of the true stem is given as the beginning of what the model plays. It goes on
             from there, and only what comes after is judged.
+        metronome, chart: where a model that takes it has this timeline from: the song's "annotations", or nowhere
+            ("off").
     """
 
     split: str = "test"
@@ -225,6 +230,13 @@ class GenerateSpec:
     seconds: float = field(default=10.0, validator=v.gt(0.0))
     input: Literal["paired", "random"] = "paired"
     prompt: Frames = field(default=0, validator=v.ge(0))
+    metronome: ToldBy = "annotations"
+    chart: ToldBy = "annotations"
+
+    @property
+    def told_by(self) -> dict[str, ToldBy]:
+        """Timeline -> where it comes from."""
+        return {"metronome": self.metronome, "chart": self.chart}
 
 
 CellName = Literal["model", "true_stem", "random_pairing", "codec"]

@@ -170,7 +170,7 @@ def plugins_know_the_public_core_and_themselves(module: Module) -> Iterator[tupl
             yield found.line, "a plugin imports the runner"
         elif found.within("accomp.core") and any(part.startswith("_") for part in found.whole.split(".")):
             yield found.line, f"a plugin imports the private {found.whole}"
-        elif found.within("accomp.plugins"):
+        elif found.within("accomp.plugins") and not found.within("accomp.plugins.libraries"):
             target = found.module if found.module in registered else found.whole
             if not found.within(kind_package):
                 yield found.line, f"imports {found.whole} of another kind; what two plugins share belongs to core"

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from accomp.core import audio
 from accomp.core.cache import Cache
+from accomp.core.conditions import TIMELINES
 from accomp.core.errors import DataError
 from accomp.core.runner.excerpts import Excerpt, Failure
 from accomp.core.types import Loss, Take
@@ -157,6 +158,7 @@ def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str,
     title = "model"
     title += ", another song's context" if chosen.get("input", "paired") == "random" else ""
     title += f", after a prompt of {frames} frames" if frames else ""
+    title += "".join(f", {name} {chosen[name]}" for name in TIMELINES if chosen.get(name, "annotations") != "annotations")
     return Cell("model", title, tuple(clips), tuple(Failure(**failed) for failed in made["failed"]), losses)
 
 

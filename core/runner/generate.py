@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from accomp.core import audio
+from accomp.core.annotations import Annotations
 from accomp.core.build import build_corpus
 from accomp.core.conditions import class_numbers, labels_of
 from accomp.core.console import progress, say, warn
@@ -76,7 +77,8 @@ def settings(spec: Spec) -> dict[str, Any]:
 def settings_of(made: dict[str, Any]) -> dict[str, Any]:
     """The `settings` that takes.json tells of, with what could not be chosen yet when the takes were made."""
     held: dict[str, Any] = {"guidance": {}, "precision": Runtime().precision, **made["settings"]}
-    return {**held, "generate": {"input": "paired", "prompt": 0, **held["generate"]}}
+    unsaid = {"input": "paired", "prompt": 0, "metronome": "annotations", "chart": "annotations"}
+    return {**held, "generate": {**unsaid, **held["generate"]}}
 
 
 def _heard(excerpts: Sequence[Excerpt], spec: Spec) -> list[Excerpt | None]:
@@ -96,7 +98,8 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
     sound = context if heard is excerpt else heard.context_audio(space.sample_rate)
     labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
-    known = excerpt.track.annotations.table() if player.model.timelines else {}
+    annotations = _annotations(excerpt, spec)
+    known = annotations.table() if player.model.timelines else {}
     made_from = _made_from(spec, player, context, truth, labels)
     if known:
         made_from["told"] = {"start": excerpt.start, **known}
@@ -108,7 +111,7 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
 
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
-    told = sources(player.model.timelines, excerpt.track.annotations, space.frame_rate, excerpt.start)
+    told = sources(player.model.timelines, annotations, space.frame_rate, excerpt.start)
     played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
@@ -143,6 +146,16 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
             audio.write(work / f"{name}.wav", sound, space.sample_rate)
         write_atomic(work / "take.json", json.dumps(record) + "\n")
     return record
+
+
+def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:
+    """What is known of the song, as far as the model is told it."""
+    known, told_by = excerpt.track.annotations, spec.generate.told_by
+    return Annotations(
+        beats=known.beats if told_by["metronome"] == "annotations" else None,
+        chords=known.chords if told_by["chart"] == "annotations" else (),
+        by=known.by,
+    )
 
 
 def _played(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from attrs import define, field
+from torch import Tensor
 
 from accomp.core.model import Model
+from accomp.core.streaming.following import Followed
 from accomp.core.streaming.step import Step
 from accomp.core.timelines import Source
 
@@ -26,9 +28,12 @@ class Conductor:
     step: Step
     timelines: list[dict[str, Source]]
     _at: list[int] = field(init=False)  # the step of the first row of each session's next group
+    _heard: list[int] = field(init=False)  # samples of each session's input
 
     def __attrs_post_init__(self) -> None:
-        self._at = [self._first] * len(self.timelines)
+        self._at, self._heard = [self._first] * len(self.timelines), [0] * len(self.timelines)
+        for source in self._followed(range(len(self.timelines))):
+            source.begin()
 
     @property
     def _first(self) -> int:
@@ -39,23 +44,35 @@ class Conductor:
         for row, anew in enumerate(rows):
             if anew:
                 self._at[row] = self._first
+                self._heard[row] = 0
                 if timelines is not None:
                     self.timelines[row] = timelines[row]
+                for source in self._followed([row]):
+                    source.begin()
+
+    def listen(self, audio: Tensor) -> None:
+        """What the sessions hear next, audio [B, n]: for timelines that are followed in it."""
+        for row in range(len(self.timelines)):
+            self._heard[row] += audio.shape[1]
+            for source in self._followed([row]):
+                source.listen(audio[row].float().cpu().numpy())
 
     def tell(self, row: int, name: str, source: Source | None) -> None:
         """Another timeline for a session from its next group on; None withholds it."""
         if source is None:
             self.timelines[row].pop(name, None)
         else:
+            if isinstance(source, Followed):
+                source.begin(self._heard[row])
             self.timelines[row][name] = source
 
-    def group(self) -> None:
-        """Tell of the k rows of each session's next group."""
-        self._tell(0, self.model.layout.clock.k)
+    def group(self, rows: Sequence[bool] | None = None) -> None:
+        """Tell all sessions, or those of `rows`, of the k rows of their next group."""
+        self._tell(0, self.model.layout.clock.k, rows)
 
-    def alone(self, number: int) -> None:
-        """Tell of the row without input that is `number` steps after the group."""
-        self._tell(self.model.layout.clock.k - 1 + number, 1)
+    def alone(self, number: int, rows: Sequence[bool] | None = None) -> None:
+        """Likewise of the row without input that is `number` steps after the group."""
+        self._tell(self.model.layout.clock.k - 1 + number, 1, rows)
 
     def done(self, rows: Sequence[bool] | None = None) -> None:
         """The group is absorbed, by all sessions or those of `rows`."""
@@ -63,12 +80,16 @@ class Conductor:
             k = self.model.layout.clock.k
             self._at = [at + k if rows is None or rows[row] else at for row, at in enumerate(self._at)]
 
-    def _tell(self, after: int, frames: int) -> None:
+    def _followed(self, rows: Iterable[int]) -> Iterator[Followed]:
+        """What sessions are told that has to hear their input."""
+        return (s for row in rows for s in self.timelines[row].values() if isinstance(s, Followed))
+
+    def _tell(self, after: int, frames: int, rows: Sequence[bool] | None) -> None:
         for name, told in self.step.told.items():
             values = np.zeros((len(self._at), frames, told.shape[2]), np.float32)
             for row, at in enumerate(self._at):
                 source, first = self.timelines[row].get(name), at + after
                 early = min(frames, max(0, -first))
-                if source is not None and early < frames:
+                if source is not None and early < frames and (rows is None or rows[row]):
                     values[row, early:] = source(first + early, frames - early)
             self.step.tell({name: torch.from_numpy(values)})

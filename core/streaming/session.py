@@ -135,6 +135,13 @@ class TokenSession:
             raise ValueError(no_timeline([name], self.model))
         self._conductor.tell(row, name, source)
 
+    def listen(self, audio: Tensor) -> None:
+        """What the sessions hear next, audio [B, n] at the codec's rate, before its latents are pushed.
+
+        Needed by timelines that are followed in the input; an AudioSession does it.
+        """
+        self._conductor.listen(audio)
+
     @property
     def state(self) -> State:
         """What the backbone remembers of these sessions."""
@@ -223,7 +230,7 @@ class TokenSession:
 
         keep: of the rows where its mask is false, the position is held at these numbers; and which sessions move on.
         """
-        step = self._step
+        step, moving = self._step, None if keep is None else keep[2]
 
         def hold() -> None:
             if keep is not None:
@@ -233,12 +240,12 @@ class TokenSession:
             hold()
             return frames if self._prompt is None else step.overrule(self._prompt)
 
-        self._conductor.group()
+        self._conductor.group(moving)
         frames = settle(step.heard(self._group(waiting)))
         for number in range(1, self.layout.clock.k):
-            self._conductor.alone(number)
+            self._conductor.alone(number, moving)
             frames = settle(step.alone())
-        self._conductor.done(None if keep is None else keep[2])
+        self._conductor.done(moving)
         step.back()
         hold()
         return frames.clone()
@@ -314,6 +321,7 @@ class AudioSession:
         if audio.ndim != 2 or len(audio) != self.tokens.batch:
             raise ValueError(f"audio has shape {tuple(audio.shape)}, expected [B, n] with B = {self.tokens.batch}")
         self._heard += audio.shape[1]
+        self.tokens.listen(audio)
         self._listen(self._encoder.push(audio))
 
     @torch.inference_mode()
@@ -337,6 +345,7 @@ class AudioSession:
         frames = space.frames(self._heard + space.delay)
         needed = clock.inputs_needed(frames, space.codebooks) * space.hop
         silence = torch.zeros(self.tokens.batch, max(0, needed - self._heard))
+        self.tokens.listen(silence)
         self._listen(self._encoder.push(silence.to(self.tokens.device)))
         self._listen(self._encoder.flush())
         self._closed = True

@@ -25,6 +25,7 @@ from accomp.core.testing import (
     common,
     corpus,
     embedder,
+    follower,
     fuser,
     metric,
     model,
@@ -43,6 +44,7 @@ CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
     "sampler": sampler.check,
     "metric": metric.check,
     "embedder": embedder.check,
+    "follower": follower.check,
     "command": command.check,
     "model": model.check,
 }

@@ -16,7 +16,7 @@ from accomp.core.cache import Cache
 from accomp.core.errors import PluginError
 from accomp.core.files import hash_file
 from accomp.core.types import Take, TokenSpace
-from accomp.plugins.metrics.madmom_import import LICENCE, madmom_importable, madmom_version, require
+from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 from accomp.plugins.metrics.pairs import check_pair
 
 TOLERANCE = 0.070

@@ -19,7 +19,7 @@ from attrs import field, frozen
 from accomp.core import audio
 from accomp.core.cache import Cache
 from accomp.core.errors import PluginError
-from accomp.plugins.metrics.madmom_import import LICENCE, madmom_importable, madmom_version, require
+from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 RATE = 44100
 METRES = (2, 3, 4, 5, 6)

@@ -13,7 +13,8 @@ import torch
 
 from accomp.core.errors import EmptyClip, PluginError
 from accomp.core.types import Take
-from accomp.plugins.metrics import beat_f1, madmom_import
+from accomp.plugins.libraries import madmom_import
+from accomp.plugins.metrics import beat_f1
 from accomp.plugins.metrics.beat_f1 import BeatF1, f_measure
 
 if importlib.util.find_spec("madmom") is None:

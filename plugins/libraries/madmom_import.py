@@ -1,4 +1,4 @@
-"""Importing madmom, whose only build for newer Pythons goes by another name, for the metrics that ask it."""
+"""Importing madmom, whose only build for newer Pythons goes by another name, for whoever asks it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,54 @@
+"""Sound at any rate to 44.1 kHz, piece by piece: the same samples however it is cut."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.signal import resample_poly
+
+RATE = 44_100
+"""Hz of what comes out."""
+STEP = 441
+"""Samples of it in 10 ms."""
+
+
+class Resampler:
+    """A stream of sound at `sample_rate` Hz -> the same at RATE, in blocks of a multiple of STEP samples.
+
+    Every block is one matrix product, of its samples and a few on both sides, with the polyphase filter of
+    scipy.signal.resample_poly (Kaiser window, linear phase). Before the beginning there is silence.
+    """
+
+    def __init__(self, sample_rate: int):
+        self._taken = sample_rate // math.gcd(sample_rate, 100)  # samples that a block is made of
+        self._margin = 0 if sample_rate == RATE else 10 * max(1, -(-sample_rate // RATE)) + 2  # and on either side
+        self._matrix = None if sample_rate == RATE else self._filter(sample_rate)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new stream."""
+        self._held = np.zeros(self._margin, np.float32)
+
+    def push(self, audio: np.ndarray) -> list[np.ndarray]:
+        """audio [n] float32 -> the blocks that are complete, each float32."""
+        self._held = np.concatenate([self._held, audio])
+        blocks, whole = [], self._taken + 2 * self._margin
+        start = 0
+        while start + whole <= len(self._held):
+            block = self._held[start : start + whole]
+            blocks.append(block if self._matrix is None else self._matrix @ block)
+            start += self._taken
+        self._held = self._held[start:]
+        return blocks
+
+    def _filter(self, sample_rate: int) -> np.ndarray:
+        """[samples of a block, what it is made of]: what becomes of each sample alone."""
+        common = math.gcd(sample_rate, RATE)
+        around = -(-self._margin // self._taken) * self._taken  # whole blocks, so that rows stay in step
+        alone = np.eye(self._taken + 2 * around)
+        made = resample_poly(alone, RATE // common, sample_rate // common, axis=0)
+        per_block = self._taken * RATE // sample_rate
+        before = around * RATE // sample_rate
+        columns = slice(around - self._margin, around + self._taken + self._margin)
+        return np.ascontiguousarray(made[before : before + per_block, columns], np.float32)

@@ -1,0 +1,100 @@
+"""What takes are told besides the sound: the song's annotations, or nothing, as [generate] says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+import tiny
+import torch
+from fakes import EnergyTokenizer, FolderCorpus
+
+from accomp.core.annotations import told_annotations
+from accomp.core.build import build_model, build_sampler
+from accomp.core.errors import SpecError
+from accomp.core.runner import generate as module
+from accomp.core.runner.cells import take_cell
+from accomp.core.runner.generate import generate, settings_of
+from accomp.core.runner.playing import Player
+
+KNOWN = told_annotations({"beats": [0.1 + 0.4 * i for i in range(9)], "beats_per_bar": 2, "chords": [[0, 4, "Am"]]})[0]
+
+
+class Annotated(FolderCorpus):
+    """Every song is told to have these annotations."""
+
+    def tracks(self, split):
+        return (attrs.evolve(track, annotations=KNOWN) for track in super().tracks(split))
+
+
+@pytest.fixture
+def told(trained: tiny.Trained, tmp_path, monkeypatch):
+    """told(conditions, **generate): the records of takes that a model of these timelines, random within, has played."""
+    run = trained.copy(tmp_path / "run")
+
+    def make(timelines: tuple[str, ...], **asked: str) -> list[dict[str, Any]]:
+        conditions = {"instrument": {"classes": 18}} | {name: {"drop": 0.2} for name in timelines}
+        asked = {"takes": 2, "seconds": 1.0} | asked
+        spec = run.spec(generate=asked, conditions=conditions)
+        tokenizer = EnergyTokenizer()
+        model = build_model(spec, tokenizer.space, run.registry).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            for weight in model.parameters():
+                weight.data += 0.3 * torch.randn_like(weight)
+        sampler: Any = build_sampler(spec, tokenizer.space, run.registry)
+        player = Player(tokenizer, model, sampler, 50, 1, "w", "ar")
+        monkeypatch.setattr(module, "load_player", lambda *a, **k: player)
+        monkeypatch.setattr(module, "build_corpus", lambda *a: Annotated(Annotated.Config(str(run.corpus))))
+        generate(spec, run.registry, run.run)
+        made = json.loads((run.run / "takes.json").read_text())
+        make.title = take_cell(run.run, made).title  # type: ignore[attr-defined]
+        return [json.loads((run.run / "takes" / id / "take.json").read_text()) for id in made["takes"]]
+
+    make.run = run.run  # type: ignore[attr-defined]
+    return make
+
+
+def sounds(told) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(told.run.glob("takes/*/stem.wav"))]
+
+
+def test_what_is_known_is_told_unless_it_is_withheld(told):
+    both = ("metronome", "chart")
+    heard = {}
+    for asked, names, keys in (
+        ({}, ["chart", "metronome"], {"start", "by", "beats", "bar", "meter", "chords"}),
+        ({"metronome": "off"}, ["chart"], {"start", "by", "chords"}),
+        ({"chart": "off"}, ["metronome"], {"start", "by", "beats", "bar", "meter"}),
+    ):
+        for record in told(both, **asked):
+            assert record["told"] == names
+            assert set(record["made_from"]["told"]) == keys
+            assert record["streamed_equals_offline"]
+        heard[str(asked)] = sounds(told)
+        assert told.title == "model" + "".join(f", {name} off" for name in asked)
+    for record in told(both, metronome="off", chart="off"):
+        assert record["told"] == []
+        assert "told" not in record["made_from"]
+    heard["nothing"] = sounds(told)
+    played = list(heard.values())
+    assert all(played[i] != played[j] for i in range(4) for j in range(i))
+
+
+def test_a_model_without_timelines_is_told_nothing_and_nobody_complains(told, capsys):
+    for record in told(()) + told((), metronome="off"):
+        assert record["told"] == []
+        assert "told" not in record["made_from"]
+    assert "metronome" not in "".join(capsys.readouterr())
+
+
+def test_takes_of_before_there_was_a_choice_were_told_the_annotations():
+    made = {"settings": {"generate": {"takes": 2}}}
+    assert settings_of(made)["generate"]["metronome"] == settings_of(made)["generate"]["chart"] == "annotations"
+
+
+def test_another_word_is_refused(trained: tiny.Trained):
+    with pytest.raises(SpecError, match=r"generate\.metronome"):
+        trained.spec(generate={"metronome": "120bpm"})
