@@ -52,7 +52,7 @@ from accomp.core.errors import SpecError
 from accomp.core.grid_rules import COMPARISONS, Data, leaves, meets, merge, nested, value_at
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner_spec import RunnerSpec
-from accomp.core.spec import CELLS, CellName, Spec, dotted, resolve, structure, token_space
+from accomp.core.spec import CELLS, OF_TAKES, CellName, Spec, dotted, resolve, structure, token_space
 from accomp.core.spec_files import find_spec, read_toml
 from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
 
@@ -100,7 +100,7 @@ class ExtraSpec:
 class AnchorsSpec:
     """`cells`: what takes are compared with, judged once for all cells; the anchors that [evaluate] cells knows."""
 
-    cells: tuple[CellName, ...] = tuple(name for name in CELLS if name != "model")
+    cells: tuple[CellName, ...] = tuple(name for name in CELLS if name not in OF_TAKES)
 
     def __attrs_post_init__(self) -> None:
         """Raises ValueError for the model, which is no anchor, and for a name that stands there twice."""

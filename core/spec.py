@@ -221,6 +221,8 @@ class GenerateSpec:
             ("random"), which shows how much of a score it owes to listening.
         prompt: frames, or "2s": so much of the true stem is given as the beginning of what the model plays. It goes on
             from there, and only what comes after is judged.
+        deaf: whether each take is played a second time to another song's context, with all else the same, and judged
+            beside the first with the context it should have heard: what a score owes to listening.
         metronome, chart: where a model that takes it has this timeline from: the song's "annotations", or nowhere
             ("off").
     """
@@ -230,6 +232,7 @@ class GenerateSpec:
     seconds: float = field(default=10.0, validator=v.gt(0.0))
     input: Literal["paired", "random"] = "paired"
     prompt: Frames = field(default=0, validator=v.ge(0))
+    deaf: bool = False
     metronome: ToldBy = "annotations"
     chart: ToldBy = "annotations"
 
@@ -239,8 +242,10 @@ class GenerateSpec:
         return {"metronome": self.metronome, "chart": self.chart}
 
 
-CellName = Literal["model", "true_stem", "random_pairing", "codec"]
+CellName = Literal["model", "deaf", "true_stem", "random_pairing", "codec"]
 CELLS: tuple[CellName, ...] = get_args(CellName)
+OF_TAKES: tuple[CellName, ...] = ("model", "deaf")
+"""Cells of what a model played; the others are anchors."""
 
 
 def _each_once(_: Any, attribute: attrs.Attribute, names: tuple[str, ...]) -> None:

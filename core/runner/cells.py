@@ -47,6 +47,7 @@ class TakeClip:
     Attributes:
         stems: of how many the context is a mixture.
         made_from: what it depends on.
+        played: name of the sound that is judged.
     """
 
     id: str
@@ -54,13 +55,15 @@ class TakeClip:
     instrument: int
     stems: int
     made_from: str
+    played: str = "stem"
 
     def load(self, rate: int) -> Take:
-        context, stem, true = (audio.read(self.folder / f"{name}.wav", rate) for name in ("context", "stem", "true"))
+        names = ("context", self.played, "true")
+        context, stem, true = (audio.read(self.folder / f"{name}.wav", rate) for name in names)
         return Take(self.id, context, stem, rate, self.instrument, true, stems=self.stems)
 
     def identity(self) -> Any:
-        return [self.id, self.made_from, *(_stat(self.folder / f"{name}.wav") for name in ("context", "stem"))]
+        return [self.id, self.made_from, *(_stat(self.folder / f"{name}.wav") for name in ("context", self.played))]
 
 
 @frozen
@@ -143,6 +146,23 @@ class Cell:
 
 def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> Cell:
     """The takes that `made`, the content of takes.json, lists. Raises DataError where one is gone."""
+    return Cell("model", _title(made), tuple(_take_clips(run, made)), _failed(made), losses)
+
+
+def deaf_cells(run: Path, made: dict[str, Any]) -> list[Cell]:
+    """What the model of those takes played while it heard other songs; none where it was not asked to."""
+    if not made["settings"]["generate"].get("deaf"):
+        return []
+    clips, lonely = [], []
+    for clip in _take_clips(run, made):
+        if (clip.folder / "deaf.wav").is_file():
+            clips.append(attrs.evolve(clip, played="deaf"))
+        else:
+            lonely.append(Failure(clip.id, "no other song whose context it could hear"))
+    return [Cell("deaf", f"{_title(made)}, hearing another song", tuple(clips), (*_failed(made), *lonely))]
+
+
+def _take_clips(run: Path, made: dict[str, Any]) -> list[TakeClip]:
     clips = []
     for id in made["takes"]:
         folder = run / "takes" / id
@@ -154,12 +174,20 @@ def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str,
             raise DataError(
                 f"take '{id}' is gone or broken ({error}); run `accomp generate SPEC` @ {folder}"
             ) from error
+    return clips
+
+
+def _title(made: dict[str, Any]) -> str:
     chosen, frames = made["settings"]["generate"], made.get("prompt_frames", 0)
     title = "model"
     title += ", another song's context" if chosen.get("input", "paired") == "random" else ""
     title += f", after a prompt of {frames} frames" if frames else ""
-    title += "".join(f", {name} {chosen[name]}" for name in TIMELINES if chosen.get(name, "annotations") != "annotations")
-    return Cell("model", title, tuple(clips), tuple(Failure(**failed) for failed in made["failed"]), losses)
+    known = "annotations"
+    return title + "".join(f", {name} {chosen[name]}" for name in TIMELINES if chosen.get(name, known) != known)
+
+
+def _failed(made: dict[str, Any]) -> tuple[Failure, ...]:
+    return tuple(Failure(**failed) for failed in made["failed"])
 
 
 def _stat(path: Path) -> list[Any]:

@@ -14,7 +14,7 @@ from accomp.core.records import read_record
 from accomp.core.registry import Registry
 from accomp.core.runner import generate
 from accomp.core.runner.anchors import anchor_cells
-from accomp.core.runner.cells import Cell, take_cell
+from accomp.core.runner.cells import Cell, deaf_cells, take_cell
 from accomp.core.runner.computing import threads
 from accomp.core.runner.judging.judge import Judge, plain
 from accomp.core.runner.judging.teacher import Teacher
@@ -40,7 +40,8 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
     made = _takes(spec, run)
     with threads(spec.run.threads):
         takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
-        cells = [takes, *anchor_cells(spec, registry, run / ANCHORS)]
+        deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
+        cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
         _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"]})
 
 

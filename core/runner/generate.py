@@ -49,14 +49,15 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         heard = _heard(excerpts, spec)
+        others = _others(excerpts) if spec.generate.deaf else [None] * len(excerpts)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
-            for excerpt, listened in zip(excerpts, heard, strict=True):
+            for excerpt, listened, other in zip(excerpts, heard, others, strict=True):
                 try:
                     if listened is None:
                         raise DataError(NO_OTHER_SONG)
-                    takes.append(_take(excerpt, listened, spec, player, run))
+                    takes.append(_take(excerpt, listened, spec, player, run, other))
                 except (UserError, ValueError) as error:
                     failures.append(Failure(excerpt.id, str(error)))
                     warn(f"no take of {excerpt.id}: {error}")
@@ -77,22 +78,28 @@ def settings(spec: Spec) -> dict[str, Any]:
 def settings_of(made: dict[str, Any]) -> dict[str, Any]:
     """The `settings` that takes.json tells of, with what could not be chosen yet when the takes were made."""
     held: dict[str, Any] = {"guidance": {}, "precision": Runtime().precision, **made["settings"]}
-    unsaid = {"input": "paired", "prompt": 0, "metronome": "annotations", "chart": "annotations"}
+    unsaid = {"input": "paired", "prompt": 0, "deaf": False, "metronome": "annotations", "chart": "annotations"}
     return {**held, "generate": {**unsaid, **held["generate"]}}
 
 
 def _heard(excerpts: Sequence[Excerpt], spec: Spec) -> list[Excerpt | None]:
     """For each excerpt the one whose context the model hears; None where that has to be another song's and is not."""
-    if spec.generate.input == "paired":
-        return list(excerpts)
+    return list(excerpts) if spec.generate.input == "paired" else _others(excerpts)
+
+
+def _others(excerpts: Sequence[Excerpt]) -> list[Excerpt | None]:
+    """For each excerpt one of another song; None where there is none."""
     others = other_songs([excerpt.track.id for excerpt in excerpts])
     return [None if other is None else excerpts[other] for other in others]
 
 
-def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
+def _take(
+    excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Path, other: Excerpt | None = None
+) -> dict[str, Any]:
     """The record of an excerpt's take: of the one that is there if it is current, else of a new one.
 
-    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random.
+    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random. With `other`
+    it plays once more, as if it heard that one's.
     """
     space = player.tokenizer.space
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
@@ -105,6 +112,9 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
         made_from["told"] = {"start": excerpt.start, **known}
     if heard is not excerpt:
         made_from["heard"] = hashlib.sha256(sound.tobytes()).hexdigest()
+    elsewhere = None if other is None else other.context_audio(space.sample_rate)
+    if elsewhere is not None:
+        made_from["deaf"] = hashlib.sha256(elsewhere.tobytes()).hexdigest()
     folder = run / "takes" / excerpt.id
     if record := _current(folder, made_from):
         return record
@@ -126,6 +136,7 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
         "start": excerpt.start,
         "seconds": excerpt.seconds,
         "input": spec.generate.input,
+        "deaf": None if other is None else {"track": other.track.id, "start": other.start},
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
         "told": sorted(told),
         "prompt_frames": spec.generate.prompt,
@@ -141,11 +152,30 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
         sounds = {"context": context, "stem": stem, "true": truth}
         if heard is not excerpt:
             sounds["heard"] = sound
+        if elsewhere is not None:
+            sounds["deaf"] = _deaf(excerpt, elsewhere, len(context), labels, told, prompt, spec.seed, player)
         sounds["mix"] = mix_for_listening(context, stem, space.sample_rate, stems=len(excerpt.context))
         for name, sound in sounds.items():
             audio.write(work / f"{name}.wav", sound, space.sample_rate)
         write_atomic(work / "take.json", json.dumps(record) + "\n")
     return record
+
+
+def _deaf(
+    excerpt: Excerpt,
+    elsewhere: np.ndarray,
+    samples: int,
+    labels: dict[str, int],
+    told: dict[str, Source],
+    prompt: np.ndarray | None,
+    seed: int,
+    player: Player,
+) -> np.ndarray:
+    """What is played instead by a model that hears `elsewhere`, as long as what it should have heard."""
+    sound = np.zeros(samples, dtype=np.float32)
+    sound[: len(elsewhere)] = elsewhere[:samples]
+    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id), "prompt": prompt, "told": told}
+    return within_full_scale(perform(player, sound, **how).audio)[0]
 
 
 def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:

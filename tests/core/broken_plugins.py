@@ -1043,7 +1043,9 @@ class Pulse:
         return Annotations(Beats((0.0, 0.5))) if self._loud else NOTHING
 
 
-@breaks("follower", "is built by cls(config, sample_rate) and states follows, fingerprint and provenance: follows is 'mood'")
+@breaks(
+    "follower", "is built by cls(config, sample_rate) and states follows, fingerprint and provenance: follows is 'mood'"
+)
 class MoodFollower(Pulse):
     follows = "mood"
 

@@ -15,7 +15,7 @@ from accomp.core.annotations import told_annotations
 from accomp.core.build import build_model, build_sampler
 from accomp.core.errors import SpecError
 from accomp.core.runner import generate as module
-from accomp.core.runner.cells import take_cell
+from accomp.core.runner.cells import deaf_cells, take_cell
 from accomp.core.runner.generate import generate, settings_of
 from accomp.core.runner.playing import Player
 
@@ -34,7 +34,7 @@ def told(trained: tiny.Trained, tmp_path, monkeypatch):
     """told(conditions, **generate): the records of takes that a model of these timelines, random within, has played."""
     run = trained.copy(tmp_path / "run")
 
-    def make(timelines: tuple[str, ...], **asked: str) -> list[dict[str, Any]]:
+    def make(timelines: tuple[str, ...], **asked: Any) -> list[dict[str, Any]]:
         conditions = {"instrument": {"classes": 18}} | {name: {"drop": 0.2} for name in timelines}
         asked = {"takes": 2, "seconds": 1.0} | asked
         spec = run.spec(generate=asked, conditions=conditions)
@@ -98,3 +98,22 @@ def test_takes_of_before_there_was_a_choice_were_told_the_annotations():
 def test_another_word_is_refused(trained: tiny.Trained):
     with pytest.raises(SpecError, match=r"generate\.metronome"):
         trained.spec(generate={"metronome": "120bpm"})
+
+
+def test_a_deaf_twin_hears_another_song_and_is_judged_with_the_context_it_missed(told):
+    for record in told((), deaf=True):
+        folder = told.run / "takes" / record["id"]
+        assert record["deaf"]["track"] != record["track"] == record["heard"]["track"]
+        stem, deaf = ((folder / f"{name}.wav").read_bytes() for name in ("stem", "deaf"))
+        assert len(deaf) == len(stem)
+        assert deaf != stem
+    made = json.loads((told.run / "takes.json").read_text())
+    (cell,) = deaf_cells(told.run, made)
+    assert (cell.name, cell.title) == ("deaf", "model, hearing another song")
+    (kept,) = take_cell(told.run, made).clips[:1]
+    twin, own = cell.clips[0].load(8000), kept.load(8000)
+    assert (twin.context == own.context).all()
+    assert not (twin.stem == own.stem).all()
+    assert cell.clips[0].identity() != kept.identity()
+    told(())
+    assert deaf_cells(told.run, json.loads((told.run / "takes.json").read_text())) == []

@@ -15,7 +15,7 @@ from accomp.core.loudness import LISTENING_LUFS, loudness
 from accomp.core.runner.anchors import ANCHORS
 from accomp.core.runner.cells import Cell
 from accomp.core.runner.judging.hearing import Heard, Hearing, at_loudness
-from accomp.core.spec import CELLS, EvaluateSpec
+from accomp.core.spec import CELLS, OF_TAKES, EvaluateSpec
 from accomp.core.types import Take
 
 RATE = 32000
@@ -119,4 +119,4 @@ def test_losses_are_asked_for_by_who_needs_them_once() -> None:
 
 def test_the_spec_s_defaults_are_those_of_the_papers() -> None:
     assert EvaluateSpec().loudness == LISTENING_LUFS
-    assert EvaluateSpec().cells == CELLS == ("model", *ANCHORS)
+    assert EvaluateSpec().cells == CELLS == (*OF_TAKES, *ANCHORS)

@@ -24,6 +24,8 @@ from accomp.core.pages.sound import RANGE, _differences, _levels, difference_dat
 from accomp.core.registry import Registry
 from accomp.core.runner.losses import append_losses, read_losses, rewind_losses
 from accomp.core.runner.report import listening, write_report
+from accomp.core.runner.report.checks import checks
+from accomp.core.runner.report.data import read_run
 from accomp.core.runner.report.page import toml
 
 RATE = 32000
@@ -226,7 +228,53 @@ def test_checks_tell_a_failed_run(tmp_path: Path, registry: Registry) -> None:
     record["timings"]["real_time_factor"] = 1.3
     take.write_text(json.dumps(record))
     signs = [attributes.get("class") for attributes in read_page(write_report(None, registry, run)).all("li")]
-    assert signs[:5] == ["no"] * 5
+    told = [sign for sign in signs if sign != "open"]
+    assert told[:5] == ["no"] * 5
+
+
+def claimed(run: Path, registry: Registry, words: str) -> tuple[str, str]:
+    """The sign and the text of the line of the page that begins with these words."""
+    page = read_page(write_report(None, registry, run))
+    signs = [attributes.get("class") for attributes in page.all("li")]
+    lines = [f"{line.claim}. {line.evidence}" for line in checks(read_run(run))]
+    (found,) = [(str(sign), line) for sign, line in zip(signs, lines, strict=False) if line.startswith(words)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "sign", "words"),
+    [
+        ([0.5, 0.4, 0.6], "yes", "67 % of the way"),
+        ([0.1, 0.05, 0.14], "no", "-36 % of the way"),
+        ([0.3, 0.2, 0.4], "open", "cannot be told with 2 clips"),
+    ],
+)
+def test_a_tick_needs_an_interval_on_the_right_side(
+    tmp_path: Path, registry: Registry, model: list[float], sign: str, words: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["cells"]["model"]["metrics"]["beat_f1"]["numbers"]["beat_f1"] = dict(
+        zip(("value", "low", "high"), model, strict=True)
+    )
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    found = claimed(run, registry, "It plays in time")
+    assert found[0] == sign
+    assert words in found[1]
+
+
+@pytest.mark.parametrize(("worse", "sign"), [(0.2, "yes"), (-0.2, "no"), (0.0, "open")])
+def test_listening_is_told_by_a_deaf_twin(tmp_path: Path, registry: Registry, worse: float, sign: str) -> None:
+    run = make_run(tmp_path / "run", takes=6)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert claimed(run, registry, "It listens to be in time")[0] == "open"
+    takes = metrics["cells"]["model"]["metrics"]["beat_f1"]["takes"]
+    deaf = {id: {"beat_f1": one["beat_f1"] - worse + 0.01 * (-1) ** i} for i, (id, one) in enumerate(takes.items())}
+    metrics["cells"]["deaf"] = {"title": "deaf", "left_out": [], "metrics": judged([0.2, 0.1, 0.3], deaf, [])}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    found = claimed(run, registry, "It listens to be in time")
+    assert found[0] == sign
+    assert "over 6 clips" in found[1]
 
 
 def test_missing_or_broken_records_are_named(tmp_path: Path, registry: Registry) -> None:

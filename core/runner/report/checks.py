@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
 from accomp.core.pages.claims import Claim
+from accomp.core.runner.comparison.statistics import differences
 from accomp.core.runner.report.data import RunData
 
 LISTENING = 0.01
 """Nats a token that the true context must be worth: less is what an untrained model shows by chance."""
+ASKED = (
+    ("in time", "beat_f1", "beat_f1"),
+    ("in key", "harmony", "harmony"),
+    ("as this instrument sounds", "fad", "fad_stem"),
+)
+"""What a player is asked for, and the metric and its number that answer."""
 
 
 def checks(data: RunData) -> list[Claim]:
     """Every check, in the order of the stages."""
     live = [_streams(data), _keeps_up(data)] if data.streams else []
-    return [_learned(data), _beats_frequencies(data), _listens(data), *live, *_anchors(data)]
+    heard = [_beside_random(data, *asked) for asked in ASKED] + [_by_ear(data, *asked) for asked in ASKED[:2]]
+    return [_learned(data), _beats_frequencies(data), _listens(data), *heard, *live, *_anchors(data)]
 
 
 def _learned(data: RunData) -> Claim:
@@ -37,13 +48,67 @@ def _beats_frequencies(data: RunData) -> Claim:
 
 
 def _listens(data: RunData) -> Claim:
-    claim = "The model listens: another song's context makes its prediction worse"
+    claim = "The context is worth something to its prediction: another song's makes that worse"
     gains = [record for record in data.losses_of("validation") if record.get("context_gain") is not None]
     if not gains or gains[-1]["step"] == 0:
         return Claim(claim, None, "not measured yet")
     gain = gains[-1]["context_gain"]
     text = f"the loss rises by {gain:.3f} nats per token with another song's context; {LISTENING} at least would tell"
     return Claim(claim, gain >= LISTENING, text)
+
+
+def _beside_random(data: RunData, what: str, metric: str, number: str) -> Claim:
+    """Better than another song's stem, surely: the intervals of the two do not touch."""
+    claim = f"It plays {what}, better than a stem of another song"
+    cells = ("model", "random_pairing", "true_stem")
+    model, random, true = (_judged(data, cell, metric, number) for cell in cells)
+    if model is None or random is None or data.metrics is None:
+        return Claim(claim, None, f"not evaluated: metric {metric}, cells model and random_pairing")
+    best = next(best for name, one, best in judged_numbers(data.metrics) if (name, one) == (metric, number))
+    clips = data.metrics["cells"]["model"]["metrics"][metric]["scored"]
+    text = f"{number} {_span(model)}, random pairing {_span(random)}"
+    if true is not None:
+        share = (model["value"] - random["value"]) / ((true["value"] - random["value"]) or math.inf)
+        text += f", true stem {true['value']:.2f}: {100 * share:.0f} % of the way"
+    if model["low"] is None or random["low"] is None:
+        return Claim(claim, None, f"{text}; too few clips to tell")
+    lower, upper = (random, model) if best > random["value"] else (model, random)
+    holds = True if lower["high"] < upper["low"] else False if upper["high"] < lower["low"] else None
+    return Claim(claim, holds, text + ("" if holds is not None else f"; cannot be told with {clips} clips"))
+
+
+def _by_ear(data: RunData, what: str, metric: str, number: str) -> Claim:
+    """Whether it plays so because it hears its context: worse to the same context when it hears another song."""
+    claim = f"It listens to be {what}: deaf to its context it plays worse to it"
+    takes = {name: _each(data, name, metric, number) for name in ("model", "deaf")}
+    if not takes["deaf"]:
+        return Claim(claim, None, "not played deaf: [generate] deaf = true")
+    found = differences(takes, np.random.default_rng(0))
+    if not found or found[0].low is None or found[0].high is None:
+        return Claim(claim, None, "too few clips to tell")
+    one, low, high = found[0], found[0].low, found[0].high
+    text = f"{number} {one.mean:+.2f} [{low:+.2f}, {high:+.2f}] when it hears it, over {one.clips} clips, told the same"
+    holds = True if low > 0 else False if high < 0 else None
+    return Claim(claim, holds, text + ("" if holds is not None else "; cannot be told with so few"))
+
+
+def _judged(data: RunData, cell: str, metric: str, number: str) -> dict[str, Any] | None:
+    if data.metrics is None or metric not in data.metrics["cells"].get(cell, {"metrics": {}})["metrics"]:
+        return None
+    return cell_number(data.metrics, cell, metric, number)
+
+
+def _each(data: RunData, cell: str, metric: str, number: str) -> dict[str, float]:
+    """Clip -> the number of each alone."""
+    if data.metrics is None or metric not in data.metrics["cells"].get(cell, {"metrics": {}})["metrics"]:
+        return {}
+    takes = data.metrics["cells"][cell]["metrics"][metric]["takes"]
+    return {id: numbers[number] for id, numbers in takes.items() if number in numbers}
+
+
+def _span(number: dict[str, Any]) -> str:
+    text = f"{number['value']:.2f}"
+    return text if number["low"] is None else f"{text} [{number['low']:.2f}, {number['high']:.2f}]"
 
 
 def _streams(data: RunData) -> Claim:

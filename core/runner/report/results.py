@@ -12,7 +12,7 @@ from accomp.core.runner.pace import speed_told
 from accomp.core.runner.report.checks import cell_number, judged_numbers
 from accomp.core.runner.report.data import RunData
 
-STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second", "codec": "quiet"}
+STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second", "codec": "quiet", "deaf": "faint"}
 
 
 def losses(data: RunData) -> list[Html]:
