@@ -7,12 +7,14 @@ Slakh2100 itself (44.1 kHz), its redux (whose fourth folder, `omitted`, is left 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from attrs import evolve, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from accomp.core import audio
 from accomp.core.errors import DataError
@@ -24,23 +26,29 @@ _SUFFIXES = (".flac", ".wav")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it: ten times as fast
 
 
+def _distinct(_: Any, attribute: Attribute, root: str | tuple[str, ...]) -> None:
+    names = [Path(one).name for one in ((root,) if isinstance(root, str) else root)]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{attribute.name}: {names}; expected folders, at least one, each of another name")
+
+
 class Slakh2100:
     """Slakh2100 and everything laid out like it. A stem's class comes from `is_drum`, else from `program_num`.
 
     Beyond what Slakh2100 has, the metadata of a song and the entry of a stem may hold `labels: {genre: rock}`, and that
     of a song `annotations` (core/annotations.py).
-
-    Attributes:
-        problems: a line for each stem, song or label that was left out, with the reason; filled by `tracks`.
     """
 
     splits = SPLITS
 
     @frozen
     class Config:
-        """root: the folder that holds train/, validation/ and test/; "~" is understood."""
+        """root: the folder that holds train/, validation/ and test/, or several of them; "~" is understood.
 
-        root: str
+        Of several roots songs are called by their root's folder, too: "mma-Track00001".
+        """
+
+        root: str | tuple[str, ...] = field(validator=_distinct)
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
@@ -53,38 +61,54 @@ class Slakh2100:
         return cls.Config(str(folder))
 
     def __init__(self, config: Config):
-        self._songs = SongFolders(
-            config.root,
-            {split: split for split in self.splits},
-            song="TrackNNNNN with metadata.yaml and stems/",
-            get=f"download Slakh2100, or make one with `accomp corpus mini-slakh {config.root}`",
-        )
-        self.problems = self._songs.problems
+        roots = (config.root,) if isinstance(config.root, str) else config.root
+        self._roots = [
+            SongFolders(
+                root,
+                {split: split for split in self.splits},
+                song="TrackNNNNN with metadata.yaml and stems/",
+                get=f"download Slakh2100, or make one with `accomp corpus mini-slakh {root}`",
+            )
+            for root in roots
+        ]
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each stem, song or label that was left out, with the reason; filled by `tracks`."""
+        return [problem for songs in self._roots for problem in songs.problems]
 
     def tracks(self, split: str) -> Iterator[Track]:
-        """Songs of a split, by folder name. Raises DataError for a missing folder, an unknown or an empty split."""
-        return self._songs.read(split, self._songs.of(split, "Track*"), self._track)
+        """Songs of a split, root by root, by folder name.
 
-    def _track(self, folder: Path) -> Track:
+        Raises DataError for a missing folder, an unknown or an empty split.
+        """
+        folders = [songs.of(split, "Track*") for songs in self._roots]  # what is missing is told at once
+        return chain.from_iterable(
+            songs.read(split, found, partial(self._track, songs))
+            for songs, found in zip(self._roots, folders, strict=True)
+        )
+
+    def _track(self, songs: SongFolders, folder: Path) -> Track:
         metadata = _metadata(folder / "metadata.yaml")
         stems = {}
         for name, entry in sorted(metadata["stems"].items(), key=lambda item: str(item[0])):
             try:
                 stem = _stem(folder, str(name), entry)
             except DataError as error:
-                self._songs.leave_out(f"{error} @ {folder}: {name}")
+                songs.leave_out(f"{error} @ {folder}: {name}")
             else:
-                labels = self._songs.labels(entry.get("labels", {}), f"{folder}: {name}")
+                labels = songs.labels(entry.get("labels", {}), f"{folder}: {name}")
                 stems[str(name)] = evolve(stem, labels=labels)
         for path in sorted((folder / "stems").glob("*")):
             if path.suffix in _SUFFIXES and path.stem not in metadata["stems"]:
-                self._songs.leave_out(f"stem without an entry in metadata.yaml @ {path}")
+                songs.leave_out(f"stem without an entry in metadata.yaml @ {path}")
         if not stems:
             raise DataError(f"song without a usable stem @ {folder}")
         source, licence = metadata.get("source", "Slakh2100"), metadata.get("licence", "CC BY 4.0")
-        labels = self._songs.labels(metadata.get("labels", {}), str(folder))
-        annotations = self._songs.annotations(metadata.get("annotations"), str(folder))
-        return Track(folder.name, stems, str(source), str(licence), labels, annotations)
+        labels = songs.labels(metadata.get("labels", {}), str(folder))
+        annotations = songs.annotations(metadata.get("annotations"), str(folder))
+        id = folder.name if len(self._roots) == 1 else f"{songs.root.name}-{folder.name}"
+        return Track(id, stems, str(source), str(licence), labels, annotations)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

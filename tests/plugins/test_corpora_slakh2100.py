@@ -269,3 +269,20 @@ def test_inspect_goes_on_where_a_split_is_missing_and_fails_where_all_are(root, 
     assert "no folder validation/" in capsys.readouterr().out
     with pytest.raises(DataError, match="no split of this corpus can be used"):
         inspect(tmp_path / "nowhere", "slakh2100", as_json=False)
+
+
+def test_several_roots_are_one_corpus_whose_songs_tell_their_root(tmp_path):
+    for name, songs in (("a", 2), ("b", 1)):
+        for number in range(songs):
+            write_song(tmp_path / name / "train", f"Track0000{number}", {"S00": (entry(33), True)})
+    roots = [str(tmp_path / name) for name in ("a", "b")]
+    corpus = Slakh2100(Slakh2100.Config(tuple(roots)))
+    assert [track.id for track in corpus.tracks("train")] == ["a-Track00000", "a-Track00001", "b-Track00000"]
+    write_song(tmp_path / "b" / "train", "Track00009", {"S00": (entry(200), True)})
+    list(corpus.tracks("train"))
+    assert any("Track00009" in problem for problem in corpus.problems)
+    with pytest.raises(DataError, match=r"no corpus folder.*@ .*/gone"):
+        Slakh2100(Slakh2100.Config((roots[0], str(tmp_path / "gone")))).tracks("train")
+    for same in ((), (roots[0], roots[0])):
+        with pytest.raises(ValueError, match="each of another name"):
+            Slakh2100.Config(same)

@@ -47,7 +47,8 @@ def mini_slakh(
     source: Annotated[
         str,
         typer.Option(
-            help="debian (freedoom, openttd-openmsx), composer, mma (grooves), or auto: debian, else composer."
+            help="debian (freedoom and openttd-openmsx, or one of them), composer, mma (grooves), or auto: debian, "
+            "else composer."
         ),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of composer and mma; recorded music does not depend on it.")] = 0,

@@ -20,7 +20,7 @@ from accomp.plugins.corpora.mini_slakh.wad import music_lumps
 
 DEBIAN = {"freedoom": "BSD-3-Clause", "openttd-openmsx": "GPL-2.0-only"}
 """Debian packages with music inside, MIDI files or WAD files with MIDI lumps: licences by name."""
-KINDS = ("auto", "debian", "composer", "mma")
+KINDS = ("auto", "debian", *DEBIAN, "composer", "mma")
 _INSTEAD = "or use --midi FOLDER (your own MIDI files) or --source composer"
 _TRIES = 40  # songs thought of for each that is wanted: those of a full split are not played
 _SUFFIXES = (".mid", ".midi", ".kar", ".wad")
@@ -55,8 +55,9 @@ def gather(
 ) -> Music:
     """The music of `kind`, and of `folder` if there is one.
 
-    "debian": the packages freedoom and openttd-openmsx. "composer": songs of our own. "mma": songs from the grooves of
-    that package. "auto": the folder alone where one is given, else Debian's, and the composer where that cannot be had.
+    "debian": the packages freedoom and openttd-openmsx; either by its own name. "composer": songs of our own. "mma":
+    songs from the grooves of that package. "auto": the folder alone where one is given, else Debian's, and the composer
+    where that cannot be had.
     Raises DataError for an unknown kind, a folder that is missing or without MIDI, packages that "debian" or "mma" asks
     for and cannot have, and "composer" or "mma" without minutes.
     """
@@ -65,10 +66,10 @@ def gather(
     music = Music()
     if folder is not None:
         _add_folder(music, folder, licence)
-    if kind == "debian":
-        for package in DEBIAN:
+    for package in DEBIAN:
+        if kind in ("debian", package):
             _add_package(music, package, cache)
-    elif kind == "auto" and folder is None:
+    if kind == "auto" and folder is None:
         for package in DEBIAN:
             try:
                 _add_package(music, package, cache)
