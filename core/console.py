@@ -90,7 +90,11 @@ def _lines(description: str, total: float | None, every: float) -> Iterator[Adva
         nonlocal last
         last = time.monotonic()
         of = f"/{total:g} ({100 * done / total:.0f}%)" if total else ""
-        print(f"{description}: {done:g}{of}, {last - started:.0f} s {latest}".rstrip(), file=sys.stderr, flush=True)
+        print(
+            f"{description}: {round(done, 1):g}{of}, {last - started:.0f} s {latest}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )
 
     def advance(units: float = 1, *, note: str = "") -> None:
         nonlocal done, latest

@@ -24,7 +24,7 @@ from accomp.core.pairs import INGESTED, PairRules
 from accomp.core.runner.ingest import identity_of
 from accomp.core.runner.labelling import Labelling, check
 from accomp.core.runner.telling import Telling
-from accomp.core.spec import LabelCondition
+from accomp.core.spec import LabelCondition, TimelineCondition
 from accomp.core.types import CodeBatch
 from accomp.core.windows import windows
 from accomp.zarr_store import layout
@@ -102,7 +102,7 @@ class ClipLoader:
         seed: int = 0,
         rules: PairRules | None = None,
         labels: Mapping[str, LabelCondition] | None = None,
-        timelines: Sequence[str] = (),
+        timelines: Mapping[str, TimelineCondition] | None = None,
         rank: int = 0,
         world: int = 1,
         pin: bool = False,
@@ -124,7 +124,7 @@ class ClipLoader:
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
         songs = [track.record.annotations for track in self._tracks]
-        self._telling = Telling(songs, timelines, tokenizer.space.frame_rate, str(self._store.path))
+        self._telling = Telling(songs, timelines or {}, tokenizer.space.frame_rate, str(self._store.path))
         self.rejected: Counter[str] = Counter()
         self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
         if not len(self._index):

@@ -10,25 +10,33 @@ import numpy as np
 
 from accomp.core.annotations import told_annotations
 from accomp.core.errors import DataError
+from accomp.core.spec import TimelineCondition
 from accomp.core.timelines import KINDS, frame_times, knows
 
 
 class Telling:
     """The timelines of some songs, for clips of them; of a song of which nothing is known they are withheld."""
 
-    def __init__(self, songs: Sequence[Mapping[str, Any]], timelines: Sequence[str], frame_rate: float, where: str):
+    def __init__(
+        self,
+        songs: Sequence[Mapping[str, Any]],
+        timelines: Mapping[str, TimelineCondition],
+        frame_rate: float,
+        where: str,
+    ):
         """songs: the annotations of each as stored. `where` names them.
 
-        Raises DataError for timelines of which no song knows anything.
+        Raises DataError for timelines of which no song knows anything, unless they are always withheld anyway.
         """
         self._timelines, self._rate = tuple(timelines), frame_rate
         self._songs = [told_annotations(table)[0] for table in songs]
         self._known = {name: [knows(song, name) for song in self._songs] for name in self._timelines}
-        if nowhere := [name for name, known in self._known.items() if not any(known)]:
+        nowhere = [name for name, known in self._known.items() if not any(known) and timelines[name].drop < 1]
+        if nowhere:
             raise DataError(
                 f"[conditions] {', '.join(nowhere)}: of none of {len(songs)} songs are "
                 f"{' and '.join(_NEEDS[name] for name in nowhere)} known; `accomp ingest` has them from a corpus with "
-                f"annotations @ {where}"
+                f"annotations, `accomp corpus annotate` finds them, and {{ drop = 1.0 }} does without @ {where}"
             )
 
     def of(self, song: int, start: int, frames: int) -> dict[str, np.ndarray]:

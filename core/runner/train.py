@@ -328,7 +328,7 @@ class _Training:
             seed=number_of(spec.seed, "clips", split) % 2**32,
             rules=spec.pairs,
             labels=spec.conditions.labels,
-            timelines=tuple(spec.conditions.timelines),
+            timelines=spec.conditions.timelines,
             rank=rank,
             world=world,
             pin=self.fabric.device.type == "cuda",

@@ -40,8 +40,9 @@ def filled(folder, told: Annotations, song: str = ""):
     return folder / "s.zarr"
 
 
-def loader(store, *timelines: str, frames: int = 30, batch: int = 4) -> ClipLoader:
-    return ClipLoader(store, "train", TOKENIZER, frames=frames, batch=batch, timelines=timelines)
+def loader(store, *timelines: str, frames: int = 30, batch: int = 4, drop: float = 0.0) -> ClipLoader:
+    conditions = {name: TimelineCondition(drop) for name in timelines}
+    return ClipLoader(store, "train", TOKENIZER, frames=frames, batch=batch, timelines=conditions)
 
 
 def test_each_frame_is_told_what_is_known_of_its_time(tmp_path):
@@ -67,6 +68,8 @@ def test_where_no_song_is_known_at_all_there_is_nothing_to_train_on(tmp_path):
     with pytest.raises(DataError, match=r"\[conditions\] chart: of none of 2 songs are chords known"):
         loader(store, "metronome", "chart")
     assert not next(loader(store).fixed(1)).timelines
+    withheld = next(loader(store, "chart", drop=1.0).fixed(1)).timelines["chart"]
+    assert not withheld.any(), "what is always withheld need not be known"
 
 
 def test_a_run_goes_on_only_with_the_same_annotations(tmp_path):

@@ -261,7 +261,9 @@ def test_wrong_options_say_what_to_do(tmp_path):
         mini_slakh(tmp_path / "out", midi=tmp_path / "nowhere", workers=1)
     with pytest.raises(DataError, match=r"holds no \.mid"):
         mini_slakh(tmp_path / "out", midi=empty, workers=1)
-    with pytest.raises(DataError, match="'spotify'; expected one of auto, debian, freedoom, openttd-openmsx, composer, mma"):
+    with pytest.raises(
+        DataError, match="'spotify'; expected one of auto, debian, freedoom, openttd-openmsx, composer, mma"
+    ):
         mini_slakh(tmp_path / "out", source="spotify", workers=1)
     with pytest.raises(DataError, match="say how much is wanted with --minutes"):
         mini_slakh(tmp_path / "out", source="composer", workers=1)
