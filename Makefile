@@ -1,5 +1,5 @@
 # make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
-# make demo    from nothing to a report page: corpus, tokens, training, streaming, scores
+# make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
 # make test    the test suite
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
 # make lint    ruff: rules and format          make format   let ruff mend both
@@ -38,11 +38,17 @@ setup: $(BIN)/python
 
 demo: setup
 	$(BIN)/accomp corpus mini-slakh data/mini-slakh --minutes $(MINUTES)
-	$(BIN)/accomp run specs/quickstart.toml
+	$(BIN)/accomp generate demo --model pretrained --run runs/pretrained
+	$(BIN)/accomp evaluate demo --run runs/pretrained
+	$(BIN)/accomp report demo --run runs/pretrained
+	@echo "The shipped model's page: runs/pretrained/report.html; now it learns from this music, too"
+	$(BIN)/accomp run demo
+	$(BIN)/accomp compare runs/pretrained runs/demo --out runs/comparison.html
 	@echo
-	@echo "The report: runs/quickstart/report.html (one file; open it in a browser)"
-	@echo "Next:  hear it live   $(BIN)/accomp stream runs/quickstart --input IN.wav --output OUT.wav --instrument Bass"
-	@echo "       change it      copy specs/quickstart.toml, edit, then $(BIN)/accomp run YOURS.toml"
+	@echo "The pages: runs/pretrained/report.html (before), runs/demo/report.html (after), runs/comparison.html (both)"
+	@echo "Next:  hear it        $(BIN)/accomp stream pretrained --input IN.wav --output OUT.wav --instrument Bass --metronome 120bpm"
+	@echo "       from nothing   $(BIN)/accomp run quickstart"
+	@echo "       change it      copy specs/demo.toml, edit, then $(BIN)/accomp run YOURS.toml"
 	@echo "       what there is  $(BIN)/accomp plugins"
 
 test: setup

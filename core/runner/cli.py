@@ -176,6 +176,22 @@ def models_command(
     models(context.obj, name, as_json=as_json)
 
 
+@app.command("export")
+def export_command(
+    context: typer.Context,
+    run: ModelName,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A folder that is not there yet.")],
+    card: Annotated[
+        Path | None, typer.Option("--card", metavar="JSON", help='What is known of the model, a "summary" at least.')
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Keep the weights' precision; otherwise float16.")] = False,
+) -> None:
+    """Write the model of a run, and nothing else of it, into a folder of its own."""
+    from accomp.core.runner.exporting import export
+
+    export(find_model(run, context.obj), out, card=card, whole=whole)
+
+
 @app.command("compare")
 def compare_command(
     context: typer.Context,

@@ -9,16 +9,19 @@ import attrs
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from accomp.core.checkpoint import latest_checkpoint
 from accomp.core.errors import CheckpointError, PluginError, UserError
 from accomp.core.models import CARD, card_of, find_model
 from accomp.core.registry import Component, Registry
 from accomp.core.run_folder import borrow_model, model_folder
+from accomp.core.runner.exporting import export
 from accomp.core.runner.model_commands import models
 from accomp.core.runner.playing import load_player
 from accomp.core.runner.train import train
+
+CPU = torch.device("cpu")
 
 
 class Lending(Registry):
@@ -81,7 +84,7 @@ def test_a_run_that_borrows_it_plays_its_weights(trained: tiny.Trained, tmp_path
     (tmp_path / "mine").mkdir()
     borrow_model(tmp_path / "mine", find_model("lent", lending(trained.run)))
     assert model_folder(tmp_path / "mine") == trained.run.resolve()
-    player = load_player(tmp_path / "mine", trained.registry, torch.device("cpu"))
+    player = load_player(tmp_path / "mine", trained.registry, CPU)
     assert player.step == 20
 
 
@@ -103,3 +106,34 @@ def test_training_begins_with_its_weights_and_says_where_they_do_not_fit(trained
     other = attrs.evolve(going_on, model=attrs.evolve(spec.model, width=2 * spec.model.width))
     with pytest.raises(CheckpointError, match="has shape"):
         train(other, trained.registry, tmp_path / "other")
+
+
+def test_an_exported_model_plays_as_its_run_does_and_is_half_as_large(trained: tiny.Trained, tmp_path: Path):
+    (tmp_path / "card.json").write_text('{"data": 1}')
+    with pytest.raises(UserError, match='with a "summary"'):
+        export(trained.run, tmp_path / "out", card=tmp_path / "card.json")
+    (tmp_path / "card.json").write_text('{"summary": "hums"}')
+    export(trained.run, tmp_path / "out", card=tmp_path / "card.json")
+    assert card_of(tmp_path / "out")["summary"] == "hums"
+    export(trained.run, tmp_path / "whole", whole=True)
+    players = [load_player(run, trained.registry, CPU) for run in (trained.run, tmp_path / "out", tmp_path / "whole")]
+    own, half, whole = (dict(player.model.named_parameters()) for player in players)
+    assert all(torch.equal(own[name], whole[name]) for name in own)
+    assert all(torch.allclose(own[name], half[name], atol=1e-3) for name in own)
+    sizes = [sum(p.stat().st_size for p in (tmp_path / one).rglob("*.safetensors")) for one in ("out", "whole")]
+    assert 0.4 < sizes[0] / sizes[1] < 0.6
+    assert not list((tmp_path / "out").rglob("training.pt"))
+    with pytest.raises(UserError, match="is there already"):
+        export(trained.run, tmp_path / "out")
+
+
+def test_weights_too_large_for_half_precision_are_named(trained: tiny.Trained, tmp_path: Path):
+    copy = trained.copy(tmp_path / "run").run
+    folder = latest_checkpoint(copy).folder  # type: ignore[union-attr]
+    weights = load_file(folder / "weights.safetensors")
+    name = next(iter(weights))
+    weights[name].view(-1)[0] = 1e6
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(UserError, match=f"weight '{name}' has numbers that float16 does not"):
+        export(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
