@@ -201,7 +201,7 @@ class TrainSpec:
     compile: Literal["auto", "on", "off"] = "auto"
 
 
-ToldBy = Literal["annotations", "off"]
+ToldBy = Literal["annotations", "follow", "off"]
 
 
 @frozen
@@ -216,8 +216,8 @@ class GenerateSpec:
             ("random"), which shows how much of a score it owes to listening.
         prompt: frames, or "2s": so much of the true stem is given as the beginning of what the model plays. It goes on
             from there, and only what comes after is judged.
-        metronome, chart: where a model that takes it has this timeline from: the song's "annotations", or nowhere
-            ("off").
+        metronome, chart: where a model that takes it has this timeline from: the song's "annotations", what is heard in
+            the input by then ("follow"), or nowhere ("off").
     """
 
     split: str = "test"

@@ -220,7 +220,7 @@ def stream_command(
         typer.Option(
             "--metronome",
             metavar="BEATS",
-            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, or off.",
+            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, follow (the input), or off.",
         ),
     ] = "off",
     chart: Annotated[

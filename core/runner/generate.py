@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
+from accomp.core.runner.following import FOLLOW, followed
 from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, codes_of, load_player, perform, play, within_full_scale
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, resolve
+from accomp.core.streaming.following import Followed
 from accomp.core.streaming.runtime import Runtime
 from accomp.core.timelines import Source, sources
 
@@ -49,6 +51,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         heard = _heard(excerpts, spec)
+        following = followed(player, registry, {n: by for n, by in spec.generate.told_by.items() if by == FOLLOW})
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
@@ -56,7 +59,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
                 try:
                     if listened is None:
                         raise DataError(NO_OTHER_SONG)
-                    takes.append(_take(excerpt, listened, spec, player, run))
+                    takes.append(_take(excerpt, listened, spec, player, run, following))
                 except (UserError, ValueError) as error:
                     failures.append(Failure(excerpt.id, str(error)))
                     warn(f"no take of {excerpt.id}: {error}")
@@ -89,10 +92,13 @@ def _heard(excerpts: Sequence[Excerpt], spec: Spec) -> list[Excerpt | None]:
     return [None if other is None else excerpts[other] for other in others]
 
 
-def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Path) -> dict[str, Any]:
+def _take(
+    excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Path, following: Mapping[str, Followed]
+) -> dict[str, Any]:
     """The record of an excerpt's take: of the one that is there if it is current, else of a new one.
 
-    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random.
+    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random, and is told
+    beside what is known what `following` hears in it.
     """
     space = player.tokenizer.space
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
@@ -103,6 +109,8 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
     made_from = _made_from(spec, player, context, truth, labels)
     if known:
         made_from["told"] = {"start": excerpt.start, **known}
+    if following:
+        made_from["followed"] = {name: source.follower.fingerprint for name, source in following.items()}
     if heard is not excerpt:
         made_from["heard"] = hashlib.sha256(sound.tobytes()).hexdigest()
     folder = run / "takes" / excerpt.id
@@ -111,7 +119,7 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
 
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
-    told = sources(player.model.timelines, annotations, space.frame_rate, excerpt.start)
+    told = sources(player.model.timelines, annotations, space.frame_rate, excerpt.start) | following
     played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
@@ -128,6 +136,7 @@ def _take(excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Pat
         "input": spec.generate.input,
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
         "told": sorted(told),
+        "followed": {name: source.listened().since for name, source in following.items()},
         "prompt_frames": spec.generate.prompt,
         "prompt_seconds": spec.generate.prompt / space.frame_rate,
         "sample_rate": space.sample_rate,
