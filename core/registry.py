@@ -20,7 +20,18 @@ from attrs import field, frozen
 from accomp.core import hooks
 from accomp.core.errors import PluginError
 
-KINDS = ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "embedder", "follower", "command")
+KINDS = (
+    "corpus",
+    "tokenizer",
+    "fuser",
+    "backbone",
+    "objective",
+    "sampler",
+    "metric",
+    "embedder",
+    "follower",
+    "command",
+)
 """What a component can be. A "command" is a typer function that becomes a line of `accomp`."""
 
 BUILT_IN = "accomp (built in)"

@@ -158,7 +158,9 @@ def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str,
     title = "model"
     title += ", another song's context" if chosen.get("input", "paired") == "random" else ""
     title += f", after a prompt of {frames} frames" if frames else ""
-    title += "".join(f", {name} {chosen[name]}" for name in TIMELINES if chosen.get(name, "annotations") != "annotations")
+    title += "".join(
+        f", {name} {chosen[name]}" for name in TIMELINES if chosen.get(name, "annotations") != "annotations"
+    )
     return Cell("model", title, tuple(clips), tuple(Failure(**failed) for failed in made["failed"]), losses)
 
 

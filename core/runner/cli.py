@@ -224,7 +224,8 @@ def stream_command(
         ),
     ] = "off",
     chart: Annotated[
-        str, typer.Option("--chart", metavar="CHORDS", help="What will be played: 'C Am F G', a text file, or off.")
+        str,
+        typer.Option("--chart", metavar="CHORDS", help="What will be played: 'C Am F G', a text file, follow, or off."),
     ] = "off",
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play by the clock on the wall: to a file, or at a sound device.")

@@ -14,7 +14,7 @@ from accomp.core.charts import Chart, read_chart, source_of
 from accomp.core.console import say
 from accomp.core.errors import DataError, UserError
 from accomp.core.registry import Registry
-from accomp.core.runner.following import followed, is_follow
+from accomp.core.runner.following import carry_chords, followed, is_follow
 from accomp.core.runner.playing import Player
 from accomp.core.timelines import Source, sources, steady
 
@@ -22,7 +22,7 @@ OFF = "off"
 METRONOME = (
     "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
 )
-CHART = '"C Am F G", "| C Am | F |: G :|" or the like, a text file, or off'
+CHART = '"C Am F G", "| C Am | F |: G :|" or the like, a text file, follow, or off'
 _STEADY = re.compile(
     r"(?P<bpm>\d+(?:\.\d+)?)\s*(?:bpm)?(?:/(?P<bar>\d+))?(?:@(?P<offset>-?\d+(?:\.\d+)?)s?)?", re.IGNORECASE
 )
@@ -42,14 +42,12 @@ class Conducting:
         for a file that does not hold annotations, and PluginError where what should follow the input is missing.
         """
         self._check(player)
-        follow = {"metronome": self.metronome} if is_follow(self.metronome) else {}
-        known = Annotations() if follow else read_metronome(self.metronome)
+        known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
         rate = player.tokenizer.space.frame_rate
-        told: dict[str, Source] = {
-            **sources(player.model.timelines, known, rate),
-            **followed(player, registry, follow),
-        }
-        if self.chart != OFF:
+        following = followed(player, registry, {"metronome": self.metronome, "chart": self.chart})
+        carry_chords(following, known.beats)
+        told: dict[str, Source] = {**sources(player.model.timelines, known, rate), **following}
+        if self.chart != OFF and not is_follow(self.chart):
             chart = chart_of(self.chart)
             try:
                 told["chart"] = source_of(chart, known, rate)

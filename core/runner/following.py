@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from accomp.core.annotations import Beats
 from accomp.core.errors import PluginError
 from accomp.core.interfaces import Follower
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner.playing import Player, check_streams
+from accomp.core.streaming.carrying import Carried
 from accomp.core.streaming.following import Followed
 from accomp.core.structuring import strict_converter
 from accomp.core.timelines import Source
@@ -21,7 +23,8 @@ def is_follow(asked: str) -> bool:
 
 
 def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> dict[str, Followed]:
-    """For each timeline that is asked for with "follow" or "follow:NAME" what follows it, for one session at a time.
+    """For each timeline of which "follow" or "follow:NAME" is asked what follows it, for one session at a time; words
+    that ask for something else are passed over.
 
     Raises CombinationError for a model that cannot stream, PluginError where there is no such follower or its library
     is missing.
@@ -30,7 +33,20 @@ def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> di
     return {
         name: Followed(name, follower_of(name, how, space.sample_rate, registry), check_streams(player), space)
         for name, how in asked.items()
+        if is_follow(how)
     }
+
+
+def carry_chords(following: Mapping[str, Followed], counted: Beats | None) -> None:
+    """Let the chords that are followed come again by the beats that are followed, or else by those that are `counted`
+    from a session's beginning on."""
+    if "chart" in following:
+        chart, metronome = following["chart"], following.get("metronome")
+
+        def beats(chunk: int) -> Beats | None:
+            return counted if metronome is None else metronome.known(chunk).beats
+
+        chart.foresee = Carried(beats, chart.space.frame_rate, chart.clock.k)
 
 
 def follower_of(timeline: str, how: str, sample_rate: int, registry: Registry) -> Follower:
@@ -58,4 +74,6 @@ def _went(source: Followed) -> str:
     if listened.last.beats is not None:
         first, second = listened.last.beats.times[:2]
         line += f"; at the end {60 / (second - first):.1f} beats a minute"
+    if listened.last.chords:
+        line += f"; at the end {listened.last.chords[-1].chord}"
     return line

@@ -23,7 +23,7 @@ from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
-from accomp.core.runner.following import FOLLOW, followed
+from accomp.core.runner.following import carry_chords, followed
 from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, codes_of, load_player, perform, play, within_full_scale
 from accomp.core.runner.validation import other_songs
@@ -51,7 +51,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         heard = _heard(excerpts, spec)
-        following = followed(player, registry, {n: by for n, by in spec.generate.told_by.items() if by == FOLLOW})
+        following = followed(player, registry, spec.generate.told_by)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
@@ -119,7 +119,8 @@ def _take(
 
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
-    told = sources(player.model.timelines, annotations, space.frame_rate, excerpt.start) | following
+    carry_chords(following, annotations.later(-excerpt.start).beats)
+    told = {**sources(player.model.timelines, annotations, space.frame_rate, excerpt.start), **following}
     played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {

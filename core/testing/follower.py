@@ -58,6 +58,8 @@ def _music() -> np.ndarray:
     time = np.arange(round(SECONDS * RATE)) / RATE
     since = time % BEAT
     strokes = np.exp(-since / 0.01) * np.sin(2 * np.pi * 1500 * since)
-    chords = np.array([[130.8, 261.6, 329.6, 392.0], [110.0, 220.0, 261.6, 329.6]])[(time // (4 * BEAT)).astype(int) % 2]
+    chords = np.array([[130.8, 261.6, 329.6, 392.0], [110.0, 220.0, 261.6, 329.6]])[
+        (time // (4 * BEAT)).astype(int) % 2
+    ]
     tones = sum(np.sin(2 * np.pi * n * chords.T * time).sum(axis=0) / n for n in (1, 2, 3))
     return (0.4 * strokes + 0.08 * tones * np.exp(-since / 0.4)).astype(np.float32)

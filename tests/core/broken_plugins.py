@@ -11,7 +11,6 @@ import attrs
 import numpy as np
 import torch
 from attrs import define, frozen
-
 from fakes import Pulse
 
 from accomp.core.annotations import NOTHING, Annotations, Beats
@@ -1021,7 +1020,9 @@ class RowOfNothing(Loudness):
 # ------------------------------------------------------------------------------------------------ followers
 
 
-@breaks("follower", "is built by cls(config, sample_rate) and states follows, fingerprint and provenance: follows is 'mood'")
+@breaks(
+    "follower", "is built by cls(config, sample_rate) and states follows, fingerprint and provenance: follows is 'mood'"
+)
 class MoodFollower(Pulse):
     follows = "mood"
 

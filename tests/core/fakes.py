@@ -15,7 +15,7 @@ import soundfile
 import torch
 from attrs import frozen
 
-from accomp.core.annotations import NOTHING, Annotations, Beats
+from accomp.core.annotations import NOTHING, Annotations, Beats, Span
 from accomp.core.errors import DataError
 from accomp.core.registry import Component, Registry
 from accomp.core.types import Stem, TokenSpace, Track
@@ -190,6 +190,16 @@ class Pulse:
 
     def known(self) -> Annotations:
         return Annotations(Beats((0.0, 0.5))) if self._loud else NOTHING
+
+
+class Drone(Pulse):
+    """A follower of the chords: E minor, once the sound has been loud."""
+
+    follows = "chart"
+    fingerprint = "drone 1"
+
+    def known(self) -> Annotations:
+        return Annotations(chords=(Span(0.0, 0.1, "E:min"),)) if self._loud else NOTHING
 
 
 def with_followers(registry: Registry, *classes: type) -> Registry:

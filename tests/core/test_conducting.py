@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from fakes import Pulse, with_followers
+from fakes import Drone, Pulse, with_followers
 from small import space_with
 
 from accomp.core.chords import chord_named
@@ -17,8 +17,8 @@ from accomp.core.registry import Registry
 from accomp.core.runner.conducting import Conducting, read_metronome
 from accomp.core.runner.following import how_it_went
 from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.following import Followed
 from accomp.core.timelines import metronome
-
 
 REGISTRY = Registry(third_party=False)
 
@@ -130,3 +130,19 @@ def test_a_follower_that_is_not_there_is_named():
         Conducting("follow").told(live_player(), registry)
     with pytest.raises(PluginError, match="no follower of the metronome"):
         Conducting("follow").told(live_player("metronome"), with_followers(registry))
+
+
+@pytest.mark.parametrize("metronome", ["off", "120bpm", "follow"])
+def test_chords_may_be_followed_with_or_without_a_metronome(metronome):
+    registry = with_followers(Registry(third_party=False), Pulse, Drone)
+    told = Conducting(metronome, "follow").told(live_player("metronome", "chart"), registry)
+    assert set(told) == {"chart"} | ({"metronome"} if metronome != "off" else set())
+    sound = np.concatenate([np.zeros(40 * 8), np.ones(10 * 8)]).astype(np.float32)
+    for source in told.values():
+        if isinstance(source, Followed):
+            source.begin()
+            source.listen(sound)
+    values = told["chart"](0, 50)
+    assert not values[:43].any()
+    assert values[43:].tolist() == [[1.0, *chord_named("Em").values()]] * 7
+    assert how_it_went(told)[-1] == "chart: followed from 0.8 s on, withheld before; at the end E:min"

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import tiny
 import torch
-from fakes import EnergyTokenizer, FolderCorpus, Pulse, with_followers
+from fakes import Drone, EnergyTokenizer, FolderCorpus, Pulse, with_followers
 
 from accomp.core.annotations import told_annotations
 from accomp.core.build import build_model, build_sampler, check_combination
@@ -48,7 +48,7 @@ def told(trained: tiny.Trained, tmp_path, monkeypatch):
         player = Player(tokenizer, model, sampler, 50, 1, "w", "ar")
         monkeypatch.setattr(module, "load_player", lambda *a, **k: player)
         monkeypatch.setattr(module, "build_corpus", lambda *a: Annotated(Annotated.Config(str(run.corpus))))
-        generate(spec, with_followers(run.registry, Pulse), run.run)
+        generate(spec, with_followers(run.registry, Pulse, Drone), run.run)
         made = json.loads((run.run / "takes.json").read_text())
         make.title = take_cell(run.run, made).title  # type: ignore[attr-defined]
         return [json.loads((run.run / "takes" / id / "take.json").read_text()) for id in made["takes"]]
@@ -120,7 +120,10 @@ def test_what_is_followed_is_told_from_when_it_was_heard_and_remembered(told):
     ("sections", "why"),
     [
         ({}, 'generate.metronome = "follow", but the model takes no metronome'),
-        ({"conditions": {"metronome": {"drop": 0.2}}, "objective": {"plugin": "mlm"}, "clock": None}, "hears whole clips"),
+        (
+            {"conditions": {"metronome": {"drop": 0.2}}, "objective": {"plugin": "mlm"}, "clock": None},
+            "hears whole clips",
+        ),
     ],
 )
 def test_nobody_can_follow_for_a_model_that_takes_no_metronome_or_hears_all_at_once(trained, sections, why):
@@ -128,3 +131,12 @@ def test_nobody_can_follow_for_a_model_that_takes_no_metronome_or_hears_all_at_o
     spec = tiny.spec_of({name: section for name, section in plain.items() if section is not None})
     with pytest.raises(CombinationError, match=why):
         check_combination(spec, trained.registry)
+
+
+def test_chords_are_followed_by_the_beats_of_the_annotations(told):
+    for record in told(("metronome", "chart"), chart="follow"):
+        assert record["told"] == ["chart", "metronome"]
+        assert set(record["made_from"]["told"]) == {"start", "by", "beats", "bar", "meter"}
+        assert record["made_from"]["followed"] == {"chart": "drone 1"}
+        assert record["followed"]["chart"] > 0
+        assert record["streamed_equals_offline"]
