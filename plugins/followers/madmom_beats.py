@@ -18,7 +18,7 @@ WINDOW = 2048
 FRAMES = RATE // STEP
 """A second."""
 LATE = 0.014
-"""Seconds by which beats come after the time that the tracker has for them: 18 ms on clicks, 11 ms in rendered songs."""
+"""Seconds by which beats come after the time that the tracker has for them: 18 ms on clicks, 11 ms in songs."""
 _SPREAD_TEMPO, _SPREAD_PHASE = 0.06, 0.1  # of a beat: what around the likeliest state is the same guess
 
 
