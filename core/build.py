@@ -124,6 +124,14 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
                 f"{spec.generate.seconds:g}, {frames} frames; shorten the one or lengthen the other"
             )
     yield from unguidable(spec.guidance, spec.conditions)
+    for name, told_by in spec.generate.told_by.items():
+        if told_by == "follow" and name not in spec.conditions.timelines:
+            yield (
+                f'generate.{name} = "follow", but the model takes no {name}; train one with [conditions] {name} = '
+                f"{{ drop = 0.2 }}, or remove it"
+            )
+        elif told_by == "follow" and spec.clock is None:
+            yield f'generate.{name} = "follow" goes with a model that plays by a clock; this one hears whole clips'
 
 
 def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:

@@ -206,7 +206,7 @@ class TrainSpec:
     compile: Literal["auto", "on", "off"] = "auto"
 
 
-ToldBy = Literal["annotations", "off"]
+ToldBy = Literal["annotations", "follow", "off"]
 
 
 @frozen
@@ -223,8 +223,8 @@ class GenerateSpec:
             from there, and only what comes after is judged.
         deaf: whether each take is played a second time to another song's context, with all else the same, and judged
             beside the first with the context it should have heard: what a score owes to listening.
-        metronome, chart: where a model that takes it has this timeline from: the song's "annotations", or nowhere
-            ("off").
+        metronome, chart: where a model that takes it has this timeline from: the song's "annotations", what is heard in
+            the input by then ("follow"), or nowhere ("off").
     """
 
     split: str = "test"

@@ -50,7 +50,7 @@ def metronome(annotations: Annotations, times: np.ndarray) -> Values:
     values = np.zeros((len(times), WIDTHS["metronome"]), np.float32)
     if annotations.beats is None:
         return values
-    beat, phase, length = _in_beat(annotations.beats, np.asarray(times, dtype=np.float64))
+    beat, phase, length = beat_at(annotations.beats, np.asarray(times, dtype=np.float64))
     values[:, 0] = 1
     values[:, 1:9] = _circles(phase, BEAT_HARMONICS)
     values[:, 9] = 2 * np.log2(length / USUAL)
@@ -110,12 +110,27 @@ def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0)
     return annotations
 
 
+def beat_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each time: the number of its beat (below 0 and beyond the last too), how far it is in it, its length (s).
+
+    Beyond its ends the grid goes on as it is there.
+    """
+    grid, times = np.asarray(beats.times), times + _TICK
+    lengths = np.diff(grid)
+    beat = np.searchsorted(grid, times, side="right") - 1
+    inside = np.clip(beat, 0, len(lengths) - 1)
+    length = lengths[inside]
+    since = (times - grid[inside]) / length
+    whole = np.floor(since)
+    return (inside + whole).astype(np.int64), since - whole, length
+
+
 def bar_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each time the number of its bar, 0 for the first whole one, and how far it is in it, 0 to 1.
 
     Beyond its ends the grid goes on as it is there; bars before the first whole one have numbers below 0.
     """
-    beat, phase, _ = _in_beat(beats, np.asarray(times, dtype=np.float64))
+    beat, phase, _ = beat_at(beats, np.asarray(times, dtype=np.float64))
     bar = np.asarray(beats.bar)
     place, meter = _in_bar(beats, beat)
     downs = np.cumsum(bar == 0)
@@ -128,18 +143,6 @@ def bar_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frame_times(first: int, frames: int, frame_rate: float, start: float = 0.0) -> np.ndarray:
     """When frames first .. first + frames - 1 begin (s), where frame 0 begins at `start`."""
     return start + (first + np.arange(frames)) / frame_rate
-
-
-def _in_beat(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each time: the number of its beat (below 0 and beyond the last too), how far it is in it, its length (s)."""
-    grid, times = np.asarray(beats.times), times + _TICK
-    lengths = np.diff(grid)
-    beat = np.searchsorted(grid, times, side="right") - 1
-    inside = np.clip(beat, 0, len(lengths) - 1)
-    length = lengths[inside]
-    since = (times - grid[inside]) / length
-    whole = np.floor(since)
-    return (inside + whole).astype(np.int64), since - whole, length
 
 
 def _in_bar(beats: Beats, beat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

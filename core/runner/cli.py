@@ -262,11 +262,12 @@ def stream_command(
         typer.Option(
             "--metronome",
             metavar="BEATS",
-            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, or off.",
+            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, follow (the input), or off.",
         ),
     ] = "off",
     chart: Annotated[
-        str, typer.Option("--chart", metavar="CHORDS", help="What will be played: 'C Am F G', a text file, or off.")
+        str,
+        typer.Option("--chart", metavar="CHORDS", help="What will be played: 'C Am F G', a text file, follow, or off."),
     ] = "off",
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play by the clock on the wall: to a file, or at a sound device.")

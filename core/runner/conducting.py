@@ -13,12 +13,16 @@ from accomp.core.annotations import Annotations, told_annotations
 from accomp.core.charts import Chart, read_chart, source_of
 from accomp.core.console import say
 from accomp.core.errors import DataError, UserError
+from accomp.core.registry import Registry
+from accomp.core.runner.following import carry_chords, followed, is_follow
 from accomp.core.runner.playing import Player
 from accomp.core.timelines import Source, sources, steady
 
 OFF = "off"
-METRONOME = "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, or off"
-CHART = '"C Am F G", "| C Am | F |: G :|" or the like, a text file, or off'
+METRONOME = (
+    "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
+)
+CHART = '"C Am F G", "| C Am | F |: G :|" or the like, a text file, follow, or off'
 _STEADY = re.compile(
     r"(?P<bpm>\d+(?:\.\d+)?)\s*(?:bpm)?(?:/(?P<bar>\d+))?(?:@(?P<offset>-?\d+(?:\.\d+)?)s?)?", re.IGNORECASE
 )
@@ -31,17 +35,19 @@ class Conducting:
     metronome: str = OFF
     chart: str = OFF
 
-    def told(self, player: Player) -> dict[str, Source]:
+    def told(self, player: Player, registry: Registry) -> dict[str, Source]:
         """The timelines of a session of this player.
 
-        Raises UserError for a metronome or a chart that the model does not take or that nobody can read, and DataError
-        for a file that does not hold annotations.
+        Raises UserError for a metronome or a chart that the model does not take or that nobody can read, DataError
+        for a file that does not hold annotations, and PluginError where what should follow the input is missing.
         """
         self._check(player)
-        known = read_metronome(self.metronome)
+        known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
         rate = player.tokenizer.space.frame_rate
-        told = sources(player.model.timelines, known, rate)
-        if self.chart != OFF:
+        following = followed(player, registry, {"metronome": self.metronome, "chart": self.chart})
+        carry_chords(following, known.beats)
+        told: dict[str, Source] = {**sources(player.model.timelines, known, rate), **following}
+        if self.chart != OFF and not is_follow(self.chart):
             chart = chart_of(self.chart)
             try:
                 told["chart"] = source_of(chart, known, rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
+from accomp.core.runner.following import carry_chords, followed
 from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, codes_of, load_player, perform, play, within_full_scale
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, resolve
+from accomp.core.streaming.following import Followed
 from accomp.core.streaming.runtime import Runtime
 from accomp.core.timelines import Source, sources
 
@@ -50,6 +52,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         heard = _heard(excerpts, spec)
         others = _others(excerpts) if spec.generate.deaf else [None] * len(excerpts)
+        following = followed(player, registry, spec.generate.told_by)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
@@ -57,7 +60,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
                 try:
                     if listened is None:
                         raise DataError(NO_OTHER_SONG)
-                    takes.append(_take(excerpt, listened, spec, player, run, other))
+                    takes.append(_take(excerpt, listened, spec, player, run, following, other))
                 except (UserError, ValueError) as error:
                     failures.append(Failure(excerpt.id, str(error)))
                     warn(f"no take of {excerpt.id}: {error}")
@@ -94,12 +97,18 @@ def _others(excerpts: Sequence[Excerpt]) -> list[Excerpt | None]:
 
 
 def _take(
-    excerpt: Excerpt, heard: Excerpt, spec: Spec, player: Player, run: Path, other: Excerpt | None = None
+    excerpt: Excerpt,
+    heard: Excerpt,
+    spec: Spec,
+    player: Player,
+    run: Path,
+    following: Mapping[str, Followed],
+    other: Excerpt | None = None,
 ) -> dict[str, Any]:
     """The record of an excerpt's take: of the one that is there if it is current, else of a new one.
 
-    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random. With `other`
-    it plays once more, as if it heard that one's.
+    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random, and is told
+    beside what is known what `following` hears in it. With `other` it plays once more, as if it heard that one's.
     """
     space = player.tokenizer.space
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
@@ -110,6 +119,8 @@ def _take(
     made_from = _made_from(spec, player, context, truth, labels)
     if known:
         made_from["told"] = {"start": excerpt.start, **known}
+    if following:
+        made_from["followed"] = {name: source.follower.fingerprint for name, source in following.items()}
     if heard is not excerpt:
         made_from["heard"] = hashlib.sha256(sound.tobytes()).hexdigest()
     elsewhere = None if other is None else other.context_audio(space.sample_rate)
@@ -121,7 +132,8 @@ def _take(
 
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
-    told = sources(player.model.timelines, annotations, space.frame_rate, excerpt.start)
+    carry_chords(following, annotations.later(-excerpt.start).beats)
+    told = {**sources(player.model.timelines, annotations, space.frame_rate, excerpt.start), **following}
     played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
@@ -139,6 +151,7 @@ def _take(
         "deaf": None if other is None else {"track": other.track.id, "start": other.start},
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
         "told": sorted(told),
+        "followed": {name: source.listened().since for name, source in following.items()},
         "prompt_frames": spec.generate.prompt,
         "prompt_seconds": spec.generate.prompt / space.frame_rate,
         "sample_rate": space.sample_rate,

@@ -15,6 +15,7 @@ from accomp.core.console import live_line, say, warn
 from accomp.core.errors import CombinationError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import describe, number_of
+from accomp.core.runner.following import how_it_went
 from accomp.core.runner.latency import told
 from accomp.core.runner.model_thread import ModelThread
 from accomp.core.runner.pacing import AudioSide, Feed, WallClock
@@ -68,7 +69,7 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
         player = stack.enter_context(player_of(wanted.run, registry, wanted.guidance, wanted.runtime))
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
-        told = wanted.conducting.told(player)
+        timelines = wanted.conducting.told(player, registry)
         space = player.tokenizer.space
         block = samples_of(wanted.chunk, space)
         sound = read_input(wanted.input, space.sample_rate) if devices[0] is None else None
@@ -80,7 +81,7 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
 
         thread = ModelThread()
         waits = device.waits if device is not None and sound is None else (0.0, 0.0)
-        rehearsal = thread.do(lambda: rehearse(player, block, labels=labels, waits=waits)).result()
+        rehearsal = thread.do(lambda: rehearse(player, block, labels=labels, waits=waits, told=timelines)).result()
         judge(rehearsal, describe(player.device), force=force)
 
         first = device.first if device is not None and sound is None else 0
@@ -93,13 +94,13 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
             ahead=max(0, -clock.t_f) * space.hop,
         )
         session = thread.do(
-            lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream"), told=told)
+            lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream"), told=timelines)
         )
         model = ModelSide(schedule, session.result(), player.device)
         thread.do(model.begin).result()
         side = _audio_side(schedule, sound, device, record=mixed is not None)
         signal, failure = _play(schedule, model, side, thread)
-    for line in summary(schedule, model, side, signal):
+    for line in [*how_it_went(timelines), *summary(schedule, model, side, signal)]:
         say(line)
     if mixed is not None:
         kept = side.heard_and_played()

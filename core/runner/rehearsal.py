@@ -8,9 +8,10 @@ import numpy as np
 from attrs import evolve, frozen
 
 from accomp.core.runner.latency import budget_of, part_times
-from accomp.core.runner.playing import Player, check_streams, play
+from accomp.core.runner.playing import NOT_TOLD, Player, check_streams, play
 from accomp.core.streaming.clock import LatencyBudget, block_waits
 from accomp.core.streaming.schedule import IDLE
+from accomp.core.timelines import Source
 
 RHO = 0.7
 """The share of real time that playing may take: with less to spare a late step is never made up for."""
@@ -52,11 +53,17 @@ def live_budget(budget: LatencyBudget, block: int, waits: tuple[float, float] = 
 
 
 def rehearse(
-    player: Player, block: int, *, labels: Mapping[str, int], waits: tuple[float, float] = (0.0, 0.0)
+    player: Player,
+    block: int,
+    *,
+    labels: Mapping[str, int],
+    waits: tuple[float, float] = (0.0, 0.0),
+    told: Mapping[str, Source] = NOT_TOLD,
 ) -> Rehearsal:
     """Play to noise, `block` samples at a time, after a few chunks that only warm up; the budget of playing live so.
 
-    waits: what a sound device adds before the model hears and after it has played (s).
+    waits: what a sound device adds before the model hears and after it has played (s). told: as in `play`; following
+    takes time.
     """
     clock, space = check_streams(player), player.tokenizer.space
 
@@ -66,8 +73,8 @@ def rehearse(
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, block * pieces(max(FRAMES, CHUNKS * clock.k)))
     sound = noise.astype(np.float32)
     warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
-    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0)
-    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0)
+    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, told=told)
+    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, told=told)
     budget = live_budget(budget_of(clock, space, [part_times(played, clock)]), block, waits)
     came = np.asarray(played.frames) > 0
     return Rehearsal(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])

@@ -19,6 +19,7 @@ from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.conducting import Conducting
+from accomp.core.runner.following import how_it_went
 from accomp.core.runner.latency import budget_of, part_times
 from accomp.core.runner.latency import told as budget_told
 from accomp.core.runner.playing import (
@@ -80,7 +81,7 @@ def stream(wanted: Performance, registry: Registry) -> None:
     with player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player:
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
-        told = wanted.conducting.told(player)
+        told = wanted.conducting.told(player, registry)
         space = player.tokenizer.space
         sound = read_input(wanted.input, space.sample_rate)
         introduce(player, clock, wanted.run, number)
@@ -89,7 +90,7 @@ def stream(wanted: Performance, registry: Registry) -> None:
         played = play(player, sound, pieces, labels=labels, seed=wanted.seed, session=session, told=told)
         device = describe(player.device)
     write(played.audio, sound, space.sample_rate, wanted.output, mixed)
-    for line in times(clock, space, played, piece, device):
+    for line in [*how_it_went(told), *times(clock, space, played, piece, device)]:
         say(line)
 
 

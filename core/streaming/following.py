@@ -23,14 +23,15 @@ REMEMBERED = 4
 
 
 class Foresight(Protocol):
-    """What is to be told of a chunk: its first frame, what is known, and until when (s) the input has been heard."""
+    """Makes of what is known what will be."""
 
-    def __call__(self, chunk: int, known: Annotations, now: float) -> Annotations: ...
+    def begin(self) -> None:
+        """A new session."""
+        ...
 
-
-def as_it_is(chunk: int, known: Annotations, now: float) -> Annotations:
-    """A Foresight: what is known goes on by itself, as a beat grid does."""
-    return known
+    def __call__(self, chunk: int, known: Annotations, now: float) -> Annotations:
+        """What is told of the chunk that starts at this frame; now: how much of the input has been heard (s)."""
+        ...
 
 
 @frozen
@@ -55,14 +56,14 @@ class Followed:
     Attributes:
         name: of the timeline.
         clock, space: of the model and its codec: they decide what has been heard of the input when a frame is played.
-        foresee: what the follower knows -> what the model is told.
+        foresee: what the follower knows -> what the model is told; None: the same, which goes on as a beat grid does.
     """
 
     name: str
     follower: Follower
     clock: Clock
     space: TokenSpace
-    foresee: Foresight = as_it_is
+    foresee: Foresight | None = None
     _waiting: deque[np.ndarray] = field(factory=deque, init=False)  # input that no chunk has asked for
     _before: int = field(default=0, init=False)  # samples of the session before the first that is heard
     _heard: int = field(default=0, init=False)  # samples of the session's input that the follower has been given
@@ -72,6 +73,8 @@ class Followed:
     def begin(self, before: int = 0) -> None:
         """A new session, or one that has heard `before` samples already."""
         self.follower.begin()
+        if self.foresee is not None:
+            self.foresee.begin()
         self._waiting.clear()
         self._known.clear()
         self._before = self._heard = before
@@ -101,7 +104,9 @@ class Followed:
         if chunk not in self._known:
             self._hear(self.clock.visible(chunk) * self.space.hop, chunk)
             now = self._heard / self.space.sample_rate
-            known = self.foresee(chunk, self.follower.known().later(self._before / self.space.sample_rate), now)
+            known = self.follower.known().later(self._before / self.space.sample_rate)
+            if self.foresee is not None:
+                known = self.foresee(chunk, known, now)
             if self._since is None and knows(known, self.name):
                 self._since = now
             self._known[chunk] = known

@@ -13,7 +13,7 @@ BEATS = 4
 FIRST, AGAIN = 3.0, 1.0
 """Beats for which a guess has to hold before it is believed: the first one, and another one later."""
 NEAR = 0.12
-"""Of a beat: how close to one the activation counts as its own."""
+"""Of a beat: how close to one the activation counts as its own; a guess is believed between beats only."""
 JUMP = 0.1
 """Of a beat, or of its length: from one frame to the next a guess that moves further is another one."""
 
@@ -48,12 +48,13 @@ class Lock:
         held = self._before is not None and _goes_on(self._before, guess)
         self._held = self._held + 1 / guess.interval if held else 0.0
         self._before = guess
-        self._weigh(guess.position, activation)
-        if self._held >= (FIRST if self.grid is None else AGAIN) and self._loud():
+        between = min(guess.position, 1 - guess.position) >= NEAR
+        self._weigh(between, activation)
+        if between and self._held >= (FIRST if self.grid is None else AGAIN) and self._loud():
             self.grid = (self._frame - guess.position * guess.interval, guess.interval)
 
-    def _weigh(self, position: float, activation: float) -> None:
-        if min(position, 1 - position) < NEAR:
+    def _weigh(self, between: bool, activation: float) -> None:
+        if not between:
             self._peak = max(self._peak, activation)
         elif self._peak:
             self._peaks.append(self._peak)

@@ -18,14 +18,14 @@ WINDOW = 2048
 FRAMES = RATE // STEP
 """A second."""
 LATE = 0.014
-"""Seconds by which beats come after the time at which the tracker has them: 18 ms on clicks, 11 ms on rendered music."""
+"""Seconds by which beats come after the time that the tracker has for them: 18 ms on clicks, 11 ms in songs."""
 _SPREAD_TEMPO, _SPREAD_PHASE = 0.06, 0.1  # of a beat: what around the likeliest state is the same guess
 
 
 class MadmomBeats:
-    """The beat grid of a sound as it comes, without bars, by madmom: online networks of long short-term memory (S. Boeck
-    and M. Schedl, DAFx 2011), and the forward algorithm in a dynamic Bayesian network of phase and tempo (F. Krebs, S.
-    Boeck, G. Widmer, ISMIR 2015). The networks' weights come with the package and are licensed CC BY-NC-SA 4.0.
+    """The beat grid of a sound as it comes, without bars, by madmom: online LSTM networks (S. Boeck and M. Schedl, DAFx
+    2011), and the forward algorithm in a dynamic Bayesian network of phase and tempo (F. Krebs, S. Boeck, G. Widmer,
+    ISMIR 2015). The networks' weights come with the package and are licensed CC BY-NC-SA 4.0.
 
     The guess is the likeliest state, refined by the mean of those around it; when it is believed says lock.py.
     """

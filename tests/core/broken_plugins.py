@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import torch
 from attrs import define, frozen
+from fakes import Pulse
 
 from accomp.core.annotations import NOTHING, Annotations, Beats
 from accomp.core.errors import EmptyClip
@@ -1017,30 +1018,6 @@ class RowOfNothing(Loudness):
 
 
 # ------------------------------------------------------------------------------------------------ followers
-
-
-class Pulse:
-    """A good follower: where the sound has been loud, there is a beat every half second."""
-
-    follows = "metronome"
-    fingerprint = "pulse 1"
-    provenance = "loudness"
-
-    @frozen
-    class Config:
-        pass
-
-    def __init__(self, config, sample_rate):
-        self.begin()
-
-    def begin(self):
-        self._loud = False
-
-    def push(self, audio):
-        self._loud |= bool((np.abs(audio) > 0.2).any())
-
-    def known(self):
-        return Annotations(Beats((0.0, 0.5))) if self._loud else NOTHING
 
 
 @breaks(

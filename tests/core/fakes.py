@@ -15,7 +15,9 @@ import soundfile
 import torch
 from attrs import frozen
 
+from accomp.core.annotations import NOTHING, Annotations, Beats, Span
 from accomp.core.errors import DataError
+from accomp.core.registry import Component, Registry
 from accomp.core.types import Stem, TokenSpace, Track
 
 RATE, HOP = 32000, 640
@@ -164,3 +166,45 @@ def write_corpus(root: Path, tracks: Mapping[str, int], *, stems: int = 3, secon
             parts = {f"s{k}-{4 * k % 16}": tone(seconds, seed + k) for k in range(stems)}
             write_track(root / split / f"t{number}", parts)
     return root
+
+
+class Pulse:
+    """A follower of the beat: half a second long, from the beginning on, once the sound has been loud."""
+
+    follows = "metronome"
+    fingerprint = "pulse 1"
+    provenance = "loudness"
+
+    @frozen
+    class Config:
+        pass
+
+    def __init__(self, config: Config, sample_rate: int):
+        self.begin()
+
+    def begin(self) -> None:
+        self._loud = False
+
+    def push(self, audio: np.ndarray) -> None:
+        self._loud |= bool((np.abs(audio) > 0.02).any())
+
+    def known(self) -> Annotations:
+        return Annotations(Beats((0.0, 0.5))) if self._loud else NOTHING
+
+
+class Drone(Pulse):
+    """A follower of the chords: E minor, once the sound has been loud."""
+
+    follows = "chart"
+    fingerprint = "drone 1"
+
+    def known(self) -> Annotations:
+        return Annotations(chords=(Span(0.0, 0.1, "E:min"),)) if self._loud else NOTHING
+
+
+def with_followers(registry: Registry, *classes: type) -> Registry:
+    """The registry, in which these are all the followers there are."""
+    kept = {key: row for key, row in registry._rows.items() if row.kind != "follower"}
+    rows = (Component("follower", cls.__name__.lower(), f"{cls.__module__}:{cls.__name__}") for cls in classes)
+    registry._rows = kept | {("follower", row.name): row for row in rows}
+    return registry

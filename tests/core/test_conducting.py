@@ -8,12 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from fakes import Drone, Pulse, with_followers
 from small import space_with
 
 from accomp.core.chords import chord_named
-from accomp.core.errors import DataError, UserError
+from accomp.core.errors import DataError, PluginError, UserError
+from accomp.core.registry import Registry
 from accomp.core.runner.conducting import Conducting, read_metronome
+from accomp.core.runner.following import how_it_went
+from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.following import Followed
 from accomp.core.timelines import metronome
+
+REGISTRY = Registry(third_party=False)
 
 
 def player(*timelines: str):
@@ -52,18 +59,18 @@ def test_beats_may_come_from_a_file_of_a_song(tmp_path):
 
 
 def test_a_session_is_told_what_was_asked_for():
-    told = Conducting("120bpm/4@0.2", "C Am").told(player("metronome", "chart"))
+    told = Conducting("120bpm/4@0.2", "C Am").told(player("metronome", "chart"), REGISTRY)
     assert set(told) == {"metronome", "chart"}
     assert told["metronome"](10, 3).shape == (3, 16)
     assert told["chart"](10, 1)[0].tolist() == [1.0, *chord_named("C").values()]
     assert told["chart"](110, 1)[0].tolist() == [1.0, *chord_named("Am").values()]
-    assert Conducting().told(player("metronome", "chart")) == {}
-    assert Conducting().told(player()) == {}
+    assert Conducting().told(player("metronome", "chart"), REGISTRY) == {}
+    assert Conducting().told(player(), REGISTRY) == {}
 
 
 def test_a_chart_may_lie_in_a_file(tmp_path, capsys):
     (tmp_path / "song.txt").write_text("| C | F G |\n|: Am :|\n")
-    told = Conducting("60bpm", str(tmp_path / "song.txt")).told(player("metronome", "chart"))
+    told = Conducting("60bpm", str(tmp_path / "song.txt")).told(player("metronome", "chart"), REGISTRY)
     assert "chart: 4 bars, which begin again where the music goes on" in capsys.readouterr().out
     assert told["chart"](0, 1)[0].tolist() == [1.0, *chord_named("C").values()]
 
@@ -83,7 +90,7 @@ def test_a_chart_may_lie_in_a_file(tmp_path, capsys):
 )
 def test_what_cannot_be_is_refused_with_what_to_say(conducting, timelines, told):
     with pytest.raises(UserError, match=told):
-        Conducting(*conducting).told(player(*timelines))
+        Conducting(*conducting).told(player(*timelines), REGISTRY)
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "beats: [3, 1]", "tempo: 120", "just words"])
@@ -91,3 +98,51 @@ def test_a_file_without_beats_is_named(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(DataError, match=r"x\.yaml"):
         read_metronome(str(tmp_path / "x.yaml"))
+
+
+def live_player(*timelines: str):
+    """A player whose model has a clock, and what else a follower has to know of it."""
+    tokenizer = SimpleNamespace(space=space_with())
+    model = SimpleNamespace(timelines=dict.fromkeys(timelines), clock=Clock(-2, 1))
+    return SimpleNamespace(model=model, tokenizer=tokenizer, objective="ar")
+
+
+def test_the_input_may_be_followed_and_what_came_of_it_is_said():
+    registry = with_followers(Registry(third_party=False), Pulse)
+    for asked in ("follow", "follow:pulse"):
+        told = Conducting(asked).told(live_player("metronome"), registry)
+        source = told["metronome"]
+        source.begin()
+        source.listen(np.zeros(40 * 8, np.float32))
+        assert not source(0, 40).any()
+        assert how_it_went(told) == ["metronome: no beat was found in 0.7 s of input; it was withheld all the time"]
+        source.listen(np.ones(10 * 8, np.float32))
+        np.testing.assert_array_equal(source(40, 10)[:, 0] == 1, np.arange(40, 50) >= 43)
+        (line,) = how_it_went(told)
+        assert line == "metronome: followed from 0.8 s on, withheld before; at the end 120.0 beats a minute"
+
+
+def test_a_follower_that_is_not_there_is_named():
+    registry = with_followers(Registry(third_party=False), Pulse)
+    with pytest.raises(PluginError, match="no follower of the metronome is called 'pulsar'; did you mean 'pulse'"):
+        Conducting("follow:pulsar").told(live_player("metronome"), registry)
+    with pytest.raises(UserError, match="the model takes no metronome"):
+        Conducting("follow").told(live_player(), registry)
+    with pytest.raises(PluginError, match="no follower of the metronome"):
+        Conducting("follow").told(live_player("metronome"), with_followers(registry))
+
+
+@pytest.mark.parametrize("metronome", ["off", "120bpm", "follow"])
+def test_chords_may_be_followed_with_or_without_a_metronome(metronome):
+    registry = with_followers(Registry(third_party=False), Pulse, Drone)
+    told = Conducting(metronome, "follow").told(live_player("metronome", "chart"), registry)
+    assert set(told) == {"chart"} | ({"metronome"} if metronome != "off" else set())
+    sound = np.concatenate([np.zeros(40 * 8), np.ones(10 * 8)]).astype(np.float32)
+    for source in told.values():
+        if isinstance(source, Followed):
+            source.begin()
+            source.listen(sound)
+    values = told["chart"](0, 50)
+    assert not values[:43].any()
+    assert values[43:].tolist() == [[1.0, *chord_named("Em").values()]] * 7
+    assert how_it_went(told)[-1] == "chart: followed from 0.8 s on, withheld before; at the end E:min"

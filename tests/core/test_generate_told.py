@@ -9,11 +9,11 @@ import attrs
 import pytest
 import tiny
 import torch
-from fakes import EnergyTokenizer, FolderCorpus
+from fakes import Drone, EnergyTokenizer, FolderCorpus, Pulse, with_followers
 
 from accomp.core.annotations import told_annotations
-from accomp.core.build import build_model, build_sampler
-from accomp.core.errors import SpecError
+from accomp.core.build import build_model, build_sampler, check_combination
+from accomp.core.errors import CombinationError, SpecError
 from accomp.core.runner import generate as module
 from accomp.core.runner.cells import deaf_cells, take_cell
 from accomp.core.runner.generate import generate, settings_of
@@ -48,7 +48,7 @@ def told(trained: tiny.Trained, tmp_path, monkeypatch):
         player = Player(tokenizer, model, sampler, 50, 1, "w", "ar")
         monkeypatch.setattr(module, "load_player", lambda *a, **k: player)
         monkeypatch.setattr(module, "build_corpus", lambda *a: Annotated(Annotated.Config(str(run.corpus))))
-        generate(spec, run.registry, run.run)
+        generate(spec, with_followers(run.registry, Pulse, Drone), run.run)
         made = json.loads((run.run / "takes.json").read_text())
         make.title = take_cell(run.run, made).title  # type: ignore[attr-defined]
         return [json.loads((run.run / "takes" / id / "take.json").read_text()) for id in made["takes"]]
@@ -117,3 +117,45 @@ def test_a_deaf_twin_hears_another_song_and_is_judged_with_the_context_it_missed
     assert cell.clips[0].identity() != kept.identity()
     told(())
     assert deaf_cells(told.run, json.loads((told.run / "takes.json").read_text())) == []
+
+
+def test_what_is_followed_is_told_from_when_it_was_heard_and_remembered(told):
+    records = told(("metronome", "chart"), metronome="follow")
+    followed = sounds(told)
+    assert told.title == "model, metronome follow"
+    for record in records:
+        assert record["told"] == ["chart", "metronome"]
+        assert set(record["made_from"]["told"]) == {"start", "by", "chords"}
+        assert record["made_from"]["followed"] == {"metronome": "pulse 1"}
+        assert 0 < record["followed"]["metronome"] < 1
+        assert record["streamed_equals_offline"]
+    told(("metronome", "chart"), metronome="off")
+    assert sounds(told) != followed
+    told(("metronome", "chart"), metronome="follow")
+    assert sounds(told) == followed
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        ({}, 'generate.metronome = "follow", but the model takes no metronome'),
+        (
+            {"conditions": {"metronome": {"drop": 0.2}}, "objective": {"plugin": "mlm"}, "clock": None},
+            "hears whole clips",
+        ),
+    ],
+)
+def test_nobody_can_follow_for_a_model_that_takes_no_metronome_or_hears_all_at_once(trained, sections, why):
+    plain = trained.plain(generate={"metronome": "follow"}, **sections)
+    spec = tiny.spec_of({name: section for name, section in plain.items() if section is not None})
+    with pytest.raises(CombinationError, match=why):
+        check_combination(spec, trained.registry)
+
+
+def test_chords_are_followed_by_the_beats_of_the_annotations(told):
+    for record in told(("metronome", "chart"), chart="follow"):
+        assert record["told"] == ["chart", "metronome"]
+        assert set(record["made_from"]["told"]) == {"start", "by", "beats", "bar", "meter"}
+        assert record["made_from"]["followed"] == {"chart": "drone 1"}
+        assert record["followed"]["chart"] > 0
+        assert record["streamed_equals_offline"]

@@ -58,7 +58,7 @@ def input(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rehearsal that finds a machine that needs 31 ms for a frame, whatever this one is doing."""
 
-    def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float]) -> Rehearsal:
+    def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float], **_: Any) -> Rehearsal:
         clock, space = player.model.clock, player.tokenizer.space
         budget = LatencyBudget(clock, space, encode=0.002, first=0.005, chunk=0.005, decode=0.003, input=0.001, rho=0.7)
         return Rehearsal(budget, block, 300, np.full(5, 0.001))

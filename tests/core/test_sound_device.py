@@ -218,7 +218,7 @@ def test_the_command_plays_at_a_device(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float]) -> Rehearsal:
+    def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float], **_: Any) -> Rehearsal:
         library.stream.blocks = 20
         assert sum(waits) == pytest.approx(0.03 + 0.05 * (output == "device") - 0.02, abs=1e-4)
         return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
