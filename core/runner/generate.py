@@ -133,7 +133,10 @@ def _take(
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
     carry_chords(following, annotations.later(-excerpt.start).beats)
-    told = {**sources(player.model.timelines, annotations, space.frame_rate, excerpt.start), **following}
+    told: dict[str, Source] = {
+        **sources(player.model.timelines, annotations, space.frame_rate, excerpt.start),
+        **following,
+    }
     played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
     stem, gain = within_full_scale(played.audio)
     record = {
