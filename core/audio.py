@@ -127,7 +127,7 @@ def _read_native(path: Path, start: float, seconds: float | None) -> tuple[np.nd
     if not np.isfinite(samples).all():
         bad = int((~np.isfinite(samples)).any(axis=1).argmax())
         raise DataError(f"audio holds NaN or Inf, first at sample {bad} @ {path}")
-    return samples.mean(axis=1), native
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), native
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -13,7 +13,7 @@ PEAK = 0.99
 SILENT_PEAK = 1e-3
 """-60 dB of full scale."""
 
-_STFT_FRAMES = 4096  # frames transformed at a time, which bounds memory at any length
+_STFT_FRAMES = 128  # frames transformed at a time: they stay in the cache, at any length of the clip
 
 
 def a_weighted_level(audio: np.ndarray, rate: int, hop: int | None = None) -> np.ndarray:

@@ -192,7 +192,8 @@ class EncoderStream:
         """Raises ValueError for audio that is not float [B, n] with this stream's B, or holds NaN or Inf."""
         if len(checked_audio(chunk)) != self._batch:
             raise ValueError(f"audio has {len(chunk)} rows; this stream was opened for {self._batch}")
-        audio = torch.cat([self._pending, chunk.to(self._pending)], dim=1)
+        audio = chunk.to(self._pending)
+        audio = torch.cat([self._pending, audio], dim=1) if self._pending.shape[1] else audio
         hop = self._codec.space.hop
         whole = audio.shape[1] // hop * hop
         self._pending = audio[:, whole:].clone()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from accomp.plugins.tokenizers import log_spectra
 from accomp.plugins.tokenizers.lanes import COUNT
-from accomp.plugins.tokenizers.log_spectra import Array, Filters
+from accomp.plugins.tokenizers.log_spectra import Array, Filters, Long, Short, Turns
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
     GRID,
@@ -27,15 +27,15 @@ class CpuSpectra:
     """audio -> logarithms of bands and of the lowest bins, as the encoder takes them from a Spectra."""
 
     def __init__(self, spectra: Spectra):
-        parts = np.arange(COUNT)
-        self._short = (
+        k, bins = np.arange(WINDOW // 2 + 1), np.arange(LOW_BINS)
+        self._short: Short = (
             *(STEP, spectra.window.numpy(), _filters(spectra.bands), BANDS_FLOOR, GRID),
-            *(_turns(np.arange(WINDOW // 2 + 1) / WINDOW), fourier.tables(WINDOW // 4)),
+            *(_turns(k / WINDOW), fourier.tables(WINDOW // 4)),
         )
-        bins = np.arange(LOW_BINS)
-        self._long = (
-            *(HOP, spectra.long_window.numpy(), LOW_BINS, BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
-            *(_turns(np.outer(bins, parts).ravel() / LONG), fourier.tables(LONG // (4 * COUNT))),
+        parts = np.outer(bins, np.arange(COUNT)).ravel()
+        self._long: Long = (
+            *(HOP, spectra.long_window.numpy(), BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
+            *(_turns(parts / LONG), fourier.tables(LONG // (4 * COUNT))),
         )
 
     def begin(self, batch: int) -> Tensor:
@@ -44,13 +44,9 @@ class CpuSpectra:
 
     def __call__(self, audio: Array, past: Array) -> tuple[Array, Array]:
         """audio [B, T * hop] float64 -> [B * T, 4 * bands], [B * T, 320] float32; the audio moves into the past."""
-        batch, kept = past.shape
-        sound = log_spectra.room(batch * (kept + audio.shape[1])).reshape(batch, -1)
-        sound[:, :kept], sound[:, kept:] = past, audio
-        past[:] = sound[:, audio.shape[1] :]
-        low = log_spectra.log_lowest(sound, 0, *self._long)
-        bands = log_spectra.log_bands(sound, kept + STEP - WINDOW, *self._short)
-        return bands.reshape(len(low), SUBFRAMES * bands.shape[2]), low
+        bands, low = log_spectra.log_spectra(audio, past, self._short, self._long)
+        frames = low.shape[0] * low.shape[1]
+        return bands.reshape(frames, SUBFRAMES * bands.shape[2]), low.reshape(frames, low.shape[2])
 
 
 def _filters(filters: Tensor) -> Filters:
@@ -61,6 +57,6 @@ def _filters(filters: Tensor) -> Filters:
     return first, np.concatenate([[0], np.cumsum(end + 1 - first)]), np.concatenate(weights)
 
 
-def _turns(share: Array) -> Array:
-    """cos and -sin of shares of a turn, [2, n]."""
-    return np.stack([np.cos(2 * np.pi * share), -np.sin(2 * np.pi * share)])
+def _turns(share: Array) -> Turns:
+    """cos and -sin of shares of a turn [n]."""
+    return np.cos(2 * np.pi * share), -np.sin(2 * np.pi * share)

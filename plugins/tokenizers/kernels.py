@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from accomp.plugins.tokenizers.lanes import peak, product_tile
+from accomp.plugins.tokenizers.lanes import peak, product_tile, wide_registers
 from accomp.plugins.tokenizers.phase.machine import machine
 
 Array = np.ndarray[Any, Any]
 BLOCK = 96
 """Rows whose numbers stay in the cache while they go through a matrix product."""
-TALL, WIDE, NARROW = 6, 64, 16
-"""Rows, and columns, of the tiles of a matrix product."""
+TALL, NARROW, FLAT = 6, 16, 64
+WIDE = FLAT if wide_registers() else NARROW
+"""Tiles of a matrix product: TALL rows of WIDE columns, whose sums fill the registers, or one row of FLAT columns; what
+is narrower than these, of NARROW columns."""
 _tall_wide, _tall = product_tile(TALL, WIDE), product_tile(TALL, NARROW)
-_wide, _single = product_tile(1, WIDE), product_tile(1, NARROW)
+_flat, _single = product_tile(1, FLAT), product_tile(1, NARROW)
 
 
 @machine
@@ -54,24 +56,25 @@ def _product(x: Array, weight: Array, bias: Array, out: Array) -> None:
                 for j in range(outputs):
                     out[row, j] += x[row, i] * weight[i, j]
         return
+    tall = rows >= TALL
+    widest = WIDE if tall else FLAT
     column = 0
     while column < outputs:
-        wide = outputs - column >= WIDE
-        column = min(column, outputs - (WIDE if wide else NARROW))
+        wide = outputs - column >= widest
+        column = min(column, outputs - (widest if wide else NARROW))
         row = 0
         while row < rows:
-            tall = rows >= TALL
             row = min(row, rows - (TALL if tall else 1))
-            if wide and tall:
+            if tall and wide:
                 _tall_wide(flat, row, inputs, matrix, column, outputs, bias, to)
-            elif wide:
-                _wide(flat, row, inputs, matrix, column, outputs, bias, to)
             elif tall:
                 _tall(flat, row, inputs, matrix, column, outputs, bias, to)
+            elif wide:
+                _flat(flat, row, inputs, matrix, column, outputs, bias, to)
             else:
                 _single(flat, row, inputs, matrix, column, outputs, bias, to)
             row += TALL if tall else 1
-        column += WIDE if wide else NARROW
+        column += widest if wide else NARROW
 
 
 @machine

@@ -15,8 +15,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
+from llvmlite import binding, ir
+from numba.core import cgutils, config, types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
@@ -197,6 +197,12 @@ def parts(typing: Any, lanes: Any) -> Any:
 
 def _all(vector: ir.VectorType, value: int) -> Any:
     return ir.Constant(vector, [value] * vector.count)
+
+
+def wide_registers() -> bool:
+    """Whether a vector fits a register of the processor that machine code is made for."""
+    named = config.CPU_FEATURES
+    return "+avx512f" in named if named is not None else binding.get_host_cpu_features().get("avx512f", False)
 
 
 def product_tile(rows: int, width: int) -> Callable[..., None]:

@@ -20,6 +20,14 @@ from accomp.plugins.tokenizers.phase.machine import machine
 Array = np.ndarray[Any, Any]
 Filters = tuple[Array, Array, Array]
 """Of each filter the first bin; where its weights begin, and at last end; all weights that are not 0."""
+Turns = tuple[Array, Array]
+"""cos and -sin of angles."""
+Short = tuple[int, Array, Filters, float, float, Turns, Tables]
+"""Of windows side by side: hop (even, size / 4 is a multiple of it), window [size], filters of bins, what is added to a
+band before its logarithm, the grid of logarithms; turns by 2 pi k / size, k = 0 .. size / 2; tables for size / 4."""
+Long = tuple[int, Array, float, float, Turns, Turns, Tables]
+"""Of a long window in eight parts: hop, window [size], what is added to a bin, the grid; turns by 16 pi k / size, by
+2 pi r k / size at 8 k + r, k below the number of bins, which eight divides; tables for size / 32."""
 Angle = tuple[float, float]
 PAIR = 2 * COUNT
 """Complex lanes: real parts, then imaginary ones."""
@@ -189,37 +197,23 @@ def _magnitudes(x: Array, cos: Array, sin: Array, to: Array) -> None:
 
 
 @machine
-def log_bands(
-    sound: Array, lead: int, hop: int, window: Array, filters: Filters, floor: float, grid: float,
-    turns: Array, of: Tables,
-) -> Array:  # fmt: skip
-    """log(floor + sum_i weights[i] |S[first + i]|) [B, T, bands] float32 of sound [B, N] float64.
-
-    S is the transform of `size` samples, times `window` [size], that begin at `lead`, lead + hop, ... up to the end of
-    the sound; size / 4 is a multiple of the hop, which is even. Each logarithm is rounded to a multiple of `grid`.
-    turns [2, size / 2 + 1]: cos and -sin of 2 pi k / size; `of`: tables for size / 4.
-    """
-    first, begin, weights = filters
-    size, bands = len(window), len(first)
-    n, frames, width = size // 2, (sound.shape[1] - lead - size) // hop + 1, size // hop + COUNT - 1
-    cos, sin = turns
-    out = np.empty((len(sound), frames, bands), np.float32)
+def _log_bands(sound: Array, lead: int, how: Short, out: Array) -> None:
+    """Logarithms of floor + sum_i weights[i] |S[first + i]| of windows at lead, lead + hop, ... -> out [T, bands]."""
+    hop, window, (first, begin, weights), floor, grid, (cos, sin), of = how
+    n, width = len(window) // 2, len(window) // hop + COUNT - 1
     block, work, spare = room(hop * width), room(n * PAIR).reshape(4, -1), room(n * PAIR).reshape(4, -1)
     magnitude, line = room((n + 1) * COUNT), room(COUNT)
-    for b in range(len(sound)):
-        for t in range(0, frames, COUNT):
-            _gather(sound[b], lead + t * hop, block, hop, width)
-            _first_of_windows(block, hop, width, window, cos, sin, work.ravel())
-            x = _quarters(work, spare, of).ravel()
-            _magnitudes(x, cos, sin, magnitude)
-            for j in range(bands):
-                value = load(magnitude, first[j] * COUNT) * weights[begin[j]] + floor
-                for i in range(1, begin[j + 1] - begin[j]):
-                    value = value + load(magnitude, (first[j] + i) * COUNT) * weights[begin[j] + i]
-                store(line, 0, nearest(log(value) * (1 / grid)) * grid)
-                for lane in range(min(COUNT, frames - t)):
-                    out[b, t + lane, j] = line[lane]
-    return out
+    for t in range(0, len(out), COUNT):
+        _gather(sound, lead + t * hop, block, hop, width)
+        _first_of_windows(block, hop, width, window, cos, sin, work.ravel())
+        _magnitudes(_quarters(work, spare, of).ravel(), cos, sin, magnitude)
+        for j in range(len(first)):
+            value = load(magnitude, first[j] * COUNT) * weights[begin[j]] + floor
+            for i in range(1, begin[j + 1] - begin[j]):
+                value = value + load(magnitude, (first[j] + i) * COUNT) * weights[begin[j] + i]
+            store(line, 0, nearest(log(value) * (1 / grid)) * grid)
+            for lane in range(min(COUNT, len(out) - t)):
+                out[t + lane, j] = line[lane]
 
 
 @machine
@@ -242,40 +236,29 @@ def _first_of_windows(block: Array, hop: int, width: int, window: Array, cos: Ar
 
 
 @machine
-def log_lowest(
-    sound: Array, lead: int, hop: int, window: Array, bins: int, floor: float, grid: float,
-    turns: Array, lanes: Array, of: Tables,
-) -> Array:  # fmt: skip
-    """log(floor + |S[k]|) [B * T, bins] float32, likewise, of the lowest bins k; bins is a multiple of 8.
+def _log_lowest(sound: Array, how: Long, out: Array) -> None:
+    """Logarithms of floor + |S[k]| of windows at 0, hop, ... -> out [T, bins], the lowest ones.
 
-    Every eighth sample makes a part, a lane, with a transform F_r of its own; S[k] is the sum over r of
-    exp(-2 pi i r k / size) F_r[k]. turns [2, bins]: cos and -sin of 16 pi k / size; lanes [2, bins * 8]: of
-    2 pi r k / size at 8 k + r; `of`: tables for size / 32.
+    S[k] is the sum over eight parts r, every eighth sample, of exp(-2 pi i r k / size) F_r[k], F_r their transforms.
     """
-    size = len(window)
-    n = size // (2 * COUNT)
-    frames = (sound.shape[1] - lead - size) // hop + 1
-    cos, sin = turns
-    out = np.empty((len(sound) * frames, bins), np.float32)
+    hop, window, floor, grid, (cos, sin), (c, d), of = how
+    n = len(window) // (2 * COUNT)
     work, spare = room(n * PAIR).reshape(4, -1), room(n * PAIR).reshape(4, -1)
     real, imaginary = room(COUNT * COUNT), room(COUNT * COUNT)
-    for b in range(len(sound)):
-        for t in range(frames):
-            _first_of_parts(sound[b, lead + t * hop : lead + t * hop + size], window, cos, sin, work.ravel())
-            x = _quarters(work, spare, of).ravel()
-            to = out[b * frames + t]
-            for first in range(0, bins, COUNT):
-                for i in range(COUNT):
-                    k = first + i
-                    er, ei, tr, ti = _split(x, k, n, cos[k], sin[k])
-                    pr, pi, c, d = er + tr, ei + ti, load(lanes[0], k * COUNT), load(lanes[1], k * COUNT)
-                    store(real, i * COUNT, pr * c - pi * d)
-                    store(imaginary, i * COUNT, pr * d + pi * c)
-                re, im = totals(real), totals(imaginary)
-                store(real, 0, nearest(log(root(re * re + im * im) + floor) * (1 / grid)) * grid)
-                for i in range(COUNT):
-                    to[first + i] = real[i]
-    return out
+    for t in range(len(out)):
+        _first_of_parts(sound[t * hop :], window, cos, sin, work.ravel())
+        x = _quarters(work, spare, of).ravel()
+        for first in range(0, len(cos), COUNT):
+            for i in range(COUNT):
+                k = first + i
+                er, ei, tr, ti = _split(x, k, n, cos[k], sin[k])
+                pr, pi, ck, dk = er + tr, ei + ti, load(c, k * COUNT), load(d, k * COUNT)
+                store(real, i * COUNT, pr * ck - pi * dk)
+                store(imaginary, i * COUNT, pr * dk + pi * ck)
+            re, im = totals(real), totals(imaginary)
+            store(real, 0, nearest(log(root(re * re + im * im) + floor) * (1 / grid)) * grid)
+            for i in range(COUNT):
+                out[t, first + i] = real[i]
 
 
 @machine
@@ -292,3 +275,25 @@ def _first_of_parts(x: Array, window: Array, cos: Array, sin: Array, to: Array) 
             load(x, d) * load(window, d), load(x, d + COUNT) * load(window, d + COUNT),
             (cos[2 * p], sin[2 * p]), to, p * PAIR, quarter * PAIR,
         )  # fmt: skip
+
+
+@machine
+def log_spectra(audio: Array, past: Array, short: Short, long: Long) -> tuple[Array, Array]:
+    """Logarithms of magnitudes of windows of the past [B, P] and audio [B, N], float64, which moves into the past.
+
+    Long windows end a hop after the past, two hops, ... and have P + hop samples, short ones a hop of their own after
+    it, ... Returns those of the long windows [B, N / hop, bins], those of the short ones' bands [B, N / hop, bands],
+    float32, rounded to multiples of the grid.
+    """
+    batch, kept = past.shape
+    samples = audio.shape[1]
+    bands = np.empty((batch, samples // short[0], len(short[2][0])), np.float32)
+    low = np.empty((batch, samples // long[0], len(long[4][0])), np.float32)
+    sound = room(kept + samples)
+    for b in range(batch):
+        sound[:kept] = past[b]
+        sound[kept:] = audio[b]
+        past[b] = sound[samples:]
+        _log_bands(sound, kept + short[0] - len(short[1]), short, bands[b])
+        _log_lowest(sound, long, low[b])
+    return bands, low

@@ -53,7 +53,7 @@ class CpuEncoder:
 
     def latents(self, audio: Tensor, history: FixedHistory) -> Array:
         """audio [B, T * hop] float64 -> latents [B * T, E] float32."""
-        bands, low = self._logs(audio.numpy(), history.of(self._spectra).numpy())
+        bands, low = self._logs(audio.contiguous().numpy(), history.of(self._spectra).numpy())
         features = np.concatenate([bands, low], axis=1)
         features *= np.float32(1 / 4)
         features += np.float32(1.5)
