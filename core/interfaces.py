@@ -209,6 +209,8 @@ class Metric(Protocol):
         cache_in(folder)  is called once, before the first take: there it may keep what was dear to find out for other
                     runs, by the hash of all that it depends on, written so that many processes may do so at once;
         resamples   int, bootstrap resamples behind its intervals: 2000 where not given; a slow `result` asks for fewer;
+        answers     number -> what a player does well where that is good: {"beat_f1": "in time"}; the report then asks
+                    whether the model's is surely better than random pairing's;
         interval    "bootstrap", or "jackknife" (delete-a-group, over takes) for statistics that takes which come twice
                     would bias, such as distances between sets.
     """

@@ -36,6 +36,7 @@ class BeatF1:
     """
 
     best: ClassVar[dict[str, float]] = {"beat_f1": 1.0}
+    answers: ClassVar[dict[str, str]] = {"beat_f1": "in time"}
 
     @frozen
     class Config:

@@ -22,6 +22,7 @@ class Coherence(WindowScores):
     """
 
     best: ClassVar[dict[str, float]] = {}
+    answers: ClassVar[dict[str, str]] = {"coherence": "together with its context"}
 
     @frozen(kw_only=True)
     class Config:

@@ -39,6 +39,7 @@ class FAD:
     """
 
     best: ClassVar[dict[str, float]] = {}
+    answers: ClassVar[dict[str, str]] = {"fad_stem": "as its instrument sounds"}
     needs: ClassVar[frozenset[str]] = frozenset({"truth"})
     interval: ClassVar[str] = "jackknife"
 

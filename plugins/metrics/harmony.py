@@ -36,6 +36,7 @@ class Harmony:
     """
 
     best: ClassVar[dict[str, float]] = {"harmony": 1.0}
+    answers: ClassVar[dict[str, str]] = {"harmony": "in key"}
     provenance = "harmony: correlation of chroma (STFT, own code)"
     sample_rate = RATE
 

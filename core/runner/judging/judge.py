@@ -22,7 +22,7 @@ from accomp.core.runner.excerpts import Failure, keyed
 from accomp.core.runner.judging.hearing import Heard, Hearing
 from accomp.core.spec import Spec, resolve
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 """Of what a cell's record holds; records of another version are made again."""
 
 
@@ -95,6 +95,7 @@ class Judge:
         return {
             "provenance": getattr(metric, "provenance", ""),
             "best": dict(metric.best),
+            "answers": dict(getattr(metric, "answers", {})),
             **over("", list(tally.scored)),
             "empty": plain(tally.empty),
             "failed": plain([*tally.failed, *(tally.lacking if tally.applies else ())]),

@@ -13,19 +13,17 @@ from accomp.core.runner.report.data import RunData
 
 LISTENING = 0.01
 """Nats a token that the true context must be worth: less is what an untrained model shows by chance."""
-ASKED = (
-    ("in time", "beat_f1", "beat_f1"),
-    ("in key", "harmony", "harmony"),
-    ("as this instrument sounds", "fad", "fad_stem"),
-)
-"""What a player is asked for, and the metric and its number that answer."""
+
+
+UNSURE = "; with so few clips it cannot be told"
 
 
 def checks(data: RunData) -> list[Claim]:
     """Every check, in the order of the stages."""
     live = [_streams(data), _keeps_up(data)] if data.streams else []
-    heard = [_beside_random(data, *asked) for asked in ASKED] + [_by_ear(data, *asked) for asked in ASKED[:2]]
-    return [_learned(data), _beats_frequencies(data), _listens(data), *heard, *live, *_anchors(data)]
+    asked = _asked(data)
+    played = [claim for one in asked for claim in (_beside_random(data, *one), *_by_ear(data, *one))]
+    return [_learned(data), _beats_frequencies(data), _worth(data), *played, *live, *_anchors(data)]
 
 
 def _learned(data: RunData) -> Claim:
@@ -47,7 +45,7 @@ def _beats_frequencies(data: RunData) -> Claim:
     return Claim(claim, model < frequencies, f"{model:.2f} against {frequencies:.2f} nats per token")
 
 
-def _listens(data: RunData) -> Claim:
+def _worth(data: RunData) -> Claim:
     claim = "The context is worth something to its prediction: another song's makes that worse"
     gains = [record for record in data.losses_of("validation") if record.get("context_gain") is not None]
     if not gains or gains[-1]["step"] == 0:
@@ -57,39 +55,49 @@ def _listens(data: RunData) -> Claim:
     return Claim(claim, gain >= LISTENING, text)
 
 
+def _asked(data: RunData) -> list[tuple[str, str, str]]:
+    """What a player is asked for, and the metric and its number that answer."""
+    cells = data.metrics["cells"] if data.metrics else {}
+    judged = next(iter(cells.values()))["metrics"] if cells else {}
+    return [(what, name, number) for name, one in judged.items() for number, what in one.get("answers", {}).items()]
+
+
 def _beside_random(data: RunData, what: str, metric: str, number: str) -> Claim:
-    """Better than another song's stem, surely: the intervals of the two do not touch."""
-    claim = f"It plays {what}, better than a stem of another song"
+    """Better than another song's stem, surely: the intervals of the two do not touch. Better is where the truth is."""
+    claim = f"It plays {what}, more than a stem of another song"
     cells = ("model", "random_pairing", "true_stem")
     model, random, true = (_judged(data, cell, metric, number) for cell in cells)
-    if model is None or random is None or data.metrics is None:
-        return Claim(claim, None, f"not evaluated: metric {metric}, cells model and random_pairing")
-    best = next(best for name, one, best in judged_numbers(data.metrics) if (name, one) == (metric, number))
-    clips = data.metrics["cells"]["model"]["metrics"][metric]["scored"]
-    text = f"{number} {_span(model)}, random pairing {_span(random)}"
-    if true is not None:
-        share = (model["value"] - random["value"]) / ((true["value"] - random["value"]) or math.inf)
-        text += f", true stem {true['value']:.2f}: {100 * share:.0f} % of the way"
+    if model is None or random is None or true is None:
+        return Claim(claim, None, f"not judged: {metric} of the model, random pairing and the true stem")
+    share = (model["value"] - random["value"]) / ((true["value"] - random["value"]) or math.inf)
+    text = (
+        f"{number} {_span(model)}, random pairing {_span(random)}, true stem {true['value']:.2f}: "
+        f"{100 * share:.0f} % of the way"
+    )
     if model["low"] is None or random["low"] is None:
         return Claim(claim, None, f"{text}; too few clips to tell")
-    lower, upper = (random, model) if best > random["value"] else (model, random)
-    holds = True if lower["high"] < upper["low"] else False if upper["high"] < lower["low"] else None
-    return Claim(claim, holds, text + ("" if holds is not None else f"; cannot be told with {clips} clips"))
+    lower, upper = (random, model) if true["value"] > random["value"] else (model, random)
+    better = lower["high"] < upper["low"]
+    worse = upper["high"] < lower["low"]
+    return Claim(claim, better if better or worse else None, text + ("" if better or worse else UNSURE))
 
 
-def _by_ear(data: RunData, what: str, metric: str, number: str) -> Claim:
+def _by_ear(data: RunData, what: str, metric: str, number: str) -> list[Claim]:
     """Whether it plays so because it hears its context: worse to the same context when it hears another song."""
     claim = f"It listens to be {what}: deaf to its context it plays worse to it"
     takes = {name: _each(data, name, metric, number) for name in ("model", "deaf")}
+    if not takes["model"]:
+        return []  # a number over all takes together says nothing of one
     if not takes["deaf"]:
-        return Claim(claim, None, "not played deaf: [generate] deaf = true")
+        return [Claim(claim, None, "not played deaf: [generate] deaf = true")]
+    true, random = (_judged(data, cell, metric, number) for cell in ("true_stem", "random_pairing"))
     found = differences(takes, np.random.default_rng(0))
-    if not found or found[0].low is None or found[0].high is None:
-        return Claim(claim, None, "too few clips to tell")
+    if not found or found[0].low is None or found[0].high is None or true is None or random is None:
+        return [Claim(claim, None, "too few clips to tell")]
     one, low, high = found[0], found[0].low, found[0].high
     text = f"{number} {one.mean:+.2f} [{low:+.2f}, {high:+.2f}] when it hears it, over {one.clips} clips, told the same"
-    holds = True if low > 0 else False if high < 0 else None
-    return Claim(claim, holds, text + ("" if holds is not None else "; cannot be told with so few"))
+    better, worse = (low > 0, high < 0) if true["value"] > random["value"] else (high < 0, low > 0)
+    return [Claim(claim, better if better or worse else None, text + ("" if better or worse else UNSURE))]
 
 
 def _judged(data: RunData, cell: str, metric: str, number: str) -> dict[str, Any] | None:
