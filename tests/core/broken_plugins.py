@@ -5,7 +5,9 @@ A class is registered under the beginning of the property that it breaks; most a
 
 import random
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -21,6 +23,7 @@ from accomp.core.streaming.ring import Ring
 from accomp.core.types import Loss, Stem, Track
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd
+from accomp.plugins.models import pretrained  # noqa: F401  # a good model
 from accomp.plugins.objectives.ar import AR
 from accomp.plugins.objectives.mlm import MLM
 from accomp.plugins.objectives.prefix import Prefix
@@ -1184,6 +1187,26 @@ def bare(folder):
 @breaks("command", "typer makes a command of it")
 def untypable(folder: int | str) -> None:
     pass
+
+
+# ------------------------------------------------------------------------------------------------ model
+
+
+@breaks("model", "gives a folder: it gives 'here'")
+def nowhere():
+    return "here"
+
+
+@breaks("model", "its card has a summary: summary is None")
+def unknown():
+    return Path(tempfile.mkdtemp())
+
+
+@breaks("model", "its newest checkpoint loads, with the tokenizer it was trained with")
+def untrained():
+    folder = Path(tempfile.mkdtemp())
+    (folder / "model_card.json").write_text('{"summary": "none"}')
+    return folder
 
 
 # ------------------------------------------------------------------------------------------------ tokenizer

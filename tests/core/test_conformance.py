@@ -39,7 +39,7 @@ GOOD = [
     ("corpus", "Songs"), ("tokenizer", "Codec"), ("fuser", "GatedAdd"), ("backbone", "Small"), ("objective", "AR"),
     ("objective", "Prefix"), ("objective", "PrefixOffline"), ("objective", "MLM"),
     ("sampler", "TopK"), ("sampler", "AtOnce"), ("metric", "Likeness"), ("metric", "Spread"),
-    ("embedder", "Loudness"), ("follower", "Pulse"), ("command", "good"),
+    ("embedder", "Loudness"), ("follower", "Pulse"), ("command", "good"), ("model", "pretrained"),
 ]  # fmt: skip
 
 
