@@ -30,10 +30,15 @@ _HALF_ROOT = 0x3FE6A09E667F3BCD
 """The bits of sqrt(1/2)."""
 
 
+def instructions(function: Callable[..., Any]) -> Any:
+    """numba's intrinsic: a function of machine code whose instructions are said one by one."""
+    return intrinsic(function)
+
+
 class Lanes(types.Type):
     """A vector of float32 or float64."""
 
-    def __init__(self, dtype: types.Float):
+    def __init__(self, dtype: Any):
         self.dtype, self.count = dtype, BYTES * 8 // dtype.bitwidth
         super().__init__(name=f"Lanes({dtype})")
 
@@ -44,21 +49,22 @@ class _Model(models.PrimitiveModel):
         super().__init__(manager, lanes, _vector(lanes))
 
 
-def _vector(lanes: Lanes) -> ir.VectorType:
+def _vector(lanes: Any) -> Any:
     return ir.VectorType(ir.FloatType() if lanes.dtype.bitwidth == 32 else ir.DoubleType(), lanes.count)
 
 
-def _place(context: Any, builder: Any, kind: types.Array, array: Any, index: Any, vector: ir.VectorType) -> Any:
+def _place(context: Any, builder: Any, kind: types.Array, array: Any, index: Any, vector: Any) -> Any:
     """A pointer to the vector that begins at an index of a flat array."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _aligned(kind: types.Array) -> int:
+def _aligned(kind: Any) -> int:
+    """Bytes that a vector's place is a multiple of: an element's."""
     return int(kind.dtype.bitwidth // 8)
 
 
-def _splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
@@ -70,24 +76,24 @@ def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments, fastmath=_FLAGS)
 
 
-@intrinsic
+@instructions
 def load(typing: Any, array: Any, index: Any) -> Any:
     """What stands at index, index + 1, ... of a flat array."""
     lanes = Lanes(array.dtype)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = _place(context, builder, array, *arguments, _vector(lanes))
+        place = _place(context, builder, array, arguments[0], arguments[1], _vector(lanes))
         return builder.load(place, align=_aligned(array))
 
     return lanes(array, types.intp), code
 
 
-@intrinsic
+@instructions
 def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Lanes -> index, index + 1, ... of a flat array."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = _place(context, builder, array, *arguments[:2], _vector(lanes))
+        place = _place(context, builder, array, arguments[0], arguments[1], _vector(lanes))
         builder.store(arguments[2], place, align=_aligned(array))
         return context.get_dummy_value()
 
@@ -97,7 +103,7 @@ def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
 def _arithmetic(name: str) -> Callable[..., Any]:
     """An operation on two vectors, or on one and a number that stands for a vector of it."""
 
-    @intrinsic
+    @instructions
     def operation(typing: Any, a: Any, b: Any) -> Any:
         lanes = a if isinstance(a, Lanes) else b
 
@@ -136,7 +142,7 @@ for _which, _name in (
 def _function(name: str) -> Callable[..., Any]:
     """A function of LLVM's that works on every lane."""
 
-    @intrinsic
+    @instructions
     def function(typing: Any, lanes: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kind = f"v{lanes.count}f{lanes.dtype.bitwidth}"
@@ -150,7 +156,7 @@ def _function(name: str) -> Callable[..., Any]:
 root, nearest = _function("sqrt"), _function("rint")
 
 
-@intrinsic
+@instructions
 def totals(typing: Any, array: Any) -> Any:
     """Lane i is the sum of the i-th eight numbers of a flat array of 64 float64; halves are added until one is left."""
     lanes = Lanes(array.dtype)
@@ -180,7 +186,7 @@ def _indices(values: list[int]) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(values)), values)
 
 
-@intrinsic
+@instructions
 def parts(typing: Any, lanes: Any) -> Any:
     """Positive normal float64 x = m 2^k with sqrt(1/2) <= m < sqrt(2) -> (m, k)."""
 
@@ -195,14 +201,14 @@ def parts(typing: Any, lanes: Any) -> Any:
     return types.UniTuple(lanes, 2)(lanes), code
 
 
-def _all(vector: ir.VectorType, value: int) -> Any:
+def _all(vector: Any, value: int) -> Any:
     return ir.Constant(vector, [value] * vector.count)
 
 
 def wide_registers() -> bool:
     """Whether a vector fits a register of the processor that machine code is made for."""
-    named = config.CPU_FEATURES
-    return "+avx512f" in named if named is not None else binding.get_host_cpu_features().get("avx512f", False)
+    named = config.CPU_FEATURES  # type: ignore[attr-defined]
+    return "+avx512f" in named if named is not None else bool(binding.get_host_cpu_features().get("avx512f"))
 
 
 def product_tile(rows: int, width: int) -> Callable[..., None]:
@@ -212,7 +218,7 @@ def product_tile(rows: int, width: int) -> Callable[..., None]:
     out [R, outputs], all flat. Every number is ((bias + x0 w0) + x1 w1) + ... in this order, whatever the tile.
     """
 
-    @intrinsic
+    @instructions
     def tile(
         typing: Any, x: Any, row: Any, inputs: Any, weight: Any, column: Any, outputs: Any, bias: Any, out: Any
     ) -> Any:
@@ -255,7 +261,7 @@ def product_tile(rows: int, width: int) -> Callable[..., None]:
     return tile
 
 
-@intrinsic
+@instructions
 def peak(typing: Any, array: Any, count: Any) -> Any:
     """Where the greatest of the first `count` numbers of a flat array is, the first of equals; they fill vectors."""
     lanes = Lanes(array.dtype)
