@@ -7,10 +7,10 @@ from collections import deque
 from attrs import define, field, frozen
 
 HEARD = 0.15
-"""Activation from which on beats count as heard: the last one, and the mean of the last BEATS, which in noise stays
-below 0.13 and in music above 0.2 with few exceptions."""
+"""Activation from which on the last beat counts as heard, and at first the last BEATS, by their mean: in noise that
+stays below 0.13, in music above 0.2 with few exceptions."""
 BEATS = 4
-FIRST, AGAIN = 3.0, 1.0
+FIRST, AGAIN = 3.0, 0.5
 """Beats for which a guess has to hold before it is believed: the first one, and another one later."""
 NEAR = 0.12
 """Of a beat: how close to one the activation counts as its own; a guess is believed between beats only."""
@@ -61,7 +61,9 @@ class Lock:
             self._peak = 0.0
 
     def _loud(self) -> bool:
-        return len(self._peaks) == BEATS and sum(self._peaks) / BEATS > HEARD and self._peaks[-1] > HEARD
+        if not self._peaks or self._peaks[-1] <= HEARD:
+            return False
+        return self.grid is not None or (len(self._peaks) == BEATS and sum(self._peaks) / BEATS > HEARD)
 
 
 def _goes_on(before: Guess, now: Guess) -> bool:

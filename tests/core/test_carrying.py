@@ -117,6 +117,17 @@ def test_a_chunk_of_many_frames_is_covered():
     assert all(a.end == pytest.approx(b.start) for a, b in pairwise(spans))
 
 
+def test_a_new_session_knows_nothing_of_the_beats_before():
+    carried, fresh = (Carried(lambda chunk: always(0), RATE, 1) for _ in range(2))
+    for chunk in range(0, 1000, 10):
+        carried(chunk, heard(["C", "F"], chunk / RATE), chunk / RATE)
+    carried.begin()
+    for chunk in range(100, 1000, 10):
+        known = heard(["A", "B", "E"], chunk / RATE)
+        assert carried(chunk, known, chunk / RATE) == fresh(chunk, known, chunk / RATE)
+    assert list(carried._passed) == list(fresh._passed)
+
+
 def test_nothing_heard_is_nothing_told_and_hours_take_no_more_room():
     carried = Carried(lambda chunk: always(0), RATE, 1)
     carried.begin()

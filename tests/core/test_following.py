@@ -175,6 +175,27 @@ def test_one_that_comes_while_playing_counts_from_the_session_s_beginning():
     assert source.known(2 * FRAMES + 1).beats.times == pytest.approx(later)
 
 
+def test_the_same_again_follows_from_the_start_and_one_that_comes_later_from_the_new_session_s():
+    model = small_model(-1, space=SPACE, timelines=("metronome",))
+    audio, last, source = sound(), FRAMES + 1, followed(-1)
+    tokens = session_of(model, 1, timelines=[{"metronome": source}])
+    session = AudioSession(Plain(), tokens)
+    session.push(1 - audio)
+    session.pull()
+    before = source.known(last)
+    tokens.reset(torch.tensor([True]))
+    session.push(audio)
+    session.pull()
+    alone = Loudest()
+    alone.push(audio[0].numpy())
+    assert source.known(last) == alone.known() != before
+    later = followed(-1)
+    tokens.tell(0, "metronome", later)
+    session.push(audio)
+    session.pull()
+    assert later.known(2 * FRAMES + 1) == alone.known().later(FRAMES * SPACE.hop / SPACE.sample_rate)
+
+
 def test_hours_take_no_more_room_and_stay_in_phase():
     source = followed(-2)
     source.begin()
