@@ -199,8 +199,11 @@ def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batc
 
     x = batch.x.masked_fill(chosen(conditions.context.drop)[:, None, None], 0.0)
     labels = {name: batch.labels[name].masked_fill(chosen(c.drop), -1) for name, c in conditions.labels.items()}
-    timelines = {
-        name: batch.timelines[name].masked_fill(chosen(c.drop)[:, None, None], 0.0)
-        for name, c in conditions.timelines.items()
-    }
+    timelines = {}
+    for name, c in conditions.timelines.items():
+        told = batch.timelines[name].masked_fill(chosen(c.drop)[:, None, None], 0.0)
+        if c.detail:
+            detail = torch.arange(told.shape[2], device=told.device) >= KINDS[name].detail
+            told = told.masked_fill(chosen(c.detail)[:, None, None] & detail, 0.0)
+        timelines[name] = told
     return attrs.evolve(batch, x=x, labels=labels, timelines=timelines)

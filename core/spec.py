@@ -121,9 +121,16 @@ class LabelCondition:
 
 @frozen
 class TimelineCondition:
-    """A timeline (core/timelines.py). `drop`: share of training clips in which it is withheld, beside those without."""
+    """A timeline (core/timelines.py).
+
+    Attributes:
+        drop: share of training clips in which it is withheld, beside those without.
+        detail: share of the others in which its detail is: of a metronome the bars, so that a model plays to beats
+            alone as well, which is all that can be followed in a sound.
+    """
 
     drop: float = field(default=0.0, validator=_share)
+    detail: float = field(default=0.0, validator=_share)
 
 
 @frozen

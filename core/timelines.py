@@ -34,10 +34,15 @@ Source = Callable[[int, int], Values]
 
 @frozen
 class Kind:
-    """Attributes: width: numbers a frame. of: annotations, times of frames [n] (s) -> [n, width] float32."""
+    """Attributes:
+    width: numbers a frame.
+    of: annotations, times of frames [n] (s) -> [n, width] float32.
+    detail: the first of the numbers that tell what need not be known with the rest.
+    """
 
     width: int
     of: Callable[[Annotations, np.ndarray], Values]
+    detail: int
 
 
 def metronome(annotations: Annotations, times: np.ndarray) -> Values:
@@ -80,7 +85,7 @@ def chart(annotations: Annotations, times: np.ndarray) -> Values:
 
 WIDTHS: Mapping[str, int] = MappingProxyType({"metronome": 16, "chart": 25})
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {"metronome": Kind(WIDTHS["metronome"], metronome), "chart": Kind(WIDTHS["chart"], chart)}
+    {"metronome": Kind(WIDTHS["metronome"], metronome, 10), "chart": Kind(WIDTHS["chart"], chart, WIDTHS["chart"])}
 )
 
 

@@ -92,3 +92,19 @@ def test_a_timeline_is_withheld_in_its_share_of_the_clips():
     assert torch.equal(told[~silent], values[~silent])
     with pytest.raises(ValueError, match=r"timelines \['metronome'\], which the batch lacks"):
         withhold(attrs.evolve(batch, timelines={}), conditions, torch.Generator())
+
+
+def test_bars_alone_are_withheld_in_their_share_of_the_clips_that_are_told_beats():
+    conditions = Conditions(timelines={"metronome": TimelineCondition(drop=0.25, detail=0.4)})
+    values = torch.from_numpy(metronome(KNOWN, frame_times(0, 8, RATE)))[None].repeat(4000, 1, 1)
+    nothing = torch.zeros(4000, 1, 8)
+    batch = Batch(nothing, nothing.long(), nothing[:, 0] == 0, {}, {"metronome": values})
+    told = withhold(batch, conditions, torch.Generator().manual_seed(0)).timelines["metronome"]
+    beats, bars = told[:, 0, 0] == 1, told[:, 0, 10] == 1
+    assert abs(float(beats.float().mean()) - 0.75) < 0.03
+    assert abs(float(bars[beats].float().mean()) - 0.6) < 0.03
+    assert not bars[~beats].any()
+    assert torch.equal(told[bars], values[bars])
+    alone = beats & ~bars
+    assert torch.equal(told[alone][..., :10], values[alone][..., :10])
+    assert not told[alone][..., 10:].any()
