@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from accomp.plugins.tokenizers import kernels
 from accomp.plugins.tokenizers.causal import FixedHistory
 from accomp.plugins.tokenizers.kernels import Array
+from accomp.plugins.tokenizers.lanes import aligned
 
 
 class Layers:
@@ -45,7 +46,7 @@ def sparse(filters: Tensor) -> tuple[Array, Array]:
 
 def array(tensor: Tensor) -> Array:
     """A tensor on the CPU as float32."""
-    found: Array = tensor.detach().float().contiguous().numpy()
+    found: Array = aligned(tensor.detach().float().numpy())
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from accomp.plugins.tokenizers import log_spectra
-from accomp.plugins.tokenizers.lanes import COUNT
+from accomp.plugins.tokenizers.lanes import COUNT, aligned
 from accomp.plugins.tokenizers.log_spectra import Array, Filters, Long, Short, Turns
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
@@ -34,7 +34,7 @@ class CpuSpectra:
         )
         parts = np.outer(bins, np.arange(COUNT)).ravel()
         self._long: Long = (
-            *(HOP, spectra.long_window.numpy(), BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
+            *(HOP, aligned(spectra.long_window.numpy()), BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
             *(_turns(parts / LONG), fourier.tables(LONG // (4 * COUNT))),
         )
 
@@ -59,4 +59,4 @@ def _filters(filters: Tensor) -> Filters:
 
 def _turns(share: Array) -> Turns:
     """cos and -sin of shares of a turn [n]."""
-    return np.cos(2 * np.pi * share), -np.sin(2 * np.pi * share)
+    return aligned(np.cos(2 * np.pi * share)), aligned(-np.sin(2 * np.pi * share))

@@ -15,6 +15,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, config, types
 from numba.core.datamodel import models
@@ -28,6 +29,15 @@ _FLAGS = ("contract", "nsz")
 _WORD = ir.IntType(64)
 _HALF_ROOT = 0x3FE6A09E667F3BCD
 """The bits of sqrt(1/2)."""
+
+
+def aligned(array: Any) -> Any:
+    """A copy that begins where a line of the cache does, so that no vector of a row of whole vectors lies in two."""
+    space = np.empty(array.nbytes + BYTES, np.uint8)
+    first = -space.ctypes.data % BYTES
+    copy = space[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def instructions(function: Callable[..., Any]) -> Any:

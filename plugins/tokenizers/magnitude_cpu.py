@@ -13,6 +13,7 @@ from accomp.plugins.tokenizers.causal import FixedHistory
 from accomp.plugins.tokenizers.cpu_layers import Layers, array
 from accomp.plugins.tokenizers.cpu_spectra import CpuSpectra
 from accomp.plugins.tokenizers.kernels import Array
+from accomp.plugins.tokenizers.lanes import aligned
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
     BINS,
@@ -33,7 +34,7 @@ class CpuEncoder:
         self._layers = Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
         self._analysis = array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
         books = [level.codebook for level in network.quantizer.levels]
-        self._books = np.stack([array(book.T) for book in books])
+        self._books = aligned(np.stack([array(book.T) for book in books]))
         self._halves = np.stack([array(book.double().square().sum(1) / 2) for book in books])
         self(torch.zeros(1, HOP, dtype=torch.float64), self.begin(1))  # so that the machine code is made now
 
