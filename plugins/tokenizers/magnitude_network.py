@@ -214,6 +214,11 @@ class MagnitudeNetwork(nn.Module):
         """The modules that encoding runs; they decide which codes come out."""
         return [self.spectra, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
 
+    def decoder_parameters(self) -> list[Tensor]:
+        """What of `decoder_tensors` learns."""
+        names = self.decoder_tensors()
+        return [parameter for name, parameter in self.named_parameters() if name in names]
+
     def decoder_tensors(self) -> dict[str, Tensor]:
         """All that decides which magnitudes latents become, by name."""
         parts = ("mean", "spread", "synthesis", "from_latent", "decoder_blocks", "decoder_norm", "leave")

@@ -10,6 +10,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.errors import SpecError
+from accomp.plugins.tokenizers.averaging import Averaged
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.clips import Music
 from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
@@ -26,6 +27,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     Attributes:
         only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes.
         stay: that of the codec whose codes a decoder hears that learns alone.
+        average: in the end the decoder's weights are their moving average, each step with this much of the past; 0: the
+            last ones. An adversary makes a decoder circle around what it finds.
         codebooks: levels that the decoder hears in most steps, 0 for all. Those behind are trained in `more` of them.
         fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it hears all levels.
@@ -43,6 +46,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
 
     only: Literal["all", "decoder"] = "all"
     stay: float = field(default=0.15, validator=v.ge(0.0))
+    average: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.lt(1.0)))
     codebooks: int = field(default=0, validator=v.ge(0))
     fewer: float = field(default=0.25, validator=share)
     more: float = field(default=0.2, validator=share)
@@ -84,16 +88,18 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         if spec.only == "decoder":
             if not spec.start:
                 raise SpecError('only = "decoder" needs weights to start from, such as "default" @ train.start')
-            learning = network.decoder_tensors()
-            for name, parameter in network.named_parameters():
-                parameter.requires_grad_(name in learning)
+            network.requires_grad_(False)
+            for parameter in network.decoder_parameters():
+                parameter.requires_grad_(True)
         self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
         self.adversary = MagnitudeAdversary(seed, device, half=self.network.mixed) if spec.adversarial else None
+        self.averaged = Averaged(self.network.decoder_parameters(), spec.average) if spec.average else None
         self.optimize()
 
     def parts(self) -> dict[str, Any]:
         adversary = {"adversary": self.adversary} if self.adversary else {}
-        return {"codebooks": self.codebooks, **adversary}
+        averaged = {"averaged": self.averaged} if self.averaged else {}
+        return {"codebooks": self.codebooks, **adversary, **averaged}
 
     def learn(self, done: float) -> dict[str, float]:
         told: dict[str, float] = {}
@@ -120,7 +126,10 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
             losses |= judged
-        return self.descend(total, losses, done)
+        told = self.descend(total, losses, done)
+        if self.averaged:
+            self.averaged.follow(self.step)
+        return told
 
     def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         """What the decoder hears of the latents, which learn through it, and what else pulls at these."""
@@ -167,4 +176,6 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
     def finish(self) -> list[float]:
         if self.spec.only == "all":
             self.network.whitening.fit(self.latents(self._encode))
+        if self.averaged:
+            self.averaged.take()
         return []

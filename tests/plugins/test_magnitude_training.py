@@ -62,7 +62,7 @@ def test_it_begins_with_principal_components_that_miss_little():
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.5])
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path, adversarial):
-    keys = {"adversarial": adversarial, "adversary_from": 0.3, "refit": (0.5,), "revive_every": 2}
+    keys = {"adversarial": adversarial, "adversary_from": 0.3, "refit": (0.5,), "revive_every": 2, "average": 0.9}
     whole = [parts["total"] for parts in trainer(**keys).steps()]
     first, second = trainer(**keys), trainer(**keys)
     steps = first.steps()
@@ -125,6 +125,20 @@ def test_a_decoder_that_learns_alone_leaves_all_codes_as_they_are():
     }  # fmt: skip
     assert moved <= learning
     assert torch.equal(one.network.quantizer.codes(one._encode(clips)), codes)
+
+
+def test_what_is_kept_is_the_average_of_the_decoder_s_way():
+    one = trainer(only="decoder", start="default", steps=5, average=0.6)
+    names = one.network.decoder_tensors()
+    learning = {name: p for name, p in one.network.named_parameters() if name in names}
+    mean = {name: p.detach().clone() for name, p in learning.items()}
+    for step, _ in enumerate(one.steps()):
+        past = min(0.6, (step + 1) / (step + 51))
+        mean = {name: past * mean[name] + (1 - past) * p.detach() for name, p in learning.items()}
+    last = {name: p.detach().clone() for name, p in learning.items()}
+    one.finish()
+    assert all(torch.allclose(p, mean[name], atol=1e-6) for name, p in learning.items())
+    assert not all(torch.equal(p, last[name]) for name, p in learning.items())
 
 
 def test_a_decoder_alone_needs_weights_to_start_from():
