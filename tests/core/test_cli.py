@@ -158,8 +158,9 @@ def test_a_stage_that_fails_stops_those_after_it(stages, folder, monkeypatch):
     assert [name for name, _, _ in stages] == ["ingest"]
 
 
-def test_stream_passes_on_what_it_is_told(monkeypatch):
+def test_stream_passes_on_what_it_is_told(monkeypatch, folder):
     seen = []
+    Path("runs/x").mkdir(parents=True)
     monkeypatch.setattr("accomp.core.runner.stream.stream", lambda *given: seen.append(given))
     words = ["stream", "runs/x", "--input", "in.wav", "--output", "out.wav", "--instrument", "Bass"]
     assert main([*words, "--seed", "3", "--chunk", "5"]) == 0

@@ -375,6 +375,8 @@ def test_the_command_line_says_it_all(
 ) -> None:
     from accomp.core.runner import layering
 
+    monkeypatch.chdir(tmp_path)
+    Path("RUN").mkdir()
     wishes: list[tuple[Path | None, Wish]] = []
     monkeypatch.setattr(layering, "layer", lambda run, registry, wish, ask: wishes.append((run, wish)))
     line = f"layer RUN --context {context} --out F --auto Bass,Piano --parent last --variations 3 --stems 2 --seed 5"

@@ -205,7 +205,11 @@ def test_sigint_ends_it_and_what_was_played_is_written(ahead: tiny.Trained, tmp_
     assert 0 < seconds < 30
 
 
-def test_the_command_line_passes_on_what_it_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_command_line_passes_on_what_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/x").mkdir(parents=True)
     seen = []
     monkeypatch.setattr(
         "accomp.core.runner.realtime.stream_live", lambda wanted, _, force: seen.append((wanted, force))
