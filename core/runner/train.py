@@ -315,7 +315,9 @@ class _Training:
         here = self._seconds() / 60 / self.spec.train.minutes
         if self.fabric.world_size == 1:
             return here
-        return float(self.fabric.all_reduce(torch.tensor(here, device=self.fabric.device), reduce_op="max"))
+        return float(
+            cast(Tensor, self.fabric.all_reduce(torch.tensor(here, device=self.fabric.device), reduce_op="max"))
+        )
 
     def _loader(self, split: str, rank: int = 0, world: int = 1) -> ClipLoader:
         spec = self.spec
