@@ -253,7 +253,7 @@ def claimed(run: Path, registry: Registry, words: str) -> tuple[str, str]:
 def test_a_tick_needs_an_interval_on_the_right_side(
     tmp_path: Path, registry: Registry, model: list[float], sign: str, words: str
 ) -> None:
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", takes=6)
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["cells"]["model"]["metrics"]["beat_f1"]["numbers"]["beat_f1"] = dict(
         zip(("value", "low", "high"), model, strict=True)
@@ -262,6 +262,20 @@ def test_a_tick_needs_an_interval_on_the_right_side(
     found = claimed(run, registry, "It plays in time")
     assert found[0] == sign
     assert words in found[1]
+
+
+def test_five_clips_claim_nothing(tmp_path: Path, registry: Registry) -> None:
+    run = make_run(tmp_path / "run", takes=5)
+    metrics = json.loads((run / "metrics.json").read_text())
+    cells = metrics["cells"]
+    cells["model"]["metrics"]["beat_f1"]["numbers"]["beat_f1"] = {"value": 0.9, "low": 0.8, "high": 1.0}
+    deaf = {id: {"beat_f1": 0.0} for id in cells["model"]["metrics"]["beat_f1"]["takes"]}
+    cells["deaf"] = {"title": "deaf", "left_out": [], "metrics": judged([0.0, 0.0, 0.0], deaf, [])}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    for words in ("It plays in time", "It listens to be in time"):
+        sign, text = claimed(run, registry, words)
+        assert sign == "open"
+        assert "cannot be told" in text
 
 
 @pytest.mark.parametrize(("worse", "sign"), [(0.2, "yes"), (-0.2, "no"), (0.0, "open")])

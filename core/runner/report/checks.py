@@ -15,6 +15,8 @@ LISTENING = 0.01
 """Nats a token that the true context must be worth: less is what an untrained model shows by chance."""
 
 
+FEWEST = 6
+"""Clips below which nothing is claimed: of five pairs not even five of a sign are unlikely (2 / 2^5 = 0.06)."""
 UNSURE = "; with so few clips it cannot be told"
 
 
@@ -77,8 +79,9 @@ def _beside_random(data: RunData, what: str, metric: str, number: str) -> Claim:
     if model["low"] is None or random["low"] is None:
         return Claim(claim, None, f"{text}; too few clips to tell")
     lower, upper = (random, model) if true["value"] > random["value"] else (model, random)
-    better = lower["high"] < upper["low"]
-    worse = upper["high"] < lower["low"]
+    enough = data.metrics is not None and data.metrics["cells"]["model"]["metrics"][metric]["scored"] >= FEWEST
+    better = enough and lower["high"] < upper["low"]
+    worse = enough and upper["high"] < lower["low"]
     return Claim(claim, better if better or worse else None, text + ("" if better or worse else UNSURE))
 
 
@@ -97,6 +100,7 @@ def _by_ear(data: RunData, what: str, metric: str, number: str) -> list[Claim]:
     one, low, high = found[0], found[0].low, found[0].high
     text = f"{number} {one.mean:+.2f} [{low:+.2f}, {high:+.2f}] when it hears it, over {one.clips} clips, told the same"
     better, worse = (low > 0, high < 0) if true["value"] > random["value"] else (high < 0, low > 0)
+    better, worse = (one.clips >= FEWEST and it for it in (better, worse))
     return [Claim(claim, better if better or worse else None, text + ("" if better or worse else UNSURE))]
 
 
