@@ -25,7 +25,9 @@ def checks(data: RunData) -> list[Claim]:
     live = [_streams(data), _keeps_up(data)] if data.streams else []
     asked = _asked(data)
     played = [claim for one in asked for claim in (_beside_random(data, *one), *_by_ear(data, *one))]
-    return [_learned(data), _beats_frequencies(data), _worth(data), *played, *live, *_anchors(data)]
+    elsewhere = data.takes and not data.losses  # a model that comes along has no losses to show
+    learned = [] if elsewhere else [_learned(data), _beats_frequencies(data), _worth(data)]
+    return [*learned, *played, *live, *_anchors(data)]
 
 
 def _learned(data: RunData) -> Claim:
