@@ -10,7 +10,7 @@ from attrs import validators as v
 
 from accomp.core.annotations import NOTHING, Annotations, Beats
 from accomp.plugins.followers.lock import Guess, Lock
-from accomp.plugins.followers.resampling import RATE, STEP, Resampler
+from accomp.plugins.followers.resampling import RATE, STEP, Frames
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 WINDOW = 2048
@@ -49,24 +49,21 @@ class MadmomBeats:
         self.provenance = f"beats: madmom's online RNN and DBN ({LICENCE})"
         self._activations = _Activations(config.networks)
         self._tempo = _Tempo(config.slowest, config.fastest)
-        self._resampler = Resampler(sample_rate)
+        self._windows = Frames(sample_rate, WINDOW, STEP)
         self.begin()
 
     def begin(self) -> None:
         """Forget everything."""
         self._activations.begin()
         self._tempo.begin()
-        self._resampler.begin()
-        self._held = np.zeros(WINDOW // 2, np.float32)  # what the next frame begins with
+        self._windows.begin()
         self._lock = Lock()
 
     def push(self, audio: np.ndarray) -> None:
         """audio [n] float32 in [-1, 1] at the rate that it was built for."""
-        self._held = np.concatenate([self._held, *self._resampler.push(audio)])
-        while len(self._held) >= WINDOW:
-            activation = self._activations.of(self._held[:WINDOW])
+        for window in self._windows.push(audio):
+            activation = self._activations.of(window)
             self._lock.update(self._tempo.guess(activation), activation)
-            self._held = self._held[STEP:]
 
     def known(self) -> Annotations:
         """Two beats, after which the grid goes on as it is between them."""

@@ -11,7 +11,7 @@ from attrs import validators as v
 
 from accomp.core.annotations import NOTHING, Annotations, Span
 from accomp.core.chords import NONE
-from accomp.plugins.followers.resampling import RATE, Resampler
+from accomp.plugins.followers.resampling import RATE, Frames
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 WINDOW = 8192
@@ -50,26 +50,23 @@ class MadmomChords:
         self._history = config.history
         self._chroma = _Chroma()
         self._field = _Field()
-        self._resampler = Resampler(sample_rate)
+        self._windows = Frames(sample_rate, WINDOW, RATE // FRAMES)
         self.begin()
 
     def begin(self) -> None:
         """Forget everything."""
         self._chroma.begin()
         self._field.begin()
-        self._resampler.begin()
-        self._held = np.zeros(WINDOW // 2, np.float32)  # what the next frame begins with
+        self._windows.begin()
         self._frames = 0  # of which the chord is known
         self._changes: deque[tuple[float, str]] = deque()  # when (s) which chord began
 
     def push(self, audio: np.ndarray) -> None:
         """audio [n] float32 in [-1, 1] at the rate that it was built for."""
-        self._held = np.concatenate([self._held, *self._resampler.push(audio)])
-        while len(self._held) >= WINDOW:
-            chroma = self._chroma.of(self._held[:WINDOW])
+        for window in self._windows.push(audio):
+            chroma = self._chroma.of(window)
             if chroma is not None:
                 self._hear(_LABELS[self._field.of(chroma)])
-            self._held = self._held[RATE // FRAMES :]
 
     def known(self) -> Annotations:
         """The chords of the last minutes; those before the first one that sounds are not known."""

@@ -1,8 +1,9 @@
-"""Sound at any rate to 44.1 kHz, piece by piece: the same samples however it is cut."""
+"""Sound at any rate to 44.1 kHz, and to frames of it, piece by piece: the same samples however it is cut."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.signal import resample_poly
@@ -52,3 +53,23 @@ class Resampler:
         before = around * RATE // sample_rate
         columns = slice(around - self._margin, around + self._taken + self._margin)
         return np.ascontiguousarray(made[before : before + per_block, columns], np.float32)
+
+
+class Frames:
+    """A stream of sound at `sample_rate` Hz -> windows [size] of it at RATE, each `step` after the last, from 0 on."""
+
+    def __init__(self, sample_rate: int, size: int, step: int):
+        self._resampler, self._size, self._step = Resampler(sample_rate), size, step
+        self.begin()
+
+    def begin(self) -> None:
+        """A new stream."""
+        self._resampler.begin()
+        self._held = np.zeros(self._size // 2, np.float32)  # what the next window begins with
+
+    def push(self, audio: np.ndarray) -> Iterator[np.ndarray]:
+        """audio [n] float32 -> the windows that are complete; all of them have to be taken."""
+        self._held = np.concatenate([self._held, *self._resampler.push(audio)])
+        while len(self._held) >= self._size:
+            yield self._held[: self._size]
+            self._held = self._held[self._step :]
