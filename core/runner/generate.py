@@ -137,7 +137,9 @@ def _take(
         **sources(player.model.timelines, annotations, space.frame_rate, excerpt.start),
         **following,
     }
-    played, same = _played(excerpt, sound, labels, told, prompt, spec.seed, player)
+    seed, session = spec.seed, number_of(excerpt.id)
+    how: dict[str, Any] = {"labels": labels, "seed": seed, "session": session, "prompt": prompt, "told": told}
+    played, same = _played(excerpt, sound, how, player)
     stem, gain = within_full_scale(played.audio)
     record = {
         "id": excerpt.id,
@@ -169,7 +171,7 @@ def _take(
         if heard is not excerpt:
             sounds["heard"] = sound
         if elsewhere is not None:
-            sounds["deaf"] = _deaf(excerpt, elsewhere, len(context), labels, told, prompt, spec.seed, player)
+            sounds["deaf"] = _deaf(elsewhere, len(context), how, player)
         sounds["mix"] = mix_for_listening(context, stem, space.sample_rate, stems=len(excerpt.context))
         for name, sound in sounds.items():
             audio.write(work / f"{name}.wav", sound, space.sample_rate)
@@ -177,20 +179,10 @@ def _take(
     return record
 
 
-def _deaf(
-    excerpt: Excerpt,
-    elsewhere: np.ndarray,
-    samples: int,
-    labels: dict[str, int],
-    told: dict[str, Source],
-    prompt: np.ndarray | None,
-    seed: int,
-    player: Player,
-) -> np.ndarray:
+def _deaf(elsewhere: np.ndarray, samples: int, how: dict[str, Any], player: Player) -> np.ndarray:
     """What is played instead by a model that hears `elsewhere`, as long as what it should have heard."""
     sound = np.zeros(samples, dtype=np.float32)
     sound[: len(elsewhere)] = elsewhere[:samples]
-    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id), "prompt": prompt, "told": told}
     return within_full_scale(perform(player, sound, **how).audio)[0]
 
 
@@ -204,22 +196,16 @@ def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:
     )
 
 
-def _played(
-    excerpt: Excerpt,
-    sound: np.ndarray,
-    labels: dict[str, int],
-    told: dict[str, Source],
-    prompt: np.ndarray | None,
-    seed: int,
-    player: Player,
-) -> tuple[Played, bool | None]:
-    """What is played to `sound`, after the `prompt`; if by a clock, whether it is the same however the input is cut."""
-    how: Any = {"labels": labels, "seed": seed, "session": number_of(excerpt.id), "prompt": prompt, "told": told}
+def _played(excerpt: Excerpt, sound: np.ndarray, how: dict[str, Any], player: Player) -> tuple[Played, bool | None]:
+    """What is played to `sound`; if by a clock, whether it is the same however the input is cut.
+
+    how: the keyword arguments of `perform`.
+    """
     if not player.clocked:
         return perform(player, sound, **how), None
     hop = player.tokenizer.space.hop
     live = play(player, sound, repeat(hop), **how)
-    again = play(player, sound, _odd_pieces(len(sound), hop, keyed(seed, "pieces", excerpt.id)), **how)
+    again = play(player, sound, _odd_pieces(len(sound), hop, keyed(how["seed"], "pieces", excerpt.id)), **how)
     return live, _same(live, again)
 
 

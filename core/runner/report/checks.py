@@ -13,8 +13,6 @@ from accomp.core.runner.report.data import RunData
 
 LISTENING = 0.01
 """Nats a token that the true context must be worth: less is what an untrained model shows by chance."""
-
-
 FEWEST = 6
 """Clips below which nothing is claimed: of five pairs not even five of a sign are unlikely (2 / 2^5 = 0.06)."""
 UNSURE = "; with so few clips it cannot be told"
@@ -23,8 +21,7 @@ UNSURE = "; with so few clips it cannot be told"
 def checks(data: RunData) -> list[Claim]:
     """Every check, in the order of the stages."""
     live = [_streams(data), _keeps_up(data)] if data.streams else []
-    asked = _asked(data)
-    played = [claim for one in asked for claim in (_beside_random(data, *one), *_by_ear(data, *one))]
+    played = _played(data.metrics) if data.metrics else []
     elsewhere = data.takes and not data.losses  # a model that comes along has no losses to show
     learned = [] if elsewhere else [_learned(data), _beats_frequencies(data), _worth(data)]
     return [*learned, *played, *live, *_anchors(data)]
@@ -59,18 +56,20 @@ def _worth(data: RunData) -> Claim:
     return Claim(claim, gain >= LISTENING, text)
 
 
-def _asked(data: RunData) -> list[tuple[str, str, str]]:
-    """What a player is asked for, and the metric and its number that answer."""
-    cells = data.metrics["cells"] if data.metrics else {}
-    judged = next(iter(cells.values()))["metrics"] if cells else {}
-    return [(what, name, number) for name, one in judged.items() for number, what in one.get("answers", {}).items()]
+def _played(metrics: dict[str, Any]) -> list[Claim]:
+    """What a player is asked for, by every number of a metric that answers."""
+    found = []
+    for metric, one in next(iter(metrics["cells"].values()), {"metrics": {}})["metrics"].items():
+        for number, what in one.get("answers", {}).items():
+            found += [_beside_random(metrics, what, metric, number), *_by_ear(metrics, what, metric, number)]
+    return found
 
 
-def _beside_random(data: RunData, what: str, metric: str, number: str) -> Claim:
+def _beside_random(metrics: dict[str, Any], what: str, metric: str, number: str) -> Claim:
     """Better than another song's stem, surely: the intervals of the two do not touch. Better is where the truth is."""
     claim = f"It plays {what}, more than a stem of another song"
     cells = ("model", "random_pairing", "true_stem")
-    model, random, true = (_judged(data, cell, metric, number) for cell in cells)
+    model, random, true = (cell_number(metrics, cell, metric, number) for cell in cells)
     if model is None or random is None or true is None:
         return Claim(claim, None, f"not judged: {metric} of the model, random pairing and the true stem")
     share = (model["value"] - random["value"]) / ((true["value"] - random["value"]) or math.inf)
@@ -81,42 +80,40 @@ def _beside_random(data: RunData, what: str, metric: str, number: str) -> Claim:
     if model["low"] is None or random["low"] is None:
         return Claim(claim, None, f"{text}; too few clips to tell")
     lower, upper = (random, model) if true["value"] > random["value"] else (model, random)
-    enough = data.metrics is not None and data.metrics["cells"]["model"]["metrics"][metric]["scored"] >= FEWEST
-    better = enough and lower["high"] < upper["low"]
-    worse = enough and upper["high"] < lower["low"]
-    return Claim(claim, better if better or worse else None, text + ("" if better or worse else UNSURE))
+    clips = metrics["cells"]["model"]["metrics"][metric]["scored"]
+    return _told_apart(claim, text, clips, better=lower["high"] < upper["low"], worse=upper["high"] < lower["low"])
 
 
-def _by_ear(data: RunData, what: str, metric: str, number: str) -> list[Claim]:
+def _by_ear(metrics: dict[str, Any], what: str, metric: str, number: str) -> list[Claim]:
     """Whether it plays so because it hears its context: worse to the same context when it hears another song."""
     claim = f"It listens to be {what}: deaf to its context it plays worse to it"
-    takes = {name: _each(data, name, metric, number) for name in ("model", "deaf")}
+    takes = {name: _each(metrics, name, metric, number) for name in ("model", "deaf")}
     if not takes["model"]:
         return []  # a number over all takes together says nothing of one
     if not takes["deaf"]:
         return [Claim(claim, None, "not played deaf: [generate] deaf = true")]
-    true, random = (_judged(data, cell, metric, number) for cell in ("true_stem", "random_pairing"))
+    true, random = (cell_number(metrics, cell, metric, number) for cell in ("true_stem", "random_pairing"))
     found = differences(takes, np.random.default_rng(0))
     if not found or found[0].low is None or found[0].high is None or true is None or random is None:
         return [Claim(claim, None, "too few clips to tell")]
     one, low, high = found[0], found[0].low, found[0].high
     text = f"{number} {one.mean:+.2f} [{low:+.2f}, {high:+.2f}] when it hears it, over {one.clips} clips, told the same"
     better, worse = (low > 0, high < 0) if true["value"] > random["value"] else (high < 0, low > 0)
-    better, worse = (one.clips >= FEWEST and it for it in (better, worse))
-    return [Claim(claim, better if better or worse else None, text + ("" if better or worse else UNSURE))]
+    return [_told_apart(claim, text, one.clips, better=better, worse=worse)]
 
 
-def _judged(data: RunData, cell: str, metric: str, number: str) -> dict[str, Any] | None:
-    if data.metrics is None or metric not in data.metrics["cells"].get(cell, {"metrics": {}})["metrics"]:
-        return None
-    return cell_number(data.metrics, cell, metric, number)
+def _told_apart(claim: str, text: str, clips: int, *, better: bool, worse: bool) -> Claim:
+    """Holds where it is surely better, does not where it is surely worse; nobody can tell of too few clips."""
+    if clips >= FEWEST and (better or worse):
+        return Claim(claim, better, text)
+    return Claim(claim, None, text + UNSURE)
 
 
-def _each(data: RunData, cell: str, metric: str, number: str) -> dict[str, float]:
-    """Clip -> the number of each alone."""
-    if data.metrics is None or metric not in data.metrics["cells"].get(cell, {"metrics": {}})["metrics"]:
+def _each(metrics: dict[str, Any], cell: str, metric: str, number: str) -> dict[str, float]:
+    """Clip -> the number of each alone; none where the cell is not judged."""
+    if cell not in metrics["cells"]:
         return {}
-    takes = data.metrics["cells"][cell]["metrics"][metric]["takes"]
+    takes = metrics["cells"][cell]["metrics"][metric]["takes"]
     return {id: numbers[number] for id, numbers in takes.items() if number in numbers}
 
 
