@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count as forever
 
+import attrs
 import numpy as np
 from attrs import frozen
 
 from accomp.core import audio
-from accomp.core.audio import PADDING
 from accomp.core.errors import DataError
+from accomp.core.lengths import unequal
 from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.pairs import PairRules
 from accomp.core.types import Track
@@ -23,6 +25,9 @@ LISTENED = 16000
 """Hz at which it is found out where a stem sounds."""
 ROUNDS = 8
 """Excerpts taken from one song at most."""
+
+LONGEST_NAME = 160
+"""Characters of a name kept in an excerpt's id: file systems end at 255 bytes, and what is half written adds some."""
 
 
 @frozen
@@ -48,7 +53,9 @@ class Excerpt:
         """A name that is unique to the excerpt and safe as a file name."""
         plain = f"{self.track.id}-{self.target}-{self.start:g}s"
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip(".")
-        return safe if safe == plain else f"{safe}-{hashlib.sha256(plain.encode()).hexdigest()[:6]}"
+        if safe == plain and len(safe) <= LONGEST_NAME:
+            return safe
+        return f"{safe[:LONGEST_NAME]}-{hashlib.sha256(plain.encode()).hexdigest()[:6]}"
 
     @property
     def instrument(self) -> int:
@@ -104,13 +111,23 @@ def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int, rules: PairRul
     for track in sorted(others, key=lambda track: keyed(seed, "partner", excerpt.id, track.id).random()):
         rng = keyed(seed, "part", excerpt.id, track.id)
         names = [name for name, stem in track.stems.items() if stem.instrument == excerpt.instrument]
-        for name in map(str, rng.permutation(names)):
-            try:
-                for start in _starts(track, excerpt.seconds, rng):
-                    if _share(_sounding(track, name, start, excerpt.seconds, rules)) >= rules.sounding:
-                        return Excerpt(track, name, (), start, excerpt.seconds)
-            except DataError:
-                continue
+        drawn = [str(name) for name in rng.permutation(names)]
+        with suppress(DataError):
+            usable = _usable(track, least=1)
+            for name in (name for name in drawn if name in usable.stems):
+                if (start := _where_it_sounds(usable, name, excerpt.seconds, rng, rules)) is not None:
+                    return Excerpt(usable, name, (), start, excerpt.seconds)
+    return None
+
+
+def _where_it_sounds(
+    track: Track, name: str, seconds: float, rng: np.random.Generator, rules: PairRules
+) -> float | None:
+    """Where (s) a stem sounds for long enough; None where it does not, or cannot be read."""
+    for start in _starts(track, seconds, rng):
+        with suppress(DataError):
+            if _share(_sounding(track, name, start, seconds, rules)) >= rules.sounding:
+                return start
     return None
 
 
@@ -123,8 +140,9 @@ def keyed(seed: int, *names: object) -> np.random.Generator:
 def _excerpts(track: Track, seconds: float, seed: int, rules: PairRules) -> Iterator[Excerpt]:
     """Excerpts of one song: each stem that may be played once, in random order, then again elsewhere.
 
-    Raises DataError for a song shorter than an excerpt or with a file that cannot be read.
+    Raises DataError for a song shorter than an excerpt, or with fewer than two stems that can be used.
     """
+    track = _usable(track)
     rng = keyed(seed, "excerpt", track.id, seconds)
     allowed = [name for name, stem in track.stems.items() if rules.may_be_target(stem.instrument)]
     targets = [str(name) for name in rng.permutation(allowed)]
@@ -142,16 +160,30 @@ def _excerpts(track: Track, seconds: float, seed: int, rules: PairRules) -> Iter
             return
 
 
-def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[float]:
-    """Whole seconds from which an excerpt fits, in random order, a few of them."""
-    lengths = {}
+def _usable(track: Track, *, least: int = 2) -> Track:
+    """The song with the stems that can be read and are as long as most of them: those that an ingest uses.
+
+    Raises DataError, with the reasons, where fewer than `least` are left.
+    """
+    lengths, why = {}, {}
     for name, stem in track.stems.items():
-        samples, rate = audio.duration(stem.files)
-        lengths[name] = samples / rate
-    shortest, longest = min(lengths.values()), max(lengths.values())
-    if longest - shortest > PADDING:
-        told = ", ".join(f"{name} {length:.2f} s" for name, length in lengths.items())
-        raise DataError(f"stems of unequal length ({told})")
+        try:
+            samples, rate = audio.duration(stem.files)
+        except DataError as error:
+            why[name] = str(error)
+        else:
+            lengths[name] = samples / rate
+    why |= unequal(lengths)
+    if len(track.stems) - len(why) < least:
+        told = "".join(f"; {name}: {reason}" for name, reason in why.items())
+        raise DataError(f"{len(track.stems) - len(why)} of {len(track.stems)} stems can be used of {least}{told}")
+    return attrs.evolve(track, stems={name: stem for name, stem in track.stems.items() if name not in why})
+
+
+def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[float]:
+    """Whole seconds from which an excerpt fits into the shortest stem, in random order, a few of them."""
+    lengths = (audio.duration(stem.files) for stem in track.stems.values())
+    shortest = min(samples / rate for samples, rate in lengths)
     if shortest < seconds:
         raise DataError(f"too short: {shortest:.2f} s; an excerpt of {seconds:g} s was asked for")
     starts = np.arange(int(shortest - seconds) + 1)

@@ -8,17 +8,16 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from accomp.core import audio
-from accomp.core.audio import PADDING
 from accomp.core.errors import DataError
 from accomp.core.files import hash_files
+from accomp.core.lengths import unequal
 from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.pairs import PairRules
 from accomp.core.types import Stem, TokenSpace, Track
 
 SHORTEST = 1.0
 """A song of fewer seconds is refused."""
-HIGHEST_PEAK = 2.0
-"""Float audio may overshoot 1 a little; beyond this its scale is another one."""
+_MIXED = 0.01  # of a stem's energy (-20 dB): less than that is left of a mixture without the stems that it holds
 
 
 @frozen
@@ -54,13 +53,17 @@ class Song:
 
 
 def load_song(track: Track, space: TokenSpace, rules: PairRules) -> Song:
-    """Read and check the stems of a track. Stems that cannot be used, silent ones too, are left out and named.
+    """Read and check the stems of a track. Those that cannot be used are left out and named: silent ones, those of
+    another length than the song's, mixtures of the others.
 
     `rules` say what is silent, and what may be learned.
 
-    Raises DataError where the song as a whole cannot be used: stems of unequal length, too short, or too few of them.
+    Raises DataError where the song as a whole cannot be used: too short, or with too few stems.
     """
     sources, sounds = _read_stems(track, space.sample_rate)
+    for name, why in unequal({name: len(sound) / space.sample_rate for name, sound in sounds.items()}).items():
+        sources[name] = evolve(sources[name], skipped=why)
+        del sounds[name]
     length = _common_length(sounds, space.sample_rate)
     names = tuple(sounds)
     stems = np.zeros((len(names), length), dtype=np.float32)
@@ -73,6 +76,9 @@ def load_song(track: Track, space: TokenSpace, rules: PairRules) -> Song:
     heard = [bool(nonsilent(level, rules.silence_db).any()) for level in levels]
     for name in (name for name, sounding in zip(names, heard, strict=True) if not sounding):
         sources[name] = evolve(sources[name], skipped="silent throughout")
+    for row, why in _mixtures(stems, heard).items():
+        sources[names[row]] = evolve(sources[names[row]], skipped=why)
+        heard[row] = False
     names = tuple(name for name in names if not sources[name].skipped)
     instruments = tuple(track.stems[name].instrument for name in names)
     _check_enough(instruments, tuple(sources.values()), rules)
@@ -107,21 +113,36 @@ def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | N
         return evolve(source, skipped=f"cannot be read: {error.strerror}"), None
     except DataError as error:
         return evolve(source, skipped=str(error).partition(" @ ")[0]), None  # the store must not depend on the place
-    peak = float(np.abs(sound).max())
-    if peak > HIGHEST_PEAK:
-        return evolve(source, skipped=f"peak {peak:g}; expected samples in [-1, 1]"), None
     return source, sound
 
 
 def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
-    lengths = {name: len(sound) for name, sound in sounds.items()}
-    longest = max(lengths.values(), default=0)
-    if short := [name for name, length in lengths.items() if longest - length > PADDING * rate]:
-        told = ", ".join(f"{name} {length / rate:.2f} s" for name, length in lengths.items())
-        raise DataError(f"stems of unequal length ({told}); {', '.join(short)} lacks more than {PADDING:g} s")
+    longest = max(map(len, sounds.values()), default=0)
     if sounds and longest < SHORTEST * rate:
         raise DataError(f"too short: {longest / rate:.2f} s, expected at least {SHORTEST:g} s")
     return longest
+
+
+def _mixtures(stems: np.ndarray, heard: Sequence[bool]) -> dict[int, str]:
+    """Rows of stems [S, N] that are the sum of the other rows that are `heard`, up to a gain, and why they are left out.
+
+    A context with such a stem would hold its own target. Of two stems of the same sound the second is one.
+    """
+    rows = [row for row, sounding in enumerate(heard) if sounding]
+    left: dict[int, str] = {}
+    for row in reversed(rows):
+        others = [other for other in rows if other != row and other not in left]
+        if len(others) == 1 and _is_sum(stems[row], stems[others[0]]) and row > others[0]:
+            left[row] = "the same sound as the song's other stem"
+        elif len(others) > 1 and _is_sum(stems[row], stems[others].sum(axis=0)):
+            left[row] = "a mixture: the sum of the song's other stems"
+    return left
+
+
+def _is_sum(sound: np.ndarray, total: np.ndarray) -> bool:
+    """Whether next to nothing is left of `sound` without the best multiple of `total`, both [N]."""
+    energy, power, product = (float(a @ b) for a, b in ((sound, sound), (total, total), (sound, total)))
+    return product > 0 and energy - product**2 / power < _MIXED * energy
 
 
 def _check_enough(instruments: Sequence[int], sources: Sequence[Source], rules: PairRules) -> None:

@@ -184,7 +184,7 @@ def read_input(path: Path, rate: int) -> np.ndarray:
     if not samples:
         raise DataError(f"holds no sound @ {path}")
     sound = audio.read(path, rate)
-    channels = soundfile.info(str(path)).channels
+    channels = audio.channels(path)
     if channels > 1:
         say(f"{path.name}: {channels} channels averaged to one")
     if native != rate:

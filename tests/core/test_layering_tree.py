@@ -152,7 +152,7 @@ def test_stems_of_another_rate_are_resampled_to_that_of_the_model(tmp_path: Path
 
 
 def test_a_context_above_full_scale_is_scaled(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "hot.wav", 3 * tone(0.5, 1), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "hot.wav", 1.9 / np.abs(tone(0.5, 1)).max() * tone(0.5, 1), RATE, subtype="FLOAT")
     tree = Tree.begin(tmp_path / "tree", tmp_path / "hot.wav")
     assert np.abs(tree.context(ROOT, RATE)).max() == pytest.approx(0.99, abs=1e-6)
     assert tree.root.gain < 1

@@ -231,7 +231,7 @@ def _plant(folder: Path, context: Path, stems: int) -> None:
     with folder_atomic(folder / "root", replace=False) as work:
         copy = Path(shutil.copyfile(context, work / f"context{context.suffix.lower()}"))
         root = Root(
-            context.name, copy.name, hash_file(copy), rate, soundfile.info(str(copy)).channels, samples,
+            context.name, copy.name, hash_file(copy), rate, audio.channels(copy), samples,
             min(1.0, PEAK / peak) if peak > 1 else 1.0, stems, _now(), metadata.version("accomp"),
         )  # fmt: skip
         _write(work / "root.json", root)
