@@ -283,8 +283,8 @@ def _check_channels(samples: np.ndarray, mono: np.ndarray, path: Path) -> None:
     left = float(np.sqrt(np.mean(np.square(mono, dtype=np.float64))))
     if samples.shape[1] > 1 and level > 1e-3 and left < _CANCELLED * level:
         raise DataError(
-            f"its {samples.shape[1]} channels cancel each other (in antiphase): their mean is silent; turn the polarity of "
-            f"one, or save one channel alone @ {path}"
+            f"its {samples.shape[1]} channels cancel each other (in antiphase), nothing is left of their mean; turn "
+            f"the polarity of one, or save one channel alone @ {path}"
         )
 
 
@@ -292,7 +292,8 @@ def _check_offset(mono: np.ndarray, path: Path) -> None:
     offset = float(np.mean(mono, dtype=np.float64))
     if abs(offset) > _OFFSET:
         raise DataError(
-            f"the samples have a mean of {offset:.2f} (a DC offset); expected one near 0: remove it in an editor @ {path}"
+            f"the samples have a mean of {offset:.2f} (a DC offset); expected one near 0: remove it in an audio editor "
+            f"@ {path}"
         )
 
 

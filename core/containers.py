@@ -1,7 +1,7 @@
 """How much sound an audio file's container claims, and whether the file can hold it.
 
-Headers are claims: a recorder that lost power leaves a length of 0, a pipe leaves none, a copy that broke off ends early,
-and damage says anything. libsndfile believes some of them without a word, so they are read here as well. By format:
+Headers are claims: a recorder that lost power leaves a length of 0, a pipe leaves none, a copy that broke off ends
+early, and damage says anything. libsndfile believes some of them without a word, so they are read here too. By format:
 
     WAV, RF64, BW64 (RIFF; EBU Tech 3306), AIFF and AIFC, W64, CAF      bytes of the chunk of samples against the file's
     Ogg (RFC 3533)                                                     the last page must say that it is the last
@@ -117,13 +117,13 @@ def _check_chunks(chunks: Iterator[tuple[bytes, int, int | None]], size: int, pa
         there = size - place
         if claimed > there:
             raise DataError(
-                f"the file ends before its header says: {max(0, there):,} of {claimed:,} bytes of sound are there, so a "
-                f"copy or a recording broke off; get it again, or save what is there anew in an audio editor @ {path}"
+                f"the file ends before its header says: {max(0, there):,} of {claimed:,} bytes of sound are there, so "
+                f"a copy or a recording broke off; get it again, or save what is there anew in an audio editor @ {path}"
             )
         if claimed == 0 and there > 0:
             raise DataError(
-                f"the header says that no sound is in the file, though {there:,} bytes follow: the recorder was stopped "
-                f"before it wrote the length; repair it in an audio editor (import as raw data) @ {path}"
+                f"the header says that no sound is in the file, though {there:,} bytes follow: the recorder was "
+                f"stopped before it wrote the length; repair it in an audio editor (import as raw data) @ {path}"
             )
         return
 

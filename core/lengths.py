@@ -1,4 +1,4 @@
-"""Which stems of a song go together by their length: one that ends early, or goes on alone, costs itself and no other."""
+"""Which stems of a song go together by their length: one that ends early, or goes on alone, costs no other stem."""
 
 from __future__ import annotations
 

@@ -4,23 +4,32 @@ song is where nobody has said so."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from accomp.core.annotations import NOTHING, Annotations, told_annotations
 from accomp.core.conditions import told_labels
 from accomp.core.errors import DataError
+from accomp.core.names import composed, is_text, shown
 from accomp.core.types import Track
 
 SPLITS = ("train", "validation", "test")
-AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+AUDIO = (
+    ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf",
+)  # fmt: skip
 """Suffixes of files that are taken for audio, in lower case."""
+NOT_READ = (
+    ".m4a", ".mp4", ".m4b", ".aac", ".alac", ".wma", ".ape", ".wv", ".tta", ".dsf", ".dff", ".ac3", ".dts", ".mka",
+    ".webm", ".mpc", ".mp2", ".amr", ".ra", ".au", ".snd", ".sd2", ".voc", ".rex", ".rx2", ".m4p", ".spx", ".tak",
+)  # fmt: skip
+"""Suffixes of sound that is not read, in lower case: such files are named."""
 
 
 def split_of(song: str, *, held_out: float = 0.1) -> str:
     """The split of a song, from a hash of its id alone: adding songs moves none. `held_out` is the share of validation,
     and of test."""
-    place = int.from_bytes(hashlib.sha256(song.encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(hashlib.sha256(composed(song).encode()).digest()[:8], "big") / 2**64
     return "test" if place < held_out else "validation" if place < 2 * held_out else "train"
 
 
@@ -31,17 +40,52 @@ def splits_among(found: Iterable[str | None]) -> tuple[str, ...]:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Audio files that lie directly in a folder, by name; hidden ones are no audio ("._x.wav" is what macOS leaves)."""
+    """Audio files that lie directly in a folder, by name; hidden ones are no audio ("._x.wav" is what macOS leaves),
+    and those whose name is no text are left out (`not_read`)."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in AUDIO and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in AUDIO and not path.name.startswith(".") and is_text(path.name) and path.is_file()
     )
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, by name, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Folders in a folder, by name, without hidden ones and those whose name is no text (`not_read`)."""
+    found = (path for path in folder.iterdir() if not path.name.startswith(".") and is_text(path.name))
+    return sorted(path for path in found if path.is_dir())
+
+
+def not_read(folder: Path) -> Iterator[str]:
+    """A line for each entry of a folder that looks like sound, or like a folder, and is not read."""
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        sound = path.suffix.lower() in (*AUDIO, *NOT_READ)
+        if not is_text(path.name) and (sound or path.is_dir()):
+            yield f"the name is no text (bytes that are not UTF-8); give it another one @ {shown(path)}"
+        elif sound and path.is_symlink() and not path.exists():
+            yield f"a link that leads nowhere ({os.readlink(path)}) @ {path}"
+        elif path.suffix.lower() in NOT_READ and path.is_file():
+            yield f"{path.suffix} is not read; convert it, to one of {', '.join(AUDIO)} @ {path}"
+
+
+def folders_once(root: Path) -> tuple[list[Path], list[str]]:
+    """Every folder from `root` down, links included, each real folder once; and a line for each link not followed.
+
+    Links come after everything that lies in the root itself; one that leads to the root or above it is not followed.
+    """
+    seen: set[str] = set()
+    folders, left = [], []
+    here, links = [root], list[Path]()
+    while here or links:
+        folder = here.pop() if here else links.pop()
+        real = os.path.realpath(folder)
+        if real in seen or (folder != root and Path(os.path.realpath(root)).is_relative_to(real)):
+            left.append(f"a link to a folder that is read already, or lies above ({real}) @ {folder}")
+            continue
+        seen.add(real)
+        folders.append(folder)
+        for inner in reversed(subfolders(folder)):
+            (links if inner.is_symlink() else here).append(inner)
+    return folders, left
 
 
 class SongFolders:
@@ -107,14 +151,19 @@ class SongFolders:
 
         Raises DataError where none is left.
         """
-        used, before = 0, len(self.problems)
+        used, before = set[str](), len(self.problems)
         for folder in folders:
+            for why in not_read(folder):
+                self.leave_out(why)
             try:
                 song = track(folder)
             except DataError as error:
                 self.leave_out(str(error))
                 continue
-            used += 1
+            if song.id in used:
+                self.leave_out(f"another song is called {song.id!r} as well, up to the form of its accents @ {folder}")
+                continue
+            used.add(song.id)
             yield song
         if not used:
             few = "; ".join(self.problems[before:][:3] or self.problems[:3])

@@ -14,6 +14,7 @@ from attrs import validators as v
 
 from accomp.core.annotations import NOTHING, Annotations
 from accomp.core.conditions import check_labels
+from accomp.core.names import composed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,18 +85,23 @@ class Stem:
         return (self.path, *self.more)
 
 
+def _composed_keys(stems: dict[str, Stem]) -> dict[str, Stem]:
+    return {composed(name): stem for name, stem in stems.items()}
+
+
 @frozen
 class Track:
     """A song: stems that start together.
 
     Attributes:
+        id: its name, unique in its split; accents are composed (Unicode NFC), as are those of the stems' names.
         stems: by a name that is unique in the song.
         labels: of the whole song, text by name, such as genre: "rock"; a spec's [conditions] may ask for them.
         annotations: its beats and chords, where they are known.
     """
 
-    id: str
-    stems: dict[str, Stem]
+    id: str = field(converter=composed)
+    stems: dict[str, Stem] = field(converter=_composed_keys)
     source: str = ""
     licence: str = ""
     labels: dict[str, str] = field(factory=dict, validator=_are_labels)

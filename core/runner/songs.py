@@ -124,25 +124,28 @@ def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
 
 
 def _mixtures(stems: np.ndarray, heard: Sequence[bool]) -> dict[int, str]:
-    """Rows of stems [S, N] that are the sum of the other rows that are `heard`, up to a gain, and why they are left out.
-
-    A context with such a stem would hold its own target. Of two stems of the same sound the second is one.
-    """
-    rows = [row for row, sounding in enumerate(heard) if sounding]
+    """Rows of stems [S, N], among those `heard`, that repeat another row or are the sum of the others, up to a gain; and
+    why they are left out: a context with such a stem would hold its own target."""
+    products = stems @ stems.T
     left: dict[int, str] = {}
-    for row in reversed(rows):
-        others = [other for other in rows if other != row and other not in left]
-        if len(others) == 1 and _is_sum(stems[row], stems[others[0]]) and row > others[0]:
-            left[row] = "the same sound as the song's other stem"
-        elif len(others) > 1 and _is_sum(stems[row], stems[others].sum(axis=0)):
+    for row in (row for row, sounding in enumerate(heard) if sounding):
+        before = [other for other in range(row) if heard[other] and other not in left]
+        if any(_is_sum(products, row, [other]) for other in before):
+            left[row] = "the same sound as another stem of the song"
+    kept = [row for row, sounding in enumerate(heard) if sounding and row not in left]
+    for row in kept if len(kept) > 2 else ():
+        if _is_sum(products, row, [other for other in kept if other != row]):
             left[row] = "a mixture: the sum of the song's other stems"
     return left
 
 
-def _is_sum(sound: np.ndarray, total: np.ndarray) -> bool:
-    """Whether next to nothing is left of `sound` without the best multiple of `total`, both [N]."""
-    energy, power, product = (float(a @ b) for a, b in ((sound, sound), (total, total), (sound, total)))
-    return product > 0 and energy - product**2 / power < _MIXED * energy
+def _is_sum(products: np.ndarray, row: int, others: Sequence[int]) -> bool:
+    """Whether next to nothing is left of a row without the best multiple of the sum of `others`.
+
+    products [S, S]: inner product of every two rows.
+    """
+    energy, power, shared = products[row, row], products[np.ix_(others, others)].sum(), products[row, others].sum()
+    return bool(shared > 0 and energy - shared**2 / power < _MIXED * energy)
 
 
 def _check_enough(instruments: Sequence[int], sources: Sequence[Source], rules: PairRules) -> None:

@@ -5,6 +5,7 @@ What plays is guessed from the names of files, and told; `classes` in the spec s
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,27 @@ from attrs import validators as v
 from accomp.core import audio
 from accomp.core.errors import DataError
 from accomp.core.instruments import CLASSES, from_name
+from accomp.core.names import composed
 from accomp.core.registry import nearest
-from accomp.core.song_folders import AUDIO, SPLITS, SongFolders, audio_files, split_of, splits_among, subfolders
+from accomp.core.song_folders import (
+    AUDIO,
+    SPLITS,
+    SongFolders,
+    audio_files,
+    folders_once,
+    not_read,
+    split_of,
+    splits_among,
+)
 from accomp.core.types import Stem, Track
 
 _UNKNOWN = CLASSES.index("Unknown")
 _MIXTURES = frozenset({"mix", "mixture", "mixdown", "master", "fullmix", "premaster"})
+_WITHOUT = re.compile(r"(?<![a-z])(?:no|non|without|minus|w/o|sans|ohne)(?![a-z])(.+)")
+_REST = re.compile(
+    r"(?<![a-z])(?:no(?:drum|bass|vocal|vox|guitar|piano)|(?:drum|bass|vocal)less|instrumental|accompaniment|karaoke"
+    r"|backing[^a-z]*track|play[^a-z]?along|minus[^a-z]?one)"
+)
 _OWN_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 _SHOWN = 8  # names a note quotes
 
@@ -38,7 +54,11 @@ def _are_classes(_: object, attribute: attrs.Attribute, given: dict[str, str]) -
 class Folder:
     """A folder of stems. A song is a folder with audio files in it, however deep; its id is its path under the root.
 
-    Files called mix, mixture, mixdown or master are left out. Where the root has a folder train/, the songs in it, in
+    Files called mix, mixture, mixdown or master are left out. One that is all but a stem (no_drums, instrumental,
+    accompaniment) is heard beside the one other stem of its song, never learned; where there are more stems, it holds
+    some of them and is left out as well. A file or folder to which links lead twice is read once.
+
+    Where the root has a folder train/, the songs in it, in
     validation/ (or valid/, val/) and in test/ are the splits; else a hash of the song's id decides.
 
     Attributes:
@@ -81,17 +101,24 @@ class Folder:
         self.problems = self._songs.problems
         root = self._songs.root
         self._own = (root / "train").is_dir()
-        self._all = sorted(_with_audio(root)) if root.is_dir() else []
+        self._found, self._links = _found(root) if root.is_dir() else ({}, [])
+        self._all = sorted(self._found)
         self.splits = splits_among(map(self._split, self._all))
         self._guesses: dict[str, tuple[str, int]] = {}
+        self._fitting: set[str] = set()
 
     @property
     def notes(self) -> list[str]:
-        """What was guessed so far, one line a class, and which splits have no song."""
+        """What was guessed so far, one line a class, which patterns fitted nothing, and which splits have no song."""
         words: dict[int, Counter[str]] = {}
         for word, instrument in self._guesses.values():
             words.setdefault(instrument, Counter())[word] += 1
         lines = [_note(instrument, found) for instrument, found in sorted(words.items())]
+        lines += [
+            f"corpus.classes: {pattern!r} fits the name of no file so far"
+            for pattern in self.config.classes
+            if pattern not in self._fitting
+        ]
         if missing := [split for split in SPLITS if split not in self.splits]:
             lines.append(
                 f"no song falls to {' and '.join(missing)}; add songs, or put them into folders train/, validation/ "
@@ -103,6 +130,8 @@ class Folder:
         """Songs of a split, by path. Raises DataError for a missing folder, an unknown or an empty split."""
         self._songs.folder(split)
         root = self._songs.root
+        for why in self._links:
+            self._songs.leave_out(why)
         if not self._all:
             raise DataError(f"no audio files ({', '.join(AUDIO)}), neither here nor further down @ {root}")
         folders = [folder for folder in self._all if self._split(folder) == split]
@@ -120,45 +149,74 @@ class Folder:
         return split_of(id, held_out=self.config.held_out)
 
     def _id(self, folder: Path) -> str:
-        return folder.relative_to(self._songs.root).as_posix() if folder != self._songs.root else folder.resolve().name
+        own = folder != self._songs.root
+        return composed(folder.relative_to(self._songs.root).as_posix() if own else folder.resolve().name)
 
     def _track(self, folder: Path) -> Track:
-        files = audio_files(folder)
-        shared = _shared_start([path.stem for path in files])
+        files = self._found[folder]
+        shared = _shared_start([composed(path.stem) for path in files])
         stems: dict[str, Stem] = {}
+        rests: list[Path] = []
         for path in files:
-            if path.stem in stems:
-                self._songs.leave_out(f"another file of that name is used: {stems[path.stem].path.name} @ {path}")
+            name = composed(path.stem)
+            if name in stems:
+                self._songs.leave_out(f"another file of that name is used: {stems[name].path.name} @ {path}")
             elif (instrument := self._instrument(path, shared)) is None:
                 self._songs.leave_out(f"a mixture, by its name @ {path}")
             else:
-                stems[path.stem] = Stem(path, instrument, path.name)
+                stems[name] = Stem(path, instrument, path.name)
+                rests += [path] if self._is_rest(path, shared) else []
+        for path in rests if len(stems) > 2 else ():
+            del stems[composed(path.stem)]
+            self._songs.leave_out(f"a mixture of other stems of the song, by its name @ {path}")
         if not stems:
             raise DataError(f"song without a stem @ {folder}")
         return Track(self._id(folder), stems, source="folder", licence=self.config.licence)
 
     def _instrument(self, path: Path, shared: int) -> int | None:
         """The class of a file, from what sets its name apart in its folder, else from the whole; None for a mixture."""
-        for pattern, name in self.config.classes.items():
-            if fnmatchcase(path.stem.lower(), pattern.lower()):
-                return CLASSES.index(name)
-        own = path.stem[shared:]
-        guess = from_name(own)
+        if (pattern := self._pattern(path)) is not None:
+            self._fitting.add(pattern)
+            return CLASSES.index(self.config.classes[pattern])
+        name = composed(path.stem)
+        own, rest = name[shared:], self._is_rest(path, shared)
+        guess = None if rest else from_name(own)
         if guess is None and _MIXTURES.intersection(re.findall(r"[a-z]+", own.lower())):
             return None
-        if guess is None:
-            own, guess = path.stem, from_name(path.stem)
+        if guess is None and not rest:
+            own, guess = name, from_name(name)
         instrument = _UNKNOWN if guess is None else guess
         self._guesses[str(path)] = (own.strip(" -_.").lower(), instrument)
         return instrument
 
+    def _pattern(self, path: Path) -> str | None:
+        name = composed(path.stem).lower()
+        return next((p for p in self.config.classes if fnmatchcase(name, composed(p).lower())), None)
 
-def _with_audio(folder: Path) -> Iterator[Path]:
-    """Folders at any depth that hold audio files."""
-    if audio_files(folder):
-        yield folder
-    for inner in subfolders(folder):
-        yield from _with_audio(inner)
+    def _is_rest(self, path: Path, shared: int) -> bool:
+        """Whether a file is all but some stem, by its name; what `classes` calls by a class is what it says."""
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", composed(path.stem)[shared:]).lower()
+        lacks = _WITHOUT.search(words)
+        named = _REST.search(words) is not None or (lacks is not None and from_name(lacks[1]) is not None)
+        return named and self._pattern(path) is None
+
+
+def _found(root: Path) -> tuple[dict[Path, list[Path]], list[str]]:
+    """The audio files of each folder at any depth that holds some, or sound that is not read; each real file once.
+
+    And a line for each link to a file or folder that is read already.
+    """
+    folders, left = folders_once(root)
+    files = {folder: audio_files(folder) for folder in folders}
+    seen = {os.path.realpath(path) for found in files.values() for path in found if not path.is_symlink()}
+    for found in files.values():
+        for path in [path for path in found if path.is_symlink()]:
+            real = os.path.realpath(path)
+            if real in seen:
+                left.append(f"a link to a file that is read already ({real}) @ {path}")
+                found.remove(path)
+            seen.add(real)
+    return {folder: found for folder, found in files.items() if found or any(not_read(folder))}, left
 
 
 def _shared_start(names: Sequence[str]) -> int:

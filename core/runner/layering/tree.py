@@ -20,7 +20,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-import soundfile
 from attrs import field, frozen
 
 from accomp.core import audio
