@@ -5,6 +5,7 @@ What a failed command says, and its exit code: exits.py.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -21,6 +22,7 @@ from accomp.core.registry import Registry
 from accomp.core.runner.bench.commands import bench
 from accomp.core.runner.exits import INTERRUPTED, exit_code
 from accomp.core.runner.stages import run_stage
+from accomp.core.runner.telemetry import switch_off
 from accomp.core.spec import Spec, load_spec
 
 app = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -446,6 +448,10 @@ def _stages(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (sys.argv where none is given) and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    switch_off()
+    for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         registry = Registry()
         command = typer.main.get_command(with_plugin_commands(registry, words))

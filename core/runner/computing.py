@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import ModelParallelStrategy
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from accomp.core.errors import SpecError
-from accomp.core.runner.sharding import shard
-from accomp.core.spec import RunSpec
 
 PLAYING_THREADS = 1
 """CPU threads for playing where a spec names none: a step of one frame is too small to share out."""
 
 
-def fabric_of(run: RunSpec, loggers: Sequence[Any] = ()) -> Fabric:
-    """Lightning Fabric as a spec's [run] wants it. Raises SpecError for what it does not know or this machine lacks."""
-    sharded = run.strategy == "fsdp"
-    if sharded and run.precision == "16-mixed":
-        text = (
-            'run.strategy = "fsdp" does not go with run.precision = "16-mixed", which scales gradients in each process'
-        )
-        raise SpecError(f'{text} by itself; take "bf16-mixed" @ run.precision')
-    try:
-        return Fabric(
-            accelerator=run.accelerator,
-            devices=run.devices,
-            strategy=ModelParallelStrategy(shard, run.devices, 1) if sharded else run.strategy,
-            precision=run.precision,
-            loggers=list(loggers),
-        )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
-        wanted = f"accelerator = {run.accelerator!r}, devices = {run.devices}, strategy = {run.strategy!r}, "
-        wanted += f"precision = {run.precision!r}"
-        raise SpecError(f"cannot compute with {wanted}: {error} @ run; `accomp doctor` lists the devices") from error
-
-
 def device_of(accelerator: str) -> torch.device:
-    """The one device that everything but training computes on; `accelerator` as in a spec's [run]. Raises SpecError."""
-    return fabric_of(RunSpec(folder="", accelerator=accelerator)).device  # type: ignore[arg-type]  # Fabric looks
+    """The one device that everything but training computes on; `accelerator` as in a spec's [run].
+
+    "auto": a CUDA device, else Apple's, else the CPU. Raises SpecError for one that this machine lacks.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
+    for name in wanted:
+        if there.get(name, False):
+            return torch.device(name, 0) if name != "cpu" else torch.device("cpu")
+    raise SpecError(
+        f"this machine has no {' or '.join(wanted)} device; got accelerator = {accelerator!r} @ run; `accomp doctor` "
+        "lists the devices"
+    )
 
 
 def describe(device: torch.device) -> str:

@@ -124,7 +124,7 @@ def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
 
 
 def _mixtures(stems: np.ndarray, heard: Sequence[bool]) -> dict[int, str]:
-    """Rows of stems [S, N], among those `heard`, that repeat another row or are the sum of the others, up to a gain; and
+    """Rows of stems [S, N], of those `heard`, that repeat another row or are the sum of the others, up to a gain; and
     why they are left out: a context with such a stem would hold its own target."""
     products = stems @ stems.T
     left: dict[int, str] = {}

@@ -30,7 +30,8 @@ from accomp.core.run_folder import model_folder
 from accomp.core.runner.ahead import Ahead
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.compiling import compile_loss
-from accomp.core.runner.computing import fabric_of, number_of, own_randomness, threads
+from accomp.core.runner.computing import number_of, own_randomness, threads
+from accomp.core.runner.fabric import fabric_of
 from accomp.core.runner.labelling import told
 from accomp.core.runner.loggers import loggers_of
 from accomp.core.runner.loss_module import LossModule, ThroughModule

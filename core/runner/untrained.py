@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from accomp.core.build import build_model, build_objective, build_sampler, build_tokenizer
 from accomp.core.guidance import Guidance
@@ -17,6 +17,9 @@ from accomp.core.runner.playing import Player
 from accomp.core.spec import Spec
 from accomp.core.timelines import KINDS
 from accomp.core.types import Batch, TokenSpace
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 def training_step(spec: Spec, space: TokenSpace, registry: Registry, fabric: Fabric) -> Callable[[], None]:

@@ -14,7 +14,8 @@ from accomp.core.runner.bench.live import MB
 from accomp.core.runner.bench.record import Line
 from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import Work, interleaved, timed
-from accomp.core.runner.computing import fabric_of, own_randomness
+from accomp.core.runner.computing import own_randomness
+from accomp.core.runner.fabric import fabric_of
 from accomp.core.runner.pace import arithmetic, step_flops
 from accomp.core.runner.peaks import matmul_rate
 from accomp.core.runner.untrained import training_step

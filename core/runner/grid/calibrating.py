@@ -11,7 +11,8 @@ from accomp.core.console import progress
 from accomp.core.files import write_atomic
 from accomp.core.registry import Registry
 from accomp.core.runner.bench.timing import timed
-from accomp.core.runner.computing import PLAYING_THREADS, describe, fabric_of, own_randomness, threads
+from accomp.core.runner.computing import PLAYING_THREADS, describe, own_randomness, threads
+from accomp.core.runner.fabric import fabric_of
 from accomp.core.runner.grid.costs import CALIBRATION, playing_shape, training_shape
 from accomp.core.runner.grid.work import GridWork
 from accomp.core.runner.latency import part_times
