@@ -12,6 +12,7 @@ import torch
 
 from accomp.core.errors import CombinationError, DataError, UserError
 from accomp.core.interfaces import CausalSampler, Corpus, MaskedSampler, Metric, Objective, Tokenizer
+from accomp.core.limits import MOST_PARAMETERS, shown
 from accomp.core.model import Model
 from accomp.core.registry import Registry, nearest
 from accomp.core.spec import Conditions, PluginSpec, Spec
@@ -162,15 +163,22 @@ def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]
                 f"{space.codebooks} codebooks a clip that short has levels with nothing to predict or no whole chunk; "
                 f"at least {least} frames are needed"
             )
+    size = 0
     for kind, section in (("fuser", spec.fuser), ("backbone", spec.backbone)):
         try:
             part = _sketch(kind, section, registry, space=space, width=spec.model.width)
         except UserError as error:
             yield from error.problems
             continue
+        size += sum(weight.numel() for weight in part.parameters()) if isinstance(part, torch.nn.Module) else 0
         width = getattr(part, "embed_width", None)
         if kind == "fuser" and not (isinstance(width, int) and width > 0):
             yield f"fuser {section.plugin!r} says embed_width = {width!r}; expected the width De of output embeddings"
+    if size > MOST_PARAMETERS:
+        yield (
+            f"the model would have {shown(size)} parameters; expected at most {MOST_PARAMETERS:,}: lower model.width = "
+            f"{spec.model.width} or the sizes of [backbone]"
+        )
     for kind, section in (("objective", spec.objective), ("sampler", spec.sampler)):
         try:
             _build(kind, section, registry, space=space)

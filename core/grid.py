@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from attrs import validators as v
 
 from accomp.core.errors import SpecError
 from accomp.core.grid_rules import COMPARISONS, Data, leaves, meets, merge, nested, value_at
+from accomp.core.limits import MOST_CELLS, shown, too_large
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner_spec import RunnerSpec
 from accomp.core.spec import CELLS, OF_TAKES, CellName, Spec, dotted, resolve, structure, token_space
@@ -184,6 +186,8 @@ def load_grid(path: str | Path, registry: Registry, folder: str | None = None) -
     data = read_toml(path)
     try:
         spec: GridSpec = structure_fields(_converter(), data, GridSpec)
+        if found := list(too_large(spec)):
+            raise Problems(found)
     except Problems as problems:
         raise SpecError(*(f"{text} @ {path}{dotted(where)}" for where, text in problems.found)) from None
     sheet = _Sheet(spec, registry, path)
@@ -219,6 +223,8 @@ class _Sheet:
             if not isinstance(values, list) or not values:
                 self._mistake(f"expected a list of values, got {values!r}", f"sweep.{key}")
                 self._axes[key] = []
+        if (points := math.prod(map(len, self._axes.values()))) > MOST_CELLS:
+            raise SpecError(f"the sweep has {shown(points)} cells; expected at most {MOST_CELLS:,} @ {path}: sweep")
         self._conditions(spec)
 
     def cells(self, folder: str) -> tuple[tuple[GridCell, ...], tuple[Skipped, ...]]:

@@ -20,6 +20,7 @@ from accomp.core.conditions import INSTRUMENT, TIMELINES
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
 from accomp.core.instruments import CLASSES
+from accomp.core.limits import at_most, too_large
 from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner_spec import RunnerSpec
@@ -63,10 +64,10 @@ class RunSpec:
 
     folder: str
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = field(default=1, validator=v.ge(1))
+    devices: int = field(default=1, validator=[v.ge(1), v.le(4096)])
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"] = "32-true"
-    threads: int | None = field(default=None, validator=v.optional(v.ge(1)))
+    threads: int | None = field(default=None, validator=v.optional([v.ge(1), v.le(1024)]))
     logger: Literal["tensorboard", "wandb", "none"] = "tensorboard"
 
 
@@ -165,7 +166,7 @@ class Conditions:
 class ModelSpec:
     """`width`: D, the width of the sequence model."""
 
-    width: int = field(validator=v.ge(1))
+    width: int = field(validator=[v.ge(1), v.le(65_536)])
 
 
 @frozen
@@ -194,22 +195,22 @@ class TrainSpec:
             on a CUDA device that can.
     """
 
-    steps: int = field(validator=v.ge(1))
+    steps: int = field(validator=v.ge(1), metadata=at_most(10**9))
     batch: int = field(validator=v.ge(1))
     lr: float = field(validator=v.gt(0.0))
     frames: Frames = field(validator=v.ge(1))
     start: str = ""
     minutes: float | None = field(default=None, validator=v.optional(v.gt(0.0)))
     final_lr: float = field(default=1e-5, validator=v.ge(0.0))
-    warmup: int = field(default=0, validator=v.ge(0))
+    warmup: int = field(default=0, validator=v.ge(0), metadata=at_most(10**9))
     clip: float = field(default=1.0, validator=v.gt(0.0))
     weight_decay: float = field(default=0.0, validator=v.ge(0.0))
     accumulate: int = field(default=1, validator=v.ge(1))
-    log_every: int = field(default=10, validator=v.ge(1))
-    validate_every: int = field(default=500, validator=v.ge(1))
-    validation_batches: int = field(default=8, validator=v.ge(1))
-    checkpoint_every: int = field(default=500, validator=v.ge(1))
-    keep: int = field(default=2, validator=v.ge(1))
+    log_every: int = field(default=10, validator=v.ge(1), metadata=at_most(10**9))
+    validate_every: int = field(default=500, validator=v.ge(1), metadata=at_most(10**9))
+    validation_batches: int = field(default=8, validator=v.ge(1), metadata=at_most(10**9))
+    checkpoint_every: int = field(default=500, validator=v.ge(1), metadata=at_most(10**9))
+    keep: int = field(default=2, validator=v.ge(1), metadata=at_most(10**9))
     compile: Literal["auto", "on", "off"] = "auto"
 
 
@@ -354,9 +355,12 @@ def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec
     if isinstance(run, Mapping):
         data = {**data, "run": {"folder": f"runs/{Path(where).stem}", **run}}
     try:
-        return structure_fields(_converter(registry, data.get("tokenizer")), data, Spec)
+        spec = structure_fields(_converter(registry, data.get("tokenizer")), data, Spec)
+        if found := list(too_large(spec)):
+            raise Problems(found)
     except Problems as problems:
         raise SpecError(*(f"{text} @ {where}{dotted(path)}" for path, text in problems.found)) from None
+    return spec
 
 
 def token_space(section: Any, registry: Registry) -> TokenSpace | None:

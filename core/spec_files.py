@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accomp.core.errors import SpecError
+from accomp.core.limits import MOST_DIGITS
 from accomp.core.registry import nearest
 
 
@@ -30,13 +31,29 @@ def find_spec(path: str | Path) -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dict. Raises SpecError for a file that cannot be read or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return _loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SpecError(f"cannot read: {error.strerror} @ {path}") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"not UTF-8 text (byte {error.start}) @ {path}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise SpecError(f"not TOML: {error} @ {path}") from error
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """TOML as a dict. Raises ValueError for what is none, and for what is nested deeper or longer than can be read."""
+    if digits := re.search(rf"[0-9_]{{{MOST_DIGITS + 1},}}", _without_texts(text)):
+        line = text.count("\n", 0, digits.start()) + 1
+        raise ValueError(f"a number of {len(digits[0])} digits (at line {line}); expected at most {MOST_DIGITS}")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("lists or tables are nested too deeply to be read; a spec needs a few levels") from None
+
+
+def _without_texts(text: str) -> str:
+    """TOML of the same length whose quoted texts are blank."""
+    return re.sub(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', lambda quoted: " " * len(quoted[0]), text)
 
 
 def toml_text(data: Mapping[str, Any]) -> str:
@@ -103,14 +120,14 @@ def _parse(text: str) -> tuple[list[str], Any]:
         raise ValueError("expected KEY=VALUE, as in train.steps=100")
     name, value = match.groups()
     try:
-        node: Any = tomllib.loads(f"{name} = 0")
-    except tomllib.TOMLDecodeError as error:
+        node: Any = _loads(f"{name} = 0")
+    except ValueError as error:
         raise ValueError(f"{name!r} is not a dotted key") from error
     keys = []
     while isinstance(node, dict):
         key, node = next(iter(node.items()))
         keys.append(key)
     try:
-        return keys, tomllib.loads(f"value = {value}")["value"]
+        return keys, _loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"""{value!r} is not a TOML value; a text needs quotes: --set '{name}="{value}"'""") from error

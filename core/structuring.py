@@ -5,6 +5,7 @@ All mistakes are collected, each with its path; a type error does not hide a val
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -74,7 +75,8 @@ def strict_converter() -> cattrs.Converter:
             try:
                 return converter.structure(value, member)
             except Problems as problems:
-                if any(path for path, _ in problems.found):  # the right kind of thing, with something wrong inside
+                inside_it = any(path for path, _ in problems.found)
+                if inside_it or type(value) is member:  # the right kind of thing, with something wrong about it
                     raise
         raise TypeError(f"expected {' or '.join(map(_kind_name, members))}, got {_show(value)}")
 
@@ -140,7 +142,7 @@ def _with_problems(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
     def structure(value: Any, kind: Any) -> Any:
         try:
             return build(value, kind)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise Problems([((), str(error))]) from error
 
     return structure
@@ -172,10 +174,13 @@ def _key_or_section(name: str, kind: Any) -> str:
 
 
 def _primitive(value: Any, cls: type) -> Any:
+    if cls is float and type(value) in (float, int):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite number, got {number}")
+        return number
     if type(value) is cls:
         return value
-    if cls is float and type(value) is int:
-        return float(value)
     raise TypeError(f"expected {cls.__name__}, got {_show(value)}")
 
 

@@ -20,8 +20,8 @@ class Clock:
     t_f = 0 excludes the current input frame, t_f < 0 predicts ahead, t_f > 0 looks ahead.
     """
 
-    t_f: int = 0
-    k: int = field(default=1, validator=v.ge(1))
+    t_f: int = field(default=0, validator=[v.ge(-100_000), v.le(100_000)])
+    k: int = field(default=1, validator=[v.ge(1), v.le(10_000)])
 
     def visible(self, s: int) -> int:
         """Number of input frames that the chunk starting at frame s is predicted from: max(0, s + t_f)."""

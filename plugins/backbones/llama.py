@@ -42,10 +42,10 @@ class Llama(Backbone):
             dropout: inside the feed-forward, in training.
         """
 
-        depth: int = field(validator=v.ge(1))
-        heads: int = field(validator=v.ge(1))
+        depth: int = field(validator=[v.ge(1), v.le(1000)])
+        heads: int = field(validator=[v.ge(1), v.le(4096)])
         kv_heads: int | None = field(default=None, validator=v.optional(v.ge(1)))
-        head_dim: int | None = field(default=None, validator=v.optional(v.ge(2)))
+        head_dim: int | None = field(default=None, validator=v.optional([v.ge(2), v.le(65_536)]))
         feedforward: Literal["swiglu", "silu"] = "swiglu"
         hidden: int | None = field(default=None, validator=v.optional(v.ge(1)))
         rope_dim: int | None = field(default=None, validator=v.optional(v.ge(2)))

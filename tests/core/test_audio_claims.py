@@ -65,7 +65,7 @@ def test_a_file_that_breaks_off_anywhere_is_never_a_shorter_recording(
 ) -> None:
     content = encoded(kind)
     path = put(tmp_path_factory.mktemp("cut"), kind, content[: int(share * len(content))])
-    with pytest.raises(DataError, match="ends before|truncated|cannot read"):
+    with pytest.raises(DataError, match=r"ends before|truncated|cannot read"):
         audio.read(path, RATE)
 
 
@@ -76,7 +76,7 @@ def test_a_flac_header_is_never_believed(tmp_path_factory: pytest.TempPathFactor
     if claim in (0, N):
         assert len(audio.read(path, RATE)) == N
     else:
-        with pytest.raises(DataError, match="cannot hold|truncated|damaged"):
+        with pytest.raises(DataError, match=r"cannot hold|truncated|damaged"):
             audio.read(path, RATE)
 
 
@@ -126,11 +126,14 @@ def test_any_byte_of_a_header_may_be_anything(
     content = bytearray(encoded(kind))
     content[place] = value
     path = put(tmp_path_factory.mktemp("byte"), kind, bytes(content))
+    said = ""
     try:
         samples, rate = audio.duration(path)
         sound = audio.read(path, rate)
     except DataError as error:
-        assert str(error).endswith(f"@ {path}")
+        said = str(error)
+    if said:
+        assert said.endswith(f"@ {path}")
     else:
         assert abs(len(sound) - samples) <= 1
         assert np.isfinite(sound).all()
