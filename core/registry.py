@@ -19,6 +19,7 @@ from attrs import field, frozen
 
 from accomp.core import hooks
 from accomp.core.errors import PluginError
+from accomp.core.third_party import LONGEST, contained
 
 KINDS = (
     "corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "embedder", "follower", "command",
@@ -56,7 +57,10 @@ class Component:
         module, _, attribute = self.target.partition(":")
         where = f"{self.kind} {self.name!r} of {self.provider or 'an unregistered plugin'}"
         try:
-            return getattr(importlib.import_module(module), attribute)
+            with contained(where):
+                return getattr(importlib.import_module(module), attribute)
+        except PluginError as error:
+            raise PluginError(f"{where} cannot be loaded from {self.target}: {error}") from error
         except ModuleNotFoundError as error:
             if self.extra and error.name and error.name.partition(".")[0] != module.partition(".")[0]:
                 package = self.provider.partition(" ")[0] or "accomp"
@@ -89,7 +93,7 @@ class Registry:
     """All components of this environment.
 
     Attributes:
-        pm: the pluggy manager; `registry.pm.hook.accomp_step(...)` calls the other hooks.
+        pm: the pluggy manager; `tell` calls the hooks of packages.
         broken: provider -> why its plugin could not be used. Reported, never fatal.
     """
 
@@ -109,9 +113,10 @@ class Registry:
         provider = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
         name = f"{provider} [{entry.name}]"
         try:
-            plugin = entry.load()
-            self.pm.register(plugin, name=name)
-            self._refuse_unknown_hooks(plugin)
+            with contained(provider, seconds=LONGEST):
+                plugin = entry.load()
+                self.pm.register(plugin, name=name)
+                self._refuse_unknown_hooks(plugin)
         except Exception as error:
             self.broken[provider] = _reason(error)
             if self.pm.has_plugin(name):
@@ -127,7 +132,8 @@ class Registry:
     def _collect(self, implementation: pluggy.HookImpl) -> None:
         provider = implementation.plugin_name.partition(" [")[0]
         try:
-            rows = [_checked(row) for row in implementation.function()]  # type: ignore[attr-defined]  # pluggy: object
+            with contained(provider, seconds=LONGEST):
+                rows = [_checked(row) for row in implementation.function()]  # type: ignore[attr-defined]  # pluggy: object
         except Exception as error:
             if provider == BUILT_IN:
                 raise
@@ -140,6 +146,21 @@ class Registry:
                     f"uninstall one of them, or rename it in one"
                 )
             self._rows[row.kind, row.name] = attrs.evolve(row, provider=provider)
+
+    def tell(self, hook: str, **values: Any) -> None:
+        """Call a hook of every package that has it, the last one registered first.
+
+        Raises PluginError, with the package named, for whatever one raises.
+        """
+        for implementation in reversed(getattr(self.pm.hook, hook).get_hookimpls()):
+            who = implementation.plugin_name.partition(" [")[0]
+            try:
+                with contained(who):
+                    implementation.function(*(values[name] for name in implementation.argnames))
+            except Exception as error:
+                raise PluginError(
+                    f"hook {hook} of {who} raises {_reason(error)}; mend it, or uninstall the package"
+                ) from error
 
     def components(self, kind: str | None = None) -> list[Component]:
         """Every component, or those of one kind, ordered by kind and name. Raises PluginError for an unknown kind."""

@@ -85,8 +85,6 @@ def plugins_command(
     """Every plugin found: kind, name, provider, summary."""
     registry: Registry = context.obj
     rows = registry.components(kind)
-    for provider, why in registry.broken.items():
-        warn(f"{provider} could not be used: {why}")
     if as_json:
         say(json.dumps([{key: getattr(row, key) for key in ("kind", "name", "provider", "summary")} for row in rows]))
         return
@@ -454,6 +452,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         registry = Registry()
+        for provider, why in registry.broken.items():
+            warn(f"{provider} could not be used: {why}")
         command = typer.main.get_command(with_plugin_commands(registry, words))
         result = command.main(args=words, prog_name="accomp", obj=registry, standalone_mode=False)
         if result == INTERRUPTED:  # typer has swallowed a KeyboardInterrupt

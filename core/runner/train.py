@@ -269,7 +269,7 @@ class _Training:
         flat = {**numbers, **numbers.get("parts", {})}
         flat = {f"{kind}/{name}": value for name, value in flat.items() if isinstance(value, float)}
         self.fabric.log_dict(flat, step=self.step)
-        self.registry.pm.hook.accomp_step(run=self.folder, step=self.step, losses=flat)
+        self.registry.tell("accomp_step", run=self.folder, step=self.step, losses=flat)
 
     def _save(self) -> None:
         """Write a checkpoint; all processes take part in making spread weights whole."""

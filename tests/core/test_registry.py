@@ -139,8 +139,48 @@ def accomp_step(run, step, losses):
     install("accomp-watcher", source)
     registry = Registry()
     assert registry.broken == {}
-    registry.pm.hook.accomp_step(run=tmp_path, step=7, losses={"total": 1.5})
+    registry.tell("accomp_step", run=tmp_path, step=7, losses={"total": 1.5})
     assert json.loads((tmp_path / "seen.json").read_text()) == [7, {"total": 1.5}]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        ("raise KeyError('x')", "KeyError"),
+        ("class Odd(BaseException): pass\nraise Odd('x')", "it raises Odd: x"),
+        ("import time\ntime.sleep(1000)", "has not come back within"),
+        (
+            "from accomp.core.hooks import hookimpl\n@hookimpl\ndef accomp_components():\n    raise SystemExit(3)",
+            "SystemExit: 3",
+        ),
+    ],
+)
+def test_a_package_that_leaves_or_hangs_is_named_and_the_rest_works(install, monkeypatch, source, reason):
+    monkeypatch.setattr("accomp.core.registry.LONGEST", 0.5)
+    install("accomp-odd", source)
+    registry = Registry()
+    assert reason in registry.broken["accomp-odd 1.0"]
+    assert registry.names("sampler")
+
+
+def test_what_a_package_prints_breaks_no_output(install, capsys, monkeypatch, tmp_path):
+    install("accomp-talker", "print('hello', end=' ')\nprint('there')")
+    Registry()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "accomp-talker 1.0 prints: hello there\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "late_talker.py").write_text("print('loaded')\nX = 1")
+    Component("sampler", "x", "late_talker:X", provider="accomp-late 1.0").load()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_hook_that_raises_is_named(install, tmp_path):
+    hook = "from accomp.core.hooks import hookimpl\n@hookimpl\ndef accomp_step(run, step):\n    raise ValueError('bad')"
+    install("accomp-hooked", hook)
+    with pytest.raises(PluginError, match=r"hook accomp_step of accomp-hooked 1\.0 raises ValueError: bad"):
+        Registry().tell("accomp_step", run=tmp_path, step=1, losses={})
 
 
 def test_the_entry_points_are_those_of_the_environment():

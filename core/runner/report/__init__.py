@@ -19,6 +19,6 @@ def write_report(spec: Spec, registry: Registry, run: Path) -> Path:
     """
     report = run / "report.html"
     write_atomic(report, page(read_run(run)))
-    registry.pm.hook.accomp_report(run=run, report=report)
+    registry.tell("accomp_report", run=run, report=report)
     say(f"report: {report} ({report.stat().st_size / 2**20:.1f} MiB)")
     return report
