@@ -207,3 +207,56 @@ def test_music_is_found_in_a_wad_file():
 def test_a_file_that_is_no_whole_wad_is_refused(wad):
     with pytest.raises(MidiError, match="WAD"):
         list(music_lumps(wad))
+
+
+# ------------------------------------------------------------------------------------------------ far events
+
+
+FAR = 500_000_000_000_000  # ticks: more than a delta time holds, so it takes many
+
+
+def far(message: mido.MetaMessage | mido.Message) -> list:
+    """The message, FAR ticks later, through deltas of the largest size."""
+    step = 2**28 - 1
+    return [*(mido.MetaMessage("text", text="", time=step) for _ in range(2000)), message.copy(time=step)]
+
+
+def beyond(*messages) -> bytes:
+    """Four notes, then whatever comes half a million million ticks later."""
+    file = mido.MidiFile(type=1, ticks_per_beat=RESOLUTION)
+    track = mido.MidiTrack()
+    for _ in range(4):
+        track.append(mido.Message("note_on", note=60, velocity=90, time=0))
+        track.append(mido.Message("note_off", note=60, time=RESOLUTION))
+    for message in messages:
+        track.extend(far(message))
+    file.tracks.append(track)
+    out = io.BytesIO()
+    file.save(file=out)
+    return out.getvalue()
+
+
+def test_a_note_that_is_far_away_leaves_the_file_out_by_name():
+    with pytest.raises(MidiError, match=r"hours .* from the beginning; expected at most 6 hours"):
+        read(beyond(mido.Message("note_on", note=64, velocity=90)), longest=15)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        mido.MetaMessage("set_tempo", tempo=1),
+        mido.MetaMessage("time_signature", numerator=7, denominator=8),
+        mido.Message("control_change", control=7, value=100),
+        mido.Message("note_off", note=60),
+        mido.MetaMessage("end_of_track"),
+    ],
+)
+def test_nothing_else_that_is_far_away_costs_anything(message):
+    song = read(beyond(message), longest=15)
+    assert song.seconds == pytest.approx(2.0 + TAIL)
+    assert len(song.beats) <= 8
+
+
+def test_a_tempo_without_end_makes_no_beats_without_end():
+    with pytest.raises(MidiError, match="quarter notes"):
+        read(midi_file(tempo(0, 1), note(0, 60) + note(RESOLUTION * 10**6, 62)), longest=15)

@@ -113,12 +113,20 @@ def mini_slakh(
     _summary(out, music, fonts, planned, problems, minutes)
 
 
+_ODD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
+"""What a file's content may raise wherever it is used: that costs this file, no other."""
+
+
 def look(source: Source, *, longest: float) -> plan.Candidate | MidiError:
     """What the plan has to know of a song, or why it is none. Runs in a worker process."""
     try:
         return plan.survey(source, song_of(source, longest=longest))
     except MidiError as error:
         return error
+    except OSError as error:
+        return MidiError(f"cannot be read: {error.strerror or error}")
+    except _ODD as error:
+        return MidiError(f"cannot be read as a song: {type(error).__name__}: {error}")
 
 
 def render_planned(song: plan.Planned, *, out: Path, fonts: Sequence[Path], longest: float) -> MidiError | None:
@@ -127,6 +135,8 @@ def render_planned(song: plan.Planned, *, out: Path, fonts: Sequence[Path], long
         render_song(song.candidate.source, out / song.folder, fonts, longest=longest)
     except MidiError as error:
         return error
+    except _ODD as error:
+        return MidiError(f"cannot be rendered: {type(error).__name__}: {error}")
     return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import mido
@@ -24,6 +25,11 @@ TAIL = 1.5
 """Seconds kept after the last note ends, for what still rings."""
 PLAYED_LATE = 0.03
 """Seconds by which the first note may come after its beat."""
+
+FARTHEST = 6 * 3600.0
+"""Seconds into a file by which its last note must have come: what lies beyond is damage, not music."""
+MOST_QUARTERS = 200_000
+"""Quarter notes into a file likewise: six hours at 555 a minute."""
 
 _BASS = CLASSES.index("Bass")
 _CHORDS = {CLASSES.index(name) for name in ("Piano", "Organ", "Guitar", "Strings", "Ensemble", "Synth Pad")}
@@ -181,9 +187,13 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[Tempo
     since, start = 0.0, 0  # seconds and tick of the last tempo change
     programs: dict[int, int] = defaultdict(int)
     sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
-    seconds = 0.0
-    for tick, message in messages:
+    last = 0
+    for number, (tick, message) in enumerate(messages):
         seconds = since + (tick - start) * tempos[-1][1] / 1e6 / file.ticks_per_beat
+        if seconds > FARTHEST or tick > MOST_QUARTERS * file.ticks_per_beat:
+            _refuse_notes((far for _, far in messages[number:]), seconds, tick / file.ticks_per_beat)
+            break  # nothing that is heard comes any more
+        last = tick
         if message.type == "set_tempo":
             since, start = seconds, tick
             tempos.append((tick, min(round(message.tempo / factor), _SLOWEST)))
@@ -204,10 +214,18 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[Tempo
             message.type == "control_change" and message.control not in _BANK_SELECT
         ):
             events.append(Event(tick, seconds, message, None))
-    last = messages[-1][0] if messages else 0
     for key, owners in sounding.items():
         events.extend(Event(last, seconds, _off(*key), part) for part in owners)
     return events, tempos, meters, file.ticks_per_beat
+
+
+def _refuse_notes(messages: Iterable[mido.Message], seconds: float, quarters: float) -> None:
+    """Raises MidiError where there is a note among what comes so far from the beginning, or later."""
+    if any(message.type == "note_on" and message.velocity for message in messages):
+        raise MidiError(
+            f"a note {seconds / 3600:.3g} hours ({quarters:.3g} quarter notes) from the beginning; expected at most "
+            f"{FARTHEST / 3600:g} hours and {MOST_QUARTERS:,} quarter notes"
+        )
 
 
 def _off(channel: int, note: int) -> mido.Message:
