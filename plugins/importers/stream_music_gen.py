@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-import yaml
 from attrs import frozen
-from torch import Tensor
 
 from accomp.core.build import build_model, build_tokenizer, check_combination, space_of
 from accomp.core.checkpoint import save_checkpoint
@@ -21,6 +17,7 @@ from accomp.core.console import say
 from accomp.core.errors import CheckpointError, UserError
 from accomp.core.files import hash_file, write_atomic
 from accomp.core.instruments import CLASSES
+from accomp.core.interfaces import Tokenizer
 from accomp.core.registry import Registry
 from accomp.core.run_folder import open_run
 from accomp.core.spec import Spec, load_spec, resolve, structure
@@ -28,12 +25,16 @@ from accomp.core.spec_files import toml_text
 from accomp.core.streaming.clock import Clock
 from accomp.core.structuring import plain
 from accomp.core.types import TokenSpace
+from accomp.plugins.importers.checkpoint_files import arguments, load
 from accomp.plugins.importers.stream_music_gen_weights import Reference, parts, recognise, translated
 
 CODEC = "tokenizer."
 """What the names of the codec's weights begin with, which its checkpoints hold beside the model's."""
-MODEL = ("model._orig_mod.", "model.")
-"""What the names of the model's weights begin with, compiled or not."""
+MODEL = "model."
+"""What the names of the model's weights begin with."""
+DECIDED = ("model", "fuser", "backbone", "objective", "conditions", "clock", "train.steps", "run.folder")
+"""Sections and keys of a spec that a checkpoint decides."""
+PUBLISHED_CODEC = "hub:lukewys/stream_music_gen/250121_stemmix_dac_weights_400k_steps.pth"
 STREAMING, CHUNKED = "DecoderTransformerMultiOut", "OnlinePrefixDecoderTransformerMultiOut"
 """Its two classes of models that stream; their weights have the same names."""
 
@@ -70,6 +71,7 @@ def stream_music_gen(
 ) -> None:
     """Make a run of a checkpoint of stream-music-gen, the public code of the streaming paper (arXiv 2510.22105)."""
     registry: Registry = context.obj
+    _refuse_decided(settings or ())
     folder = Path(run or f"runs/{file.stem}")
     import_run(
         file, load_spec(like, registry, settings or ()), folder, registry, scale=attention_scale, t_f=t_f, k=chunk
@@ -90,14 +92,15 @@ def import_run(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         problems.append(f"something is there, and an import replaces nothing; choose another --run @ {folder}")
     found, space = read(file), space_of(like, registry)
-    of_file = list(_misfits(found, like, space))
+    of_file: list[str] = []
     clock = _clock(found, t_f, k, of_file)
+    of_file += _misfits(found, like, space, clock)
     problems += [f"{problem} @ {file}" for problem in of_file]
     if problems:
         raise UserError(*problems)
     spec = _spec(found, like, clock, folder, registry)
     check_combination(spec, registry)
-    tokenizer, model = build_tokenizer(spec, registry), build_model(spec, space, registry)
+    tokenizer, model = _codec(spec, registry), build_model(spec, space, registry)
     model.load_state_dict(translated(found.model, scale))
     open_run(spec)
     save_checkpoint(folder, found.step, model, resolve(spec), tokenizer)
@@ -105,6 +108,26 @@ def import_run(
     write_atomic(folder / "spec.toml", origin + toml_text(resolve(spec)))
     _tell(found, spec, scale, folder)
     return spec
+
+
+def _refuse_decided(settings: Sequence[str]) -> None:
+    """Raises UserError for each --set of a key that the checkpoint decides, which would be without effect."""
+    keys = [text.partition("=")[0].strip() for text in settings]
+    decided = [key for key in keys if key.partition(".")[0] in DECIDED or key in DECIDED]
+    if decided:
+        raise UserError(*(f"the checkpoint decides this key, so nothing can be set @ --set {key}" for key in decided))
+
+
+def _codec(spec: Spec, registry: Registry) -> Tokenizer:
+    """The tokenizer of the spec. Raises CheckpointError where its weights are missing: it must be the model's own."""
+    try:
+        return build_tokenizer(spec, registry)
+    except CheckpointError as error:
+        raise CheckpointError(
+            *error.problems,
+            "a model plays only with the codec that it was trained on, and that of --like cannot be opened; for the "
+            f"published models: --set 'tokenizer.weights=\"{PUBLISHED_CODEC}\"'",
+        ) from error
 
 
 @frozen(eq=False)
@@ -131,12 +154,11 @@ def read(file: Path) -> Found:
 
     The file is read without running code from it.
     """
-    held = _load(file)
+    held = load(file)
     named, codec, others = {}, 0, []
     for name, weight in held["state_dict"].items():
-        prefix = next((prefix for prefix in MODEL if name.startswith(prefix)), None)
-        if prefix:
-            named[name.removeprefix(prefix)] = weight
+        if name.startswith(MODEL):
+            named[name.removeprefix(MODEL)] = weight
         elif name.startswith(CODEC):
             codec += 1
         else:
@@ -149,33 +171,6 @@ def read(file: Path) -> Found:
     return Found(file, model, step if type(step) is int and step > 0 else 1, codec, _told(file, held))
 
 
-def _load(file: Path) -> dict[str, Any]:
-    """The file's content: a dict with a state_dict of tensors by name."""
-    if not file.is_file():
-        raise CheckpointError(f"no such file @ {file}")
-    try:
-        held = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"it holds more than tensors and numbers, and to read that would be to run its code: {_first_line(error)}; "
-            f"where you trust it, keep its weights alone: torch.save({{'state_dict': torch.load(FILE, weights_only="
-            f"False)['state_dict']}}, NEW) @ {file}"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"not a checkpoint that torch can read: {_first_line(error)} @ {file}") from error
-    state = held.get("state_dict") if isinstance(held, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(weight, Tensor) for weight in state.values()):
-        what = ", ".join(map(str, held)) if isinstance(held, dict) else type(held).__name__
-        raise CheckpointError(
-            f"expected a dict with the weights under 'state_dict', found {what or 'nothing'} @ {file}"
-        )
-    return held
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _told(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is said of the model: its class, and arguments. args.yml is what its training writes beside its files."""
     told: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -183,12 +178,8 @@ def _told(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
         told[str(name)]["hyper_parameters"] = value
     path = file.with_name("args.yml")
-    try:
-        arguments = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot read how the model was trained: {error} @ {path}") from error
-    for name, value in arguments.items() if isinstance(arguments, Mapping) else ():
-        cls, _, argument = str(name).rpartition(".")
+    for name, value in arguments(path).items():
+        cls, _, argument = name.rpartition(".")
         if cls in (STREAMING, CHUNKED):
             told["cls"][path.name] = cls
         if cls in (STREAMING, CHUNKED, ""):
@@ -240,8 +231,9 @@ def _agreed(what: str, told: Mapping[str, Any], unknown: str, problems: list[str
     return None
 
 
-def _misfits(found: Found, like: Spec, space: TokenSpace) -> Iterator[str]:
-    """What of the spec does not suit the model."""
+def _misfits(found: Found, like: Spec, space: TokenSpace, clock: Clock | None) -> Iterator[str]:
+    """What of the spec does not suit the model. With t_f > 0 it was trained on t_f frames less than its clips have."""
+    less = max(0, clock.t_f) if clock else 0
     model = found.model
     there = (model.sizes["K"], model.codes, model.sizes["E"])
     here = (space.codebooks, space.codebook_size, space.latent_dim)
@@ -252,11 +244,17 @@ def _misfits(found: Found, like: Spec, space: TokenSpace) -> Iterator[str]:
             f"{words.format(*here)}; give a spec with the codec that it was trained on"
         )
     for where, seconds in found.told.get("max_duration", {}).items():
-        if isinstance(seconds, int | float) and round(seconds * space.frame_rate) != like.train.frames:
+        if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            yield f"max_duration is {seconds!r} by {where}; expected a number of seconds"
+            continue
+        window = round(seconds * space.frame_rate) - less
+        if window < 1:
+            yield f"clips of {seconds:g} s by {where} leave no frame to a model that looks {less} frames ahead"
+        elif window != like.train.frames:
+            first = f", of which its t_f takes {less} frames" if less else ""
             yield (
-                f"it was trained on clips of {seconds:g} s by {where}, train.frames of --like is {like.train.frames}, "
-                f"{like.train.frames / space.frame_rate:g} s; it must not look further back than it learnt to: "
-                f"--set train.frames={round(seconds * space.frame_rate)}"
+                f"it was trained on clips of {seconds:g} s by {where}{first}; train.frames of --like is "
+                f"{like.train.frames}: it must not look further back than it learnt to: --set train.frames={window}"
             )
 
 
@@ -287,6 +285,7 @@ def _tell(found: Found, spec: Spec, scale: float, folder: Path) -> None:
         f"{sizes['K']} levels of {found.model.codes} codes @ {found.file}"
     )
     say(f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/importing.md)")
+    say("its training normalised every clip to -16 dB before the codec; here levels stay: play at about that level")
     if found.codec:
         say(f"left out: {found.codec} weights of its codec; tokenizer {spec.tokenizer.plugin!r} stands in its place")
     say(f"looks back {spec.train.frames} frames (train.frames), which should be the length of its training clips")

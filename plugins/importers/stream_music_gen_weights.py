@@ -93,11 +93,18 @@ def recognise(weights: Mapping[str, Tensor]) -> Reference:
             f"among its weights, found {_listed(weights)}"
         )
     counted = _counted(kind, weights)
+    if problems := [
+        f"{what} up to {n - 1}, of {len(weights)} weights" for what, n in counted.items() if n > len(weights)
+    ]:
+        raise CheckpointError(f"the numbers in its names are no count of its parts: {'; '.join(problems)}")
     shapes = _shapes(kind, weights, counted)
     sizes = _measured(shapes, weights, counted)
     if problems := list(_problems(kind, weights, shapes, sizes)):
         raise CheckpointError(f"looks like a model of the kind {kind!r} of stream-music-gen, but:", *problems)
-    return Reference(kind, sizes, {name: weight.float() for name, weight in weights.items()})
+    single = {name: weight.float() for name, weight in weights.items()}
+    if beyond := [name for name, weight in single.items() if not weight.isfinite().all()]:
+        raise CheckpointError(f"weights hold numbers that float32 does not: {_listed(beyond)}")
+    return Reference(kind, sizes, single)
 
 
 def _heads(kind: str) -> str:

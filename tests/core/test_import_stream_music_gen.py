@@ -174,7 +174,7 @@ def test_everything_around_the_model_is_told_at_once(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     codec = {"plugin": "named", "codebook_size": 64}
-    scale, folder, space, t_f, k = refused(file, tmp_path / "run", scale=-1.0, t_f=5, tokenizer=codec)
+    scale, folder, t_f, k, space = refused(file, tmp_path / "run", scale=-1.0, t_f=5, tokenizer=codec)
     assert "positive number, got -1 @ --attention-scale" in scale
     assert f"@ {tmp_path / 'run'}" in folder
     assert "4 levels of 32 codes, latents 24 wide" in space
