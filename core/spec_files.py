@@ -89,6 +89,8 @@ def _value(value: Any) -> str:
     return str(value).lower()  # numbers, and True as true
 
 
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+"""What needs no quotes in a setting: --set train.compile=on."""
 _ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)
 
 
@@ -130,4 +132,6 @@ def _parse(text: str) -> tuple[list[str], Any]:
     try:
         return keys, _loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
+        if _WORD.fullmatch(value):
+            return keys, value
         raise ValueError(f"""{value!r} is not a TOML value; a text needs quotes: --set '{name}="{value}"'""") from error

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
 
 from accomp.core.compilers import lacking
-from accomp.core.console import say
+from accomp.core.console import say, warn
 from accomp.core.errors import SpecError, WorkError
 from accomp.core.interfaces import Objective
 from accomp.core.types import Loss
@@ -32,7 +31,7 @@ def compile_loss(objective: Objective, choice: Choice, device: torch.device, *, 
             raise SpecError(f'train.compile = "on", but {why}; {OFF} @ train.compile')
         say(f"training is not compiled: {why}")
         return False
-    objective.loss_of = _Compiled(objective.loss_of)  # type: ignore[attr-defined]
+    objective.loss_of = _Compiled(objective.loss_of, insists=choice == "on")  # type: ignore[attr-defined]
     return True
 
 
@@ -46,14 +45,27 @@ def _hindrance(objective: Objective, device: torch.device, sharded: bool) -> str
 
 
 class _Compiled:
-    """A loss as one graph without a break, for arguments of one shape; raises WorkError where that cannot be made."""
+    """A loss as one graph without a break, for arguments of one shape.
 
-    def __init__(self, loss_of: Callable[..., Loss]):
+    Where it cannot be made: raises WorkError if it `insists`; else warns, with the reason, and goes on uncompiled.
+    """
+
+    def __init__(self, loss_of: Callable[..., Loss], *, insists: bool):
+        self._loss_of, self._insists = loss_of, insists
         self._compiled = torch.compile(loss_of, fullgraph=True, dynamic=False)
+        self._gave_up = False
 
     def __call__(self, *given: Any) -> Loss:
+        if self._gave_up:
+            return self._loss_of(*given)
         try:
             return self._compiled(*given)
-        except TorchDynamoException as error:
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise WorkError(f"the training step cannot be compiled: {first_line}; {OFF}") from error
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler raises its own errors, and those of what it stumbles over
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if self._insists:
+                raise WorkError(f"the training step cannot be compiled: {why}; {OFF}") from error
+            warn(f"the training step cannot be compiled, and goes on uncompiled: {why}")
+            self._gave_up = True
+        return self._loss_of(*given)

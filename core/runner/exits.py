@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import traceback
+from pathlib import Path
 
 import typer
 
@@ -46,11 +46,21 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     else:
-        handle, path = tempfile.mkstemp(prefix="accomp-", suffix=".txt")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
-        _complain(f"the full traceback is in {path}; `accomp --debug ...` shows it")
+        _keep("".join(traceback.format_exception(error)))
     return 1
+
+
+def _keep(text: str) -> None:
+    """Write a traceback where the last one was: a user's cache holds one such file, however many errors there are."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = cache / "accomp" / "traceback.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        _complain("`accomp --debug ...` shows the full traceback")
+    else:
+        _complain(f"the full traceback is in {path}; `accomp --debug ...` shows it")
 
 
 def _full_disk(error: BaseException | None) -> OSError | None:

@@ -17,7 +17,7 @@ import attrs
 from attrs import frozen
 
 from accomp.core.compilers import cpp_compiler, python_headers
-from accomp.core.errors import UserError
+from accomp.core.errors import PluginError, UserError
 from accomp.core.processors import cores
 from accomp.core.registry import Registry
 from accomp.core.runner.distributions import Unmet, installed_version, missing_extras, unmet_requirements
@@ -155,6 +155,7 @@ def _try_parts(registry: Registry) -> Iterator[Part]:
             with _quiet():
                 loaded = component.load()
                 if component.kind == "tokenizer":
+                    _refuse_without_defaults(loaded.Config)
                     loaded(loaded.Config())
         except UserError as error:
             lacks_extra = bool(component.extra) and f"[{component.extra}]" in str(error)
@@ -162,6 +163,12 @@ def _try_parts(registry: Registry) -> Iterator[Part]:
         except Exception as error:  # a stranger's code may fail in any way; the doctor tells it and goes on
             part = attrs.evolve(part, error=f"{type(error).__name__}: {error}")
         yield part
+
+
+def _refuse_without_defaults(config: type) -> None:
+    fields = attrs.fields(config) if attrs.has(config) else ()
+    if needed := [field.name for field in fields if field.default is attrs.NOTHING]:
+        raise PluginError(f"no {' and no '.join(needed)} by default; a spec that names it says so (docs/codec.md)")
 
 
 def _error_of(action: Callable[[], object]) -> str:

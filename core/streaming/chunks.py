@@ -56,11 +56,12 @@ class Chunks:
     @property
     def alone(self) -> Tensor:
         """The steps of the rows without input, A = n (k - 1), chunk by chunk: [B, A]."""
-        return self._steps(1)
+        return self._steps(range(1, self.layout.clock.k))
 
     def held(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what all rows hold, those of the clip and those without input [B, K, S + A]."""
-        return torch.cat([self.layout.clip(y), self.layout.put_out(y, self.alone - 1)], dim=2)
+        before_alone = self._steps(range(self.layout.clock.k - 1))
+        return torch.cat([self.layout.clip(y), self.layout.put_out(y, before_alone)], dim=2)
 
     def told(self, values: Tensor) -> Tensor:
         """What is told of frames, values [B, T, N] -> of all rows [B, S + A, N]."""
@@ -68,7 +69,7 @@ class Chunks:
 
     def targets(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the chunks put out [B, K, n k]; negative where nothing is to be."""
-        return self.layout.put_out(y, self._steps(0))
+        return self.layout.put_out(y, self._steps(range(self.layout.clock.k)))
 
     def predicting(self, h: Tensor) -> Tensor:
         """h [B, S + A, D] of all rows -> those of the rows that predict the chunks' steps, in order [B, n k, D]."""
@@ -90,7 +91,7 @@ class Chunks:
         heard = newest[..., None] >= clip
         return Sight(position, torch.cat([heard, own[..., len(clip) :]], dim=2))
 
-    def _steps(self, first: int) -> Tensor:
-        """Steps first..k - 1 of every chunk, [B, n (k - first)]."""
-        within = torch.arange(first, self.layout.clock.k, device=self.starts.device)
+    def _steps(self, which: range) -> Tensor:
+        """Steps of every chunk, m of them, counted from its start: [B, n m]."""
+        within = torch.arange(which.start, which.stop, device=self.starts.device)
         return (self.starts[..., None] + within).flatten(1)

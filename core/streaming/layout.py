@@ -82,7 +82,8 @@ class Layout:
     def clip(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows hold [B, K, S]."""
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
-        return self.held(steps, self.put_out(y, steps - 1))
+        before = torch.arange(-self.start - 1, self.steps(y.shape[2]) - 1, device=y.device)
+        return self.held(steps, self.put_out(y, before))
 
     def targets(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be."""

@@ -33,8 +33,9 @@ def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tu
             yield from zip(jobs, pool.map(work, jobs), strict=True)
         except BrokenProcessPool as error:
             raise DataError(
-                f"a worker process was killed (out of memory?); run the same command again with fewer --workers than "
-                f"{workers}: finished songs are kept"
+                f"a worker process ended before its work did; what it said last is above. A worker is killed where "
+                f"memory runs out: fewer --workers than {workers} need less. The same command goes on; "
+                "finished songs are kept"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

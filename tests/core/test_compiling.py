@@ -134,6 +134,29 @@ def test_what_hinders_is_an_error_where_it_was_asked_for_and_told_otherwise(
         compile_loss(Broken(), "on", CPU)  # type: ignore[arg-type]
 
 
+def test_auto_goes_on_uncompiled_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the compiler stumbles over an error that is none of its own kind."""
+    from accomp.core.runner.compiling import _Compiled
+
+    calls = []
+    compiled = _Compiled(lambda x: 2 * x, insists=False)
+
+    def stumbles(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        raise ValueError("The argument '-1 + ((0))' is not comparable.")
+
+    monkeypatch.setattr(compiled, "_compiled", stumbles)
+    assert compiled(torch.ones(2)).tolist() == compiled(torch.ones(2)).tolist() == [2, 2]
+    assert len(calls) == 1
+    assert "goes on uncompiled: The argument '-1 + ((0))'" in capsys.readouterr().err
+    insisting = _Compiled(lambda x: 2 * x, insists=True)
+    monkeypatch.setattr(insisting, "_compiled", stumbles)
+    with pytest.raises(WorkError, match="cannot be compiled: The argument"):
+        insisting(torch.ones(2))
+
+
 def test_a_loss_that_is_no_single_graph_is_told() -> None:
     objective: Any = Broken()
     assert compile_loss(objective, "on", CPU)

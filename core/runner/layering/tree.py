@@ -11,6 +11,7 @@ at any time, several processes may grow it at once, and a round that was interru
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -75,7 +76,7 @@ class Node:
     Attributes:
         id: unique in the tree.
         recipe: all that decides how the stem sounds.
-        run, step: whose model played it, after how many optimizer steps.
+        run, step: (a folder, seen from the tree's) whose model played it, after how many optimizer steps.
         sample_rate, samples: of stem and mix (Hz).
         gain: what the stem was multiplied with, below 1 where it was louder than full scale.
         files: SHA-256 of stem.wav (dry) and mix.wav (the song up to here).
@@ -194,7 +195,7 @@ class Tree:
                 raise DataError(f"the stem holds {len(stem)} samples, its context {len(parts[0])} @ {folder}")
             audio.write(work / MIX, listened(parts, rate, stems=self.root.stems), rate)
             node = Node(
-                recipe.id, recipe, str(run.resolve()), step, rate, len(stem), gain,
+                recipe.id, recipe, os.path.relpath(run, self.folder), step, rate, len(stem), gain,
                 {name: hash_file(work / name) for name in (STEM, MIX)}, _now(), metadata.version("accomp"),
             )  # fmt: skip
             _write(work / "node.json", node)
