@@ -262,13 +262,19 @@ def stream_command(
         typer.Option(
             "--metronome",
             metavar="BEATS",
-            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, follow (the input), or off.",
+            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, follow (the input), or off; where not "
+            "given it is followed, if the model takes one.",
         ),
-    ] = "off",
+    ] = "auto",
     chart: Annotated[
         str,
-        typer.Option("--chart", metavar="CHORDS", help="What will be played: 'C Am F G', a text file, follow, or off."),
-    ] = "off",
+        typer.Option(
+            "--chart",
+            metavar="CHORDS",
+            help="What will be played: 'C Am F G', a text file, follow (what is heard), or off; where not given it is "
+            "followed, if the model takes one.",
+        ),
+    ] = "auto",
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play by the clock on the wall: to a file, or at a sound device.")
     ] = False,

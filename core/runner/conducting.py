@@ -11,14 +11,16 @@ from attrs import frozen
 
 from accomp.core.annotations import Annotations, told_annotations
 from accomp.core.charts import Chart, read_chart, source_of
-from accomp.core.console import say
-from accomp.core.errors import DataError, UserError
+from accomp.core.console import say, warn
+from accomp.core.errors import DataError, PluginError, UserError
 from accomp.core.registry import Registry
-from accomp.core.runner.following import carry_chords, followed, is_follow
+from accomp.core.runner.following import FOLLOW, carry_chords, followed, follower_of, is_follow
 from accomp.core.runner.playing import Player
 from accomp.core.timelines import Source, sources, steady
 
 OFF = "off"
+AUTO = "auto"
+"""Follow the input where the model takes the timeline and somebody can follow it; else withhold it, and say so."""
 METRONOME = (
     "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
 )
@@ -30,10 +32,10 @@ _STEADY = re.compile(
 
 @frozen
 class Conducting:
-    """What a user asks for: `metronome` and `chart`, in the words of METRONOME and CHART."""
+    """What a user asks for: `metronome` and `chart`, in the words of METRONOME and CHART, or AUTO."""
 
-    metronome: str = OFF
-    chart: str = OFF
+    metronome: str = AUTO
+    chart: str = AUTO
 
     def told(self, player: Player, registry: Registry) -> dict[str, Source]:
         """The timelines of a session of this player.
@@ -41,6 +43,24 @@ class Conducting:
         Raises UserError for a metronome or a chart that the model does not take or that nobody can read, DataError
         for a file that does not hold annotations, and PluginError where what should follow the input is missing.
         """
+        return self._decided(player, registry)._told(player, registry)
+
+    def _decided(self, player: Player, registry: Registry) -> Conducting:
+        """The same without AUTO."""
+        asked = {"metronome": self.metronome, "chart": self.chart}
+        for name in (name for name, how in asked.items() if how == AUTO):
+            asked[name] = OFF
+            if name in player.model.timelines:
+                try:
+                    follower_of(name, FOLLOW, player.tokenizer.space.sample_rate, registry)
+                except PluginError as error:
+                    warn(f"the {name} is withheld, so the model plays worse than it can: {error} @ --{name}")
+                else:
+                    asked[name] = FOLLOW
+                    say(f"{name}: followed in the input; --{name} says what you know of it, or off")
+        return Conducting(**asked)
+
+    def _told(self, player: Player, registry: Registry) -> dict[str, Source]:
         self._check(player)
         known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
         rate = player.tokenizer.space.frame_rate

@@ -64,8 +64,8 @@ def test_a_session_is_told_what_was_asked_for():
     assert told["metronome"](10, 3).shape == (3, 16)
     assert told["chart"](10, 1)[0].tolist() == [1.0, *chord_named("C").values()]
     assert told["chart"](110, 1)[0].tolist() == [1.0, *chord_named("Am").values()]
-    assert Conducting().told(player("metronome", "chart"), REGISTRY) == {}
-    assert Conducting().told(player(), REGISTRY) == {}
+    assert Conducting("off", "off").told(player("metronome", "chart"), REGISTRY) == {}
+    assert Conducting("off", "off").told(player(), REGISTRY) == {}
 
 
 def test_a_chart_may_lie_in_a_file(tmp_path, capsys):
@@ -130,6 +130,19 @@ def test_a_follower_that_is_not_there_is_named():
         Conducting("follow").told(live_player(), registry)
     with pytest.raises(PluginError, match="no follower of the metronome"):
         Conducting("follow").told(live_player("metronome"), with_followers(registry))
+
+
+def test_what_nobody_says_is_followed_where_it_can_be(capsys):
+    registry = with_followers(Registry(third_party=False), Pulse)
+    told = Conducting().told(live_player("metronome"), registry)
+    assert list(told) == ["metronome"]
+    assert isinstance(told["metronome"], Followed)
+    assert "metronome: followed in the input; --metronome says what you know of it" in capsys.readouterr().out
+    assert Conducting().told(live_player(), registry) == {}
+    assert capsys.readouterr() == ("", "")
+    assert Conducting().told(live_player("metronome"), with_followers(registry)) == {}
+    assert "the metronome is withheld, so the model plays worse than it can" in capsys.readouterr().err
+    assert Conducting("off").told(live_player("metronome"), registry) == {}
 
 
 @pytest.mark.parametrize("metronome", ["off", "120bpm", "follow"])
