@@ -7,10 +7,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+_TICK = 3 * 10**9
+"""Nanoseconds in which a file on a disk that counts whole or even seconds may change unseen."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -88,6 +92,19 @@ def hash_files(paths: Sequence[Path]) -> str:
     """SHA-256, hex, of the bytes of one file; of several, of their hashes in this order."""
     hashes = [hash_file(path) for path in paths]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def seen(paths: Sequence[Path]) -> list[list[int]]:
+    """What shows a change of files without reading them: of each the size, times of change of content and of entry
+    (ns), and inode. Raises OSError.
+    """
+    found = [path.stat() for path in paths]
+    return [[one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for one in found]
+
+
+def settled(found: list[list[int]]) -> bool:
+    """Whether a further change would show in `seen`: not yet where the disk counts whole seconds, and this one runs."""
+    return not any(changed % 10**9 == 0 and time.time_ns() - changed < _TICK for _, changed, _, _ in found)
 
 
 def _take_free_name(work: Path, path: Path) -> None:
