@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soundfile
 import soxr
 
 from accomp.core.errors import DataError
+from accomp.core.trouble import named, reached
 
 BANDWIDTH_DB = -80.0
 """A frequency carries energy where the mean spectrum lies less than this below its peak."""
@@ -95,7 +97,15 @@ def write(path: Path, audio: np.ndarray, rate: int) -> None:
     if not peak <= 1.0:
         raise ValueError(f"peak {peak:.3f} would clip; scale the audio first @ {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(str(path), audio, rate, subtype="PCM_16")
+    with named(path):  # through Python, which tells why a file cannot be written; libsndfile says "System error"
+        path.write_bytes(encoded(audio, rate, path.suffix))
+
+
+def encoded(audio: np.ndarray, rate: int, suffix: str) -> bytes:
+    """Float audio [N] or [N, channels] as a file of 16-bit PCM of that kind (".wav", ".flac")."""
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate, format=suffix.removeprefix(".").upper(), subtype="PCM_16")
+    return file.getvalue()
 
 
 def _each(files: Path | Sequence[Path]) -> Sequence[Path]:
@@ -131,6 +141,7 @@ def _read_native(path: Path, start: float, seconds: float | None) -> tuple[np.nd
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
+    reached(path)
     if not path.exists():
         return DataError(f"no such audio file @ {path}")
     why = error.error_string if isinstance(error, soundfile.LibsndfileError) else error

@@ -16,7 +16,8 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from accomp.core.build import build_sampler, check_combination
-from accomp.core.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, latest_checkpoint, load_run, read_checkpoint
+from accomp.core.checkpoint import WEIGHTS, Checkpoint, latest_checkpoint, load_run, read_checkpoint
+from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.console import warn
 from accomp.core.errors import CheckpointError, CombinationError, PluginError
 from accomp.core.guidance import UNGUIDED, Guidance

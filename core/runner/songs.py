@@ -13,6 +13,7 @@ from accomp.core.errors import DataError
 from accomp.core.files import hash_files, seen, settled
 from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.pairs import PairRules
+from accomp.core.trouble import raise_trouble
 from accomp.core.types import Stem, TokenSpace, Track
 
 SHORTEST = 1.0
@@ -116,6 +117,7 @@ def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | N
     except FileNotFoundError:
         return evolve(source, skipped="no such file"), None
     except OSError as error:
+        raise_trouble(error)
         return evolve(source, skipped=f"cannot be read: {error.strerror}"), None
     except DataError as error:
         return evolve(source, skipped=str(error).partition(" @ ")[0]), None  # the store must not depend on the place

@@ -13,11 +13,11 @@ from small import SPEC, Constant, latents, session_of, small_model, space_with
 
 from accomp.core import checkpoint as checkpoints
 from accomp.core.build import build_model
+from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.checkpoint import (
     CARD,
     TRAINING,
     WEIGHTS,
-    checkpoint_folder,
     latest_checkpoint,
     load_run,
     load_training,
