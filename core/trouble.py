@@ -21,6 +21,11 @@ _REFUSED = ("permission is denied", "give this user the right to it")
 _AWAY = ("the disk is out of reach", "see to it or its connection")
 _TOO_MANY = ("too many files are open", "close some, or raise the limit (ulimit -n)")
 
+_MEMORY = (
+    "out of memory",
+    "free some, or ask for less at once (in training train.batch, train.frames; train.accumulate makes up),",
+)
+
 _KINDS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -65,14 +70,14 @@ def raise_trouble(error: BaseException) -> None:
 
 def words(trouble: OSError | MemoryError) -> str:
     """What happened, at which file, how much room there is, that what is done is kept, and what to do."""
-    go_on = "run the same command again to go on"
+    return f"{fault(trouble)}; what is done is kept; {_kind(trouble)[1]} and run the same command again to go on"
+
+
+def fault(trouble: OSError | MemoryError) -> str:
+    """What happened, at which file, how much room there is."""
     if isinstance(trouble, MemoryError):
-        return (
-            f"out of memory: {trouble}; what is done is kept; free some, or ask for less at once (in training train.batch, "
-            f"train.frames; train.accumulate makes up), and {go_on}"
-        )
-    what, cure = _kind(trouble)
-    return f"{what}: {trouble.strerror}{_where(trouble)}; what is done is kept; {cure} and {go_on}"
+        return f"out of memory: {trouble}"
+    return f"{_kind(trouble)[0]}: {trouble.strerror}{_where(trouble)}"
 
 
 @contextmanager
@@ -100,7 +105,7 @@ def reached(path: Path) -> None:
 
 
 def _kind(trouble: OSError | MemoryError) -> tuple[str, str]:
-    return _KINDS[trouble.errno or 0] if isinstance(trouble, OSError) else ("out of memory", "")
+    return _KINDS[trouble.errno or 0] if isinstance(trouble, OSError) else _MEMORY
 
 
 def _as_trouble(error: BaseException) -> OSError | MemoryError | None:

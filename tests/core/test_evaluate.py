@@ -112,6 +112,7 @@ def test_what_a_metric_cannot_judge_is_named_and_counted(made: tiny.Trained) -> 
             file.write_bytes(b"broken")
         else:
             audio.write(file, sound, 32000)
+    tiny.vouch_for(made.run)
     model = judged(made)["cells"]["model"]["metrics"]["envelopes"]
     assert model["scored"] == len(takes) - 2
     assert model["empty"] == [{"clip": takes[0], "reason": "too quiet to judge"}]
