@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -396,6 +397,7 @@ def test_work_goes_on_to_its_good_end_when_the_terminal_closes(tmp_path: Path) -
     child, terminal = pty.fork()
     if not child:
         signal.alarm(60)
+        sys.stdout = os.fdopen(1, "w", closefd=False)  # the terminal's, not what pytest catches
         try:
             with stop_wish() as wish:
                 while not wish.signal:
