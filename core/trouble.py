@@ -92,6 +92,10 @@ def named(path: Path | str, part: Path | str | None = None) -> Iterator[None]:
                 if link.filename is None or (part is not None and str(link.filename).startswith(str(part))):
                     link.filename, link.filename2 = str(path), None
             link = link.__cause__ or link.__context__
+        found = trouble_in(error)
+        if isinstance(found, OSError) and found.filename is None:  # what safetensors said
+            found.filename = str(path)
+            raise found from error
         raise
 
 
