@@ -19,9 +19,10 @@ _CRC = 4  # bytes of the checksum at the end of a file
 class Cache:
     """Arrays by the hash of who computed them and of the audio they were computed from.
 
-    With a folder, each is a .npy file there, its CRC-32 behind it, and any number of processes may use it at once: a file appears whole or
-    not at all, and two that compute the same at the same time write the same. Nothing is ever stale, since another
-    version of the one who computes, or another sample, is another key; the folder may be deleted at any time.
+    With a folder, each is a .npy file there, its CRC-32 behind it, and any number of processes may use it at once: a
+    file appears whole or not at all, and two that compute the same at the same time write the same. Nothing is ever
+    stale, since another version of the one who computes, or another sample, is another key; the folder may be deleted
+    at any time.
     """
 
     def __init__(self, folder: Path | None = None):

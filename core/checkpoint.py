@@ -184,9 +184,9 @@ def load_weights(checkpoint: Checkpoint, model: Model) -> None:
     if problems:
         raise CheckpointError(*problems, "the model was built from another spec than the checkpoint's")
     if bad := [name for name, weight in weights.items() if weight.is_floating_point() and not weight.isfinite().all()]:
+        more = f" and {len(bad) - 1} more" if bad[1:] else ""
         raise CheckpointError(
-            f"the weights hold NaN or Inf: {bad[0]}{f' and {len(bad) - 1} more' if bad[1:] else ''}; remove the checkpoint "
-            f"to go on from an earlier one @ {path}"
+            f"the weights hold NaN or Inf: {bad[0]}{more}; remove the checkpoint to go on from an earlier one @ {path}"
         )
     model.load_state_dict(weights)
 

@@ -88,9 +88,8 @@ def named(path: Path | str, part: Path | str | None = None) -> Iterator[None]:
     except Exception as error:
         link: BaseException | None = error
         while link is not None:
-            if isinstance(link, OSError) and link.errno is not None:
-                if link.filename is None or (part is not None and str(link.filename).startswith(str(part))):
-                    link.filename, link.filename2 = str(path), None
+            if isinstance(link, OSError) and link.errno is not None and _is_part(link.filename, part):
+                link.filename, link.filename2 = str(path), None
             link = link.__cause__ or link.__context__
         found = trouble_in(error)
         if isinstance(found, OSError) and found.filename is None:  # what safetensors said
@@ -106,6 +105,10 @@ def reached(path: Path) -> None:
             file.read(1)
     except OSError as error:
         raise_trouble(error)
+
+
+def _is_part(name: object, part: Path | str | None) -> bool:
+    return name is None or (part is not None and str(name).startswith(str(part)))
 
 
 def _kind(trouble: OSError | MemoryError) -> tuple[str, str]:

@@ -71,7 +71,6 @@ class Bucket:
         for object in final.below():
             object.unlink()
 
-
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A new folder on this machine."""

@@ -69,7 +69,6 @@ class Folder:
         with self.scratch() as old:
             self.path.joinpath(*names).rename(old / "old")
 
-
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A new folder that nobody reads; what is still in it at the end of the block is deleted."""

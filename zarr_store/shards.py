@@ -23,7 +23,7 @@ from accomp.zarr_store.places import ObjectPath, ranges, size_of
 
 _CRC = 4  # bytes
 _BLOSC = Struct("<4xI4xI")
-"""The header of what Blosc has compressed: bytes before and after, at 4 and 12 of 16 (README_CHUNK_FORMAT of c-blosc)."""
+"""The header of what Blosc has compressed: bytes before and after, at 4 and 12 (README_CHUNK_FORMAT of c-blosc)."""
 
 
 class Damaged(ValueError):
@@ -110,7 +110,7 @@ def _checked(data: bytes) -> bytes:
 
 
 def _unpack(data: bytes, place: np.ndarray) -> None:
-    """Decompress into `place`, which is filled to its last byte. Raises ValueError where `data` holds another amount."""
+    """Decompress into `place`, filled to its last byte. Raises ValueError where `data` holds another amount."""
     if len(data) < _BLOSC.size:
         raise ValueError("a chunk is cut off")
     size, compressed = _BLOSC.unpack_from(data)

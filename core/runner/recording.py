@@ -67,7 +67,8 @@ class Recording:
         if self._tried or not self._live:
             return
         self._tried = True
-        assert self._output is not None and self._mixed is not None
+        assert self._output is not None, "what is live goes to files"
+        assert self._mixed is not None
         played, heard = np.concatenate(self._played), np.concatenate(self._heard)
         try:
             stem, gain = within_full_scale(played)
@@ -94,7 +95,9 @@ class Recording:
         if self._finished:
             return f"what was played, {self.seconds:.2f} s, is kept: {self._output}, the mix {self._mixed}"
         stem, mix = (live.path for live in self._live)
-        return f"what was played, {self.seconds:.2f} s, is kept, in 32-bit float: {stem}, half of it and the input: {mix}"
+        return (
+            f"what was played, {self.seconds:.2f} s, is kept, in 32-bit float: {stem}, half of it and the input: {mix}"
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -26,7 +25,8 @@ class StopWish:
 def stop_wish() -> Iterator[StopWish]:
     """While the block runs, the first of SIGNALS only sets the wish; a second one interrupts at once.
 
-    Whoever was started to ignore SIGHUP (nohup) or SIGQUIT goes on ignoring it. Outside the main thread, where Python lets nobody handle signals, nothing is caught.
+    Whoever was started to ignore SIGHUP (nohup) or SIGQUIT goes on ignoring it. Outside the main thread, where Python
+    lets nobody handle signals, nothing is caught.
     """
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():

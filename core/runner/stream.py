@@ -69,11 +69,11 @@ class Performance:
 def stream(wanted: Performance, registry: Registry) -> None:
     """Accompany an audio file as if it came live.
 
-    Writes the stem to `output` and the two together beside it, as it plays, then tells the real-time factor, how long a piece took
-    and the latency budget. Any sample rate and number of channels is taken; what is done to them is said. The same
-    seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or a chunk
-    that is not positive, DataError for audio that cannot be read, what Recording does, CheckpointError for a run without a model,
-    CombinationError for a model that cannot stream or be guided so.
+    Writes the stem to `output` and the two together beside it, as it plays, then tells the real-time factor, how long a
+    piece took and the latency budget. Any sample rate and number of channels is taken; what is done to them is said.
+    The same seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or
+    a chunk that is not positive, DataError for audio that cannot be read, what Recording does, CheckpointError for a
+    run without a model, CombinationError for a model that cannot stream or be guided so.
     """
     number = instrument_class(wanted.instrument)
     mixed = mix_path(wanted.input, wanted.output)

@@ -33,7 +33,8 @@ _hooked: list[bool] = []
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
     if not _active:
         return
-    writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    flags = arguments[2] if event == "open" else 0
+    writing = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     if event in CHANGES or writing:
         paths = (os.path.abspath(one) for one in arguments[:2] if isinstance(one, str | os.PathLike))
         path = next((str(one) for one in paths if str(one).startswith(_active[0].folder)), None)

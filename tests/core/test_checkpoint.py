@@ -13,7 +13,6 @@ from small import SPEC, Constant, latents, session_of, small_model, space_with
 
 from accomp.core import checkpoint as checkpoints
 from accomp.core.build import build_model
-from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.checkpoint import (
     CARD,
     TRAINING,
@@ -26,6 +25,7 @@ from accomp.core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.errors import CheckpointError
 from accomp.core.registry import Registry
 from accomp.core.spec import resolve, structure

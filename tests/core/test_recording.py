@@ -105,7 +105,7 @@ def test_a_disk_that_gets_full_at_any_byte_keeps_all_that_had_room(
         file = LiveWav(path, RATE)
         with monkeypatch.context() as patch:
             full_after(patch, room)
-            with pytest.raises(OSError, match="No space left") as caught:
+            with pytest.raises(OSError, match="No space left") as caught:  # noqa: PT012
                 for begin in range(0, len(sound), 640):
                     file.append(sound[begin : begin + 640])
         file.close()
@@ -153,7 +153,7 @@ def test_however_it_ends_stem_and_mix_are_there(tmp_path: Path, capsys: pytest.C
         assert {path.name for path in tmp_path.iterdir()} == {output.name, mixed.name}
         for error in (KeyboardInterrupt("SIGHUP"), ValueError("broke")):
             output.unlink()
-            with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else ValueError) as caught:  # noqa: SIM117
+            with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else ValueError) as caught:  # noqa: PT012, SIM117
                 with Recording(output, mixed) as recording:
                     recording.add(heard, played, RATE)
                     raise error
@@ -174,10 +174,14 @@ def test_an_interrupted_end_leaves_what_has_grown(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(recording_module, "mix_for_listening", interrupt)
     played = noise(3200)
-    with pytest.raises(Interrupted, match=r"is kept, in 32-bit float: .*a\.wav, half of it and the input: .*a-mix\.wav"):
-        with Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording:
-            recording.add(np.zeros_like(played), played, RATE)
-            recording.finish()
+    with (
+        pytest.raises(  # noqa: PT012
+            Interrupted, match=r"is kept, in 32-bit float: .*a\.wav, half of it and the input: .*a-mix\.wav"
+        ),
+        Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording,
+    ):
+        recording.add(np.zeros_like(played), played, RATE)
+        recording.finish()
     np.testing.assert_array_equal(whole(tmp_path / "a.wav"), played)
     np.testing.assert_array_equal(whole(tmp_path / "a-mix.wav"), played / 2)
     assert len(calls) == 1
@@ -188,7 +192,7 @@ def test_an_interrupted_end_leaves_what_has_grown(tmp_path: Path, monkeypatch: p
 
 
 def test_nothing_played_is_nothing_written(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted, match="nothing was played yet, and nothing was written"):
+    with pytest.raises(Interrupted, match="nothing was played yet, and nothing was written"):  # noqa: PT012
         with Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording:
             recording.add(noise(0), noise(0), RATE)
             raise KeyboardInterrupt
@@ -201,10 +205,14 @@ def test_a_full_disk_at_the_end_too_is_told_with_what_is_kept(tmp_path: Path, mo
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "a.wav"))
 
-    with pytest.raises(WorkError, match=r"the disk is full: No space left .* MB free\); what was played, 0.10 s, is kept"):
-        with Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording:
-            recording.add(played, played, RATE)
-            monkeypatch.setattr(recording_module, "write_atomic", fail)
+    with (
+        pytest.raises(  # noqa: PT012
+            WorkError, match=r"the disk is full: No space left .* MB free\); what was played, 0.10 s, is kept"
+        ),
+        Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording,
+    ):
+        recording.add(played, played, RATE)
+        monkeypatch.setattr(recording_module, "write_atomic", fail)
     np.testing.assert_array_equal(whole(tmp_path / "a.wav"), played)
 
 
@@ -424,4 +432,4 @@ def test_who_was_told_to_ignore_a_hang_up_goes_on(monkeypatch: pytest.MonkeyPatc
     finally:
         signal.signal(signal.SIGHUP, before)
     assert threading.current_thread() is threading.main_thread()
-    assert live_wav._HEADER == len(header(0, RATE))
+    assert len(header(0, RATE)) == live_wav._HEADER

@@ -38,7 +38,9 @@ with folder_lock(Path(sys.argv[1]), lambda who: print("waits for", who, flush=Tr
 
 
 def hold(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -276,5 +278,3 @@ def test_a_long_name_has_room_for_its_temporary_neighbour(tmp_path):
         with files.folder_atomic(tmp_path / "deep" / name) as work:
             (work / "b").touch()
         assert [path.name for path in (tmp_path / "deep" / name).iterdir()] == ["b"]
-
-

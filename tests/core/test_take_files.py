@@ -109,9 +109,7 @@ def test_only_what_is_damaged_is_made_again(made: tiny.Trained, capsys: pytest.C
     assert {path for path in after if after[path] != before[path]} == {first_take(made) / "take.json"}
 
 
-def test_takes_of_an_earlier_accomp_are_judged_and_told(
-    made: tiny.Trained, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_takes_of_an_earlier_accomp_are_judged_and_told(made: tiny.Trained, capsys: pytest.CaptureFixture[str]) -> None:
     for path in [*(made.run / "takes").glob("*/take.json"), made.run / "takes.json"]:
         record = json.loads(path.read_text())
         record.pop("files", None)

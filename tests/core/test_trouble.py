@@ -121,7 +121,7 @@ def test_a_file_that_stops_growing_anywhere_is_told_alike(tmp_path: Path, what: 
         limit = rng.randrange(10, 100_000)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
         try:
-            with pytest.raises(Exception, match=r"(?s).") as caught:
+            with pytest.raises(Exception, match=r"(?s).") as caught:  # noqa: PT012
                 if what == "wav":
                     audio.write(tmp_path / "a.wav", tone(4.0, 0), 32000)
                 else:
@@ -173,7 +173,7 @@ def results(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.suffix in (".wav", ".npy") or "store.zarr" in name and path.is_file() and path.name != "zarr.json":
+        if path.suffix in (".wav", ".npy") or ("store.zarr" in name and path.is_file() and path.name != "zarr.json"):
             found[name] = path.read_bytes()
     checkpoint = latest_checkpoint(folder / "run")
     if checkpoint is not None:
@@ -259,7 +259,7 @@ def test_a_stem_that_cannot_be_read_for_the_machines_trouble_stops_ingest_and_ge
             patch.setattr(Path, "open", fails)
             if stage == "generate":
                 broken = audio.soundfile.LibsndfileError(2)
-                patch.setattr(audio.soundfile, "SoundFile", lambda *_: (_ for _ in ()).throw(broken))
+                patch.setattr(audio.soundfile, "SoundFile", lambda *_: (_ for _ in ()).throw(broken))  # noqa: B023
             run_in(tmp_path / stage, stage, 1)
         assert "the disk fails: Input/output error @ " in capsys.readouterr().err
         run_in(tmp_path / stage, stage)

@@ -1,4 +1,4 @@
-"""Damage: whatever bit of a store flips and whatever its metadata claims, no reader takes other codes for the song's."""
+"""Damage: whatever bit of a store flips, whatever its metadata claims, no reader takes other codes for the song's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from earlier_writer import as_version_4
 from test_store import IDENTITY, INGEST, record, tokens, write
@@ -61,7 +60,7 @@ def test_no_flipped_bit_anywhere_is_read_as_something_else(store):
             assert contents(store) == expected, where
         except StoreError as error:
             refused += 1
-            assert "store verify" in str(error) or "restore it from a copy" in str(error), (where, error)
+            assert "store verify" in str(error) or "restore it from a copy" in str(error), (where, error)  # noqa: PT017
     assert refused > 150
     assert contents(store) == expected
 
