@@ -1,5 +1,6 @@
 """What was played is never lost: killed, interrupted, hung up or out of room, the files are whole and hold it."""
 
+# ruff: noqa: SIM117, PT012, RUF043  what is raised comes when the inner block ends
 from __future__ import annotations
 
 import os
@@ -105,7 +106,7 @@ def test_a_disk_that_gets_full_at_any_byte_keeps_all_that_had_room(
         file = LiveWav(path, RATE)
         with monkeypatch.context() as patch:
             full_after(patch, room)
-            with pytest.raises(OSError, match="No space left") as caught:  # noqa: PT012
+            with pytest.raises(OSError, match="No space left") as caught:
                 for begin in range(0, len(sound), 640):
                     file.append(sound[begin : begin + 640])
         file.close()
@@ -153,7 +154,7 @@ def test_however_it_ends_stem_and_mix_are_there(tmp_path: Path, capsys: pytest.C
         assert {path.name for path in tmp_path.iterdir()} == {output.name, mixed.name}
         for error in (KeyboardInterrupt("SIGHUP"), ValueError("broke")):
             output.unlink()
-            with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else ValueError) as caught:  # noqa: PT012, SIM117
+            with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else ValueError) as caught:
                 with Recording(output, mixed) as recording:
                     recording.add(heard, played, RATE)
                     raise error
@@ -175,9 +176,7 @@ def test_an_interrupted_end_leaves_what_has_grown(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(recording_module, "mix_for_listening", interrupt)
     played = noise(3200)
     with (
-        pytest.raises(  # noqa: PT012
-            Interrupted, match=r"is kept, in 32-bit float: .*a\.wav, half of it and the input: .*a-mix\.wav"
-        ),
+        pytest.raises(Interrupted, match=r"is kept, in 32-bit float: .*a\.wav, half of it and the input: .*a-mix\.wav"),
         Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording,
     ):
         recording.add(np.zeros_like(played), played, RATE)
@@ -192,7 +191,7 @@ def test_an_interrupted_end_leaves_what_has_grown(tmp_path: Path, monkeypatch: p
 
 
 def test_nothing_played_is_nothing_written(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted, match="nothing was played yet, and nothing was written"):  # noqa: PT012
+    with pytest.raises(Interrupted, match="nothing was played yet, and nothing was written"):
         with Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording:
             recording.add(noise(0), noise(0), RATE)
             raise KeyboardInterrupt
@@ -206,7 +205,7 @@ def test_a_full_disk_at_the_end_too_is_told_with_what_is_kept(tmp_path: Path, mo
         raise OSError(28, "No space left on device", str(tmp_path / "a.wav"))
 
     with (
-        pytest.raises(  # noqa: PT012
+        pytest.raises(
             WorkError, match=r"the disk is full: No space left .* MB free\); what was played, 0.10 s, is kept"
         ),
         Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording,

@@ -1,5 +1,6 @@
 """A run folder has one owner, whoever dies; a typo does not occupy it; what killed processes left is cleared."""
 
+# ruff: noqa: SIM117  what is raised comes when the inner block ends
 from __future__ import annotations
 
 import json
