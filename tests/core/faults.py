@@ -14,7 +14,7 @@ CHANGES = {"os.mkdir", "os.rename", "os.link", "os.truncate"}
 
 
 class Counter:
-    """Changes so far; what `act` does comes before the one of number `at`, and with `for_good` before all later ones."""
+    """Changes so far; what `act` does comes before that of number `at`, with `for_good` before all later ones."""
 
     def __init__(self, folder: Path, at: int, act: Callable[[str], None], *, for_good: bool):
         self.folder, self.at, self.act, self.for_good, self.count = str(folder), at, act, for_good, 0
