@@ -2,6 +2,7 @@
 # make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
 # make test    the test suite
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
+# make torture bits, disks, signals and kills at random against everything: docs/reliability.md (some minutes; TIMES=3: more)
 # make lint    ruff: rules and format          make format   let ruff mend both
 # make types   mypy over the installed names   make clean    remove caches and builds (not .venv, data, runs)
 #
@@ -13,13 +14,14 @@ BIN := $(VENV)/bin
 TORCH ?= auto
 WORKERS ?= 2
 MINUTES ?= 30
+TIMES ?= 1
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test bench-gpu bench-cpu lint format types clean
+.PHONY: setup demo test torture bench-gpu bench-cpu lint format types clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -53,6 +55,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+torture: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture --times $(TIMES) --write
 
 # What an earlier part of the suite measured on the same machine is kept. Threads that play wait awake for each other.
 bench-gpu bench-cpu: bench-%: setup

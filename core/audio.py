@@ -25,6 +25,7 @@ from accomp.core.containers import (
 )
 from accomp.core.errors import DataError
 from accomp.core.lengths import PADDING
+from accomp.core.trouble import named, reached
 
 BANDWIDTH_DB = -80.0
 """A frequency carries energy where the mean spectrum lies less than this below its peak."""
@@ -115,7 +116,15 @@ def write(path: Path, audio: np.ndarray, rate: int) -> None:
     if not peak <= 1.0:
         raise ValueError(f"peak {peak:.3f} would clip; scale the audio first @ {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(str(path), audio, rate, subtype="PCM_16")
+    with named(path):  # through Python, which tells why a file cannot be written; libsndfile says "System error"
+        path.write_bytes(encoded(audio, rate, path.suffix))
+
+
+def encoded(audio: np.ndarray, rate: int, suffix: str) -> bytes:
+    """Float audio [N] or [N, channels] as a file of 16-bit PCM of that kind (".wav", ".flac")."""
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate, format=suffix.removeprefix(".").upper(), subtype="PCM_16")
+    return file.getvalue()
 
 
 def _each(files: Path | Sequence[Path]) -> Sequence[Path]:
@@ -306,6 +315,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
+    reached(path)
     if not path.exists():
         return DataError(f"no such audio file @ {path}")
     why = error.error_string if isinstance(error, soundfile.LibsndfileError) else error

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from accomp.core.files import write_atomic
+from accomp.core.trouble import raise_trouble
+
+_CRC = 4  # bytes of the checksum at the end of a file
 
 
 class Cache:
     """Arrays by the hash of who computed them and of the audio they were computed from.
 
-    With a folder, each is a .npy file there, and any number of processes may use it at once: a file appears whole or
-    not at all, and two that compute the same at the same time write the same. Nothing is ever stale, since another
-    version of the one who computes, or another sample, is another key; the folder may be deleted at any time.
+    With a folder, each is a .npy file there, its CRC-32 behind it, and any number of processes may use it at once: a
+    file appears whole or not at all, and two that compute the same at the same time write the same. Nothing is ever
+    stale, since another version of the one who computes, or another sample, is another key; the folder may be deleted
+    at any time.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -48,12 +53,17 @@ class Cache:
         if self._folder is None:
             return None
         try:
-            return np.load(self._path(self._folder, key), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            data = self._path(self._folder, key).read_bytes()
+            if zlib.crc32(data[:-_CRC]).to_bytes(_CRC, "little") != data[-_CRC:]:
+                return None  # rotten, or of an earlier accomp
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise_trouble(error)
             return None
 
     def _write(self, key: str, value: np.ndarray) -> None:
         if self._folder is not None:
             file = io.BytesIO()
             np.save(file, value, allow_pickle=False)
-            write_atomic(self._path(self._folder, key), file.getvalue())
+            data = file.getvalue()
+            write_atomic(self._path(self._folder, key), data + zlib.crc32(data).to_bytes(_CRC, "little"))

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from accomp.core.build import build_model, build_objective, build_sampler, build_tokenizer
+from accomp.core.checkpoint_folders import checkpoint_folder, checkpoint_steps
 from accomp.core.errors import CheckpointError
 from accomp.core.files import folder_atomic, hash_file
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Objective, Tokenizer
@@ -100,7 +101,8 @@ def save_checkpoint(
         held = model.state_dict() if weights is None else weights
         save_file({name: weight.contiguous() for name, weight in held.items()}, work / WEIGHTS)
         if training is not None:
-            torch.save(dict(training), work / TRAINING)
+            with (work / TRAINING).open("wb") as file:  # so that a full disk is told by Python
+                torch.save(dict(training), file)
         card = {
             "format": FORMAT,
             "step": step,
@@ -116,21 +118,16 @@ def save_checkpoint(
     return folder
 
 
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies, or would."""
-    return run / "checkpoints" / f"step_{step:06d}"
-
-
 def latest_checkpoint(run: Path) -> Checkpoint | None:
     """The newest checkpoint of a run folder; None where there is none. Raises CheckpointError for a damaged one."""
-    steps = _steps(run)
-    if not steps:
+    folders = [checkpoint_folder(run, step) for step in checkpoint_steps(run)]
+    if not folders:
         return None
     try:
-        return read_checkpoint(steps[-1])
+        return read_checkpoint(folders[-1])
     except CheckpointError as error:
-        way_on = f"from {steps[-2].name}" if len(steps) > 1 else "from the beginning"
-        raise CheckpointError(*error.problems, f"remove {steps[-1]} to go on {way_on}") from error
+        way_on = f"from {folders[-2].name}" if len(folders) > 1 else "from the beginning"
+        raise CheckpointError(*error.problems, f"remove {folders[-1]} to go on {way_on}") from error
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -186,6 +183,11 @@ def load_weights(checkpoint: Checkpoint, model: Model) -> None:
     ]
     if problems:
         raise CheckpointError(*problems, "the model was built from another spec than the checkpoint's")
+    if bad := [name for name, weight in weights.items() if weight.is_floating_point() and not weight.isfinite().all()]:
+        more = f" and {len(bad) - 1} more" if bad[1:] else ""
+        raise CheckpointError(
+            f"the weights hold NaN or Inf: {bad[0]}{more}; remove the checkpoint to go on from an earlier one @ {path}"
+        )
     model.load_state_dict(weights)
 
 
@@ -202,9 +204,9 @@ def load_training(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def prune_checkpoints(run: Path, keep: int, spare: Collection[int] = ()) -> None:
     """Remove all but the newest `keep` checkpoints of a run folder; those of the steps in `spare` stay."""
-    for folder in _steps(run)[:-keep]:
-        if _step(folder) not in spare:
-            shutil.rmtree(folder)
+    for step in checkpoint_steps(run)[:-keep]:
+        if step not in spare:
+            shutil.rmtree(checkpoint_folder(run, step))
 
 
 def load_run(run: Path, registry: Registry, device: torch.device | str = "cpu", step: int | None = None) -> LoadedRun:
@@ -234,15 +236,6 @@ def load_run(run: Path, registry: Registry, device: torch.device | str = "cpu", 
         sampler=build_sampler(spec, tokenizer.space, registry),
         step=checkpoint.step,
     )
-
-
-def _steps(run: Path) -> list[Path]:
-    """Checkpoint folders, oldest first."""
-    return sorted((run / "checkpoints").glob("step_[0-9]*"), key=_step)
-
-
-def _step(folder: Path) -> int:
-    return int(folder.name.removeprefix("step_"))
 
 
 def _intact(checkpoint: Checkpoint, name: str) -> Path:

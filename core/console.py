@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -20,14 +21,39 @@ class Advance(Protocol):
     def __call__(self, units: float = 1, *, note: str = "") -> None: ...
 
 
+class _Terminal:
+    """A stream that may be a terminal's: of one that is closed nobody reads, and the work goes on all the same."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+
+
 def say(text: str) -> None:
     """A result or an announcement, one or more plain lines on stdout."""
-    print(text, flush=True)
+    print(text, file=_Terminal(sys.stdout), flush=True)
 
 
 def warn(text: str) -> None:
     """Something the user should know although the work goes on; stderr."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {text}", file=_Terminal(sys.stderr), flush=True)
 
 
 @contextmanager
@@ -36,7 +62,7 @@ def progress(description: str, total: float | None, *, every: float = 10.0) -> I
 
     `total` is the number of units, None where it is not known. Yields a function to call with each unit done.
     """
-    console = Console(stderr=True)
+    console = _console()
     show = _bar(console, description, total) if console.is_terminal else _lines(description, total, every)
     with show as advance:
         yield advance
@@ -48,7 +74,7 @@ def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
 
     Yields a function to call with the line, as often as one likes.
     """
-    console = Console(stderr=True)
+    console = _console()
     if console.is_terminal:
         with Live(Text(), console=console, auto_refresh=False, redirect_stdout=sys.stdout.isatty()) as live:
             yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
@@ -59,9 +85,14 @@ def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
         nonlocal last
         if time.monotonic() - last >= every:
             last = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=_Terminal(sys.stderr), flush=True)
 
     yield line
+
+
+def _console() -> Console:
+    """On stderr."""
+    return Console(file=cast(TextIO, _Terminal(sys.stderr)))
 
 
 @contextmanager
@@ -92,7 +123,7 @@ def _lines(description: str, total: float | None, every: float) -> Iterator[Adva
         of = f"/{total:g} ({100 * done / total:.0f}%)" if total else ""
         print(
             f"{description}: {round(done, 1):g}{of}, {last - started:.0f} s {latest}".rstrip(),
-            file=sys.stderr,
+            file=_Terminal(sys.stderr),
             flush=True,
         )
 

@@ -42,5 +42,9 @@ class WorkError(Exception):
     """The work failed though the input was in order; the text says why and what is kept. Exit code 1, no traceback."""
 
 
+class Interrupted(Exception):
+    """The user ended the work; the text says what is kept. Exit code 130, no traceback."""
+
+
 class EmptyClip(ValueError):
     """A clip in which there is nothing to judge, such as silence; the text says what is missing. No failure."""

@@ -8,13 +8,15 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from accomp.core.console import warn
+from accomp.core.checkpoint_folders import strays
+from accomp.core.console import say, warn
 from accomp.core.errors import CheckpointError, SpecError
-from accomp.core.files import write_atomic
+from accomp.core.files import clear_unfinished, folder_lock, write_atomic
 from accomp.core.pairs import PairRules
 from accomp.core.records import read_record
 from accomp.core.spec import Spec, resolve
@@ -33,35 +35,68 @@ GROWING may grow as well, to train further. Everything else makes another experi
 
 GROWING = ("train.steps", "train.minutes")
 
+SPEC, VERSIONS = "spec.json", "versions.json"
+BEFORE_ANYTHING = ("losses.jsonl", "logs")
+"""What a training that has no checkpoint yet begins anew."""
+
 MODEL = "model.json"
 """In a run folder that has no model of its own: the run folder that has, relative to this one."""
 
 LIBRARIES = ("accomp", "torch", "numpy", "lightning", "zarr")
 
 
+@contextmanager
+def run_of(spec: Spec) -> Iterator[Path]:
+    """The run folder of `spec`, open, and nobody else's while the block runs.
+
+    Another process that works there is waited for; what killed ones left unfinished is removed. A block that fails
+    before it has made anything leaves the folder as it was. The further processes of a training on several devices
+    belong to the first one, and get the folder as it is. Raises SpecError as `open_run`, DataError for a place where no
+    folder can be or may be written to.
+    """
+    folder = Path(spec.run.folder)
+    if not _leads():
+        yield folder
+        return
+    _refuse_other(folder, _plain(spec))  # at once, however long another process may be at work
+    was_there = folder.exists()
+    try:
+        with folder_lock(folder, lambda who: say(f"{who} is at work in this run folder; waiting for it @ {folder}")):
+            _clear(folder)
+            for path in strays(folder):
+                warn(f"no checkpoint, passed over @ {path}")
+            before = {path.name for path in folder.iterdir()} if _nothing_made(folder) else None
+            try:
+                yield open_run(spec)
+            except BaseException:
+                if before is not None and _nothing_made(folder):
+                    for name in {SPEC, VERSIONS, MODEL} - before:
+                        (folder / name).unlink(missing_ok=True)
+                raise
+    finally:
+        if not was_there:
+            with suppress(OSError):  # something was made
+                folder.rmdir()
+
+
 def open_run(spec: Spec) -> Path:
     """The run folder of `spec`, made if need be, with spec.json (the resolved spec) and versions.json in it.
 
-    Raises SpecError, naming every key that differs, when the folder holds the run of another spec.
+    Raises SpecError, naming every key that differs, when the folder holds the run of another spec. One in which nothing
+    was made yet is nobody's.
     """
-    folder = Path(spec.run.folder)
-    resolved = json.loads(json.dumps(resolve(spec)))
-    held = _read(folder / "spec.json")
-    if held is not None and (differences := list(_differences(held, resolved))):
-        raise SpecError(
-            *(f"{text} @ {folder / 'spec.json'}" for text in differences),
-            f"the folder {folder} holds the run of another spec; give this one its own: --run NEW, or [run] folder",
-        )
-    if held != resolved:
-        write_atomic(folder / "spec.json", json.dumps(resolved, indent=2) + "\n")
+    folder, resolved = Path(spec.run.folder), _plain(spec)
+    _refuse_other(folder, resolved)
+    if _read(folder / SPEC) != resolved:
+        write_atomic(folder / SPEC, json.dumps(resolved, indent=2) + "\n")
     now = versions()
-    before = _read(folder / "versions.json")
+    before = _read(folder / VERSIONS)
     if before != now:
         if before is not None:
             both = sorted(before.keys() | now.keys())
             changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in both if before.get(key) != now.get(key)]
             warn(f"{folder} was begun with other versions: {', '.join(changed)}")
-        write_atomic(folder / "versions.json", json.dumps(now, indent=2) + "\n")
+        write_atomic(folder / VERSIONS, json.dumps(now, indent=2) + "\n")
     return folder
 
 
@@ -115,6 +150,42 @@ def _git_revision(root: Path) -> str | None:
 
     commit = ask("rev-parse", "HEAD")
     return f"{commit}+changes" if commit and ask("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _plain(spec: Spec) -> dict[str, Any]:
+    plain_spec: dict[str, Any] = json.loads(json.dumps(resolve(spec)))
+    return plain_spec
+
+
+def _refuse_other(folder: Path, resolved: Mapping[str, Any]) -> None:
+    held = _read(folder / SPEC)
+    if held is None or not (differences := list(_differences(held, resolved))) or _nothing_made(folder):
+        return
+    raise SpecError(
+        *(f"{text} @ {folder / SPEC}" for text in differences),
+        f"the folder {folder} holds the run of another spec; give this one its own: --run NEW, or [run] folder",
+    )
+
+
+def _nothing_made(folder: Path) -> bool:
+    """Whether a run folder holds nothing that took work, or that another command could go on with."""
+    return not any(
+        path.name not in (SPEC, VERSIONS, MODEL, *BEFORE_ANYTHING) and not path.name.startswith(".")
+        and not (path.is_dir() and not any(path.iterdir()))
+        for path in (folder.iterdir() if folder.is_dir() else ())
+    )  # fmt: skip
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes were writing."""
+    clear_unfinished(folder, r"[\w.]+\.(?:json|jsonl|html|toml)")
+    clear_unfinished(folder / "checkpoints", r"step_\d+")
+    clear_unfinished(folder / "takes", r".+?")
+
+
+def _leads() -> bool:
+    """Whether this is the first process of those that Lightning, torchrun or Slurm start for one command."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -71,14 +71,6 @@ class Bucket:
         for object in final.below():
             object.unlink()
 
-    def modified(self, *names: str) -> float:
-        """When an object was put (s since the epoch)."""
-        return self.path.joinpath(*names).modified()
-
-    def touch(self, *names: str) -> None:
-        """As if it were put now."""
-        self.write(self.path.joinpath(*names).read_bytes(), *names)
-
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A new folder on this machine."""

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from accomp.zarr_store.places import ObjectPath
+
 RECORD = "record"
 """Name under which the checksum of the track's own attributes stands among those of its files."""
 
@@ -20,6 +22,36 @@ def sums_of(folder: Path) -> dict[str, str]:
 def sealed(attributes: dict[str, Any], sums: dict[str, str]) -> dict[str, Any]:
     """A track's attributes with the checksums of its files, and one of themselves."""
     return {**attributes, "checksums": {**sums, RECORD: sum_of(attributes)}}
+
+
+def is_sealed(attributes: dict[str, Any]) -> bool:
+    """Whether attributes still have the checksum that they were sealed with; True for those that never were."""
+    sums = attributes.get("checksums")
+    return sums is None or (isinstance(sums, dict) and sums.get(RECORD) == sum_of(attributes))
+
+
+def changed(folder: Path | ObjectPath, attributes: dict[str, Any]) -> list[str]:
+    """What of a track that has checksums is not what was written, a line each.
+
+    Raises PermissionError where that cannot be found out.
+    """
+    found = [] if is_sealed(attributes) else ["its record is not what was written"]
+    sums = attributes["checksums"]
+    for name, expected in sums.items() if isinstance(sums, dict) else ():
+        if name == RECORD:
+            continue
+        try:
+            data = folder.joinpath(*name.split("/")).read_bytes()
+        except FileNotFoundError:
+            found.append(f"{name} is gone")
+        except PermissionError:
+            raise
+        except OSError as error:
+            found.append(f"{name} cannot be read: {error.strerror}")
+        else:
+            if hashlib.sha256(data).hexdigest() != expected:
+                found.append(f"{name} is not what was written ({len(data)} bytes)")
+    return found
 
 
 def sum_of(attributes: dict[str, Any]) -> str:

@@ -69,14 +69,6 @@ class Folder:
         with self.scratch() as old:
             self.path.joinpath(*names).rename(old / "old")
 
-    def modified(self, *names: str) -> float:
-        """When a file was written or last touched (s since the epoch)."""
-        return self.path.joinpath(*names).stat().st_mtime
-
-    def touch(self, *names: str) -> None:
-        """As if it were written now."""
-        os.utime(self.path.joinpath(*names))
-
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A new folder that nobody reads; what is still in it at the end of the block is deleted."""

@@ -1,7 +1,7 @@
 """What a token store looks like on disk. Zarr 3 throughout: any Zarr library can read it.
 
-    STORE                        attributes: format, version, identity, ingest, finished
-      tracks/<split>/<key>       attributes: TrackRecord, and checksums of the files below and of the record
+    STORE                        attributes: format, version, identity, ingest, finished, and a checksum of these
+      tracks/<split>/<key>       attributes: TrackRecord, version, and checksums of the files below and of the record
         codes  [P, T, K] uint16  part (stem or mixture), frame, level
         level  [S, T]    float16 A-weighted level of the S stems, which are the first S parts (dB)
       skipped/<split>/<key>      attributes: SkipRecord; no arrays
@@ -10,7 +10,7 @@
 
 A track is a folder of its own that is there whole or not at all (folder.py and bucket.py say how), and different tracks
 never share a file. Each array is one shard, whose inner chunks hold FRAMES frames of
-one part, compressed by numcodecs' Blosc (zstd, bit shuffle).
+one part, compressed by numcodecs' Blosc (zstd, bit shuffle) and followed by their CRC-32C, as is the shard's index.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 from urllib.parse import quote
 
 FORMAT = "accomp tokens"
-VERSION = 4
-READABLE = (1, 2, 3, 4)
-"""Version 1 knows no labels, version 2 no checksums, version 3 no annotations. A writer makes an older store a
-version 4 without touching its tracks: labels and annotations come with the next ingest, checksums with new tokens."""
+VERSION = 5
+READABLE = (1, 2, 3, 4, 5)
+"""Version 1 knows no labels, version 2 no checksums, version 3 no annotations, version 4 no checksums of chunks and not
+how an audio file was found. A writer makes an older store a version 5 without touching its tracks; what they lack comes
+with the next ingest, which writes their tokens anew where they still are what was written."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 
@@ -63,6 +64,8 @@ class StemFile:
         sha256: of the file's bytes, hex; "" where it is missing.
         padded: samples of silence added at its end, at the store's rate, to make it as long as the longest stem.
         skipped: why it was left out; "" for a stem that is in the store.
+        seen: of each of its files the size, times of change of content and of entry (ns), and inode that it was found
+            with; empty where that is not known for sure.
     """
 
     name: str
@@ -71,6 +74,7 @@ class StemFile:
     sha256: str
     padded: int = 0
     skipped: str = ""
+    seen: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,7 @@ class TrackRecord:
     @classmethod
     def of(cls, attributes: dict[str, Any]) -> TrackRecord:
         """The inverse of `attributes`. Raises KeyError or TypeError for attributes of another kind."""
-        given = dict(attributes)
-        given.pop("checksums", None)
+        given = {name: value for name, value in attributes.items() if name not in ("checksums", "version")}
         parts = (Part(**{**part, "members": tuple(part["members"])}) for part in given.pop("parts"))
         pairs = (Pair(**pair) for pair in given.pop("pairs"))
         files = (StemFile(**file) for file in given.pop("files"))

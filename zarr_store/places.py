@@ -123,12 +123,6 @@ class ObjectPath:
             found = sorted(self.filesystem.find(self.path))
         return [self / path[len(self.path) :].strip("/") for path in found]
 
-    def modified(self) -> float:
-        """When the object was put (s since the epoch)."""
-        with self.told():
-            self.filesystem.invalidate_cache()
-            return float(self.filesystem.modified(self.path).timestamp())
-
     @contextmanager
     def told(self) -> Iterator[None]:
         """Whatever a library for some object store may raise becomes a StoreError that names the place."""

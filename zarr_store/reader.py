@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
+from accomp.zarr_store.arrays import Expected
+from accomp.zarr_store.checksums import is_sealed
 from accomp.zarr_store.layout import (
     FORMAT,
     READABLE,
@@ -22,23 +26,57 @@ from accomp.zarr_store.layout import (
     key,
 )
 from accomp.zarr_store.places import ObjectPath, bytes_below, children, place
-from accomp.zarr_store.shards import Shard
+from accomp.zarr_store.shards import Damaged, Shard
 
 
 class StoredTrack:
-    """A song in the store: its `record`, and its tokens and levels, which are read when asked for."""
+    """A song in the store: its `record`, and its tokens and levels, which are read when asked for.
 
-    def __init__(self, folder: Path | ObjectPath, record: TrackRecord):
+    Attributes:
+        checksums: file below its folder -> SHA-256, hex; empty for a track of before version 3.
+    """
+
+    def __init__(
+        self, folder: Path | ObjectPath, record: TrackRecord, space: dict[str, int], checksums: dict[str, str]
+    ):
+        """`space`: of the store's tokenizer."""
         self.folder = folder
         self.record = record
+        self.checksums = checksums
+        self._space = space
 
     def codes(self, part: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames [start, stop) of a part -> [stop - start, K] uint16. Raises IndexError outside the song."""
-        return self._codes.read(part, start, stop)
+        """Frames [start, stop) of a part -> [stop - start, K] uint16.
+
+        Raises IndexError outside the song, StoreError where it is damaged, OSError where the disk fails.
+        """
+        with self._told():
+            codes = self._codes.read(part, start, stop)
+            if codes.size and codes.max() >= self._space["codebook_size"]:
+                raise Damaged("its codes lie beyond the codebook")
+        return codes
 
     def levels(self) -> np.ndarray:
-        """A-weighted level of every stem, [S, T] float16 dB."""
-        return np.stack([self._level.read(row) for row in range(len(self.record.stems))])
+        """A-weighted level of every stem, [S, T] float16 dB. Raises as `codes`."""
+        with self._told():
+            levels = np.stack([self._level.read(row) for row in range(len(self.record.stems))])
+            if not np.isfinite(levels).all():
+                raise Damaged("its levels hold NaN or Inf")
+        return levels
+
+    def open(self) -> None:
+        """Compare what its arrays say of themselves with its record, and the checksums of their indices.
+
+        Raises StoreError where they differ.
+        """
+        with self._told():
+            self._codes, self._level  # noqa: B018
+
+    @property
+    def checked(self) -> bool:
+        """Whether a flipped bit in its arrays is noticed when they are read. Raises as `open`."""
+        self.open()
+        return self._codes.checked and self._level.checked
 
     def bytes(self) -> int:
         """What it takes on the disk, metadata too."""
@@ -46,11 +84,19 @@ class StoredTrack:
 
     @cached_property
     def _codes(self) -> Shard:
-        return Shard(self.folder / "codes")
+        expected = Expected.codes(self.record, self._space["codebooks"])
+        return Shard(self.folder / "codes", expected, self.checksums.get("codes/zarr.json"))
 
     @cached_property
     def _level(self) -> Shard:
-        return Shard(self.folder / "level")
+        return Shard(self.folder / "level", Expected.levels(self.record), self.checksums.get("level/zarr.json"))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Damaged as error:
+            raise damaged(self.folder, str(error)) from error
 
 
 class Store:
@@ -67,7 +113,8 @@ class Store:
     def __init__(self, path: str | Path | ObjectPath, expect: Identity | None = None):
         """`path`: a folder, or a URL such as s3://bucket/name.
 
-        Raises StoreError for a place without a token store, or one whose identity is not `expect`.
+        Raises StoreError for a place without a token store, one that may not be read or whose description is damaged,
+        and one whose identity is not `expect`.
         """
         self.path = where = place(path)
         attributes = root_attributes(where)
@@ -85,34 +132,94 @@ class Store:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that hold tracks, sorted."""
-        return tuple(sorted({record.split for record in self._records(TRACKS, TrackRecord.of)}))
+        return tuple(sorted({record.split for record in self._records(TRACKS, self._record)}))
 
     def tracks(self, split: str) -> list[StoredTrack]:
-        """The complete tracks of a split, ordered by id; empty where there is none."""
-        folder = self.path / TRACKS / key(split)
-        found = [StoredTrack(group, TrackRecord.of(attributes)) for group, attributes in _groups(folder)]
-        return sorted(found, key=lambda track: track.record.id)
+        """The complete tracks of a split, ordered by id; empty where there is none.
+
+        Raises StoreError for a record that is damaged.
+        """
+        groups = _groups(self.path / TRACKS / key(split))
+        return sorted((self.track(*group) for group in groups), key=lambda track: track.record.id)
+
+    def track(self, folder: Path | ObjectPath, attributes: dict[str, Any]) -> StoredTrack:
+        """The track in a folder with these attributes. Raises StoreError where they are damaged."""
+        record = self._record(folder, attributes)
+        return StoredTrack(folder, record, self.identity.space, attributes.get("checksums") or {})
 
     def records(self) -> list[TrackRecord]:
         """The records of all tracks, ordered by split and id."""
-        return sorted(self._records(TRACKS, TrackRecord.of), key=lambda record: (record.split, record.id))
+        return sorted(self._records(TRACKS, self._record), key=lambda record: (record.split, record.id))
 
     def skipped(self) -> list[SkipRecord]:
         """Tracks that were left out, ordered by split and id."""
-        found = self._records(SKIPPED, lambda attributes: SkipRecord(**attributes))
-        return sorted(found, key=lambda record: (record.split, record.id))
+        return sorted(self._records(SKIPPED, skip_record), key=lambda record: (record.split, record.id))
 
-    def _records(self, kind: str, make: Any) -> Iterator[Any]:
+    def _records(self, kind: str, make: Callable[[Path | ObjectPath, dict[str, Any]], Any]) -> Iterator[Any]:
         for split, _ in children(self.path / kind, "zarr.json"):
-            for _, attributes in _groups(split):
-                yield make(attributes)
+            for group, attributes in _groups(split):
+                yield make(group, attributes)
+
+    def _record(self, folder: Path | ObjectPath, attributes: dict[str, Any]) -> TrackRecord:
+        if problems := record_problems(folder, attributes, self.identity.space):
+            raise damaged(folder, "; ".join(problems))
+        return TrackRecord.of(attributes)
+
+
+def damaged(folder: Path | ObjectPath, why: str) -> StoreError:
+    """For a song, stored or left out, that is not what was written: says which, why, and what to do."""
+    store = folder.parent.parent.parent
+    return StoreError(
+        f"song {unquote(folder.parent.name)}/{unquote(folder.name)}: {why}; `accomp store verify {store} --remove` "
+        f"takes such songs out, then ingest again @ {folder}"
+    )
+
+
+def record_problems(folder: Path | ObjectPath, attributes: dict[str, Any], space: dict[str, int]) -> list[str]:
+    """What shows that a track's record is not one that was written for this folder of a store of `space`."""
+    if not is_sealed(attributes) or ("version" in attributes and "checksums" not in attributes):
+        return ["its record is not what was written"]
+    try:
+        record = TrackRecord.of(attributes)
+        rows, stems = len(record.parts), len(record.stems)
+        problems = []
+        if (key(record.split), key(record.id)) != (folder.parent.name, folder.name):
+            problems.append(f"the record is that of {record.split}/{record.id}")
+        if record.frames < 1 or record.frames != -(-record.samples // space["hop"]):
+            problems.append(f"its record has {record.frames} frames for {record.samples} samples")
+        if not stems or any(part.kind != "stem" for part in record.parts[:stems]):
+            problems.append(f"its record has {stems} stems, which are not its first parts")
+        if any(not (0 <= pair.target < stems and 0 <= pair.context < rows) for pair in record.pairs):
+            problems.append("its record has pairs of parts that it does not have")
+        if any(type(part.instrument) is not int or part.instrument < 0 for part in record.stems):
+            problems.append("its record has stems of no instrument")
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return ["its record, zarr.json, cannot be read"]
+    return problems
+
+
+def skip_record(folder: Path | ObjectPath, attributes: dict[str, Any]) -> SkipRecord:
+    """Raises StoreError where it is damaged."""
+    given = {name: value for name, value in attributes.items() if name != "checksums"}
+    try:
+        record = SkipRecord(**given)
+        if is_sealed(attributes) and (key(record.split), key(record.id)) == (folder.parent.name, folder.name):
+            return record
+    except (TypeError, ValueError):
+        pass
+    raise damaged(folder, "the record of why it was left out is not what was written")
 
 
 def root_attributes(path: Path | ObjectPath) -> dict[str, Any] | None:
     """Attributes of the store's root group, None where there is no group. Raises StoreError for one of another kind."""
-    attributes = attributes_of(path)
-    if attributes is None:
-        return None
+    try:
+        attributes = attributes_of(path)
+        if attributes is None:
+            return None
+    except Damaged as error:
+        raise _broken_root(path, str(error)) from error
+    except PermissionError as error:
+        raise StoreError(f"the store may not be read: {error.strerror} @ {error.filename or path}") from error
     if attributes.get("format") != FORMAT:
         raise StoreError(f"a Zarr group, but not a token store; choose another path @ {path}")
     if attributes.get("version") not in READABLE:
@@ -121,7 +228,22 @@ def root_attributes(path: Path | ObjectPath) -> dict[str, Any] | None:
             f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}; ingest again into another path, or use the "
             f"version of accomp that made it ({attributes.get('made_with')}) @ {path}"
         )
+    held = {name: attributes.get(name) for name in ("identity", "ingest", "finished", "made_with")}
+    if not (is_sealed(attributes) and [type(value) for value in held.values()] == [dict, dict, bool, str]):
+        raise _broken_root(path, "it is not what was written")
+    try:
+        Identity(**attributes["identity"])
+    except TypeError as error:
+        raise _broken_root(path, str(error)) from error
+    attributes.pop("checksums", None)
     return attributes
+
+
+def _broken_root(path: Path | ObjectPath, why: str) -> StoreError:
+    return StoreError(
+        f"broken metadata: the store's own description is damaged ({why}); restore it from a copy, or ingest into "
+        f"another path @ {path / 'zarr.json'}"
+    )
 
 
 def check_identity(path: Path | ObjectPath, found: Identity, expect: Identity) -> None:
@@ -134,26 +256,25 @@ def check_identity(path: Path | ObjectPath, found: Identity, expect: Identity) -
 
 
 def attributes_of(group: Path | ObjectPath) -> dict[str, Any] | None:
-    """Attributes of a group, None where there is no group. Raises StoreError for metadata that cannot be read."""
+    """Attributes of a group, None where there is no group. Raises Damaged for metadata that cannot be read."""
     try:
-        return parsed(group, (group / "zarr.json").read_bytes())
+        return parsed((group / "zarr.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def parsed(group: Path | ObjectPath, metadata: bytes) -> dict[str, Any]:
-    """Attributes out of a group's zarr.json. Raises StoreError where it is broken."""
+def parsed(metadata: bytes) -> dict[str, Any]:
+    """Attributes out of a group's zarr.json. Raises Damaged where it is broken."""
     try:
-        attributes = json.loads(metadata)["attributes"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"broken metadata ({error}); `accomp store verify STORE --remove` takes such songs out, then ingest again "
-            f"@ {group}"
-        ) from error
-    return dict(attributes)
+        return dict(json.loads(metadata)["attributes"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged(f"broken metadata ({error})") from error
 
 
 def _groups(folder: Path | ObjectPath) -> Iterator[tuple[Path | ObjectPath, dict[str, Any]]]:
     for group, metadata in children(folder, "zarr.json"):
         if metadata is not None:
-            yield group, parsed(group, metadata)
+            try:
+                yield group, parsed(metadata)
+            except Damaged as error:
+                raise damaged(group, str(error)) from error

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
-
-from accomp.zarr_store.checksums import RECORD, sum_of
-from accomp.zarr_store.layout import TRACKS, StoreError, TrackRecord, key
+from accomp.zarr_store.checksums import changed
+from accomp.zarr_store.layout import SKIPPED, TRACKS, StoreError
 from accomp.zarr_store.places import ObjectPath, children
-from accomp.zarr_store.reader import Store, StoredTrack, parsed
+from accomp.zarr_store.reader import Store, StoredTrack, parsed, record_problems, skip_record
+from accomp.zarr_store.shards import Damaged
 from accomp.zarr_store.writer import open_for_writing
 
 
@@ -37,26 +35,38 @@ class Checked:
 
 
 def verify(store: Store) -> Iterator[Checked]:
-    """Every track of the store, ordered by the names of their folders; all of its bytes are read."""
+    """Every track of the store, ordered by the names of their folders; all of its bytes are read.
+
+    A song that was left out comes too, where the record of that is damaged. Raises PermissionError for what may not be
+    read.
+    """
     for split, _ in children(store.path / TRACKS, "zarr.json"):
         for folder, metadata in children(split, "zarr.json"):
-            names = unquote(split.name), unquote(folder.name)
-            if metadata is None:
-                yield Checked(*names, folder, ("its record, zarr.json, is gone",), by_checksum=False)
-                continue
+            yield _checked(store, folder, metadata)
+    for split, _ in children(store.path / SKIPPED, "zarr.json"):
+        for folder, metadata in children(split, "zarr.json"):
             try:
-                attributes = parsed(folder, metadata)
-                record = TrackRecord.of(attributes)
-            except (StoreError, KeyError, TypeError):
-                yield Checked(*names, folder, ("its record, zarr.json, cannot be read",), by_checksum=False)
-                continue
-            sums = attributes.get("checksums")
-            problems = [] if sums is None else _changed(folder, attributes, sums)
-            if sums is None:
-                problems += _undecodable(StoredTrack(folder, record), store.identity.space)
-            if (key(record.split), key(record.id)) != (split.name, folder.name):
-                problems.append(f"the record is that of {record.split}/{record.id}")
-            yield Checked(*names, folder, tuple(problems), by_checksum=sums is not None)
+                skip_record(folder, parsed(metadata or b""))
+            except (Damaged, StoreError):
+                why = "the record of why it was left out is not what was written"
+                yield Checked(unquote(split.name), unquote(folder.name), folder, (why,), by_checksum=False)
+
+
+def _checked(store: Store, folder: Path | ObjectPath, metadata: bytes | None) -> Checked:
+    names = unquote(folder.parent.name), unquote(folder.name)
+    if metadata is None:
+        return Checked(*names, folder, ("its record, zarr.json, is gone",), by_checksum=False)
+    try:
+        attributes = parsed(metadata)
+    except Damaged:
+        return Checked(*names, folder, ("its record, zarr.json, cannot be read",), by_checksum=False)
+    problems = record_problems(folder, attributes, store.identity.space)
+    by_checksum = attributes.get("checksums") is not None
+    if by_checksum:
+        problems = [*dict.fromkeys([*problems, *changed(folder, attributes)])]
+    if not problems:
+        problems = _undecodable(store.track(folder, attributes), rows=0 if by_checksum else None)
+    return Checked(*names, folder, tuple(problems), by_checksum=by_checksum)
 
 
 def remove(store: Store, tracks: Sequence[Checked]) -> None:
@@ -64,37 +74,18 @@ def remove(store: Store, tracks: Sequence[Checked]) -> None:
     files = open_for_writing(store.path)
     try:
         for track in tracks:
-            files.remove(TRACKS, track.place.parent.name, track.place.name)
+            files.remove(*(place.name for place in (track.place.parent.parent, track.place.parent, track.place)))
     finally:
         files.close()
 
 
-def _changed(folder: Path | ObjectPath, attributes: dict, sums: dict[str, str]) -> list[str]:
-    found = [] if sum_of(attributes) == sums.get(RECORD) else ["its record is not what was written"]
-    for name, expected in sums.items():
-        if name == RECORD:
-            continue
-        try:
-            data = folder.joinpath(*name.split("/")).read_bytes()
-        except FileNotFoundError:
-            found.append(f"{name} is gone")
-        except OSError as error:
-            found.append(f"{name} cannot be read: {error.strerror}")
-        else:
-            if hashlib.sha256(data).hexdigest() != expected:
-                found.append(f"{name} is not what was written ({len(data)} bytes)")
-    return found
-
-
-def _undecodable(track: StoredTrack, space: dict[str, int]) -> list[str]:
-    record = track.record
+def _undecodable(track: StoredTrack, rows: int | None) -> list[str]:
+    """Whether its arrays are those of its record, and so many parts of it, or all, can be decoded."""
     try:
-        levels = track.levels()
-        parts = (track.codes(row) for row in range(len(record.parts)))
-        wide = any(codes.shape != (record.frames, space["codebooks"]) for codes in parts)
-        high = any((track.codes(row) >= space["codebook_size"]).any() for row in range(len(record.parts)))
-    except (StoreError, IndexError) as error:
-        return [str(error)]
-    if wide or levels.shape[1] != record.frames:
-        return ["its arrays are not as long or wide as its record says"]
-    return ["codes beyond the codebook"] if high or not np.isfinite(levels).all() else []
+        track.open()
+        track.levels()
+        for row in range(len(track.record.parts) if rows is None else rows):
+            track.codes(row)
+    except StoreError as error:
+        return [str(error.__cause__ or error)]
+    return []

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from accomp.zarr_store.bucket import Bucket
-from accomp.zarr_store.checksums import sealed, sums_of
+from accomp.zarr_store.checksums import changed, sealed, sums_of
 from accomp.zarr_store.folder import Folder
 from accomp.zarr_store.layout import (
     FORMAT,
@@ -30,6 +30,7 @@ from accomp.zarr_store.layout import (
 )
 from accomp.zarr_store.places import ObjectPath, place
 from accomp.zarr_store.reader import Store, attributes_of, check_identity, root_attributes
+from accomp.zarr_store.shards import Damaged
 
 
 def open_for_writing(path: str | Path | ObjectPath, on_wait: Callable[[], None] | None = None) -> Folder | Bucket:
@@ -73,6 +74,7 @@ class StoreWriter:
             store = Store(self.path)
             self.records = {(record.split, record.id): record for record in store.records()}
             self.skipped = {(record.split, record.id): record.reason for record in store.skipped()}
+            self._store = store
             for name in self.skipped.keys() & self.records.keys():  # killed between adding and forgetting the skip
                 self._forget_skip(*name)
         except BaseException:
@@ -88,7 +90,7 @@ class StoreWriter:
                 raise StoreError(f"a folder with other things in it ({others[0]}, ...); choose another @ {self.path}")
             attributes = {"format": FORMAT, "version": VERSION, "made_with": made_with, "finished": False}
             attributes |= {"identity": asdict(identity), "ingest": ingest}
-            self._files.write(_group(attributes), "zarr.json")
+            self._files.write(_root(attributes), "zarr.json")
         check_identity(self.path, Identity(**attributes["identity"]), identity)
         held = attributes["ingest"] if attributes["version"] == VERSION else {**implied, **attributes["ingest"]}
         if held != ingest:
@@ -98,7 +100,7 @@ class StoreWriter:
             )
         if attributes["version"] != VERSION:
             attributes |= {"version": VERSION, "made_with": made_with, "ingest": ingest}
-            self._files.write(_group(attributes), "zarr.json")
+            self._files.write(_root(attributes), "zarr.json")
         return attributes
 
     def add(self, record: TrackRecord, codes: np.ndarray, levels: np.ndarray) -> None:
@@ -116,17 +118,37 @@ class StoreWriter:
         with self._files.scratch() as work:
             _write_array(work, "codes", codes.astype(np.uint16), FRAMES)
             _write_array(work, "level", levels.astype(np.float16), record.frames)
-            (work / "zarr.json").write_bytes(_group(sealed(record.attributes(), sums_of(work))))
+            attributes = {**record.attributes(), "version": VERSION}
+            (work / "zarr.json").write_bytes(_group(sealed(attributes, sums_of(work))))
             self._put(work, TRACKS, record.split, record.id)
         self.records[record.split, record.id] = record
         if (record.split, record.id) in self.skipped:
             self._forget_skip(record.split, record.id)
 
-    def relabel(self, record: TrackRecord) -> None:
-        """Store a record that differs in labels alone from what is there; the tokens stay."""
+    def renew(self, record: TrackRecord) -> bool:
+        """Give a track of an earlier version checksums on its chunks; False where it is not what was written, any more.
+
+        For a track that has no checksums at all, that is found out only as far as it can still be decoded.
+        """
+        folder = self.path.joinpath(*_names(TRACKS, record.split, record.id))
+        try:
+            attributes = attributes_of(folder) or {}
+            if attributes.get("version") == VERSION:
+                return True
+            if "checksums" in attributes and changed(folder, attributes):
+                return False
+            track = self._store.track(folder, attributes)
+            codes, levels = [track.codes(row) for row in range(len(record.parts))], track.levels()
+        except (StoreError, Damaged):
+            return False
+        self.add(record, np.stack(codes), levels)
+        return True
+
+    def rewrite(self, record: TrackRecord) -> None:
+        """Store a record of the same tokens, which stay: one that differs in labels, or in how its files were found."""
         names = _names(TRACKS, record.split, record.id)
         held = attributes_of(self.path.joinpath(*names)) or {}
-        attributes = record.attributes()
+        attributes = record.attributes() | ({"version": held["version"]} if "version" in held else {})
         if "checksums" in held:  # a track of an earlier version has none, and what is on the disk may have rotted
             attributes = sealed(attributes, held["checksums"])
         self._files.write(_group(attributes), *names, "zarr.json")
@@ -135,19 +157,11 @@ class StoreWriter:
     def skip(self, record: SkipRecord) -> None:
         """Remember that a track was left out; an earlier version of it is removed."""
         with self._files.scratch() as work:
-            (work / "zarr.json").write_bytes(_group(asdict(record)))
+            (work / "zarr.json").write_bytes(_group(sealed(asdict(record), {})))
             self._put(work, SKIPPED, record.split, record.id)
         self.skipped[record.split, record.id] = record.reason
         if self.records.pop((record.split, record.id), None):
             self._files.remove(*_names(TRACKS, record.split, record.id))
-
-    def stored_at(self, record: TrackRecord) -> float:
-        """When a track was stored or last confirmed (s since the epoch)."""
-        return self._files.modified(*_names(TRACKS, record.split, record.id), "zarr.json")
-
-    def confirm(self, record: TrackRecord) -> None:
-        """Remember that a track has now been compared with its audio files."""
-        self._files.touch(*_names(TRACKS, record.split, record.id), "zarr.json")
 
     def finish(self) -> None:
         """Remember that every track of the corpus has been tried."""
@@ -160,7 +174,7 @@ class StoreWriter:
     def _mark(self, finished: bool) -> None:
         if self._attributes["finished"] != finished:
             self._attributes["finished"] = finished
-            self._files.write(_group(self._attributes), "zarr.json")
+            self._files.write(_root(self._attributes), "zarr.json")
 
     def _forget_skip(self, split: str, track_id: str) -> None:
         self._files.remove(*_names(SKIPPED, split, track_id))
@@ -189,6 +203,10 @@ def _names(kind: str, split: str, track_id: str) -> tuple[str, str, str]:
     return kind, key(split), key(track_id)
 
 
+def _root(attributes: dict[str, Any]) -> bytes:
+    return _group(sealed(attributes, {}))
+
+
 def _group(attributes: dict[str, Any]) -> bytes:
     """A group is one JSON file, zarr.json."""
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2).encode()
@@ -204,7 +222,7 @@ def _write_array(folder: Path, name: str, values: np.ndarray, frames: int) -> No
         dtype=values.dtype,
         chunks=(1, chunk, *rest),
         shards=(rows, -(-length // chunk) * chunk, *rest),
-        compressors=BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),
+        compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()),
         dimension_names=("part", "frame", "level")[: values.ndim],
         config={"write_empty_chunks": True},  # silence is stored like anything else; what is not there is broken
     )

@@ -18,6 +18,7 @@ from attrs import frozen
 from accomp.core.conditions import all_labels
 from accomp.core.console import warn
 from accomp.core.errors import DataError
+from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Tokenizer
 from accomp.core.loudness import nonsilent
 from accomp.core.pairs import INGESTED, PairRules
@@ -28,7 +29,7 @@ from accomp.core.spec import LabelCondition, TimelineCondition
 from accomp.core.types import CodeBatch
 from accomp.core.windows import windows
 from accomp.zarr_store import layout
-from accomp.zarr_store.reader import Store, StoredTrack
+from accomp.zarr_store.reader import Store, StoredTrack, damaged
 
 
 @frozen
@@ -135,6 +136,8 @@ class ClipLoader:
                 f"up to {longest:.1f} s, windows rejected: {self._reasons()}; take shorter clips or other "
                 f"music @ {path}"
             )
+        for line in _told_of(self._store, self._tracks, split):
+            warn(line)
         if not self._store.finished:
             warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
         self._digest = self._hash()
@@ -290,9 +293,24 @@ class ClipLoader:
         return digest.hexdigest()[:16]
 
 
+def _told_of(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
+    """What should be known of the store before it is learned from."""
+    if isinstance(store.path, Path) and (old := sum(not track.checked for track in tracks)):
+        yield (
+            f"{old} of {len(tracks)} songs of split {split!r} were stored by an earlier accomp, without checksums of "
+            f"their chunks, so that a flipped bit may be read as another code; `accomp store verify {store.path}` "
+            f"finds those, the next `accomp ingest SPEC` adds the checksums"
+        )
+
+
 def _tracks(store: Store, split: str) -> list[StoredTrack]:
+    """Raises DataError for an empty split, and for a track that is damaged; in a folder all are opened for that."""
     try:
         tracks = store.tracks(split)
+        for track in tracks:
+            _check_classes(track)
+            if isinstance(store.path, Path):
+                track.open()
         if tracks:
             return tracks
         held = Counter(record.split for record in store.records())
@@ -302,6 +320,13 @@ def _tracks(store: Store, split: str) -> list[StoredTrack]:
     raise DataError(
         f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
     )
+
+
+def _check_classes(track: StoredTrack) -> None:
+    """Raises StoreError for a stem of an instrument that there is not."""
+    for part in track.record.stems:
+        if not 0 <= int(part.instrument or 0) < len(CLASSES):
+            raise damaged(track.folder, f"its record has instrument {part.instrument}; there are {len(CLASSES)}")
 
 
 def _check_rules(store: Store, rules: PairRules) -> None:

@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 import attrs
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 
 from accomp.core import audio
 from accomp.core.cache import Cache
 from accomp.core.conditions import TIMELINES
 from accomp.core.errors import DataError
 from accomp.core.runner.excerpts import Excerpt, Failure
+from accomp.core.runner.take_files import takes_of
+from accomp.core.trouble import raise_trouble
 from accomp.core.types import Loss, Take
 
 
@@ -48,6 +50,7 @@ class TakeClip:
         stems: of how many the context is a mixture.
         made_from: what it depends on.
         played: name of the sound that is judged.
+        files: name -> size and SHA-256 of its files, as far as they are known.
     """
 
     id: str
@@ -56,6 +59,7 @@ class TakeClip:
     stems: int
     made_from: str
     played: str = "stem"
+    files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
 
     def load(self, rate: int) -> Take:
         names = ("context", self.played, "true")
@@ -63,7 +67,8 @@ class TakeClip:
         return Take(self.id, context, stem, rate, self.instrument, true, stems=self.stems)
 
     def identity(self) -> Any:
-        return [self.id, self.made_from, *(_stat(self.folder / f"{name}.wav") for name in ("context", self.played))]
+        names = [f"{name}.wav" for name in ("context", self.played, "true")]
+        return [self.id, self.made_from, *(self.files.get(name) or _stat(self.folder / name) for name in names)]
 
 
 @frozen
@@ -145,7 +150,7 @@ class Cell:
 
 
 def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> Cell:
-    """The takes that `made`, the content of takes.json, lists. Raises DataError where one is gone."""
+    """The takes that `made`, the content of takes.json, lists. Raises WorkError where one is not what was made."""
     return Cell("model", _title(made), tuple(_take_clips(run, made)), _failed(made), losses)
 
 
@@ -155,7 +160,7 @@ def deaf_cells(run: Path, made: dict[str, Any]) -> list[Cell]:
         return []
     clips, lonely = [], []
     for clip in _take_clips(run, made):
-        if (clip.folder / "deaf.wav").is_file():
+        if "deaf" in json.loads(clip.made_from):
             clips.append(attrs.evolve(clip, played="deaf"))
         else:
             lonely.append(Failure(clip.id, "no other song whose context it could hear"))
@@ -163,17 +168,12 @@ def deaf_cells(run: Path, made: dict[str, Any]) -> list[Cell]:
 
 
 def _take_clips(run: Path, made: dict[str, Any]) -> list[TakeClip]:
+    """Raises WorkError, with all of them, where takes are not what was made."""
     clips = []
-    for id in made["takes"]:
-        folder = run / "takes" / id
-        try:
-            record = json.loads((folder / "take.json").read_text(encoding="utf-8"))
-            made_from = json.dumps(record["made_from"], sort_keys=True)
-            clips.append(TakeClip(id, folder, record["instrument"], len(record["context_stems"]), made_from))
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(
-                f"take '{id}' is gone or broken ({error}); run `accomp generate SPEC` @ {folder}"
-            ) from error
+    for record in takes_of(run, made):
+        made_from, stems = json.dumps(record["made_from"], sort_keys=True), len(record["context_stems"])
+        files = record.get("files", {})
+        clips.append(TakeClip(record["id"], record["folder"], record["instrument"], stems, made_from, files=files))
     return clips
 
 
@@ -194,5 +194,6 @@ def _stat(path: Path) -> list[Any]:
     try:
         stat = path.stat()
     except OSError as error:
+        raise_trouble(error)
         raise DataError(f"{error.strerror} @ {path}") from error
-    return [path.name, stat.st_size, stat.st_mtime_ns]
+    return [path.name, stat.st_size, stat.st_mtime_ns, stat.st_ino]

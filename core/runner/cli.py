@@ -438,15 +438,15 @@ def _stages(
     registry: Registry = context.obj
     spec = _load(context, path, settings, run)
     from accomp.core.build import check_combination
-    from accomp.core.run_folder import borrow_model, model_folder, open_run
+    from accomp.core.run_folder import borrow_model, model_folder, run_of
 
     check_combination(spec, registry)
     lender = None if model is None else find_model(model, registry)
-    folder = open_run(spec)
-    if lender is not None:
-        borrow_model(folder, model_folder(lender))
-    for stage in stages:
-        run_stage(stage, spec, registry, folder)
+    with run_of(spec) as folder:
+        if lender is not None:
+            borrow_model(folder, model_folder(lender))
+        for stage in stages:
+            run_stage(stage, spec, registry, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

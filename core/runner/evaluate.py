@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accomp.core.console import progress, say
+from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
 from accomp.core.records import read_record
 from accomp.core.registry import Registry
 from accomp.core.runner import generate
 from accomp.core.runner.anchors import anchor_cells
-from accomp.core.runner.cells import Cell, deaf_cells, take_cell
+from accomp.core.runner.cells import Cell, TakeClip, deaf_cells, take_cell
 from accomp.core.runner.computing import threads
 from accomp.core.runner.judging.judge import Judge, plain
 from accomp.core.runner.judging.teacher import Teacher
 from accomp.core.runner.judging.telling import summary
 from accomp.core.runner.playing import playing_checkpoint, weights_hash
+from accomp.core.runner.take_files import identity_of_takes
 from accomp.core.spec import Spec
+from accomp.core.trouble import raise_trouble
 
 RECORD, PART = "metrics.json", "metrics.part.json"
 ANCHORS = "anchors"
@@ -32,7 +34,7 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
 
     A cell that is judged already, from the same sound with the same metrics, is not judged again, so a killed
     evaluation goes on. Raises DataError where there are no takes, or takes of another model or with other settings;
-    WorkError for a metric that gives NaN or Inf.
+    WorkError for takes that are not what was made, and for a metric that gives NaN or Inf.
     """
     if "model" not in spec.evaluate.cells:
         evaluate_anchors(spec, registry, run)
@@ -40,9 +42,14 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
     made = _takes(spec, run)
     with threads(spec.run.threads):
         takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
+        if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
+            warn(
+                "there are takes of an earlier accomp, without hashes: whether they still are what was made cannot be "
+                f"told; remove {run / 'takes'} and run `accomp generate SPEC` to make them anew"
+            )
         deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
-        _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"]})
+        _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"], "takes": identity_of_takes(made)})
 
 
 def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
@@ -95,6 +102,7 @@ def _held(path: Path) -> dict[str, Any]:
     """Cells that an earlier evaluation left; none where its file is not there or broken."""
     try:
         cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_trouble(error)
         return {}
     return cells

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -13,35 +12,30 @@ from pathlib import Path
 
 import typer
 
-from accomp.core.errors import UserError, WorkError
+from accomp.core.errors import Interrupted, UserError, WorkError
+from accomp.core.trouble import trouble_in, words
 
 INTERRUPTED = 130
 
 
 def exit_code(error: BaseException, *, debug: bool) -> int:
     """Tells what went wrong on stderr; the exit code for it."""
-    if full := _full_disk(error):
-        where = f" @ {full.filename}" if full.filename else ""
-        _complain(f"the disk is full: {full.strerror}{where}; make room and run the same command again to go on")
+    if isinstance(error, WorkError | Interrupted):
+        _complain(str(error))
+        return 1 if isinstance(error, WorkError) else INTERRUPTED
+    if (trouble := trouble_in(error)) is not None:
+        _complain(words(trouble))
         return 1
     if isinstance(error, UserError):
         for problem in error.problems:
             _complain(problem)
         return 2
-    if isinstance(error, WorkError):
-        _complain(str(error))
-        return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _complain("interrupted; what was done is kept, run the same command again to go on")
         return INTERRUPTED
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer or click
         error.show()
         return int(error.exit_code)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        _complain(
-            f"out of memory: {error}; a smaller train.batch or train.frames needs less (train.accumulate makes up)"
-        )
-        return 1
     _complain(f"unexpected {type(error).__name__}: {error}")
     if debug:
         traceback.print_exception(error)
@@ -61,13 +55,6 @@ def _keep(text: str) -> None:
         _complain("`accomp --debug ...` shows the full traceback")
     else:
         _complain(f"the full traceback is in {path}; `accomp --debug ...` shows it")
-
-
-def _full_disk(error: BaseException | None) -> OSError | None:
-    """The error that says that a disk or a quota is full, where that is what lies behind `error`."""
-    while error is not None and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _complain(text: str) -> None:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from accomp.core.checkpoint import CARD as CHECKPOINT
-from accomp.core.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder
+from accomp.core.checkpoint import WEIGHTS, Checkpoint
+from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.console import say
 from accomp.core.errors import UserError
 from accomp.core.files import folder_atomic, hash_file

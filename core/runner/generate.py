@@ -17,7 +17,7 @@ from accomp.core.build import build_corpus
 from accomp.core.conditions import class_numbers, labels_of
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError, UserError
-from accomp.core.files import folder_atomic, write_atomic
+from accomp.core.files import folder_atomic, hash_file, write_atomic
 from accomp.core.instruments import CLASSES
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
@@ -26,11 +26,13 @@ from accomp.core.runner.excerpts import Excerpt, Failure, choose, keyed
 from accomp.core.runner.following import carry_chords, followed
 from accomp.core.runner.latency import budget_of, part_times, step_times, told
 from accomp.core.runner.playing import Played, Player, codes_of, load_player, perform, play, within_full_scale
+from accomp.core.runner.take_files import TAKE, changed_in, files_in, read_take
 from accomp.core.runner.validation import other_songs
 from accomp.core.spec import Spec, resolve
 from accomp.core.streaming.following import Followed
 from accomp.core.streaming.runtime import Runtime
 from accomp.core.timelines import Source, sources
+from accomp.core.trouble import raise_trouble
 
 RECORD = "takes.json"
 NO_OTHER_SONG = "no other song whose context could be heard: all takes are of one"
@@ -62,6 +64,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
                         raise DataError(NO_OTHER_SONG)
                     takes.append(_take(excerpt, listened, spec, player, run, following, other))
                 except (UserError, ValueError) as error:
+                    raise_trouble(error)
                     failures.append(Failure(excerpt.id, str(error)))
                     warn(f"no take of {excerpt.id}: {error}")
                 advance(1, note=excerpt.id)
@@ -175,7 +178,8 @@ def _take(
         sounds["mix"] = mix_for_listening(context, stem, space.sample_rate, stems=len(excerpt.context))
         for name, sound in sounds.items():
             audio.write(work / f"{name}.wav", sound, space.sample_rate)
-        write_atomic(work / "take.json", json.dumps(record) + "\n")
+        record["files"] = files_in(work)
+        write_atomic(work / TAKE, json.dumps(record) + "\n")
     return record
 
 
@@ -228,17 +232,19 @@ def _made_from(
 
 
 def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of the take in a folder, if it was made from just this.
+    """The record of the take in a folder, if it was made from just this and its files are still what was made.
 
     Takes that were made before there was guidance were made without, and by models that knew the instrument alone;
     those from before there were prompts began with none, and before there was a choice all was float32.
     """
-    try:
-        record: dict[str, Any] = json.loads((folder / "take.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = read_take(folder)
     earlier = {"guidance": {}, "labels": made_from["labels"], "prompt": 0, "precision": Runtime().precision}
-    return record if {**earlier, **record.get("made_from", {})} == made_from else None
+    if record is None or {**earlier, **record.get("made_from", {})} != made_from:
+        return None
+    if changed := changed_in(folder, record):
+        warn(f"take {folder.name} is made again: {', '.join(changed)}")
+        return None
+    return record
 
 
 def _odd_pieces(samples: int, hop: int, rng: np.random.Generator) -> Iterator[int]:
@@ -284,6 +290,7 @@ def _write_record(
         "settings": settings(spec),
         "prompt_frames": spec.generate.prompt,
         "takes": [take["id"] for take in takes],
+        "sha256": {take["id"]: hash_file(run / "takes" / take["id"] / TAKE) for take in takes},
         "failed": [{"clip": failure.clip, "reason": failure.reason} for failure in failures],
         "checkpoint": {"step": player.step, "weights": player.weights},
         "tokenizer": f"{player.tokenizer.name} {player.tokenizer.fingerprint}",

@@ -25,7 +25,7 @@ import torch
 from accomp.core.annotations import told_annotations
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError, WorkError
-from accomp.core.files import hash_files
+from accomp.core.files import hash_files, seen, settled
 from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Corpus, Tokenizer
 from accomp.core.pairs import PairRules
@@ -269,12 +269,16 @@ def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
         return False
     if any(given[name] != instrument for name, instrument in classes.items()):
         return False
-    since = writer.stored_at(record)
-    files = [(file, track.stems[file.name].files) for file in record.files]
-    if not all(_is_same_file(file, paths, since) for file, paths in files):
+    now = {file.name: _seen(track.stems[file.name].files) for file in record.files}
+    if not all(_is_same_file(file, track.stems[file.name].files, now[file.name]) for file in record.files):
         return False
-    if any(_modified(paths) >= since for _, paths in files):
-        writer.confirm(record)
+    if not writer.renew(record):
+        return False
+    found = tuple(
+        dataclasses.replace(file, seen=now[file.name] if settled(now[file.name]) else []) for file in record.files
+    )
+    if found != record.files:
+        writer.rewrite(dataclasses.replace(record, files=found))
     return True
 
 
@@ -283,25 +287,25 @@ def _relabel(writer: StoreWriter, split: str, track: Track, rate: int) -> bool:
     record = writer.records[split, track.id]
     labelled = _as_told(record, track, rate)
     if labelled != record:
-        writer.relabel(labelled)
+        writer.rewrite(labelled)
     return labelled != record
 
 
-def _is_same_file(file: StemFile, paths: Sequence[Path], since: float) -> bool:
-    """By size and time; one that was written since, or could not be read at all, is compared by its hash."""
-    try:
-        if sum(path.stat().st_size for path in paths) != file.bytes:
-            return False
-        return (file.sha256 != "" and _modified(paths) < since) or hash_files(paths) == file.sha256
-    except OSError:
-        return file.bytes == -1
+def _is_same_file(file: StemFile, paths: Sequence[Path], now: list[list[int]]) -> bool:
+    """By what is seen of it, where all of that is as it was; else by its hash. One that was missing must be, still."""
+    if file.bytes == -1 or not now:
+        return file.bytes == -1 and not now
+    if now == file.seen:
+        return True
+    return sum(size for size, *_ in now) == file.bytes and hash_files(paths) == file.sha256
 
 
-def _modified(paths: Sequence[Path]) -> float:
+def _seen(paths: Sequence[Path]) -> list[list[int]]:
+    """Nothing where one is missing."""
     try:
-        return max(path.stat().st_mtime for path in paths)
-    except OSError:
-        return 0.0
+        return seen(paths)
+    except FileNotFoundError:
+        return []
 
 
 def _announce_rates(song: SongTokens, rate: int, announced: set[int]) -> None:

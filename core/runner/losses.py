@@ -9,13 +9,14 @@ from typing import Any
 
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
+from accomp.core.trouble import named
 
 FILE = "losses.jsonl"
 
 
 def append_losses(run: Path, kind: str, step: int, numbers: dict[str, Any]) -> None:
     """Add a record: `kind` ("train", "validation", "unigram") after `step` optimizer steps. On disk when it returns."""
-    with (run / FILE).open("a", encoding="utf-8") as file:
+    with named(run / FILE), (run / FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": kind, "step": step, **numbers}, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -27,12 +27,11 @@ class AudioSide(Protocol):
         """Returns once no block is exchanged any more; raises what has gone wrong there."""
         ...
 
-    def take_over(self) -> None:
-        """The main thread's, every few seconds at least: keep what was played where nothing else does."""
-        ...
+    def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
+        """What was heard and what was played to it since it was last asked, both [n], the same sample at the same time.
 
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """What was heard and what was played to it, both [n], the same sample at the same time; None if not kept."""
+        The main thread's, every few seconds at least, and once, as the `last`, after `stop`. None if nobody keeps it.
+        """
         ...
 
 
@@ -50,6 +49,7 @@ class Feed:
         self._schedule = schedule
         self.sound, self.played, self.place = sound, np.zeros(len(sound), dtype=np.float32), 0
         self._block = np.zeros(schedule.block, dtype=np.float32)
+        self._told = 0
 
     @property
     def over(self) -> bool:
@@ -65,9 +65,11 @@ class Feed:
         self.place = now.stop
         return now
 
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray]:
+    def fresh(self) -> tuple[np.ndarray, np.ndarray]:
         """As AudioSide says."""
-        return self.sound[: self.place], self.played[: self.place]
+        now = slice(self._told, self.place)
+        self._told = now.stop
+        return self.sound[now], self.played[now].copy()
 
 
 class WallClock:
@@ -92,12 +94,9 @@ class WallClock:
         if self._failure:
             raise self._failure
 
-    def take_over(self) -> None:
-        """The feed keeps everything itself."""
-
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray]:
+    def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """As AudioSide says."""
-        return self._feed.heard_and_played()
+        return self._feed.fresh()
 
     def _run(self) -> None:
         try:

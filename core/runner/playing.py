@@ -16,7 +16,8 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from accomp.core.build import build_sampler, check_combination
-from accomp.core.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, latest_checkpoint, load_run, read_checkpoint
+from accomp.core.checkpoint import WEIGHTS, Checkpoint, latest_checkpoint, load_run, read_checkpoint
+from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.console import warn
 from accomp.core.errors import CheckpointError, CombinationError, PluginError
 from accomp.core.guidance import UNGUIDED, Guidance
@@ -205,31 +206,40 @@ def play(
     session: int,
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
+    listener: Callable[[np.ndarray], None] | None = None,
 ) -> Played:
     """sound [N] in pieces of so many samples, and what they leave over as a last one -> what the model plays to it.
 
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
     sampled. prompt: codes [K, P] that the stem begins with. told: timeline -> what it says of the frames; those
-    that the model has and are not given are withheld. Raises CombinationError for a model that cannot stream.
+    that the model has and are not given are withheld. listener: gets what is played, [n] each time, as it comes; an
+    interruption comes between two pieces. Raises CombinationError for a model that cannot stream.
     """
     device = player.device
     tokenizer = _TimedTokenizer(player.tokenizer, device)
     began = _now(device)
     tokens = _Remembering(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt, told=told))
     live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
-    heard = [live.pull().cpu()]  # what comes before any input is computed now
+    heard: list[Tensor] = []
+
+    def hear(sound: Tensor) -> None:
+        heard.append(sound.cpu())
+        if listener is not None:
+            listener(heard[-1][0].float().numpy())
+
+    hear(live.pull())  # what comes before any input is computed now
     start = _now(device) - began
     played = Played(start)
     for piece in _cut(torch.from_numpy(sound)[None], pieces):
         tokenizer.encode_time = tokenizer.decode_time = 0.0
         before, began = tokens.count, _now(device)
         live.push(piece.to(device))
-        heard.append(live.pull().cpu())
+        hear(live.pull())
         played.whole.append(_now(device) - began)
         played.encode.append(tokenizer.encode_time)
         played.decode.append(tokenizer.decode_time)
         played.frames.append(tokens.count - before)
-    heard.append(live.close().cpu())
+    hear(live.close())
     played.audio = torch.cat(heard, dim=1)[0].numpy()
     played.codes = torch.cat(tokens.codes, dim=2)[0].cpu().numpy()
     return played

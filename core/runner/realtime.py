@@ -20,9 +20,10 @@ from accomp.core.runner.latency import told
 from accomp.core.runner.model_thread import ModelThread
 from accomp.core.runner.pacing import AudioSide, Feed, WallClock
 from accomp.core.runner.playing import check_streams, live_session
+from accomp.core.runner.recording import Recording
 from accomp.core.runner.rehearsal import Rehearsal, rehearse
 from accomp.core.runner.sound_device import Accompanied, Ensemble, SoundDevice, device_name
-from accomp.core.runner.stopping import stop_wish
+from accomp.core.runner.stopping import StopWish, stop_wish
 from accomp.core.runner.stream import (
     Performance,
     check_chunk,
@@ -33,7 +34,6 @@ from accomp.core.runner.stream import (
     player_of,
     read_input,
     samples_of,
-    write,
 )
 from accomp.core.streaming.schedule import ModelSide, Schedule
 
@@ -54,8 +54,8 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
     """Accompany a file or a sound device in real time.
 
     What comes in and goes out are files, or `device` or `device:NAME`; `chunk` is that of a block. A file that is
-    accompanied through a device is heard with it. Output that goes to a file is written as `stream` does, also when
-    SIGINT or SIGTERM ends the playing. At the end tells what was late, and how long steps took.
+    accompanied through a device is heard with it. Output that goes to a file is written as `stream` does, whatever ends
+    the playing; a signal (stopping.SIGNALS) is a good end. At the end tells what was late, and how long steps took.
 
     Before it begins, a rehearsal measures this machine. Raises CombinationError, with the numbers and the nearest clock
     that could be, where the model's cannot be kept; with `force` it only warns. Raises besides what `stream` does,
@@ -66,6 +66,7 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
     devices = device_name(wanted.input), device_name(wanted.output)
     mixed = mix_path(wanted.input, wanted.output) if devices[1] is None else None
     with ExitStack() as stack:
+        recording = stack.enter_context(Recording(wanted.output if mixed is not None else None, mixed))
         player = stack.enter_context(player_of(wanted.run, registry, wanted.guidance, wanted.runtime))
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
@@ -99,17 +100,15 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
         model = ModelSide(schedule, session.result(), player.device)
         thread.do(model.begin).result()
         side = _audio_side(schedule, sound, device, record=mixed is not None)
-        signal, failure = _play(schedule, model, side, thread)
-    for line in [*how_it_went(timelines), *summary(schedule, model, side, signal)]:
-        say(line)
-    if mixed is not None:
-        kept = side.heard_and_played()
-        assert kept is not None, "what is to be written has been kept"
-        if not len(kept[1]):
+        with stop_wish() as wish:
+            failure = _play(schedule, model, side, thread, recording, wish)
+            recording.finish()
+        for line in [*how_it_went(timelines), *summary(schedule, model, side, wish.signal)]:
+            say(line)
+        if mixed is not None and not recording.seconds:
             raise WorkError("ended before anything was played; nothing was written")
-        write(kept[1], kept[0], space.sample_rate, wanted.output, mixed)
-    if failure is not None:
-        raise failure
+        if failure is not None:
+            raise failure
 
 
 def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
@@ -181,25 +180,34 @@ def _audio_side(schedule: Schedule, sound: np.ndarray | None, device: SoundDevic
 
 
 def _play(
-    schedule: Schedule, model: ModelSide, side: AudioSide, thread: ModelThread
-) -> tuple[str, BaseException | None]:
-    """Until all is over, a signal comes or the model fails: the signal's name or "", and the failure, if any."""
+    schedule: Schedule, model: ModelSide, side: AudioSide, thread: ModelThread, recording: Recording, wish: StopWish
+) -> BaseException | None:
+    """Until all is over, an end is wished or the model fails: the failure, if any.
+
+    Raises what `recording` does; then all has stopped.
+    """
     ended = threading.Event()
     running = thread.do(lambda: model.run(ended))
-    with stop_wish() as wish, live_line() as tell, _undisturbed():
+
+    def keep(*, last: bool = False) -> None:
+        if (fresh := side.fresh(last=last)) is not None:
+            recording.add(*fresh, schedule.rate)
+
+    with live_line() as tell, _undisturbed():
         side.start()
         try:
             while not (side.over or wish.signal or running.done()):
                 time.sleep(LOOK)
-                side.take_over()
+                keep()
                 tell(live_text(schedule, model))
         finally:
             ended.set()
             side.stop()
+    keep(last=True)
     try:
-        return wish.signal, running.exception(timeout=GRACE)
+        return running.exception(timeout=GRACE)
     except TimeoutError:
-        return wish.signal, WorkError(f"the model's last step has not ended within {GRACE:g} s")
+        return WorkError(f"the model's last step has not ended within {GRACE:g} s")
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from attrs import evolve, field, frozen
 
 from accomp.core import audio
 from accomp.core.errors import DataError
-from accomp.core.files import hash_files
+from accomp.core.files import hash_files, seen, settled
 from accomp.core.lengths import unequal
 from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.pairs import PairRules
+from accomp.core.trouble import raise_trouble
 from accomp.core.types import Stem, TokenSpace, Track
 
 SHORTEST = 1.0
@@ -30,6 +31,7 @@ class Source:
     sha256: str
     padded: int = 0
     skipped: str = ""
+    seen: list[list[int]] = field(factory=list)
 
 
 @frozen(eq=False)
@@ -92,10 +94,21 @@ def _read_stems(track: Track, rate: int) -> tuple[dict[str, Source], dict[str, n
     sources: dict[str, Source] = {}
     sounds: dict[str, np.ndarray] = {}
     for name, stem in track.stems.items():
-        sources[name], sound = _read_stem(name, stem, rate)
+        before = _seen(stem)
+        source, sound = _read_stem(name, stem, rate)
+        if _seen(stem) != before:
+            source, sound = evolve(source, sha256="", skipped="was changed while it was read"), None
+        sources[name] = evolve(source, seen=before if settled(before) else [])
         if sound is not None:
             sounds[name] = sound
     return sources, sounds
+
+
+def _seen(stem: Stem) -> list[list[int]]:
+    try:
+        return seen(stem.files)
+    except OSError:  # told where it is read
+        return []
 
 
 def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | None]:
@@ -110,6 +123,7 @@ def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | N
     except FileNotFoundError:
         return evolve(source, skipped="no such file"), None
     except OSError as error:
+        raise_trouble(error)
         return evolve(source, skipped=f"cannot be read: {error.strerror}"), None
     except DataError as error:
         return evolve(source, skipped=str(error).partition(" @ ")[0]), None  # the store must not depend on the place

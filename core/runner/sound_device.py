@@ -112,15 +112,10 @@ class SoundDevice:
         """Give the devices back."""
         self._stream.close()
 
-    def take_over(self) -> None:
+    def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
         """As AudioSide says."""
         assert self._part is not None, "joined before it began"
-        self._part.take_over()
-
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """As AudioSide says."""
-        assert self._part is not None, "joined before it began"
-        return self._part.heard_and_played()
+        return self._part.fresh(last=last)
 
     def _both(self, heard: np.ndarray, out: np.ndarray, count: int, times: Any, status: Any) -> None:
         self._turn(heard[:, 0], out[:, 0], status)
@@ -153,11 +148,7 @@ class Part(Protocol):
         """The callback's: hear a block [block], play one, whichever there is; False once all is over. Never waits."""
         ...
 
-    def take_over(self) -> None:
-        """As AudioSide says."""
-        ...
-
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
         """As AudioSide says."""
         ...
 
@@ -181,12 +172,9 @@ class Accompanied:
         out[count:] = 0
         return True
 
-    def take_over(self) -> None:
-        """The feed keeps everything itself."""
-
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray]:
+    def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """As AudioSide says."""
-        return self._feed.heard_and_played()
+        return self._feed.fresh()
 
 
 class Ensemble:
@@ -207,7 +195,8 @@ class Ensemble:
         self._pair = np.zeros(2 * size, dtype=np.float32)
         self._ring = BlockRing(round(KEPT * schedule.rate / size) + 1, 2 * size) if record else None
         self._place = 0
-        self._kept: list[tuple[int, np.ndarray]] = []
+        self._told = 0
+        self._early = np.zeros(first, dtype=np.float32)  # what was played beyond what was heard, at each moment
 
     def turn(self, heard: np.ndarray | None, out: np.ndarray | None) -> bool:
         """As Part says."""
@@ -223,22 +212,29 @@ class Ensemble:
         self._place += size
         return True
 
-    def take_over(self) -> None:
-        """As AudioSide says."""
-        while self._ring is not None and (block := self._ring.get()) is not None:
-            self._kept.append(block)
-
-    def heard_and_played(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
         """As AudioSide says."""
         if self._ring is None:
             return None
-        self.take_over()
-        if self.unrecorded:
-            warn(f"{self.unrecorded} samples of the recording are silent: there was no time to take them over")
         size = self._schedule.block
-        heard = np.zeros(self._place, dtype=np.float32)
-        played = np.zeros(self._place + self._first, dtype=np.float32)
-        for place, pair in self._kept:
-            heard[place : place + size] = pair[:size]
-            played[place + self._first : place + self._first + size] = pair[size:]
-        return heard, played[: self._place]
+        heard, played = [np.zeros(0, dtype=np.float32)], [self._early]
+        while (block := self._ring.get()) is not None:
+            place, pair = block
+            self._pad(place, heard, played)
+            heard.append(pair[:size])
+            played.append(pair[size:])
+            self._told += size
+        if last:
+            self._pad(self._place, heard, played)
+            if self.unrecorded:
+                warn(f"{self.unrecorded} samples of the recording are silent: there was no time to take them over")
+        sound, stem = np.concatenate(heard), np.concatenate(played)
+        self._early = stem[len(sound) :]
+        return sound, stem[: len(sound)]
+
+    def _pad(self, place: int, heard: list[np.ndarray], played: list[np.ndarray]) -> None:
+        """Silence up to a place, for blocks that found the ring full."""
+        silence = np.zeros(place - self._told, dtype=np.float32)
+        heard.append(silence)
+        played.append(silence)
+        self._told = place

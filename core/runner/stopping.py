@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM as a wish: long work ends at the next good place, with everything saved."""
+"""Signals as a wish: long work ends at the next good place, with everything saved.
+
+SIGINT is Ctrl-C, SIGQUIT Ctrl-\\, SIGHUP a terminal that closes; SIGTERM comes from batch systems.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class StopWish:
@@ -18,9 +23,10 @@ class StopWish:
 
 @contextmanager
 def stop_wish() -> Iterator[StopWish]:
-    """While the block runs, the first SIGINT or SIGTERM only sets the wish; a second one interrupts at once.
+    """While the block runs, the first of SIGNALS only sets the wish; a second one interrupts at once.
 
-    Outside the main thread, where Python lets nobody handle signals, nothing is caught.
+    Whoever was started to ignore SIGHUP (nohup) or SIGQUIT goes on ignoring it. Outside the main thread, where Python
+    lets nobody handle signals, nothing is caught.
     """
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():
@@ -32,7 +38,9 @@ def stop_wish() -> Iterator[StopWish]:
             raise KeyboardInterrupt
         wish.signal = signal.Signals(number).name
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    always = (signal.SIGINT, signal.SIGTERM)
+    heeded = [one for one in SIGNALS if one in always or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield wish
     finally:

@@ -51,15 +51,24 @@ def verify(path: str, *, mend: bool = False) -> int:
                 checked.append(track)
                 advance(1, note=f"{track.split}/{track.id}")
         broken = [track for track in checked if track.problems]
+        left_out = _left_out(store)
         if mend and broken:
             remove(store, broken)
     except StoreError as error:
         raise DataError(str(error)) from error
-    say(_verdict(store, checked, broken, mend=mend))
+    say(_verdict(store, checked, broken, left_out, mend=mend))
     return 1 if broken else 0
 
 
-def _verdict(store: Store, checked: list[Checked], broken: list[Checked], *, mend: bool) -> str:
+def _left_out(store: Store) -> int:
+    """How many songs the last ingest left out; 0 where that cannot be read, which is among what is broken."""
+    try:
+        return len(store.skipped())
+    except StoreError:
+        return 0
+
+
+def _verdict(store: Store, checked: list[Checked], broken: list[Checked], left_out: int, *, mend: bool) -> str:
     by_checksum = sum(track.by_checksum for track in checked if not track.problems)
     fine = len(checked) - len(broken)
     lines = [f"{store.path}: {len(checked)} songs; {by_checksum} are what was written, by checksum"]
@@ -67,8 +76,8 @@ def _verdict(store: Store, checked: list[Checked], broken: list[Checked], *, men
         lines.append(f"{fine - by_checksum} have no checksums, from before version 3; they can be decoded")
     if not store.finished:
         lines.append("the ingest into it has not ended")
-    if skipped := store.skipped():
-        lines.append(f"{len(skipped)} songs were left out by the last ingest, which tries them again each time")
+    if left_out:
+        lines.append(f"{left_out} songs were left out by the last ingest, which tries them again each time")
     if not broken:
         return "\n".join(lines)
     lines.append(f"{len(broken)} must be ingested again:")

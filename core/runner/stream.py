@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from attrs import field, frozen
 
 from accomp.core import audio
 from accomp.core.conditions import INSTRUMENT, chosen
 from accomp.core.console import progress, say
-from accomp.core.errors import DataError, UserError, WorkError
+from accomp.core.errors import DataError, UserError
 from accomp.core.instruments import CLASSES, NOT_TARGETS
-from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry, nearest
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.runner.conducting import Conducting
@@ -29,8 +27,9 @@ from accomp.core.runner.playing import (
     load_player,
     play,
     playing_checkpoint,
-    within_full_scale,
 )
+from accomp.core.runner.recording import Recording
+from accomp.core.runner.stopping import StopWish, stop_wish
 from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.runtime import Runtime
 from accomp.core.structuring import Problems, strict_converter, structure_fields
@@ -69,16 +68,19 @@ class Performance:
 def stream(wanted: Performance, registry: Registry) -> None:
     """Accompany an audio file as if it came live.
 
-    Writes the stem to `output` and the two together beside it, then tells the real-time factor, how long a piece took
-    and the latency budget. Any sample rate and number of channels is taken; what is done to them is said. The same
-    seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or a chunk
-    that is not positive, DataError for audio that cannot be read or written, CheckpointError for a run without a model,
-    CombinationError for a model that cannot stream or be guided so.
+    Writes the stem to `output` and the two together beside it, as it plays, then tells the real-time factor, how long a
+    piece took and the latency budget. Any sample rate and number of channels is taken; what is done to them is said.
+    The same seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or
+    a chunk that is not positive, DataError for audio that cannot be read, what Recording does, CheckpointError for a
+    run without a model, CombinationError for a model that cannot stream or be guided so.
     """
     number = instrument_class(wanted.instrument)
     mixed = mix_path(wanted.input, wanted.output)
     check_chunk(wanted.chunk)
-    with player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player:
+    with (
+        Recording(wanted.output, mixed) as recording,
+        player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player,
+    ):
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
         told = wanted.conducting.told(player, registry)
@@ -86,10 +88,21 @@ def stream(wanted: Performance, registry: Registry) -> None:
         sound = read_input(wanted.input, space.sample_rate)
         introduce(player, clock, wanted.run, number)
         piece = samples_of(wanted.chunk, space)
-        pieces, session = _pieces(len(sound), piece), number_of("stream")
-        played = play(player, sound, pieces, labels=labels, seed=wanted.seed, session=session, told=told)
+        place = 0
+
+        def keep(played: np.ndarray) -> None:
+            nonlocal place
+            played = played[: len(sound) - place]
+            recording.add(sound[place : place + len(played)], played, space.sample_rate)
+            place += len(played)
+
         device = describe(player.device)
-    write(played.audio, sound, space.sample_rate, wanted.output, mixed)
+        with stop_wish() as wish:
+            played = play(
+                player, sound, _pieces(len(sound), piece, wish), labels=labels, seed=wanted.seed,
+                session=number_of("stream"), told=told, listener=keep,
+            )  # fmt: skip
+            recording.finish()
     for line in [*how_it_went(told), *times(clock, space, played, piece, device)]:
         say(line)
 
@@ -203,30 +216,12 @@ def introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
         say("this model is told no instrument, and plays what it learned to play")
 
 
-def _pieces(samples: int, piece: int) -> Iterator[int]:
+def _pieces(samples: int, piece: int, wish: StopWish) -> Iterator[int]:
+    """Raises KeyboardInterrupt, with the signal's name, where it is wished."""
     count = -(-samples // piece)
     with progress("stream", count) as advance:
         for _ in range(count):
+            if wish.signal:
+                raise KeyboardInterrupt(wish.signal)
             yield piece
             advance(1)
-
-
-def write(played: np.ndarray, sound: np.ndarray, rate: int, output: Path, mixed: Path) -> None:
-    """Write a stem, and its mix with the sound that it was played to, both [N] at `rate` Hz; says so.
-
-    Raises WorkError for a stem that holds NaN or Inf, DataError for a place that cannot be written.
-    """
-    try:
-        stem, gain = within_full_scale(played)
-    except ValueError as error:
-        raise WorkError(f"{error}; nothing was written") from error
-    if gain < 1:
-        say(f"the stem was louder than a file can hold; scaled by {gain:.3f}")
-    mix = mix_for_listening(sound, stem, rate, stems=1, above_db=0.0)
-    for path, content in ((output, stem), (mixed, mix)):
-        try:
-            audio.write(path, content, rate)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise DataError(f"cannot write: {error} @ {path}") from error
-    say(f"stem: {output}")
-    say(f"mix, both equally loud: {mixed}")

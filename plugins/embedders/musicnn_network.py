@@ -73,7 +73,9 @@ class MusicnnNetwork(nn.Module):
 
 
 def network_of(weights: dict[str, Tensor]) -> MusicnnNetwork:
-    """The network with these weights. Raises RuntimeError where they are not those of a musicnn."""
+    """The network with these weights. Raises RuntimeError where they are not those of a musicnn, or no numbers."""
+    if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise RuntimeError(f"{bad[0]} holds NaN or Inf")
     with torch.device("meta"):
         network = MusicnnNetwork().eval()
     counters = {

@@ -45,6 +45,8 @@ class VGGish:
         path = _found(config.weights)
         try:
             weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+            if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+                raise ValueError(f"{bad[0]} holds NaN or Inf")
             self._network = VGGishNetwork(weights).eval()
         except Exception as error:
             raise PluginError(f"not weights of VGGish: {error} @ embedder vggish: weights = '{path}'") from error

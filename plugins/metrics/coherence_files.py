@@ -35,6 +35,8 @@ def load(path: Path) -> tuple[CoherenceNetwork, str]:
         raise CheckpointError(f"no such file; {_TRAIN} @ {path}") from error
     except Exception as error:  # a damaged file may fail in any way
         raise CheckpointError(f"cannot be read as safetensors: {error}; {_TRAIN} @ {path}") from error
+    if bad := [name for name, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]:
+        raise CheckpointError(f"the weights hold NaN or Inf: {bad[0]}; {_TRAIN} @ {path}")
     with torch.random.fork_rng(devices=[]):
         network = CoherenceNetwork()
     try:

@@ -136,7 +136,7 @@ def read_torch(path: Path, plugin: str, *, trusted: bool = False) -> Any:
             f"the file holds more than tensors and plain values ({what}) @ {path}; opening it runs code of its own. "
             f"If you trust where it comes from, convert it once: {converting(path, plugin)}"
         ) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # a damaged file may fail in any way
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"not a readable torch file: {why} @ {path}") from error
 
@@ -205,8 +205,18 @@ def stated(path: Path) -> tuple[str, dict[str, Any]]:
         raise CheckpointError(
             f"a safetensors file, but not a codec of accomp (no {KEY!r} in its header) @ {path}; {TRAIN}"
         )
-    made_for = json.loads(described)
-    return made_for["plugin"], made_for["architecture"]
+    try:
+        made_for = json.loads(described)
+        plugin, sizes = made_for["plugin"], made_for["architecture"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"the file's description of itself cannot be read ({type(error).__name__}: {error}) @ {path}; {TRAIN}"
+        ) from error
+    if not isinstance(plugin, str) or not isinstance(sizes, dict) or not isinstance(sizes.get("codebooks", 0), int):
+        raise CheckpointError(
+            f"the file's description of itself states no plugin and sizes: {described} @ {path}; {TRAIN}"
+        )
+    return plugin, sizes
 
 
 def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
@@ -222,4 +232,8 @@ def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
 
 def read_own(path: Path, plugin: str) -> Weights:
     """Sizes and tensors of a file that `save_weights` wrote. Raises CheckpointError for any other."""
-    return own_sizes(path, plugin), safetensors.torch.load_file(path)
+    sizes = own_sizes(path, plugin)
+    try:
+        return sizes, safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"not a readable safetensors file: {error} @ {path}; {TRAIN}") from error

@@ -269,14 +269,47 @@ def test_an_unfinished_store_is_read_with_a_warning(tmp_path, capsys):
     assert "has not ended; split 'train' has 2 tracks so far" in capsys.readouterr().err
 
 
-def test_a_broken_song_is_named(tmp_path):
+def test_a_broken_song_is_named_before_anything_is_learned(tmp_path):
     path = ingest(write_corpus(tmp_path / "c", {"train": 1}), tmp_path / "s")
     (shard,) = (path / "tracks/train/t0/codes/c").rglob("0/0/0")
-    shard.write_bytes(shard.read_bytes()[:100])
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:100])
+    with pytest.raises(DataError, match=r"song train/t0: broken array.*store verify .*tracks/train/t0"):
+        loader(path)
+    shard.write_bytes(whole)
     clips = loader(path)
-    with pytest.raises(DataError, match=r"broken array.*tracks/train/t0"):
-        next(clips)
+    shard.write_bytes(whole[:40] + b"x" + whole[41:])
+    with pytest.raises(DataError, match=r"song train/t0: broken array.*checksum differs.*tracks/train/t0"):
+        list(zip(clips, range(5), strict=False))
     (level,) = (path / "tracks/train/t0/level/c").rglob("0/0")
     level.unlink()
     with pytest.raises(DataError, match="is gone"):
         loader(path)
+
+
+def test_an_instrument_that_there_is_not_is_named(tmp_path):
+    """Of version 2, whose records have no checksums."""
+    path = ingest(write_corpus(tmp_path / "c", {"train": 1}), tmp_path / "s")
+    file = path / "tracks/train/t0/zarr.json"
+    data = json.loads(file.read_text())
+    data["attributes"]["parts"][0]["instrument"] = 10**9
+    for name in ("checksums", "version"):
+        del data["attributes"][name]
+    file.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"song train/t0: its record has instrument 1000000000.*store verify"):
+        loader(path, labels=INSTRUMENTS)
+
+
+def test_songs_without_checksums_of_their_chunks_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "zarr_store")
+    from earlier_writer import as_version_4
+
+    corpus = write_corpus(tmp_path / "c", {"train": 2})
+    path = ingest(corpus, tmp_path / "s")
+    first = next(loader(path))
+    assert "checksums" not in capsys.readouterr().err
+    as_version_4(path)
+    assert equal(next(loader(path)), first)
+    assert "2 of 2 songs of split 'train' were stored by an earlier accomp" in capsys.readouterr().err
+    assert equal(next(loader(ingest(corpus, path))), first)
+    assert "without checksums" not in capsys.readouterr().err

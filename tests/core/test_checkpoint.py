@@ -17,7 +17,6 @@ from accomp.core.checkpoint import (
     CARD,
     TRAINING,
     WEIGHTS,
-    checkpoint_folder,
     latest_checkpoint,
     load_run,
     load_training,
@@ -26,6 +25,7 @@ from accomp.core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.errors import CheckpointError
 from accomp.core.registry import Registry
 from accomp.core.spec import resolve, structure

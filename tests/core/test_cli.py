@@ -140,6 +140,7 @@ def test_run_does_all_stages_in_order_in_the_specs_folder(stages, folder):
 
 def test_another_spec_in_the_same_run_folder_is_refused_before_anything_runs(stages, folder, capsys):
     assert main(["run", "quickstart"]) == 0
+    (folder / "runs/quickstart/takes.json").touch()
     stages.clear()
     assert main(["run", "quickstart", "--set", "model.width=64"]) == 2
     err = capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ from accomp.core.errors import DataError, PluginError
 from accomp.core.files import hash_files
 from accomp.core.instruments import CLASSES
 from accomp.core.pairs import PairRules, draw_members
-from accomp.core.runner import encoding, song_tokens
+from accomp.core.runner import encoding, song_tokens, songs
 from accomp.core.runner import ingest as ingest_module
 from accomp.core.runner.encoding import SAMPLES, PartEncoder
 from accomp.core.runner.ingest import identity_of, ingest_corpus
@@ -43,7 +44,19 @@ def ingest(corpus: Path, store: Path, tokenizer: EnergyTokenizer | None = None, 
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    """All files, but for how the audio files were found, which another place or time changes."""
+    return {str(path.relative_to(store)): unseen(path) for path in store.rglob("*") if path.is_file()}
+
+
+def unseen(path: Path) -> bytes:
+    data = path.read_bytes()
+    attributes = json.loads(data).get("attributes", {}) if path.name == "zarr.json" else {}
+    if not attributes.get("files"):
+        return data
+    for file in attributes["files"]:
+        del file["seen"]
+    del attributes["checksums"]["record"]
+    return json.dumps(attributes).encode()
 
 
 def codes_of(audio: np.ndarray) -> np.ndarray:
@@ -160,10 +173,8 @@ def test_a_song_whose_time_alone_changed_is_compared_once_and_not_done_again(tmp
     ingest(corpus, tmp_path / "s")
     before = contents(tmp_path / "s")
     now = time.time()
-    for path in (tmp_path / "s" / "tracks").rglob("zarr.json"):
-        os.utime(path, (now - 100, now - 100))
     for path in corpus.rglob("*.flac"):
-        os.utime(path, (now - 50, now - 50))
+        os.utime(path, (now - 50.5, now - 50.5))
     compared = []
     monkeypatch.setattr(ingest_module, "hash_files", lambda paths: compared.append(paths) or hash_files(paths))
     assert ingest(corpus, tmp_path / "s").replaced == 0
@@ -171,6 +182,117 @@ def test_a_song_whose_time_alone_changed_is_compared_once_and_not_done_again(tmp
     assert contents(tmp_path / "s") == before
     monkeypatch.setattr(ingest_module, "hash_files", lambda _: pytest.fail("a file was compared again"))
     assert ingest(corpus, tmp_path / "s").replaced == 0
+
+
+def replaced_by_older(path: Path, sound: np.ndarray) -> None:
+    """Other audio of the same size, ten days older than the file that it takes the place of."""
+    other = path.with_name("other.tmp")
+    soundfile.write(other, sound, RATE, format="WAV", subtype="FLOAT")
+    os.utime(other, (time.time() - 864_000.25,) * 2)
+    other.replace(path)
+
+
+def changed_in_place(path: Path, sound: np.ndarray) -> None:
+    """As `rsync --inplace --times` may do: same inode, same size, same time."""
+    before = path.stat()
+    data = path.read_bytes()
+    soundfile.write(path, sound, RATE, format="WAV", subtype="FLOAT")
+    assert (path.stat().st_size, path.stat().st_ino) == (len(data), before.st_ino)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def swapped(path: Path, sound: np.ndarray) -> None:
+    """Another file of the same size and time."""
+    other = path.with_name("other.tmp")
+    soundfile.write(other, sound, RATE, format="WAV", subtype="FLOAT")
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("change", [replaced_by_older, changed_in_place, swapped])
+def test_a_stem_that_holds_other_sound_of_equal_size_is_noticed(tmp_path, change):
+    write_track(tmp_path / "c/train/t", {"a-0": tone(2.0, 0), "b-4": tone(2.0, 1)}, suffix="wav")
+    ingest(tmp_path / "c", tmp_path / "s")
+    path = tmp_path / "c/train/t/b-4.wav"
+    size = path.stat().st_size
+    change(path, tone(2.0, 2))
+    assert path.stat().st_size == size
+    assert ingest(tmp_path / "c", tmp_path / "s").replaced == 1
+    ingest(tmp_path / "c", tmp_path / "fresh")
+    assert contents(tmp_path / "s") == contents(tmp_path / "fresh")
+
+
+def test_no_change_of_a_corpus_goes_unseen(tmp_path):
+    """Stems replaced, swapped, touched, moved and put back, at random: the store is that of a fresh ingest."""
+    rng = np.random.default_rng(0)
+    corpus = tmp_path / "c"
+    for song in range(2):
+        write_track(corpus / f"train/t{song}", {"a-0": tone(1.1, song), "b-4": tone(1.1, 9 + song)}, suffix="wav")
+    ingest(corpus, tmp_path / "s")
+    for turn in range(12):
+        for path in sorted(corpus.rglob("*.wav")):
+            match rng.integers(6):
+                case 0 | 1 | 2 as how:
+                    (replaced_by_older, changed_in_place, swapped)[how](path, tone(1.1, 100 * turn + int(how)))
+                case 3:
+                    path.touch()
+                case 4:
+                    shutil.copy2(path, path.with_name("copy.tmp")).replace(path)
+        ingest(corpus, tmp_path / "s")
+        ingest(corpus, tmp_path / f"fresh{turn}")
+        assert contents(tmp_path / "s") == contents(tmp_path / f"fresh{turn}"), turn
+
+
+def test_a_stem_that_changes_while_it_is_read_is_named_and_done_again(tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "c", {"train": 1}, stems=3)
+    read = songs.audio.read
+
+    def written_meanwhile(files, rate, **how):
+        sound = read(files, rate, **how)
+        if files.name.startswith("s1") if isinstance(files, Path) else files[0].name.startswith("s1"):
+            write_track(corpus / "train/t0", {"s1-4": tone(3.0, 77)})
+        return sound
+
+    monkeypatch.setattr(songs.audio, "read", written_meanwhile)
+    (skip,) = ingest(corpus, tmp_path / "s").skipped
+    assert (skip.stem, skip.reason) == ("s1", "was changed while it was read")
+    monkeypatch.undo()
+    assert ingest(corpus, tmp_path / "s").replaced == 1
+    ingest(corpus, tmp_path / "fresh")
+    assert contents(tmp_path / "s") == contents(tmp_path / "fresh")
+
+
+def test_a_disk_that_counts_whole_seconds_is_not_trusted_within_them(tmp_path, monkeypatch):
+    write_track(tmp_path / "c/train/t", {"a-0": tone(2.0, 0), "b-4": tone(2.0, 1)}, suffix="wav")
+    coarse = int(time.time()) * 10**9
+
+    def seen(paths):
+        return [[path.stat().st_size, coarse, coarse, path.stat().st_ino] for path in paths]
+
+    for module in (songs, ingest_module):
+        monkeypatch.setattr(module, "seen", seen)
+    ingest(tmp_path / "c", tmp_path / "s")
+    changed_in_place(tmp_path / "c/train/t/b-4.wav", tone(2.0, 2))
+    assert ingest(tmp_path / "c", tmp_path / "s").replaced == 1
+
+
+def test_a_store_of_an_earlier_version_gets_checksums_and_damaged_songs_are_done_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "zarr_store")
+    from earlier_writer import as_version_4
+
+    corpus = write_corpus(tmp_path / "c", {"train": 3})
+    ingest(corpus, tmp_path / "s")
+    fresh = contents(tmp_path / "s")
+    as_version_4(tmp_path / "s")
+    shard = tmp_path / "s/tracks/train/t1/codes/c/0/0/0"
+    shard.write_bytes(shard.read_bytes()[:-9] + b"x" + shard.read_bytes()[-8:])
+    done = []
+    load = song_tokens.load_song
+    monkeypatch.setattr(song_tokens, "load_song", lambda track, *more: done.append(track.id) or load(track, *more))
+    assert ingest(corpus, tmp_path / "s").replaced == 1
+    assert done == ["t1"]
+    assert contents(tmp_path / "s") == fresh
+    assert all(track.checked for track in Store(tmp_path / "s").tracks("train"))
 
 
 def test_a_wav_of_equal_size_but_other_sound_is_noticed(tmp_path):

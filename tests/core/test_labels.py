@@ -175,7 +175,8 @@ def without_labels(store: Path) -> None:
     for path in store.rglob("zarr.json"):
         group = json.loads(path.read_text())
         attributes = group.get("attributes", {})
-        attributes.pop("labels", None)
+        for name in ("labels", "checksums") if "format" in attributes else ("labels", "checksums", "version"):
+            attributes.pop(name, None)
         for part in attributes.get("parts", ()):
             part.pop("labels")
         if "version" in attributes:

@@ -164,6 +164,7 @@ def test_a_store_from_before_the_rules_goes_on(tmp_path):
     root = tmp_path / "s/zarr.json"
     new = root.read_bytes()
     old = json.loads(new)
+    del old["attributes"]["checksums"]
     old["attributes"] |= {"version": 2, "ingest": {"submixes": 1, "seed": 0}}
     root.write_text(json.dumps(old))
     assert len(loader(tmp_path / "s")) > 0

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from accomp.core import audio
-from accomp.core.errors import DataError
+from accomp.core.errors import DataError, WorkError
 from accomp.core.pages import charts
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.pages.sound import RANGE, _differences, _levels, difference_data, player_data, spectrogram_data
@@ -297,7 +297,7 @@ def test_missing_or_broken_records_are_named(tmp_path: Path, registry: Registry)
         write_report(None, registry, tmp_path)
     run = make_run(tmp_path / "run")
     (run / "takes" / "000-song" / "mix.wav").unlink()
-    with pytest.raises(DataError, match=r"mix of take '000-song' is gone"):
+    with pytest.raises(WorkError, match=r"take '000-song': mix.wav is gone"):
         write_report(None, registry, run)
     run = make_run(tmp_path / "other")
     (run / "metrics.json").write_text('{"cells"')

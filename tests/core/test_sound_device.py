@@ -110,7 +110,7 @@ def test_what_sounds_with_an_input_sample_is_the_output_sample_of_its_number(lib
     heard = np.arange(40) / 100
     sounded = [library.stream.turn(heard[4 * n : 4 * n + 4], status="late" * (n == 3)) for n in range(10)]
     np.testing.assert_array_equal(np.concatenate(sounded), np.arange(8, 48) + 1)
-    kept = device.heard_and_played()
+    kept = device.fresh(last=True)
     assert kept is not None
     np.testing.assert_allclose(kept[0], heard)
     np.testing.assert_array_equal(kept[1], [0] * 8 + list(range(9, 41)))
@@ -132,7 +132,7 @@ def test_a_recording_is_heard_with_its_accompaniment_and_ends(library: Library) 
     assert not device.over
     np.testing.assert_array_equal(library.stream.turn(), 0)
     assert device.over
-    kept = device.heard_and_played()
+    kept = device.fresh(last=True)
     assert kept is not None
     np.testing.assert_array_equal(kept, [sound, stem])
     taken = [schedule.hear() for _ in range(3)]
@@ -147,10 +147,11 @@ def test_a_recording_that_nobody_takes_over_is_silent_there_and_told(
     device.join(Ensemble(schedule, first=4, record=True))
     for _ in range(260):
         library.stream.turn(np.ones(BLOCK))
-    device.take_over()
+    first = device.fresh()
     library.stream.turn(np.ones(BLOCK))
-    kept = device.heard_and_played()
-    assert kept is not None
+    last = device.fresh(last=True)
+    assert first is not None and last is not None  # noqa: PT018
+    kept = [np.concatenate(parts) for parts in zip(first, last, strict=True)]
     assert len(kept[0]) == len(kept[1]) == 261 * BLOCK
     silent = int((kept[0] == 0).sum())
     assert silent > 0

@@ -63,7 +63,7 @@ def test_inspect_is_said_in_words(made, capsys):
     assert main(["store", "inspect", str(made[1])]) == 0
     told = capsys.readouterr().out
     for words in (
-        "format version 4", "tokenizer energy: fingerprint loud, sample_rate 32000", "inputs uniform",
+        "format version 5", "tokenizer energy: fingerprint loud, sample_rate 32000", "inputs uniform",
         "never_targets Unknown and Vocal", "train: 2 songs, 0.01 hours, 4 stems, 0 mixtures, 8 pairs",
         "stems by genre: rock 2", "from folder of tests (CC0): 3 songs", "left out: 1 songs",
         f"of the reference's {REFERENCE_BYTES // 1000} kB",

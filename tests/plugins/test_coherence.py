@@ -95,3 +95,9 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path):
     safetensors.torch.save_file({"w": torch.ones(2)}, path)
     with pytest.raises(CheckpointError, match="not the weights of `coherence`"):
         load(path)
+    save(CoherenceNetwork(), path)
+    tensors = safetensors.torch.load_file(path)
+    tensors[sorted(tensors)[0]].view(-1)[0] = torch.nan
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(CheckpointError, match="the weights hold NaN or Inf"):
+        load(path)

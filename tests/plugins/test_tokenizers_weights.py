@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from accomp.core.errors import CheckpointError, PluginError
 from accomp.plugins.tokenizers import weight_files
 from accomp.plugins.tokenizers.dac import Dac
+from accomp.plugins.tokenizers.encodec import Encodec
 from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.quality import measure
 from accomp.plugins.tokenizers.weight_files import save_weights
@@ -122,6 +124,44 @@ def test_weights_that_are_no_numbers_are_refused_and_named(tmp_path, value):
     save_file(tensors, path, metadata=header)
     with pytest.raises(CheckpointError, match=r"hold NaN or Inf: leave\.bias @ .*codec\.safetensors"):
         Magnitude(config(weights=str(path)))
+
+
+@pytest.mark.parametrize(
+    "described", ["no json", "{}", "[]", "3", '{"plugin": "magnitude"}', '{"plugin": 1, "architecture": {}}',
+                  '{"plugin": "magnitude", "architecture": []}', "[" * 5000]
+)  # fmt: skip
+def test_a_file_whose_description_cannot_be_read_is_named(tmp_path, described):
+    path = tmp_path / "codec.safetensors"
+    save_file({"x": torch.zeros(3)}, path, metadata={weight_files.KEY: described})
+    for make in (Magnitude, Dac):
+        with pytest.raises(CheckpointError, match=r"the file's description of itself .*codec\.safetensors"):
+            make(make.Config(weights=str(path)))
+
+
+def test_a_zip_of_that_name_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "codec.safetensors", "w") as archive:
+        archive.writestr("hello", "there")
+    for make in (Magnitude, Dac, Encodec):
+        with pytest.raises(CheckpointError, match=r"codec\.safetensors"):
+            make(make.Config(weights=str(tmp_path / "codec.safetensors")))
+
+
+def test_whatever_bit_flips_in_what_a_file_says_of_itself_it_is_refused_or_plays(tmp_path):
+    path = saved(tmp_path / "codec.safetensors")
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(60):
+        rotten = bytearray(whole)
+        place = rng.randrange(8 + int.from_bytes(whole[:8], "little"))
+        rotten[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(rotten)
+        try:
+            Magnitude(config(weights=str(path)))
+        except CheckpointError as error:
+            refused += 1
+            assert "codec.safetensors" in str(error)  # noqa: PT017
+    assert refused > 40
 
 
 def test_other_tensors_are_not_taken_for_a_codec(tmp_path):

@@ -80,7 +80,6 @@ def test_what_is_written_is_read_and_is_what_a_folder_holds(any_url, tmp_path):
     with StoreWriter(any_url, IDENTITY, INGEST) as writer:
         writer.add(record("a", 50), *tokens(50, 9))
         writer.skip(SkipRecord("ü", "train", "broken"))
-        assert abs(writer.stored_at(record("a", 50)) - time.time()) < 60
         with pytest.raises(StoreError, match="another process is writing"):
             StoreWriter(any_url, IDENTITY, INGEST)
     assert [(r.id, r.frames) for r in Store(any_url).records()] == [("a", 50), ("b/c", 20)]

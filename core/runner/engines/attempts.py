@@ -14,6 +14,8 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from accomp.core.errors import UserError
+from accomp.core.trouble import trouble_in
+from accomp.core.trouble import words as trouble_words
 
 
 @frozen
@@ -152,7 +154,9 @@ class Worker:
             return pickle.dumps(Answer(value, seconds=time.monotonic() - started), protocol=5)
         except (Exception, SystemExit) as error:
             wrong = error if isinstance(error, UserError) else None
+            trouble = trouble_in(error)
             words = "; ".join(wrong.problems) if wrong else f"{type(error).__name__}: {error}".rstrip(": ")
+            words = trouble_words(trouble) if trouble is not None else words
             trace = "".join(traceback.format_exception(error))
             return pickle.dumps(Answer(None, words, trace, wrong, time.monotonic() - started))
 

@@ -28,8 +28,11 @@ def run_grid(work: GridWork, registry: Registry, *, fresh: bool = True) -> int:
     and raise KeyboardInterrupt. `fresh`: each task has a process of its own.
     """
     grid = work.grid
-    waiting = f"another process runs this grid; waiting for it @ {grid.folder}"
-    with folder_lock(grid.folder, lambda: say(waiting)), _sigterm_interrupts():
+
+    def waiting(who: str) -> None:
+        say(f"{who} runs this grid; waiting for it @ {grid.folder}")
+
+    with folder_lock(grid.folder, waiting), _sigterm_interrupts():
         write_atomic(grid.folder / "grid.toml", toml_text(grid.data))
         board = _Board(work, Ledger(work, registry))
         try:

@@ -32,7 +32,7 @@ def perform(work: Work) -> dict[str, Any]:
     A store is compared with its corpus each time. A folder that another process is at, perhaps one of a runner that was
     killed, is waited for. What is half done is gone on with. Raises whatever the stages raise.
     """
-    with folder_lock(work.folder, lambda: say(f"another process is at work here; waiting for it @ {work.folder}")):
+    with folder_lock(work.folder, lambda who: say(f"{who} is at work here; waiting for it @ {work.folder}")):
         if work.kind != "store" and (done := work.record()):
             return done
         record: dict[str, Any] = {"kind": work.kind, "name": work.name, "seconds": {}, "resumed": work.begun}

@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from accomp.core.checkpoint import latest_checkpoint
 from accomp.core.errors import CheckpointError, SpecError
-from accomp.core.files import write_atomic
+from accomp.core.files import OWNER, write_atomic
 from accomp.core.grid import Grid, GridCell
 from accomp.core.identity import Identity, identify
 from accomp.core.runner import evaluate, generate
@@ -89,7 +89,7 @@ class Work:
     def begun(self) -> bool:
         """Whether an earlier attempt has left something to go on with."""
         there = self.folder.iterdir() if self.folder.is_dir() else ()
-        return any(path.name not in (LOG, DONE) for path in there)
+        return any(path.name not in (LOG, DONE, OWNER) for path in there)
 
     def finish(self, record: dict[str, Any]) -> dict[str, Any]:
         """Say in the folder that the work is done; returns all that done.json holds."""

@@ -21,6 +21,7 @@ from accomp.core.runner.cells import Cell
 from accomp.core.runner.excerpts import Failure, keyed
 from accomp.core.runner.judging.hearing import Heard, Hearing
 from accomp.core.spec import Spec, resolve
+from accomp.core.trouble import raise_trouble
 
 RECORD_VERSION = 3
 """Of what a cell's record holds; records of another version are made again."""
@@ -143,15 +144,19 @@ class _Tally:
             self.carrying = True
             self.metric.update(take)
             self.scored[id] = label
-        except EmptyClip as error:
-            self.empty.append(Failure(id, str(error)))
-        except DataError as error:
-            self.failed.append(Failure(id, str(error)))
-        except UserError:
-            raise  # a metric without its library or weights is no fault of the clip
         except Exception as error:
-            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            self.failed.append(Failure(id, reason))
+            raise_trouble(error)  # of the machine, which is no result
+            self._note(id, error)
+
+    def _note(self, id: str, error: Exception) -> None:
+        """Count a clip that could not be judged. Raises what is no fault of the clip, such as a missing library."""
+        if isinstance(error, EmptyClip):
+            self.empty.append(Failure(id, str(error)))
+        elif isinstance(error, WorkError) or (isinstance(error, UserError) and not isinstance(error, DataError)):
+            raise error
+        else:
+            told = isinstance(error, DataError | ValueError)
+            self.failed.append(Failure(id, str(error) if told else f"{type(error).__name__}: {error}"))
 
 
 def plain(failures: Sequence[Failure]) -> list[dict[str, str]]:

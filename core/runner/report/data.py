@@ -7,12 +7,12 @@ from typing import Any
 
 from attrs import field, frozen
 
+from accomp.core.console import warn
 from accomp.core.errors import DataError
 from accomp.core.records import read_record
 from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import read_losses
-
-SOUNDS = ("context", "stem", "mix", "true")
+from accomp.core.runner.take_files import identity_of_takes, takes_of
 
 
 @frozen
@@ -74,19 +74,15 @@ class RunData:
 
 
 def read_run(run: Path) -> RunData:
-    """Raises DataError for a folder that holds no run, or a record that is not JSON."""
+    """Raises DataError for a folder that holds no run, or a record that is not JSON, WorkError for damaged takes."""
     if not (run / "spec.json").is_file():
         raise DataError(f"no run here: spec.json is missing; `accomp train SPEC` makes one @ {run}")
     made = _read(run / "takes.json")
-    takes = []
-    for id in made["takes"] if made else []:
-        folder = run / "takes" / id
-        if missing := [name for name in SOUNDS if not (folder / f"{name}.wav").is_file()]:
-            raise DataError(f"{', '.join(missing)} of take '{id}' is gone; run `accomp generate` again @ {folder}")
-        take = _read(folder / "take.json")
-        if take is None:
-            raise DataError(f"take.json of take '{id}' is gone; run `accomp generate` again @ {folder}")
-        takes.append({**take, "folder": folder})
+    takes = takes_of(run, made) if made else []
+    metrics = _read(run / "metrics.json")
+    if made and metrics and metrics.get("takes", "") not in ("", identity_of_takes(made)):
+        warn(f"the scores are those of other takes and left out; run `accomp evaluate SPEC` @ {run / 'metrics.json'}")
+        metrics = None
     return RunData(
         name=run.resolve().name,
         spec=_read(run / "spec.json") or {},
@@ -94,7 +90,7 @@ def read_run(run: Path) -> RunData:
         losses=read_losses(model_folder(run)),
         takes=takes,
         made=made,
-        metrics=_read(run / "metrics.json"),
+        metrics=metrics,
     )
 
 

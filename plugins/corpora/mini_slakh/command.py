@@ -21,6 +21,7 @@ from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
 from accomp.core.files import hash_file, write_atomic
 from accomp.core.processors import cores
+from accomp.core.trouble import raise_trouble
 from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
@@ -113,7 +114,7 @@ def mini_slakh(
     _summary(out, music, fonts, planned, problems, minutes)
 
 
-_ODD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError)
+_ODD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What a file's content may raise wherever it is used: that costs this file, no other."""
 
 
@@ -124,6 +125,7 @@ def look(source: Source, *, longest: float) -> plan.Candidate | MidiError:
     except MidiError as error:
         return error
     except OSError as error:
+        raise_trouble(error)
         return MidiError(f"cannot be read: {error.strerror or error}")
     except _ODD as error:
         return MidiError(f"cannot be read as a song: {type(error).__name__}: {error}")

@@ -1,0 +1,361 @@
+"""The kinds of trouble, one row each: a kind is added by a function and a line in KINDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import test_damage
+import test_recording
+import test_trouble
+import tiny
+import torch
+from attrs import frozen
+from faults import before_change, die, refuse
+from test_ingest import changed_in_place, contents, replaced_by_older, swapped
+from test_ingest import ingest as ingest_corpus
+from test_store import write
+from test_whole_path import toml
+
+from accomp.core.errors import Interrupted, WorkError
+from accomp.core.runner.cli import main
+from accomp.core.runner.recording import Recording
+from accomp.core.runner.stopping import SIGNALS
+from accomp.core.runner.stream import Performance, stream
+from accomp.zarr_store.layout import StoreError
+from accomp.zarr_store.reader import Store
+from accomp.zarr_store.verify import verify
+
+STAGES = test_trouble.STAGES
+RATE = test_recording.RATE
+
+
+def prepare(world: Path) -> None:
+    """What is tortured: a token store, a corpus, and a tiny experiment before each of its stages and after the last."""
+    torch.set_num_threads(1)
+    world.mkdir()
+    write(world / "tokens", test_damage.SONGS)
+    for song in range(2):
+        sounds = {"a-0": tiny.tone(1.1, song), "b-4": tiny.tone(1.1, 9 + song)}
+        tiny.write_track(world / f"stems/train/t{song}", sounds, suffix="wav")
+    ingest_corpus(world / "stems", world / "stems.zarr")
+    tiny.corpus(world / "corpus")
+    data = tiny.plain(Path("../corpus"), Path("run"), Path("store.zarr"))
+    train = {**data["train"], "steps": 6, "validate_every": 3, "checkpoint_every": 2, "log_every": 2}
+    now = world / "done"
+    now.mkdir()
+    (now / "tiny.toml").write_text(toml({**data, "train": train, "generate": {"takes": 2, "seconds": 1.0}}))
+    for stage in STAGES:
+        shutil.copytree(now, world / stage)
+        test_trouble.run_in(now, stage)
+    soundfile.write(world / "in.wav", tiny.tone(1.6, 1), RATE, subtype="PCM_16")
+    experiment = tiny.Trained(world / "done/run", world / "corpus", world / "done/store.zarr")
+    stream(Performance(experiment.run, world / "in.wav", world / "out.wav", "Bass"), tiny.registry())
+
+
+def experiment_at(world: Path, place: Path, stage: str) -> Path:
+    """A copy of the experiment, where `stage` comes next."""
+    (place / "corpus").symlink_to(world / "corpus")
+    return Path(shutil.copytree(world / stage, place / "now"))
+
+
+def after(world: Path, stage: str) -> Path:
+    return world / ([*STAGES, "done"][STAGES.index(stage) + 1])
+
+
+def flipped_bit(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    place = rng.randrange(8 * len(data))
+    data[place // 8] ^= 1 << place % 8
+    path.write_bytes(data)
+
+
+def read_or_refused(store: Path, expected: list) -> None:
+    try:
+        assert test_damage.contents(store) == expected
+    except StoreError as error:
+        assert any(cure in str(error) for cure in ("store verify", "restore it from a copy"))  # noqa: PT017
+
+
+# ------------------------------------------------------------------------------------- nothing stale or damaged
+
+
+def flipped_in_store(world: Path, place: Path, rng: random.Random) -> None:
+    store = Path(shutil.copytree(world / "tokens", place / "s"))
+    expected = test_damage.contents(store)
+    files = sorted(path for path in store.rglob("*") if path.is_file())
+    for _ in range(20):
+        path = rng.choice(files)
+        whole = path.read_bytes()
+        flipped_bit(path, rng)
+        read_or_refused(store, expected)
+        path.write_bytes(whole)
+
+
+def flipped_in_chunk(world: Path, place: Path, rng: random.Random) -> None:
+    store = Path(shutil.copytree(world / "tokens", place / "s"))
+    shards = sorted(store.glob("tracks/train/*/*/c/**/0"))
+    for _ in range(20):
+        path = rng.choice([shard for shard in shards if shard.is_file()])
+        whole = path.read_bytes()
+        flipped_bit(path, rng)
+        with pytest.raises(StoreError, match="song train/"):
+            test_damage.contents(store)
+        assert [track.id for track in verify(Store(store)) if track.problems] == [path.relative_to(store).parts[2]]
+        path.write_bytes(whole)
+
+
+def lying_metadata(world: Path, place: Path, rng: random.Random) -> None:
+    store = Path(shutil.copytree(world / "tokens", place / "s"))
+    expected = test_damage.contents(store)
+    for path in rng.choices(sorted(store.glob("tracks/*/*/**/zarr.json")), k=10):
+        whole, track = path.read_text(), next(one for one in [path, *path.parents] if one.parent.name == "train")
+        record = (track / "zarr.json").read_text()
+        data = json.loads(whole)
+        lie(data, rng)
+        path.write_text(json.dumps(data))
+        if rng.random() < 0.5 and path.parent != track:
+            test_damage.unseal(track)
+        try:
+            read_or_refused_or_same(store, expected)
+        finally:
+            path.write_text(whole)
+            (track / "zarr.json").write_text(record)
+
+
+def lie(data: dict, rng: random.Random) -> None:
+    """Another value at a random place."""
+    while True:
+        keys = list(data) if isinstance(data, dict) else list(range(len(data)))
+        key = rng.choice(keys)
+        value = data[key]
+        if isinstance(value, dict | list) and value and rng.random() < 0.8:
+            data = value
+            continue
+        data[key] = rng.choice([None, -1, 0, 1, 3, 10**9, "x", [], {}, 0.5, [1, 1, 4], "uint16", True])
+        return
+
+
+def read_or_refused_or_same(store: Path, expected: list) -> None:
+    """Of a record without checksums, what no other part of the store gainsays is believed; codes are the codes."""
+    try:
+        told = test_damage.contents(store)
+    except StoreError:
+        return
+    codes = [one for one in told if isinstance(one, list)]
+    assert codes == [one for one in expected if isinstance(one, list)]
+
+
+def changed_stem(world: Path, place: Path, rng: random.Random) -> None:
+    corpus = Path(shutil.copytree(world / "stems", place / "c"))
+    ingest_corpus(corpus, place / "s")
+    for path in sorted(corpus.rglob("*.wav")):
+        rng.choice([replaced_by_older, changed_in_place, swapped, lambda path, _: path.touch(), lambda *_: None])(
+            path, tiny.tone(1.1, rng.randrange(10**6))
+        )
+    ingest_corpus(corpus, place / "s")
+    ingest_corpus(corpus, place / "fresh")
+    assert contents(place / "s") == contents(place / "fresh")
+
+
+def damaged_take(world: Path, place: Path, rng: random.Random) -> None:
+    folder = experiment_at(world, place, "evaluate")
+    path = rng.choice(sorted(path for path in (folder / "run/takes").rglob("*") if path.is_file()))
+    match rng.randrange(5):
+        case 0:
+            flipped_bit(path, rng)
+        case 1:
+            path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
+        case 2:
+            path.write_bytes(bytes(path.stat().st_size))
+        case 3:
+            path.unlink()
+        case 4:
+            shutil.rmtree(path.parent)
+    for stage in ("evaluate", "report"):
+        test_trouble.run_in(folder, stage, 1)
+    for stage in ("generate", "evaluate"):
+        test_trouble.run_in(folder, stage)
+    assert test_trouble.results(folder) == test_trouble.results(world / "report")
+
+
+# ------------------------------------------------------------------------------- the machine's trouble, kills
+
+
+def refused_write(world: Path, place: Path, rng: random.Random) -> None:
+    stage, number = rng.choice(STAGES), rng.choice(test_trouble.ERRORS)
+    folder = experiment_at(world, place, stage)
+    with before_change(folder, rng.randrange(5, 40), refuse(number), for_good=True) as counter:
+        os.chdir(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+            code = main([stage, "tiny.toml"])
+    assert code == (1 if counter.count > counter.at else 0)
+    test_trouble.run_in(folder, stage)
+    assert test_trouble.results(folder) == test_trouble.results(after(world, stage))
+
+
+def full_disk_at_a_byte(world: Path, place: Path, rng: random.Random) -> None:
+    """No file may grow beyond a random size."""
+    import resource
+
+    stage = rng.choice(STAGES)
+    folder = experiment_at(world, place, stage)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit := int(10 ** rng.uniform(1, 5)), before[1]))
+    os.chdir(folder)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+            code = main([stage, "tiny.toml"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code in (0, 1), limit
+    test_trouble.run_in(folder, stage)
+    assert test_trouble.results(folder) == test_trouble.results(after(world, stage))
+
+
+def killed_stage(world: Path, place: Path, rng: random.Random) -> None:
+    stage = rng.choice(STAGES)
+    folder = experiment_at(world, place, stage)
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            with before_change(folder, rng.randrange(60), die):
+                test_trouble.run_in(folder, stage)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status in (0, signal.SIGKILL)
+        rng.random()
+    test_trouble.run_in(folder, stage)
+    assert test_trouble.results(folder) == test_trouble.results(after(world, stage))
+    litter = [path for path in (folder / "run").rglob(".*") if path.name.startswith(".")]
+    assert litter == []
+
+
+def two_at_once(world: Path, place: Path, rng: random.Random) -> None:
+    stage = rng.choice(STAGES[1:])
+    folder = experiment_at(world, place, stage)
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            time.sleep(rng.uniform(0, 0.5))
+            test_trouble.run_in(folder, stage)
+            os._exit(0)
+        children.append(child)
+        rng.random()
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert test_trouble.results(folder) == test_trouble.results(after(world, stage))
+
+
+# ---------------------------------------------------------------------------------- what was played is never lost
+
+
+def signal_while_playing(world: Path, place: Path, rng: random.Random) -> None:
+    number = rng.choice(SIGNALS)
+    expected = test_recording.audio.read(world / "out.wav", RATE)
+    with pytest.MonkeyPatch.context() as patch:
+        test_recording.at_piece(rng.randrange(4, 79), lambda: os.kill(os.getpid(), number), patch)
+        with pytest.raises(Interrupted, match="is kept"):
+            stream(Performance(world / "done/run", world / "in.wav", place / "o.wav", "Bass"), tiny.registry())
+    stem = test_recording.audio.read(place / "o.wav", RATE)
+    scale = np.abs(expected[: len(stem)]).max() / max(np.abs(stem).max(), 1e-9)
+    np.testing.assert_allclose(scale * stem, expected[: len(stem)], atol=1e-3)
+
+
+def killed_while_recording(world: Path, place: Path, rng: random.Random) -> None:
+    sound = test_recording.noise(200_000)
+    child = os.fork()
+    if not child:
+        recording = Recording(place / "a.wav", place / "a-mix.wav")
+        for begin in range(0, len(sound), 160):
+            recording.add(sound[begin : begin + 160], sound[begin : begin + 160], RATE)
+        os._exit(0)
+    while not (place / "a-mix.wav").exists():
+        time.sleep(0.0005)
+    time.sleep(rng.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for path in (place / "a.wav", place / "a-mix.wav"):
+        np.testing.assert_array_equal(test_recording.whole(path), sound[: len(test_recording.whole(path))])
+
+
+def full_disk_while_playing(world: Path, place: Path, rng: random.Random) -> None:
+    expected = test_recording.audio.read(world / "out.wav", RATE)
+    with pytest.MonkeyPatch.context() as patch:
+        test_recording.full_after(patch, room := rng.randrange(2000, 8 * len(expected)))
+        with pytest.raises(WorkError, match=r"the disk is full: .* is kept"):
+            stream(Performance(world / "done/run", world / "in.wav", place / "o.wav", "Bass"), tiny.registry())
+    stem = test_recording.whole(place / "o.wav")
+    assert 8 * len(stem) >= room - 8 * 640 - 8
+    np.testing.assert_allclose(stem * 0.99 / max(0.99, np.abs(stem).max()), expected[: len(stem)], atol=1e-2)
+
+
+# ------------------------------------------------------------------------------------------------------ a typo
+
+
+def typo(world: Path, place: Path, rng: random.Random) -> None:
+    stage = rng.choice(("ingest", "train", "generate", "evaluate"))
+    folder = experiment_at(world, place, "ingest" if stage == "ingest" else "train")
+    os.chdir(folder)
+    wrong = rng.choice(['store.path="typo.zarr"', 'corpus.root="typo"'])
+    wrong = 'corpus.root="typo"' if stage in ("ingest", "generate") else wrong
+    wrong = 'store.path="typo.zarr"' if stage == "train" else wrong
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+        assert main([stage, "tiny.toml", "--set", wrong]) == 2
+        assert not (folder / "run").exists()
+        assert main(["ingest", "tiny.toml"]) == 0
+
+
+@frozen
+class Kind:
+    """A row of the table.
+
+    Attributes:
+        what: the trouble; right: what should become of it.
+        times: tries of a usual run.
+        attempt: one try, in a folder of its own; raises where it is not survived.
+    """
+
+    name: str
+    what: str
+    right: str
+    times: int
+    attempt: Callable[[Path, Path, random.Random], None]
+
+
+KINDS = [
+    Kind("store", "20 bits flipped, one at a time, anywhere in a token store", "the same music, or refused by name",
+         20, flipped_in_store),
+    Kind("chunk", "20 bits flipped, one at a time, in the chunks of a token store", "refused by name", 10,
+         flipped_in_chunk),
+    Kind("metadata", "10 values in a store's metadata replaced, half of them in stores without checksums",
+         "the same codes, or refused by name", 20, lying_metadata),
+    Kind("stem", "stems replaced, changed in place or touched", "the store of a fresh ingest", 10, changed_stem),
+    Kind("take", "a take zeroed, cut, removed or with a flipped bit", "named, not judged, and made again", 8,
+         damaged_take),
+    Kind("refused", "any write of any stage refused (ENOSPC, EDQUOT, EACCES, EIO, EROFS, EXDEV)",
+         "exit 1; the same command ends with the same results", 20, refused_write),
+    Kind("full", "no room from a random byte of any file on, in any stage",
+         "exit 1; the same command ends with the same results", 20, full_disk_at_a_byte),
+    Kind("killed", "any stage killed (-9) twice before random changes on the disk",
+         "the same command ends with the same results, and no litter stays", 20, killed_stage),
+    Kind("two", "two of the same command in one run folder at once", "the results of one", 10, two_at_once),
+    Kind("signal", "SIGINT, SIGTERM, SIGHUP or SIGQUIT at a random time of `accomp stream`",
+         "what was played is in the file, and told", 20, signal_while_playing),
+    Kind("recording", "a recording killed (-9) at a random time", "both files are whole", 40, killed_while_recording),
+    Kind("room", "a disk full at a random byte of `accomp stream`", "what had room is in the file, and told", 10,
+         full_disk_while_playing),
+    Kind("typo", "a path misspelt, then spelt right", "the run folder is not occupied", 10, typo),
+]  # fmt: skip
