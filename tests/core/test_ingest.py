@@ -230,10 +230,11 @@ def test_no_change_of_a_corpus_goes_unseen(tmp_path):
         write_track(corpus / f"train/t{song}", {"a-0": tone(1.1, song), "b-4": tone(1.1, 9 + song)}, suffix="wav")
     ingest(corpus, tmp_path / "s")
     for turn in range(12):
-        for path in sorted(corpus.rglob("*.wav")):
+        for number, path in enumerate(sorted(corpus.rglob("*.wav"))):
             match rng.integers(6):
                 case 0 | 1 | 2 as how:
-                    (replaced_by_older, changed_in_place, swapped)[how](path, tone(1.1, 100 * turn + int(how)))
+                    sound = tone(1.1, 100 * turn + 10 * number + int(how))  # no two stems alike: that is told, too
+                    (replaced_by_older, changed_in_place, swapped)[how](path, sound)
                 case 3:
                     path.touch()
                 case 4:
