@@ -6,7 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import yaml
@@ -53,11 +53,7 @@ def arguments(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """YAML in which !!python/tuple is a list, and every other type of Python's a plain value: nothing is called."""
-
-
-def _plain(loader: _PlainLoader, _: str, node: yaml.Node) -> Any:
+def _plain(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
     if isinstance(node, yaml.MappingNode):
@@ -65,7 +61,13 @@ def _plain(loader: _PlainLoader, _: str, node: yaml.Node) -> Any:
     return loader.construct_scalar(node)
 
 
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
+class _PlainLoader(yaml.SafeLoader):
+    """YAML in which !!python/tuple is a list, and every other type of Python's a plain value: nothing is called."""
+
+    yaml_multi_constructors: ClassVar = {
+        **yaml.SafeLoader.yaml_multi_constructors,
+        "tag:yaml.org,2002:python/": _plain,
+    }
 
 
 def _check_archive(file: Path) -> None:

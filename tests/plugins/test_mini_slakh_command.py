@@ -394,7 +394,7 @@ def test_results_come_in_order(workers):
 
 
 def test_a_killed_worker_is_a_clear_error():
-    with pytest.raises(DataError, match="a worker process was killed"):
+    with pytest.raises(DataError, match="a worker process ended before its work did"):
         list(pool.each(os._exit, [9, 9], 2))
 
 
