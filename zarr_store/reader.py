@@ -19,6 +19,7 @@ from accomp.zarr_store.layout import (
     READABLE,
     SKIPPED,
     TRACKS,
+    VERSION,
     Identity,
     SkipRecord,
     StoreError,
@@ -149,7 +150,15 @@ class Store:
 
     def records(self) -> list[TrackRecord]:
         """The records of all tracks, ordered by split and id."""
-        return sorted(self._records(TRACKS, self._record), key=lambda record: (record.split, record.id))
+        return [record for record, _ in self.held()]
+
+    def held(self) -> list[tuple[TrackRecord, bool]]:
+        """The records of all tracks, and whether this version wrote their arrays, ordered by split and id."""
+
+        def both(folder: Path | ObjectPath, attributes: dict[str, Any]) -> tuple[TrackRecord, bool]:
+            return self._record(folder, attributes), attributes.get("version") == VERSION
+
+        return sorted(self._records(TRACKS, both), key=lambda found: (found[0].split, found[0].id))
 
     def skipped(self) -> list[SkipRecord]:
         """Tracks that were left out, ordered by split and id."""

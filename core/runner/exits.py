@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 
 import typer
 
@@ -48,4 +49,5 @@ def exit_code(error: BaseException, *, debug: bool) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # of a full disk or a closed terminal behind stderr nobody could be told
+        print(f"error: {text}", file=sys.stderr, flush=True)
