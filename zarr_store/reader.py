@@ -229,16 +229,21 @@ def root_attributes(path: Path | ObjectPath) -> dict[str, Any] | None:
         raise _broken_root(path, str(error)) from error
     except PermissionError as error:
         raise StoreError(f"the store may not be read: {error.strerror} @ {error.filename or path}") from error
+    whole = is_sealed(attributes)
+    if attributes.get("format") != FORMAT and not whole:
+        raise _broken_root(path, "it is not what was written")
     if attributes.get("format") != FORMAT:
         raise StoreError(f"a Zarr group, but not a token store; choose another path @ {path}")
     if attributes.get("version") not in READABLE:
         raise StoreError(
             f"token store of format version {attributes.get('version')}, this version of accomp reads "
             f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}; ingest again into another path, or use the "
-            f"version of accomp that made it ({attributes.get('made_with')}) @ {path}"
+            f"version of accomp that made it ({attributes.get('made_with')})"
+            f"{'' if whole else '; or its description is damaged: then restore it from a copy'} @ {path}"
         )
     held = {name: attributes.get(name) for name in ("identity", "ingest", "finished", "made_with")}
-    if not (is_sealed(attributes) and [type(value) for value in held.values()] == [dict, dict, bool, str]):
+    sealed = "checksums" in attributes or attributes["version"] < VERSION
+    if not (whole and sealed and [type(value) for value in held.values()] == [dict, dict, bool, str]):
         raise _broken_root(path, "it is not what was written")
     try:
         Identity(**attributes["identity"])
