@@ -62,7 +62,7 @@ def run_of(spec: Spec) -> Iterator[Path]:
     was_there = folder.exists()
     try:
         with folder_lock(folder, lambda who: say(f"{who} is at work in this run folder; waiting for it @ {folder}")):
-            _clear(folder)
+            clear_run(folder)
             for path in strays(folder):
                 warn(f"no checkpoint, passed over @ {path}")
             before = {path.name for path in folder.iterdir()} if _nothing_made(folder) else None
@@ -98,6 +98,13 @@ def open_run(spec: Spec) -> Path:
             warn(f"{folder} was begun with other versions: {', '.join(changed)}")
         write_atomic(folder / VERSIONS, json.dumps(now, indent=2) + "\n")
     return folder
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what killed processes were writing in a run folder that is nobody else's."""
+    clear_unfinished(folder, r"[\w.]+\.(?:json|jsonl|html|toml)")
+    clear_unfinished(folder / "checkpoints", r"step_\d+")
+    clear_unfinished(folder / "takes", r".+?")
 
 
 def borrow_model(run: Path, model: Path) -> None:
@@ -174,13 +181,6 @@ def _nothing_made(folder: Path) -> bool:
         and not (path.is_dir() and not any(path.iterdir()))
         for path in (folder.iterdir() if folder.is_dir() else ())
     )  # fmt: skip
-
-
-def _clear(folder: Path) -> None:
-    """Remove what killed processes were writing."""
-    clear_unfinished(folder, r"[\w.]+\.(?:json|jsonl|html|toml)")
-    clear_unfinished(folder / "checkpoints", r"step_\d+")
-    clear_unfinished(folder / "takes", r".+?")
 
 
 def _leads() -> bool:

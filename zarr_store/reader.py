@@ -19,6 +19,7 @@ from accomp.zarr_store.layout import (
     READABLE,
     SKIPPED,
     TRACKS,
+    VERSION,
     Identity,
     SkipRecord,
     StoreError,
@@ -149,7 +150,15 @@ class Store:
 
     def records(self) -> list[TrackRecord]:
         """The records of all tracks, ordered by split and id."""
-        return sorted(self._records(TRACKS, self._record), key=lambda record: (record.split, record.id))
+        return [record for record, _ in self.held()]
+
+    def held(self) -> list[tuple[TrackRecord, bool]]:
+        """The records of all tracks, and whether this version wrote their arrays, ordered by split and id."""
+
+        def both(folder: Path | ObjectPath, attributes: dict[str, Any]) -> tuple[TrackRecord, bool]:
+            return self._record(folder, attributes), attributes.get("version") == VERSION
+
+        return sorted(self._records(TRACKS, both), key=lambda found: (found[0].split, found[0].id))
 
     def skipped(self) -> list[SkipRecord]:
         """Tracks that were left out, ordered by split and id."""
@@ -220,16 +229,21 @@ def root_attributes(path: Path | ObjectPath) -> dict[str, Any] | None:
         raise _broken_root(path, str(error)) from error
     except PermissionError as error:
         raise StoreError(f"the store may not be read: {error.strerror} @ {error.filename or path}") from error
+    whole = is_sealed(attributes)
+    if attributes.get("format") != FORMAT and not whole:
+        raise _broken_root(path, "it is not what was written")
     if attributes.get("format") != FORMAT:
         raise StoreError(f"a Zarr group, but not a token store; choose another path @ {path}")
     if attributes.get("version") not in READABLE:
         raise StoreError(
             f"token store of format version {attributes.get('version')}, this version of accomp reads "
             f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}; ingest again into another path, or use the "
-            f"version of accomp that made it ({attributes.get('made_with')}) @ {path}"
+            f"version of accomp that made it ({attributes.get('made_with')})"
+            f"{'' if whole else '; or its description is damaged: then restore it from a copy'} @ {path}"
         )
     held = {name: attributes.get(name) for name in ("identity", "ingest", "finished", "made_with")}
-    if not (is_sealed(attributes) and [type(value) for value in held.values()] == [dict, dict, bool, str]):
+    sealed = "checksums" in attributes or attributes["version"] < VERSION
+    if not (whole and sealed and [type(value) for value in held.values()] == [dict, dict, bool, str]):
         raise _broken_root(path, "it is not what was written")
     try:
         Identity(**attributes["identity"])

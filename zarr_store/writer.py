@@ -72,7 +72,9 @@ class StoreWriter:
             self._attributes = self._open(identity, ingest, implied or {}, made_with)
             self._files.clear()
             store = Store(self.path)
-            self.records = {(record.split, record.id): record for record in store.records()}
+            held = store.held()
+            self.records = {(record.split, record.id): record for record, _ in held}
+            self._old = {(record.split, record.id) for record, current in held if not current}
             self.skipped = {(record.split, record.id): record.reason for record in store.skipped()}
             self._store = store
             for name in self.skipped.keys() & self.records.keys():  # killed between adding and forgetting the skip
@@ -122,6 +124,7 @@ class StoreWriter:
             (work / "zarr.json").write_bytes(_group(sealed(attributes, sums_of(work))))
             self._put(work, TRACKS, record.split, record.id)
         self.records[record.split, record.id] = record
+        self._old.discard((record.split, record.id))
         if (record.split, record.id) in self.skipped:
             self._forget_skip(record.split, record.id)
 
@@ -130,11 +133,11 @@ class StoreWriter:
 
         For a track that has no checksums at all, that is found out only as far as it can still be decoded.
         """
+        if (record.split, record.id) not in self._old:
+            return True
         folder = self.path.joinpath(*_names(TRACKS, record.split, record.id))
         try:
             attributes = attributes_of(folder) or {}
-            if attributes.get("version") == VERSION:
-                return True
             if "checksums" in attributes and changed(folder, attributes):
                 return False
             track = self._store.track(folder, attributes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -58,4 +59,5 @@ def _keep(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # of a full disk or a closed terminal behind stderr nobody could be told
+        print(f"error: {text}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,6 +189,8 @@ def mix_path(input: Path, output: Path) -> Path:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder of the output: {error.strerror} @ {output.parent}") from error
+    if not os.access(output.parent, os.W_OK):
+        raise DataError(f"the folder of the output may not be written to @ {output.parent}")
     return mixed
 
 

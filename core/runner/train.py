@@ -57,9 +57,10 @@ ENOUGH = 100
 def train(spec: Spec, registry: Registry, run: Path) -> None:
     """Train to `spec.train.steps` from the run's last checkpoint, or from the start; nothing where that is done.
 
-    An interrupted run that is started again ends with the same weights as one that was not. SIGINT and SIGTERM let the
-    step end, with several devices those up to the next log line, and write a checkpoint before they raise
-    KeyboardInterrupt. With several devices the command starts again in a process for each, unless torchrun has done so;
+    An interrupted run that is started again ends with the same weights as one that was not. A signal
+    (stopping.SIGNALS) lets the step end, with several devices those up to the next log line, and has a checkpoint
+    written before it raises KeyboardInterrupt. With several devices the command starts again in a process for each,
+    unless torchrun has done so;
     those leave here when training ends. Raises WorkError, with the last good checkpoint kept, when the loss is no
     longer a number, which is noticed when something is logged, judged or saved; DataError and CheckpointError for a
     store or a checkpoint that does not fit; SpecError for a run that has borrowed its model.

@@ -210,15 +210,20 @@ def full_disk_at_a_byte(world: Path, place: Path, rng: random.Random) -> None:
 
     stage = rng.choice(STAGES)
     folder = experiment_at(world, place, stage)
+    quiet, said = os.open(os.devnull, os.O_WRONLY), [os.dup(1), os.dup(2)]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit := int(10 ** rng.uniform(1, 5)), before[1]))
     os.chdir(folder)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+            for number in (1, 2):
+                os.dup2(quiet, number)
             code = main([stage, "tiny.toml"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        for number, old in zip((1, 2), said, strict=True):
+            os.dup2(old, number)
     assert code in (0, 1), limit
     test_trouble.run_in(folder, stage)
     assert test_trouble.results(folder) == test_trouble.results(after(world, stage))
@@ -307,6 +312,7 @@ def full_disk_while_playing(world: Path, place: Path, rng: random.Random) -> Non
 def typo(world: Path, place: Path, rng: random.Random) -> None:
     stage = rng.choice(("ingest", "train", "generate", "evaluate"))
     folder = experiment_at(world, place, "ingest" if stage == "ingest" else "train")
+    shutil.rmtree(folder / "run", ignore_errors=True)
     os.chdir(folder)
     wrong = rng.choice(['store.path="typo.zarr"', 'corpus.root="typo"'])
     wrong = 'corpus.root="typo"' if stage in ("ingest", "generate") else wrong

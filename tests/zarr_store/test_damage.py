@@ -185,12 +185,16 @@ def test_the_stores_own_description_is_checked(store):
         lambda a: a.pop("identity"),
         lambda a: a.update(finished=True),
         lambda a: a.update(version=4),
+        lambda a: a.update(format="accomp tokenz"),
+        lambda a: a.pop("format"),
+        lambda a: a.pop("checksums"),
     ):
         edited(root, lambda data, change=change: change(data["attributes"]))
         with pytest.raises(StoreError, match=r"description is damaged.*restore it from a copy, or ingest into another"):
             Store(store)
         root.write_text(whole)
     edited(root, lambda data: (data["attributes"].pop("checksums"), data["attributes"]["identity"].update(more=1)))
+    edited(root, lambda data: data["attributes"].update(version=4))
     with pytest.raises(StoreError, match="description is damaged"):
         Store(store)
 

@@ -13,7 +13,7 @@ from typing import Any
 from accomp.core.console import say
 from accomp.core.files import folder_lock
 from accomp.core.registry import Registry
-from accomp.core.run_folder import borrow_model, open_run
+from accomp.core.run_folder import borrow_model, clear_run, open_run
 from accomp.core.runner.grid.work import LOG, Kind, Work
 from accomp.core.runner.stages import run_stage
 
@@ -36,6 +36,7 @@ def perform(work: Work) -> dict[str, Any]:
         if work.kind != "store" and (done := work.record()):
             return done
         record: dict[str, Any] = {"kind": work.kind, "name": work.name, "seconds": {}, "resumed": work.begun}
+        clear_run(work.folder)
         with _told_in(work.folder / LOG):
             registry = Registry()
             _prepare(work)
