@@ -54,6 +54,10 @@ class Stream(Protocol):
 class Tokenizer(Protocol):
     """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one.
 
+    A tokenizer of continuous latents (a space without codebooks) gives and takes latents [B, E, T] float32 wherever
+    others have codes [B, K, T]. They are about normal with unit variance, which diffusion assumes, and numbers that
+    float16 holds, so that a store keeps just what a live stream gives; `embed` only turns them round.
+
     The class also offers a classmethod space_of(config) -> TokenSpace, which knows the space without loading weights: a
     spec's durations are turned into frames by it. It may also have
 
@@ -68,7 +72,7 @@ class Tokenizer(Protocol):
     fingerprint: str
 
     def encode(self, audio: Tensor) -> Tensor:
-        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64."""
+        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64, or latents [B, E, ceil(N / hop)]."""
         ...
 
     def embed(self, codes: Tensor) -> Tensor:

@@ -43,6 +43,21 @@ class TokenSpace:
     delay: int = field(default=0, validator=v.ge(0))
 
     @property
+    def continuous(self) -> bool:
+        """Whether a frame is a latent of E numbers instead of K codes."""
+        return self.codebooks == 0
+
+    @property
+    def levels(self) -> int:
+        """How many things of a frame come one after the other: K codes, or one latent."""
+        return self.codebooks or 1
+
+    @property
+    def channels(self) -> int:
+        """How many numbers `Tokenizer.encode` gives for a frame: K codes, or the E of a latent."""
+        return self.codebooks or self.latent_dim
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second (Hz)."""
         return self.sample_rate / self.hop
@@ -106,6 +121,8 @@ class Track:
 class CodeBatch:
     """Token clips as the loader gives them, before latents are looked up.
 
+    Where the codec's latents are continuous, [B, K, T] int64 is [B, E, T] float32 instead.
+
     Attributes:
         context: [B, K, T] codes of the input mixture.
         target: [B, K, T] codes of the stem to be played.
@@ -123,7 +140,10 @@ class CodeBatch:
 
 @frozen(eq=False)
 class Batch:
-    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], the rest as in CodeBatch."""
+    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], the rest as in CodeBatch.
+
+    Where the codec's latents are continuous y is the target's latents, [B, E, T] float.
+    """
 
     x: Tensor
     y: Tensor

@@ -2,7 +2,7 @@
 
     STORE                        attributes: format, version, identity, ingest, finished
       tracks/<split>/<key>       attributes: TrackRecord, and checksums of the files below and of the record
-        codes  [P, T, K] uint16  part (stem or mixture), frame, level
+        codes  [P, T, K] uint16  part (stem or mixture), frame, level; [P, T, E] float16 of a codec without codebooks
         level  [S, T]    float16 A-weighted level of the S stems, which are the first S parts (dB)
       skipped/<split>/<key>      attributes: SkipRecord; no arrays
       .partial/                  what a writer is at; never read, cleared by the next writer
@@ -21,10 +21,11 @@ from typing import Any
 from urllib.parse import quote
 
 FORMAT = "accomp tokens"
-VERSION = 4
-READABLE = (1, 2, 3, 4)
+VERSION, LATENTS = 4, 5
+READABLE = (1, 2, 3, 4, LATENTS)
 """Version 1 knows no labels, version 2 no checksums, version 3 no annotations. A writer makes an older store a
-version 4 without touching its tracks: labels and annotations come with the next ingest, checksums with new tokens."""
+version 4 without touching its tracks: labels and annotations come with the next ingest, checksums with new tokens.
+Version 5 is version 4 with latents instead of codes; stores of codes stay readable for who knows only version 4."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 
@@ -46,6 +47,21 @@ class Identity:
     space: dict[str, int]
     tokenizer: str
     fingerprint: str
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the tokens are latents, float16, instead of codes."""
+        return self.space["codebooks"] == 0
+
+    @property
+    def channels(self) -> int:
+        """Numbers a frame: K codes, or the E of a latent."""
+        return self.space["codebooks"] or self.space["latent_dim"]
+
+    @property
+    def version(self) -> int:
+        """In which version of the format such tokens are written."""
+        return LATENTS if self.continuous else VERSION
 
     def __str__(self) -> str:
         space = ", ".join(f"{name} {value}" for name, value in self.space.items())

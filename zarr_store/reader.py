@@ -33,7 +33,10 @@ class StoredTrack:
         self.record = record
 
     def codes(self, part: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames [start, stop) of a part -> [stop - start, K] uint16. Raises IndexError outside the song."""
+        """Frames [start, stop) of a part -> [stop - start, K] uint16, or latents [stop - start, E] float16.
+
+        Raises IndexError outside the song.
+        """
         return self._codes.read(part, start, stop)
 
     def levels(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from accomp.zarr_store.checksums import RECORD, sum_of
-from accomp.zarr_store.layout import TRACKS, StoreError, TrackRecord, key
+from accomp.zarr_store.layout import TRACKS, Identity, StoreError, TrackRecord, key
 from accomp.zarr_store.places import ObjectPath, children
 from accomp.zarr_store.reader import Store, StoredTrack, parsed
 from accomp.zarr_store.writer import open_for_writing
@@ -53,7 +53,7 @@ def verify(store: Store) -> Iterator[Checked]:
             sums = attributes.get("checksums")
             problems = [] if sums is None else _changed(folder, attributes, sums)
             if sums is None:
-                problems += _undecodable(StoredTrack(folder, record), store.identity.space)
+                problems += _undecodable(StoredTrack(folder, record), store.identity)
             if (key(record.split), key(record.id)) != (split.name, folder.name):
                 problems.append(f"the record is that of {record.split}/{record.id}")
             yield Checked(*names, folder, tuple(problems), by_checksum=sums is not None)
@@ -86,15 +86,24 @@ def _changed(folder: Path | ObjectPath, attributes: dict, sums: dict[str, str]) 
     return found
 
 
-def _undecodable(track: StoredTrack, space: dict[str, int]) -> list[str]:
+def _undecodable(track: StoredTrack, identity: Identity) -> list[str]:
     record = track.record
     try:
         levels = track.levels()
         parts = (track.codes(row) for row in range(len(record.parts)))
-        wide = any(codes.shape != (record.frames, space["codebooks"]) for codes in parts)
-        high = any((track.codes(row) >= space["codebook_size"]).any() for row in range(len(record.parts)))
+        wide = any(codes.shape != (record.frames, identity.channels) for codes in parts)
+        wrong = any(_wrong(track.codes(row), identity) for row in range(len(record.parts)))
     except (StoreError, IndexError) as error:
         return [str(error)]
     if wide or levels.shape[1] != record.frames:
         return ["its arrays are not as long or wide as its record says"]
-    return ["codes beyond the codebook"] if high or not np.isfinite(levels).all() else []
+    if wrong:
+        return ["latents that are NaN or Inf"] if identity.continuous else ["codes beyond the codebook"]
+    return [] if np.isfinite(levels).all() else ["levels that are NaN or Inf"]
+
+
+def _wrong(tokens: np.ndarray, identity: Identity) -> bool:
+    """Whether tokens hold what no tokenizer of that identity gives."""
+    if identity.continuous:
+        return tokens.dtype != np.float16 or not np.isfinite(tokens).all()
+    return bool((tokens >= identity.space["codebook_size"]).any())

@@ -157,8 +157,8 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
             attempt()
     write(tmp_path / "s", {"a": 10})
     root = tmp_path / "s/zarr.json"
-    root.write_text(root.read_text().replace('"version": 4', '"version": 5'))
-    with pytest.raises(StoreError, match=r"format version 5, this version of accomp reads 1, 2, 3 and 4"):
+    root.write_text(root.read_text().replace('"version": 4', '"version": 6'))
+    with pytest.raises(StoreError, match=r"format version 6, this version of accomp reads 1, 2, 3, 4 and 5"):
         Store(tmp_path / "s")
     root.write_text("{")
     with pytest.raises(StoreError, match="broken metadata"):
