@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     import torch
 
     from accomp.core.annotations import Annotations
+    from accomp.core.diffusion.denoising import Draw, Predicting
     from accomp.core.model import Model
     from accomp.core.streaming.clock import Clock
     from accomp.core.streaming.noise import Noise
 
-Decoding = Literal["causal", "masked"]
+Decoding = Literal["causal", "masked", "denoised"]
+"""Codes one after the other, codes filled in, or continuous latents out of noise."""
 
 
 @runtime_checkable
@@ -131,7 +133,9 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those the state has absorbed.
 
-        A `sight` says instead, row by row, where each lies and what it sees; it excludes a state.
+        With a state and `causal` False the rows of a call see what its last row sees: themselves, one another, and the
+        window that ends with them. A `sight` says instead, row by row, where each lies and what it sees; it excludes a
+        state.
         """
         raise TypeError(f"{type(self).__name__} has no forward")
 
@@ -189,6 +193,24 @@ class MaskedSampler(Protocol):
 
     def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
         """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64: `canvas` where there was nothing to do."""
+        ...
+
+
+@runtime_checkable
+class DenoisedSampler(Protocol):
+    """From noise to the latents of a block; how the model is asked, and by which noise, is core/diffusion/denoising.py.
+
+    Attributes:
+        levels: N + 1 noise levels, from 1 down to 0; N forwards make a block.
+        plus: whether it needs the velocity without what is guided by beside the guided one (CFG++).
+    """
+
+    decoding: ClassVar[Decoding]
+    levels: list[float]
+    plus: bool
+
+    def path(self, predict: Predicting, draw: Draw) -> Iterator[Tensor]:
+        """What x [B, E, k] is after each step, from `draw(0)` on; the last is the block. Numbers belong to `draw`."""
         ...
 
 

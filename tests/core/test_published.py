@@ -78,14 +78,13 @@ def test_step_rules(fixture):
     assert names
     for name in names:
         kind, steps, plus, scale = re.fullmatch(r"(euler|ping_pong|dpmpp)_(\d+)(?:_cfg(pp)?([\d.]+))?", name).groups()
-        w = float(scale or 1)
+        push = torch.einsum("ij,bjk->bik", numbers["B"], numbers["cond"])
 
-        def predict(x, t, w=w):
+        def predict(x, t, w=float(scale or 1), push=push):
             v = torch.tanh(torch.einsum("ij,bjk->bik", numbers["A"], x) + push + t * numbers["d"][:, None]) + t * x
             u = torch.tanh(torch.einsum("ij,bjk->bik", numbers["A"], x) + t * numbers["d"][:, None]) + t * x
             return Velocities(u + w * (v - u), u)
 
-        push = torch.einsum("ij,bjk->bik", numbers["B"], numbers["cond"])
         noise = numbers[f"noise_{steps}"]
         chosen = sampler(kind, int(steps), plus=bool(plus))
         close(chosen.levels, numbers[f"t_{steps}"], name)
@@ -163,6 +162,6 @@ def test_the_first_block_of_a_stream_is_that_of_a_window(fixture):
 
 
 def test_levels_by_hand():
-    wanted = [1, *(1 / (1 + math.exp(l)) for l in (-6 + 8 / 3, -6 + 16 / 3)), 0]
+    wanted = [1, *(1 / (1 + math.exp(r)) for r in (-6 + 8 / 3, -6 + 16 / 3)), 0]
     assert levels(3) == pytest.approx(wanted)
     assert levels(4, "linear") == [1, 0.75, 0.5, 0.25, 0]
