@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -62,7 +62,8 @@ def build_model(spec: Spec, space: TokenSpace, registry: Registry) -> Model:
             return Model(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width)
         assert spec.clock is not None, "check_combination gives latents a clock"
         regime = spec.model.regime or "block_causal"
-        return LatentModel(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width, regime)
+        latent = LatentModel(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width, regime)
+        return cast(Model, latent)  # who needs what models of codes alone have has looked at the space
 
 
 def build_objective(spec: Spec, space: TokenSpace, registry: Registry) -> Objective:
@@ -150,9 +151,9 @@ def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Itera
         )
     if spec.model.regime and not space.continuous:
         yield f"model.regime = {spec.model.regime!r} is of models of continuous latents, not of codes; remove it"
-    if getattr(getattr(spec.sampler, "config", None), "plus", False) and sampler.decoding == "denoised":
-        if not spec.guidance:
-            yield "sampler.plus = true (CFG++) does nothing without [guidance]; name what guides, or remove it"
+    plus = sampler.decoding == "denoised" and getattr(spec.sampler.config, "plus", False)
+    if plus and not spec.guidance:
+        yield "sampler.plus = true (CFG++) does nothing without [guidance]; name what guides, or remove it"
     if space.continuous and spec.clock is not None:
         k, frames = spec.clock.k, spec.train.frames
         if frames % k:
@@ -161,7 +162,10 @@ def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Itera
             yield f"train.frames = {frames} is no whole number of blocks of clock.k = {k} frames; {near} would do"
         if rest := spec.generate.prompt % k:
             less = spec.generate.prompt - rest
-            yield f"generate.prompt = {spec.generate.prompt} is no whole number of blocks; {less} or {less + k} would do"
+            yield (
+                f"generate.prompt = {spec.generate.prompt} frames is no whole number of blocks of clock.k = {k}; "
+                f"{less} or {less + k} would do"
+            )
 
 
 def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:
@@ -183,8 +187,8 @@ def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]
         blocks = BlockLayout(spec.clock)
         if not blocks.blocks(spec.train.frames):
             yield (
-                f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f}, k = {spec.clock.k} no block fits "
-                f"in a clip that short; at least {max(spec.clock.k, spec.clock.t_f)} frames are needed"
+                f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f}, k = {spec.clock.k} no block "
+                f"fits in a clip that short; at least {max(spec.clock.k, spec.clock.t_f)} frames are needed"
             )
     elif spec.clock is not None:
         layout = Layout(spec.clock, space.codebooks)

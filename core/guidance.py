@@ -19,7 +19,7 @@ class Guidance:
 
     Attributes:
         scales: condition -> w_i; without any nothing changes. "context" is the audio, other names are labels.
-        plus: whether `without` is asked for, so that its forward is never left out (CFG++, core/diffusion/denoising.py).
+        plus: whether `without` is asked for, so that its forward is never left out (CFG++).
         variants: (what is withheld, weight) of each forward; those of weight 0 are left out, one always stays.
     """
 

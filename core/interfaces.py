@@ -167,6 +167,9 @@ class Objective(Protocol):
     clocked: ClassVar[bool]
     """True where a clock (t_f, k) says what a prediction may see: the model can stream. False: it hears whole clips."""
 
+    # An objective that counts in something else than nats a token says `unit`; one for continuous latents has, beside
+    # it, `line(variance [E]) -> {"loss", "parts"}`: what knowing mean and variance of latents alone is worth.
+
     # An objective whose training is to be compiled has `loss_of(...)`, too: what `loss` calls when it has drawn all it
     # draws, with tensors whose shapes depend on the batch's alone. It makes one graph, with no look at their values.
 

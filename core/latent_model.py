@@ -59,7 +59,7 @@ class LatentModel(Accompanist):
             nn.init.normal_(weight, std=0.02)
         nn.init.zeros_(self.out.bias)
         for label in self.labels.values():
-            nn.init.normal_(label.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.normal_(label.weight, std=0.02)
 
     @property
     def layout(self) -> BlockLayout:
@@ -68,11 +68,11 @@ class LatentModel(Accompanist):
 
     def clean(self, y: Tensor) -> Tensor:
         """Latents y [B, S, E] -> what rows of context hold of the output [B, S, De]."""
-        return self.clean_in(y)  # type: ignore[no-any-return]
+        return self.clean_in(y)
 
     def noisy(self, y: Tensor, t: Tensor) -> Tensor:
         """Latents y [B, S, E] at noise levels t, [B, S] or what broadcasts to it -> [B, S, De]."""
-        return self.noisy_in(y) + self.level(t)  # type: ignore[no-any-return]
+        return self.noisy_in(y) + self.level(t)
 
     def silent(self, rows: int) -> Tensor:
         """What so many rows in front of the output hold of it [1, rows, De]."""
@@ -108,7 +108,7 @@ class LatentModel(Accompanist):
 
     def velocity(self, h: Tensor) -> Tensor:
         """What the backbone made of noisy rows [B, S, D] -> velocities [B, S, E]."""
-        return self.out(h)  # type: ignore[no-any-return]
+        return self.out(h)
 
 
 class NoiseLevel(nn.Module):
@@ -122,4 +122,4 @@ class NoiseLevel(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """t [...] -> [..., width]."""
         angle = 2 * math.pi * t[..., None].to(self.frequencies.dtype) * self.frequencies
-        return self.layers(torch.cat([angle.cos(), angle.sin()], dim=-1))  # type: ignore[no-any-return]
+        return self.layers(torch.cat([angle.cos(), angle.sin()], dim=-1))

@@ -185,13 +185,14 @@ class Take:
 
 @define(eq=False)  # torch.compile cannot trace how a frozen one is made
 class Loss:
-    """What an objective minimises, in nats a token.
+    """What an objective minimises, in nats a token, or whatever unit the objective names.
 
     Attributes:
         total: scalar, to be differentiated.
         parts: detached scalars by name.
         counts: [K], of how many tokens of each level `total` is the mean, so that it can be compared with what knowing
-            each level's code frequencies is worth; None where it is no such mean.
+            each level's code frequencies is worth; None where it is no such mean. For latents: of how many frames
+            each of the `parts` is the mean.
         right: [K], the share of each level's tokens whose likeliest code is the right one; None where it was not asked
             for, or there is no likeliest code.
     """

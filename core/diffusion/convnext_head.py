@@ -39,7 +39,7 @@ class ConvNextHead(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [B, D, T], hidden rows -> [B, 1, T / strides]."""
-        return self.layers(self.proj_in(h))  # type: ignore[no-any-return]
+        return self.layers(self.proj_in(h))
 
 
 class _Stage(nn.Module):
@@ -50,7 +50,7 @@ class _Stage(nn.Module):
         self.downsample = weight_norm(nn.Conv1d(size, after, taps, stage.stride, padding))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.downsample(self.layers(x))  # type: ignore[no-any-return]
+        return self.downsample(self.layers(x))
 
 
 class _Block(nn.Module):
@@ -61,9 +61,9 @@ class _Block(nn.Module):
         self.dw_conv = weight_norm(nn.Conv1d(size, size, 7, padding=3, groups=size))
         self.proj_up = weight_norm(nn.Conv1d(size, 4 * size, 1))
         down = nn.Conv1d(4 * size, size, 1)
-        nn.init.zeros_(down.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(down.bias)
         self.proj_down = weight_norm(down)
-        nn.init.zeros_(self.proj_down.parametrizations.weight.original0)  # type: ignore[union-attr,arg-type]
+        nn.init.zeros_(self.proj_down.parametrizations.weight.original0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.proj_down(F.gelu(self.proj_up(self.dw_conv(x))))  # type: ignore[no-any-return]
+        return x + self.proj_down(F.gelu(self.proj_up(self.dw_conv(x))))

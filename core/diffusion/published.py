@@ -76,7 +76,7 @@ class PublishedNetwork(nn.Module):
 
     def latents(self, x: Tensor) -> Tensor:
         """x [B, C, T] -> what noisy rows hold of it [B, T, D]."""
-        return self.transformer["project_in"]((x + self.preprocess_conv(x)).mT)  # type: ignore[no-any-return]
+        return self.transformer["project_in"]((x + self.preprocess_conv(x)).mT)
 
     def token(self, t: Tensor, told: Told) -> Tensor:
         """The row of the noise levels t [B]: [B, 1, D]."""
@@ -94,7 +94,8 @@ class PublishedNetwork(nn.Module):
         cross = self.to_cond_embed(told.cross)
         rotation = _rotation(position, self.sizes).to(h)
         hidden = []
-        for layer in list(self.transformer["layers"])[:depth]:
+        layers: list[nn.Module] = [*self.transformer["layers"].children()]
+        for layer in layers[:depth]:
             h = layer(h, cross, rotation, sees)
             hidden.append(h)
         return hidden
@@ -121,7 +122,7 @@ class _Layer(nn.Module):
     def forward(self, h: Tensor, cross: Tensor, rotation: Tensor, sees: Tensor | None) -> Tensor:
         h = h + self.self_attn(self.pre_norm(h), rotation, sees)
         h = h + self.cross_attn(self.cross_attend_norm(h), cross)
-        return h + self.ff["ff"](self.ff_norm(h))  # type: ignore[no-any-return]
+        return h + self.ff["ff"](self.ff_norm(h))
 
 
 class _Gain(nn.Module):
@@ -158,7 +159,7 @@ class _SelfAttention(nn.Module):
     def forward(self, h: Tensor, rotation: Tensor, sees: Tensor | None) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.to_qkv(h).chunk(3, dim=-1))
         q, k = _turned(self.q_norm(q), rotation), _turned(self.k_norm(k), rotation)
-        return self.to_out(F.scaled_dot_product_attention(q, k, v, attn_mask=sees).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.to_out(F.scaled_dot_product_attention(q, k, v, attn_mask=sees).transpose(1, 2).flatten(2))
 
 
 class _CrossAttention(nn.Module):
@@ -174,7 +175,7 @@ class _CrossAttention(nn.Module):
         parts = (self.to_q(h), *self.to_kv(cross).chunk(2, dim=-1))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         o = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
-        return self.to_out(o.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.to_out(o.transpose(1, 2).flatten(2))
 
 
 def _two_layers(width: int, out: int) -> nn.Sequential:

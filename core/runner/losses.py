@@ -11,6 +11,8 @@ from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
 
 FILE = "losses.jsonl"
+NATS = "nats a token"
+"""What losses count, where an objective names nothing else."""
 
 
 def append_losses(run: Path, kind: str, step: int, numbers: dict[str, Any]) -> None:
@@ -38,6 +40,11 @@ def read_losses(run: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"not a record of losses: {line[:60]!r} @ {path}:{number}; move the file away") from error
     return records
+
+
+def unit_of(records: list[dict[str, Any]]) -> str:
+    """What the losses of a run count."""
+    return next((str(record["unit"]) for record in records if "unit" in record), NATS)
 
 
 def rewind_losses(run: Path, step: int) -> None:

@@ -34,7 +34,7 @@ from accomp.core.runner.computing import fabric_of, number_of, own_randomness, t
 from accomp.core.runner.labelling import told
 from accomp.core.runner.loggers import loggers_of
 from accomp.core.runner.loss_module import LossModule, ThroughModule
-from accomp.core.runner.losses import append_losses, rewind_losses
+from accomp.core.runner.losses import NATS, append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
 from accomp.core.runner.pace import Pace, Timed, arithmetic, speed_told, step_flops
 from accomp.core.runner.peaks import matmul_rate
@@ -79,7 +79,7 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     if not fabric.is_global_zero:
         raise SystemExit(0)
     say(
-        f"trained {training.step} steps; lowest validation loss {training.best:.3f} nats a token after step "
+        f"trained {training.step} steps; lowest validation loss {training.best:.3f} {training.unit} after step "
         f"{training.best_step}"
     )
 
@@ -108,6 +108,7 @@ class _Training:
         elif spec.train.start:
             self._begin_with(find_model(spec.train.start, registry))
         objective, learning = (build_objective(spec, self.tokenizer.space, registry) for _ in range(2))
+        self.objective, self.unit = objective, str(getattr(objective, "unit", NATS))
         self.compiled = compile_loss(learning, spec.train.compile, fabric.device, sharded=spec.run.strategy == "fsdp")
         self.stepper = fabric.setup_module(LossModule(self.model, objective, learning))
         self.stepper.train()
@@ -217,7 +218,7 @@ class _Training:
         """Record the validation, before the first one what it is compared with; whether it is the best one so far."""
         found = self.validation.run(self.model, ThroughModule(self.stepper), self._prepare)
         if self.step == 0:
-            self._record("unigram", self.validation.unigram(found["tokens"]))
+            self._record("unigram", self.validation.unigram(found["tokens"], self.objective))
         self._record("validation", found)
         better = found["loss"] < self.best
         if better:
@@ -338,7 +339,7 @@ class _Training:
 
     def _prepare(self, batch: CodeBatch) -> Batch:
         """Codes -> what the objective sees, on the device and in the model's own precision."""
-        device, dtype = self.fabric.device, self.model.table.weight.dtype
+        device, dtype = self.fabric.device, self.model.dtype
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -347,7 +348,8 @@ class _Training:
             x = self.tokenizer.embed(moved(batch.context)).clone().to(dtype)
         labels = {name: moved(classes) for name, classes in batch.labels.items()}
         timelines = {name: moved(values) for name, values in batch.timelines.items()}
-        return Batch(x, moved(batch.target), moved(batch.valid), labels, timelines)
+        y = moved(batch.target)
+        return Batch(x, y.to(dtype) if y.is_floating_point() else y, moved(batch.valid), labels, timelines)
 
     def _over_processes(self, numbers: dict[str, float]) -> dict[str, float]:
         """The means of such numbers over all processes."""

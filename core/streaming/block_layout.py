@@ -1,7 +1,7 @@
-"""How rows lie where k frames are denoised together: input shifted so that a row's input is there when the row is made.
+"""How rows lie where k frames are denoised together: by shifted input, which is there when a row is made.
 
-The row of output frame f holds input frame f + t_f - k, so the newest row of the chunk at s holds frame s + t_f - 1, the
-newest that the clock lets it hear, and no row needs another input later. Where t_f > k, whole blocks of rows that hold
+The row of output frame f holds input frame f + t_f - k, so the newest row of the chunk at s holds frame s + t_f - 1,
+the newest that the clock lets it hear, and no row needs another input later. Where t_f > k, whole blocks of rows that hold
 input alone lie in front. With k = 2 (rows of a block side by side; P: learned frames):
 
     t_f = 0                                  t_f = 3
@@ -92,14 +92,16 @@ class Blocks:
     def sight(self) -> Sight:
         """Where all rows lie, and what they see.
 
-        Clean rows see clean ones: in "block_causal" those of their own block and the window's before, in "enc_dec", where
-        all chosen blocks are the last, all before that. Noisy rows see the same as the clean ones whose place they
+        Clean rows see clean ones: in "block_causal" those of their own block and of the window before; in "enc_dec",
+        where all chosen blocks are the last, all before that. Noisy rows see the same as the clean ones whose place they
         take, but for their own block, of which they see one another.
         """
         k, device = self.layout.clock.k, self.chosen.device
         line = torch.arange(self.lines * k, device=device)
         block = torch.cat([(line // k).expand(len(self.chosen), -1), self.noisy // k], dim=1)
-        own = torch.cat([torch.full_like(line, -1), torch.arange(self.chosen.shape[1], device=device).repeat_interleave(k)])
+        own = torch.cat(
+            [torch.full_like(line, -1), torch.arange(self.chosen.shape[1], device=device).repeat_interleave(k)]
+        )
         clean, mine = own < 0, own[:, None] == own
         row, column = block[:, :, None], block[:, None]
         seen = clean & (column < row) & (column > row - self.window)

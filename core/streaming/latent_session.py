@@ -27,7 +27,7 @@ class LatentSession(TokenSession):
     s + t_f - 1; then it is remembered clean. A prompt is whole blocks.
     """
 
-    model: LatentModel  # type: ignore[assignment]
+    model: LatentModel
     sampler: DenoisedSampler  # type: ignore[assignment]
     _step: LatentStep  # type: ignore[assignment]
 
@@ -83,16 +83,17 @@ class LatentSession(TokenSession):
         if not bool(prompt.isfinite().all()):
             raise ValueError("prompt holds NaN or Inf")
         if rest := prompt.shape[2] % k:
-            less = prompt.shape[2] - rest
+            less = int(prompt.shape[2]) - rest
             raise ValueError(
                 f"a prompt is whole blocks of k = {k} frames; it has {prompt.shape[2]}, {less} or {less + k} would do"
             )
         return prompt
 
 
-def session_of(model: Accompanist, sampler: CausalSampler | DenoisedSampler, **how: Any) -> TokenSession:
+def session_of(model: Accompanist, sampler: Any, **how: Any) -> TokenSession:
     """A session of whichever kind the model is; `how` as for a TokenSession."""
     if isinstance(model, LatentModel):
         return LatentSession(model, sampler, **how)  # type: ignore[arg-type]
-    assert isinstance(model, Model) and isinstance(sampler, CausalSampler), "check_combination sees to it"
+    assert isinstance(model, Model), "there are two kinds"
+    assert isinstance(sampler, CausalSampler), "check_combination sees to it"
     return TokenSession(model, sampler, **how)

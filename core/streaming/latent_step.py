@@ -58,14 +58,12 @@ class LatentStep:
         self.start = model.start(guidance.spread_labels(sessions.labels))
         self._rereads = model.regime == "enc_dec"
         self._context = window - k if self._rereads else 0
-        self.state = model.backbone.new_state(
-            self.rows, window, chunk=max(k, self._context), dtype=runtime.cache_type
-        )  # fmt: skip
+        self.state = model.backbone.new_state(self.rows, window, chunk=max(k, self._context), dtype=runtime.cache_type)
         zeros = model.input_padding.new_zeros
         self.told = {name: zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines}
         self._x, self._past_x = zeros(self.rows, k, E), zeros(self.rows, self._context, E)
         self._past_e = zeros(self.rows, self._context, De)
-        self._t = torch.zeros(1, device=device)
+        self._t = torch.zeros(1, device=device, dtype=torch.promote_types(model.dtype, torch.float32))
         self.predict: Callable[[Tensor, Tensor], Tensor] = self._predict
         self.absorb: Callable[[Tensor], Tensor] = self._absorb
         if runtime.compiles(device):

@@ -224,7 +224,7 @@ class TokenSession:
 
     def _nothing(self) -> Tensor:
         """No frame [B, K, 0]."""
-        return self._step.steps[:, :, :0]  # type: ignore[no-any-return]
+        return self._step.steps[:, :, :0]
 
     def _checked_prompt(self, sessions: Tensor, prompt: Tensor) -> Tensor:
         return checked_prompt(self.model, sessions, prompt)

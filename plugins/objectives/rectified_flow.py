@@ -47,8 +47,8 @@ class RectifiedFlow:
     """Mean of (v - (eps - x_0))^2 over the valid frames of blocks of k frames, x_t = (1 - t) x_0 + t eps.
 
     arXiv 2605.22717 on our clock: input is shifted so that no row changes once it is made. "block_causal": each clip
-    draws its own blocks, without replacement, and one forward of at most twice its length denoises them all, each beside
-    what a stream would remember. "enc_dec": the clip's last block is denoised, as often and at other noise levels.
+    draws its own blocks, without replacement, and one forward of at most twice its length denoises them all, each
+    beside what a stream would remember. "enc_dec": the clip's last block is denoised, as often, at other noise levels.
     Every block has one noise level; those of a batch are stratified. Frames that are not valid are neither predicted
     nor seen. Out of training every block is asked for, and nothing is dropped.
     """
@@ -117,7 +117,7 @@ class RectifiedFlow:
     ) -> Loss:
         """The loss of given blocks, with every condition that the batch has.
 
-        chosen [B, m] int64: which blocks; t [B, m]: their noise levels; noise [B, m k, E]; forgotten [B] int64: how many
+        chosen [B, m] int64: which blocks; t [B, m]: noise levels; noise [B, m k, E]; forgotten [B] int64: how many
         blocks, those in front included, are not seen.
         """
         layout, k = model.layout, model.layout.clock.k

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from accomp.core.errors import DataError
 from accomp.core.records import read_record
 from accomp.core.run_folder import model_folder
-from accomp.core.runner.losses import read_losses
+from accomp.core.runner.losses import read_losses, unit_of
 
 SOUNDS = ("context", "stem", "mix", "true")
 
@@ -40,6 +40,11 @@ class RunData:
     def losses_of(self, kind: str) -> list[dict[str, Any]]:
         """Records of "train", "validation" or "unigram"."""
         return [record for record in self.losses if record["kind"] == kind]
+
+    @property
+    def unit(self) -> str:
+        """What losses count."""
+        return unit_of(self.losses)
 
     @property
     def streams(self) -> bool:
