@@ -30,7 +30,7 @@ class LatentModel(Accompanist):
     Attributes:
         labels: name -> the embedding of its classes; what is withheld has a class of its own, the first.
         absent: [E], input where none is given.
-        blank: [De], output where there is none.
+        blank: [1, De], output where there is none; empty for a clock that has no such rows.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class LatentModel(Accompanist):
         self.level = NoiseLevel(De)
         self.out = nn.Linear(width, E)
         self.input_padding = nn.Parameter(torch.empty(self._layout.input_padding, E))
-        self.absent, self.blank = nn.Parameter(torch.empty(E)), nn.Parameter(torch.empty(De))
+        self.absent = nn.Parameter(torch.empty(E))
+        self.blank = nn.Parameter(torch.empty(min(1, self._layout.front), De))
         self.labels = nn.ModuleDict({name: nn.Embedding(n + 1, De) for name, n in self.classes.items()})
         self.timelines = nn.ModuleDict({name: told_by(KINDS[name].width, De) for name in conditions.timelines})
         for weight in (self.input_padding, self.absent, self.blank, self.out.weight):
@@ -76,7 +77,8 @@ class LatentModel(Accompanist):
 
     def silent(self, rows: int) -> Tensor:
         """What so many rows in front of the output hold of it [1, rows, De]."""
-        return self.blank.expand(1, rows, -1)
+        blank = self.blank if len(self.blank) else self.blank.new_zeros(1, self.blank.shape[1])
+        return blank[None].expand(1, rows, -1)
 
     def heard(self, x: Tensor) -> Tensor:
         """Input x [B, S, E], with `absent` in the frames that are withheld, which are all zeros."""

@@ -92,9 +92,9 @@ class Blocks:
     def sight(self) -> Sight:
         """Where all rows lie, and what they see.
 
-        Clean rows see clean ones: in "block_causal" those of their own block and of the window before; in "enc_dec",
-        where all chosen blocks are the last, all before that. Noisy rows see the same as the clean ones whose place they
-        take, but for their own block, of which they see one another.
+        Clean rows see clean ones: in "block_causal" those of their own block and of the window before, in "enc_dec",
+        where all chosen blocks are the last, all before that. Noisy rows see the same as the clean ones whose place
+        they take, but for their own block, of which they see one another.
         """
         k, device = self.layout.clock.k, self.chosen.device
         line = torch.arange(self.lines * k, device=device)
