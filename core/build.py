@@ -144,11 +144,6 @@ def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Itera
             f"tokenizer {spec.tokenizer.plugin!r} has continuous latents, no codebooks; objective "
             f"{spec.objective.plugin!r} needs codes: choose objective 'rectified_flow', or a tokenizer of codes"
         )
-    if not space.continuous and objective.decoding == "denoised":
-        yield (
-            f"tokenizer {spec.tokenizer.plugin!r} has {space.codebooks} codebooks; objective {spec.objective.plugin!r} "
-            f"needs continuous latents: choose a tokenizer of latents (magnitude: continuous = 32)"
-        )
     if spec.model.regime and not space.continuous:
         yield f"model.regime = {spec.model.regime!r} is of models of continuous latents, not of codes; remove it"
     plus = sampler.decoding == "denoised" and getattr(spec.sampler.config, "plus", False)

@@ -1,8 +1,8 @@
 """How rows lie where k frames are denoised together: by shifted input, which is there when a row is made.
 
 The row of output frame f holds input frame f + t_f - k, so the newest row of the chunk at s holds frame s + t_f - 1,
-the newest that the clock lets it hear, and no row needs another input later. Where t_f > k, whole blocks of rows that hold
-input alone lie in front. With k = 2 (rows of a block side by side; P: learned frames):
+the newest that the clock lets it hear, and no row needs another input later. Where t_f > k, whole blocks of rows that
+hold input alone lie in front. With k = 2 (rows of a block side by side; P: learned frames):
 
     t_f = 0                                  t_f = 3
     block            0      1      2         block            0      1      2      3
