@@ -84,6 +84,16 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     )
 
 
+def _differing(held: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """A line for each of t_f, k and regime that differs between two resolved specs of models of latents."""
+    lines = []
+    for section, key, usual in (("clock", "t_f", 0), ("clock", "k", 1), ("model", "regime", "block_causal")):
+        then, now = (spec.get(section, {}).get(key, usual) for spec in (held, asked))
+        if then != now:
+            lines.append(f"train.start was trained with {section}.{key} = {then}, the spec has {key} = {now}")
+    return lines
+
+
 class _Training:
     """One process's part of a run: everything that moves, and the loop that moves it."""
 
@@ -128,8 +138,14 @@ class _Training:
             self._validate()
 
     def _begin_with(self, folder: Path) -> None:
-        """Take over the weights that play there. Raises CheckpointError where they are of another model or codec."""
+        """Take over the weights that play there.
+
+        Raises CheckpointError where they are of another model or codec, for latents also of another clock or regime:
+        the same weights would mean something else.
+        """
         start = playing_checkpoint(folder)
+        if self.tokenizer.space.continuous and (other := _differing(start.spec, resolve(self.spec))):
+            raise CheckpointError(*other, f"train.start must be of the same clock and regime @ {start.folder}")
         if start.fingerprint != self.tokenizer.fingerprint:
             raise CheckpointError(
                 f"train.start was trained on the codes of {start.tokenizer} {start.fingerprint} @ {start.folder}",
