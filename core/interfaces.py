@@ -170,6 +170,10 @@ class Objective(Protocol):
     # An objective that counts in something else than nats a token says `unit`; one for continuous latents has, beside
     # it, `line(variance [E]) -> {"loss", "parts"}`: what knowing mean and variance of latents alone is worth.
 
+    # An objective with an adversary has `adversary(model)`, its module, `turn(step)`, whose step it is ("generator" for
+    # the model's), and `turn_loss(turn, model, adversary, batch, rng, shared)`; plugins/objectives/arc_forcing.py is
+    # one. Where `judged_by` is "newest" the newest checkpoint plays, not that of the lowest validation loss.
+
     # An objective whose training is to be compiled has `loss_of(...)`, too: what `loss` calls when it has drawn all it
     # draws, with tensors whose shapes depend on the batch's alone. It makes one graph, with no look at their values.
 

@@ -55,6 +55,9 @@ def rewind_losses(run: Path, step: int) -> None:
 
 
 def best_step(run: Path) -> int | None:
-    """After how many steps the validation loss was lowest; None where there was no validation after training."""
+    """After how many steps the validation loss was lowest; None where there was no validation after training, and where
+    that loss does not say which is best, so that the newest plays."""
     found = [record for record in read_losses(run) if record["kind"] == "validation" and record["step"] > 0]
+    if any(record.get("judged_by") == "newest" for record in found):
+        return None
     return min(found, key=lambda record: record["loss"])["step"] if found else None

@@ -31,9 +31,10 @@ from accomp.core.runner.ahead import Ahead
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.compiling import compile_loss
 from accomp.core.runner.computing import fabric_of, number_of, own_randomness, threads
+from accomp.core.runner.duel import Duel
 from accomp.core.runner.labelling import told
 from accomp.core.runner.loggers import loggers_of
-from accomp.core.runner.loss_module import LossModule, ThroughModule
+from accomp.core.runner.loss_module import Against, LossModule, ThroughModule
 from accomp.core.runner.losses import NATS, append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
 from accomp.core.runner.pace import Pace, Timed, arithmetic, speed_told, step_flops
@@ -124,6 +125,9 @@ class _Training:
         self.stepper.train()
         self.plain_optimizer = optimizer_of(self.model, spec.train, spec.run.precision)
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.plain_optimizer))
+        self.duel: Duel | None = None
+        if hasattr(objective, "adversary"):
+            self.duel = Duel(fabric, learning, self.model, spec, number_of(spec.seed, "adversary"))
         self.batches = Ahead(self.loader)
         if resumed:
             self._resume(resumed)
@@ -202,20 +206,34 @@ class _Training:
         train, place = self.spec.train, (self.step, self.fabric.global_rank)
         torch.manual_seed(number_of(self.spec.seed, "step", *place))
         losses: dict[str, Tensor] = {}
+        stepper, optimizer, against = self._side()
         for turn in range(train.accumulate):
             rng = torch.Generator().manual_seed(number_of(self.spec.seed, "objective", *place, turn))
-            with self.fabric.no_backward_sync(self.stepper, enabled=turn + 1 < train.accumulate):
-                total, parts, *_ = self.stepper(self._prepare(next(self.batches)), rng)
+            with self.fabric.no_backward_sync(stepper, enabled=turn + 1 < train.accumulate):
+                total, parts, *_ = stepper(self._prepare(next(self.batches)), rng, *against)
                 self.fabric.backward(total / train.accumulate)
             for name, value in {"loss": total.detach(), **parts}.items():
                 losses[name] = losses.get(name, 0.0) + value / train.accumulate
-        norm = self.fabric.clip_gradients(self.stepper, self.optimizer, max_norm=train.clip, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(stepper, optimizer, max_norm=train.clip, error_if_nonfinite=False)
         assert norm is not None, "by norm, not by value"
         self.tally.add(self.step + 1, losses, norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        rate = learning_rate(self.step, train, self.spent)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, train, self.spent)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            group["lr"] = rate
+        if self.duel:
+            self.duel.rate(rate)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _side(self) -> tuple[Any, torch.optim.Optimizer, tuple[Against, ...]]:
+        """Whose step this is: its module and optimizer, and in a duel whom it is against."""
+        if self.duel is None:
+            return self.stepper, self.optimizer, ()
+        shared = torch.Generator().manual_seed(number_of(self.spec.seed, "rollout", self.step))
+        generator, against = self.duel.begin(self.step, shared)
+        if generator:
+            return self.stepper, self.optimizer, (against,)
+        return self.duel.stepper, self.duel.optimizer, (against,)
 
     def _check(self) -> None:
         """Waits for the steps so far. Raises WorkError where one of them was no number, in any process."""
@@ -235,6 +253,8 @@ class _Training:
         found = self.validation.run(self.model, ThroughModule(self.stepper), self._prepare)
         if self.step == 0:
             self._record("unigram", self.validation.unigram(found["tokens"], self.objective))
+        if (judged_by := getattr(self.objective, "judged_by", "best")) != "best":
+            found["judged_by"] = judged_by
         self._record("validation", found)
         better = found["loss"] < self.best
         if better:
@@ -299,6 +319,8 @@ class _Training:
                 "best": self.best,
                 "best_step": self.best_step,
             }
+            if self.duel:
+                training["adversary"] = self.duel.state_dict()
             save_checkpoint(
                 self.folder,
                 self.step,
@@ -315,6 +337,8 @@ class _Training:
     def _resume(self, checkpoint: Checkpoint) -> None:
         state = load_training(checkpoint)
         load_optimizer(self.plain_optimizer, state["optimizer"])
+        if self.duel:
+            self.duel.load_state_dict(state["adversary"])
         self.batches.load_state_dict(state["loader"])
         self.tally.load_state_dict(state["since_log"])
         self.best, self.best_step = state["best"], state["best_step"]

@@ -7,11 +7,12 @@ from latents import SPACE, TOLD, E, batch, model, normal, plainly
 
 from accomp.core.diffusion.process import clean_of, marginal_loss, noise_of, noised, velocity
 from accomp.core.errors import CombinationError
+from accomp.core.flow import ContextDrop
 from accomp.core.spec import Conditions
 from accomp.core.streaming.block_layout import BlockLayout, Blocks
 from accomp.core.streaming.clock import Clock
 from accomp.core.types import Batch, TokenSpace
-from accomp.plugins.objectives.rectified_flow import ContextDrop, RectifiedFlow
+from accomp.plugins.objectives.rectified_flow import RectifiedFlow
 
 REGIMES = ("block_causal", "enc_dec")
 KEEP = ContextDrop(whole=0.0, oldest=0.0)
