@@ -35,8 +35,10 @@ def check(subject: Subject, findings: Findings) -> None:
     audio = _audio(tokenizer.space)
     codes = decoded = None
     with torch.inference_mode():
-        what = "latents [B, E, ceil(N / hop)] float32" if tokenizer.space.continuous else "codes [B, K, ceil(N / hop)]"
-        with findings.property(f"encode: audio [B, N] -> {what} in range"):
+        what = "codes [B, K, ceil(N / hop)] int64 in [0, C)"
+        if tokenizer.space.continuous:
+            what = "latents [B, E, ceil(N / hop)] that float16 holds"
+        with findings.property(f"encode: audio [B, N] -> {what}"):
             codes = _encoded(tokenizer, audio)
         if codes is None:
             return
