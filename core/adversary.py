@@ -46,7 +46,7 @@ class Adversary(nn.Module):
     def scores(self, heard: Heard, y: Tensor, t: Tensor) -> Tensor:
         """The scores alone; what makes velocities is part of the sum, times 0, so that every weight has a gradient."""
         scores, v = self(heard, y, t)
-        return scores + 0.0 * v.mean()  # type: ignore[no-any-return]
+        return scores + 0.0 * v.mean()
 
     def learning(self, wanted: bool) -> None:
         """Whether its weights want gradients; those that are not used never do."""

@@ -60,7 +60,7 @@ class LatentModel(Accompanist):
             nn.init.normal_(weight, std=0.02)
         nn.init.zeros_(self.out.bias)
         for label in self.labels.values():
-            nn.init.normal_(label.weight, std=0.02)
+            nn.init.normal_(label.weight, std=0.02)  # type: ignore[arg-type]
 
     @property
     def layout(self) -> BlockLayout:

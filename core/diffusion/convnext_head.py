@@ -61,7 +61,7 @@ class _Block(nn.Module):
         self.dw_conv = weight_norm(nn.Conv1d(size, size, 7, padding=3, groups=size))
         self.proj_up = weight_norm(nn.Conv1d(size, 4 * size, 1))
         down = nn.Conv1d(4 * size, size, 1)
-        nn.init.zeros_(down.bias)
+        nn.init.zeros_(down.bias)  # type: ignore[arg-type]
         self.proj_down = weight_norm(down)
         nn.init.zeros_(self.proj_down.parametrizations.weight.original0)
 

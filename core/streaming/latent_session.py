@@ -27,9 +27,9 @@ class LatentSession(TokenSession):
     s + t_f - 1; then it is remembered clean. A prompt is whole blocks.
     """
 
-    model: LatentModel
+    model: LatentModel  # type: ignore[assignment]
     sampler: DenoisedSampler  # type: ignore[assignment]
-    _step: LatentStep  # type: ignore[assignment]
+    _step: LatentStep
 
     def _made(self, window: int, who: Sessions, runtime: Runtime) -> LatentStep:
         """Raises ValueError for a window of no whole number of blocks."""
@@ -82,10 +82,11 @@ class LatentSession(TokenSession):
             raise ValueError(f"prompt is {prompt.dtype} {tuple(prompt.shape)}, expected float [B, E, P] = {expected}")
         if not bool(prompt.isfinite().all()):
             raise ValueError("prompt holds NaN or Inf")
-        if rest := prompt.shape[2] % k:
-            less = int(prompt.shape[2]) - rest
+        frames = prompt.size(2)
+        if rest := frames % k:
+            less = frames - rest
             raise ValueError(
-                f"a prompt is whole blocks of k = {k} frames; it has {prompt.shape[2]}, {less} or {less + k} would do"
+                f"a prompt is whole blocks of k = {k} frames; it has {frames}, {less} or {less + k} would do"
             )
         return prompt
 
