@@ -25,6 +25,7 @@ class Tally:
         self._rescaled = rescaled
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._odd: dict[str, Tensor] = {}  # whether a number was none in the step of the fault
         self._device = device
         self._norm = torch.zeros((), device=device)
         self.fault = torch.zeros(3, device=device)
@@ -43,6 +44,9 @@ class Tally:
         loss = losses["loss"].float()
         fine = loss.isfinite() if self._rescaled else loss.isfinite() & self._norm.isfinite()
         now = torch.stack([torch.full_like(loss, step), loss, self._norm])
+        first = ~fine & (self.fault[0] == 0)
+        for name, value in losses.items():
+            self._odd[name] = self._odd.get(name, torch.zeros_like(first)) | (first & ~value.isfinite())
         self.fault = torch.where((self.fault[0] > 0) | fine, self.fault, now)
 
     def take(self) -> tuple[dict[str, float], float]:
@@ -50,6 +54,11 @@ class Tally:
         sums, counts = self._told(), self._counts
         self._sums, self._counts = {}, {}
         return {name: value / counts[name] for name, value in sums.items()}, float(self._norm)
+
+    def no_numbers(self) -> str:
+        """Words for the parts of the loss that were none in the step of the fault; "" where all were."""
+        names = [name for name, odd in self._odd.items() if name != "loss" and bool(odd)]
+        return f" (in {', '.join(names)})" if names else ""
 
     def state_dict(self) -> dict[str, float]:
         """The sums by name, and for each over how many "steps of" it; none after `take`.

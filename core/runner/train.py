@@ -243,7 +243,8 @@ class _Training:
         step, loss, norm = found[0]
         kept = latest_checkpoint(self.folder)
         raise WorkError(
-            f"training diverged at step {step:g}: loss {loss:g}, gradient norm {norm:g}; lower train.lr "
+            f"training diverged at step {step:g}: loss {loss:g}{self.tally.no_numbers()}, gradient norm {norm:g}; "
+            f"lower train.lr "
             f"({self.spec.train.lr:g}) or lengthen train.warmup ({self.spec.train.warmup}), in a new run folder. "
             f"The last good checkpoint is {kept.folder if kept else 'none: this was the beginning'}"
         )
