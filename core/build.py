@@ -6,17 +6,19 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
 from accomp.core.errors import CombinationError, DataError, UserError
-from accomp.core.interfaces import CausalSampler, Corpus, MaskedSampler, Metric, Objective, Tokenizer
+from accomp.core.interfaces import CausalSampler, Corpus, DenoisedSampler, MaskedSampler, Metric, Objective, Tokenizer
+from accomp.core.latent_model import LatentModel
 from accomp.core.limits import MOST_PARAMETERS, shown
 from accomp.core.model import Model
 from accomp.core.registry import Registry, nearest
 from accomp.core.spec import Conditions, PluginSpec, Spec
 from accomp.core.spec_files import override
+from accomp.core.streaming.block_layout import BlockLayout
 from accomp.core.streaming.chunks import chunk_starts
 from accomp.core.streaming.layout import Layout
 from accomp.core.structuring import Problems, strict_converter, structure_fields
@@ -50,14 +52,19 @@ def build_tokenizer(spec: Spec, registry: Registry) -> Tokenizer:
 
 
 def build_model(spec: Spec, space: TokenSpace, registry: Registry) -> Model:
-    """The model of a spec for the codes of `space`, untrained, on the CPU.
+    """The model of a spec for the codes or latents of `space`, untrained, on the CPU.
 
     Its weights follow from `spec.seed` alone; the global generator is left as it was.
     """
     with _own_randomness(spec.seed):
         fuser = _build("fuser", spec.fuser, registry, space=space, width=spec.model.width)
         backbone = _build("backbone", spec.backbone, registry, space=space, width=spec.model.width)
-        return Model(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width)
+        if not space.continuous:
+            return Model(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width)
+        assert spec.clock is not None, "check_combination gives latents a clock"
+        regime = spec.model.regime or "block_causal"
+        latent = LatentModel(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width, regime)
+        return cast(Model, latent)  # who needs what models of codes alone have has looked at the space
 
 
 def build_objective(spec: Spec, space: TokenSpace, registry: Registry) -> Objective:
@@ -65,7 +72,7 @@ def build_objective(spec: Spec, space: TokenSpace, registry: Registry) -> Object
     return _build("objective", spec.objective, registry, space=space)
 
 
-def build_sampler(spec: Spec, space: TokenSpace, registry: Registry) -> CausalSampler | MaskedSampler:
+def build_sampler(spec: Spec, space: TokenSpace, registry: Registry) -> CausalSampler | MaskedSampler | DenoisedSampler:
     """The sampler plugin of a spec."""
     return _build("sampler", spec.sampler, registry, space=space)
 
@@ -82,15 +89,9 @@ def space_of(spec: Spec, registry: Registry) -> TokenSpace:
 
 def check_combination(spec: Spec, registry: Registry) -> None:
     """Raises CombinationError, with every problem, for parts that cannot work together. Loads no weights."""
-    problems = list(_disagreements(spec, registry))
     space = space_of(spec, registry)
-    if space.codebooks:
-        problems += _misfits(spec, space, registry)
-    else:
-        problems.append(
-            f"tokenizer {spec.tokenizer.plugin!r} has continuous latents, no codebooks; objective "
-            f"{spec.objective.plugin!r} and the labels of [conditions] need codes"
-        )
+    problems = [*_disagreements(spec, registry), *_of_other_worlds(spec, space, registry)]
+    problems += [problem for problem in _misfits(spec, space, registry) if problem not in problems]
     if problems:
         raise CombinationError(*problems)
 
@@ -135,6 +136,34 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
             yield f'generate.{name} = "follow" goes with a model that plays by a clock; this one hears whole clips'
 
 
+def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
+    """Parts for codes among parts for latents, or the other way round."""
+    objective = registry.find("objective", spec.objective.plugin).load()
+    sampler = registry.find("sampler", spec.sampler.plugin).load()
+    if space.continuous and objective.decoding != "denoised":
+        yield (
+            f"tokenizer {spec.tokenizer.plugin!r} has continuous latents, no codebooks; objective "
+            f"{spec.objective.plugin!r} needs codes: choose objective 'rectified_flow', or a tokenizer of codes"
+        )
+    if spec.model.regime and not space.continuous:
+        yield f"model.regime = {spec.model.regime!r} is of models of continuous latents, not of codes; remove it"
+    plus = sampler.decoding == "denoised" and getattr(spec.sampler.config, "plus", False)
+    if plus and not spec.guidance:
+        yield "sampler.plus = true (CFG++) does nothing without [guidance]; name what guides, or remove it"
+    if space.continuous and spec.clock is not None:
+        k, frames = spec.clock.k, spec.train.frames
+        if frames % k:
+            less = frames - frames % k
+            near = f"{less} or {less + k}" if less else f"{k}"
+            yield f"train.frames = {frames} is no whole number of blocks of clock.k = {k} frames; {near} would do"
+        if rest := spec.generate.prompt % k:
+            less = spec.generate.prompt - rest
+            yield (
+                f"generate.prompt = {spec.generate.prompt} frames is no whole number of blocks of clock.k = {k}; "
+                f"{less} or {less + k} would do"
+            )
+
+
 def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:
     """A line for each name that a model trained with `conditions` cannot be guided by."""
     shares = conditions.shares()
@@ -150,7 +179,14 @@ def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]
 
 def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
     """What only shows when the parts are put together with their numbers."""
-    if spec.clock is not None:
+    if spec.clock is not None and space.continuous:
+        blocks = BlockLayout(spec.clock)
+        if not blocks.blocks(spec.train.frames):
+            yield (
+                f"train.frames = {spec.train.frames}: at clock.t_f = {spec.clock.t_f}, k = {spec.clock.k} no block "
+                f"fits in a clip that short; at least {max(spec.clock.k, spec.clock.t_f)} frames are needed"
+            )
+    elif spec.clock is not None:
         layout = Layout(spec.clock, space.codebooks)
 
         def fits(frames: int) -> bool:

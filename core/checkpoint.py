@@ -26,7 +26,7 @@ from accomp.core.build import build_model, build_objective, build_sampler, build
 from accomp.core.checkpoint_folders import checkpoint_folder, checkpoint_steps
 from accomp.core.errors import CheckpointError
 from accomp.core.files import folder_atomic, hash_file
-from accomp.core.interfaces import CausalSampler, MaskedSampler, Objective, Tokenizer
+from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Objective, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry
 from accomp.core.spec import Spec, TrainSpec, structure
@@ -75,7 +75,7 @@ class LoadedRun:
     tokenizer: Tokenizer
     model: Model
     objective: Objective
-    sampler: CausalSampler | MaskedSampler
+    sampler: CausalSampler | MaskedSampler | DenoisedSampler
     step: int
 
 

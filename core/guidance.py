@@ -19,10 +19,12 @@ class Guidance:
 
     Attributes:
         scales: condition -> w_i; without any nothing changes. "context" is the audio, other names are labels.
+        plus: whether `without` is asked for, so that its forward is never left out (CFG++).
         variants: (what is withheld, weight) of each forward; those of weight 0 are left out, one always stays.
     """
 
     scales: Mapping[str, float] = field(factory=dict)
+    plus: bool = False
     variants: tuple[tuple[frozenset[str], float], ...] = field(init=False, eq=False, repr=False)
 
     @variants.default
@@ -34,7 +36,7 @@ class Guidance:
         for name, weight in self.scales.items():
             if weight:
                 yield frozenset(self.scales) - {name}, float(weight)
-        if self.scales and abs(rest) > 1e-9:
+        if self.scales and (self.plus or abs(rest) > 1e-9):
             yield frozenset(self.scales), rest
 
     def repeat(self, value: Tensor) -> Tensor:
@@ -62,6 +64,15 @@ class Guidance:
             return self.repeat(value)
         blank = torch.full_like(value, nothing)
         return torch.cat([blank if name in withheld else value for withheld, _ in self.variants])
+
+    def without(self, logits: Tensor) -> Tensor:
+        """Logits [G * B, ...] of the variants -> those where none of the guided conditions is given [B, ...].
+
+        The guided ones where no forward is without them all: nothing guides, or `plus` is not asked for.
+        """
+        if self.scales and self.variants[-1][0] == frozenset(self.scales):
+            return logits.chunk(len(self.variants))[-1]
+        return self.combine(logits)
 
     def combine(self, logits: Tensor) -> Tensor:
         """Logits [G * B, ...] of the variants -> the guided ones [B, ...]."""

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     import torch
 
     from accomp.core.annotations import Annotations
+    from accomp.core.diffusion.denoising import Draw, Predicting
     from accomp.core.model import Model
     from accomp.core.streaming.clock import Clock
     from accomp.core.streaming.noise import Noise
 
-Decoding = Literal["causal", "masked"]
+Decoding = Literal["causal", "masked", "denoised"]
+"""Codes one after the other, codes filled in, or continuous latents out of noise."""
 
 
 @runtime_checkable
@@ -54,6 +56,10 @@ class Stream(Protocol):
 class Tokenizer(Protocol):
     """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one.
 
+    A tokenizer of continuous latents (a space without codebooks) gives and takes latents [B, E, T] float32 wherever
+    others have codes [B, K, T]. They are about normal with unit variance, which diffusion assumes, and numbers that
+    float16 holds, so that a store keeps just what a live stream gives; `embed` only turns them round.
+
     The class also offers a classmethod space_of(config) -> TokenSpace, which knows the space without loading weights: a
     spec's durations are turned into frames by it. It may also have
 
@@ -68,7 +74,7 @@ class Tokenizer(Protocol):
     fingerprint: str
 
     def encode(self, audio: Tensor) -> Tensor:
-        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64."""
+        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64, or latents [B, E, ceil(N / hop)]."""
         ...
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -127,7 +133,9 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those the state has absorbed.
 
-        A `sight` says instead, row by row, where each lies and what it sees; it excludes a state.
+        With a state and `causal` False the rows of a call see what its last row sees: themselves, one another, and the
+        window that ends with them. A `sight` says instead, row by row, where each lies and what it sees; it excludes a
+        state.
         """
         raise TypeError(f"{type(self).__name__} has no forward")
 
@@ -159,6 +167,13 @@ class Objective(Protocol):
     clocked: ClassVar[bool]
     """True where a clock (t_f, k) says what a prediction may see: the model can stream. False: it hears whole clips."""
 
+    # An objective that counts in something else than nats a token says `unit`; one for continuous latents has, beside
+    # it, `line(variance [E]) -> {"loss", "parts"}`: what knowing mean and variance of latents alone is worth.
+
+    # An objective with an adversary has `adversary(model)`, its module, `turn(step)`, whose step it is ("generator" for
+    # the model's), and `turn_loss(turn, model, adversary, batch, rng, shared)`; plugins/objectives/arc_forcing.py is
+    # one. Where `judged_by` is "newest" the newest checkpoint plays, not that of the lowest validation loss.
+
     # An objective whose training is to be compiled has `loss_of(...)`, too: what `loss` calls when it has drawn all it
     # draws, with tensors whose shapes depend on the batch's alone. It makes one graph, with no look at their values.
 
@@ -185,6 +200,24 @@ class MaskedSampler(Protocol):
 
     def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
         """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64: `canvas` where there was nothing to do."""
+        ...
+
+
+@runtime_checkable
+class DenoisedSampler(Protocol):
+    """From noise to the latents of a block; how the model is asked, and by which noise, is core/diffusion/denoising.py.
+
+    Attributes:
+        levels: N + 1 noise levels, from 1 down to 0; N forwards make a block.
+        plus: whether it needs the velocity without what is guided by beside the guided one (CFG++).
+    """
+
+    decoding: ClassVar[Decoding]
+    levels: list[float]
+    plus: bool
+
+    def path(self, predict: Predicting, draw: Draw) -> Iterator[Tensor]:
+        """What x [B, E, k] is after each step, from `draw(0)` on; the last is the block. Numbers belong to `draw`."""
         ...
 
 

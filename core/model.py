@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accomp.core.accompanist import Accompanist, told_by
 from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.spec import Conditions
 from accomp.core.streaming.clock import Clock
@@ -19,7 +20,7 @@ from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.core.vocabulary import PAD, Vocabulary
 
 
-class Model(nn.Module):
+class Model(Accompanist):
     """Predicts every level's next code from input latents and the codes before (arXiv 2510.22105, section 3).
 
     It knows how one row becomes logits; which rows there are is the layout's business, and what happened before is in a
@@ -29,8 +30,7 @@ class Model(nn.Module):
         clock: what a prediction may see; None for a model that hears whole clips.
         table: what the K levels' ids look like, added up over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
-        timelines: name of a timeline -> what its numbers add to the embedding of an output.
-        input_padding: [P, E], learned input frames before the first, P = clock.input_padding; none without a clock.
+        input_padding: [P, E], P = clock.input_padding; none without a clock.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Model(nn.Module):
         self.heads = nn.Linear(width, levels * size)
         self.input_padding = nn.Parameter(torch.empty(clock.input_padding if clock else 0, space.latent_dim))
         self.timelines = nn.ModuleDict(
-            {name: _told(KINDS[name].width, fuser.embed_width) for name in conditions.timelines}
+            {name: told_by(KINDS[name].width, fuser.embed_width) for name in conditions.timelines}
         )
         nn.init.normal_(self.table.weight, std=0.02)
         nn.init.normal_(self.input_padding, std=0.02)
@@ -106,17 +106,6 @@ class Model(nn.Module):
         """As `rows`, without the heads, and also for rows without output (`held` None) -> [B, S, D]."""
         e = None if held is None else self.embed(held, start, told)
         return self.backbone(self.fuser.fuse(x, e), causal=True, state=state)
-
-    def told(self, timelines: Mapping[str, Tensor]) -> Tensor | None:
-        """What the rows are told, name -> [B, S, N] -> what that adds to their embeddings [B, S, De]; None for none.
-
-        Raises ValueError unless `timelines` names exactly those of this model.
-        """
-        if set(timelines) != set(self.timelines):
-            raise ValueError(f"timelines {sorted(timelines)} were given to a model that takes {sorted(self.timelines)}")
-        dtype = self.table.weight.dtype
-        parts = [layer(timelines[name].to(dtype)) for name, layer in self.timelines.items()]
-        return torch.stack(parts).sum(0) if parts else None
 
     def logits(self, h: Tensor) -> Tensor:
         """h [B, S, D], what the backbone made of some rows -> [B, K, S, V]."""
@@ -171,14 +160,6 @@ class Model(nn.Module):
     def _look_up(self, ids: Tensor) -> Tensor:
         """ids [B, K, n] -> [B, K, n, De]."""
         return self.table(ids + self.first_rows)
-
-
-def _told(numbers: int, width: int) -> nn.Linear:
-    """At the start nothing is told: a small weight, and the learned embedding of what is withheld at zero."""
-    layer = nn.Linear(numbers, width)
-    nn.init.normal_(layer.weight, std=0.02)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batch:

@@ -17,6 +17,7 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.conditions import INSTRUMENT, TIMELINES
+from accomp.core.diffusion.regimes import Regime
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
 from accomp.core.instruments import CLASSES
@@ -164,9 +165,17 @@ class Conditions:
 
 @frozen
 class ModelSpec:
-    """`width`: D, the width of the sequence model."""
+    """The sequence model.
+
+    Attributes:
+        width: D.
+        regime: of models of continuous latents, what was played as they remember it (core/diffusion/regimes.py):
+            "block_causal", each block encoded once; or "enc_dec", the last frames encoded anew for every block, where
+            all of them hear one another. "block_causal" where absent; models of codes have none.
+    """
 
     width: int = field(validator=[v.ge(1), v.le(65_536)])
+    regime: Regime | None = None
 
 
 @frozen

@@ -44,6 +44,21 @@ class TokenSpace:
     delay: int = field(default=0, validator=v.ge(0))
 
     @property
+    def continuous(self) -> bool:
+        """Whether a frame is a latent of E numbers instead of K codes."""
+        return self.codebooks == 0
+
+    @property
+    def levels(self) -> int:
+        """How many things of a frame come one after the other: K codes, or one latent."""
+        return self.codebooks or 1
+
+    @property
+    def channels(self) -> int:
+        """How many numbers `Tokenizer.encode` gives for a frame: K codes, or the E of a latent."""
+        return self.codebooks or self.latent_dim
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second (Hz)."""
         return self.sample_rate / self.hop
@@ -112,6 +127,8 @@ class Track:
 class CodeBatch:
     """Token clips as the loader gives them, before latents are looked up.
 
+    Where the codec's latents are continuous, [B, K, T] int64 is [B, E, T] float32 instead.
+
     Attributes:
         context: [B, K, T] codes of the input mixture.
         target: [B, K, T] codes of the stem to be played.
@@ -129,7 +146,10 @@ class CodeBatch:
 
 @frozen(eq=False)
 class Batch:
-    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], the rest as in CodeBatch."""
+    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], the rest as in CodeBatch.
+
+    Where the codec's latents are continuous y is the target's latents, [B, E, T] float.
+    """
 
     x: Tensor
     y: Tensor
@@ -171,13 +191,14 @@ class Take:
 
 @define(eq=False)  # torch.compile cannot trace how a frozen one is made
 class Loss:
-    """What an objective minimises, in nats a token.
+    """What an objective minimises, in nats a token, or whatever unit the objective names.
 
     Attributes:
         total: scalar, to be differentiated.
         parts: detached scalars by name.
         counts: [K], of how many tokens of each level `total` is the mean, so that it can be compared with what knowing
-            each level's code frequencies is worth; None where it is no such mean.
+            each level's code frequencies is worth; None where it is no such mean. For latents: of how many frames
+            each of the `parts` is the mean.
         right: [K], the share of each level's tokens whose likeliest code is the right one; None where it was not asked
             for, or there is no likeliest code.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from accomp.zarr_store.layout import TrackRecord
+from accomp.zarr_store.layout import Identity, TrackRecord
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 INDEX_CODECS = [BYTES, {"name": "crc32c"}]
@@ -21,9 +21,10 @@ class Expected:
     data_type: str
 
     @classmethod
-    def codes(cls, record: TrackRecord, codebooks: int) -> Expected:
-        """[P, T, K] of a track."""
-        return cls((len(record.parts), record.frames, codebooks), "uint16")
+    def tokens(cls, record: TrackRecord, identity: Identity) -> Expected:
+        """[P, T, K] codes of a track, or [P, T, E] latents."""
+        shape = (len(record.parts), record.frames, identity.channels)
+        return cls(shape, "float16" if identity.continuous else "uint16")
 
     @classmethod
     def levels(cls, record: TrackRecord) -> Expected:

@@ -2,7 +2,7 @@
 
     STORE                        attributes: format, version, identity, ingest, finished, and a checksum of these
       tracks/<split>/<key>       attributes: TrackRecord, version, and checksums of the files below and of the record
-        codes  [P, T, K] uint16  part (stem or mixture), frame, level
+        codes  [P, T, K] uint16  part (stem or mixture), frame, level; [P, T, E] float16 of a codec without codebooks
         level  [S, T]    float16 A-weighted level of the S stems, which are the first S parts (dB)
       skipped/<split>/<key>      attributes: SkipRecord; no arrays
       .partial/                  what a writer is at; never read, cleared by the next writer
@@ -23,9 +23,9 @@ from urllib.parse import quote
 FORMAT = "accomp tokens"
 VERSION = 5
 READABLE = (1, 2, 3, 4, 5)
-"""Version 1 knows no labels, version 2 no checksums, version 3 no annotations, version 4 no checksums of chunks and not
-how an audio file was found. A writer makes an older store a version 5 without touching its tracks; what they lack comes
-with the next ingest, which writes their tokens anew where they still are what was written."""
+"""Version 1 knows no labels, version 2 no checksums, version 3 no annotations, version 4 no checksums of chunks, no
+latents, and not how an audio file was found. A writer makes an older store a version 5 without touching its tracks;
+what they lack comes with the next ingest, which writes their tokens anew where they still are what was written."""
 FRAMES = 1024
 """Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
 
@@ -47,6 +47,16 @@ class Identity:
     space: dict[str, int]
     tokenizer: str
     fingerprint: str
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the tokens are latents, float16, instead of codes."""
+        return self.space["codebooks"] == 0
+
+    @property
+    def channels(self) -> int:
+        """Numbers a frame: K codes, or the E of a latent."""
+        return self.space["codebooks"] or self.space["latent_dim"]
 
     def __str__(self) -> str:
         space = ", ".join(f"{name} {value}" for name, value in self.space.items())

@@ -37,25 +37,26 @@ class StoredTrack:
         checksums: file below its folder -> SHA-256, hex; empty for a track of before version 3.
     """
 
-    def __init__(
-        self, folder: Path | ObjectPath, record: TrackRecord, space: dict[str, int], checksums: dict[str, str]
-    ):
-        """`space`: of the store's tokenizer."""
+    def __init__(self, folder: Path | ObjectPath, record: TrackRecord, identity: Identity, checksums: dict[str, str]):
+        """`identity`: of the store's tokenizer."""
         self.folder = folder
         self.record = record
         self.checksums = checksums
-        self._space = space
+        self._identity = identity
 
     def codes(self, part: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames [start, stop) of a part -> [stop - start, K] uint16.
+        """Frames [start, stop) of a part -> [stop - start, K] uint16, or latents [stop - start, E] float16.
 
         Raises IndexError outside the song, StoreError where it is damaged, OSError where the disk fails.
         """
         with self._told():
-            codes = self._codes.read(part, start, stop)
-            if codes.size and codes.max() >= self._space["codebook_size"]:
+            tokens = self._codes.read(part, start, stop)
+            if self._identity.continuous:
+                if not np.isfinite(tokens).all():
+                    raise Damaged("its latents hold NaN or Inf")
+            elif tokens.size and tokens.max() >= self._identity.space["codebook_size"]:
                 raise Damaged("its codes lie beyond the codebook")
-        return codes
+        return tokens
 
     def levels(self) -> np.ndarray:
         """A-weighted level of every stem, [S, T] float16 dB. Raises as `codes`."""
@@ -85,7 +86,7 @@ class StoredTrack:
 
     @cached_property
     def _codes(self) -> Shard:
-        expected = Expected.codes(self.record, self._space["codebooks"])
+        expected = Expected.tokens(self.record, self._identity)
         return Shard(self.folder / "codes", expected, self.checksums.get("codes/zarr.json"))
 
     @cached_property
@@ -146,7 +147,7 @@ class Store:
     def track(self, folder: Path | ObjectPath, attributes: dict[str, Any]) -> StoredTrack:
         """The track in a folder with these attributes. Raises StoreError where they are damaged."""
         record = self._record(folder, attributes)
-        return StoredTrack(folder, record, self.identity.space, attributes.get("checksums") or {})
+        return StoredTrack(folder, record, self.identity, attributes.get("checksums") or {})
 
     def records(self) -> list[TrackRecord]:
         """The records of all tracks, ordered by split and id."""
@@ -170,7 +171,7 @@ class Store:
                 yield make(group, attributes)
 
     def _record(self, folder: Path | ObjectPath, attributes: dict[str, Any]) -> TrackRecord:
-        if problems := record_problems(folder, attributes, self.identity.space):
+        if problems := record_problems(folder, attributes, self.identity):
             raise damaged(folder, "; ".join(problems))
         return TrackRecord.of(attributes)
 
@@ -184,8 +185,8 @@ def damaged(folder: Path | ObjectPath, why: str) -> StoreError:
     )
 
 
-def record_problems(folder: Path | ObjectPath, attributes: dict[str, Any], space: dict[str, int]) -> list[str]:
-    """What shows that a track's record is not one that was written for this folder of a store of `space`."""
+def record_problems(folder: Path | ObjectPath, attributes: dict[str, Any], identity: Identity) -> list[str]:
+    """What shows that a track's record is not one that was written for this folder of a store of `identity`."""
     if not is_sealed(attributes) or ("version" in attributes and "checksums" not in attributes):
         return ["its record is not what was written"]
     try:
@@ -194,7 +195,7 @@ def record_problems(folder: Path | ObjectPath, attributes: dict[str, Any], space
         problems = []
         if (key(record.split), key(record.id)) != (folder.parent.name, folder.name):
             problems.append(f"the record is that of {record.split}/{record.id}")
-        if record.frames < 1 or record.frames != -(-record.samples // space["hop"]):
+        if record.frames < 1 or record.frames != -(-record.samples // identity.space["hop"]):
             problems.append(f"its record has {record.frames} frames for {record.samples} samples")
         if not stems or any(part.kind != "stem" for part in record.parts[:stems]):
             problems.append(f"its record has {stems} stems, which are not its first parts")

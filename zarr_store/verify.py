@@ -60,7 +60,7 @@ def _checked(store: Store, folder: Path | ObjectPath, metadata: bytes | None) ->
         attributes = parsed(metadata)
     except Damaged:
         return Checked(*names, folder, ("its record, zarr.json, cannot be read",), by_checksum=False)
-    problems = record_problems(folder, attributes, store.identity.space)
+    problems = record_problems(folder, attributes, store.identity)
     by_checksum = attributes.get("checksums") is not None
     if by_checksum:
         problems = [*dict.fromkeys([*problems, *changed(folder, attributes)])]

@@ -94,7 +94,8 @@ class StoreWriter:
             attributes |= {"identity": asdict(identity), "ingest": ingest}
             self._files.write(_root(attributes), "zarr.json")
         check_identity(self.path, Identity(**attributes["identity"]), identity)
-        held = attributes["ingest"] if attributes["version"] == VERSION else {**implied, **attributes["ingest"]}
+        current = attributes["version"] == VERSION
+        held = attributes["ingest"] if current else {**implied, **attributes["ingest"]}
         if held != ingest:
             raise StoreError(
                 f"the store was made with {_words(held)}, this ingest has {_words(ingest)}; choose "
@@ -106,19 +107,19 @@ class StoreWriter:
         return attributes
 
     def add(self, record: TrackRecord, codes: np.ndarray, levels: np.ndarray) -> None:
-        """Store a track, replacing an earlier one of the same split and id. codes [P, T, K], levels [S, T] dB.
+        """Store a track, replacing an earlier one of the same split and id. codes [P, T, K], or latents
+        [P, T, E], and levels [S, T] dB.
 
         Raises ValueError for arrays that do not fit the record and OSError where the disk is full; then the store is
         as it was.
         """
-        space = self._attributes["identity"]["space"]
-        expected = (len(record.parts), record.frames, space["codebooks"]), (len(record.stems), record.frames)
+        identity = Identity(**self._attributes["identity"])
+        expected = (len(record.parts), record.frames, identity.channels), (len(record.stems), record.frames)
         if (codes.shape, levels.shape) != expected:
             raise ValueError(f"codes {codes.shape} and levels {levels.shape}; expected {expected[0]} and {expected[1]}")
-        if codes.min() < 0 or codes.max() >= min(space["codebook_size"], 2**16):
-            raise ValueError(f"codes {codes.min()}..{codes.max()} outside 0..{space['codebook_size'] - 1}")
+        tokens = _latents(codes) if identity.continuous else _codes(codes, identity.space["codebook_size"])
         with self._files.scratch() as work:
-            _write_array(work, "codes", codes.astype(np.uint16), FRAMES)
+            _write_array(work, "codes", tokens, FRAMES)
             _write_array(work, "level", levels.astype(np.float16), record.frames)
             attributes = {**record.attributes(), "version": VERSION}
             (work / "zarr.json").write_bytes(_group(sealed(attributes, sums_of(work))))
@@ -200,6 +201,20 @@ class StoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _codes(codes: np.ndarray, size: int) -> np.ndarray:
+    if codes.min() < 0 or codes.max() >= min(size, 2**16):
+        raise ValueError(f"codes {codes.min()}..{codes.max()} outside 0..{size - 1}")
+    return codes.astype(np.uint16)
+
+
+def _latents(latents: np.ndarray) -> np.ndarray:
+    """As float16. Raises ValueError for those that float16 does not hold."""
+    kept = latents.astype(np.float16)
+    if not np.array_equal(kept.astype(latents.dtype), latents) or not np.isfinite(kept).all():
+        raise ValueError("latents that are no finite float16 numbers; a codec of continuous latents gives such")
+    return kept
 
 
 def _names(kind: str, split: str, track_id: str) -> tuple[str, str, str]:

@@ -121,7 +121,7 @@ class ClipLoader:
         self._rules = rules or PairRules()
         self._store = open_store(path, tokenizer)
         _check_rules(self._store, self._rules)
-        self._codebooks = tokenizer.space.codebooks
+        self._space = tokenizer.space
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
         songs = [track.record.annotations for track in self._tracks]
@@ -209,7 +209,29 @@ class ClipLoader:
 
         Each frame counts as often as it is in a clip.
         """
-        counts = np.zeros((self._codebooks, self._store.identity.space["codebook_size"]))
+        counts = np.zeros((self._space.codebooks, self._space.codebook_size))
+        for codes, weights in self._targets():
+            for level, each in enumerate(codes.T):
+                counts[level] += np.bincount(each, weights=weights, minlength=counts.shape[1])
+        p = counts / counts.sum(axis=1, keepdims=True)
+        return -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each channel of the targets' latents over all clips, [E] twice.
+
+        Each frame counts as often as it is in a clip.
+        """
+        count, sums, squares = 0.0, np.zeros(self._space.latent_dim), np.zeros(self._space.latent_dim)
+        for latents, weights in self._targets():
+            values = latents.astype(np.float64)
+            count += weights.sum()
+            sums += weights @ values
+            squares += weights @ values**2
+        mean = sums / count
+        return mean, np.maximum(squares / count - mean**2, 0.0)
+
+    def _targets(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each target's tokens [T, K or E], and in how many clips each frame is [T]."""
         coverage: dict[tuple[int, int], np.ndarray] = {}
         for track, pair, start in self._index.tolist():
             record = self._tracks[track].record
@@ -218,11 +240,7 @@ class ClipLoader:
             steps[start] += 1
             steps[min(start + self._frames, record.frames)] -= 1
         for (track, part), steps in coverage.items():
-            weights = steps.cumsum()[:-1]
-            for level, codes in enumerate(self._tracks[track].codes(part).T):
-                counts[level] += np.bincount(codes, weights=weights, minlength=counts.shape[1])
-        p = counts / counts.sum(axis=1, keepdims=True)
-        return -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+            yield self._tracks[track].codes(part), steps.cumsum()[:-1]
 
     def _windows(self, number: int) -> np.ndarray:
         """The kept windows of a track, [n, 3]: track, pair, start."""
@@ -255,8 +273,8 @@ class ClipLoader:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self))
 
     def _assemble(self, numbers: list[int]) -> CodeBatch:
-        shape = (len(numbers), self._frames, self._codebooks)
-        context, target = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        shape = (len(numbers), self._frames, self._space.channels)
+        context, target = (np.zeros(shape, np.float32 if self._space.continuous else np.int64) for _ in range(2))
         valid = np.zeros(shape[:2], dtype=bool)
         chosen = self._index[numbers]
         told: list[dict[str, np.ndarray]] = []

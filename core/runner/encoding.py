@@ -32,7 +32,8 @@ class PartEncoder:
     def __call__(self, stems: np.ndarray, members: Sequence[tuple[int, ...]]) -> np.ndarray:
         """stems [S, N], the rows of stems that each part is the mean of -> codes [P, T, K] uint16.
 
-        Raises PluginError for a tokenizer that gives another number of frames than ceil(N / hop).
+        Latents, of a tokenizer without codebooks, are [P, T, E] float16. Raises PluginError for a tokenizer that gives
+        another number of frames than ceil(N / hop), or latents that are no float16 numbers.
         """
         groups = [members[first : first + ROWS] for first in range(0, len(members), ROWS)]
         with ThreadPoolExecutor(self._workers) as pool, _one_core_each():
@@ -58,7 +59,17 @@ class PartEncoder:
                 f"tokenizer {tokenizer.name!r} gave {whole.shape[2]} frames for {samples} samples, expected {frames}; "
                 f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
             )
-        return whole.transpose(1, 2).numpy().astype(np.uint16)
+        tokens: np.ndarray = whole.transpose(1, 2).numpy()
+        if not tokenizer.space.continuous:
+            return tokens.astype(np.uint16)
+        with np.errstate(over="ignore"):
+            latents = tokens.astype(np.float16)
+        if not np.array_equal(latents, tokens):
+            raise PluginError(
+                f"tokenizer {tokenizer.name!r} gives latents that float16, in which the store keeps them, cannot hold; "
+                f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
+            )
+        return latents
 
 
 def _mean(stems: np.ndarray, rows: Sequence[int], out: np.ndarray) -> None:

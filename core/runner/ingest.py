@@ -99,7 +99,7 @@ def ingest_corpus(
     """
     tokenizer, rules = encode.tokenizer, rules or PairRules()
     space = tokenizer.space
-    if space.codebooks < 1 or not 1 <= space.codebook_size <= 2**16:
+    if not space.continuous and not 1 <= space.codebook_size <= 2**16:
         raise DataError(f"the store keeps codes of at most 16 bits; tokenizer {tokenizer.name!r} has {space}")
     tracks = _all_tracks(corpus)
     settings = {"submixes": submixes, "seed": seed, **rules.ingested()}

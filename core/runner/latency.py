@@ -27,8 +27,10 @@ def budget_of(
 def told(budget: LatencyBudget) -> list[dict[str, Any]]:
     """A budget's lines for people: {"name", "ms"}."""
     space, frame = budget.space, budget.frame
+    later = space.levels - 1
+    delay = {} if space.continuous else {f"delay between codebooks ({later} frames)": later * frame}
     lines = {
-        f"delay between codebooks ({space.codebooks - 1} frames)": (space.codebooks - 1) * frame,
+        **delay,
         "codec lookahead and delay": (space.lookahead + space.delay) / space.sample_rate,
         "wait for the end of a piece": budget.input,
         "wait for the beginning of the next piece": budget.output,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -23,12 +25,43 @@ class LossModule(nn.Module):
         self.model, self.objective, self.learning = model, objective, learning
 
     def forward(
-        self, batch: Batch, rng: torch.Generator
+        self, batch: Batch, rng: torch.Generator, against: Against | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None, Tensor | None]:
-        """The fields of a Loss, which Fabric knows how to look through."""
-        objective = self.learning if self.model.training else self.objective
-        loss = objective.loss(self.model, batch, self.model.clock, rng)
+        """The fields of a Loss, which Fabric knows how to look through; in a turn `against` someone the generator's."""
+        if against is not None:
+            learning: Any = self.learning
+            loss = learning.turn_loss(against.turn, self.model, against.other, batch, rng, against.shared)
+        else:
+            objective = self.learning if self.model.training else self.objective
+            loss = objective.loss(self.model, batch, self.model.clock, rng)
         return loss.total, loss.parts, loss.counts, loss.right
+
+
+class Against(NamedTuple):
+    """The other side of an adversarial objective, which is looked at and does not learn.
+
+    Attributes:
+        turn: whose turn it is, in the objective's words.
+        other: the other side's module.
+        shared: draws that all processes share.
+    """
+
+    turn: str
+    other: nn.Module
+    shared: torch.Generator
+
+
+class AdversaryModule(nn.Module):
+    """The adversary's loss of a batch, as a module for the same reasons."""
+
+    def __init__(self, adversary: nn.Module, learning: Any):
+        super().__init__()
+        self.adversary, self.learning = adversary, learning
+
+    def forward(self, batch: Batch, rng: torch.Generator, against: Against) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total and parts."""
+        loss = self.learning.turn_loss(against.turn, against.other, self.adversary, batch, rng, against.shared)
+        return loss.total, loss.parts
 
 
 class ThroughModule:

@@ -12,6 +12,8 @@ from accomp.core.files import write_atomic
 from accomp.core.trouble import named
 
 FILE = "losses.jsonl"
+NATS = "nats a token"
+"""What losses count, where an objective names nothing else."""
 
 
 def append_losses(run: Path, kind: str, step: int, numbers: dict[str, Any]) -> None:
@@ -41,6 +43,11 @@ def read_losses(run: Path) -> list[dict[str, Any]]:
     return records
 
 
+def unit_of(records: list[dict[str, Any]]) -> str:
+    """What the losses of a run count."""
+    return next((str(record["unit"]) for record in records if "unit" in record), NATS)
+
+
 def rewind_losses(run: Path, step: int) -> None:
     """Forget every record after `step`, and a torn last line, so that a resumed run tells nothing twice."""
     if (run / FILE).exists():
@@ -49,6 +56,9 @@ def rewind_losses(run: Path, step: int) -> None:
 
 
 def best_step(run: Path) -> int | None:
-    """After how many steps the validation loss was lowest; None where there was no validation after training."""
+    """After how many steps the validation loss was lowest; None where there was no validation after training, and where
+    that loss does not say which is best, so that the newest plays."""
     found = [record for record in read_losses(run) if record["kind"] == "validation" and record["step"] > 0]
+    if any(record.get("judged_by") == "newest" for record in found):
+        return None
     return min(found, key=lambda record: record["loss"])["step"] if found else None

@@ -67,7 +67,7 @@ def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
         labels = {name: torch.zeros(1, dtype=torch.int64) for name in spec.conditions.labels}
         batch = Batch(
             torch.zeros(1, frames, space.latent_dim),
-            torch.zeros(1, space.codebooks, frames, dtype=torch.int64),
+            torch.zeros(1, space.channels, frames, dtype=torch.float32 if space.continuous else torch.int64),
             torch.ones(1, frames, dtype=torch.bool),
             labels,
             {name: torch.zeros(1, frames, KINDS[name].width) for name in spec.conditions.timelines},

@@ -21,7 +21,7 @@ from accomp.core.checkpoint_folders import checkpoint_folder
 from accomp.core.console import warn
 from accomp.core.errors import CheckpointError, CombinationError, PluginError
 from accomp.core.guidance import UNGUIDED, Guidance
-from accomp.core.interfaces import CausalSampler, MaskedSampler, Stream, Tokenizer
+from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Stream, Tokenizer
 from accomp.core.model import Model
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
@@ -30,6 +30,7 @@ from accomp.core.run_folder import model_folder
 from accomp.core.runner.losses import best_step
 from accomp.core.spec import PluginSpec
 from accomp.core.streaming.clock import Clock
+from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import AudioSession, TokenSession
 from accomp.core.timelines import Source
@@ -50,7 +51,7 @@ class Player:
 
     tokenizer: Tokenizer
     model: Model
-    sampler: CausalSampler | MaskedSampler
+    sampler: CausalSampler | MaskedSampler | DenoisedSampler
     window: int
     step: int
     weights: str
@@ -62,7 +63,7 @@ class Player:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.model.table.weight.device
+        return self.model.device
 
     @property
     def clocked(self) -> bool:
@@ -139,7 +140,7 @@ class Played:
         whole, encode, decode: from a piece in to its sound out, and the codec's shares of that.
         frames: how many frames of codes came with each piece.
         audio: the stem [N], as long as the input.
-        codes: [K, T] int64, all frames.
+        codes: [K, T] int64, or latents [E, T], all frames.
     """
 
     start: float
@@ -170,6 +171,7 @@ def perform(
     tokenizer, space, device = player.tokenizer, player.tokenizer.space, player.device
     if not len(sound):
         return Played(0.0, codes=np.zeros((space.codebooks, 0), dtype=np.int64))
+    assert isinstance(player.sampler, CausalSampler | MaskedSampler), "latents are played by a clock"
     times = [_now(device)]
     with torch.inference_mode():
         heard = F.pad(torch.from_numpy(sound)[None].to(device), (0, space.delay))  # for what the decoder's end needs
@@ -266,13 +268,12 @@ def tokens_of(
     Raises CombinationError for a model that cannot stream.
     """
     check_streams(player)
-    assert isinstance(player.sampler, CausalSampler), "build gives an objective with a clock no other"
     sessions, classes = torch.tensor([session]), _classes(player.model, labels)
     given = None if prompt is None else torch.from_numpy(prompt)[None]
     tokens: TokenSession | None = player.kept.get("tokens")
     if tokens is None:
         prepare_codec(player.tokenizer, player.runtime, player.device)
-        tokens = player.kept["tokens"] = TokenSession(
+        tokens = player.kept["tokens"] = session_of(
             player.model,
             player.sampler,
             sessions=sessions,
@@ -333,7 +334,7 @@ def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _classes(model: Model, labels: Mapping[str, int]) -> dict[str, Tensor]:
     """The labels that the model takes, each [1]; -1 where it is not given."""
-    return {name: torch.tensor([labels.get(name, -1)]) for name in model.vocabulary.classes}
+    return {name: torch.tensor([labels.get(name, -1)]) for name in model.classes}
 
 
 def _now(device: torch.device) -> float:

@@ -23,7 +23,7 @@ class SongTokens:
         samples: its length at the tokenizer's rate.
         members: for each part the stems (rows) that it is the mean of; the stems themselves come first.
         pairs: (target, context, draw), parts by their rows; `draw` counts the mixtures of a target.
-        codes: [P, T, K] uint16.
+        codes: [P, T, K] uint16, or latents [P, T, E] float16.
         levels: [S, T] dB.
     """
 

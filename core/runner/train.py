@@ -31,11 +31,12 @@ from accomp.core.runner.ahead import Ahead
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.compiling import compile_loss
 from accomp.core.runner.computing import number_of, own_randomness, threads
+from accomp.core.runner.duel import Duel
 from accomp.core.runner.fabric import fabric_of
 from accomp.core.runner.labelling import told
 from accomp.core.runner.loggers import loggers_of
-from accomp.core.runner.loss_module import LossModule, ThroughModule
-from accomp.core.runner.losses import append_losses, rewind_losses
+from accomp.core.runner.loss_module import Against, LossModule, ThroughModule
+from accomp.core.runner.losses import NATS, append_losses, rewind_losses
 from accomp.core.runner.optimising import learning_rate, optimizer_of
 from accomp.core.runner.pace import Pace, Timed, arithmetic, speed_told, step_flops
 from accomp.core.runner.peaks import matmul_rate
@@ -81,9 +82,19 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     if not fabric.is_global_zero:
         raise SystemExit(0)
     say(
-        f"trained {training.step} steps; lowest validation loss {training.best:.3f} nats a token after step "
+        f"trained {training.step} steps; lowest validation loss {training.best:.3f} {training.unit} after step "
         f"{training.best_step}"
     )
+
+
+def _differing(held: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """A line for each of t_f, k and regime that differs between two resolved specs of models of latents."""
+    lines = []
+    for section, key, usual in (("clock", "t_f", 0), ("clock", "k", 1), ("model", "regime", "block_causal")):
+        then, now = (spec.get(section, {}).get(key, usual) for spec in (held, asked))
+        if then != now:
+            lines.append(f"train.start was trained with {section}.{key} = {then}, the spec has {key} = {now}")
+    return lines
 
 
 class _Training:
@@ -110,11 +121,15 @@ class _Training:
         elif spec.train.start:
             self._begin_with(find_model(spec.train.start, registry))
         objective, learning = (build_objective(spec, self.tokenizer.space, registry) for _ in range(2))
+        self.objective, self.unit = objective, str(getattr(objective, "unit", NATS))
         self.compiled = compile_loss(learning, spec.train.compile, fabric.device, sharded=spec.run.strategy == "fsdp")
         self.stepper = fabric.setup_module(LossModule(self.model, objective, learning))
         self.stepper.train()
         self.plain_optimizer = optimizer_of(self.model, spec.train, spec.run.precision)
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.plain_optimizer))
+        self.duel: Duel | None = None
+        if hasattr(objective, "adversary"):
+            self.duel = Duel(fabric, learning, self.model, spec, number_of(spec.seed, "adversary"))
         self.batches = Ahead(self.loader)
         if resumed:
             self._resume(resumed)
@@ -129,8 +144,14 @@ class _Training:
             self._validate()
 
     def _begin_with(self, folder: Path) -> None:
-        """Take over the weights that play there. Raises CheckpointError where they are of another model or codec."""
+        """Take over the weights that play there.
+
+        Raises CheckpointError where they are of another model or codec, for latents also of another clock or regime:
+        the same weights would mean something else.
+        """
         start = playing_checkpoint(folder)
+        if self.tokenizer.space.continuous and (other := _differing(start.spec, resolve(self.spec))):
+            raise CheckpointError(*other, f"train.start must be of the same clock and regime @ {start.folder}")
         if start.fingerprint != self.tokenizer.fingerprint:
             raise CheckpointError(
                 f"train.start was trained on the codes of {start.tokenizer} {start.fingerprint} @ {start.folder}",
@@ -187,20 +208,34 @@ class _Training:
         train, place = self.spec.train, (self.step, self.fabric.global_rank)
         torch.manual_seed(number_of(self.spec.seed, "step", *place))
         losses: dict[str, Tensor] = {}
+        stepper, optimizer, against = self._side()
         for turn in range(train.accumulate):
             rng = torch.Generator().manual_seed(number_of(self.spec.seed, "objective", *place, turn))
-            with self.fabric.no_backward_sync(self.stepper, enabled=turn + 1 < train.accumulate):
-                total, parts, *_ = self.stepper(self._prepare(next(self.batches)), rng)
+            with self.fabric.no_backward_sync(stepper, enabled=turn + 1 < train.accumulate):
+                total, parts, *_ = stepper(self._prepare(next(self.batches)), rng, *against)
                 self.fabric.backward(total / train.accumulate)
             for name, value in {"loss": total.detach(), **parts}.items():
                 losses[name] = losses.get(name, 0.0) + value / train.accumulate
-        norm = self.fabric.clip_gradients(self.stepper, self.optimizer, max_norm=train.clip, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(stepper, optimizer, max_norm=train.clip, error_if_nonfinite=False)
         assert norm is not None, "by norm, not by value"
         self.tally.add(self.step + 1, losses, norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        rate = learning_rate(self.step, train, self.spent)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, train, self.spent)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            group["lr"] = rate
+        if self.duel:
+            self.duel.rate(rate)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _side(self) -> tuple[Any, torch.optim.Optimizer, tuple[Against, ...]]:
+        """Whose step this is: its module and optimizer, and in a duel whom it is against."""
+        if self.duel is None:
+            return self.stepper, self.optimizer, ()
+        shared = torch.Generator().manual_seed(number_of(self.spec.seed, "rollout", self.step))
+        generator, against = self.duel.begin(self.step, shared)
+        if generator:
+            return self.stepper, self.optimizer, (against,)
+        return self.duel.stepper, self.duel.optimizer, (against,)
 
     def _check(self) -> None:
         """Waits for the steps so far. Raises WorkError where one of them was no number, in any process."""
@@ -210,7 +245,8 @@ class _Training:
         step, loss, norm = found[0]
         kept = latest_checkpoint(self.folder)
         raise WorkError(
-            f"training diverged at step {step:g}: loss {loss:g}, gradient norm {norm:g}; lower train.lr "
+            f"training diverged at step {step:g}: loss {loss:g}{self.tally.no_numbers()}, gradient norm {norm:g}; "
+            f"lower train.lr "
             f"({self.spec.train.lr:g}) or lengthen train.warmup ({self.spec.train.warmup}), in a new run folder. "
             f"The last good checkpoint is {kept.folder if kept else 'none: this was the beginning'}"
         )
@@ -219,7 +255,9 @@ class _Training:
         """Record the validation, before the first one what it is compared with; whether it is the best one so far."""
         found = self.validation.run(self.model, ThroughModule(self.stepper), self._prepare)
         if self.step == 0:
-            self._record("unigram", self.validation.unigram(found["tokens"]))
+            self._record("unigram", self.validation.unigram(found["tokens"], self.objective))
+        if (judged_by := getattr(self.objective, "judged_by", "best")) != "best":
+            found["judged_by"] = judged_by
         self._record("validation", found)
         better = found["loss"] < self.best
         if better:
@@ -284,6 +322,8 @@ class _Training:
                 "best": self.best,
                 "best_step": self.best_step,
             }
+            if self.duel:
+                training["adversary"] = self.duel.state_dict()
             save_checkpoint(
                 self.folder,
                 self.step,
@@ -300,6 +340,8 @@ class _Training:
     def _resume(self, checkpoint: Checkpoint) -> None:
         state = load_training(checkpoint)
         load_optimizer(self.plain_optimizer, state["optimizer"])
+        if self.duel:
+            self.duel.load_state_dict(state["adversary"])
         self.batches.load_state_dict(state["loader"])
         self.tally.load_state_dict(state["since_log"])
         self.best, self.best_step = state["best"], state["best_step"]
@@ -340,7 +382,7 @@ class _Training:
 
     def _prepare(self, batch: CodeBatch) -> Batch:
         """Codes -> what the objective sees, on the device and in the model's own precision."""
-        device, dtype = self.fabric.device, self.model.table.weight.dtype
+        device, dtype = self.fabric.device, self.model.dtype
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -349,7 +391,8 @@ class _Training:
             x = self.tokenizer.embed(moved(batch.context)).clone().to(dtype)
         labels = {name: moved(classes) for name, classes in batch.labels.items()}
         timelines = {name: moved(values) for name, values in batch.timelines.items()}
-        return Batch(x, moved(batch.target), moved(batch.valid), labels, timelines)
+        y = moved(batch.target)
+        return Batch(x, y.to(dtype) if y.is_floating_point() else y, moved(batch.valid), labels, timelines)
 
     def _over_processes(self, numbers: dict[str, float]) -> dict[str, float]:
         """The means of such numbers over all processes."""

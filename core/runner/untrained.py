@@ -70,7 +70,11 @@ def random_batch(spec: Spec, space: TokenSpace, device: torch.device) -> Batch:
     """As many clips of random latents and codes as a step of the spec takes at a time."""
     clips, frames = spec.train.batch, spec.train.frames
     x = torch.randn(clips, frames, space.latent_dim, device=device)
-    y = torch.randint(space.codebook_size, (clips, space.codebooks, frames), device=device)
+    y = (
+        torch.randn(clips, space.latent_dim, frames, device=device)
+        if space.continuous
+        else torch.randint(space.codebook_size, (clips, space.codebooks, frames), device=device)
+    )
     labels = {name: torch.zeros(clips, dtype=torch.int64, device=device) for name in spec.conditions.labels}
     told = {name: torch.randn(clips, frames, KINDS[name].width, device=device) for name in spec.conditions.timelines}
     return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels, told)

@@ -14,6 +14,7 @@ from torch import Tensor
 from accomp.core.model import Model
 from accomp.core.runner.batches import ClipLoader
 from accomp.core.runner.computing import number_of
+from accomp.core.runner.losses import NATS
 from accomp.core.streaming.clock import Clock
 from accomp.core.types import Batch, CodeBatch, Loss
 
@@ -80,12 +81,16 @@ class Validation:
             "tokens": total.tokens,
         }
 
-    def unigram(self, tokens: Sequence[float] | None) -> dict[str, Any]:
+    def unigram(self, tokens: Sequence[float] | None, objective: Any = None) -> dict[str, Any]:
         """`loss` and `parts` of knowing only how common each code is: the entropy of the split's target codes.
 
         The levels weigh as in a loss over so many `tokens` of each, so that the two can be compared; all the same where
-        that is not known.
+        that is not known. Of latents: what their mean and variance alone tell, by the objective's `line`.
         """
+        if objective is not None and hasattr(objective, "line"):
+            _, variance = self._loader.moments()
+            named = {"what": "mean and variance alone", "unit": getattr(objective, "unit", NATS)}
+            return {**objective.line(torch.from_numpy(variance)), **named}
         entropy = self._loader.unigram_entropy()
         parts = {f"level_{q}": float(nats) for q, nats in enumerate(entropy)}
         return {"loss": float(np.average(entropy, weights=tokens)), "parts": parts}
@@ -107,7 +112,7 @@ class _Means:
     def add(self, loss: Loss, frames: float) -> None:
         counts = None if loss.counts is None else loss.counts.tolist()
         whole = frames if counts is None else sum(counts)
-        levels = {f"level_{q}": count for q, count in enumerate(counts or ())}
+        levels = dict(zip(loss.parts, counts or (), strict=False))
         if counts is not None:
             self.tokens = [a + b for a, b in zip(self.tokens or [0] * len(counts), counts, strict=True)]
         for name, value in {"loss": loss.total, **loss.parts}.items():

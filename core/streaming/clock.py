@@ -91,8 +91,11 @@ class LatencyBudget:
 
     @property
     def structural(self) -> float:
-        """What delay pattern and codec take on any machine: K - 1 frames, the lookahead, the decoder's delay."""
-        samples = (self.space.codebooks - 1) * self.space.hop + self.space.lookahead + self.space.delay
+        """What delay pattern and codec take on any machine: K - 1 frames, the lookahead, the decoder's delay.
+
+        Latents have no delay pattern: a frame is complete when its block is.
+        """
+        samples = (self.space.levels - 1) * self.space.hop + self.space.lookahead + self.space.delay
         return samples / self.space.sample_rate
 
     @property
@@ -131,8 +134,11 @@ class LatencyBudget:
         """The nearest clock that can be played live: another t_f, if none will do another k, if none will do None.
 
         A chunk takes k rows with input and k - 1 without (session.py), so the load is less the smaller k is. Its times
-        at another k are reckoned from those at this one, all rows alike.
+        at another k are reckoned from those at this one, all rows alike. A block of latents takes the same forwards
+        whatever k is, so the longer, the less load: another k is no way out, and none is named.
         """
+        if self.space.continuous:
+            return None if self.nearest_t_f is None else Clock(self.nearest_t_f, self.clock.k)
         for k in range(self.clock.k, 0, -1):
             rows, first = (2 * k - 1) / (2 * self.clock.k - 1), k / self.clock.k
             other = evolve(self, clock=evolve(self.clock, k=k), first=self.first * first, chunk=self.chunk * rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from attrs import define
 from torch import Tensor
@@ -53,6 +55,10 @@ class Noise:
         number = n if isinstance(n, Tensor) else torch.arange(n, device=self.key.device)
         bits = _mix(_advance(self.key[..., None], number + 1, _GOLDEN, _GOLDEN_INVERSE))
         return (_shifted(bits, 41).float() + 0.5) * 2.0**-23
+
+    def normal(self, n: int) -> Tensor:
+        """The same numbers as standard normal noise, float32 [..., n]: sqrt(2) erfinv(2 u - 1)."""
+        return math.sqrt(2) * torch.erfinv(2 * self.uniform(n) - 1)
 
     def gumbel(self, n: int | Tensor) -> Tensor:
         """The same numbers as standard Gumbel noise, float32: argmax(log p + gumbel) is a sample from p."""

@@ -102,8 +102,11 @@ class Ring:
         self._always = torch.arange(pinned.start, pinned.stop, device=device)
         self._farthest = torch.arange(self.window - 1 + len(pinned), self.window - 1, -1, device=device)
 
-    def span(self, length: int) -> Span:
-        """The next S = `length` positions. Raises ValueError for more than `chunk`: they would overwrite each other."""
+    def span(self, length: int, causal: bool = True) -> Span:
+        """The next S = `length` positions; where not `causal`, each of them sees what the last one sees.
+
+        Raises ValueError for more than `chunk`: they would overwrite each other.
+        """
         if length > self.chunk:
             raise ValueError(f"{length} positions in one call; this state was made for at most {self.chunk}")
         fixed = len(self.pinned)
@@ -111,7 +114,8 @@ class Ring:
         pinned = self._is_pinned(position)
         slot = torch.where(pinned, position - self.pinned.start, fixed + position % self.capacity)
 
-        last, newest = position[:, -1:], position[..., None]
+        last = position[:, -1:]
+        newest = position[..., None] if causal else last[..., None].expand(-1, length, -1)
         held = last - (last - self._ring) % self.capacity  # what lies in each slot of the ring
         held = torch.where(self._is_pinned(held), NOWHERE, held)[:, None]
         oldest = torch.minimum((newest - self.window + 1).clamp(min=0), newest)

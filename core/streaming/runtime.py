@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
 
@@ -14,7 +14,7 @@ from accomp.core.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from accomp.core.model import Model
+    from accomp.core.accompanist import Accompanist
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Weights = Literal[Precision, "w8a8"]
@@ -65,17 +65,17 @@ class Runtime:
         """Whether the device can compute in this precision: w8a8 is for CPUs."""
         return self.weights != "w8a8" or device.type == "cpu"
 
-    def prepared(self, model: Model) -> Model:
+    def prepared(self, model: Accompanist) -> Any:
         """The model in this precision: itself where nothing is to be done, else a copy that can only play.
 
         Raises UserError for w8a8 on a GPU.
         """
         if self.weights == "float32":
             return model
-        if not self.suits(model.table.weight.device):
+        if not self.suits(model.device):
             raise UserError('"w8a8" is for CPUs; a GPU computes with "int8" weights in bfloat16 @ runtime.weights')
         other = copy.deepcopy(model)
-        if self.weights == "bfloat16" or model.table.weight.is_cuda:
+        if self.weights == "bfloat16" or model.device.type == "cuda":
             other = other.bfloat16()
         if self.weights in ("int8", "w8a8"):
             from accomp.core.streaming.int8 import Int8Linear, W8A8Linear, in_int8

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from accomp.core.accompanist import Accompanist
 from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, State, Tokenizer
 from accomp.core.model import Model
@@ -53,12 +55,16 @@ class TokenSession:
         """
         self.model, self.layout, self.guidance, self.sampler = model, model.layout, guidance, sampler
         self.batch = len(sessions)
-        self.device, self._dtype = model.table.weight.device, model.table.weight.dtype
+        self.device, self._dtype = model.device, model.dtype
         self._dialled = dials is not None
         who = self._checked(sessions, seed, labels, dials)
         with torch.inference_mode():
-            self._step = Step(model, sampler, guidance, window=window, sessions=who, runtime=runtime)
+            self._step = self._made(window, who, runtime)
             self._begin(who, sessions, prompt, timelines)
+
+    def _made(self, window: int, who: Sessions, runtime: Runtime) -> Any:
+        """What moves the sessions on."""
+        return Step(self.model, self.sampler, self.guidance, window=window, sessions=who, runtime=runtime)
 
     @torch.inference_mode()
     def begin(
@@ -90,12 +96,12 @@ class TokenSession:
         timelines: Sequence[Mapping[str, Source]],
     ) -> None:
         self._conductor = Conductor(self.model, self._step, self._checked_timelines(timelines))
-        prompt = None if prompt is None else checked_prompt(self.model, sessions, prompt)
+        prompt = None if prompt is None else self._checked_prompt(sessions, prompt)
         self._prompt = prompt.to(self.device) if prompt is not None and prompt.shape[2] else None
         self._step.begin(torch.ones(self.batch, dtype=torch.bool, device=self.device), who)
         self._waiting = self._before()  # inputs of rows [G * B, 1, E] that no step has absorbed
         self._groups = 0  # of k rows, absorbed since the beginning
-        self._early = self.model.space.codebooks - 1  # frames to come that lie before the beginning
+        self._early = self.model.space.levels - 1  # frames to come that lie before the beginning
         self._frames: list[Tensor] = []  # complete frames [B, K, m] that were not pulled
 
     def _checked(
@@ -112,7 +118,7 @@ class TokenSession:
             raise ValueError(f"dials must be given {'always' if self._dialled else 'from the beginning on'} or never")
         seeds = seed.to(self.device) if isinstance(seed, Tensor) else seed
         return Sessions(
-            Noise.of_sessions(seeds, sessions.to(self.device), self.model.space.codebooks),
+            Noise.of_sessions(seeds, sessions.to(self.device), self.model.space.levels),
             {name: classes.to(self.device) for name, classes in labels.items()},
             {name: dial.to(self.device, torch.float32) for name, dial in (dials or {}).items()},
         )
@@ -164,7 +170,7 @@ class TokenSession:
         """
         self._advance()
         frames, self._frames = self._frames, []
-        return torch.cat([self._step.steps[:, :, :0], *frames], dim=2)
+        return torch.cat([self._nothing(), *frames], dim=2)
 
     @torch.inference_mode()
     def reset(
@@ -193,20 +199,35 @@ class TokenSession:
             raise ValueError(f"a reset must come between chunks of k = {k} input frames")
         if self._prompt is not None:
             raise ValueError("a reset must come after the prompt")
-        anew = self.guidance.repeat(rows)
-        others, steps = step.state.position.clone(), step.steps.clone()
+        anew, kept = self.guidance.repeat(rows), self._kept()
         step.begin(rows, who)
         self._conductor.begin(new, None if sessions is None else self._checked_timelines(timelines))
-        frames = [
-            torch.where(rows[:, None, None], self._chunk(before, keep=(anew, others, new)), -1)
-            for _ in range(len(before) // k)
-        ]
-        step.steps.copy_(torch.where(rows[:, None, None], step.steps, steps))
+        ahead = self._ahead(before, rows, new, kept)
         self._waiting = deque(
             torch.where(anew[:, None, None], new, old) for new, old in zip(before, self._waiting, strict=True)
         )
-        ahead = torch.cat([step.steps[:, :, :0], *frames], dim=2)
-        return ahead[:, :, self.layout.codebooks - 1 :]
+        return ahead[:, :, self.model.space.levels - 1 :]
+
+    def _kept(self) -> Any:
+        """What of the sessions must be as it was when others have begun."""
+        return self._step.state.position.clone(), self._step.steps.clone()
+
+    def _ahead(self, before: deque[Tensor], rows: Tensor, new: list[bool], kept: Any) -> Tensor:
+        """What the new sessions in the rows of the mask put out before any input, -1 in the others: [B, K, m]."""
+        (others, steps), step, k = kept, self._step, self.layout.clock.k
+        frames = [
+            torch.where(rows[:, None, None], self._chunk(before, keep=(self.guidance.repeat(rows), others, new)), -1)
+            for _ in range(len(before) // k)
+        ]
+        step.steps.copy_(torch.where(rows[:, None, None], step.steps, steps))
+        return torch.cat([self._nothing(), *frames], dim=2)
+
+    def _nothing(self) -> Tensor:
+        """No frame [B, K, 0]."""
+        return self._step.steps[:, :, :0]
+
+    def _checked_prompt(self, sessions: Tensor, prompt: Tensor) -> Tensor:
+        return checked_prompt(self.model, sessions, prompt)
 
     def _advance(self) -> None:
         """Absorb every group whose input is there."""
@@ -214,7 +235,7 @@ class TokenSession:
         while len(self._waiting) >= k:
             if self._groups < first:
                 self._conductor.group()
-                self._step.heard(self._group(self._waiting))
+                self._before_output(self._group(self._waiting))
                 self._conductor.done()
             else:
                 frames = self._chunk(self._waiting)
@@ -222,8 +243,12 @@ class TokenSession:
                 self._early = max(0, self._early - k)
             self._groups += 1
             played = (self._groups - first) * k
-            if self._prompt is not None and played >= self._prompt.shape[2] + self.layout.codebooks - 1:
+            if self._prompt is not None and played >= self._prompt.shape[2] + self.model.space.levels - 1:
                 self._prompt = None  # all levels are past it
+
+    def _before_output(self, x: Tensor) -> None:
+        """Absorb a group [G * B, k, E] before the first that puts something out."""
+        self._step.heard(x)
 
     def _chunk(self, waiting: deque[Tensor], keep: tuple[Tensor, Tensor, list[bool]] | None = None) -> Tensor:
         """Absorb the next group and draw its chunk -> frames [B, K, k].
@@ -261,14 +286,14 @@ class TokenSession:
         return deque(x.repeat(self._step.rows, 1, 1) for x in inputs)
 
 
-def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
+def check_playable(model: Accompanist, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
     """Raises ValueError for a model in training mode and, with every problem, for labels that it does not take.
 
     sessions [B]; labels: name -> classes [B] int64, -1 where withheld.
     """
     if model.training:
         raise ValueError("the model is in training mode; call model.eval() first")
-    classes = model.vocabulary.classes
+    classes = model.classes
     problems = [f"label {name!r} is missing; give -1 to withhold it" for name in classes if name not in labels]
     for name, given in labels.items():
         if name not in classes:
@@ -281,7 +306,7 @@ def check_playable(model: Model, sessions: Tensor, labels: Mapping[str, Tensor])
         raise ValueError("\n".join(problems))
 
 
-def no_timeline(names: Sequence[str], model: Model) -> str:
+def no_timeline(names: Sequence[str], model: Accompanist) -> str:
     """What is said of timelines that a model does not take."""
     return f"the model takes no timeline {' or '.join(names)}; it takes {', '.join(model.timelines) or 'none'}"
 
@@ -343,7 +368,7 @@ class AudioSession:
             raise ValueError("the session is closed already")
         space, clock = self.tokenizer.space, self.tokens.layout.clock
         frames = space.frames(self._heard + space.delay)
-        needed = clock.inputs_needed(frames, space.codebooks) * space.hop
+        needed = clock.inputs_needed(frames, space.levels) * space.hop
         silence = torch.zeros(self.tokens.batch, max(0, needed - self._heard))
         self.tokens.listen(silence)
         self._listen(self._encoder.push(silence.to(self.tokens.device)))

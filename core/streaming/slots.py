@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from accomp.core.accompanist import Accompanist
 from accomp.core.guidance import UNGUIDED, Guidance
-from accomp.core.interfaces import CausalSampler
-from accomp.core.model import Model
+from accomp.core.interfaces import CausalSampler, DenoisedSampler
+from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.runtime import EAGER, Runtime
-from accomp.core.streaming.session import TokenSession
 
 
 class Slots:
@@ -25,8 +25,8 @@ class Slots:
 
     def __init__(
         self,
-        model: Model,
-        sampler: CausalSampler,
+        model: Accompanist,
+        sampler: CausalSampler | DenoisedSampler,
         batch: int,
         *,
         window: int,
@@ -44,9 +44,9 @@ class Slots:
         self._usual = {name: temperature for name in getattr(sampler, "dials", ()) if name == "temperature"}
         self._sessions = torch.zeros(batch, dtype=torch.int64)
         self._seeds = torch.zeros(batch, dtype=torch.int64)
-        self._labels = {name: torch.full((batch,), -1) for name in model.vocabulary.classes}
+        self._labels = {name: torch.full((batch,), -1) for name in model.classes}
         self._dials = {name: torch.full((batch,), value) for name, value in self._usual.items()}
-        self._tokens = TokenSession(
+        self._tokens = session_of(
             model, sampler, sessions=self._sessions, labels=self._labels, window=window, guidance=guidance,
             dials=self._dials, runtime=runtime,
         )  # fmt: skip
@@ -114,6 +114,6 @@ class Slots:
 
     def _complete(self, slot: int) -> int:
         """How many frames another k of input complete for a session; that it has heard them is noted."""
-        clock, levels, before = self._clock, self._tokens.layout.codebooks, self._heard[slot]
+        clock, levels, before = self._clock, self._tokens.model.space.levels, self._heard[slot]
         self._heard[slot] = before + clock.k
         return clock.frames_complete(before + clock.k, levels) - clock.frames_complete(before, levels)

@@ -142,6 +142,20 @@ def _check_state(backbone: Any, h: Tensor, findings: Findings) -> None:
         )
         expect(bool(whole.isfinite().all()), "the outputs of the positions before the beginning are not finite")
         expect_close(whole[:, CHUNK - 1 :], backbone(h), "a session with two positions before its beginning")
+    promise = "with a state and causal=False the rows of a call see what its last row sees (or refused: a UserError)"
+    with findings.property(promise):
+        line = torch.arange(POSITIONS) // CHUNK
+        two = Sight(torch.arange(POSITIONS)[None], ((line <= line[:, None]) & (line > line[:, None] - 2))[None])
+        state = backbone.new_state(BATCH, 2 * CHUNK, chunk=CHUNK)
+        try:
+            seen = []
+            for part in h.split(CHUNK, dim=1):
+                backbone(part.flip(0, 1), causal=False, state=state)
+                state.rollback(state.position - CHUNK)
+                seen.append(backbone(part, causal=False, state=state))
+            expect_close(torch.cat(seen, dim=1), backbone(h, sight=two), "blocks that see themselves and one before")
+        except UserError:
+            pass
     with findings.property("reset of one row leaves the others, and starts that row anew"):
         state = backbone.new_state(BATCH, POSITIONS)
         half = POSITIONS // 2

@@ -11,16 +11,16 @@ from typing import Any
 import attrs
 import torch
 from attrs import frozen
-from torch import Tensor, nn
+from torch import Tensor
 
-from accomp.core.interfaces import Backbone, Fuser
 from accomp.core.model import Model
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.clock import Clock
-from accomp.core.terms import total
+from accomp.core.testing import denoised
 from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
 from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
-from accomp.core.types import Batch, Loss, Sight, TokenSpace
+from accomp.core.testing.parts import Mean, Sum
+from accomp.core.types import Batch, Loss, TokenSpace
 
 BATCH, FRAMES, CHUNK = 12, 24, 4
 PROBED = (0, 11)
@@ -33,6 +33,9 @@ MANY = attrs.evolve(SPACE, codebook_size=2 * FRAMES)
 
 def check(subject: Subject, findings: Findings) -> None:
     """All properties of an objective."""
+    if getattr(subject.cls, "decoding", None) == "denoised":
+        denoised.check_objective(subject, findings)
+        return
     objective = None
     with findings.property("is built by cls(config, space) and states decoding, chunked and clocked"):
         built = subject.build(space=SPACE)
@@ -239,40 +242,12 @@ def _told(clock: Clock | None) -> str:
     return "" if clock is None else f"{clock}: "
 
 
-class _Sum(Fuser):
-    """h = A x + B e + c."""
-
-    def __init__(self, space: TokenSpace):
-        super().__init__()
-        self.embed_width = WIDTH
-        self.a, self.b = nn.Linear(space.latent_dim, WIDTH), nn.Linear(WIDTH, WIDTH)
-
-    def fuse(self, x: Tensor | None, e: Tensor | None, c: Tensor | None = None) -> Tensor:
-        h = total(None if x is None else self.a(x), None if e is None else self.b(e), c)
-        assert h is not None, "a position has input or output"
-        return h
-
-
-class _Mean(Backbone):
-    """h_s + tanh(W mean of all h that s sees)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, h: Tensor, *, causal: bool = True, state: Any = None, sight: Sight | None = None) -> Tensor:
-        weights = torch.ones(h.shape[1], h.shape[1])
-        weights = weights.tril() if causal else weights
-        weights = weights if sight is None else sight.visible.float()
-        return h + torch.tanh(self.w(weights / weights.sum(-1, keepdim=True) @ h))
-
-
 def _model(space: TokenSpace, clock: Clock | None, drop: float = 0.0) -> Model:
     """A model of two layers; the same weights each time."""
     conditions = Conditions(ContextCondition(drop), {"instrument": LabelCondition(classes=5, drop=drop)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Model(_Sum(space), _Mean(), space, clock, conditions, WIDTH)
+        return Model(Sum(space), Mean(), space, clock, conditions, WIDTH)
 
 
 def _batch(space: TokenSpace) -> Batch:

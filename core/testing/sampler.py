@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.streaming.noise import Noise
+from accomp.core.testing import denoised
 from accomp.core.testing.common import SPACE, Subject, generator
 from accomp.core.testing.findings import Findings, Mismatch, expect, expect_tensor
 
@@ -16,7 +17,10 @@ LEVELS, CODES = SPACE.codebooks, SPACE.codebook_size
 
 
 def check(subject: Subject, findings: Findings) -> None:
-    """All properties of a causal or a masked sampler."""
+    """All properties of a sampler."""
+    if getattr(subject.cls, "decoding", None) == "denoised":
+        denoised.check_sampler(subject, findings)
+        return
     sampler = None
     with findings.property('is built by cls(config, space) and states decoding, "causal" or "masked"'):
         built = subject.build(space=SPACE)

@@ -35,7 +35,10 @@ def check(subject: Subject, findings: Findings) -> None:
     audio = _audio(tokenizer.space)
     codes = decoded = None
     with torch.inference_mode():
-        with findings.property("encode: audio [B, N] -> codes [B, K, ceil(N / hop)] int64 in [0, C)"):
+        what = "codes [B, K, ceil(N / hop)] int64 in [0, C)"
+        if tokenizer.space.continuous:
+            what = "latents [B, E, ceil(N / hop)] that float16 holds"
+        with findings.property(f"encode: audio [B, N] -> {what}"):
             codes = _encoded(tokenizer, audio)
         if codes is None:
             return
@@ -54,11 +57,13 @@ def _encoded(tokenizer: Any, audio: Tensor) -> Tensor:
     space = tokenizer.space
     for samples in (1, space.hop, audio.shape[1]):
         codes = tokenizer.encode(audio[:, :samples])
-        expect_tensor(
-            codes, (BATCH, space.codebooks, space.frames(samples)), f"codes of {samples} samples", torch.int64
-        )
-        inside = (codes >= 0) & (codes < space.codebook_size)
-        expect(inside.all(), f"codes leave [0, {space.codebook_size}): {codes[~inside][:3].tolist()}")
+        dtype = torch.float32 if space.continuous else torch.int64
+        expect_tensor(codes, (BATCH, space.channels, space.frames(samples)), f"codes of {samples} samples", dtype)
+        if space.continuous:
+            expect(codes.isfinite().all() and torch.equal(codes, codes.half().float()), "latents float16 cannot hold")
+        else:
+            inside = (codes >= 0) & (codes < space.codebook_size)
+            expect(inside.all(), f"codes leave [0, {space.codebook_size}): {codes[~inside][:3].tolist()}")
     expect(torch.equal(codes, tokenizer.encode(audio)), "the same audio gave other codes the second time")
     expect(not torch.equal(codes[0], codes[1]), f"a chord and another have the same codes, {codes[0, :, 0].tolist()}")
     return codes
@@ -107,7 +112,7 @@ def _check_decoder(tokenizer: Any, codes: Tensor, audio: Tensor, findings: Findi
     with findings.property("audio depends on no more future codes than `delay` states"):
         for frames in range(1, FRAMES):
             other = codes.clone()
-            other[:, :, frames:] = (other[:, :, frames:] + 1) % space.codebook_size
+            other[:, :, frames:] = _another(other[:, :, frames:], space)
             settled = max(0, frames * space.hop - space.delay)
             seen = tokenizer.decode(other)[:, :settled]
             expect_close(seen, audio[:, :settled], f"codes changed from frame {frames} on", 1e-5)
@@ -132,6 +137,10 @@ def _check_decoder(tokenizer: Any, codes: Tensor, audio: Tensor, findings: Findi
         expect_close(joined[1:], audio[1:], "the row that was not reset", AUDIO_TOLERANCE)
         fresh = tokenizer.decode(codes[:1, :, RESET_AT:])
         expect_close(joined[:1, RESET_AT * space.hop :], fresh, "the row that was reset", AUDIO_TOLERANCE)
+
+
+def _another(codes: Tensor, space: TokenSpace) -> Tensor:
+    return codes + 1 if space.continuous else (codes + 1) % space.codebook_size
 
 
 def _audio(space: TokenSpace) -> Tensor:

@@ -89,7 +89,7 @@ class Llama(Backbone):
     ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed; see Backbone.forward.
 
-        Raises ValueError for a state without `causal` or with a `sight`: what was absorbed cannot see what comes later.
+        Raises ValueError for a state with a `sight`: what was absorbed is seen as its window says.
         """
         if state is None:
             position = torch.arange(h.shape[1], device=h.device)[None] if sight is None else sight.position
@@ -98,9 +98,9 @@ class Llama(Backbone):
             for layer in self.layers:
                 h = layer(h, rotation, causal if visible is None else visible)
             return self.norm(h)
-        if not causal or sight is not None:
-            raise ValueError("a state needs causal attention")
-        span = state.span(h.shape[1])
+        if sight is not None:
+            raise ValueError("a state says itself what is seen; a sight cannot be given beside it")
+        span = state.span(h.shape[1], causal)
         rotation = self.rotary(torch.cat([span.position[..., None], span.distance], dim=-1))
         for index, layer in enumerate(self.layers):
             h = layer(h, rotation, past=Past(state, index, span))

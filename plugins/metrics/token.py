@@ -15,7 +15,8 @@ from accomp.core.types import Loss, Take, TokenSpace
 class Token:
     """Loss and accuracy of a model on the codes of the true stems of its takes, and what the context is worth to it.
 
-        loss          nats a token, as the model's objective counts them, all levels pooled; `loss_level_q` of one level
+        loss          nats a token, as the model's objective counts them, all levels pooled; `loss_level_q` of one;
+                      of latents squared error a number, `loss_t_0`..`loss_t_3` of quarters of the noise levels
         accuracy      share of the tokens whose likeliest code is right; `accuracy_level_q` of one level
         context_gain  loss with another song's context - loss with the own one, nats a token: 0 for a model that does
                       not listen
@@ -72,7 +73,8 @@ def _sums(own: Loss, swapped: Loss | None) -> dict[str, tuple[float, float]]:
     counts = own.counts.double()
     every = float(counts.sum())
     found = {"loss": (float(own.total) * every, every)}
-    levels = {f"loss_level_{q}": (float(own.parts[f"level_{q}"] * n), float(n)) for q, n in enumerate(counts)}
+    parts = zip(own.parts.items(), counts, strict=False)
+    levels = {f"loss_{part}": (float(mean * n), float(n)) for (part, mean), n in parts}
     if own.right is not None:
         right = own.right.double() * counts
         found["accuracy"] = (float(right.sum()), every)

@@ -59,7 +59,8 @@ class Magnitude(FrozenCodec):
             vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
                 and the fingerprint, are the same with it and without.
             continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
-                components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T] float.
+                components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T]
+                float32, rounded to float16, which is what a token store keeps.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
                 a sound that lasts keeps its codes, which is heard as calm, and can be predicted.
             seed: of random weights.
@@ -102,7 +103,11 @@ class Magnitude(FrozenCodec):
     def _take(self, config: Config, network: Any) -> None:
         self._config = config
         codes = {"stay": config.stay} if config.stay and not config.continuous else {}
-        identity = self.architecture(config) | codes | ({"continuous": config.continuous} if config.continuous else {})
+        identity = (
+            self.architecture(config)
+            | codes
+            | ({"continuous": config.continuous, "grid": "float16"} if config.continuous else {})
+        )
         super().__init__("magnitude", self.space_of(config), network, identity, network.quantizer)
         self.use_vocoder(load_vocoder(config.vocoder, network) if config.vocoder else None)
 
@@ -159,7 +164,7 @@ class Magnitude(FrozenCodec):
         z = self.network.encode(audio, history)
         if n := self._config.continuous:
             white: Tensor = self._whitening(z, n)
-            return white.transpose(1, 2).float()
+            return white.transpose(1, 2).half().float()
         codes: Tensor = self.network.quantizer.codes(z, self._config.stay, history)
         return codes
 

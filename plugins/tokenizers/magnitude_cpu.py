@@ -88,9 +88,10 @@ class CpuWhitener:
         return self._encoder.begin(batch)
 
     def __call__(self, audio: Tensor, history: FixedHistory) -> Tensor:
-        """audio [B, T * hop] float64 -> [B, n, T] float32."""
+        """audio [B, T * hop] float64 -> [B, n, T] float32, rounded to float16."""
         white = kernels.linear(self._encoder.latents(audio, history) - self._mean, *self._axes)
-        return torch.from_numpy(white).view(len(audio), -1, white.shape[1]).transpose(1, 2).contiguous()
+        latents = torch.from_numpy(white).half().float()
+        return latents.view(len(audio), -1, white.shape[1]).transpose(1, 2).contiguous()
 
 
 class CpuUnwhitener:

@@ -28,6 +28,8 @@ from accomp.plugins.objectives.ar import AR
 from accomp.plugins.objectives.mlm import MLM
 from accomp.plugins.objectives.prefix import Prefix
 from accomp.plugins.objectives.prefix_offline import PrefixOffline
+from accomp.plugins.objectives.rectified_flow import RectifiedFlow
+from accomp.plugins.samplers.euler import Euler
 from accomp.plugins.samplers.top_k import TopK
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
@@ -312,8 +314,8 @@ class _Stuck(Ring):
 
 
 class _OneByOne(Ring):
-    def span(self, length):
-        span = super().span(length)
+    def span(self, length, causal=True):
+        span = super().span(length, causal)
         return attrs.evolve(
             span, visible=span.visible & (torch.arange(span.visible.shape[2]) <= span.slot[:, :1, None])
         )
@@ -330,8 +332,8 @@ class NoRollback(_Stateful):
 
 
 class _Remembering(Ring):
-    def span(self, length):
-        span = super().span(length)
+    def span(self, length, causal=True):
+        span = super().span(length, causal)
         return span._replace(hidden=torch.zeros_like(span.hidden))
 
 
@@ -396,8 +398,8 @@ class ForgetsPinned(Small):
 
 
 class _TooSmall(Ring):
-    def span(self, length):
-        span = super().span(length)
+    def span(self, length, causal=True):
+        span = super().span(length, causal)
         ring = self.capacity - self.chunk + 1  # as if the ring held the window alone
         span.slot.remainder_(ring)
         return span
@@ -406,6 +408,14 @@ class _TooSmall(Ring):
 @breaks("backbone", "several positions a call equal one a call beyond the window, with rollback")
 class SmallRing(_Stateful):
     ring = _TooSmall
+
+
+@breaks(
+    "backbone", "with a state and causal=False the rows of a call see what its last row sees (or refused: a UserError)"
+)
+class InLineAlways(Small):
+    def forward(self, h, *, causal=True, state=None, sight=None):
+        return super().forward(h, causal=causal or state is not None, state=state, sight=sight)
 
 
 # ------------------------------------------------------------------------------------------------ objective
@@ -1434,3 +1444,81 @@ class Drifts(Codec):
 
     def decode(self, codes):
         return torch.cat([(stream := Codec.decoder(self, len(codes))).push(codes), stream.flush()], dim=1)
+
+
+# ------------------------------------------------------------------------------------------------ latents
+
+
+@breaks("objective", "is built by cls(config, space), and is chunked, clocked and names its unit")
+class Unitless(RectifiedFlow):
+    unit = None
+
+
+@breaks("objective", "loss: a finite scalar with a gradient for every parameter of the model, detached parts")
+class Infinite(RectifiedFlow):
+    def loss(self, model, batch, clock, rng):
+        loss = super().loss(model, batch, clock, rng)
+        return attrs.evolve(loss, parts={"t_0": loss.total})
+
+
+@breaks("objective", "the total is the mean of the parts over so many frames of each")
+class Miscounts(RectifiedFlow):
+    def loss(self, model, batch, clock, rng):
+        loss = super().loss(model, batch, clock, rng)
+        return attrs.evolve(loss, counts=loss.counts.flip(0))
+
+
+@breaks("objective", "the same generator gives the same loss, with conditions dropped at random")
+class LossDrifts(RectifiedFlow):
+    calls = 0
+
+    def loss(self, model, batch, clock, rng):
+        LossDrifts.calls += 1
+        loss = super().loss(model, batch, clock, rng)
+        return attrs.evolve(loss, total=loss.total + LossDrifts.calls)
+
+
+@breaks("objective", "targets outside `valid` do nothing")
+class TakesAll(RectifiedFlow):
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, attrs.evolve(batch, valid=torch.ones_like(batch.valid)), clock, rng)
+
+
+@breaks("objective", "a block from s on hears x up to frame s + t_f, and nothing later")
+class HearsAhead(RectifiedFlow):
+    def loss(self, model, batch, clock, rng):
+        return super().loss(model, attrs.evolve(batch, x=batch.x.roll(-1, 1)), clock, rng)
+
+
+@breaks("sampler", "is built by cls(config, space) and has levels from 1 down to 0, and plus")
+class Upwards(Euler):
+    def __init__(self, config, space):
+        super().__init__(config, space)
+        self.levels = self.levels[::-1]
+
+
+@breaks("sampler", "path: N steps, each of finite latents [B, E, k], asking the model once, at its level")
+class AsksTwice(Euler):
+    def path(self, predict, draw):
+        predict(draw(0), 1.0)
+        yield from super().path(predict, draw)
+
+
+@breaks("sampler", "what is certain is found, whatever the noise")
+class StopsEarly(Euler):
+    def path(self, predict, draw):
+        for x in super().path(predict, draw):
+            yield x + 0.01
+
+
+@breaks("sampler", "the same noise gives the same latents, and a row does not depend on the others")
+class MixesRows(Euler):
+    def path(self, predict, draw):
+        for x in super().path(predict, draw):
+            yield x - 0.0 if len(x) == 1 else x.flip(0)
+
+
+@breaks("sampler", "other noise gives other latents")
+class Noiseless(Euler):
+    def path(self, predict, draw):
+        yield from super().path(predict, lambda number: torch.zeros_like(draw(number)))

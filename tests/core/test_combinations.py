@@ -18,9 +18,11 @@ SPECS = {
     "prefix": "streaming_chunked_small",
     "prefix_offline": "prefix_offline_small",
     "mlm": "stemgen_small",
+    "rectified_flow": "latent_stream_small",
+    "arc_forcing": "latent_arc_small",
 }
-CLOCKED, MASKED = {"ar", "prefix"}, {"mlm"}
-MASKED_SAMPLERS = {"vampnet", "causal_bias"}
+CLOCKED, MASKED, DENOISED = {"ar", "prefix"}, {"mlm"}, {"rectified_flow", "arc_forcing"}
+MASKED_SAMPLERS, DENOISED_SAMPLERS = {"vampnet", "causal_bias"}, {"euler", "ping_pong", "dpmpp"}
 REGISTRY = Registry(third_party=False)
 
 
@@ -39,11 +41,11 @@ def test_there_is_a_spec_for_every_objective():
 
 @pytest.mark.parametrize(("objective", "sampler"), list(itertools.product(SPECS, REGISTRY.names("sampler"))))
 def test_samplers(objective, sampler):
-    fits = (objective in MASKED) == (sampler in MASKED_SAMPLERS)
+    fits = (objective in MASKED, objective in DENOISED) == (sampler in MASKED_SAMPLERS, sampler in DENOISED_SAMPLERS)
     found = problems(objective, f"sampler={{plugin='{sampler}'}}")
     assert (found == ()) == fits
     table = README.partition("What goes with what:")[2]
-    row = next(line for line in table.splitlines() if line.startswith(f"| `{objective}` |"))
+    row = next(line for line in table.splitlines() if line.startswith(f"| `{objective}` "))
     assert (f"`{sampler}`" in row) == fits
 
 
@@ -52,7 +54,10 @@ def test_fusers(objective, fuser):
     assert problems(objective, f"fuser={{plugin='{fuser}'}}") == ()
 
 
-@pytest.mark.parametrize("spec", [*SPECS.values(), *(name.removesuffix("_small") for name in SPECS.values())])
+PUBLISHED = [name.removesuffix("_small") for name in SPECS.values() if "arc" not in name]
+
+
+@pytest.mark.parametrize("spec", [*SPECS.values(), *PUBLISHED, "latent_enc_dec_small"])
 def test_the_shipped_specs_are_in_order(spec):
     check_combination(load_spec(spec, REGISTRY), REGISTRY)
 
@@ -74,6 +79,33 @@ def test_what_does_not_fit_is_told_as_the_readme_says(objective, override):
     assert told.replace(f"objective '{objective}'", "") in README.replace("objective 'mlm'", "").replace(
         "objective 'ar'", ""
     )
+
+
+def test_parts_of_two_worlds_are_all_told_at_once():
+    found = problems(
+        "ar", "tokenizer.continuous=32", "sampler={plugin='euler', plus=true}", "clock.k=7", "train.frames=40",
+        "generate.prompt=10", "guidance={context=0.7}", "conditions.context.drop=0.0",
+    )  # fmt: skip
+    for part in (
+        "objective 'ar' trains a model that decodes 'causal', sampler 'euler' samples 'denoised'",
+        "clock.k = 7, but objective 'ar' trains a model that emits frame by frame",
+        "has continuous latents, no codebooks; objective 'ar' needs codes",
+        "train.frames = 40 is no whole number of blocks of clock.k = 7 frames; 35 or 42 would do",
+        "generate.prompt = 10 frames is no whole number of blocks of clock.k = 7; 7 or 14 would do",
+        "guidance.context compares with a model that does without 'context'",
+    ):
+        assert sum(part in problem for problem in found) == 1, (part, found)
+    assert len(found) == 6
+    (regime,) = problems("prefix", "model.regime='enc_dec'")
+    assert regime == "model.regime = 'enc_dec' is of models of continuous latents, not of codes; remove it"
+    objective, sampler = problems("rectified_flow", "tokenizer.continuous=0", "model={width=192}")
+    assert f"| {objective} |" in README
+    assert sampler.startswith("sampler 'dpmpp' denoises continuous latents, the tokenizer has 4 codebooks of codes")
+    (plus,) = problems("rectified_flow", "sampler={plugin='euler', plus=true}")
+    assert "does nothing without [guidance]" in plus
+    (short,) = problems("rectified_flow", "clock.t_f=250")
+    assert "at clock.t_f = 250, k = 20 no block fits" in short
+    assert problems("rectified_flow", "model.regime='enc_dec'") == ()
 
 
 def test_a_clocked_objective_wants_a_clock():

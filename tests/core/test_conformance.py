@@ -38,6 +38,7 @@ def test_a_broken_promise_is_named(kind, name, promise, monkeypatch):
 GOOD = [
     ("corpus", "Songs"), ("tokenizer", "Codec"), ("fuser", "GatedAdd"), ("backbone", "Small"), ("objective", "AR"),
     ("objective", "Prefix"), ("objective", "PrefixOffline"), ("objective", "MLM"),
+    ("objective", "RectifiedFlow"), ("sampler", "Euler"),
     ("sampler", "TopK"), ("sampler", "AtOnce"), ("metric", "Likeness"), ("metric", "Spread"),
     ("embedder", "Loudness"), ("follower", "Pulse"), ("command", "good"), ("model", "pretrained"),
 ]  # fmt: skip

@@ -56,3 +56,28 @@ def test_where_gradients_are_rescaled_only_the_loss_counts() -> None:
     assert tally.fault.tolist() == [0, 0, 0]
     add(tally, 2, math.nan, 1.0)
     assert tally.fault[0] == 2
+
+
+def test_parts_that_are_no_number_are_named() -> None:
+    tally = Tally(CPU)
+    assert tally.no_numbers() == ""
+    tally.add(
+        1, {"loss": torch.tensor(math.nan), "t_0": torch.tensor(1.0), "t_3": torch.tensor(math.nan)}, torch.ones(())
+    )
+    tally.add(2, {"loss": torch.tensor(math.nan), "t_0": torch.tensor(math.nan)}, torch.ones(()))
+    assert tally.no_numbers() == " (in t_3)", "what came after is of weights that are no numbers"
+
+
+def test_a_mean_is_one_over_the_steps_that_have_it() -> None:
+    tally, again = Tally(CPU), Tally(CPU)
+    for step, losses in enumerate(
+        [{"loss": 1.0, "generator": 4.0}, {"loss": 3.0, "adversary": 2.0}, {"loss": 5.0, "adversary": 6.0}]
+    ):
+        (tally if step < 2 else again).add(
+            step + 1, {name: torch.tensor(one) for name, one in losses.items()}, torch.ones(())
+        )
+        if step == 1:
+            again.load_state_dict(json.loads(json.dumps(tally.state_dict())))
+    assert again.take() == ({"loss": 3.0, "generator": 4.0, "adversary": 4.0}, 1.0)
+    again.load_state_dict({"steps": 2.0, "loss": 5.0})
+    assert again.take()[0] == {"loss": 2.5}, "as earlier versions wrote it"

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 from attrs import frozen
-from fakes import RATE, EnergyTokenizer, FolderCorpus, tone, write_track
+from fakes import RATE, EnergyTokenizer, FolderCorpus, LoudnessTokenizer, tone, write_track
 
 from accomp.core.errors import EmptyClip
 from accomp.core.hooks import hookimpl
@@ -67,6 +67,7 @@ def accomp_components() -> list[Component]:
     parts = {
         ("corpus", "shelf"): FolderCorpus,
         ("tokenizer", "energy"): EnergyTokenizer,
+        ("tokenizer", "loudness"): LoudnessTokenizer,
         ("metric", "envelopes"): Envelopes,
     }
     return [Component(kind, name, f"{cls.__module__}:{cls.__name__}") for (kind, name), cls in parts.items()]

@@ -138,6 +138,7 @@ def test_latents_stream_as_codes_do(latents, samples, frames):
     audio = music(2, FRAMES)
     found = latents.encode(audio)
     assert (found.shape, found.dtype) == ((2, 16, FRAMES), torch.float32)
+    assert torch.equal(found, found.half().float()), "what float16 holds"
     assert torch.equal(joined(latents.encoder(2), audio, samples), found)
     assert torch.equal(joined(latents.decoder(2), found, frames), latents.decode(found))
 
@@ -160,7 +161,7 @@ def test_all_components_lose_nothing_and_codes_are_other_values():
     audio = music(1, 12)
     z = codes.network.encode(torch.nn.functional.pad(audio, (0, 200)).double(), History())
     back = whole.network.whitening.back(whole.encode(audio).transpose(1, 2))
-    torch.testing.assert_close(back.double(), z, atol=1e-3, rtol=0)
+    torch.testing.assert_close(back.double(), z, atol=1e-2, rtol=0)  # latents are rounded to float16
     assert whole.fingerprint != codes.fingerprint != lively(continuous=16).fingerprint
     assert (whole.space.codebooks, whole.space.codebook_size, whole.space.latent_dim) == (0, 0, 64)
     for bad, why in (

@@ -5,16 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from accomp.core.accompanist import Accompanist
 from accomp.core.errors import UserError
 from accomp.core.guidance import Guidance
-from accomp.core.interfaces import CausalSampler
-from accomp.core.model import Model
 from accomp.core.runner.bench import memory
 from accomp.core.runner.bench.subject import Subject
 from accomp.core.runner.bench.timing import timed
 from accomp.core.runner.bench.variants import Variant
 from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.session import TokenSession
+from accomp.core.streaming.latent_session import session_of
 
 MB = 1e6
 
@@ -41,20 +40,19 @@ class Live:
         first: s until the first step was done, with everything that is compiled for it.
     """
 
-    def __init__(self, subject: Subject, model: Model, variant: Variant, batch: int = 1):
+    def __init__(self, subject: Subject, model: Accompanist, variant: Variant, batch: int = 1):
         sampler = subject.sampler()
-        assert isinstance(sampler, CausalSampler), "check_combination lets a clock have no other"
         self.subject, self.batch, self.window = subject, batch, subject.spec.train.frames
         self.runtime, self.model = variant.runtime, variant.runtime.prepared(model)
         self._noise = subject.latents(batch, min(self.window, 500)).unbind(1)
         self._heard = 0
 
         def begin() -> None:
-            self.session = TokenSession(
+            self.session = session_of(
                 self.model,
                 sampler,
                 sessions=torch.arange(batch),
-                labels={name: torch.zeros(batch, dtype=torch.int64) for name in model.vocabulary.classes},
+                labels={name: torch.zeros(batch, dtype=torch.int64) for name in model.classes},
                 window=self.window,
                 guidance=Guidance(subject.spec.guidance),
                 runtime=variant.runtime,
@@ -78,7 +76,8 @@ class Live:
     @property
     def step_bytes(self) -> int:
         """What a step reads: all weights but the tables of embeddings, and everything that the sessions hold."""
-        spared = {id(self.model.table.weight), id(self.model.input_padding)}
+        tables = [m.weight for m in self.model.modules() if isinstance(m, torch.nn.Embedding)]
+        spared = {id(weight) for weight in (*tables, self.model.input_padding)}
         weights = [weight for weight in (*self.model.parameters(), *self.model.buffers()) if id(weight) not in spared]
         return memory.bytes_of(weights) + self.session_bytes * self.batch
 

@@ -49,9 +49,8 @@ def write(path: Path, space: TokenSpace, rules: PairRules, submixes: int, wanted
         for number in range(wanted.songs):
             rng = np.random.default_rng(number)
             record = _song(f"song {number}", space, rules, submixes, wanted)
-            shape = (len(record.parts), record.frames, space.codebooks)
-            codes = draw_codes(shape, space.codebook_size, rng, flat=wanted.incompressible)
-            writer.add(record, codes, np.full((wanted.stems, record.frames), -20.0))
+            tokens = draw_tokens((len(record.parts), record.frames), space, rng, flat=wanted.incompressible)
+            writer.add(record, tokens, np.full((wanted.stems, record.frames), -20.0))
         writer.finish()
 
 
@@ -60,6 +59,13 @@ def bytes_of(path: Path) -> tuple[int, float]:
     tracks = Store(path).tracks("train")
     whole = sum(track.bytes() for track in tracks)
     return whole, whole / sum(len(track.record.parts) * track.record.frames for track in tracks)
+
+
+def draw_tokens(shape: tuple[int, int], space: TokenSpace, rng: np.random.Generator, *, flat: bool) -> np.ndarray:
+    """[P, T, K] codes as `draw_codes` makes them; [P, T, E] latents of unit variance for a space without codebooks."""
+    if space.continuous:
+        return rng.standard_normal((*shape, space.latent_dim)).astype(np.float16)
+    return draw_codes((*shape, space.codebooks), space.codebook_size, rng, flat=flat)
 
 
 def draw_codes(shape: tuple[int, int, int], size: int, rng: np.random.Generator, *, flat: bool) -> np.ndarray:

@@ -92,7 +92,7 @@ class Mlm:
         x, sessions = subject.latents(1, self.frames(subject)), torch.zeros(1, dtype=torch.int64)
         labels = {name: torch.zeros(1, dtype=torch.int64) for name in model.vocabulary.classes}
         how: Any = {"sessions": sessions, "labels": labels, "window": subject.spec.train.frames, "guidance": guidance}
-        played = sampler if isinstance(subject.sampler(), MaskedSampler) else subject.sampler()
+        played: Any = sampler if isinstance(subject.sampler(), MaskedSampler) else subject.sampler()
         return lambda: compose(ready, played, x, framewise=framewise, **how).cpu()
 
 

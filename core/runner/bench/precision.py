@@ -46,8 +46,10 @@ def precision(run: Path, registry: Registry, *, batches: int, device: str | None
     """
     run = model_folder(run)
     found = load_run(run, registry, device_of(device or "auto"), step=playing_checkpoint(run).step)
-    if found.model.clock is None or found.model.clock.k > 1:
-        raise CombinationError(f"the loss of a precision is that of a model that plays frame by frame, k = 1 @ {run}")
+    if found.model.clock is None or found.model.clock.k > 1 or found.model.space.continuous:
+        raise CombinationError(
+            f"the loss of a precision is that of a model of codes that plays frame by frame, k = 1 @ {run}"
+        )
     with threads(found.spec.run.threads or PLAYING_THREADS), torch.inference_mode():
         return list(_lines(found, run, list(_clips(found, batches))))
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from accomp.core.build import build_model, build_sampler, build_tokenizer, check_combination, space_of
-from accomp.core.interfaces import CausalSampler, MaskedSampler, Tokenizer
+from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Tokenizer
 from accomp.core.model import Model
 from accomp.core.registry import Registry
 from accomp.core.runner.bench.record import Line, on_cpu
@@ -47,7 +47,7 @@ class Subject:
         """The model, ready to play."""
         return build_model(self.spec, self.space, self.registry).to(self.device).eval()
 
-    def sampler(self) -> CausalSampler | MaskedSampler:
+    def sampler(self) -> CausalSampler | MaskedSampler | DenoisedSampler:
         """The sampler."""
         return build_sampler(self.spec, self.space, self.registry)
 

@@ -75,7 +75,7 @@ class Teacher:
         given = self._records[id]["made_from"].get("labels", {})
         labels = {name: torch.full((len(target),), given.get(name, -1)).to(device) for name in model.conditions.labels}
         with torch.no_grad(), nothing_withheld(model):
-            x = player.tokenizer.embed(context.to(device)).clone().to(model.table.weight.dtype)
+            x = player.tokenizer.embed(context.to(device)).clone().to(model.dtype)
             batch = Batch(x, target.to(device), valid.to(device), labels, self._told(id, target))
             rng = torch.Generator().manual_seed(number_of(self._spec.seed, "teacher", id))
             return self._objective.loss(model, batch, model.clock, rng)

@@ -12,7 +12,8 @@ from accomp.core.runner.comparison.statistics import differences
 from accomp.core.runner.report.data import RunData
 
 LISTENING = 0.01
-"""Nats a token that the true context must be worth: less is what an untrained model shows by chance."""
+"""Nats a token (of latents: squared error) that the true context must be worth: less is what an untrained model shows
+by chance."""
 FEWEST = 6
 """Clips below which nothing is claimed: of five pairs not even five of a sign are unlikely (2 / 2^5 = 0.06)."""
 UNSURE = "; with so few clips it cannot be told"
@@ -33,17 +34,18 @@ def _learned(data: RunData) -> Claim:
     if len(validations) < 2:
         return Claim(claim, None, "no validation after training yet: accomp train")
     first, last = validations[0], validations[-1]
-    text = f"untrained {first['loss']:.2f}, after {last['step']:,} steps {last['loss']:.2f} nats per token"
+    text = f"untrained {first['loss']:.2f}, after {last['step']:,} steps {last['loss']:.2f} {data.unit}"
     return Claim(claim, last["loss"] < first["loss"], text)
 
 
 def _beats_frequencies(data: RunData) -> Claim:
-    claim = "It predicts held-out songs better than code frequencies alone"
     validations, unigram = data.losses_of("validation"), data.losses_of("unigram")
+    what = unigram[-1].get("what", "code frequencies alone") if unigram else "code frequencies alone"
+    claim = f"It predicts held-out songs better than {what}"
     if len(validations) < 2 or not unigram:
         return Claim(claim, None, "no validation after training yet: accomp train")
     model, frequencies = validations[-1]["loss"], unigram[-1]["loss"]
-    return Claim(claim, model < frequencies, f"{model:.2f} against {frequencies:.2f} nats per token")
+    return Claim(claim, model < frequencies, f"{model:.2f} against {frequencies:.2f} {data.unit}")
 
 
 def _worth(data: RunData) -> Claim:
@@ -52,7 +54,7 @@ def _worth(data: RunData) -> Claim:
     if not gains or gains[-1]["step"] == 0:
         return Claim(claim, None, "not measured yet")
     gain = gains[-1]["context_gain"]
-    text = f"the loss rises by {gain:.3f} nats per token with another song's context; {LISTENING} at least would tell"
+    text = f"the loss rises by {gain:.3f} {data.unit} with another song's context; {LISTENING} at least would tell"
     return Claim(claim, gain >= LISTENING, text)
 
 

@@ -11,7 +11,7 @@ from accomp.core.console import warn
 from accomp.core.errors import DataError
 from accomp.core.records import read_record
 from accomp.core.run_folder import model_folder
-from accomp.core.runner.losses import read_losses
+from accomp.core.runner.losses import read_losses, unit_of
 from accomp.core.runner.take_files import identity_of_takes, takes_of
 
 
@@ -40,6 +40,11 @@ class RunData:
     def losses_of(self, kind: str) -> list[dict[str, Any]]:
         """Records of "train", "validation" or "unigram"."""
         return [record for record in self.losses if record["kind"] == kind]
+
+    @property
+    def unit(self) -> str:
+        """What losses count."""
+        return unit_of(self.losses)
 
     @property
     def streams(self) -> bool:

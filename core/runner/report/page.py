@@ -53,9 +53,9 @@ def _figures(data: RunData) -> Html:
     """The few numbers that matter most."""
     found: list[tuple[str, str, str]] = []
     if validation := data.losses_of("validation"):
-        told = ["nats per token"]
+        told = [data.unit]
         told += [f"untrained {one['loss']:.2f}" for one in validation[:1] if one["step"] == 0]
-        told += [f"code frequencies {one['loss']:.2f}" for one in data.losses_of("unigram")[-1:]]
+        told += [f"{one.get('what', 'code frequencies')} {one['loss']:.2f}" for one in data.losses_of("unigram")[-1:]]
         found.append(("Validation loss", f"{validation[-1]['loss']:.2f}", "; ".join(told)))
     if data.metrics is not None:
         for metric, number, _ in judged_numbers(data.metrics):

@@ -29,31 +29,43 @@ def losses(data: RunData) -> list[Html]:
     if validation and validation[0]["step"] == 0:
         rules.append(Rule("untrained model", validation[0]["loss"], "second"))
     if unigram:
-        rules.append(Rule("code frequencies alone", unigram[-1]["loss"], "third"))
-    chart = line_chart("Loss while training", lines, rules, x="optimizer steps", y="nats per token")
+        rules.append(Rule(_baseline(unigram), unigram[-1]["loss"], "third"))
+    chart = line_chart("Loss while training", lines, rules, x="optimizer steps", y=data.unit)
     found = [tag("div", chart, class_="card")]
     if validation:
-        found.append(tag("div", _levels(validation, unigram), class_="card"))
+        found.append(tag("div", _levels(validation, unigram, data.unit), class_="card"))
     if speed := data.losses_of("speed"):
         found.append(tag("p", speed_told(speed[-1]), class_="note"))
     return found
 
 
-def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]]) -> Html:
+def _baseline(unigram: list[dict[str, Any]]) -> str:
+    """What knows nothing of the music but what is common."""
+    return str(unigram[-1].get("what", "code frequencies alone"))
+
+
+def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]], unit: str) -> Html:
     first, last = validation[0], validation[-1]
     parts = list(last["parts"])
     rows = [["untrained model", *_row(first, parts)]] if first["step"] == 0 else []
     if unigram:
-        rows.append(["code frequencies alone", *_row(unigram[-1], parts)])
+        rows.append([_baseline(unigram), *_row(unigram[-1], parts)])
     rows.append([f"model after {last['step']:,} steps", *_row(last, parts)])
     if accuracy := last.get("accuracy"):
         right = (f"{accuracy[part]:.1%}" if part in accuracy else "" for part in parts)
         rows.append(["its likeliest code is right", "", *right])
     if tokens := last.get("tokens"):
-        shares = {f"level_{q}": f"{count / sum(tokens):.0%}" for q, count in enumerate(tokens)}
+        shares = {part: f"{count / sum(tokens):.0%}" for part, count in zip(parts, tokens, strict=False)}
         rows.append(["share of the loss's tokens", "100%", *(shares.get(part, "") for part in parts)])
     head = ["", "all levels", *(part.replace("_", " ") for part in parts)]
-    caption = "Validation loss, level by level (nats per token, lower is better)"
+    caption = f"Validation loss, level by level ({unit}, lower is better)"
+    if unigram and "what" in unigram[-1]:
+        caption = f"Validation loss, by quarters of the noise level t, t = 1 being noise ({unit}, lower is better)"
+        note = (
+            "Mean and variance alone: the best guess that knows these of each number of a latent, and nothing else. "
+            "Only who knows the context, or how latents go together, can be better."
+        )
+        return tag("div", table(head, rows, caption=caption), tag("p", note, class_="note"))
     note = (
         "Code frequencies alone: the entropy of the codes of all validation clips, level by level; over all levels "
         "they count as in the model's loss. Only who knows the context or other codes of the clip can be better."

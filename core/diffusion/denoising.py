@@ -1,0 +1,99 @@
+"""Denoising a block: noise levels in order, what a sampler asks of the model, and its course from noise to latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, Protocol
+
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.errors import CombinationError
+from accomp.core.types import TokenSpace
+
+Schedule = Literal["log_snr", "linear"]
+
+
+class Velocities(NamedTuple):
+    """What the model predicts of a block: guided, and without what it is guided by. The same where nothing guides."""
+
+    guided: Tensor
+    without: Tensor
+
+
+class Predicting(Protocol):
+    """The model as a sampler of latents sees it; guidance is inside."""
+
+    def __call__(self, x: Tensor, t: float) -> Velocities:
+        """x [B, E, k] at noise level t -> velocities [B, E, k]."""
+        ...
+
+
+Draw = Callable[[int], Tensor]
+"""0 -> the noise a block begins as [B, E, k], i + 1 -> the noise that step i may add; the same whenever it is asked."""
+
+Path = Iterator[Tensor]
+"""What x is after each step."""
+
+
+def levels(steps: int, schedule: Schedule = "log_snr", start: float = 1.0) -> list[float]:
+    """N + 1 noise levels from `start` down to 0, for N steps.
+
+    "log_snr": log((1 - t) / t) evenly spaced from -6 (or that of a `start` below 1) to 2; the first level is `start`
+    all the same, and the last 0. "linear": t evenly spaced.
+    """
+    if schedule == "linear":
+        return [start * (1 - i / steps) for i in range(steps)] + [0.0]
+    first = -6.0 if start == 1.0 else math.log((1 - start) / start)
+    between = [1 / (1 + math.exp(first + (2.0 - first) * i / steps)) for i in range(1, steps)]
+    return [start, *between, 0.0]
+
+
+def log_ratio(t: float) -> float:
+    """log((1 - t) / t), the logarithm of signal over noise; infinite at the ends."""
+    if t in (0.0, 1.0):
+        return math.inf if t == 0.0 else -math.inf
+    return math.log((1 - t) / t)
+
+
+@frozen
+class Steps:
+    """Keys that all samplers of latents have.
+
+    Attributes:
+        steps: N, forwards a block; a further one absorbs it.
+        schedule: how the noise levels lie: "log_snr", as trained and published, or "linear".
+    """
+
+    steps: int = field(default=8, validator=v.ge(1))
+    schedule: Schedule = "log_snr"
+
+    @property
+    def levels(self) -> list[float]:
+        """N + 1 noise levels, from 1 to 0."""
+        return levels(self.steps, self.schedule)
+
+
+@frozen
+class GuidedSteps(Steps):
+    """`plus`: CFG++ (arXiv 2406.08070): the clean prediction is guided, the noise that is added back is not. Scales
+    are then between 0 and 1; 0.7 is usual."""
+
+    plus: bool = False
+
+
+def check_latents(name: str, space: TokenSpace) -> None:
+    """Raises CombinationError where there are no latents to denoise."""
+    if not space.continuous:
+        raise CombinationError(
+            f"sampler {name!r} denoises continuous latents, the tokenizer has {space.codebooks} codebooks of codes; "
+            f"choose a tokenizer of latents (continuous = 32) or a sampler of codes"
+        )
+
+
+def last(path: Path) -> Tensor:
+    """Where a path ends."""
+    *_, x = path
+    return x

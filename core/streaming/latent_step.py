@@ -1,0 +1,161 @@
+"""A block of playing with latents: denoise it, and remember it clean. All that is read and written lies in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from accomp.core.diffusion.denoising import Velocities, last
+from accomp.core.guidance import Guidance
+from accomp.core.interfaces import DenoisedSampler
+from accomp.core.latent_model import LatentModel
+from accomp.core.streaming.compiling import compiled
+from accomp.core.streaming.noise import Noise
+from accomp.core.streaming.runtime import Runtime
+from accomp.core.streaming.step import Sessions
+from accomp.core.timelines import KINDS
+
+
+class LatentStep:
+    """B sessions of a model on their device, and what moves them on, a block of k frames at a time.
+
+    "block_causal": a finished block is absorbed once, clean, into the state. "enc_dec": the rows of the last frames are
+    kept, and absorbed anew when a block begins. Random numbers belong to session, frame and step.
+
+    Attributes:
+        state: what the backbone remembers, of the G variants of each session.
+        frame: [B] int64, the first frame of each session's next block; below 0 in front of the output.
+        noise: [B, 1], the keys of their randomness.
+        rows: G * B.
+        blanks: rows before the first that fill up its group: none.
+        told: name of a timeline -> [G * B, k, N], what is told of the rows of the next block.
+        predict: y [B, k, E], t [1] -> velocities [2, B, k, E], guided and without.
+        absorb: e [G * B, k, De], rows of the block as they are remembered.
+    """
+
+    blanks = 0
+
+    def __init__(
+        self,
+        model: LatentModel,
+        sampler: DenoisedSampler,
+        guidance: Guidance,
+        *,
+        window: int,
+        sessions: Sessions,
+        runtime: Runtime,
+    ):
+        """Compiles where the runtime says so; `begin` comes after it. Raises UserError where it cannot."""
+        self.model, self.sampler, self.guidance, self.layout = model, sampler, guidance, model.layout
+        k, E, De = self.layout.clock.k, model.space.latent_dim, model.fuser.embed_width
+        self._window = window
+        batch, device = len(sessions.noise.key), model.device
+        self.rows = batch * len(guidance.variants)
+        self.noise = Noise(sessions.noise.key.clone())
+        self.frame = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.start = model.start(guidance.spread_labels(sessions.labels))
+        self._rereads = model.regime == "enc_dec"
+        self._context = window - k if self._rereads else 0
+        self.state = model.backbone.new_state(self.rows, window, chunk=max(k, self._context), dtype=runtime.cache_type)
+        zeros = model.input_padding.new_zeros
+        self.told = {name: zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines}
+        self._x, self._past_x = zeros(self.rows, k, E), zeros(self.rows, self._context, E)
+        self._past_e = zeros(self.rows, self._context, De)
+        self._t = torch.zeros(1, device=device, dtype=torch.promote_types(model.dtype, torch.float32))
+        self.predict: Callable[[Tensor, Tensor], Tensor] = self._predict
+        self.absorb: Callable[[Tensor], Tensor] = self._absorb
+        if runtime.compiles(device):
+            self.predict = compiled(self._predict, torch.zeros(batch, k, E, device=device), self._t.clone())
+            if not self._rereads:
+                self.absorb = compiled(self._absorb, zeros(self.rows, k, De))
+
+    def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
+        """New sessions in the rows of the bool mask [B]: those that `sessions` has there, or the same again."""
+        anew = self.guidance.repeat(rows)
+        self.state.reset(anew)
+        self.frame.copy_(torch.where(rows, -self.layout.start, self.frame))
+        if sessions is None:
+            return
+        self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
+        start = self.model.start(self.guidance.spread_labels(sessions.labels))
+        if self.start is not None and start is not None:
+            self.start.copy_(torch.where(anew[:, None, None], start, self.start))
+
+    def tell(self, values: Mapping[str, Tensor]) -> None:
+        """Name -> [B, S, N]: what is told of the last S rows of the next block."""
+        for name, told in self.guidance.spread_timelines(values).items():
+            self.told[name][:, -told.shape[1] :] = told.to(self.told[name])
+
+    def silent(self, x: Tensor) -> None:
+        """Absorb a block x [G * B, k, E] in front of all sessions' output."""
+        self._x.copy_(x)
+        self._keep(None, torch.ones_like(self.frame, dtype=torch.bool))
+
+    def block(self, x: Tensor, moving: Tensor, given: Tensor | None = None) -> Tensor:
+        """x [G * B, k, E], the input of the next block's rows -> its latents [B, E, k], NaN in front of the output.
+
+        The sessions of the mask moving [B] move on; the others are as they were. given: the block [B, E, k], where it
+        is not to be drawn.
+        """
+        self._x.copy_(x)
+        if given is None:
+            self._reread()
+            latents = last(self.sampler.path(self._velocities, self._draw))
+        else:
+            latents = given.to(self.noise.key.device, torch.float32)
+        early = self.frame < 0
+        self._keep(latents, moving)
+        return latents.masked_fill(early[:, None, None], torch.nan)
+
+    def _draw(self, number: int) -> Tensor:
+        """Standard normal noise [B, E, k], of the block's beginning (0) or added after a step (1, 2, ...)."""
+        frames = self.frame[:, None] + torch.arange(self.layout.clock.k, device=self.frame.device)
+        return Noise(self.noise.key).fold(frames).fold(number).normal(self.model.space.latent_dim).mT
+
+    def _velocities(self, x: Tensor, t: float) -> Velocities:
+        guided, without = self.predict(x.mT, self._t.fill_(t)).clone()
+        return Velocities(guided.mT, without.mT)
+
+    def _predict(self, y: Tensor, t: Tensor) -> Tensor:
+        y = self.guidance.repeat(y.to(self._x.dtype))
+        e = self.model.noisy(y, t.to(y.dtype)[:, None])
+        h = self.model.rows(self._x, e, self.start, told=self.model.told(self.told), state=self.state)
+        self.state.rollback(self.state.position - y.shape[1])
+        v = self.model.velocity(h)
+        v = v.to(torch.promote_types(v.dtype, torch.float32))
+        return torch.stack([self.guidance.combine(v), self.guidance.without(v)])
+
+    def _absorb(self, e: Tensor) -> Tensor:
+        return self.model.rows(self._x, e, self.start, state=self.state)
+
+    def _keep(self, latents: Tensor | None, moving: Tensor) -> None:
+        """Remember the block that has this input and these latents, in the sessions that move on."""
+        k, anew = self.layout.clock.k, self.guidance.repeat(moving)
+        blank = self.model.silent(k).expand(self.rows, -1, -1)
+        e = blank
+        if latents is not None:
+            clean = self.model.clean(self.guidance.repeat(latents.mT.to(self._x.dtype)))
+            e = torch.where(self.guidance.repeat(self.frame < 0)[:, None, None], blank, clean)
+        told = self.model.told(self.told)
+        e = e if told is None else e + told
+        if self._rereads:
+            for past, new in ((self._past_x, self._x), (self._past_e, e)):
+                moved = torch.cat([past, new], dim=1)[:, k:]
+                past.copy_(torch.where(anew[:, None, None], moved[:, moved.shape[1] - past.shape[1] :], past))
+        else:
+            self.absorb(e)
+            self.state.rollback(torch.where(anew, self.state.position, self.state.position - k))
+        self.frame.add_(k * moving)
+
+    def _reread(self) -> None:
+        """Absorb the rows that came before anew; those before a session's beginning lie below position 0."""
+        if not self._rereads:
+            return
+        self.state.reset(torch.ones(self.rows, dtype=torch.bool, device=self.frame.device))
+        if not self._context:
+            return
+        there = self.guidance.repeat((self.frame + self.layout.start).clamp(max=self._context))
+        self.state.rollback(there - self._context)
+        self.model.rows(self._past_x, self._past_e, self.start, state=self.state)

@@ -1,0 +1,32 @@
+"""Rectified flow: the objective of models that denoise latents block by block."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from attrs import frozen
+
+from accomp.core.flow import Flow, FlowKeys, check_latents
+from accomp.core.interfaces import Decoding
+from accomp.core.types import TokenSpace
+
+
+class RectifiedFlow(Flow):
+    """Mean squared error of the velocity of noisy blocks, given what the clock lets them hear and what was played.
+
+    arXiv 2605.22717; core/flow.py has the loss.
+    """
+
+    decoding: ClassVar[Decoding] = "denoised"
+    chunked: ClassVar[bool] = True
+    clocked: ClassVar[bool] = True
+    unit: ClassVar[str] = "squared error"
+
+    @frozen
+    class Config(FlowKeys):
+        """`blocks`, `timesteps`, `shift`, `context_drop` and `input_drop`, see core/flow.py."""
+
+    def __init__(self, config: Config, space: TokenSpace):
+        """Raises CombinationError for a space of codes."""
+        check_latents("rectified_flow", space)
+        super().__init__(config)

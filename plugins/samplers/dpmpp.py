@@ -1,0 +1,45 @@
+"""DPM-Solver++, second order, multistep."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import ClassVar
+
+from attrs import frozen
+
+from accomp.core.diffusion.denoising import Draw, Path, Predicting, Steps, check_latents, log_ratio
+from accomp.core.diffusion.process import clean_of
+from accomp.core.interfaces import Decoding
+from accomp.core.types import TokenSpace
+
+
+class Dpmpp:
+    """DPM-Solver++ 2M (arXiv 2211.01095, algorithm 2) for rectified flow: signal 1 - t, noise t.
+
+    x <- (s / t) x - (1 - s) (e^-h - 1) d, h the step in log((1 - t) / t), d = x_0 + (x_0 - x_0') h / (2 h') with x_0'
+    and h' of the step before; d = x_0 in the first step, in the last, and after a first one that began at pure noise.
+    """
+
+    decoding: ClassVar[Decoding] = "denoised"
+    plus: ClassVar[bool] = False
+
+    @frozen
+    class Config(Steps):
+        """`steps` and `schedule`, see core/diffusion/denoising.py."""
+
+    def __init__(self, config: Config, space: TokenSpace):
+        """Raises CombinationError for a space of codes."""
+        check_latents("dpmpp", space)
+        self.levels = config.levels
+
+    def path(self, predict: Predicting, draw: Draw) -> Path:
+        """From `draw(0)`: what x [B, E, k] is after each step."""
+        x, before, h_before = draw(0), None, math.inf
+        for t, s in pairwise(self.levels):
+            clean = clean_of(x, predict(x, t).guided, t)
+            h = log_ratio(s) - log_ratio(t)
+            d = clean if before is None or not s else clean + (clean - before) * (h / (2 * h_before))
+            x = (s / t) * x - (1 - s) * math.expm1(-h) * d
+            before, h_before = clean, h
+            yield x

@@ -1,0 +1,39 @@
+"""Euler steps along the velocity."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+from attrs import frozen
+
+from accomp.core.diffusion.denoising import Draw, GuidedSteps, Path, Predicting, check_latents
+from accomp.core.diffusion.process import clean_of
+from accomp.core.interfaces import Decoding
+from accomp.core.types import TokenSpace
+
+
+class Euler:
+    """x <- x + (s - t) v from noise level t to s; with `plus`, x <- (x - t v_w) + s v_0 (CFG++, arXiv 2406.08070).
+
+    v_w is the guided velocity, v_0 the one without what is guided by.
+    """
+
+    decoding: ClassVar[Decoding] = "denoised"
+
+    @frozen
+    class Config(GuidedSteps):
+        """`steps`, `schedule` and `plus`, see core/diffusion/denoising.py."""
+
+    def __init__(self, config: Config, space: TokenSpace):
+        """Raises CombinationError for a space of codes."""
+        check_latents("euler", space)
+        self.levels, self.plus = config.levels, config.plus
+
+    def path(self, predict: Predicting, draw: Draw) -> Path:
+        """From `draw(0)`: what x [B, E, k] is after each step."""
+        x = draw(0)
+        for t, s in pairwise(self.levels):
+            guided, without = predict(x, t)
+            x = clean_of(x, guided, t) + s * without if self.plus else x + (s - t) * guided
+            yield x

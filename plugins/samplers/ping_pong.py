@@ -1,0 +1,47 @@
+"""To the clean prediction and back to less noise, anew in every step: the sampler of few-step models."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+from attrs import frozen
+
+from accomp.core.diffusion.denoising import Draw, GuidedSteps, Path, Predicting, check_latents
+from accomp.core.diffusion.process import clean_of, noised
+from accomp.core.interfaces import Decoding
+from accomp.core.types import TokenSpace
+
+
+class PingPong:
+    """x_0 = x - t v; x <- (1 - s) x_0 + s eps with new noise eps (consistency sampling, arXiv 2303.01469, algorithm 1).
+
+    It believes the clean prediction, which is a mean in a model that was trained with the flow loss alone and blurs
+    there; adversarial training makes it a sample. With `plus` (CFG++, arXiv 2406.08070) x <- x_0 + s (eps - x_0'), x_0
+    guided and x_0' not.
+    """
+
+    decoding: ClassVar[Decoding] = "denoised"
+
+    @frozen
+    class Config(GuidedSteps):
+        """`steps`, `schedule` and `plus`, see core/diffusion/denoising.py."""
+
+    def __init__(self, config: Config, space: TokenSpace):
+        """Raises CombinationError for a space of codes."""
+        check_latents("ping_pong", space)
+        self.levels, self.plus = config.levels, config.plus
+
+    def path(self, predict: Predicting, draw: Draw) -> Path:
+        """From `draw(0)`: what x [B, E, k] is after each step."""
+        x = draw(0)
+        for number, (t, s) in enumerate(pairwise(self.levels)):
+            guided, without = predict(x, t)
+            clean = clean_of(x, guided, t)
+            if not s:
+                x = clean
+            elif self.plus:
+                x = clean + s * (draw(number + 1) - clean_of(x, without, t))
+            else:
+                x = noised(clean, draw(number + 1), s)
+            yield x
