@@ -45,6 +45,11 @@ export class Schedule {
 
   /** out becomes what is heard next. */
   exchange(out) {
+    const lead = this.from - this.place
+    if (lead > 0 && lead < out.length) {
+      this.exchange(out.subarray(0, lead))
+      return this.exchange(out.subarray(lead))
+    }
     const there = this.ring.read(this.place, out)
     const begin = Math.max(this.counted, this.place + there)
     const end = Math.min(this.place + out.length, this.end)

@@ -20,6 +20,7 @@ class Duplex extends AudioWorkletProcessor {
     this.flags = 0
     this.plan = null // the session that will play, from start on
     this.schedule = null
+    this.closing = false
     this.first = 0
     this.gain = this.wantedGain = 1
     this.peakIn = this.peakOut = this.clipped = this.breaks = 0
@@ -30,10 +31,10 @@ class Duplex extends AudioWorkletProcessor {
   obey(order) {
     if (order.pipe) this.join(order.pipe)
     if ('send' in order) this.send(order.send)
+    if ('gain' in order) this.wantedGain = order.gain
     if (order.plan) this.prepare(order.plan)
     if ('first' in order) this.move(Math.round(order.first))
-    if ('gain' in order) this.wantedGain = order.gain
-    if (order.over) this.schedule = this.plan = null
+    if (order.over) this.fadeAway()
   }
 
   join(pipe) {
@@ -53,6 +54,8 @@ class Duplex extends AudioWorkletProcessor {
   prepare(plan) {
     this.plan = plan
     this.schedule = null
+    this.closing = false
+    this.gain = this.wantedGain
     this.first = plan.first
     this.breaks = 0
   }
@@ -63,6 +66,12 @@ class Duplex extends AudioWorkletProcessor {
     const first = currentFrame + this.first
     this.schedule = new Schedule({ rate: sampleRate, chunk: this.plan.chunk, delay: -place, first, from: place })
     this.port.postMessage({ begun: place })
+  }
+
+  /** The session is over: its sound fades, then there is none. */
+  fadeAway() {
+    this.wantedGain = 0
+    this.closing = true
   }
 
   move(first) {
@@ -83,6 +92,7 @@ class Duplex extends AudioWorkletProcessor {
     this.hear(heard, out.length)
     if (this.schedule) this.schedule.exchange(out)
     this.turnDown(out)
+    if (this.closing && this.gain === 0) this.schedule = this.plan = null
     this.expected = currentFrame + out.length
     if (currentFrame >= this.next) this.tell()
     return true

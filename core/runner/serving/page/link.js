@@ -1,0 +1,59 @@
+// The page's end of the Worker that holds the WebSocket. Events: said, closed, trying, trip, dropped.
+
+export class Link extends EventTarget {
+  constructor() {
+    super()
+    this.worker = new Worker(new URL('./socket.js', import.meta.url), { type: 'module' })
+    this.worker.onmessage = ({ data }) => this.tell(data)
+    this.welcome = null
+    this.why = '' // what the server said last before it closed
+    this.waiting = []
+  }
+
+  /** Connect and say hello; the server's welcome. Rejects with {code, why} where it closes instead. */
+  open({ url, hello, pipe }) {
+    this.why = ''
+    this.worker.postMessage({ open: { url, hello, pipe } }, pipe ? [pipe] : [])
+    return this.answer('welcome')
+  }
+
+  say(message) {
+    this.worker.postMessage({ say: message })
+  }
+
+  pings(count, every) {
+    this.worker.postMessage({ pings: { count, every } })
+  }
+
+  close() {
+    this.worker.postMessage({ close: true })
+  }
+
+  /** The next message of one of these types. */
+  answer(...types) {
+    return new Promise((resolve, reject) => this.waiting.push({ types, resolve, reject }))
+  }
+
+  tell(data) {
+    const [[name, detail]] = Object.entries(data)
+    if (name === 'said') this.hear(detail)
+    if (name === 'closed') this.end(detail)
+    this.dispatchEvent(new CustomEvent(name, { detail }))
+  }
+
+  hear(message) {
+    if (message.type === 'welcome') this.welcome = message
+    if (message.why) this.why = message.why
+    if (message.retry_after !== undefined) this.retryAfter = message.retry_after
+    const answered = this.waiting.filter(({ types }) => types.includes(message.type))
+    this.waiting = this.waiting.filter(one => !answered.includes(one))
+    for (const { resolve } of answered) resolve(message)
+  }
+
+  end(closed) {
+    this.welcome = null
+    Object.assign(closed, { why: this.why || closed.reason, retryAfter: this.retryAfter })
+    const waiting = this.waiting.splice(0)
+    for (const { reject } of waiting) reject(closed)
+  }
+}
