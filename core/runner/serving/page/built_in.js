@@ -1,83 +1,71 @@
-// A song for those who have none at hand: chords of a soft electric piano and a few drums, made when it is asked for.
+// A song for those who have none at hand: chords of a soft electric piano and a few drums, computed when asked for.
 
 export const BPM = 100
 export const PER_BAR = 4
 export const CHART = 'C | Am | F | G'
 const CHORDS = [[60, 64, 67], [57, 60, 64], [57, 60, 65], [55, 59, 62]] // MIDI notes
 const ROUNDS = 4
+const TAIL = 1 // seconds
 const BEAT = 60 / BPM
+const PIANO = [[1, 0.11], [2, 0.038], [3, 0.013], [7, 0.003]] // harmonics and their levels
+const STRUCK = [[0, 1.4], [1.5, 0.45], [2, 1.4], [3.5, 0.45]] // beats, and the length in beats
 
 const hertz = note => 440 * 2 ** ((note - 69) / 12)
 
-/** One AudioBuffer of 16 bars, at this rate (Hz). */
-export async function builtIn(rate) {
-  const bars = ROUNDS * CHORDS.length
-  const context = new OfflineAudioContext(1, Math.ceil((bars * PER_BAR * BEAT + 1) * rate), rate)
-  const noise = noiseOf(context)
-  for (let bar = 0; bar < bars; bar++) playBar(context, noise, bar)
-  return context.startRendering()
+/** Samples of 16 bars at this rate (Hz). */
+export function builtIn(rate) {
+  const round = playRound(rate)
+  const length = Math.round(CHORDS.length * PER_BAR * BEAT * rate)
+  const out = new Float32Array(ROUNDS * length + Math.round(TAIL * rate))
+  for (let n = 0; n < ROUNDS; n++) add(out, round, n * length)
+  return out
 }
 
-function playBar(context, noise, bar) {
-  const begin = bar * PER_BAR * BEAT
-  const chord = CHORDS[bar % CHORDS.length]
-  for (const [beat, length] of [[0, 1.4], [1.5, 0.45], [2, 1.4], [3.5, 0.45]])
-    chord.forEach((note, i) => piano(context, note, begin + beat * BEAT + 0.006 * i, length * BEAT))
-  for (let half = 0; half < 2 * PER_BAR; half++) hat(context, noise, begin + (half * BEAT) / 2, half % 2 ? 0.05 : 0.09)
-  for (const beat of [0, 2]) kick(context, begin + beat * BEAT)
-  for (const beat of [1, 3]) snare(context, noise, begin + beat * BEAT)
+function playRound(rate) {
+  const out = new Float32Array(Math.round((CHORDS.length * PER_BAR * BEAT + TAIL) * rate))
+  CHORDS.forEach((chord, bar) => {
+    const put = (sound, beat, late = 0) => add(out, sound, Math.round(((bar * PER_BAR + beat) * BEAT + late) * rate))
+    for (const [beat, length] of STRUCK) chord.forEach((note, i) => put(piano(rate, note, length * BEAT), beat, 0.006 * i))
+    for (const beat of [0, 2]) put(kick(rate), beat)
+    for (const beat of [1, 3]) put(noise(rate, 0.1, 0.06, 0.55), beat)
+    for (let half = 0; half < 2 * PER_BAR; half++) put(noise(rate, half % 2 ? 0.02 : 0.04, 0.02, 0.97), half / 2)
+  })
+  return out
 }
 
-function piano(context, note, when, length) {
-  const gain = envelope(context, when, 0.11, length)
-  for (const [harmonic, level] of [[1, 1], [2, 0.35], [3, 0.12], [7, 0.03]]) {
-    const tone = new OscillatorNode(context, { frequency: harmonic * hertz(note) })
-    tone.connect(new GainNode(context, { gain: level })).connect(gain)
-    tone.start(when)
-    tone.stop(when + length + 0.3)
+function add(out, sound, at) {
+  for (let i = 0; i < sound.length && at + i < out.length; i++) out[at + i] += sound[i]
+}
+
+/** A decaying sound of `seconds`, that falls by e in `constant` seconds. wave(time, i): its form. */
+function decaying(rate, seconds, constant, wave) {
+  const out = new Float32Array(Math.round(seconds * rate))
+  for (let i = 0; i < out.length; i++) {
+    const time = i / rate
+    const edge = Math.min(1, time / 0.004, (seconds - time) / 0.01)
+    out[i] = edge * Math.exp(-time / constant) * wave(time, i)
   }
+  return out
 }
 
-function kick(context, when) {
-  const tone = new OscillatorNode(context, { frequency: 120 })
-  tone.frequency.setValueAtTime(120, when)
-  tone.frequency.exponentialRampToValueAtTime(45, when + 0.09)
-  tone.connect(envelope(context, when, 0.5, 0.12))
-  tone.start(when)
-  tone.stop(when + 0.5)
+function piano(rate, note, seconds) {
+  const turn = 2 * Math.PI * hertz(note)
+  return decaying(rate, seconds + 0.1, seconds / 1.6, time => PIANO.reduce((sum, [harmonic, level]) => sum + level * Math.sin(harmonic * turn * time), 0))
 }
 
-function snare(context, noise, when) {
-  burst(context, noise, when, 0.16, 0.1, 1800, 'bandpass')
+function kick(rate) {
+  return decaying(rate, 0.3, 0.08, time => 0.45 * Math.sin(2 * Math.PI * (48 * time + 2.2 * (1 - Math.exp(-time / 0.025)))))
 }
 
-function hat(context, noise, when, level) {
-  burst(context, noise, when, level, 0.03, 7000, 'highpass')
-}
-
-function burst(context, noise, when, level, length, frequency, type) {
-  const source = new AudioBufferSourceNode(context, { buffer: noise })
-  source.connect(new BiquadFilterNode(context, { type, frequency })).connect(envelope(context, when, level, length))
-  source.start(when)
-  source.stop(when + 3 * length)
-}
-
-function envelope(context, when, level, length) {
-  const gain = new GainNode(context, { gain: 0 })
-  gain.gain.setValueAtTime(0, when)
-  gain.gain.linearRampToValueAtTime(level, when + 0.004)
-  gain.gain.setTargetAtTime(0, when + 0.004, length / 2.5)
-  gain.connect(context.destination)
-  return gain
-}
-
-/** A second of noise, the same each time. */
-function noiseOf(context) {
-  const buffer = context.createBuffer(1, context.sampleRate, context.sampleRate)
+/** Noise, the same each time; high: 0 to 1, how far its lows are taken away. */
+function noise(rate, level, constant, high) {
   let state = 1
-  buffer.copyToChannel(Float32Array.from({ length: buffer.length }, () => {
+  let before = 0
+  return decaying(rate, 5 * constant, constant, () => {
     state = (state * 48271) % 2147483647
-    return (2 * state) / 2147483647 - 1
-  }), 0)
-  return buffer
+    const now = (2 * state) / 2147483647 - 1
+    const value = now - high * before
+    before = now
+    return level * value
+  })
 }

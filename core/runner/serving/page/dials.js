@@ -52,7 +52,8 @@ export class Dials {
     if (model && model !== this.known) this.suit(models, model, mode)
     at('model-choice').disabled = at('seed').disabled = at('force').disabled = busy(phase) || live(phase)
     at('record').disabled = !mayRecord || busy(phase) || live(phase)
-    write(at('applied'), applied ? this.toldOf(applied) : '')
+    show(at('applied'), Boolean(applied))
+    if (applied) write(at('applied'), this.toldOf(applied))
   }
 
   /** Another model has other instruments and ranges. */

@@ -69,7 +69,9 @@ export class Listening {
   async useBuiltIn() {
     if (this.blocked) return
     await this.opening(async () => {
-      const buffer = await builtIn(this.engine.rate)
+      const samples = builtIn(this.engine.rate)
+      const buffer = this.engine.context.createBuffer(1, samples.length, this.engine.rate)
+      buffer.copyToChannel(samples, 0)
       await this.useSong({ name: WORDS.builtIn, buffer, bpm: BPM, perBar: PER_BAR, chart: CHART })
     })
   }
@@ -157,6 +159,7 @@ export class Listening {
     const pressed = { 'choose-file': song && !song.bpm, 'choose-built-in': song?.bpm, 'choose-microphone': source === 'microphone' }
     for (const [id, on] of Object.entries(pressed)) {
       at(id).setAttribute('aria-pressed', Boolean(on))
+      show(at(id), Boolean(on) || !live(phase))
       at(id).disabled = this.blocked
     }
     show(at('song'), source === 'song')

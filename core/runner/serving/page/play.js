@@ -59,6 +59,7 @@ export class Playing {
       at(id).setAttribute('aria-pressed', pressed && on)
     }
     show(at('now'), on)
+    show(at('play-hint'), !on)
     show(at('health'), on && Boolean(counts))
     if (counts) this.drawHealth(health, counts, server)
     this.drawBars(chart)
@@ -121,6 +122,7 @@ export class Playing {
   }
 
   said(beat, seconds, server) {
+    if (this.store.values.phase === 'countin') return WORDS.getReady
     const parts = [WORDS.playingFor(WORDS.seconds(seconds))]
     if (beat && beat.beat >= 0) parts.push(WORDS.beat(beat.bar, beat.inBar))
     if (server?.bpm) parts.push(WORDS.following(server.bpm))

@@ -24,7 +24,7 @@ export const WORDS = {
   budget: 'What the time is needed for',
   play: 'Play', keySpace: 'Space', mute: 'Mute', freeze: 'Freeze', panic: 'Silence',
   playHint: 'Mute: the accompaniment is silent and goes on unheard. Freeze: it no longer hears you and plays on by itself. Silence: every sound stops at once.',
-  ahead: 'Ahead by', late: 'Late chunks', gaps: 'Gaps', lost: 'Input lost', tick: 'Computing',
+  ahead: 'Ahead by', late: 'Late chunks', gaps: 'Gaps', lostInput: 'Input lost', tick: 'Computing',
   instrument: 'It plays', volume: 'Accompaniment volume',
   music: 'Tempo and chords', tempo: 'Tempo', bpm: 'Beats a minute', perBar: 'Beats a bar', tap: 'Tap',
   countIn: 'Count in, beats:', countBeats: 'Beats of the count-in', click: 'Click while playing, for you to hear',
@@ -82,7 +82,6 @@ export const WORDS = {
     !result.assumed && result.first_ms > 150 ? 'That is long: Bluetooth is the likely cause.' : '',
   ].filter(Boolean).join(' '),
   notMeasured: (why, more) => `${why} ${more ? 'Try again, or set the time by ear below.' : 'Set the time by ear below.'}`,
-  songTime: 'A song file takes no time through the air, so there is nothing to measure.',
 
   // numbers
   ms, plural,
@@ -97,7 +96,7 @@ export const WORDS = {
   midiTempo: bpm => `MIDI clock: ${bpm.toFixed(1)} bpm.`, midiWaiting: 'Waiting for a MIDI clock.',
   midiRefused: 'The browser was not allowed to use MIDI.',
   beat: (bar, beat) => `bar ${bar}, beat ${beat}`,
-  playingFor: time => `playing for ${time}`,
+  playingFor: time => `playing for ${time}`, getReady: 'get ready',
   following: bpm => `${Math.round(bpm)} bpm`,
   appliedTo: (what, seconds) => `${what}: heard ${seconds > 0.05 ? `in ${seconds.toFixed(1)} s` : 'from now on'}.`,
   what: { temperature: 'Temperature', mute: 'Mute', freeze: 'Freeze', instrument: 'Instrument', metronome: 'Tempo', chart: 'Chords', panic: 'Silence' },
@@ -111,6 +110,5 @@ export const WORDS = {
   names: { 'input.wav': 'What it heard', 'heard.wav': 'Accompaniment', 'mix.wav': 'Mix', 'stem.wav': 'Accompaniment as made', 'manifest.json': 'Manifest' },
   download: name => `Download ${name}`, size: bytes => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`),
   fetching: 'Fetching the recording …', notFetched: why => `The recording could not be fetched: ${why}`,
-  recordedNothing: 'Nothing was recorded.', recorded: time => `${time}. It stays on the server, too.`,
-  recording: 'Recording', builtIn: 'Built-in song: C | Am | F | G',
+  recordedNothing: 'Nothing was recorded.', builtIn: 'Built-in song: C | Am | F | G',
 }
