@@ -164,7 +164,7 @@ class Stub:
         if self.cut:
             self.cut = False
             raise WebSocketDisconnect  # an answer without a close frame: 1006 or 1012 for the page
-        if kind != 1 or self.refusal:
+        if kind != 1 or self.refusal or not self.of_type("start"):
             return
         delay = self.delay_ms * rate // 1000
         start = self.of_type("start")[-1]
@@ -210,6 +210,7 @@ class Stub:
         if "assumed_ms" in message:
             return {"type": "measured", "ok": True, "first_ms": message["assumed_ms"], "assumed": True, **judged}
         return {"type": "measured", **self.measured, **(judged if self.measured["ok"] else {})}
+
 
 @contextlib.contextmanager
 def serving(app: Starlette, **options: Any) -> Iterator[str]:

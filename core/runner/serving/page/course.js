@@ -105,6 +105,7 @@ export class Course {
       await this.connect()
       this.prepare()
       this.link.say({ type: 'start', first_ms: this.now.source === 'song' ? 0 : this.now.first, ...this.wishes() })
+      this.engine.order({ send: { kind: AUDIO, size: this.size } }) // after the start, so that none comes before it
       const answer = await this.link.answer('playing', 'refused')
       if (answer.type === 'refused') this.refusedStart(answer)
       else this.begin(answer)
@@ -114,9 +115,9 @@ export class Course {
   prepare() {
     const { engine, now } = this
     this.health.begin(engine.rate)
+    this.breaks = 0
     this.store.set({ counts: null, server: null, applied: null, files: null, ended: '', muted: false, frozen: false })
     engine.order({ gain: 1, plan: { chunk: Math.round((now.model.k_ms / 1000) * engine.rate), first: this.first } })
-    engine.order({ send: { kind: AUDIO, size: this.size } })
   }
 
   refusedStart({ why, nearest }) {
@@ -262,7 +263,7 @@ export class Course {
     this.rest()
     const again = { label: WORDS.tryAgain, act: () => this.start() }
     const wait = retryAfter ? ` ${WORDS.retry(retryAfter)}` : ''
-    if (code === 1013) this.store.set({ phase: 'full', notice: { tone: 'warn', text: `${why || WORDS.phases.full}${wait}`, ...again } })
+    if (code === 1013) this.store.set({ phase: 'full', notice: { tone: 'warn', text: `${WORDS.full(why)}${wait}`, ...again } })
     else this.store.set({ phase: 'refused', notice: { tone: 'bad', text: lost ? WORDS.noServer : WORDS.closed(code, why), ...again } })
   }
 
@@ -277,6 +278,15 @@ export class Course {
     if (!counts) return
     this.store.set({ counts: { ...counts, framesDropped: this.dropped }, health: this.health.verdict() })
     this.link.say({ type: 'counts', ...counts.message })
+    this.warn(counts)
+  }
+
+  /** What speaks for measuring again. */
+  warn({ breaks }) {
+    const broke = breaks > this.breaks && this.now.source === 'microphone'
+    this.breaks = breaks
+    if (this.now.notice || !(broke || this.now.health.always)) return
+    this.store.set({ notice: { tone: 'warn', text: broke ? WORDS.broke : WORDS.narrow } })
   }
 }
 

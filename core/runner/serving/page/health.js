@@ -2,6 +2,7 @@
 
 const WINDOW = 10 // sums that are looked at: 5 s
 const NEAR = 0.01 // seconds of margin under which it is only just in time
+const BUSY = 0.9 // share of the time that the server computes
 const SLOW_NETWORK = 30 // ms of round trip, 99th percentile
 
 export class Health {
@@ -55,7 +56,7 @@ export class Health {
     return counts
   }
 
-  /** {tone: "good", "near", "bad" or "quiet", cause: "device", "network", "model" or ""}. */
+  /** {tone: "good", "near", "bad" or "quiet", cause: "device", "network", "model" or "" where it is not known, always}. */
   verdict() {
     const [oldest, newest] = [this.past[0], this.past[this.past.length - 1]]
     if (!newest) return { tone: 'quiet', cause: '' }
@@ -67,6 +68,7 @@ export class Health {
 
   cause(oldest, newest) {
     if (newest.breaks > oldest.breaks) return 'device'
-    return this.model < 0.9 && this.network > SLOW_NETWORK ? 'network' : 'model'
+    if (this.model > BUSY) return 'model'
+    return this.network > SLOW_NETWORK ? 'network' : ''
   }
 }

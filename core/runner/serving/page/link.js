@@ -38,6 +38,7 @@ export class Link extends EventTarget {
     const [[name, detail]] = Object.entries(data)
     if (name === 'said') this.hear(detail)
     if (name === 'closed') this.end(detail)
+    if (name === 'trying') this.lose()
     this.dispatchEvent(new CustomEvent(name, { detail }))
   }
 
@@ -50,10 +51,20 @@ export class Link extends EventTarget {
     for (const { resolve } of answered) resolve(message)
   }
 
+  /** What was asked on a connection that broke is not answered any more. */
+  lose() {
+    this.reject(({ types }) => !types.includes('welcome'), { code: 0, why: '', lost: true })
+  }
+
   end(closed) {
     this.welcome = null
     Object.assign(closed, { why: this.why || closed.reason, retryAfter: this.retryAfter })
-    const waiting = this.waiting.splice(0)
-    for (const { reject } of waiting) reject(closed)
+    this.reject(() => true, closed)
+  }
+
+  reject(which, reason) {
+    const rejected = this.waiting.filter(which)
+    this.waiting = this.waiting.filter(one => !rejected.includes(one))
+    for (const { reject } of rejected) reject(reason)
   }
 }

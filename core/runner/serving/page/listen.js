@@ -78,10 +78,10 @@ export class Listening {
 
   async useSong(song) {
     this.microphone.close()
-    this.store.set({ source: 'song', song, device: null, measured: null, phase: 'ready', notice: null })
+    this.store.set({ source: 'song', song, device: null, measured: null })
     this.music.suit('song', song)
     await this.course.assume(this.store.values.first)
-    at('start').focus({ preventScroll: true }) // so that Space starts
+    this.ready('start') // so that Space starts
   }
 
   // the microphone
@@ -95,12 +95,12 @@ export class Listening {
       })
       const device = this.microphone.told(boxes())
       this.microphone.track.onended = () => this.fail(WORDS.changedDevice)
-      this.store.set({ source: 'microphone', device, song: null, measured: null, phase: 'ready', notice: this.warning(device) })
+      this.store.set({ source: 'microphone', device, song: null, measured: null })
       await this.listDevices(device.id)
       if (!again) this.music.suit('microphone')
-      const { notice } = this.store.values
       await this.course.assume(Math.round((this.engine.outputMs + device.ms + GUESS) / 5) * 5)
-      if (!this.store.values.notice) this.store.set({ notice })
+      this.ready('measure-do')
+      if (!this.store.values.notice) this.store.set({ notice: this.warning(device) })
     })
   }
 
@@ -143,6 +143,14 @@ export class Listening {
     } catch (error) {
       this.fail(error.told ?? error.message)
     }
+  }
+
+  /** Unless the server had something against it; the focus goes to what comes next. */
+  ready(next) {
+    if (this.store.values.phase !== 'opening') return
+    this.store.set({ phase: 'ready' })
+    this.store.draw()
+    at(next).focus()
   }
 
   fail(text) {

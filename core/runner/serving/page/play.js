@@ -34,6 +34,7 @@ export class Playing {
     if (!source) return this.askForSource()
     await this.engine.open()
     await this.course.start()
+    if (live(this.store.values.phase)) at('play').scrollIntoView({ block: 'nearest', behavior: calm() ? 'auto' : 'smooth' })
   }
 
   askForSource() {
@@ -126,6 +127,7 @@ export class Playing {
     const parts = [WORDS.playingFor(WORDS.seconds(seconds))]
     if (beat && beat.beat >= 0) parts.push(WORDS.beat(beat.bar, beat.inBar))
     if (server?.bpm) parts.push(WORDS.following(server.bpm))
+    if (this.store.values.muted) parts.push(WORDS.silent)
     if (server?.said) parts.push(server.said)
     return parts.join(' · ')
   }

@@ -1,7 +1,9 @@
 // All that the page says, in one place.
 
 const ms = value => `${Math.round(value)} ms`
-const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`
+/** A reason as a sentence of its own. */
+const sentence = text => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? '' : '.') : '')
+const named = model => (model ? `The model ${model}` : 'The model')
 
 export const WORDS = {
   // the skeleton of the page
@@ -57,6 +59,7 @@ export const WORDS = {
   goOn: 'Continue', tryAgain: 'Try again', hidden: 'The tab is in the background. Sound goes on; should it stutter, keep the tab in front.',
   changedDevice: 'The sound devices have changed. Measure again, so that the accompaniment stays in time.',
   narrow: 'Sound arrives just in time. Measure again, or close other programs.',
+  broke: 'The sound of this computer was interrupted. If the accompaniment is no longer in time, stop and measure again.',
   bluetooth: name => `“${name}” looks like a Bluetooth headset: late, and thin once its microphone opens. Use a wired one.`,
   kept: list => `The browser kept on: ${list}. Music may sound gated or change its level. Try another browser, or turn it off in the system’s sound settings.`,
   clip: 'too loud', badFile: name => `“${name}” cannot be played by this browser. Try WAV, FLAC, MP3, OGG or M4A.`,
@@ -68,23 +71,23 @@ export const WORDS = {
   ending: seconds => `The server shuts down in ${Math.round(seconds)} s. Your recording is kept.`,
   retry: seconds => `Try again in ${Math.round(seconds)} s.`,
   nothingChosen: 'First choose what it should listen to.',
-  refused: why => `Not started: ${why}`,
-  nearest: nearest => `Nearest: ${nearest}`,
-  closed: (code, why) => why || `The server closed the connection (code ${code}).`,
+  refused: why => `Not started: ${sentence(why)}`,
+  nearest: nearest => `Nearest: ${nearest}.`,
+  closed: (code, why) => sentence(why) || `The server closed the connection (code ${code}).`, full: why => sentence(why) || 'All places are taken.',
 
   // measuring
   measuring: 'Hold still: three short bursts of noise …', settling: 'Letting the sound settle …',
   measured: result => [
     result.assumed ? `Sound is assumed to take ${ms(result.first_ms)} around, which is a guess.` : `Sound takes ${ms(result.first_ms)} around.`,
     result.spare_ms === undefined || result.spare_ms === null ? '' : result.spare_ms >= 0
-      ? `${result.model || 'The model'} fits, with ${ms(result.spare_ms)} to spare.`
-      : `${result.model || 'The model'} would come ${ms(-result.spare_ms)} too late.`,
+      ? `${named(result.model)} fits, with ${ms(result.spare_ms)} to spare.`
+      : `${named(result.model)} would come ${ms(-result.spare_ms)} too late.`,
     !result.assumed && result.first_ms > 150 ? 'That is long: Bluetooth is the likely cause.' : '',
   ].filter(Boolean).join(' '),
-  notMeasured: (why, more) => `${why} ${more ? 'Try again, or set the time by ear below.' : 'Set the time by ear below.'}`,
+  notMeasured: (why, more) => `${sentence(why)} ${more ? 'Try again, or set the time by ear below.' : 'Set the time by ear below.'}`,
 
   // numbers
-  ms, plural,
+  ms,
   seconds: value => `${Math.floor(value / 60)}:${String(Math.floor(value % 60)).padStart(2, '0')}`,
   decibel: value => (value <= -60 ? 'silent' : `${Math.round(value)} dB`),
   percent: value => `${value} %`,
@@ -96,7 +99,7 @@ export const WORDS = {
   midiTempo: bpm => `MIDI clock: ${bpm.toFixed(1)} bpm.`, midiWaiting: 'Waiting for a MIDI clock.',
   midiRefused: 'The browser was not allowed to use MIDI.',
   beat: (bar, beat) => `bar ${bar}, beat ${beat}`,
-  playingFor: time => `playing for ${time}`, getReady: 'get ready',
+  playingFor: time => `playing for ${time}`, getReady: 'get ready', silent: 'silent: Mute (M) brings the sound back',
   following: bpm => `${Math.round(bpm)} bpm`,
   appliedTo: (what, seconds) => `${what}: heard ${seconds > 0.05 ? `in ${seconds.toFixed(1)} s` : 'from now on'}.`,
   what: { temperature: 'Temperature', mute: 'Mute', freeze: 'Freeze', instrument: 'Instrument', metronome: 'Tempo', chart: 'Chords', panic: 'Silence' },
