@@ -98,11 +98,22 @@ class Visit:
         self.button(name).click()
         self.until("Ready")
 
+    def start(self, *, count_in: bool = False) -> None:
+        """Start, and wait until it plays."""
+        if not count_in:
+            self.page.evaluate("() => (document.getElementById('count-in').checked = false)")
+        self.button("Start").click()
+        self.until("Playing")
+
+    def stop(self) -> None:
+        self.button("Stop").click()
+        self.until("Ended")
+
     def open_folds(self) -> None:
         self.page.evaluate("() => document.querySelectorAll('details').forEach(fold => (fold.open = true))")
 
     def played(self) -> tuple[int, np.ndarray]:
-        """(place, samples) that the audio thread has put out, NaN where a block was left out; needs the script TAPPED."""
+        """(place, samples) that were put out, NaN where the browser left a block out; needs the script TAPPED."""
         raw = base64.b64decode(self.page.evaluate(TAKEN))
         blocks = np.frombuffer(raw, np.dtype([("place", "<f8"), ("sound", "<f4", 128)]))
         first = int(blocks["place"][0])

@@ -1,4 +1,4 @@
-"""A server that speaks the page's protocol and plays back what it hears, later: what the page does can be compared exactly."""
+"""A server that speaks the page's protocol and plays back later what it hears, so that all can be compared exactly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ TAP = """registerProcessor('tap', class extends AudioWorkletProcessor {
 
 class Stub:
     """Attributes that tests set: `delay_ms`, `refusal` (a message in place of "playing"), `close` (message, code) in
-    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at this frame). What came: `messages`, `heard`."""
+    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at the next frame). What came: `hellos`,
+    `messages`, `heard`."""
 
     def __init__(self) -> None:
         self.reset()

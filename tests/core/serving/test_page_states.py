@@ -15,12 +15,13 @@ NONE_THERE = REFUSED.replace("NotAllowedError", "NotFoundError")
 KEPT_ON = (
     """MediaStreamTrack.prototype.getSettings = () => ({ deviceId: 'x', echoCancellation: true, sampleRate: 16000 })"""
 )
-SMALL = """() => [...document.querySelectorAll('button, select, summary, a, input:not([tabindex="-1"])')]
-  .filter(one => one.checkVisibility())
+CONTROLS = 'button, select, summary, a, input:not([tabindex="-1"])'
+SMALL = f"""() => [...document.querySelectorAll('{CONTROLS}')].filter(one => one.checkVisibility())
   .map(one => [one.id || one.textContent, (one.closest('label') ?? one).getBoundingClientRect()])
   .filter(([, box]) => box.height < 43.9 || box.width < 43.9).map(([name]) => name)"""
-NAMELESS = """() => [...document.querySelectorAll('button, select, input:not([tabindex="-1"]), meter, progress, audio')]
-  .filter(one => one.checkVisibility() && !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim())).map(one => one.id)"""
+NAMELESS = f"""() => [...document.querySelectorAll('{CONTROLS}, meter, progress, audio')]
+  .filter(one => one.checkVisibility() && !one.labels?.length)
+  .filter(one => !one.getAttribute('aria-label') && !one.textContent.trim()).map(one => one.id)"""
 SIDEWAYS = "() => document.documentElement.scrollWidth - innerWidth"
 
 
@@ -54,11 +55,14 @@ def notice(visit) -> str:
 
 
 def test_a_walk_with_the_keyboard_alone(browser, stub, address):
-    """From the top of the page with Tab to the built-in song, Space to start; dials by Tab, shortcuts, Space to stop."""
+    """From the top of the page with Tab to the built-in song, Space to start, dials, shortcuts, Space to stop."""
     with visiting(browser, address) as visit:
         visit.until("Choose what it listens to")
         press = visit.page.keyboard.press
-        focus = lambda: visit.page.evaluate("() => document.activeElement.id")  # noqa: E731
+
+        def focus() -> str:
+            return str(visit.page.evaluate("() => document.activeElement.id"))
+
         press("Space")  # nothing is chosen yet
         assert notice(visit) == "First choose what it should listen to."
         assert focus() == "choose-file"
@@ -100,8 +104,7 @@ def test_dials_tell_the_server_and_say_when_they_hold(browser, stub, address):
         visit.choose("Use the built-in song")
         visit.open_folds()
         visit.page.locator("#seed").fill("7")
-        visit.button("Start").click()
-        visit.until("Playing")
+        visit.start(count_in=True)
         visit.page.locator("#temperature").fill("1.1")
         visit.page.get_by_text("Temperature: heard").wait_for()
         visit.page.locator("#bpm").fill("120")
@@ -110,13 +113,12 @@ def test_dials_tell_the_server_and_say_when_they_hold(browser, stub, address):
         stub.problem = "bar 2: no chord is called 'H'"
         visit.page.locator("#chart").fill("C | H")
         visit.page.locator("#chart").press("Enter")
-        visit.page.get_by_text("bar 2: no chord is called 'H'").wait_for()
+        visit.page.get_by_text("Bar 2: no chord is called 'H'").wait_for()
         visit.page.get_by_label("It follows the chords that it hears").check()
         stub.state = {"said": "it is quiet", "chord": "F#m7b5", "bpm": 121.4}
         visit.page.get_by_text("it is quiet").wait_for()
         assert visit.page.locator("#big").inner_text() == "F#m7b5"
-        visit.button("Stop").click()
-        visit.until("Ended")
+        visit.stop()
     (start,) = stub.of_type("start")
     assert start["seed"] == 7
     assert start["model"] == "pretrained"
@@ -134,7 +136,8 @@ def test_refused_full_and_ended_by_the_server_are_told_with_the_cure(browser, st
         stub.refusal = {"why": "this model needs 250 ms, and its t_f leaves 200", "nearest": {"t_f_ms": -260}}
         visit.button("Start").click()
         visit.until("Refused")
-        assert notice(visit) == "Not started: This model needs 250 ms, and its t_f leaves 200. Nearest: t_f_ms -260."
+        told = "This model needs 250 ms, and its t_f leaves 200. The nearest that would fit: t_f_ms = -260."
+        assert notice(visit) == f"Not started: {told}"
         assert visit.button("Start").is_enabled()
     stub.close = ({"type": "refused", "why": "all 8 places are taken", "retry_after": 40}, 1013)
     with visiting(browser, address) as visit:
@@ -144,7 +147,7 @@ def test_refused_full_and_ended_by_the_server_are_told_with_the_cure(browser, st
         assert notice(visit) == "All 8 places are taken. Try again in 40 s."
         stub.close = stub.refusal = None
         visit.button("Try again").click()
-        visit.until("Playing")
+        visit.until("Count-in")
 
 
 def test_without_the_right_token_the_page_asks_for_it(browser, stub, address):
@@ -201,12 +204,10 @@ def test_everything_has_a_name_is_big_enough_and_fits_the_screen(browser, stub, 
         assert visit.page.evaluate(SMALL) == []
         assert visit.page.evaluate(NAMELESS) == []
         assert visit.page.evaluate(SIDEWAYS) <= 0
-        visit.button("Start").click()
-        visit.until("Playing")
+        visit.start()
         visit.page.locator("#health").wait_for()
         assert visit.page.evaluate(SIDEWAYS) <= 0
-        visit.button("Stop").click()
-        visit.until("Ended")
+        visit.stop()
         visit.page.locator("audio").first.wait_for()
         assert visit.page.evaluate(SMALL) == []
         assert visit.page.evaluate(SIDEWAYS) <= 0

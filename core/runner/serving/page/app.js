@@ -20,6 +20,8 @@ import { Store, initial, live } from './store.js'
 import { Takes } from './takes.js'
 import { WORDS } from './words.js'
 
+const LOOK = 1000 // ms
+
 function build() {
   const store = new Store(initial())
   const parts = { store, link: new Link() }
@@ -75,6 +77,7 @@ async function meetServer({ store }) {
   try {
     const told = await models()
     show(at('token'), false)
+    if (!told.models.length) return waitForModels({ store })
     store.set({ models: told.models, model: told.models[0], mode: told.mode ?? '', mayRecord: told.record !== false, phase: 'choose', notice: null })
   } catch (error) {
     const refused = error.status === 401 || error.status === 403
@@ -82,6 +85,12 @@ async function meetServer({ store }) {
     const again = refused ? {} : { label: WORDS.tryAgain, act: () => meetServer({ store }) }
     store.set({ phase: 'blocked', notice: refused ? null : { tone: 'bad', text: WORDS.noServer, ...again } })
   }
+}
+
+/** A server that has just been started is still making its models ready. */
+function waitForModels(parts) {
+  parts.store.set({ phase: 'preparing' })
+  setTimeout(() => meetServer(parts), LOOK)
 }
 
 fillWords()

@@ -9,6 +9,7 @@ import { busy, live } from './store.js'
 import { WORDS } from './words.js'
 
 const COUNTED = 500 // ms between two reports of counts
+const FULL = 1013 // the close code
 const GRACE = 10 // seconds in which the server ends a session
 const KEPT_TRIPS = 200
 const SONG_LEAD = 0.25 // seconds between the server's word and a song's first sample
@@ -47,6 +48,7 @@ export class Course {
     const { rate } = this.engine
     const hello = { type: 'hello', protocol: 1, token: tokenNow(), rate, frame: this.size, format: 'f32', client: VERSION }
     const welcome = await this.link.open({ url: socketAddress(), hello, pipe })
+    if (this.now.notice?.tone === 'quiet') this.store.set({ notice: null })
     this.session = welcome.session
     const model = welcome.models.find(({ name }) => name === this.now.model?.name) ?? welcome.models[0]
     this.store.set({ models: welcome.models, model, mode: welcome.mode, mayRecord: welcome.record !== false })
@@ -120,7 +122,8 @@ export class Course {
     engine.order({ gain: 1, plan: { chunk: Math.round((now.model.k_ms / 1000) * engine.rate), first: this.first } })
   }
 
-  refusedStart({ why, nearest }) {
+  refusedStart({ why, nearest, reason, retry_after: retryAfter }) {
+    if (reason === 'full') return this.refuse({ code: FULL, why, retryAfter })
     this.rest()
     const text = [WORDS.refused(why), nearest ? WORDS.nearest(wordy(nearest)) : ''].filter(Boolean).join(' ')
     this.store.set({ phase: 'refused', notice: { tone: 'bad', text } })
@@ -172,7 +175,7 @@ export class Course {
 
   finish({ why, files }) {
     this.rest()
-    this.store.set({ phase: 'ended', ended: why || '', files: files || [], grid: null })
+    this.store.set({ phase: 'ended', ended: why === 'stopped' ? '' : WORDS.sentence(why), files: files || [], grid: null })
   }
 
   // dials
@@ -229,13 +232,24 @@ export class Course {
   hear(message) {
     const known = {
       welcome: () => this.back(message),
-      state: () => this.store.set({ server: message }),
+      state: () => this.state(message),
       ended: () => this.finish(message),
-      ending: () => this.store.set({ notice: { tone: 'warn', text: message.why || WORDS.ending(message.seconds ?? 30) } }),
-      applied: () => this.store.set({ applied: message, ...(message.what === 'chart' ? { problem: null } : {}) }),
-      problem: () => this.store.set({ problem: message }),
+      ending: () => this.store.set({ notice: { tone: 'warn', text: WORDS.ending(message.why, message.seconds) } }),
+      applied: () => this.store.set({ applied: message, ...(message.what === this.now.problem?.what ? { problem: null } : {}) }),
+      problem: () => this.problem(message),
     }
     known[message.type]?.()
+  }
+
+  /** While the models are still being made ready there are no numbers, only words. */
+  state(message) {
+    if (message.ready === false) this.store.set({ notice: { tone: 'quiet', text: WORDS.preparing(message.said) } })
+    else this.store.set({ server: message })
+  }
+
+  problem(message) {
+    if (message.what === 'chart' || message.what === 'metronome') this.store.set({ problem: message })
+    else this.store.set({ notice: { tone: 'warn', text: WORDS.sentence(message.why) } })
   }
 
   away(attempt) {
@@ -262,8 +276,8 @@ export class Course {
   refuse({ code, why, retryAfter, lost }) {
     this.rest()
     const again = { label: WORDS.tryAgain, act: () => this.start() }
-    const wait = retryAfter ? ` ${WORDS.retry(retryAfter)}` : ''
-    if (code === 1013) this.store.set({ phase: 'full', notice: { tone: 'warn', text: `${WORDS.full(why)}${wait}`, ...again } })
+    const wait = retryAfter && !/try again/i.test(why) ? ` ${WORDS.retry(retryAfter)}` : ''
+    if (code === FULL) this.store.set({ phase: 'full', notice: { tone: 'warn', text: `${WORDS.full(why)}${wait}`, ...again } })
     else this.store.set({ phase: 'refused', notice: { tone: 'bad', text: lost ? WORDS.noServer : WORDS.closed(code, why), ...again } })
   }
 
@@ -290,4 +304,4 @@ export class Course {
   }
 }
 
-const wordy = nearest => (typeof nearest === 'string' ? nearest : Object.entries(nearest).map(([name, value]) => `${name} ${value}`).join(', '))
+const wordy = nearest => Object.entries(nearest).map(([name, value]) => `${name} = ${value}`).join(', ')

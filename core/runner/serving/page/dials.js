@@ -30,7 +30,7 @@ export class Dials {
 
   wire() {
     const { course } = this
-    at('instrument').addEventListener('change', () => course.dial({ type: 'instrument', name: at('instrument').value || null }))
+    at('instrument').addEventListener('change', () => course.dial({ type: 'instrument', name: at('instrument').value }))
     at('temperature').addEventListener('change', () => course.dial({ type: 'dial', temperature: Number(at('temperature').value) }))
     at('temperature').addEventListener('input', () => this.write())
     at('volume').addEventListener('input', () => this.write())
@@ -52,6 +52,8 @@ export class Dials {
     if (model && model !== this.known) this.suit(models, model, mode)
     at('model-choice').disabled = at('seed').disabled = at('force').disabled = busy(phase) || live(phase)
     at('record').disabled = !mayRecord || busy(phase) || live(phase)
+    const [any] = at('instrument').options
+    if (any) any.disabled = live(phase) // only from the start on
     show(at('applied'), Boolean(applied))
     if (applied) write(at('applied'), this.toldOf(applied))
   }

@@ -3,6 +3,7 @@
 const WINDOW = 10 // sums that are looked at: 5 s
 const NEAR = 0.01 // seconds of margin under which it is only just in time
 const BUSY = 0.9 // share of the time that the server computes
+const MOST_RANGES = 500 // in one message; the rest comes with the next
 const SLOW_NETWORK = 30 // ms of round trip, 99th percentile
 
 export class Health {
@@ -11,12 +12,12 @@ export class Health {
     this.counts = null
     this.breaks = 0
     this.clear()
+    this.ranges = []
     this.past = []
     this.network = this.model = 0
   }
 
   clear() {
-    this.ranges = []
     this.margin = Infinity
     this.peak = 0
   }
@@ -47,7 +48,8 @@ export class Health {
     const counts = { place, delivered, missing, gaps, late, dropped, breaks: this.breaks, margin, buffered: (1000 * buffered) / this.rate, trips }
     counts.message = {
       place, delivered, missing, gaps, late, dropped, margin_min_ms: margin, peak: this.peak,
-      discontinuities: this.breaks, rtt_ms: trips, ranges: this.ranges,
+      discontinuities: this.breaks, rtt_ms: trips,
+      ranges: this.ranges.splice(0, MOST_RANGES).map(([begin, end]) => [begin, end - begin]),
     }
     this.past = [...this.past, counts].slice(-WINDOW)
     this.network = trips?.p99 ?? 0

@@ -121,8 +121,8 @@ export class Music {
   draw({ model, problem }) {
     this.allow('metronome', { bpm: model?.metronome, follow: model?.metronome && model.followers?.metronome, clock: model?.metronome && MidiClock.there, off: true })
     this.allow('chart', { text: model?.chart, follow: model?.chart && model.followers?.chart, off: true })
-    show(at('chart-said'), problem?.what === 'chart')
-    write(at('chart-said'), problem?.why ?? '')
+    show(at('chart-said'), Boolean(problem))
+    write(at('chart-said'), problem ? WORDS.sentence(problem.why) : '')
     at('chart').setAttribute('aria-invalid', problem?.what === 'chart')
     at('chart').disabled = !model?.chart
   }

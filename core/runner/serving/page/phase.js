@@ -5,6 +5,7 @@ import { WORDS } from './words.js'
 
 const PAUSE = 2000 // ms between two things that a screen reader says
 const TONES = {
+  preparing: 'busy',
   ready: 'good', playing: 'good', countin: 'good', measuring: 'busy', starting: 'busy', opening: 'busy', stopping: 'busy',
   reconnecting: 'near', full: 'near', interrupted: 'near', refused: 'bad', lost: 'bad', blocked: 'bad',
 }

@@ -48,6 +48,8 @@ export const initial = () => ({
   server: null, // its last state message
   health: { tone: 'quiet', cause: '' },
   applied: null,
+  problem: null, // with the chart or the metronome, as the server tells it
+  chart: 'off',
   files: null, // of the last session
   ended: '',
 })
@@ -58,4 +60,4 @@ const LIVE = new Set(['countin', 'playing', 'reconnecting'])
 export const live = phase => LIVE.has(phase)
 
 /** The page waits for something and takes no new wish. */
-export const busy = phase => ['loading', 'opening', 'measuring', 'starting', 'stopping', 'blocked'].includes(phase)
+export const busy = phase => ['loading', 'preparing', 'opening', 'measuring', 'starting', 'stopping', 'blocked'].includes(phase)

@@ -44,7 +44,7 @@ export const WORDS = {
 
   // phases: what the pill shows and the screen reader says
   phases: {
-    loading: 'Loading', choose: 'Choose what it listens to', opening: 'Opening', ready: 'Ready', measuring: 'Measuring',
+    loading: 'Loading', preparing: 'Getting ready', choose: 'Choose what it listens to', opening: 'Opening', ready: 'Ready', measuring: 'Measuring',
     starting: 'Starting', countin: 'Count-in', playing: 'Playing', reconnecting: 'Reconnecting', stopping: 'Stopping',
     refused: 'Refused', full: 'Full', lost: 'Connection lost', ended: 'Ended', interrupted: 'Sound interrupted', blocked: 'Cannot play here',
   },
@@ -68,11 +68,12 @@ export const WORDS = {
   lost: 'The connection was lost and did not come back. What was recorded is on the server.',
   otherSession: 'The connection came back too late, and the session is over.',
   reconnecting: attempt => `The connection was lost; attempt ${attempt} of 4. Meanwhile it is silent, and what you play is not heard.`,
-  ending: seconds => `The server shuts down in ${Math.round(seconds)} s. Your recording is kept.`,
+  ending: (why, seconds) => `${sentence(why)} ${Math.round(seconds)} s are left.`,
+  preparing: what => `The server is getting ready. ${sentence(what)}`,
   retry: seconds => `Try again in ${Math.round(seconds)} s.`,
   nothingChosen: 'First choose what it should listen to.',
   refused: why => `Not started: ${sentence(why)}`,
-  nearest: nearest => `Nearest: ${nearest}.`,
+  nearest: nearest => `The nearest that would fit: ${nearest}.`,
   closed: (code, why) => sentence(why) || `The server closed the connection (code ${code}).`, full: why => sentence(why) || 'All places are taken.',
 
   // measuring
@@ -87,7 +88,7 @@ export const WORDS = {
   notMeasured: (why, more) => `${sentence(why)} ${more ? 'Try again, or set the time by ear below.' : 'Set the time by ear below.'}`,
 
   // numbers
-  ms,
+  ms, sentence,
   seconds: value => `${Math.floor(value / 60)}:${String(Math.floor(value % 60)).padStart(2, '0')}`,
   decibel: value => (value <= -60 ? 'silent' : `${Math.round(value)} dB`),
   percent: value => `${value} %`,
