@@ -55,8 +55,8 @@ TAP = """registerProcessor('tap', class extends AudioWorkletProcessor {
 
 class Stub:
     """Attributes that tests set: `delay_ms`, `refusal` (a message in place of "playing"), `close` (message, code) in
-    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at the next frame). What came: `hellos`,
-    `messages`, `heard`."""
+    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at the next frame). What came:
+    `hellos`, `messages`, `heard`."""
 
     def __init__(self) -> None:
         self.reset()

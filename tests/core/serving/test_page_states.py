@@ -116,7 +116,7 @@ def test_dials_tell_the_server_and_say_when_they_hold(browser, stub, address):
         visit.page.get_by_text("Bar 2: no chord is called 'H'").wait_for()
         visit.page.get_by_label("It follows the chords that it hears").check()
         stub.state = {"said": "it is quiet", "chord": "F#m7b5", "bpm": 121.4}
-        visit.page.get_by_text("it is quiet").wait_for()
+        visit.page.locator("#now-said").get_by_text("it is quiet").wait_for()
         assert visit.page.locator("#big").inner_text() == "F#m7b5"
         visit.stop()
     (start,) = stub.of_type("start")

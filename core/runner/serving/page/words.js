@@ -88,7 +88,8 @@ export const WORDS = {
   notMeasured: (why, more) => `${sentence(why)} ${more ? 'Try again, or set the time by ear below.' : 'Set the time by ear below.'}`,
 
   // numbers
-  ms, sentence,
+  ms,
+  sentence,
   seconds: value => `${Math.floor(value / 60)}:${String(Math.floor(value % 60)).padStart(2, '0')}`,
   decibel: value => (value <= -60 ? 'silent' : `${Math.round(value)} dB`),
   percent: value => `${value} %`,
