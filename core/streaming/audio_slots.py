@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,6 +30,7 @@ class AudioSlots:
         late: samples by which the encoder's rows wait for a frame to be whole (its lookahead in whole frames). A
             session hears as many of silence first.
         places: for each row the sample that its next output begins with; None where nobody plays or nothing came yet.
+        spent: seconds of the last tick by part: encode, generate, decode; on a GPU the last one waits for the others.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class AudioSlots:
         self.hop = self.clock.k * self.space.hop
         self.late = -(-self.space.lookahead // self.space.hop) * self.space.hop
         self.places: list[int | None] = [None] * batch
+        self.spent = {"encode": 0.0, "generate": 0.0, "decode": 0.0}
         self._open()
 
     @torch.inference_mode()
@@ -124,6 +127,13 @@ class AudioSlots:
         """The sample with which a session's next output will begin. Raises ValueError where nobody plays."""
         return self.place_of(self.slots.complete(slot)) - self.space.delay
 
+    def first_place(self) -> int:
+        """The sample with which the output of a session that has just joined will begin."""
+        k, levels, heard = self.clock.k, self.space.codebooks, 0
+        while self.clock.frames_complete(heard + k, levels) - self.clock.frames_complete(heard, levels) < k:
+            heard += k
+        return self.place_of(self.clock.frames_complete(heard, levels)) - self.space.delay
+
     @torch.inference_mode()
     def tick(self, heard: Mapping[int, np.ndarray]) -> dict[int, tuple[int, np.ndarray]]:
         """Slot -> its next input [hop] -> slot -> the first sample's place and its output [hop], where there is any.
@@ -131,13 +141,20 @@ class AudioSlots:
         Slots that are taken and have no input hear zeros, as those that are free. NaN and Inf are heard as zeros, and
         what is beyond [-1, 1] is clipped. Raises ValueError for input of another shape, and for slots that are free.
         """
-        codes = self.slots.tick(self._latents(heard))
+        began = time.perf_counter()
+        x = self._latents(heard)
+        encoded = time.perf_counter()
+        codes = self.slots.tick(x)
+        generated = time.perf_counter()
         whole = {slot: given for slot, given in codes.items() if given.shape[1] == self.clock.k}
         for slot in whole:
             if self.places[slot] is None:
                 self._decoder.reset(self._row(slot))
                 self.places[slot] = self.next_place(slot) - self.hop
         sound = self._decoded(whole)
+        self.spent = {
+            "encode": encoded - began, "generate": generated - encoded, "decode": time.perf_counter() - generated,
+        }  # fmt: skip
         made = {}
         for slot in whole:
             place = self.places[slot]
