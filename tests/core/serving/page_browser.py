@@ -16,23 +16,34 @@ from page_stub import TOKEN
 
 RATE = 44100  # of Chromium's fake devices
 TAPPED = """
-const addModule = AudioWorklet.prototype.addModule
+const { addModule } = AudioWorklet.prototype, { connect } = AudioNode.prototype, Plain = AudioWorkletNode
 AudioWorklet.prototype.addModule = async function (url) {
-  await addModule.call(this, '/test/tap.js')
+  await addModule.call(this, '/page/tap.js')
   return addModule.call(this, url)
 }
-window.tapped = []
-window.AudioWorkletNode = class extends AudioWorkletNode {
+window.taps = { heard: [], played: [] }
+const tap = (context, list) => {
+  const node = new Plain(context, 'tap', { channelCount: 1, channelCountMode: 'explicit' })
+  node.port.onmessage = ({ data }) => list.push(data)
+  connect.call(node, context.destination)
+  return node
+}
+let duplex, ear
+window.AudioWorkletNode = class extends Plain {
   constructor(context, name, options) {
     super(context, name, options)
-    const tap = new Object.getPrototypeOf(AudioWorkletNode)(context, 'tap')
-    tap.port.onmessage = ({ data }) => tapped.push(data)
-    this.connect(tap).connect(context.destination)
+    duplex = this
+    ear = tap(context, taps.heard)
+    connect.call(this, tap(context, taps.played))
   }
 }
-""".replace("new Object.getPrototypeOf(AudioWorkletNode)", "new (Object.getPrototypeOf(AudioWorkletNode))")
-TAKEN = """() => {
-  const pieces = tapped.flatMap(([place, block]) => [Float64Array.of(place), block])
+AudioNode.prototype.connect = function (to, ...more) {
+  if (to === duplex) connect.call(this, ear)
+  return connect.call(this, to, ...more)
+}
+"""
+TAKEN = """name => {
+  const pieces = taps[name].flatMap(([place, block]) => [Float64Array.of(place), block])
   const bytes = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.byteLength, 0))
   let at = 0
   for (const piece of pieces) { bytes.set(new Uint8Array(piece.buffer), at); at += piece.byteLength }
@@ -87,7 +98,10 @@ class Visit:
         """Wait until the title bar says so."""
         from playwright.sync_api import expect
 
-        expect(self.page.locator("#phase")).to_have_text(phase, timeout=1000 * seconds)
+        try:
+            expect(self.page.locator("#phase")).to_have_text(phase, timeout=1000 * seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{self.page.locator('#notice').inner_text()!r} {self.wrong}; {error}") from None
 
     def button(self, name: str) -> Any:
         return self.page.get_by_role("button", name=name)
@@ -112,9 +126,9 @@ class Visit:
     def open_folds(self) -> None:
         self.page.evaluate("() => document.querySelectorAll('details').forEach(fold => (fold.open = true))")
 
-    def played(self) -> tuple[int, np.ndarray]:
-        """(place, samples) that were put out, NaN where the browser left a block out; needs the script TAPPED."""
-        raw = base64.b64decode(self.page.evaluate(TAKEN))
+    def tapped(self, name: str) -> tuple[int, np.ndarray]:
+        """(place, samples) that the page "heard" or "played", NaN where there was no block; needs the script TAPPED."""
+        raw = base64.b64decode(self.page.evaluate(TAKEN, name))
         blocks = np.frombuffer(raw, np.dtype([("place", "<f8"), ("sound", "<f4", 128)]))
         first = int(blocks["place"][0])
         out = np.full(int(blocks["place"][-1]) - first + 128, np.nan, dtype=np.float32)

@@ -17,6 +17,17 @@ from accomp import core
 HERE = Path(__file__).parent
 PAGE = Path(next(iter(core.__path__))) / "runner" / "serving" / "page"
 
+TAP = """registerProcessor('tap', class extends AudioWorkletProcessor {
+  process([[x]]) { if (x) this.port.postMessage([currentFrame, x.slice()]); return true } })"""
+"""/page/tap.js: with it a test hears what the page hears and plays."""
+
+
+def tapped_page(folder: Path) -> Path:
+    """A copy of the page with tap.js."""
+    shutil.copytree(PAGE, folder / "page")
+    (folder / "page" / "tap.js").write_text(TAP)
+    return folder / "page"
+
 
 class Node:
     """The page's modules under node, which runs until `close`."""

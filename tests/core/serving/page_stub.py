@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from page_files import PAGE
+from page_files import PAGE, TAP
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -49,8 +49,6 @@ BUDGET = [
     {"name": "needed", "ms": 162.0},
     {"name": "left by t_f = -10 frames", "ms": 200.0},
 ]
-TAP = """registerProcessor('tap', class extends AudioWorkletProcessor {
-  process([[x]]) { if (x) this.port.postMessage([currentFrame, x.slice()]); return true } })"""
 
 
 class Stub:
@@ -63,7 +61,6 @@ class Stub:
         routes = [
             Route("/", lambda request: self.file("index.html")),
             Route("/page/{name}", lambda request: self.file(request.path_params["name"])),
-            Route("/test/tap.js", lambda request: Response(TAP, media_type="text/javascript", headers=HEADERS)),
             Route("/v1/models", self.models),
             Route("/v1/probe", self.probe),
             Route("/v1/recordings/{session}/{name}", self.recording),
@@ -99,6 +96,8 @@ class Stub:
         return first, out
 
     def file(self, name: str) -> Response:
+        if name == "tap.js":
+            return Response(TAP, media_type="text/javascript", headers=HEADERS)
         path = PAGE / name
         return FileResponse(path, headers=HEADERS) if path.is_file() else Response(status_code=404)
 

@@ -70,7 +70,7 @@ def test_what_the_microphone_hears_is_sent_and_what_comes_back_is_played_in_its_
         visit.start()
         wait_for(visit, stub, 3)
         visit.stop()
-        played, source = visit.played(), music(8)
+        played, source = visit.tapped("played"), music(8)
     assert visit.page is not None
     (start,) = stub.of_type("start")
     first = round(start["first_ms"] * RATE / 1000)
@@ -106,7 +106,7 @@ def test_a_song_file_is_heard_as_if_live_and_ends_by_itself(browser, stub, addre
         with visit.page.expect_download() as download:
             visit.page.get_by_role("link", name="mix.wav").click()
         kept, _ = soundfile.read(download.value.path())
-        played = visit.played()
+        played = visit.tapped("played")
     (start,) = stub.of_type("start")
     assert (start["first_ms"], start["count_in"], start["metronome"], start["chart"]) == (0, None, "follow", "follow")
     sent = stub.sound()[1]
@@ -127,7 +127,7 @@ def test_frames_that_never_come_are_gaps_and_all_others_are_in_place(browser, st
         visit.start()
         wait_for(visit, stub, 3)
         visit.stop()
-        played = visit.played()
+        played = visit.tapped("played")
     was, had_to_be = compared(stub, played)
     np.testing.assert_array_equal(was, had_to_be)
     last = stub.of_type("counts")[-1]
@@ -146,7 +146,7 @@ def test_a_cut_connection_comes_back_and_the_places_go_on(browser, stub, address
         before = len(stub.heard)
         visit.page.wait_for_timeout(1500)
         visit.stop()
-        played = visit.played()
+        played = visit.tapped("played")
     assert len(stub.hellos) == 2
     assert stub.hellos[1]["resume"] == "secret of session-1"
     frames = stub.heard
@@ -172,7 +172,7 @@ def test_mute_is_silent_within_10_ms_and_freeze_and_panic_reach_the_server(brows
         visit.page.wait_for_timeout(400)
         assert visit.button("Mute").get_attribute("aria-pressed") == "true"
         visit.stop()
-        sound = visit.played()[1]
+        sound = visit.tapped("played")[1]
     told = [(message["type"], message.get("on")) for message in stub.messages]
     dials = [one for one in told if one[0] in ("mute", "freeze", "panic")]
     assert dials == [("mute", True), ("mute", False), ("freeze", True), ("panic", None), ("mute", True)]

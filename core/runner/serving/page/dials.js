@@ -12,7 +12,7 @@ export function wishes({ store, music }) {
   return {
     model: model.name,
     instrument: at('instrument').value || null,
-    temperature: Number(at('temperature').value),
+    temperature: model.dials?.temperature ? Number(at('temperature').value) : null,
     seed: number('seed'),
     record: at('record').checked && mayRecord,
     force: at('force').checked,
@@ -50,6 +50,7 @@ export class Dials {
 
   draw({ models, model, phase, mayRecord, mode, applied }) {
     if (model && model !== this.known) this.suit(models, model, mode)
+    at('temperature').disabled = !model?.dials?.temperature
     at('model-choice').disabled = at('seed').disabled = at('force').disabled = busy(phase) || live(phase)
     at('record').disabled = !mayRecord || busy(phase) || live(phase)
     const [any] = at('instrument').options
