@@ -60,6 +60,23 @@ const drivers = {
     return { sent: sent.map(({ number, flags }) => [number, flags]), dropped: queue.dropped, waiting: queue.waiting.length }
   },
 
+  async taps({ times }) {
+    const { Taps } = await load('beats.js')
+    const taps = new Taps()
+    return { told: times.map(time => taps.tap(time)) }
+  },
+
+  async health({ reports, server, trips }) {
+    const { Health } = await load('health.js')
+    const health = new Health()
+    health.begin(48000)
+    const messages = reports.map(report => {
+      health.hear(report)
+      return health.sum(server, trips).message
+    })
+    return { messages, verdict: health.verdict() }
+  },
+
   async call({ module, name, args }) {
     const found = await load(module)
     return { result: found[name](...args) }

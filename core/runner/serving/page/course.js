@@ -159,7 +159,8 @@ export class Course {
 
   async stop() {
     if (!live(this.now.phase)) return
-    this.tellCounts()
+    do this.tellCounts()
+    while (this.health.ranges.length)
     this.store.set({ phase: 'stopping' })
     this.rest()
     this.link.say({ type: 'stop' })
