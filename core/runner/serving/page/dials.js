@@ -49,7 +49,7 @@ export class Dials {
   }
 
   draw({ models, model, phase, mayRecord, mode, applied }) {
-    if (model && model !== this.known) this.suit(models, model, mode)
+    if (model && model.name !== this.known?.name) this.suit(models, model, mode)
     at('temperature').disabled = !model?.dials?.temperature
     at('model-choice').disabled = at('seed').disabled = at('force').disabled = busy(phase) || live(phase)
     at('record').disabled = !mayRecord || busy(phase) || live(phase)
