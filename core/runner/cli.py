@@ -20,6 +20,7 @@ from accomp.core.models import find_model
 from accomp.core.registry import Registry
 from accomp.core.runner.bench.commands import bench
 from accomp.core.runner.exits import INTERRUPTED, exit_code
+from accomp.core.runner.serving.commands import jam_command, serve_command
 from accomp.core.runner.stages import run_stage
 from accomp.core.spec import Spec, load_spec
 
@@ -300,6 +301,10 @@ def stream_command(
     if force:
         raise UserError("--force plays what this machine is too slow for; it goes with --realtime")
     stream(wanted, context.obj)
+
+
+app.command("jam")(jam_command)
+app.command("serve")(serve_command)
 
 
 @app.command("layer")

@@ -1,4 +1,4 @@
-"""Does a run fit a client's path? The budget of playing live, from what was measured here and what its page measured."""
+"""Does a run fit a client's path? The budget of playing live, from what was measured here and by its page."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def best(fits: Mapping[str, Fit]) -> Fit:
 
 
 def measure(slots: AudioSlots, ticks: int, warm: int = 20) -> LatencyBudget:
-    """Play to noise in every slot, tick by tick -> the budget by what they took, without a path. Ends what plays there."""
+    """Play to noise in every slot, tick by tick -> the budget by that, without a path. Ends what plays there."""
     rng = np.random.default_rng(0)
     for _ in range(slots.free):
         slots.join()

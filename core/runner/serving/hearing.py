@@ -73,6 +73,11 @@ class Hearing:
         self._waiting = 0
 
     @property
+    def next_place(self) -> int:
+        """The place after the last sample that came."""
+        return self._next
+
+    @property
     def available(self) -> int:
         """Samples that wait to be taken; negative where more were taken than have come."""
         return self._waiting - self._owed
@@ -115,9 +120,9 @@ class Hearing:
         self._resampler.correct(share, over)
 
     def reanchor(self, target: int) -> int:
-        """Let so many samples wait from now on: more are dropped, zeros that were taken for what came late are forgiven.
+        """Let so many samples wait from now on: more are dropped, zeros taken for what came late are forgiven.
 
-        Returns by how many samples later in the page's time the session's next sample is than it was; negative: earlier.
+        Returns how many samples later in the page's time the session's next sample is than it was.
         """
         surplus = self.available - target
         later = max(0, surplus)

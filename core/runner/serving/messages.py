@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
@@ -17,7 +17,8 @@ RATES = (8_000, 192_000)
 FRAME_MS = (5, 40)
 BPM = (20.0, 400.0)
 LONGEST_CHART = 4000
-OFF, FOLLOW = "off", "follow"
+OFF: Final = "off"
+FOLLOW: Final = "follow"
 
 
 class BadMessage(ValueError):
@@ -262,7 +263,6 @@ def _calibrate(given: _Fields) -> Calibrate:
 
 
 def _start(given: _Fields) -> Start:
-    count_in = given.inner("count_in") if given.maybe("count_in") else None
     return Start(
         model=given.text("model", 200) if given.maybe("model") else None,
         instrument=given.text("instrument", 100) if given.maybe("instrument") else None,
@@ -270,18 +270,20 @@ def _start(given: _Fields) -> Start:
         seed=given.whole("seed", -(2**63), 2**63 - 1) if given.maybe("seed") else None,
         record=given.switch("record", False),
         first_ms=given.number("first_ms", -1000, 2000, 0.0),
-        count_in=count_in and CountIn(
-            count_in.number("bpm", *BPM), count_in.whole("beats", 1, 64, 8), count_in.whole("beats_per_bar", 1, 16, 4)
-        ),
+        count_in=_count_in(given.inner("count_in")) if given.maybe("count_in") else None,
         metronome=_metronome(given, "metronome"),
         chart=given.text("chart", LONGEST_CHART, OFF),
         force=given.switch("force", False),
     )  # fmt: skip
 
 
+def _count_in(given: _Fields) -> CountIn:
+    return CountIn(given.number("bpm", *BPM), given.whole("beats", 1, 64, 8), given.whole("beats_per_bar", 1, 16, 4))
+
+
 def _metronome(given: _Fields, name: str) -> Metronome:
     value = given.told.get(name, OFF)
-    if value == OFF or value == FOLLOW:
+    if value in (OFF, FOLLOW):
         return OFF if value == OFF else FOLLOW
     if not isinstance(value, Mapping):
         raise given.wrong(name, '"off", "follow" or {"bpm", "beats_per_bar"}')
@@ -318,7 +320,7 @@ def _ping(given: _Fields) -> Ping:
     return Ping(t)
 
 
-_READERS = {
+_READERS: Mapping[str, Callable[[_Fields], Message]] = {
     "hello": _hello,
     "calibrate": _calibrate,
     "start": _start,

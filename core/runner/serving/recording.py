@@ -51,8 +51,9 @@ class WavFile:
     def _tell(self) -> None:
         self._file.flush()
         size = 4 * self.samples
-        head = b"RIFF" + struct.pack("<I", 50 + size) + b"WAVEfmt " + struct.pack("<IHHIIHHH", 18, 3, 1, self._rate,
-            4 * self._rate, 4, 32, 0) + b"fact" + struct.pack("<II", 4, self.samples) + b"data" + struct.pack("<I", size)  # fmt: skip
+        format = struct.pack("<IHHIIHHH", 18, 3, 1, self._rate, 4 * self._rate, 4, 32, 0)  # 3: IEEE float
+        head = b"RIFF" + struct.pack("<I", 50 + size) + b"WAVEfmt " + format
+        head += b"fact" + struct.pack("<II", 4, self.samples) + b"data" + struct.pack("<I", size)
         self._file.seek(0)
         self._file.write(head)
         self._file.flush()

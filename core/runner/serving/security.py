@@ -56,7 +56,7 @@ class Door:
         return True
 
     def admits(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page of this Origin may connect to a server asked for as `host`; a client that is no page has none."""
+        """Whether a page of this Origin may connect to a server asked for as `host`; what is no page has none."""
         if origin is None:
             return True
         return origin in self.origins or (origin != "null" and urlsplit(origin).netloc == host)

@@ -46,7 +46,7 @@ class Address:
         return f"http{'s' if self.cert else ''}://{name}:{port}/#token={token}"
 
     def check(self) -> None:
-        """Raises UserError, with the cures, where browsers would refuse the microphone or the certificate is missing."""
+        """Raises UserError, with the cures, where browsers would refuse the microphone or a certificate is missing."""
         if (self.cert is None) != (self.key is None):
             raise UserError("--tls-cert and --tls-key go together")
         for path in (self.cert, self.key):
