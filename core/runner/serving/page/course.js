@@ -176,7 +176,7 @@ export class Course {
 
   finish({ why, files }) {
     this.rest()
-    this.store.set({ phase: 'ended', ended: why === 'stopped' ? '' : WORDS.sentence(why), files: files || [], grid: null })
+    this.store.set({ phase: 'ended', ended: why === 'stopped' ? '' : WORDS.sentence(why), files: files || [], grid: null, applied: null })
   }
 
   // dials

@@ -41,6 +41,12 @@ export class Music {
     at('bpm').value = bpm
     if (live(this.store.values.phase)) this.course.metronome({ ...this.tempo, place: this.tappedPlace() })
     choose('metronome', 'bpm')
+    this.note()
+  }
+
+  /** Tell the page where the beat comes from. */
+  note() {
+    this.store.set({ beat: chosen('metronome') })
   }
 
   /** The place of what is heard at this moment. */
@@ -56,6 +62,7 @@ export class Music {
 
   async sourceChanged() {
     this.say('')
+    this.note()
     if (chosen('metronome') === 'clock') return this.startClock()
     this.course.metronome(this.metronome)
   }
@@ -116,9 +123,11 @@ export class Music {
     if (song?.bpm) Object.assign(at('per-bar'), { value: song.perBar })
     if (song?.chart) at('chart').value = song.chart
     this.store.set({ chart: this.chart })
+    this.note()
   }
 
-  draw({ model, problem }) {
+  draw({ model, problem, source, beat }) {
+    show(at('beat-hint'), Boolean(source && model?.metronome && beat === 'off'))
     this.allow('metronome', { bpm: model?.metronome, follow: model?.metronome && model.followers?.metronome, clock: model?.metronome && MidiClock.there, off: true })
     this.allow('chart', { text: model?.chart, follow: model?.chart && model.followers?.chart, off: true })
     show(at('chart-said'), Boolean(problem))

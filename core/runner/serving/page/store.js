@@ -50,6 +50,7 @@ export const initial = () => ({
   applied: null,
   problem: null, // with the chart or the metronome, as the server tells it
   chart: 'off',
+  beat: 'off', // where the model takes it from
   files: null, // of the last session
   ended: '',
 })

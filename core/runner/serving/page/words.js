@@ -26,6 +26,7 @@ export const WORDS = {
   budget: 'What the time is needed for',
   play: 'Play', keySpace: 'Space', mute: 'Mute', freeze: 'Freeze', panic: 'Silence',
   playHint: 'Mute: the accompaniment is silent and goes on unheard. Freeze: it no longer hears you and plays on by itself. Silence: every sound stops at once.',
+  beatHint: 'It is told no beat, and plays better with one: tap along (T), or set a tempo below.',
   ahead: 'Ahead by', late: 'Late chunks', gaps: 'Gaps', lostInput: 'Input lost', tick: 'Computing',
   instrument: 'It plays', volume: 'Accompaniment volume',
   music: 'Tempo and chords', tempo: 'Tempo', bpm: 'Beats a minute', perBar: 'Beats a bar', tap: 'Tap',
