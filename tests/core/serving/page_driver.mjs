@@ -60,6 +60,11 @@ const drivers = {
     return { sent: sent.map(({ number, flags }) => [number, flags]), dropped: queue.dropped, waiting: queue.waiting.length }
   },
 
+  async song({ rate }) {
+    const { builtIn } = await load('built_in.js')
+    return { sound: bytes(builtIn(rate)) }
+  },
+
   async taps({ times }) {
     const { Taps } = await load('beats.js')
     const taps = new Taps()

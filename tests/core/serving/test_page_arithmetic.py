@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page_files import Node
+from page_files import Node, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,7 @@ def test_the_bars_of_a_chart_that_can_be_shown(node, chart, bars):
 def test_the_built_in_song_is_in_the_tempo_and_the_chords_that_it_says(node):
     """Its loudest onsets lie on beats of 100 a minute, and each bar has the pitch classes of its chord."""
     rate = 16000
-    made = call(node, "built_in.js", "builtIn", rate)
-    song = np.array([made[str(i)] for i in range(len(made))])
+    song = unpacked(node.ask("song", rate=rate)["sound"])
     bar = round(4 * 60 / 100 * rate)
     assert len(song) == 16 * bar + rate
     assert 0.2 < np.abs(song).max() < 1
