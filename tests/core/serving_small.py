@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from attrs import define, evolve, field
 from small import Constant, small_model
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from accomp.core.registry import Registry
@@ -72,6 +74,19 @@ class Running:
         self.loop.call_soon_threadsafe(self.stop.set)
 
 
+def prepared(server: Server, runs: Sequence[tuple[str, Player]], registry: Registry, slots: int) -> dict[str, Stage]:
+    """The stages of a server whose machine is quick, whatever else it does."""
+    stages = {}
+    for name, player in runs:
+        made = slots_of(player, slots)
+        quick = {part: 1e-4 for part in ("encode", "first", "chunk", "decode")}
+        server.measured[name] = evolve(measure(made, 5, warm=2), **quick, jitter=1e-3)
+        ticks = Ticks(made.hop / made.space.sample_rate, server.metrics.ticked)
+        stages[name] = Stage(name, player, made, registry, server.clocked, ticks, server.limits)
+    server.followers = Followers.of(registry)
+    return stages
+
+
 @contextmanager
 def serving(
     *,
@@ -82,26 +97,17 @@ def serving(
     record: Path | None = None,
     registry: Registry | None = None,
     before: Callable[[], None] = lambda: None,
-    ticks: int = 5,
 ) -> Iterator[Running]:
     """A server of these runs. before: done in the model's thread before the runs are there."""
     registry = registry or Registry(third_party=False)
-    limits = limits or Limits(hellos_per_minute=1000, sessions_per_address=100, ending=2.0)
+    limits = evolve(limits or Limits(sessions_per_address=100, ending=2.0), hellos_per_minute=1000, late_share=1.0)
     server = Server(mode, Engine(), Door(TOKEN), limits, recorder=None if record is None else Recorder(record))
 
     def prepare(say: Callable[[str], None]) -> dict[str, Stage]:
         before()
-        stages = {}
-        for name, player in players or [("small", small_player(timelines=("metronome", "chart")))]:
-            say(f"{name} is loaded")
-            made = slots_of(player, slots)
-            measured = measure(made, ticks, warm=2)
-            quick = {part: 1e-4 for part in ("encode", "first", "chunk", "decode")}  # whatever else this machine does
-            server.measured[name] = evolve(measured, **quick, jitter=1e-3)
-            period = made.hop / made.space.sample_rate
-            stages[name] = Stage(name, player, made, registry, mode == "serve", Ticks(period), limits)
-        server.followers = Followers.of(registry)
-        return stages
+        say("the runs are loaded")
+        runs = players or [("small", small_player(timelines=("metronome", "chart")))]
+        return prepared(server, runs, registry, slots)
 
     address = Address(port=0)
     bound = address.bind()
@@ -134,16 +140,25 @@ class Client:
     """A musician's page without a browser, over a real socket."""
 
     def __init__(
-        self, running: Running, *, rate: int = 32000, frame: int = 640, origin: str | None = None, **connect_to: object
+        self,
+        running: Running,
+        *,
+        rate: int = 32000,
+        frame: int = 640,
+        origin: str | None = None,
+        host: str = "127.0.0.1",
+        max_queue: int | None = 16,
     ):
+        """host: as which the server is asked for. max_queue: messages that are read ahead."""
         self.rate, self.frame = rate, frame
         self._opening = connect(  # type: ignore[call-overload]
-            f"ws://127.0.0.1:{running.port}/v1/live",
-            subprotocols=["accomp.1"],  # type: ignore[list-item]
-            origin=origin,  # type: ignore[arg-type]
+            f"ws://{host}:{running.port}/v1/live",
+            sock=socket.create_connection(("127.0.0.1", running.port), timeout=20),
+            subprotocols=["accomp.1"],
+            origin=origin,
             compression=None,
             max_size=None,
-            **connect_to,
+            max_queue=max_queue,
         )
         self.socket: ClientConnection = self._opening.__enter__()
         self.place = 0
@@ -163,8 +178,9 @@ class Client:
     def hello(self, token: str = TOKEN, **more: object) -> dict:
         """Say hello -> what comes back that is no state."""
         hello = {"type": "hello", "protocol": 1, "token": token, "rate": self.rate, "frame": self.frame}
-        self.say(**{**hello, **more})
-        return self.next("welcome", "refused", "ended")
+        with suppress(ConnectionClosed):  # it may be refused before; what was said is there to be read
+            self.say(**{**hello, **more})
+        return self.next("welcome", "refused", "ended", seconds=60)
 
     def send(self, sound: np.ndarray, format: str = "f32", kind: int = HEARD) -> None:
         """Sound [n], a multiple of the frame, at the next places."""

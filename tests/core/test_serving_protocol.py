@@ -157,7 +157,6 @@ def test_sound_may_come_in_bursts_but_not_faster_than_agreed():
         clock[0] += 0.1
     meter.sound(1500)  # after a hole
 
-
     def flood():
         for _ in range(100):
             meter.sound(100)

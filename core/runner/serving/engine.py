@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import queue
 import sys
@@ -20,6 +21,7 @@ T = TypeVar("T")
 TURN = 0.0005
 """Seconds after which Python's threads take turns, so that the sockets need not wait for the model's Python."""
 LONGEST_WAIT = 0.5
+LONGEST_LETTING_GO = 5.0
 
 
 class Engine:
@@ -73,6 +75,14 @@ class Engine:
     def find(self, live: Live) -> Stage | None:
         """Where a session plays or is about to."""
         return next((stage for stage in self.stages.values() if live in [*stage.sessions, *stage.waiting]), None)
+
+    async def let_go(self, live: Live) -> None:
+        """End a session on the model's side: after this nothing comes of it any more. Waits for no broken thread."""
+        future = asyncio.wrap_future(self.do(lambda: [stage.leave(live) for stage in self.stages.values()]))
+        for _ in range(round(LONGEST_LETTING_GO / 0.05)):
+            if future.done() or not self.alive:
+                return
+            await asyncio.wait([future], timeout=0.05)
 
     def _work(self, prepare: Callable[[Callable[[str], None]], dict[str, Stage]]) -> None:
         try:

@@ -23,6 +23,7 @@ class Limits:
         silent_told, silent_lost: how long a client may send nothing until it is told, until its slot is taken back.
         stalled: how long a client may not read.
         ending: how long sessions go on when the server is asked to end.
+        late_share: of the last minute's ticks that may have been late where somebody new is let in.
     """
 
     session: float = 3600.0
@@ -37,6 +38,7 @@ class Limits:
     silent_lost: float = 15.0
     stalled: float = 5.0
     ending: float = 30.0
+    late_share: float = 1e-4
 
 
 class Flood(Exception):

@@ -79,7 +79,7 @@ class Recording:
     failure: str = field(default="", init=False)
     _files: dict[str, WavFile] = field(factory=dict, init=False)
     _missing: list[tuple[int, int]] = field(factory=list, init=False)
-    _closed: threading.Event = field(factory=threading.Event, init=False)
+    _closed: bool = field(default=False, init=False)
 
     def heard(self, sample: int, sound: np.ndarray) -> None:
         """Input [n] from a sample on."""
@@ -102,6 +102,8 @@ class Recording:
         self.recorder.do(self, lambda: self._end(done), always=True)
 
     def _write(self, name: str, sample: int, sound: np.ndarray) -> None:
+        if self._closed:
+            return
         file = self._files.get(name) or self._files.setdefault(name, WavFile(self.folder / name, self.rate))
         gap = sample - file.samples
         if gap > 0:
@@ -120,6 +122,7 @@ class Recording:
         write_atomic(self.folder / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
 
     def _end(self, done: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._closed = True
         try:
             for file in self._files.values():
                 file.close()
@@ -190,7 +193,7 @@ class Recorder:
                 continue
             try:
                 work()
-            except OSError as error:
+            except Exception as error:  # a full disk, for one: the others are written all the same
                 if not recording.failure:
                     warn(f"a recording ends here: {error} @ {recording.folder}")
                 recording.failure = str(error)

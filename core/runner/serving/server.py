@@ -85,7 +85,7 @@ class Server:
         if not slots["free"]:
             who = "somebody plays here already" if slots["all"] == 1 else f"all {slots['all']} places are taken"
             return self._refused("full", f"{who}; try again in {RETRY} s", RETRY)
-        if self.clocked and not all(stage.ticks.in_time for stage in self.stages.values()):
+        if self.clocked and not all(stage.ticks.in_time(self.limits.late_share) for stage in self.stages.values()):
             return self._refused("late", "the server was late in the last minute; try again in a minute", 60)
         return None
 

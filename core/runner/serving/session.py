@@ -253,8 +253,7 @@ class Session:
         live, self.live = self.live, None
         files: list[dict[str, Any]] = []
         if live is not None:
-            for stage in self.server.stages.values():
-                self.server.engine.do(lambda stage=stage: stage.leave(live))  # type: ignore[misc]
+            await self.server.engine.let_go(live)
             if live.recording is not None:
                 files = await self._files(live)
         self.outbox.silence()

@@ -13,8 +13,6 @@ REMEMBERED = 60.0
 """Seconds of ticks that are kept."""
 RECENT = 10.0
 """Seconds that figures of the present speak of."""
-LATE_SHARE = 1e-4
-"""Of the ticks of a minute may be late where a new session is admitted."""
 
 
 @define(eq=False)
@@ -55,11 +53,10 @@ class Ticks:
         """Share of the recent time that ticks took."""
         return sum(seconds for _, seconds, _ in self._since(RECENT)) / RECENT
 
-    @property
-    def in_time(self) -> bool:
-        """Whether the last minute's ticks were in time, but for LATE_SHARE of them."""
+    def in_time(self, share: float) -> bool:
+        """Whether the last minute's ticks were in time, but for that share of them."""
         minute = self._since(REMEMBERED)
-        return sum(late for _, _, late in minute) <= LATE_SHARE * max(len(minute), round(REMEMBERED / self.period))
+        return sum(late for _, _, late in minute) <= share * max(len(minute), round(REMEMBERED / self.period))
 
     def _since(self, seconds: float) -> list[tuple[float, float, bool]]:
         begin = self.now() - seconds
