@@ -74,7 +74,7 @@ const drivers = {
   async health({ reports, server, trips }) {
     const { Health } = await load('health.js')
     const health = new Health()
-    health.begin(48000)
+    health.begin(48000, 20)
     const messages = reports.map(report => {
       health.hear(report)
       return health.sum(server, trips).message

@@ -86,8 +86,9 @@ def told(**counts: object) -> dict:
     return {"peakIn": 0.5, "breaks": 0, "counts": {**base, "ranges": [], "leastMargin": 4800, **counts}}
 
 
-def health(node: Node, *reports: dict, load: float = 0.3, p99: float = 5.0) -> dict:
-    return node.ask("health", reports=list(reports), server={"load": load}, trips={"p50": 1.0, "p99": p99})
+def health(node: Node, *reports: dict, load: float = 0.3, tick: float = 9.0, p99: float = 5.0) -> dict:
+    server = {"load": load, "tick_ms": {"p50": tick, "p99": tick}}
+    return node.ask("health", reports=list(reports), server=server, trips={"p50": 1.0, "p99": p99})
 
 
 def test_in_time_just_in_time_and_too_late_with_the_cause(node):
@@ -97,6 +98,7 @@ def test_in_time_just_in_time_and_too_late_with_the_cause(node):
     late = [told(), told(late=2, gaps=1, missing=900)]
     assert health(node, *late)["verdict"] == {"tone": "bad", "cause": ""}
     assert health(node, *late, load=0.95)["verdict"]["cause"] == "model"
+    assert health(node, *late, tick=19.0, p99=80.0)["verdict"]["cause"] == "model"
     assert health(node, *late, p99=80.0)["verdict"]["cause"] == "network"
     assert health(node, told(), {**told(late=2), "breaks": 1})["verdict"]["cause"] == "device"
 

@@ -116,7 +116,7 @@ export class Course {
 
   prepare() {
     const { engine, now } = this
-    this.health.begin(engine.rate)
+    this.health.begin(engine.rate, now.model.k_ms)
     this.breaks = 0
     this.store.set({ counts: null, server: null, applied: null, files: null, ended: '', muted: false, frozen: false })
     engine.order({ gain: 1, plan: { chunk: Math.round((now.model.k_ms / 1000) * engine.rate), first: this.first } })

@@ -7,8 +7,10 @@ const MOST_RANGES = 500 // in one message; the rest comes with the next
 const SLOW_NETWORK = 30 // ms of round trip, 99th percentile
 
 export class Health {
-  begin(rate) {
+  /** rate: Hz of the places; period: ms that the model has for a chunk. */
+  begin(rate, period) {
     this.rate = rate
+    this.period = period
     this.counts = null
     this.breaks = 0
     this.clear()
@@ -53,7 +55,7 @@ export class Health {
     }
     this.past = [...this.past, counts].slice(-WINDOW)
     this.network = trips?.p99 ?? 0
-    this.model = server?.load ?? 0
+    this.model = Math.max(server?.load ?? 0, (server?.tick_ms?.p99 ?? 0) / this.period)
     this.clear()
     return counts
   }
