@@ -53,7 +53,8 @@ BUDGET = [
 
 class Stub:
     """Attributes that tests set: `delay_ms`, `refusal` (a message in place of "playing"), `close` (message, code) in
-    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at the next frame). What came:
+    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at the next frame),
+    `farewell` (a message with which the session ends then). What came:
     `hellos`, `messages`, `heard`."""
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class Stub:
         self.measured: dict[str, Any] = {"ok": True, "first_ms": 61.2, "agree_ms": 0.1, "snr_db": 38}
         self.state: dict[str, Any] = {}
         self.cut = False
+        self.farewell: dict[str, Any] | None = None
         self.drop = range(0)  # numbers of frames that are not played back
         self.hellos: list[dict[str, Any]] = []
         self.messages: list[dict[str, Any]] = []
@@ -164,6 +166,9 @@ class Stub:
         if self.cut:
             self.cut = False
             raise WebSocketDisconnect  # an answer without a close frame: 1006 or 1012 for the page
+        if self.farewell:
+            await self.refuse(ws, self.farewell, 1000)
+            raise WebSocketDisconnect
         if kind != 1 or self.refusal or not self.of_type("start"):
             return
         delay = self.delay_ms * rate // 1000

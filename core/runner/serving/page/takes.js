@@ -19,17 +19,22 @@ export class Takes {
     at('takes-list').replaceChildren()
     show(at('takes'), Boolean(files && (files.length || ended)))
     if (!files) return
-    write(at('takes-said'), files.length ? WORDS.fetching : ended || WORDS.recordedNothing)
+    this.say(files.length ? WORDS.fetching : ended || WORDS.recordedNothing)
     if (!files.length) return
     try {
       const parts = await Promise.all(files.map(file => this.fetched(file)))
       if (this.shown !== files) return
-      write(at('takes-said'), ended)
+      this.say(ended)
       const order = ({ name }) => (PLAYED.includes(name) ? PLAYED.indexOf(name) : PLAYED.length)
       at('takes-list').replaceChildren(...parts.sort((a, b) => order(a) - order(b)).map(part => this.item(part)))
     } catch (error) {
-      write(at('takes-said'), WORDS.notFetched(error.message))
+      this.say(WORDS.notFetched(error.message))
     }
+  }
+
+  say(text) {
+    show(at('takes-said'), Boolean(text))
+    write(at('takes-said'), text)
   }
 
   async fetched({ name, url, bytes }) {

@@ -52,7 +52,7 @@ export const WORDS = {
 
   // what stands in the way, and its cure
   insecure: host => `Browsers give a page a microphone and live audio only over https or on localhost, and this one is ${host}. Open it through a tunnel (ssh -L 8765:localhost:8765 …, then http://localhost:8765), or have the server use a certificate.`,
-  noWorklet: 'This browser lacks AudioWorklet. Use a current Chromium, Firefox (from 76) or Safari (from 14.1).',
+  noWorklet: 'This browser lacks AudioWorklet. Use a current Chromium, Firefox (from 114) or Safari (from 15).',
   noMicrophone: 'No microphone was found. Plug one in and choose “Play it myself” again, or try a song file.',
   refusedMicrophone: 'The browser was not allowed to use the microphone. Allow it (the icon beside the address), then choose “Play it myself” again, or try a song file.',
   busyMicrophone: 'The microphone could not be opened; another program may hold it. Close that, then choose “Play it myself” again.',
