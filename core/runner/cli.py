@@ -303,10 +303,6 @@ def stream_command(
     stream(wanted, context.obj)
 
 
-app.command("jam")(jam_command)
-app.command("serve")(serve_command)
-
-
 @app.command("layer")
 def layer_command(
     context: typer.Context,
@@ -473,6 +469,8 @@ def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Type
     whole = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     whole.callback()(accomp)
     whole.registered_commands = list(app.registered_commands)
+    whole.command("jam")(jam_command)
+    whole.command("serve")(serve_command)
     whole.add_typer(store, name="store", help="Look into a token store; find out what has rotted.")
     whole.add_typer(bench, name="bench", help="How fast the runtime is on this machine.")
     own = {command.name for command in whole.registered_commands} | {"store", "bench"}

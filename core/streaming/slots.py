@@ -120,6 +120,8 @@ class Slots:
     def leave(self, slot: int) -> None:
         """End the session of a slot; another one may have it. Raises ValueError where nobody plays."""
         self.taken[self._playing(slot)] = False
+        for name in self._tokens.model.timelines:  # what follows its input would miss it
+            self._tokens.tell(slot, name, None)
 
     def tick(self, x: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Slot -> latents [k, E] of its next frames -> slot -> codes [K, m], the frames that became complete.

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -121,6 +122,7 @@ def serving(
         try:
             asyncio.run(main())
         except BaseException as error:
+            traceback.print_exception(error)
             running.failure = error
         started.set()
 
@@ -130,7 +132,7 @@ def serving(
     try:
         yield running
     finally:
-        if thread.is_alive():
+        with suppress(RuntimeError):  # it has ended by itself
             running.wish()
         thread.join(15)
         assert not thread.is_alive(), "the server has not ended"
@@ -159,6 +161,7 @@ class Client:
             compression=None,
             max_size=None,
             max_queue=max_queue,
+            close_timeout=1,
         )
         self.socket: ClientConnection = self._opening.__enter__()
         self.place = 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fakes import Pulse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import Constant, session_of, small_model, space_with
 
 from accomp.core.charts import read_chart, source_of
 from accomp.core.streaming.audio_slots import AudioSlots, cleaned
+from accomp.core.streaming.following import Followed
 from accomp.core.streaming.session import AudioSession, TokenSession
 from accomp.core.timelines import KINDS, source, steady
 from accomp.plugins.samplers.greedy import Greedy
@@ -204,6 +206,21 @@ def test_metronome_and_chart_are_changed_while_playing(lookahead):
         assert np.array_equal(made, expected[at + slots.late : at + slots.late + len(made)])
     assert max(asked) > turn
     assert KINDS["chart"].width == chart(0, 1).shape[1]
+
+
+def test_who_leaves_is_followed_no_more():
+    tokenizer = Constant()
+    model = small_model(-3, space=tokenizer.space, timelines=("metronome",))
+    slots = slots_of(tokenizer, model, 2)
+    slots.join()
+    pulse = Followed("metronome", Pulse(Pulse.Config(), 400), model.clock, tokenizer.space)
+    slot = slots.join(told={"metronome": pulse})
+    for _ in range(4):
+        slots.tick({slot: np.full(slots.hop, 0.5, np.float32)})
+    slots.leave(slot)
+    for _ in range(4):
+        assert list(slots.tick({})) == [0]
+    assert pulse.listened().since is not None
 
 
 def test_wrong_calls_say_what_is_wrong():

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from attrs import define, evolve, field
 
-from accomp.core.annotations import Annotations
+from accomp.core.annotations import NOTHING, Annotations
 from accomp.core.charts import Chart, read_chart, source_of
 from accomp.core.errors import PluginError
+from accomp.core.interfaces import Follower
 from accomp.core.registry import Registry
 from accomp.core.runner.following import carry_chords, followed
 from accomp.core.runner.playing import Player
 from accomp.core.runner.serving.messages import FOLLOW, OFF, Metronome, Tempo
 from accomp.core.streaming.following import Followed
 from accomp.core.timelines import Source, source, steady
+
+T = TypeVar("T")
 
 
 class Unplayable(ValueError):
@@ -31,6 +35,7 @@ class Beats:
         tempo: the count that is set, its place that of a downbeat; None where there is none.
         chart: what is typed, and the place of its first bar.
         follows: timelines that are followed in the input.
+        failure: what has gone wrong while following, for which the session has to end; "" while nothing has.
     """
 
     player: Player
@@ -39,6 +44,7 @@ class Beats:
     tempo: Tempo | None = None
     chart: tuple[Chart, int] | None = None
     follows: set[str] = field(factory=set)
+    failure: str = ""
 
     def metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
         """Another metronome, from about place `now` on -> the timelines that change.
@@ -118,15 +124,21 @@ class Beats:
 
     def _followed(self, name: str) -> Followed:
         try:
-            return followed(self.player, self.registry, {name: FOLLOW})[name]
+            found = followed(self.player, self.registry, {name: FOLLOW})[name]
         except PluginError as error:
             raise Unplayable(f"nothing here can follow the {name}: {error}") from None
+        found.follower = Careful(found.follower, self._failed)
+        return found
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = f"what follows the music has failed: {error}"
 
     def _source(self, name: str, place_of: Callable[[int], float], following: dict[str, Followed]) -> Source | None:
         following.pop(name, None)
         if name in self.follows:
             following[name] = self._followed(name)
-            carry_chords(following, None)
+        carry_chords(following, None)  # by the metronome that is followed now, if one is
+        if name in following:
             return following[name]
         tempo, chart, rate = self.tempo, self.chart, self.player.tokenizer.space.frame_rate
         if tempo is None or (name == "chart" and chart is None):
@@ -144,6 +156,44 @@ class Beats:
     def _grid(self, tempo: Tempo) -> Annotations:
         assert tempo.place is not None
         return steady(tempo.bpm, tempo.beats_per_bar, tempo.place / self.rate)
+
+
+@define(eq=False)
+class Careful:
+    """A follower that knows nothing any more once it has failed, so that only its session ends."""
+
+    inner: Follower
+    failed: Callable[[Exception], None]
+    _broken: bool = False
+
+    @property
+    def follows(self) -> str:
+        return self.inner.follows
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    @property
+    def provenance(self) -> str:
+        return self.inner.provenance
+
+    def begin(self) -> None:
+        self._try(self.inner.begin)
+
+    def push(self, audio: np.ndarray) -> None:
+        self._try(lambda: self.inner.push(audio))
+
+    def known(self) -> Annotations:
+        return self._try(self.inner.known) or NOTHING
+
+    def _try(self, work: Callable[[], T]) -> T | None:
+        try:
+            return None if self._broken else work()
+        except Exception as error:  # of a plugin: anything
+            self._broken = True
+            self.failed(error)
+            return None
 
 
 def bar_length(tempo: Tempo, rate: int) -> float:

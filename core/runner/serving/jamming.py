@@ -14,8 +14,6 @@ from accomp.core.errors import PluginError, UserError
 from accomp.core.models import find_model
 from accomp.core.registry import Registry
 
-USUAL_RUN = "pretrained"
-
 
 @frozen
 class Wanted:
@@ -113,9 +111,16 @@ def _open(url: str) -> None:
 def _runs(names: Sequence[str], registry: Registry) -> dict[str, Path]:
     """Each run under a name of its own. Raises UserError for what is no run, and for one that is named twice."""
     runs: dict[str, Path] = {}
-    for name in names or [USUAL_RUN]:
+    for name in names or _usual(registry):
         short = Path(name).name if Path(name).is_dir() else name
         if short in runs:
             raise UserError(f"two runs are called {short!r}; rename the folder of one @ {name}")
         runs[short] = find_model(name, registry)
     return runs
+
+
+def _usual(registry: Registry) -> list[str]:
+    """The model that comes along. Raises UserError where none does."""
+    if not (there := registry.names("model")):
+        raise UserError("no model comes along; name a run folder")
+    return [there[0]]

@@ -126,8 +126,11 @@ class Stage:
         prepared = time.perf_counter()
         made = self.slots.tick(heard)
         computed = time.perf_counter()
-        for live in self.sessions:
+        for live in list(self.sessions):
             self._play(live, made)
+            if live.beats is not None and live.beats.failure:
+                self._end(live, "error", live.beats.failure)
+                continue
             if live.follow_clock(seconds, now):
                 self.ticks.reanchored += 1
                 live.tell(type="problem", what="clock", why="the clocks of page and server had to be matched anew")
