@@ -72,3 +72,44 @@ def test_a_song_is_accompanied_recorded_and_everything_lies_where_it_was_heard(b
     assert np.abs(kept["heard.wav"]).max() > 1e-3
     offset = lag(ear, kept["input.wav"])
     assert abs(lag(mouth, kept["heard.wav"]) - offset) <= 2
+    here = mouth[offset : offset + len(kept["heard.wav"])]
+    there = kept["heard.wav"][: len(here)]
+    assert np.corrcoef(here, there)[0, 1] > 0.9
+
+
+def test_what_is_changed_while_playing_holds_and_a_cut_connection_comes_back(browser, jam):
+    with visiting(browser, f"http://127.0.0.1:{jam.port}", token=TOKEN) as visit:
+        visit.choose("Play it myself")
+        visit.open_folds()
+        visit.page.locator("#bpm").fill("240")
+        visit.page.locator("#chart").fill("C | Am")
+        visit.page.locator("#chart").press("Tab")
+        visit.start(count_in=True)
+        applied = visit.page.locator("#applied")
+        visit.page.locator("#instrument").select_option(index=2)
+        applied.get_by_text("Instrument: heard").wait_for()
+        visit.page.locator("#temperature").fill("1.2")
+        applied.get_by_text("Temperature: heard").wait_for()
+        visit.page.locator("#chart").fill("C | H")
+        visit.page.locator("#chart").press("Tab")
+        visit.page.locator("#chart-said").get_by_text("H").wait_for()
+        visit.page.keyboard.press("Escape")
+        visit.button("Mute").click()
+        (session,) = jam.server.sessions.values()
+        jam.loop.call_soon_threadsafe(session.connection.socket.scope["state"]["transport"].abort)
+        visit.until("Reconnecting")
+        visit.until("Playing")
+        assert visit.page.locator("#notice").is_hidden()
+        visit.stop()
+        visit.page.get_by_label("Mix", exact=True).wait_for()
+
+
+def test_a_microphone_that_does_not_hear_the_probe_is_told_why(browser, jam):
+    with visiting(browser, f"http://127.0.0.1:{jam.port}", token=TOKEN) as visit:
+        visit.choose("Play it myself")
+        assert "Sound is assumed to take" in visit.page.locator("#measure-said").inner_text()
+        visit.button("Measure").click()
+        visit.until("Ready")
+        said = visit.page.locator("#measure-said").inner_text()
+    assert said.startswith("The probe was not found in what was heard")
+    assert said.endswith("Try again, or set the time by ear below.")
