@@ -107,8 +107,8 @@ class Visit:
         return self.page.get_by_role("button", name=name)
 
     def choose(self, name: str) -> None:
-        """Choose what it listens to."""
-        self.until("Choose what it listens to")
+        """Choose a source."""
+        self.until("Choose a source")
         self.button(name).click()
         self.until("Ready")
 

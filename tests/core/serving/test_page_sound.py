@@ -93,7 +93,7 @@ def test_a_song_file_is_heard_as_if_live_and_ends_by_itself(browser, stub, addre
     song = np.stack([music(3, seed=1), music(3, seed=2)], axis=1) / 2
     soundfile.write(tmp_path / "song.wav", song, RATE, subtype="FLOAT")
     with visiting(browser, address, script=TAPPED) as visit:
-        visit.until("Choose what it listens to")
+        visit.until("Choose a source")
         with visit.page.expect_file_chooser() as chooser:
             visit.button("Try it with a song file").click()
         chooser.value.set_files(tmp_path / "song.wav")

@@ -57,7 +57,7 @@ def notice(visit) -> str:
 def test_a_walk_with_the_keyboard_alone(browser, stub, address):
     """From the top of the page with Tab to the built-in song, Space to start, dials, shortcuts, Space to stop."""
     with visiting(browser, address) as visit:
-        visit.until("Choose what it listens to")
+        visit.until("Choose a source")
         press = visit.page.keyboard.press
 
         def focus() -> str:
@@ -141,7 +141,7 @@ def test_refused_full_and_ended_by_the_server_are_told_with_the_cure(browser, st
         assert visit.button("Start").is_enabled()
     stub.close = ({"type": "refused", "why": "all 8 places are taken", "retry_after": 40}, 1013)
     with visiting(browser, address) as visit:
-        visit.until("Choose what it listens to")
+        visit.until("Choose a source")
         visit.button("Use the built-in song").click()
         visit.until("Full")
         assert notice(visit) == "All 8 places are taken. Try again in 40 s."
@@ -155,7 +155,7 @@ def test_without_the_right_token_the_page_asks_for_it(browser, stub, address):
     visit.until("Cannot play here")
     visit.page.get_by_label("Token").fill("a-token")
     visit.button("Use it").click()
-    visit.until("Choose what it listens to")
+    visit.until("Choose a source")
     visit.context.close()
 
 
@@ -170,7 +170,7 @@ def test_over_plain_http_from_elsewhere_the_page_says_what_to_do(browser, stub, 
 @pytest.mark.parametrize(("script", "cure"), [(REFUSED, "Allow it"), (NONE_THERE, "Plug one in")])
 def test_a_microphone_that_cannot_be_had(browser, stub, address, script, cure):
     with visiting(browser, address, script=script) as visit:
-        visit.until("Choose what it listens to")
+        visit.until("Choose a source")
         visit.button("Play it myself").click()
         visit.page.get_by_text(cure).wait_for()
         visit.choose("Use the built-in song")
@@ -189,7 +189,7 @@ def test_a_file_that_is_no_sound_is_refused_by_name(browser, stub, address, tmp_
     (tmp_path / "song.txt").write_text("la la la")
     soundfile.write(tmp_path / "song.wav", music(1), RATE)
     with visiting(browser, address) as visit:
-        visit.until("Choose what it listens to")
+        visit.until("Choose a source")
         visit.page.locator("#file").set_input_files(tmp_path / "song.txt")
         visit.page.get_by_text("“song.txt” cannot be played").wait_for()
         visit.page.locator("#file").set_input_files(tmp_path / "song.wav")

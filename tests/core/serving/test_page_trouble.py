@@ -129,7 +129,7 @@ def test_a_dropped_file_is_the_song(browser, stub, address):
     file = io.BytesIO()
     soundfile.write(file, music(1), RATE, format="WAV")
     with visiting(browser, address) as visit:
-        visit.until("Choose what it listens to")
+        visit.until("Choose a source")
         visit.page.evaluate(DROP, base64.b64encode(file.getvalue()).decode())
         visit.until("Ready")
         assert visit.page.evaluate("() => wasShown")

@@ -35,7 +35,13 @@ export class Playing {
     if (!source) return this.askForSource()
     await this.engine.open()
     await this.course.start()
-    if (live(this.store.values.phase)) at('play').scrollIntoView({ block: 'nearest', behavior: calm() ? 'auto' : 'smooth' })
+    if (live(this.store.values.phase)) this.comeToSight()
+  }
+
+  /** On a narrow screen the other cards are above. */
+  comeToSight() {
+    const block = matchMedia('(max-width: 56rem)').matches ? 'start' : 'nearest'
+    requestAnimationFrame(() => at('play').scrollIntoView({ block }))
   }
 
   askForSource() {

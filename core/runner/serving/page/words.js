@@ -45,7 +45,7 @@ export const WORDS = {
 
   // phases: what the pill shows and the screen reader says
   phases: {
-    loading: 'Loading', preparing: 'Getting ready', choose: 'Choose what it listens to', opening: 'Opening', ready: 'Ready', measuring: 'Measuring',
+    loading: 'Loading', preparing: 'Getting ready', choose: 'Choose a source', opening: 'Opening', ready: 'Ready', measuring: 'Measuring',
     starting: 'Starting', countin: 'Count-in', playing: 'Playing', reconnecting: 'Reconnecting', stopping: 'Stopping',
     refused: 'Refused', full: 'Full', lost: 'Connection lost', ended: 'Ended', interrupted: 'Sound interrupted', blocked: 'Cannot play here',
   },
