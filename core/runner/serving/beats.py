@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from attrs import define, evolve, field
@@ -164,19 +164,14 @@ class Careful:
 
     inner: Follower
     failed: Callable[[Exception], None]
+    follows: Any = field(init=False)
+    fingerprint: Any = field(init=False)
+    provenance: Any = field(init=False)
     _broken: bool = False
 
-    @property
-    def follows(self) -> str:
-        return self.inner.follows
-
-    @property
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint
-
-    @property
-    def provenance(self) -> str:
-        return self.inner.provenance
+    def __attrs_post_init__(self) -> None:
+        self.follows, self.fingerprint = self.inner.follows, self.inner.fingerprint
+        self.provenance = self.inner.provenance
 
     def begin(self) -> None:
         self._try(self.inner.begin)

@@ -78,7 +78,12 @@ class Engine:
 
     async def let_go(self, live: Live) -> None:
         """End a session on the model's side: after this nothing comes of it any more. Waits for no broken thread."""
-        future = asyncio.wrap_future(self.do(lambda: [stage.leave(live) for stage in self.stages.values()]))
+
+        def leave() -> None:
+            for stage in self.stages.values():
+                stage.leave(live)
+
+        future = asyncio.wrap_future(self.do(leave))
         for _ in range(round(LONGEST_LETTING_GO / 0.05)):
             if future.done() or not self.alive:
                 return

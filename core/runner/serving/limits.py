@@ -22,6 +22,7 @@ class Limits:
         resume: how long the slot of a lost connection is kept.
         silent_told, silent_lost: how long a client may send nothing until it is told, until its slot is taken back.
         stalled: how long a client may not read.
+        stall: how long a session that its own input drives waits for it, before it goes on by the server's clock.
         ending: how long sessions go on when the server is asked to end.
         late_share: of the last minute's ticks that may have been late where somebody new is let in.
     """
@@ -37,6 +38,7 @@ class Limits:
     silent_told: float = 5.0
     silent_lost: float = 15.0
     stalled: float = 5.0
+    stall: float = 1.0
     ending: float = 30.0
     late_share: float = 1e-4
 

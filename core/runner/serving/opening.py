@@ -111,7 +111,7 @@ class Opening:
         server.metrics.capacity.set(capacity.fits)
         self._check_capacity(capacity)
         assert capacity.slots is not None
-        return capacity.slots
+        return dict(capacity.slots)
 
     def _check_capacity(self, capacity: Capacity) -> None:
         say(capacity.told())

@@ -268,7 +268,7 @@ class Session:
         assert recording is not None
 
         def written(files: list[dict[str, Any]]) -> None:
-            self.soon(lambda: done.done() or done.set_result(files))
+            self.soon(lambda: None if done.done() else done.set_result(files))
 
         recording.note(counts={"late": self.counts.late, "missing": self.counts.missing, "gaps": self.counts.gaps})
         recording.end(written)

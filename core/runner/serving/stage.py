@@ -34,8 +34,6 @@ LEAD = 0.3
 """Seconds between the beginning of a session and its count-in at least."""
 SETTLE = 2.0
 """Seconds that a new instrument listens before it is heard."""
-STALL = 1.0
-"""Seconds without input after which a session that its input drives goes on by the server's clock."""
 
 
 @define(eq=False, repr=False)
@@ -111,7 +109,7 @@ class Stage:
             return 1.0
         if any(live.hearing.available >= self.slots.hop for live in self.sessions):
             return 0.0
-        stalled = max(live.heard_at for live in self.sessions) + STALL
+        stalled = max(live.heard_at for live in self.sessions) + self.limits.stall
         return max(stalled, self._last + self.period) - now
 
     def tick(self, now: float) -> None:
@@ -119,7 +117,7 @@ class Stage:
         late = now - self._due if self.clocked else 0.0
         seconds, self._last = self.period, now
         began = time.perf_counter()
-        heard = {}
+        heard: dict[int, np.ndarray] = {}
         for live in self.sessions:
             sound = live.take(self.slots.hop)
             heard |= {voice.slot: sound for voice in live.voices}

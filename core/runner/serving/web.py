@@ -23,6 +23,8 @@ from accomp.core.runner.serving.stage import Stage
 
 SENT_AHEAD = 128 * 1024
 """Bytes that may lie in the kernel and in the loop for one client."""
+LAST_TICK = 5.0
+"""Seconds that the model's thread may take to end."""
 Prepare = Callable[[Callable[[str], None]], dict[str, Stage]]
 
 
@@ -119,6 +121,10 @@ async def run(
     finally:
         web.should_exit = True
         await serving
+        for _ in range(round(LAST_TICK / 0.05)):  # a process may not end under a thread at work
+            if model.done():
+                break
+            await asyncio.sleep(0.05)
     if (failure := server.engine.failure) is not None:
         if isinstance(failure, UserError | WorkError):
             raise failure
