@@ -70,7 +70,7 @@ class Stub:
         self.app = Starlette(routes=routes)
 
     def reset(self) -> None:
-        self.delay_ms = 100
+        self.delay_ms = 600  # enough for a busy machine
         self.refusal: dict[str, Any] | None = None
         self.close: tuple[dict[str, Any], int] | None = None
         self.problem = ""

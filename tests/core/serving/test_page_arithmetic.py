@@ -7,13 +7,6 @@ import pytest
 from page_files import Node, unpacked
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    node = Node(tmp_path_factory.mktemp("node"))
-    yield node
-    node.close()
-
-
 def call(node: Node, module: str, name: str, *args: object) -> object:
     return node.ask("call", module=module, name=name, args=list(args))["result"]
 

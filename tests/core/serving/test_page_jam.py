@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import soundfile
-from page_browser import RATE, TAPPED, chromium, music, visiting
+from page_browser import RATE, TAPPED, music, visiting
 from page_files import tapped_page
 from scipy.signal import resample_poly
 from serving_small import TOKEN, serving
@@ -17,12 +17,6 @@ from serving_small import TOKEN, serving
 from accomp.core.runner.serving import app
 
 MODEL_RATE = 32000
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

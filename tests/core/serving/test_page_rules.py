@@ -6,19 +6,12 @@ import base64
 
 import numpy as np
 import pytest
-from page_files import Node, packed, unpacked
+from page_files import packed, unpacked
 
 from accomp.core.streaming.schedule import Schedule
 from accomp.core.streaming.seams import Seams
 
 QUANTUM = 128  # samples that a browser asks for at a time
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    node = Node(tmp_path_factory.mktemp("node"))
-    yield node
-    node.close()
 
 
 def sound_of(count: int, seed: int = 0) -> np.ndarray:

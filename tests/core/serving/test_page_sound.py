@@ -3,38 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import soundfile
-from page_browser import RATE, TAPPED, Visit, chromium, music, visiting
-from page_stub import Stub, serving
+from page_browser import RATE, TAPPED, Visit, music, visiting
+from page_stub import Stub
 
 FADE = round(0.005 * RATE)
-DELAY_MS = 600  # that the stub plays later: enough for a busy machine
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    with serving(stub.app) as address:
-        yield stub, address
-
-
-@pytest.fixture
-def stub(server):
-    server[0].reset()
-    server[0].delay_ms = DELAY_MS
-    return server[0]
-
-
-@pytest.fixture
-def address(server):
-    return server[1]
 
 
 def wait_for(visit: Visit, stub: Stub, seconds: float) -> None:
@@ -52,7 +25,7 @@ def compared(stub: Stub, played: tuple[int, np.ndarray], *, first: int = 0) -> t
     begin, sound = played
     sent_from, sent = stub.sound()
     places = begin + np.arange(len(sound)) + first  # output places
-    source = places - DELAY_MS * RATE // 1000 - sent_from
+    source = places - stub.delay_ms * RATE // 1000 - sent_from
     good = (source >= FADE) & (source < len(sent))  # the beginning fades in
     for message in stub.of_type("counts"):
         for hole, count in message["ranges"]:

@@ -6,9 +6,8 @@ import re
 
 import pytest
 import soundfile
-from page_browser import RATE, Visit, chromium, music, visiting
+from page_browser import RATE, Visit, music, visiting
 from page_files import PAGE
-from page_stub import Stub, serving
 
 REFUSED = """navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') }"""
 NONE_THERE = REFUSED.replace("NotAllowedError", "NotFoundError")
@@ -23,31 +22,6 @@ NAMELESS = f"""() => [...document.querySelectorAll('{CONTROLS}, meter, progress,
   .filter(one => one.checkVisibility() && !one.labels?.length)
   .filter(one => !one.getAttribute('aria-label') && !one.textContent.trim()).map(one => one.id)"""
 SIDEWAYS = "() => document.documentElement.scrollWidth - innerWidth"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    with serving(stub.app) as address:
-        yield stub, address
-
-
-@pytest.fixture
-def stub(server):
-    server[0].reset()
-    server[0].delay_ms = 300
-    return server[0]
-
-
-@pytest.fixture
-def address(server):
-    return server[1]
 
 
 def notice(visit) -> str:

@@ -6,10 +6,8 @@ import base64
 import io
 from itertools import pairwise
 
-import pytest
 import soundfile
-from page_browser import RATE, chromium, music, visiting
-from page_stub import Stub, serving
+from page_browser import RATE, music, visiting
 
 WATCHED = """
 window.AudioContext = class extends AudioContext { constructor(...all) { super(...all); window.context = this } }
@@ -35,31 +33,6 @@ DROP = """text => {
   window.wasShown = !document.getElementById('drop').hidden
   fire('drop')
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    with serving(stub.app) as address:
-        yield stub, address
-
-
-@pytest.fixture
-def stub(server):
-    server[0].reset()
-    server[0].delay_ms = 400
-    return server[0]
-
-
-@pytest.fixture
-def address(server):
-    return server[1]
 
 
 def test_interrupted_sound_goes_on_with_one_button_and_the_status_is_said_every_two_seconds_at_most(
