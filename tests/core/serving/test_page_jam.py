@@ -40,7 +40,7 @@ def lag(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def test_a_song_is_accompanied_recorded_and_everything_lies_where_it_was_heard(browser, jam, tmp_path):
-    soundfile.write(tmp_path / "song.wav", music(4, seed=1), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "song.wav", music(2.5, seed=1), RATE, subtype="FLOAT")
     with visiting(browser, f"http://127.0.0.1:{jam.port}", token=TOKEN, script=TAPPED) as visit:
         visit.until("Choose a source")
         visit.page.locator("#file").set_input_files(tmp_path / "song.wav")

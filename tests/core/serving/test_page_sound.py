@@ -41,7 +41,7 @@ def test_what_the_microphone_hears_is_sent_and_what_comes_back_is_played_in_its_
     with visiting(browser, address, script=TAPPED) as visit:
         visit.choose("Play it myself")
         visit.start()
-        wait_for(visit, stub, 3)
+        wait_for(visit, stub, 2)
         visit.stop()
         played, source = visit.tapped("played"), music(8)
     assert visit.page is not None
@@ -63,7 +63,7 @@ def test_what_the_microphone_hears_is_sent_and_what_comes_back_is_played_in_its_
 
 
 def test_a_song_file_is_heard_as_if_live_and_ends_by_itself(browser, stub, address, tmp_path):
-    song = np.stack([music(3, seed=1), music(3, seed=2)], axis=1) / 2
+    song = np.stack([music(2, seed=1), music(2, seed=2)], axis=1) / 2
     soundfile.write(tmp_path / "song.wav", song, RATE, subtype="FLOAT")
     with visiting(browser, address, script=TAPPED) as visit:
         visit.until("Choose a source")
@@ -96,9 +96,9 @@ def test_a_song_file_is_heard_as_if_live_and_ends_by_itself(browser, stub, addre
 def test_frames_that_never_come_are_gaps_and_all_others_are_in_place(browser, stub, address):
     with visiting(browser, address, script=TAPPED) as visit:
         visit.choose("Use the built-in song")
-        stub.drop = range(150, 156)
+        stub.drop = range(100, 106)
         visit.start()
-        wait_for(visit, stub, 3)
+        wait_for(visit, stub, 2)
         visit.stop()
         played = visit.tapped("played")
     was, had_to_be = compared(stub, played)
@@ -117,7 +117,7 @@ def test_a_cut_connection_comes_back_and_the_places_go_on(browser, stub, address
         visit.until("Reconnecting")
         visit.until("Playing")
         before = len(stub.heard)
-        visit.page.wait_for_timeout(1500)
+        visit.page.wait_for_timeout(1000)
         visit.stop()
         played = visit.tapped("played")
     assert len(stub.hellos) == 2
@@ -135,14 +135,14 @@ def test_mute_is_silent_within_10_ms_and_freeze_and_panic_reach_the_server(brows
     with visiting(browser, address, script=TAPPED) as visit:
         visit.choose("Use the built-in song")
         visit.start()
-        wait_for(visit, stub, 3)
+        wait_for(visit, stub, 2)
         visit.page.keyboard.press("m")
-        visit.page.wait_for_timeout(400)
+        visit.page.wait_for_timeout(300)
         visit.page.keyboard.press("m")
         visit.page.keyboard.press("f")
-        visit.page.wait_for_timeout(400)
+        visit.page.wait_for_timeout(300)
         visit.page.keyboard.press("Escape")
-        visit.page.wait_for_timeout(400)
+        visit.page.wait_for_timeout(300)
         assert visit.button("Mute").get_attribute("aria-pressed") == "true"
         visit.stop()
         sound = visit.tapped("played")[1]

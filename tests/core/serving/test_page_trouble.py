@@ -35,9 +35,8 @@ DROP = """text => {
 }"""
 
 
-def test_interrupted_sound_goes_on_with_one_button_and_the_status_is_said_every_two_seconds_at_most(
-    browser, stub, address
-):
+def test_interrupted_sound_goes_on_with_one_button_and_a_hidden_tab_plays_on(browser, stub, address):
+    """Nor is the status said more often than every two seconds."""
     with visiting(browser, address, script=WATCHED) as visit:
         visit.choose("Use the built-in song")
         visit.start()
@@ -46,30 +45,22 @@ def test_interrupted_sound_goes_on_with_one_button_and_the_status_is_said_every_
         visit.button("Continue").click()
         visit.page.locator("#notice").wait_for(state="hidden")
         assert visit.page.evaluate("() => context.state") == "running"
-        visit.page.wait_for_timeout(300)
-        visit.stop()
-        times = visit.page.evaluate("() => said")
-    assert len(times) >= 2
-    assert min(later - sooner for sooner, later in pairwise(times)) > 1900
-    places = [place for _, _, place, _ in stub.heard]
-    assert all(later - sooner == 441 for sooner, later in pairwise(places))
-
-
-def test_a_hidden_tab_is_told_and_plays_on(browser, stub, address):
-    with visiting(browser, address) as visit:
-        visit.choose("Use the built-in song")
-        visit.start()
         visit.page.evaluate(HIDE, True)
         visit.page.get_by_text("The tab is in the background").wait_for()
         before = len(stub.heard)
         visit.page.wait_for_timeout(300)
+        assert len(stub.heard) > before
         visit.page.evaluate(HIDE, False)
         visit.page.locator("#notice").wait_for(state="hidden")
         visit.stop()
-    assert len(stub.heard) > before
+        times = visit.page.evaluate("() => said")
+    assert len(times) >= 2
+    assert min(later - sooner for sooner, later in pairwise(times)) > 1900
+    for (_, _, sooner, _), (_, flags, later, _) in pairwise(stub.heard):
+        assert later - sooner == 441 or flags & 1  # whatever a busy machine leaves out is marked
 
 
-def test_a_midi_clock_sets_the_tempo_and_the_beat(browser, stub, address):
+def test_a_midi_clock_and_taps_set_the_tempo_and_the_beat(browser, stub, address):
     with visiting(browser, address, script=MIDI) as visit:
         visit.choose("Use the built-in song")
         visit.open_folds()
@@ -78,24 +69,16 @@ def test_a_midi_clock_sets_the_tempo_and_the_beat(browser, stub, address):
         clock = "now => { tick(0xfa, 0); for (let n = 0; n <= 96; n++) tick(0xf8, now + n * 20) }"
         visit.page.evaluate(clock, 1000)  # 24 ticks of 20 ms a beat: 125 a minute
         visit.page.get_by_text("MIDI clock: 125.0 bpm.").wait_for()
-        visit.stop()
-    tempi = [message["value"] for message in stub.of_type("metronome")]
-    assert {tempo["bpm"] for tempo in tempi[1:]} == {125}
-
-
-def test_tapping_while_it_plays_moves_the_beat(browser, stub, address):
-    with visiting(browser, address) as visit:
-        visit.choose("Use the built-in song")
-        visit.start()
+        ticked = [message["value"] for message in stub.of_type("metronome")]
         visit.page.locator("h1").click()
         for _ in range(3):
             visit.page.keyboard.press("t")
             visit.page.wait_for_timeout(400)
         visit.stop()
-    *_, last = stub.of_type("metronome")
-    assert 60 < last["value"]["bpm"] <= 150
-    place = last["value"]["place"]
-    assert abs(place - stub.heard[-1][2]) < 3 * RATE
+    assert {tempo["bpm"] for tempo in ticked[1:]} == {125}
+    last = stub.of_type("metronome")[-1]["value"]
+    assert 60 < last["bpm"] <= 150
+    assert abs(last["place"] - stub.heard[-1][2]) < 3 * RATE
 
 
 def test_a_dropped_file_is_the_song(browser, stub, address):
