@@ -40,6 +40,7 @@ class Live:
     ended: called once, with why, when the model's side ends the session.
     silent_until: sample before which nothing is heard: the end of the count-in.
     fits: what is told of the budget when the session begins.
+    spare: followers that were made for it outside the model's thread.
     margin: seconds by which the last output left ahead of its place.
     """
 
@@ -53,6 +54,7 @@ class Live:
     drift: Drift | None = None
     recording: Recording | None = None
     beats: Beats | None = None
+    spare: dict[str, Followed] = field(factory=dict)
     voices: list[Voice] = field(factory=list)
     swap_at: int | None = None
     frozen: bool = False
@@ -65,6 +67,7 @@ class Live:
     fits: Mapping[str, Any] = field(factory=dict)
     _next: int | None = None
     _rise: bool = True
+    _falls: tuple[int, int] | None = None
     _off_since: float | None = None
     _broken: bool = False
 
@@ -119,6 +122,10 @@ class Live:
             self._rise = self.silent_until >= self._next
         elif self._rise:
             sound, self._rise = risen(sound, self.hearing.to), False
+        if self._falls is not None:
+            begin, length = self._falls
+            past = np.arange(sample - begin, self._next - begin, dtype=np.float32)
+            sound = sound * np.clip(1 - past / length, 0, 1)
         if self.recording is not None:
             self.recording.played(sample, np.zeros_like(sound) if self.muted else sound)
         frame = self.sounding.frame(sound)
@@ -130,6 +137,10 @@ class Live:
         self.margin = frame.place / self.hearing.rate - self.hearing.place_at(self.hearing.taken) / self.hearing.rate
         self.outbox.play(frame)
         return frame
+
+    def fade(self, seconds: float) -> None:
+        """From the next output on, fall silent within so many seconds."""
+        self._falls = (self._next or 0, max(1, round(seconds * self.hearing.to)))
 
     def rise(self) -> None:
         """What is heard next fades in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -21,6 +22,8 @@ from accomp.core.runner.serving.session import Session
 from accomp.core.runner.serving.stage import Stage
 from accomp.core.streaming.clock import LatencyBudget
 
+FADE = 1.0
+"""Seconds in which those who still play fall silent at the end."""
 RETRY = 30
 """Seconds after which who was refused may try again."""
 
@@ -145,6 +148,11 @@ class Server:
             if self.hurried or time.monotonic() > self.ending + self.limits.ending:
                 break
             await asyncio.sleep(0.1)
+        playing = [session.live for session in self.sessions.values() if session.live]
+        for live in playing:
+            self.engine.do(partial(live.fade, FADE))
+        if playing and not self.hurried:
+            await asyncio.sleep(FADE)
         for session in list(self.sessions.values()):
             await session.end("shutdown", "the server ends")
         await asyncio.sleep(0.1)

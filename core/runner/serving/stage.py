@@ -208,7 +208,7 @@ class Stage:
             begins = round(max(begins, first_click + start.count_in.beats * beat * live.hearing.rate))
             told["count_in_end"] = begins
             live.silent_until = round(live.hearing.sample_at(begins))
-        live.beats = Beats(self.player, self.registry, live.hearing.rate)
+        live.beats = Beats(self.player, self.registry, live.hearing.rate, spare=dict(live.spare))
         live.tell(**told, **live.fits)
         self._conduct(live, begins)
 
@@ -268,9 +268,11 @@ class Stage:
                 live.outbox.silence()
             case SetMetronome():
                 assert live.beats is not None
+                live.beats.spare |= live.spare
                 self._tell(live, live.beats.metronome(message.value, now))
             case SetChart():
                 assert live.beats is not None
+                live.beats.spare |= live.spare
                 self._tell(live, live.beats.chords(message.value, message.place, now))
             case SetInstrument():
                 now = self._instrument(live, message.name)
