@@ -34,14 +34,16 @@ class Voice:
 
 @define(eq=False, repr=False)
 class Live:
-    """Attributes:
-    inbox, outbox: what the socket's thread fills and empties.
-    voices: the one that is heard, then one that will be.
-    ended: called once, with why, when the model's side ends the session.
-    silent_until: sample before which nothing is heard: the end of the count-in.
-    fits: what is told of the budget when the session begins.
-    spare: followers that were made for it outside the model's thread.
-    margin: seconds by which the last output left ahead of its place.
+    """A session while it plays: what comes in, what goes out, and how it is changed.
+
+    Attributes:
+        inbox, outbox: what the socket's thread fills and empties.
+        voices: the one that is heard, then one that will be.
+        ended: called once, with why, when the model's side ends the session.
+        silent_until: sample before which nothing is heard: the end of the count-in.
+        fits: what is told of the budget when the session begins.
+        spare: followers that were made for it outside the model's thread.
+        margin: seconds by which the last output left ahead of its place.
     """
 
     id: str

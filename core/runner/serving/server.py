@@ -30,13 +30,15 @@ RETRY = 30
 
 @define(eq=False, repr=False)
 class Server:
-    """Attributes:
-    mode: "jam" for one musician on this machine, whose input drives the ticks; "serve" for many.
-    measured: name of a run -> its budget without a path.
-    recorder: None where nothing is recorded.
-    sessions: by the secret with which they go on.
-    ending: since when the server is asked to end (time.monotonic); None while it is not. hurried: asked again.
-    drained: no one new is admitted.
+    """What is served, and by which rules.
+
+    Attributes:
+        mode: "jam" for one musician on this machine, whose input drives the ticks; "serve" for many.
+        measured: name of a run -> its budget without a path.
+        recorder: None where nothing is recorded.
+        sessions: by the secret with which they go on.
+        ending: since when the server is asked to end (time.monotonic); None while it is not. hurried: asked again.
+        drained: no one new is admitted.
     """
 
     mode: str
@@ -50,7 +52,6 @@ class Server:
     sessions: dict[str, Session] = field(factory=dict)
     bell: Doorbell = field(init=False)
     ending: float | None = None
-    closed: asyncio.Event = field(factory=asyncio.Event)
     drained: bool = False
     hurried: bool = False
 
@@ -159,4 +160,3 @@ class Server:
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.flush)
         self.engine.close()
-        self.closed.set()

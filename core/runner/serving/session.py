@@ -32,10 +32,12 @@ LONGEST_PROBED = 20.0
 
 @define(eq=False, repr=False)
 class Session:
-    """Attributes:
-    id, secret: for people and logs; for the client alone.
-    live: the model's side; None until it plays, and after.
-    closing: (code, how, why) with which its connection is to be closed.
+    """A client, from its welcome to its end, over one connection or several.
+
+    Attributes:
+        id, secret: for people and logs; for the client alone.
+        live: the model's side; None until it plays, and after.
+        closing: (code, how, why) with which its connection is to be closed.
     """
 
     server: Server

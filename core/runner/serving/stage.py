@@ -38,9 +38,11 @@ SETTLE = 2.0
 
 @define(eq=False, repr=False)
 class Stage:
-    """Attributes:
-    clocked: whether the server's clock drives the ticks (many sessions), or the input of the one session.
-    sessions: those that play; `waiting`: those whose first input has not come.
+    """A run, its slots and its sessions: begins them, ticks, changes and ends them.
+
+    Attributes:
+        clocked: whether the server's clock drives the ticks (many sessions), or the input of the one session.
+        sessions: those that play; `waiting`: those whose first input has not come.
     """
 
     name: str
