@@ -11,6 +11,7 @@ from attrs import define, field
 
 from accomp.core.runner.serving.beats import Beats
 from accomp.core.runner.serving.frames import DISCONTINUITY, Frame
+from accomp.core.runner.serving.hearing import PATIENCE as QUEUE
 from accomp.core.runner.serving.hearing import Hearing, Inbox
 from accomp.core.runner.serving.messages import Start
 from accomp.core.runner.serving.recording import Recording
@@ -101,11 +102,23 @@ class Live:
         self._off_since = (self._off_since or now) if off else None
         if self._off_since is None or now - self._off_since < PATIENCE:
             return False
-        self.sounding.shift(self.hearing.reanchor(round(self.drift.target * self.hearing.to)))
+        self._anchor(self.drift.target)
         self.drift.again()
-        self._off_since, self._rise, self._broken = None, True, True
-        self.reanchored += 1
+        self._off_since = None
         return True
+
+    def keep_up(self) -> bool:
+        """Leave out input that is more than a queue holds; whether there was more."""
+        if self.hearing.available <= QUEUE * self.hearing.to:
+            return False
+        self._anchor(0.0)
+        return True
+
+    def _anchor(self, level: float) -> None:
+        """Go on in another place, with so much input (s) in the queue."""
+        self.sounding.shift(self.hearing.reanchor(round(level * self.hearing.to)))
+        self._rise, self._broken = True, True
+        self.reanchored += 1
 
     def play(self, sample: int, sound: np.ndarray) -> Frame | None:
         """Send what the model made from a session's sample on -> the frame, if one went out."""

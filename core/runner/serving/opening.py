@@ -74,7 +74,7 @@ class Opening:
                 lambda live, margin: server.metrics.margin.observe(margin),
             )  # fmt: skip
             server.metrics.model.labels(name, str(player.step), player.weights[:12]).set(1)
-        self._judge(server.fits(USUAL), players)
+        self._judge(server.fits(USUAL), players, many=server.clocked)
         tell("who follows beats and chords is looked for")
         server.followers = Followers.of(self.registry)
         server.metrics.admission.set(1)
@@ -120,17 +120,18 @@ class Opening:
         if not self.force:
             raise UserError(f"{text}; --force serves all the same, and what comes too late is silent")
 
-    def _judge(self, fits: Mapping[str, Fit], players: Mapping[str, Player]) -> None:
-        """Say how each run fits a page on this machine. Raises CombinationError where none does."""
+    def _judge(self, fits: Mapping[str, Fit], players: Mapping[str, Player], *, many: bool) -> None:
+        """Say how each run fits a page on this machine. Raises CombinationError where none does and many would play;
+        one musician is told by the page."""
         for name, one in fits.items():
             say(f"{name} on {describe(players[name].device)}, with a page on this machine: {one.budget.verdict()}")
         if any(one.fits for one in fits.values()):
             return
         text = f"{best(fits).name} {best(fits).budget.verdict()}"
-        if not self.force:
+        if many and not self.force:
             raise CombinationError(
                 f"{text}; a model is trained for its clock, so choose another; --runtime compile=on and --runtime "
                 f"weights=int8 (w8a8 on a CPU) make its steps shorter; --force plays all the same, and what comes too "
                 f"late is silent"
             )
-        warn(f"{text}; --force plays all the same, and what comes too late is silent")
+        warn(f"{text}; the page plays all the same where you insist, and what comes too late is silent")

@@ -104,6 +104,12 @@ class Stage:
                 live.absorb(now)
             except ValueError as error:
                 self._end(live, "lost", str(error))
+                continue
+            if live.keep_up():
+                self.ticks.reanchored += 1
+                live.tell(
+                    type="problem", what="input", why="the model is too slow here: it left out what it was behind"
+                )
         self._begin()
         if self.clocked:
             return self._due - now
