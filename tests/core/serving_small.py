@@ -195,6 +195,13 @@ class Client:
             self.place += self.frame
             self.number += 1
 
+    def feed(self, sound: np.ndarray) -> None:
+        """Send sound no faster than the model plays to it, once it plays."""
+        for begin in range(0, len(sound), self.frame):
+            self.send(sound[begin : begin + self.frame])
+            while begin > 40 * self.frame and (not self.frames or self.frames[-1].place < self.place - self.rate):
+                self.next_frame()
+
     def receive(self, seconds: float = 10.0) -> dict | Frame:
         """The next message; kept in `frames` or `told`."""
         message = self.socket.recv(timeout=seconds)

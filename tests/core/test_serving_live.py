@@ -29,8 +29,9 @@ def test_what_is_played_is_what_a_session_alone_plays_and_lies_in_its_place():
         assert welcome["models"][0]["name"] == "small"
         client.place = 12_800
         client.say(type="start", instrument="Bass", seed=5, temperature=0.9)
-        client.send(sound)
+        client.send(sound[: 640 * 10])
         playing = client.next("playing")
+        client.feed(sound[640 * 10 :])
         while not client.frames or client.frames[-1].place < client.place:
             client.next_frame()
         client.say(type="stop")

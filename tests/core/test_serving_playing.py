@@ -73,11 +73,11 @@ def test_a_count_in_is_silent_and_its_downbeat_is_the_metronomes(jam, player):
         count = {"bpm": 240, "beats": 4, "beats_per_bar": 4}
         client.say(type="start", seed=3, count_in=count, metronome={"bpm": 240, "beats_per_bar": 4}, chart="C | F G",
                    first_ms=20)  # fmt: skip
-        client.send(SOUND[: 100 * HOP])
+        client.send(SOUND[: 10 * HOP])
         playing = client.next("playing")
         end = playing["count_in_end"]
         assert end >= 4 * 8000 + 0.3 * 32000
-        client.send(SOUND[100 * HOP :])
+        client.feed(SOUND[10 * HOP :])
         sound = played(client, 150 * HOP)
         state = client.next("state")
         client.say(type="stop")
@@ -98,7 +98,7 @@ def test_what_changes_while_playing_holds_from_the_place_that_is_told(jam, playe
     with Client(jam) as client:
         client.hello()
         client.say(type="start", seed=4)
-        client.send(SOUND[: 60 * HOP])
+        client.feed(SOUND[: 60 * HOP])
         before = played(client, 69 * HOP)  # all that can be had: the model plays nine frames ahead
         client.say(type="metronome", value={"bpm": 100, "beats_per_bar": 3, "place": 5000})
         metronome = client.next("applied")
@@ -107,7 +107,7 @@ def test_what_changes_while_playing_holds_from_the_place_that_is_told(jam, playe
         client.say(type="dial", temperature=1.7)
         dial = client.next("applied")
         assert [one["what"] for one in (metronome, chart, dial)] == ["metronome", "chart", "temperature"]
-        client.send(SOUND[60 * HOP :])
+        client.feed(SOUND[60 * HOP :])
         sound = played(client, 140 * HOP)
         client.say(type="stop")
         client.next("ended")
@@ -150,7 +150,7 @@ def test_a_frozen_model_hears_silence_and_a_muted_one_goes_on(jam, player):
         for what in ("freeze", "mute"):
             client.say(type=what, on=True)
             assert client.next("applied")["what"] == what
-        client.send(SOUND[40 * HOP : 90 * HOP])
+        client.feed(SOUND[40 * HOP : 90 * HOP])
         sound = played(client, 90 * HOP)
         client.say(type="panic")
         assert client.next("applied")["what"] == "panic"
@@ -186,7 +186,7 @@ def test_beats_and_chords_are_followed(jam):
         welcome = client.hello()
         assert welcome["models"][0]["followers"] == {"metronome": True, "chart": True}
         client.say(type="start", seed=4, metronome="follow", chart="follow")
-        client.send(SOUND[: 60 * HOP])
+        client.feed(SOUND[: 60 * HOP])
         client.next("playing")
         played(client, 60 * HOP)
         while (state := client.next("state"))["bpm"] is None:

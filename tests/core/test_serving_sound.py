@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accomp.core.runner.serving.calibration import PAUSE, found, probe, sequence
-from accomp.core.runner.serving.frames import HEARD, Frame
+from accomp.core.runner.serving.frames import DISCONTINUITY, HEARD, Frame
 from accomp.core.runner.serving.hearing import Hearing, Inbox
+from accomp.core.runner.serving.live import Live, crossed, risen
+from accomp.core.runner.serving.messages import Start
 from accomp.core.runner.serving.recording import MANIFEST, Recorder, WavFile
 from accomp.core.runner.serving.resampling import HELD, LIMIT, Drift, Resampler
 from accomp.core.runner.serving.sounding import Outbox, Sounding
@@ -166,6 +168,67 @@ def test_a_slow_reader_loses_the_oldest_sound_and_no_words():
     assert outbox.take() == {"type": "ended"}
     assert outbox.take().place == 500
     assert len(rung) == 11
+
+
+def live_of(rate: int = 32000) -> Live:
+    hearing, sounding = Hearing(rate, 32000), Sounding(32000, rate)
+    outbox = Outbox(rate, lambda: None, patience=10.0)
+    return Live("one", Start(), Inbox(rate, 10.0), outbox, hearing, sounding, lambda how, why: None)
+
+
+def frames_in(outbox: Outbox) -> list[Frame]:
+    found = []
+    while (message := outbox.take()) is not None:
+        found.append(message)
+    return found
+
+
+def test_a_model_that_is_far_behind_leaves_out_what_it_missed_and_places_stay_true():
+    live, sound = live_of(), np.arange(1, 640 * 160 + 1, dtype=np.float32)
+    for frame in frames_of(sound, 640, place=5000):
+        live.inbox.put(frame)
+    live.absorb(0.0)
+    first = live.take(640)
+    live.play(0, first)
+    assert live.keep_up()
+    assert not live.keep_up()
+    assert live.hearing.available == 0
+    late = Frame(HEARD, 5000 + len(sound), np.full(640, 7, np.float32))
+    live.inbox.put(late)
+    live.absorb(0.0)
+    live.play(640, live.take(640))
+    one, two = frames_in(live.outbox)
+    assert one.place == 5000
+    assert two.place == late.place  # what is played to it lies on it
+    assert two.flags == DISCONTINUITY
+    assert np.array_equal(two.samples, risen(late.samples, 32000))
+    assert live.hearing.lost == len(sound) - 640
+
+
+def test_output_is_silent_until_the_count_in_ends_and_falls_silent_at_the_end():
+    live = live_of()
+    live.inbox.put(Frame(HEARD, 0, np.zeros(64000, np.float32)))
+    live.absorb(0.0)
+    live.silent_until = 1000
+    ones = np.ones(640, np.float32)
+    for number in range(4):
+        live.play(640 * number, ones)
+    live.fade(0.04)
+    for number in range(4, 8):
+        live.play(640 * number, ones)
+    sound = np.concatenate([frame.samples for frame in frames_in(live.outbox)])
+    assert not sound[:1000].any()
+    assert (sound[1280 : 4 * 640] == 1).all()
+    assert np.allclose(sound[4 * 640 : 6 * 640], 1 - np.arange(1280) / 1280)
+    assert not sound[6 * 640 :].any()
+
+
+def test_one_sound_passes_into_another():
+    one, other = np.ones(3200, np.float32), np.zeros(3200, np.float32)
+    both = crossed(one, other, 32000)
+    assert both[0] == 1
+    assert both[-1] == 0
+    assert (np.diff(both) <= 0).all()
 
 
 # --- calibration

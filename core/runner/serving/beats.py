@@ -35,6 +35,7 @@ class Beats:
         tempo: the count that is set, its place that of a downbeat; None where there is none.
         chart: what is typed, and the place of its first bar.
         follows: timelines that are followed in the input.
+        spare: what can follow them, made before it is needed: that may take longer than a tick.
         failure: what has gone wrong while following, for which the session has to end; "" while nothing has.
     """
 
@@ -44,6 +45,7 @@ class Beats:
     tempo: Tempo | None = None
     chart: tuple[Chart, int] | None = None
     follows: set[str] = field(factory=set)
+    spare: dict[str, Followed] = field(factory=dict)
     failure: str = ""
 
     def metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
@@ -117,16 +119,13 @@ class Beats:
 
     def _follow(self, name: str, value: object) -> None:
         if value == FOLLOW:
-            self._followed(name)
+            self.spare[name] = self._followed(name)
             self.follows.add(name)
         else:
             self.follows.discard(name)
 
     def _followed(self, name: str) -> Followed:
-        try:
-            found = followed(self.player, self.registry, {name: FOLLOW})[name]
-        except PluginError as error:
-            raise Unplayable(f"nothing here can follow the {name}: {error}") from None
+        found = self.spare.pop(name, None) or follower(self.player, self.registry, name)
         found.follower = Careful(found.follower, self._failed)
         return found
 
@@ -156,6 +155,14 @@ class Beats:
     def _grid(self, tempo: Tempo) -> Annotations:
         assert tempo.place is not None
         return steady(tempo.bpm, tempo.beats_per_bar, tempo.place / self.rate)
+
+
+def follower(player: Player, registry: Registry, name: str) -> Followed:
+    """What follows a timeline in a session's input. Raises Unplayable."""
+    try:
+        return followed(player, registry, {name: FOLLOW})[name]
+    except PluginError as error:
+        raise Unplayable(f"nothing here can follow the {name}: {error}") from None
 
 
 @define(eq=False)

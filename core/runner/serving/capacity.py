@@ -26,10 +26,12 @@ SOCKET = 60e-6
 
 @frozen
 class Capacity:
-    """Attributes:
-    fits: the greatest number of sessions whose ticks take RHO of the time at most; 0: not even the least.
-    shares: sessions -> the share of the time that their ticks took, p99.9.
-    slots: those for `fits` sessions, or for the least that was tried.
+    """How many sessions of some runs a machine holds.
+
+    Attributes:
+        fits: the greatest number of sessions whose ticks take RHO of the time at most; 0: not even the least.
+        shares: sessions -> the share of the time that their ticks took, p99.9.
+        slots: those for `fits` sessions, or for the least that was tried.
     """
 
     fits: int

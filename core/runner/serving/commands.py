@@ -29,15 +29,12 @@ def jam_command(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
     record: Annotated[Path, typer.Option("--record", help="The folder of recordings.")] = Path("jams"),
     runtime: RuntimeWords = None,
-    force: Force = False,
     token_file: Token = None,
 ) -> None:
     """Play with a model in your browser, on this machine; the shipped model where no run is named."""
     from accomp.core.runner.serving.jamming import Wanted, jam
 
-    wanted = Wanted(
-        runs or [], port=port, record=record, runtime=runtime or (), force=force, browser=browser, token_file=token_file
-    )
+    wanted = Wanted(runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file)
     jam(wanted, context.obj)
 
 

@@ -214,14 +214,14 @@ class Connection:
             case Calibrate():
                 await session.calibrate(message)
             case Start():
-                self._start(session, message)
+                await self._start(session, message)
             case Stop():
                 await session.end("stopped", "stopped")
             case _:
-                session.change(message)
+                await session.change(message)
 
-    def _start(self, session: Session, asked: Start) -> None:
-        refusal = session.start(asked)
+    async def _start(self, session: Session, asked: Start) -> None:
+        refusal = await session.start(asked)
         if refusal is None:
             logs.event("playing", session=session.id)
             return

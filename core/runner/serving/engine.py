@@ -25,11 +25,13 @@ LONGEST_LETTING_GO = 5.0
 
 
 class Engine:
-    """Attributes:
-    stages: by name; empty until `open` has made them.
-    preparing: what is being done before the first tick, in words; "" once ready.
-    failure: what ended the thread; None while it works.
-    beat: when the thread was last seen at work (time.monotonic).
+    """The thread of the models, and the stages that tick in it.
+
+    Attributes:
+        stages: by name; empty until `open` has made them.
+        preparing: what is being done before the first tick, in words; "" once ready.
+        failure: what ended the thread; None while it works.
+        beat: when the thread was last seen at work (time.monotonic).
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class Path:
 
 @frozen
 class Fit:
-    """Attributes: budget: with the path's times in it."""
+    """How a run fits a path. Attributes: budget: with the path's times in it."""
 
     budget: LatencyBudget
     name: str

@@ -35,7 +35,7 @@ class BrokenFrame(ValueError):
 
 @frozen(eq=False)
 class Frame:
-    """Attributes: kind, flags, number, place: as in the header. samples: [n] float32."""
+    """Sound in its place. Attributes: kind, flags, number, place: as in the header. samples: [n] float32."""
 
     kind: int
     place: int

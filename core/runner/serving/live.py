@@ -11,6 +11,7 @@ from attrs import define, field
 
 from accomp.core.runner.serving.beats import Beats
 from accomp.core.runner.serving.frames import DISCONTINUITY, Frame
+from accomp.core.runner.serving.hearing import PATIENCE as QUEUE
 from accomp.core.runner.serving.hearing import Hearing, Inbox
 from accomp.core.runner.serving.messages import Start
 from accomp.core.runner.serving.recording import Recording
@@ -34,13 +35,16 @@ class Voice:
 
 @define(eq=False, repr=False)
 class Live:
-    """Attributes:
-    inbox, outbox: what the socket's thread fills and empties.
-    voices: the one that is heard, then one that will be.
-    ended: called once, with why, when the model's side ends the session.
-    silent_until: sample before which nothing is heard: the end of the count-in.
-    fits: what is told of the budget when the session begins.
-    margin: seconds by which the last output left ahead of its place.
+    """A session while it plays: what comes in, what goes out, and how it is changed.
+
+    Attributes:
+        inbox, outbox: what the socket's thread fills and empties.
+        voices: the one that is heard, then one that will be.
+        ended: called once, with why, when the model's side ends the session.
+        silent_until: sample before which nothing is heard: the end of the count-in.
+        fits: what is told of the budget when the session begins.
+        spare: followers that were made for it outside the model's thread.
+        margin: seconds by which the last output left ahead of its place.
     """
 
     id: str
@@ -53,6 +57,7 @@ class Live:
     drift: Drift | None = None
     recording: Recording | None = None
     beats: Beats | None = None
+    spare: dict[str, Followed] = field(factory=dict)
     voices: list[Voice] = field(factory=list)
     swap_at: int | None = None
     frozen: bool = False
@@ -65,6 +70,7 @@ class Live:
     fits: Mapping[str, Any] = field(factory=dict)
     _next: int | None = None
     _rise: bool = True
+    _falls: tuple[int, int] | None = None
     _off_since: float | None = None
     _broken: bool = False
 
@@ -96,11 +102,23 @@ class Live:
         self._off_since = (self._off_since or now) if off else None
         if self._off_since is None or now - self._off_since < PATIENCE:
             return False
-        self.sounding.shift(self.hearing.reanchor(round(self.drift.target * self.hearing.to)))
+        self._anchor(self.drift.target)
         self.drift.again()
-        self._off_since, self._rise, self._broken = None, True, True
-        self.reanchored += 1
+        self._off_since = None
         return True
+
+    def keep_up(self) -> bool:
+        """Leave out input that is more than a queue holds; whether there was more."""
+        if self.hearing.available <= QUEUE * self.hearing.to:
+            return False
+        self._anchor(0.0)
+        return True
+
+    def _anchor(self, level: float) -> None:
+        """Go on in another place, with so much input (s) in the queue."""
+        self.sounding.shift(self.hearing.reanchor(round(level * self.hearing.to)))
+        self._rise, self._broken = True, True
+        self.reanchored += 1
 
     def play(self, sample: int, sound: np.ndarray) -> Frame | None:
         """Send what the model made from a session's sample on -> the frame, if one went out."""
@@ -119,6 +137,10 @@ class Live:
             self._rise = self.silent_until >= self._next
         elif self._rise:
             sound, self._rise = risen(sound, self.hearing.to), False
+        if self._falls is not None:
+            begin, length = self._falls
+            past = np.arange(sample - begin, self._next - begin, dtype=np.float32)
+            sound = sound * np.clip(1 - past / length, 0, 1)
         if self.recording is not None:
             self.recording.played(sample, np.zeros_like(sound) if self.muted else sound)
         frame = self.sounding.frame(sound)
@@ -130,6 +152,10 @@ class Live:
         self.margin = frame.place / self.hearing.rate - self.hearing.place_at(self.hearing.taken) / self.hearing.rate
         self.outbox.play(frame)
         return frame
+
+    def fade(self, seconds: float) -> None:
+        """From the next output on, fall silent within so many seconds."""
+        self._falls = (self._next or 0, max(1, round(seconds * self.hearing.to)))
 
     def rise(self) -> None:
         """What is heard next fades in."""

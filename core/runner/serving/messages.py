@@ -53,7 +53,7 @@ class CountIn:
 
 @frozen
 class Hello:
-    """Attributes: rate: Hz. frame: samples of each frame. resume: the secret of a session that goes on."""
+    """The first message. Attributes: rate: Hz. frame: samples of each frame. resume: a session's secret, to go on."""
 
     token: str = field(repr=False)
     rate: int
@@ -65,8 +65,8 @@ class Hello:
 
 @frozen
 class Calibrate:
-    """Attributes: place: of the probe's first sample as it was put out; None where `assumed_ms` stands for a
-    measurement. rtt_p99: of the network, there and back (ms)."""
+    """Measure the loopback. Attributes: place: of the probe's first sample as it was put out; None where `assumed_ms`
+    stands for a measurement. rtt_p99: of the network, there and back (ms)."""
 
     place: int | None
     assumed_ms: float | None
@@ -76,7 +76,7 @@ class Calibrate:
 
 @frozen
 class Start:
-    """Attributes: first_ms: the loopback's. force: play though it does not fit."""
+    """Begin to play. Attributes: first_ms: the loopback's. force: play though it does not fit."""
 
     model: str | None = None
     instrument: str | None = None
@@ -92,12 +92,14 @@ class Start:
 
 @frozen
 class SetMetronome:
+    """Another metronome."""
+
     value: Metronome
 
 
 @frozen
 class SetChart:
-    """Attributes: place: where its first bar begins; the next downbeat where None."""
+    """Another chart. Attributes: place: where its first bar begins; the next downbeat where None."""
 
     value: str
     place: int | None = None
@@ -105,12 +107,14 @@ class SetChart:
 
 @frozen
 class Dial:
+    """Another temperature."""
+
     temperature: float
 
 
 @frozen
 class Switch:
-    """Attributes: what: "mute" or "freeze"."""
+    """Something on or off. Attributes: what: "mute" or "freeze"."""
 
     what: str
     on: bool
@@ -118,21 +122,25 @@ class Switch:
 
 @frozen
 class SetInstrument:
+    """Another instrument, by name."""
+
     name: str
 
 
 @frozen
 class Panic:
-    pass
+    """All sound off."""
 
 
 @frozen
 class Stop:
-    pass
+    """The end."""
 
 
 @frozen
 class Ping:
+    """Comes back as it is."""
+
     t: float | int | str | None = None
 
 

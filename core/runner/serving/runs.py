@@ -42,7 +42,7 @@ def usual_temperature(player: Player) -> float:
 
 @frozen
 class Followers:
-    """Attributes: there: timeline -> whether something here can follow it in the input."""
+    """What can be followed. Attributes: there: timeline -> whether something here can follow it in the input."""
 
     there: Mapping[str, bool]
 

@@ -32,7 +32,7 @@ HEADERS = {
 
 @frozen
 class Door:
-    """Attributes: token: what a client has to know. origins: pages elsewhere that may connect, "https://host[:port]"."""
+    """Attributes: token: what a client has to know. origins: of pages elsewhere that may connect: https://host[:port]."""
 
     token: str = field(repr=False)
     origins: tuple[str, ...] = ()

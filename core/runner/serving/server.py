@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -21,19 +22,23 @@ from accomp.core.runner.serving.session import Session
 from accomp.core.runner.serving.stage import Stage
 from accomp.core.streaming.clock import LatencyBudget
 
+FADE = 1.0
+"""Seconds in which those who still play fall silent at the end."""
 RETRY = 30
 """Seconds after which who was refused may try again."""
 
 
 @define(eq=False, repr=False)
 class Server:
-    """Attributes:
-    mode: "jam" for one musician on this machine, whose input drives the ticks; "serve" for many.
-    measured: name of a run -> its budget without a path.
-    recorder: None where nothing is recorded.
-    sessions: by the secret with which they go on.
-    ending: since when the server is asked to end (time.monotonic); None while it is not. hurried: asked again.
-    drained: no one new is admitted.
+    """What is served, and by which rules.
+
+    Attributes:
+        mode: "jam" for one musician on this machine, whose input drives the ticks; "serve" for many.
+        measured: name of a run -> its budget without a path.
+        recorder: None where nothing is recorded.
+        sessions: by the secret with which they go on.
+        ending: since when the server is asked to end (time.monotonic); None while it is not. hurried: asked again.
+        drained: no one new is admitted.
     """
 
     mode: str
@@ -47,7 +52,6 @@ class Server:
     sessions: dict[str, Session] = field(factory=dict)
     bell: Doorbell = field(init=False)
     ending: float | None = None
-    closed: asyncio.Event = field(factory=asyncio.Event)
     drained: bool = False
     hurried: bool = False
 
@@ -145,10 +149,14 @@ class Server:
             if self.hurried or time.monotonic() > self.ending + self.limits.ending:
                 break
             await asyncio.sleep(0.1)
+        playing = [session.live for session in self.sessions.values() if session.live]
+        for live in playing:
+            self.engine.do(partial(live.fade, FADE))
+        if playing and not self.hurried:
+            await asyncio.sleep(FADE)
         for session in list(self.sessions.values()):
             await session.end("shutdown", "the server ends")
         await asyncio.sleep(0.1)
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.flush)
         self.engine.close()
-        self.closed.set()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import define, field
 
+from accomp.core.runner.serving.beats import Unplayable, follower
 from accomp.core.runner.serving.calibration import LONGEST, Found, found, probe
 from accomp.core.runner.serving.fitting import Fit, Path, best
 from accomp.core.runner.serving.frames import Frame
 from accomp.core.runner.serving.hearing import Hearing, Inbox
 from accomp.core.runner.serving.live import Live
-from accomp.core.runner.serving.messages import Calibrate, Counts, Hello, Start
+from accomp.core.runner.serving.messages import FOLLOW, Calibrate, Counts, Hello, SetChart, SetMetronome, Start
 from accomp.core.runner.serving.resampling import Drift
 from accomp.core.runner.serving.sounding import Outbox, Sounding
+from accomp.core.runner.serving.stage import Stage
+from accomp.core.streaming.following import Followed
 
 if TYPE_CHECKING:
     from accomp.core.runner.serving.server import Server
@@ -28,10 +32,12 @@ LONGEST_PROBED = 20.0
 
 @define(eq=False, repr=False)
 class Session:
-    """Attributes:
-    id, secret: for people and logs; for the client alone.
-    live: the model's side; None until it plays, and after.
-    closing: (code, how, why) with which its connection is to be closed.
+    """A client, from its welcome to its end, over one connection or several.
+
+    Attributes:
+        id, secret: for people and logs; for the client alone.
+        live: the model's side; None until it plays, and after.
+        closing: (code, how, why) with which its connection is to be closed.
     """
 
     server: Server
@@ -122,7 +128,7 @@ class Session:
 
     # --- playing
 
-    def start(self, asked: Start) -> dict[str, Any] | None:
+    async def start(self, asked: Start) -> dict[str, Any] | None:
         """Begin to play, or the refusal."""
         if self.live is not None:
             return _refused("path", "this session plays already; stop it first")
@@ -140,10 +146,19 @@ class Session:
             return _refused("path", f"no instrument {asked.instrument!r}; there are {', '.join(stage.instruments)}")
         if asked.chart != "off" and asked.metronome == "off":
             return _refused("path", "a chart needs a metronome, to say when its chords come")
-        self._play(asked, fit, path)
+        names = [name for name, value in (("metronome", asked.metronome), ("chart", asked.chart)) if value == FOLLOW]
+        self._play(asked, fit, path, await self._followers(stage, names))
         return None
 
-    def _play(self, asked: Start, fit: Fit, path: Path) -> None:
+    async def _followers(self, stage: Stage, names: Iterable[str]) -> dict[str, Followed]:
+        """What follows these timelines, as far as there is something; made where no tick waits for it."""
+        made: dict[str, Followed] = {}
+        for name in names:
+            with suppress(Unplayable):  # which is told when it is asked for
+                made[name] = await asyncio.to_thread(follower, stage.player, stage.registry, name)
+        return made
+
+    def _play(self, asked: Start, fit: Fit, path: Path, followers: dict[str, Followed]) -> None:
         server, rate = self.server, self.hello.rate
         stage, space = server.stages[fit.name], server.stages[fit.name].slots.space
         self.inbox = Inbox(rate)
@@ -153,7 +168,7 @@ class Session:
             Sounding(space.sample_rate, rate, varies=server.clocked),
             lambda how, why: self.soon(lambda: self._dropped_out(how, why)),
             Drift() if server.clocked else None,
-            fits=fit.told(),
+            fits=fit.told(), spare=followers,
         )  # fmt: skip
         if asked.record and server.recorder is not None:
             try:
@@ -171,13 +186,16 @@ class Session:
             "first_ms": round(1000 * path.first, 3), "rtt_p99_ms": round(1000 * path.rtt, 3),
         }  # fmt: skip
 
-    def change(self, message: Any) -> None:
+    async def change(self, message: Any) -> None:
         """Something that changes while playing."""
         live = self.live
         stage = self.server.engine.find(live) if live is not None else None
         if live is None or stage is None:
             self.outbox.tell({"type": "problem", "what": "session", "why": "nothing is played yet; start first"})
             return
+        if isinstance(message, SetMetronome | SetChart) and message.value == FOLLOW:
+            name = "metronome" if isinstance(message, SetMetronome) else "chart"
+            live.spare = await self._followers(stage, [name])
         self.server.engine.do(lambda: stage.change(live, message))
 
     def count(self, counts: Counts) -> None:

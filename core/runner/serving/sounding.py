@@ -52,8 +52,8 @@ class Sounding:
 
     def shift(self, samples: int) -> None:
         """What comes next is so many of the codec's samples later in the page's time than it was."""
-        assert self._place is not None, "begin comes first"
-        self._place += round(samples * self.to / self.rate)
+        if self._place is not None:
+            self._place += round(samples * self.to / self.rate)
 
     def frame(self, sound: np.ndarray) -> Frame | None:
         """The codec's next samples [n] -> what is ready of them; None where nothing is."""

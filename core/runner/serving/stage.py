@@ -38,9 +38,11 @@ SETTLE = 2.0
 
 @define(eq=False, repr=False)
 class Stage:
-    """Attributes:
-    clocked: whether the server's clock drives the ticks (many sessions), or the input of the one session.
-    sessions: those that play; `waiting`: those whose first input has not come.
+    """A run, its slots and its sessions: begins them, ticks, changes and ends them.
+
+    Attributes:
+        clocked: whether the server's clock drives the ticks (many sessions), or the input of the one session.
+        sessions: those that play; `waiting`: those whose first input has not come.
     """
 
     name: str
@@ -102,6 +104,12 @@ class Stage:
                 live.absorb(now)
             except ValueError as error:
                 self._end(live, "lost", str(error))
+                continue
+            if live.keep_up():
+                self.ticks.reanchored += 1
+                live.tell(
+                    type="problem", what="input", why="the model is too slow here: it left out what it was behind"
+                )
         self._begin()
         if self.clocked:
             return self._due - now
@@ -208,7 +216,7 @@ class Stage:
             begins = round(max(begins, first_click + start.count_in.beats * beat * live.hearing.rate))
             told["count_in_end"] = begins
             live.silent_until = round(live.hearing.sample_at(begins))
-        live.beats = Beats(self.player, self.registry, live.hearing.rate)
+        live.beats = Beats(self.player, self.registry, live.hearing.rate, spare=dict(live.spare))
         live.tell(**told, **live.fits)
         self._conduct(live, begins)
 
@@ -268,9 +276,11 @@ class Stage:
                 live.outbox.silence()
             case SetMetronome():
                 assert live.beats is not None
+                live.beats.spare |= live.spare
                 self._tell(live, live.beats.metronome(message.value, now))
             case SetChart():
                 assert live.beats is not None
+                live.beats.spare |= live.spare
                 self._tell(live, live.beats.chords(message.value, message.place, now))
             case SetInstrument():
                 now = self._instrument(live, message.name)

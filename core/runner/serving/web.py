@@ -106,7 +106,8 @@ async def run(
     config = uvicorn.Config(
         app_of(server), log_level="warning", access_log=False, ws=_Protocol, ws_max_size=MOST_BYTES + 1024,
         ws_per_message_deflate=False, ws_ping_interval=20.0, ws_ping_timeout=20.0, lifespan="off",
-        timeout_graceful_shutdown=2, proxy_headers=address.behind_proxy, server_header=False,
+        timeout_graceful_shutdown=2, proxy_headers=address.behind_proxy,
+        forwarded_allow_ips="*" if address.behind_proxy else None, server_header=False,
         ssl_certfile=address.cert, ssl_keyfile=address.key,
     )  # fmt: skip
     web = _Uvicorn(config)
