@@ -234,7 +234,7 @@ export class Course {
     const known = {
       welcome: () => this.back(message),
       state: () => this.state(message),
-      ended: () => this.finish(message),
+      ended: () => this.ended(message),
       ending: () => this.store.set({ notice: { tone: 'warn', text: WORDS.ending(message.why, message.seconds) } }),
       applied: () => this.store.set({ applied: message, ...(message.what === this.now.problem?.what ? { problem: null } : {}) }),
       problem: () => this.problem(message),
@@ -246,6 +246,10 @@ export class Course {
   state(message) {
     if (message.ready === false) this.store.set({ notice: { tone: 'quiet', text: WORDS.preparing(message.said) } })
     else this.store.set({ server: message })
+  }
+
+  ended(message) {
+    if (live(this.now.phase) || this.now.phase === 'stopping') this.finish(message)
   }
 
   problem(message) {

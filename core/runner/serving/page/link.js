@@ -1,5 +1,7 @@
 // The page's end of the Worker that holds the WebSocket. Events: said, closed, trying, trip, dropped.
 
+const FAREWELLS = ['refused', 'ended', 'ending']
+
 export class Link extends EventTarget {
   constructor() {
     super()
@@ -13,6 +15,7 @@ export class Link extends EventTarget {
   /** Connect and say hello; the server's welcome. Rejects with {code, why} where it closes instead. */
   open({ url, hello, pipe }) {
     this.why = ''
+    this.retryAfter = undefined
     this.worker.postMessage({ open: { url, hello, pipe } }, pipe ? [pipe] : [])
     return this.answer('welcome')
   }
@@ -44,7 +47,7 @@ export class Link extends EventTarget {
 
   hear(message) {
     if (message.type === 'welcome') this.welcome = message
-    if (message.why) this.why = message.why
+    if (FAREWELLS.includes(message.type)) this.why = message.why
     if (message.retry_after !== undefined) this.retryAfter = message.retry_after
     const answered = this.waiting.filter(({ types }) => types.includes(message.type))
     this.waiting = this.waiting.filter(one => !answered.includes(one))
