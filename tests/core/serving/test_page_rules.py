@@ -112,6 +112,14 @@ def test_nothing_is_missing_before_the_first_place_nor_after_the_last(node):
     assert (page["counts"]["missing"], page["counts"]["gaps"], page["ranges"]) == (0, 0, [])
 
 
+def test_sound_that_is_late_from_the_beginning_is_a_gap(node):
+    sound = sound_of(1000)
+    steps = [*[["take", 100]] * 5, ["put", 300, 800], *[["take", 100]] * 3]
+    settings = {"rate": 1000, "chunk": 100, "from": 300, "delay": -300}
+    counts = node.ask("schedule", settings=settings, sound=packed(sound), steps=steps)["counts"]
+    assert (counts["missing"], counts["gaps"], counts["late"], counts["dropped"]) == (200, 1, 2, 200)
+
+
 @pytest.mark.parametrize("by", [240, -240])
 def test_a_shift_by_ear_moves_what_is_heard_and_counts_nothing_twice(node, by):
     sound = sound_of(4800)

@@ -55,9 +55,9 @@ export class Schedule {
     const end = Math.min(this.place + out.length, this.end)
     this.delivered += Math.max(0, this.place + there - Math.max(this.counted, this.place))
     if (begin < end) this.countMissing(begin, end, there > 0 || !this.silent)
-    this.silent = there < out.length
     this.seams.fill(out, there)
     this.place += out.length
+    this.silent = there < out.length && this.place > this.from // before that nothing is expected
     this.counted = Math.max(this.counted, this.place)
   }
 
