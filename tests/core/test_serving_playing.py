@@ -186,8 +186,11 @@ def test_beats_and_chords_are_followed(jam):
         welcome = client.hello()
         assert welcome["models"][0]["followers"] == {"metronome": True, "chart": True}
         client.say(type="start", seed=4, metronome="follow", chart="follow")
-        client.feed(SOUND[: 60 * HOP])
+        client.say(type="ping", t=0)
+        client.next("pong")  # what follows is made by now: what is heard earlier is not heard
+        client.send(SOUND[: 10 * HOP])
         client.next("playing")
+        client.feed(SOUND[10 * HOP : 60 * HOP])
         played(client, 60 * HOP)
         while (state := client.next("state"))["bpm"] is None:
             pass
