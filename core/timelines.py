@@ -31,6 +31,9 @@ Values = np.ndarray
 Source = Callable[[int, int], Values]
 """What a session is told of frames: the number of the first, how many n -> [n, N]. It may be asked of any, again."""
 
+NOT_TOLD: Mapping[str, Source] = MappingProxyType({})
+"""Every timeline is withheld."""
+
 
 @frozen
 class Kind:

@@ -32,6 +32,9 @@ STORE_READERS = frozenset(
         "accomp.core.runner.bench.made_up_songs",
     }
 )
+SERVER = "accomp.core.runner.serving"
+"""Needs the libraries of an extra, but for its command line, through which alone it is reached."""
+SERVER_COMMANDS = frozenset({f"{SERVER}.commands", f"{SERVER}.jamming"})
 WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch"})  # they ask for what is not used; see README.md
 
 
@@ -119,7 +122,7 @@ def registered_modules() -> dict[str, str]:
 def plugin_names() -> set[str]:
     """Of all kinds but commands, without those that are words of everyday code."""
     kinds = registered()
-    return {name for kind, rows in kinds.items() if kind != "command" for name in rows} - {"folder"}
+    return {name for kind, rows in kinds.items() if kind != "command" for name in rows} - {"folder", "token"}
 
 
 # --- the rules ---------------------------------------------------------------------------------------------------
@@ -190,9 +193,23 @@ def third_party_imports_are_declared(module: Module) -> Iterator[tuple[int, str]
         if top in {"accomp", "__future__", *sys.stdlib_module_names, *WITHOUT_A_DEPENDENCY_LINE}:
             continue
         owners = {canonicalize_name(name) for name in providers.get(top, [top])}
-        late = module.layer == "plugins" or not found.at_import
+        late = module.layer == "plugins" or not found.at_import or of_the_server(module.name)
         if not owners & (core | extras if late else core):
             yield found.line, f"imports {top}, which pyproject.toml does not declare{'' if late else ' for the core'}"
+
+
+def of_the_server(name: str) -> bool:
+    """Whether a module is of the server, beyond its command line."""
+    return f"{name}.".startswith(f"{SERVER}.") and name not in {SERVER, *SERVER_COMMANDS}
+
+
+def the_server_is_imported_late(module: Module) -> Iterator[tuple[int, str]]:
+    """So that a light install runs without its libraries."""
+    if module.layer and not of_the_server(module.name):
+        for found in module.imports():
+            names = {found.module, found.whole} if found.module not in SERVER_COMMANDS else set()
+            if found.at_import and any(map(of_the_server, names)):
+                yield found.line, f"imports {found.module} at once; only its commands may be"
 
 
 @functools.cache
@@ -269,6 +286,7 @@ RULES: tuple[Rule, ...] = (
     core_knows_no_plugin,
     plugins_know_the_public_core_and_themselves,
     third_party_imports_are_declared,
+    the_server_is_imported_late,
     no_state_in_modules,
     no_work_at_import,
     no_global_seeding,
@@ -346,6 +364,9 @@ VIOLATIONS = [
     (third_party_imports_are_declared, CORE, "import pretty_midi"),
     (third_party_imports_are_declared, CORE, "def f():\n    import no_such_library"),
     (third_party_imports_are_declared, PLUGIN, "import no_such_library"),
+    (the_server_is_imported_late, CORE, "from accomp.core.runner.serving.web import run"),
+    (the_server_is_imported_late, "accomp.core.runner.serving.commands", "import accomp.core.runner.serving.app"),
+    (third_party_imports_are_declared, "accomp.core.runner.serving.commands", "import starlette"),
     (no_state_in_modules, CORE, "cache = {}"),
     (no_state_in_modules, PLUGIN, "seen: list[int] = []"),
     (no_state_in_modules, CORE, "TABLE = {}\ndef f(x):\n    TABLE[x] = 1"),
@@ -361,6 +382,11 @@ FINE = [
     ("accomp.core.runner.ingest", "from accomp.zarr_store.writer import Writer"),
     (CORE, '"""The dac codec is a plugin."""\nimport torch\nfrom accomp.core.types import TokenSpace'),
     (CORE, "def f():\n    import wandb"),
+    (
+        CORE,
+        "from accomp.core.runner.serving.commands import x\ndef f():\n    from accomp.core.runner.serving.web import y",
+    ),
+    ("accomp.core.runner.serving.app", "import starlette\nfrom accomp.core.runner.serving.server import Server"),
     (PLUGIN, "import madmom\nfrom accomp.core.types import TokenSpace\nfrom accomp.plugins.samplers.shared import x"),
     (CORE, "TABLE = {'a': 1}\nTABLES = dict(TABLE)\ndef f():\n    return {**TABLE}"),
     (CORE, "import torch\ndef f():\n    with torch.random.fork_rng():\n        torch.manual_seed(0)"),

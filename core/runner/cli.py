@@ -21,6 +21,7 @@ from accomp.core.models import find_model
 from accomp.core.registry import Registry
 from accomp.core.runner.bench.commands import bench
 from accomp.core.runner.exits import INTERRUPTED, exit_code
+from accomp.core.runner.serving.commands import jam_command, serve_command
 from accomp.core.runner.stages import run_stage
 from accomp.core.runner.telemetry import switch_off
 from accomp.core.spec import Spec, load_spec
@@ -480,6 +481,8 @@ def with_plugin_commands(registry: Registry, words: Sequence[str]) -> typer.Type
     whole = typer.Typer(name="accomp", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     whole.callback()(accomp)
     whole.registered_commands = list(app.registered_commands)
+    whole.command("jam")(jam_command)
+    whole.command("serve")(serve_command)
     whole.add_typer(store, name="store", help="Look into a token store; find out what has rotted.")
     whole.add_typer(bench, name="bench", help="How fast the runtime is on this machine.")
     own = {command.name for command in whole.registered_commands} | {"store", "bench"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -33,7 +32,7 @@ from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.session import AudioSession, TokenSession
-from accomp.core.timelines import Source
+from accomp.core.timelines import NOT_TOLD, Source
 
 
 @frozen(eq=False)
@@ -125,10 +124,6 @@ def load_player(
 def weights_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 of a checkpoint's weights."""
     return str(checkpoint.files[WEIGHTS]["sha256"])
-
-
-NOT_TOLD: Mapping[str, Source] = MappingProxyType({})
-"""Every timeline is withheld."""
 
 
 @define(eq=False)

@@ -8,10 +8,10 @@ import numpy as np
 from attrs import evolve, frozen
 
 from accomp.core.runner.latency import budget_of, part_times
-from accomp.core.runner.playing import NOT_TOLD, Player, check_streams, play
+from accomp.core.runner.playing import Player, check_streams, play
 from accomp.core.streaming.clock import LatencyBudget, block_waits
 from accomp.core.streaming.schedule import IDLE
-from accomp.core.timelines import Source
+from accomp.core.timelines import NOT_TOLD, Source
 
 RHO = 0.7
 """The share of real time that playing may take: with less to spare a late step is never made up for."""

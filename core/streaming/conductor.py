@@ -50,12 +50,12 @@ class Conductor:
                 for source in self._followed([row]):
                     source.begin()
 
-    def listen(self, audio: Tensor) -> None:
-        """What the sessions hear next, audio [B, n]: for timelines that are followed in it."""
-        for row in range(len(self.timelines)):
+    def listen(self, audio: Tensor, rows: Sequence[int] | None = None) -> None:
+        """What the sessions, or those of `rows`, hear next, audio [B, n]: for timelines that are followed in it."""
+        for number, row in enumerate(range(len(self.timelines)) if rows is None else rows):
             self._heard[row] += audio.shape[1]
             for source in self._followed([row]):
-                source.listen(audio[row].float().cpu().numpy())
+                source.listen(audio[number].float().cpu().numpy())
 
     def tell(self, row: int, name: str, source: Source | None) -> None:
         """Another timeline for a session from its next group on; None withholds it."""

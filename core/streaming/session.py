@@ -141,12 +141,23 @@ class TokenSession:
             raise ValueError(no_timeline([name], self.model))
         self._conductor.tell(row, name, source)
 
-    def listen(self, audio: Tensor) -> None:
+    @torch.inference_mode()
+    def dial(self, row: int, name: str, value: float) -> None:
+        """Another setting of the sampler for the session in a row, written in place: from its next step on.
+
+        Raises ValueError where it has no such dial, or was given none at the beginning.
+        """
+        if name not in self._step.dials:
+            raise ValueError(f"no dial {name!r}; these sessions have {sorted(self._step.dials) or 'none'}")
+        self._step.dials[name][row] = value
+
+    def listen(self, audio: Tensor, rows: Sequence[int] | None = None) -> None:
         """What the sessions hear next, audio [B, n] at the codec's rate, before its latents are pushed.
 
-        Needed by timelines that are followed in the input; an AudioSession does it.
+        Needed by timelines that are followed in the input; an AudioSession does it. rows: the B sessions that hear it,
+        where it is not all.
         """
-        self._conductor.listen(audio)
+        self._conductor.listen(audio, rows)
 
     @property
     def state(self) -> State:

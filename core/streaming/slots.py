@@ -12,6 +12,10 @@ from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, DenoisedSampler
 from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.streaming.session import TokenSession, no_timeline
+from accomp.core.timelines import NOT_TOLD, Source
+
+NO_TEMPERATURE = "the sampler has no temperature"
 
 
 class Slots:
@@ -21,6 +25,7 @@ class Slots:
 
     Attributes:
         taken: [B] bool, on the CPU: where somebody plays.
+        has_temperature: whether the sampler has that dial.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Slots:
             raise ValueError(f"{batch} slots; at least one is needed")
         self.taken = torch.zeros(batch, dtype=torch.bool)
         self._usual = {name: temperature for name in getattr(sampler, "dials", ()) if name == "temperature"}
+        self.has_temperature = bool(self._usual)
         self._sessions = torch.zeros(batch, dtype=torch.int64)
         self._seeds = torch.zeros(batch, dtype=torch.int64)
         self._labels = {name: torch.full((batch,), -1) for name in model.classes}
@@ -61,12 +67,13 @@ class Slots:
         seed: int = 0,
         labels: Mapping[str, int] | None = None,
         temperature: float | None = None,
+        told: Mapping[str, Source] = NOT_TOLD,
     ) -> tuple[int, Tensor]:
         """Begin a session -> its slot, and the codes [K, m] that it puts out ahead of any input.
 
-        It plays what a TokenSession with this `session`, `seed`, labels (name -> class; withheld where not given) and
-        temperature plays alone. Raises ValueError where all slots are taken, for a label or class that the model does
-        not know, and for a temperature where the sampler has none.
+        It plays what a TokenSession with this `session`, `seed`, labels (name -> class; withheld where not given),
+        temperature and timelines (`told`) plays alone. Raises ValueError where all slots are taken, for a label, class
+        or timeline that the model does not know, and for a temperature where the sampler has none.
         """
         free = (~self.taken).nonzero().flatten()
         if not len(free):
@@ -75,7 +82,9 @@ class Slots:
         if unknown := sorted(set(labels or {}) - set(self._labels)):
             raise ValueError(f"unknown labels {unknown}; the model takes {sorted(self._labels)}")
         if temperature is not None and not self._dials:
-            raise ValueError("the sampler has no temperature")
+            raise ValueError(NO_TEMPERATURE)
+        if unknown := sorted(set(told) - set(self._tokens.model.timelines)):
+            raise ValueError(no_timeline(unknown, self._tokens.model))
         self._sessions[slot], self._seeds[slot] = session, seed
         for name, classes in self._labels.items():
             classes[slot] = (labels or {}).get(name, -1)
@@ -84,16 +93,36 @@ class Slots:
         rows = torch.zeros_like(self.taken)
         rows[slot] = True
         ahead = self._tokens.reset(
-            rows, sessions=self._sessions, labels=self._labels, seed=self._seeds, dials=self._dials
-        )
+            rows, sessions=self._sessions, labels=self._labels, seed=self._seeds, dials=self._dials,
+            timelines=[told if row == slot else {} for row in range(len(self.taken))],
+        )  # fmt: skip
         self.taken[slot], self._heard[slot] = True, 0
         return slot, ahead[slot]
 
+    def dial(self, slot: int, temperature: float) -> None:
+        """Another temperature for a session from its next frame on. Raises ValueError where the sampler has none."""
+        if not self._dials:
+            raise ValueError(NO_TEMPERATURE)
+        self._tokens.dial(self._playing(slot), "temperature", temperature)
+
+    def tell(self, slot: int, name: str, source: Source | None) -> None:
+        """Another timeline for a session from its next group of frames on; None withholds it. Raises ValueError."""
+        self._tokens.tell(self._playing(slot), name, source)
+
+    def listen(self, audio: Mapping[int, Tensor]) -> None:
+        """Slot -> audio [n] at the codec's rate that its session hears next, for timelines followed in it."""
+        for slot, heard in audio.items():
+            self._tokens.listen(heard[None], rows=[slot])
+
+    def complete(self, slot: int) -> int:
+        """Frames of a session that are complete so far: the next one to come has this number."""
+        return self._clock.frames_complete(self._heard[self._playing(slot)], self._tokens.model.space.levels)
+
     def leave(self, slot: int) -> None:
         """End the session of a slot; another one may have it. Raises ValueError where nobody plays."""
-        if not self.taken[slot]:
-            raise ValueError(f"nobody plays in slot {slot}")
-        self.taken[slot] = False
+        self.taken[self._playing(slot)] = False
+        for name in self._tokens.model.timelines:  # what follows its input would miss it
+            self._tokens.tell(slot, name, None)
 
     def tick(self, x: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Slot -> latents [k, E] of its next frames -> slot -> codes [K, m], the frames that became complete.
@@ -111,6 +140,11 @@ class Slots:
         self._tokens.push(torch.stack([x.get(slot, silence).to(silence) for slot in range(len(self.taken))]))
         codes = self._tokens.pull()
         return {slot: codes[slot, :, codes.shape[2] - self._complete(slot) :] for slot in playing}
+
+    def _playing(self, slot: int) -> int:
+        if not self.taken[slot]:
+            raise ValueError(f"nobody plays in slot {slot}")
+        return slot
 
     def _complete(self, slot: int) -> int:
         """How many frames another k of input complete for a session; that it has heard them is noted."""

@@ -1,0 +1,105 @@
+// Puts the page together.
+
+import { Clicks } from './clicks.js'
+import { Course } from './course.js'
+import { showDetails } from './details.js'
+import { Dials, wishes } from './dials.js'
+import { at, fillWords, show } from './dom.js'
+import { Engine } from './engine.js'
+import { wireKeys } from './keys.js'
+import { Link } from './link.js'
+import { Listening } from './listen.js'
+import { showMeasure } from './measure.js'
+import { Microphone } from './microphone.js'
+import { Music } from './music.js'
+import { showPhase } from './phase.js'
+import { Playing } from './play.js'
+import { models, useToken } from './server.js'
+import { Song } from './song.js'
+import { Store, initial, live } from './store.js'
+import { Takes } from './takes.js'
+import { WORDS } from './words.js'
+
+const LOOK = 1000 // ms
+
+function build() {
+  const store = new Store(initial())
+  const parts = { store, link: new Link() }
+  parts.engine = new Engine({
+    report: told => [parts.course, parts.listening].forEach(part => part?.report(told)),
+    changed: state => soundChanged(parts, state),
+  })
+  parts.song = new Song(parts.engine)
+  parts.clicks = new Clicks(parts.engine)
+  parts.microphone = new Microphone(parts.engine)
+  parts.music = new Music(parts)
+  parts.course = parts.music.course = new Course({ ...parts, wishes: () => wishes(parts) })
+  parts.dials = new Dials(parts)
+  parts.listening = new Listening(parts)
+  parts.playing = new Playing(parts)
+  parts.takes = new Takes(store)
+  showPhase(store)
+  showMeasure(parts)
+  showDetails(parts)
+  wireKeys(parts)
+  wireTab(parts)
+  return parts
+}
+
+/** Whatever the state, as long as sound does not run there is one button that wakes it. */
+function soundChanged({ store, engine }, state) {
+  const { phase } = store.values
+  if (state === 'running') {
+    if (store.values.asleep) store.set({ asleep: false, notice: null })
+  } else if (live(phase) || phase === 'ready') {
+    store.set({ asleep: true, notice: { tone: 'warn', text: WORDS.interrupted, label: WORDS.goOn, act: () => engine.open() } })
+  }
+}
+
+function wireTab({ store, playing }) {
+  document.addEventListener('visibilitychange', () => {
+    const { phase, notice } = store.values
+    if (!live(phase)) return
+    if (document.hidden && !notice) store.set({ notice: { tone: 'quiet', text: WORDS.hidden } })
+    else if (notice?.text === WORDS.hidden) store.set({ notice: null })
+    playing.lock = null
+    playing.keepAwake(live(phase))
+  })
+}
+
+/** What makes live sound impossible here; '' where nothing does. */
+function obstacle() {
+  if (!isSecureContext) return WORDS.insecure(location.origin)
+  return 'AudioWorkletNode' in window ? '' : WORDS.noWorklet
+}
+
+async function meetServer({ store }) {
+  try {
+    const told = await models()
+    show(at('token'), false)
+    if (!told.models.length) return waitForModels({ store })
+    store.set({ models: told.models, model: told.models[0], mode: told.mode ?? '', mayRecord: told.record !== false, phase: 'choose', notice: null })
+  } catch (error) {
+    const refused = error.status === 401 || error.status === 403
+    show(at('token'), refused)
+    const again = refused ? {} : { label: WORDS.tryAgain, act: () => meetServer({ store }) }
+    store.set({ phase: 'blocked', notice: refused ? null : { tone: 'bad', text: WORDS.noServer, ...again } })
+  }
+}
+
+/** A server that has just been started is still making its models ready. */
+function waitForModels(parts) {
+  parts.store.set({ phase: 'preparing' })
+  setTimeout(() => meetServer(parts), LOOK)
+}
+
+fillWords()
+const parts = build()
+const blocked = obstacle()
+if (blocked) parts.store.set({ phase: 'blocked', notice: { tone: 'bad', text: blocked } })
+else await meetServer(parts)
+at('token').addEventListener('submit', event => {
+  event.preventDefault()
+  useToken(at('token-text').value)
+  meetServer(parts)
+})

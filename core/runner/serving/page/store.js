@@ -1,0 +1,64 @@
+// The page's state: what is so at present. Panels draw themselves from it whenever it changes.
+
+export class Store {
+  constructor(initial) {
+    this.values = initial
+    this.panels = []
+    this.asked = false
+  }
+
+  /** Change some values; all panels draw soon after. */
+  set(changes) {
+    Object.assign(this.values, changes)
+    if (this.asked) return
+    this.asked = true
+    queueMicrotask(() => this.draw())
+  }
+
+  draw() {
+    this.asked = false
+    for (const panel of this.panels) panel(this.values)
+  }
+
+  /** draw(values) is called now and after every change. */
+  show(draw) {
+    this.panels.push(draw)
+    draw(this.values)
+  }
+}
+
+/** What a fresh page knows. */
+export const initial = () => ({
+  phase: 'loading',
+  notice: null, // {tone, text, label, act}
+  models: [],
+  model: null, // the chosen one, as the server tells it
+  mode: '',
+  mayRecord: true,
+  source: null, // 'microphone', 'song'
+  song: null, // {name, buffer, bpm, perBar, chart}
+  device: null, // {name, kept: [names of processing that stayed on]}
+  first: 0, // ms
+  measured: null, // the server's answer
+  muted: false,
+  frozen: false,
+  grid: null, // {place of a downbeat, bpm, perBar}
+  countInEnd: 0,
+  counts: null,
+  server: null, // its last state message
+  health: { tone: 'quiet', cause: '' },
+  applied: null,
+  problem: null, // with the chart or the metronome, as the server tells it
+  chart: 'off',
+  beat: 'off', // where the model takes it from
+  files: null, // of the last session
+  ended: '',
+})
+
+const LIVE = new Set(['countin', 'playing', 'reconnecting'])
+
+/** A session is going on. */
+export const live = phase => LIVE.has(phase)
+
+/** The page waits for something and takes no new wish. */
+export const busy = phase => ['loading', 'preparing', 'opening', 'measuring', 'starting', 'stopping', 'blocked'].includes(phase)
