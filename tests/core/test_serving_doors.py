@@ -314,7 +314,7 @@ def test_who_asks_for_what_there_is_not_is_refused_with_what_there_is(jam):
         for asked, why in (
             ({"model": "none"}, "no model 'none'; there are small"),
             ({"instrument": "Kazoo"}, "no instrument 'Kazoo'; there are Piano"),
-            ({"chart": "C"}, "a chart needs a metronome"),
+            ({"chart": "C"}, "a chart that is typed needs a metronome"),
             ({"first_ms": 300}, "cannot be played live"),
         ):
             client.say(type="start", **asked)

@@ -207,6 +207,21 @@ def test_beats_and_chords_are_followed(jam):
         client.next("ended")
 
 
+def test_chords_are_followed_without_beats(jam):
+    with Client(jam) as client:
+        client.hello()
+        client.say(type="start", chart="follow")
+        client.say(type="ping", t=0)
+        client.next("pong")
+        client.send(SOUND[: 10 * HOP])
+        client.next("playing")
+        while client.next("state")["chord"] is None:
+            client.send(SOUND[:HOP])
+        assert client.told[-1]["chord"] == "E:min"
+        client.say(type="stop")
+        client.next("ended")
+
+
 def test_a_follower_that_breaks_ends_its_session_alone(player, registry):
     broken = Registry(third_party=False)
     broken._rows = {key: row for key, row in registry._rows.items() if key != ("follower", "pulse")}

@@ -17,7 +17,7 @@ from accomp.core.runner.serving.fitting import Fit, Path, best
 from accomp.core.runner.serving.frames import Frame
 from accomp.core.runner.serving.hearing import Hearing, Inbox
 from accomp.core.runner.serving.live import Live
-from accomp.core.runner.serving.messages import FOLLOW, Calibrate, Counts, Hello, SetChart, SetMetronome, Start
+from accomp.core.runner.serving.messages import FOLLOW, OFF, Calibrate, Counts, Hello, SetChart, SetMetronome, Start
 from accomp.core.runner.serving.resampling import Drift
 from accomp.core.runner.serving.sounding import Outbox, Sounding
 from accomp.core.runner.serving.stage import Stage
@@ -144,8 +144,8 @@ class Session:
             return {**_refused("path", fit.budget.verdict()), "nearest": fit.nearest(), **fit.told()}
         if stage.instruments and asked.instrument is not None and asked.instrument not in stage.instruments:
             return _refused("path", f"no instrument {asked.instrument!r}; there are {', '.join(stage.instruments)}")
-        if asked.chart != "off" and asked.metronome == "off":
-            return _refused("path", "a chart needs a metronome, to say when its chords come")
+        if asked.chart not in (OFF, FOLLOW) and asked.metronome == OFF:
+            return _refused("path", "a chart that is typed needs a metronome, to say when its chords come")
         names = [name for name, value in (("metronome", asked.metronome), ("chart", asked.chart)) if value == FOLLOW]
         self._play(asked, fit, path, await self._followers(stage, names))
         return None
