@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.core.accompanist import Accompanist, told_by
@@ -77,7 +78,7 @@ class LatentModel(Accompanist):
 
     def silent(self, rows: int) -> Tensor:
         """What so many rows in front of the output hold of it [1, rows, De]."""
-        blank = self.blank if len(self.blank) else self.blank.new_zeros(1, self.blank.shape[1])
+        blank = F.pad(self.blank, (0, 0, 0, 1 - len(self.blank)))  # zeros, where the clock has no such rows
         return blank[None].expand(1, rows, -1)
 
     def heard(self, x: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def _differing(held: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     for section, key, usual in (("clock", "t_f", 0), ("clock", "k", 1), ("model", "regime", "block_causal")):
         then, now = (spec.get(section, {}).get(key, usual) for spec in (held, asked))
         if then != now:
-            lines.append(f"train.start was trained with {section}.{key} = {then}, the spec has {key} = {now}")
+            lines.append(f"train.start was trained with {section}.{key} = {then}, the spec has {key} = {now}; set that")
     return lines
 
 
@@ -150,13 +150,14 @@ class _Training:
         the same weights would mean something else.
         """
         start = playing_checkpoint(folder)
-        if self.tokenizer.space.continuous and (other := _differing(start.spec, resolve(self.spec))):
-            raise CheckpointError(*other, f"train.start must be of the same clock and regime @ {start.folder}")
+        problems = _differing(start.spec, resolve(self.spec)) if self.tokenizer.space.continuous else []
         if start.fingerprint != self.tokenizer.fingerprint:
-            raise CheckpointError(
+            problems += [
                 f"train.start was trained on the codes of {start.tokenizer} {start.fingerprint} @ {start.folder}",
                 f"but the spec's codec is {self.tokenizer.name} {self.tokenizer.fingerprint}; name that one",
-            )
+            ]
+        if problems:
+            raise CheckpointError(*problems)
         load_weights(start, self.model)
         if self.fabric.is_global_zero:
             say(f"begins with the weights of step {start.step} @ {start.folder}")

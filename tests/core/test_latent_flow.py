@@ -254,3 +254,13 @@ def test_the_toy_that_must_learn(t_f, hears):
     else:
         assert own > 0.97 * line
         assert swapped == pytest.approx(own, rel=0.05)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("t_f", [-3, 3, 9])
+def test_every_weight_takes_part_in_every_loss(regime, t_f):
+    """Also those without numbers, which a training on several devices waits for."""
+    made = model(t_f, 4, regime, TOLD).train()
+    clips = batch(24, labels={"instrument": torch.tensor([0, 2])}, timelines={"metronome": _beats(24)})
+    flow().loss(made, clips, made.clock, torch.Generator().manual_seed(0)).total.backward()
+    assert not [name for name, weight in made.named_parameters() if weight.grad is None]

@@ -12,6 +12,7 @@ from lmdm import Fixture, folders, forwards, sampler
 
 from accomp.core.diffusion.adversary import adversary_loss, contrastive_loss, generator_loss
 from accomp.core.diffusion.denoising import Velocities, levels
+from accomp.core.diffusion.process import noised, velocity
 from accomp.core.diffusion.regimes import stream_sees, window_sees
 from accomp.core.diffusion.timesteps import (
     log_snr_normal,
@@ -94,6 +95,8 @@ def test_step_rules(fixture):
 
 def test_forward_and_hidden_rows(fixture):
     numbers = fixture.read("forward")
+    close(noised(numbers["clean"], numbers["eps"], numbers["t"][:, None, None]), numbers["x_t"])
+    close(velocity(numbers["clean"], numbers["eps"]), numbers["target"])
     with torch.no_grad():
         for name, value in forwards(fixture, numbers).items():
             close(value, numbers[name], name)
