@@ -1,4 +1,5 @@
 # make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
+# make jam     a page opens: play, or drop a song on it, and a model plays along, live (docs/live.md)
 # make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
 # make test    the test suite
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
@@ -21,7 +22,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test torture bench-gpu bench-cpu lint format types clean
+.PHONY: setup jam demo test torture bench-gpu bench-cpu lint format types clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -55,6 +56,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+jam: setup
+	$(BIN)/accomp jam
 
 torture: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture --times $(TIMES) --write

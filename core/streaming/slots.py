@@ -12,7 +12,7 @@ from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, DenoisedSampler
 from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.runtime import EAGER, Runtime
-from accomp.core.streaming.session import TokenSession, no_timeline
+from accomp.core.streaming.session import no_timeline
 from accomp.core.timelines import NOT_TOLD, Source
 
 NO_TEMPERATURE = "the sampler has no temperature"
