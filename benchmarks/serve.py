@@ -36,6 +36,7 @@ def serve(spec_name: str, slots: int) -> None:
     """Run the server until SIGTERM, then print what was measured as JSON."""
     from accomp.core.registry import Registry
     from accomp.core.runner.computing import device_of, threads
+    from accomp.core.runner.serving.address import Address
     from accomp.core.runner.serving.engine import Engine
     from accomp.core.runner.serving.fitting import measure
     from accomp.core.runner.serving.limits import Limits
@@ -44,7 +45,7 @@ def serve(spec_name: str, slots: int) -> None:
     from accomp.core.runner.serving.server import Server
     from accomp.core.runner.serving.stage import Stage
     from accomp.core.runner.serving.ticks import Ticks
-    from accomp.core.runner.serving.web import Address, run_until_signal
+    from accomp.core.runner.serving.web import run_until_signal
     from accomp.core.runner.untrained import untrained_player
     from accomp.core.spec import load_spec
 

@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from accomp.core.registry import Registry
 from accomp.core.runner.playing import Player
+from accomp.core.runner.serving.address import Address
 from accomp.core.runner.serving.engine import Engine
 from accomp.core.runner.serving.fitting import measure
 from accomp.core.runner.serving.frames import HEARD, Frame, decoded, encoded
@@ -30,7 +31,7 @@ from accomp.core.runner.serving.security import Door
 from accomp.core.runner.serving.server import Server
 from accomp.core.runner.serving.stage import Stage
 from accomp.core.runner.serving.ticks import Ticks
-from accomp.core.runner.serving.web import Address, run
+from accomp.core.runner.serving.web import run
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.top_k import TopK
 
@@ -164,6 +165,7 @@ class Client:
             max_size=None,
             max_queue=max_queue,
             close_timeout=1,
+            open_timeout=60,  # a command that has just begun lets who knocks wait
         )
         self.socket: ClientConnection = self._opening.__enter__()
         self.place = 0

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accomp.core.errors import UserError
+from accomp.core.runner.serving.address import Address
 from accomp.core.runner.serving.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decoded, encoded
 from accomp.core.runner.serving.limits import Doorbell, Flood, Limits, Meter
 from accomp.core.runner.serving.messages import (
@@ -27,7 +28,6 @@ from accomp.core.runner.serving.messages import (
     message_of,
 )
 from accomp.core.runner.serving.security import Door, bearer, checked_origins, token_from
-from accomp.core.runner.serving.web import Address
 
 HELLO = {"type": "hello", "protocol": 1, "token": "t" * 20, "rate": 48000, "frame": 480, "format": "f32"}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from attrs import field, frozen
@@ -13,6 +14,8 @@ from accomp.core.console import say, warn
 from accomp.core.errors import PluginError, UserError
 from accomp.core.models import find_model
 from accomp.core.registry import Registry
+
+LIBRARIES = ("starlette", "uvicorn", "websockets", "httptools", "prometheus_client", "soxr")
 
 
 @frozen
@@ -56,26 +59,33 @@ def serve(wanted: Wanted, registry: Registry) -> None:
 
 
 def _serve(mode: str, wanted: Wanted, registry: Registry) -> None:
-    try:
-        from accomp.core.runner.serving.engine import Engine
-        from accomp.core.runner.serving.limits import Limits
-        from accomp.core.runner.serving.logs import to_stderr
-        from accomp.core.runner.serving.opening import Opening
-        from accomp.core.runner.serving.recording import Recorder
-        from accomp.core.runner.serving.security import Door, checked_origins, token_from
-        from accomp.core.runner.serving.server import Server
-        from accomp.core.runner.serving.web import Address, run_until_signal
-    except ModuleNotFoundError as error:
-        raise PluginError(f"a live page needs {error.name}; run: pip install 'accomp[serve]'") from error
+    from accomp.core.runner.serving.address import Address
+    from accomp.core.runner.serving.security import Door, checked_origins, token_from
+
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise PluginError(f"a live page needs {', '.join(missing)}; run: pip install 'accomp[serve]'")
     address = Address(wanted.host, wanted.port, wanted.cert, wanted.key, wanted.behind_proxy)
     address.check()
     origins, token = checked_origins(wanted.origins), token_from(wanted.token_file)
     runs = _runs(wanted.runs, registry)
+    bound = address.bind()
+    _introduce(
+        address.url(bound.getsockname()[1], token), wanted
+    )  # who knocks before the libraries are there waits at the door
+
+    from accomp.core.runner.serving.engine import Engine
+    from accomp.core.runner.serving.limits import Limits
+    from accomp.core.runner.serving.logs import to_stderr
+    from accomp.core.runner.serving.opening import Opening
+    from accomp.core.runner.serving.recording import Recorder
+    from accomp.core.runner.serving.server import Server
+    from accomp.core.runner.serving.web import run_until_signal
+
     try:
         recorder = None if wanted.record is None else Recorder(wanted.record)
     except OSError as error:
         raise UserError(f"cannot record there: {error.strerror} @ --record {wanted.record}") from None
-    bound = address.bind()
     limits = Limits(hellos_per_minute=60, sessions_per_address=4) if mode == "jam" else Limits(**wanted.limits)  # type: ignore[arg-type]
     server = Server(mode, Engine(), Door(token, origins), limits, recorder=recorder)
     opening = Opening(
@@ -84,23 +94,17 @@ def _serve(mode: str, wanted: Wanted, registry: Registry) -> None:
     )  # fmt: skip
     if mode == "serve":
         to_stderr()
-    url = address.url(bound.getsockname()[1], token)
     with opening.stack:
-        run_until_signal(
-            server, address, bound, lambda tell: opening.prepare(server, tell), _introduce(mode, url, wanted)
-        )
+        run_until_signal(server, address, bound, lambda tell: opening.prepare(server, tell))
     say("ended")
 
 
-def _introduce(mode: str, url: str, wanted: Wanted) -> Callable[[], None]:
-    def introduce() -> None:
-        say(f"open {url}")
-        if wanted.record is not None:
-            say(f"recordings: {wanted.record.resolve()}")
-        if wanted.browser:
-            threading.Thread(target=_open, args=(url,), daemon=True).start()
-
-    return introduce
+def _introduce(url: str, wanted: Wanted) -> None:
+    say(f"open {url}")
+    if wanted.record is not None:
+        say(f"recordings: {wanted.record.resolve()}")
+    if wanted.browser:
+        threading.Thread(target=_open, args=(url,), daemon=True).start()
 
 
 def _open(url: str) -> None:

@@ -8,74 +8,21 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import uvicorn
-from attrs import frozen
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from accomp.core.errors import UserError, WorkError
+from accomp.core.runner.serving.address import SENT_AHEAD, Address
 from accomp.core.runner.serving.app import app_of
 from accomp.core.runner.serving.frames import MOST_BYTES
 from accomp.core.runner.serving.server import Server
 from accomp.core.runner.serving.stage import Stage
 
-SENT_AHEAD = 128 * 1024
-"""Bytes that may lie in the kernel and in the loop for one client."""
 LAST_TICK = 5.0
 """Seconds that the model's thread may take to end."""
 Prepare = Callable[[Callable[[str], None]], dict[str, Stage]]
-
-
-@frozen
-class Address:
-    """Where a server listens. Attributes: cert, key: of TLS. behind_proxy: a proxy speaks TLS for it."""
-
-    host: str = "127.0.0.1"
-    port: int = 8765
-    cert: Path | None = None
-    key: Path | None = None
-    behind_proxy: bool = False
-
-    @property
-    def local(self) -> bool:
-        return self.host in ("127.0.0.1", "localhost", "::1")
-
-    def url(self, port: int, token: str) -> str:
-        """What to open in a browser."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http{'s' if self.cert else ''}://{name}:{port}/#token={token}"
-
-    def check(self) -> None:
-        """Raises UserError, with the cures, where browsers would refuse the microphone or a certificate is missing."""
-        if (self.cert is None) != (self.key is None):
-            raise UserError("--tls-cert and --tls-key go together")
-        for path in (self.cert, self.key):
-            if path is not None and not path.is_file():
-                raise UserError(f"no such file @ {path}")
-        if not (self.local or self.cert or self.behind_proxy):
-            raise UserError(
-                f"over plain http browsers give no microphone to a page at {self.host}. Leave --host out and tunnel to "
-                f"it (ssh -L {self.port}:127.0.0.1:{self.port} THIS_MACHINE), or give it a certificate (--tls-cert and "
-                f"--tls-key, or a proxy such as Caddy and --behind-proxy) @ --host {self.host}"
-            )
-
-    def bind(self) -> socket.socket:
-        """The socket, listening; port 0 takes a free one. Raises UserError where it cannot be had."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_AHEAD)
-        try:
-            bound.bind((self.host, self.port))
-        except OSError as error:
-            bound.close()
-            raise UserError(
-                f"cannot listen at {self.host}, port {self.port}: {error.strerror}; --port takes another"
-            ) from None
-        bound.listen(128)
-        return bound
 
 
 class _Protocol(WebSocketsSansIOProtocol):
@@ -141,7 +88,7 @@ async def _until(stop: asyncio.Event, serving: asyncio.Task[None], model: Future
 
 
 def run_until_signal(
-    server: Server, address: Address, bound: socket.socket, prepare: Prepare, started: Callable[[], None]
+    server: Server, address: Address, bound: socket.socket, prepare: Prepare, started: Callable[[], None] = lambda: None
 ) -> None:
     """The same in the main thread: SIGINT or SIGTERM ends it gently, a second one at once. Raises what failed."""
 
