@@ -42,7 +42,9 @@ export const initial = () => ({
   measured: null, // the server's answer
   muted: false,
   frozen: false,
+  asleep: false, // the browser has paused the sound
   grid: null, // {place of a downbeat, bpm, perBar}
+  origin: 0, // the place at which the music begins
   countInEnd: 0,
   counts: null,
   server: null, // its last state message

@@ -65,7 +65,6 @@ export const WORDS = {
   kept: list => `The browser kept on: ${list}. Music may sound gated or change its level. Try another browser, or turn it off in the system’s sound settings.`,
   clip: 'too loud', badFile: name => `“${name}” cannot be played by this browser. Try WAV, FLAC, MP3, OGG or M4A.`,
   noServer: 'The server does not answer. Is it still running?',
-  wrongToken: 'The server refused the token.',
   lost: 'The connection was lost and did not come back. What was recorded is on the server.',
   otherSession: 'The connection came back too late, and the session is over.',
   reconnecting: attempt => `The connection was lost; attempt ${attempt} of 4. Meanwhile it is silent, and what you play is not heard.`,
