@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "core"), str(TESTS / "zarr_store")]
+sys.path[:0] = [str(TESTS / name) for name in ("core", "zarr_store", "plugins")]
 
 from kinds import KINDS, Kind, prepare  # noqa: E402
 

@@ -9,12 +9,16 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import midi_files
 import numpy as np
 import pytest
 import soundfile
+import test_audio_claims
 import test_damage
+import test_limits
 import test_recording
 import test_trouble
 import tiny
@@ -26,11 +30,21 @@ from test_ingest import ingest as ingest_corpus
 from test_store import write
 from test_whole_path import toml
 
-from accomp.core.errors import Interrupted, WorkError
+from accomp.core import audio
+from accomp.core.build import check_combination
+from accomp.core.errors import CheckpointError, DataError, Interrupted, UserError, WorkError
+from accomp.core.registry import Registry
 from accomp.core.runner.cli import main
 from accomp.core.runner.recording import Recording
 from accomp.core.runner.stopping import SIGNALS
 from accomp.core.runner.stream import Performance, stream
+from accomp.core.spec import load_spec, resolve, structure
+from accomp.plugins.corpora.folder import Folder
+from accomp.plugins.corpora.mini_slakh import plan
+from accomp.plugins.corpora.mini_slakh.command import look
+from accomp.plugins.corpora.mini_slakh.midi import MidiError
+from accomp.plugins.corpora.mini_slakh.render import Source
+from accomp.plugins.importers import checkpoint_files
 from accomp.zarr_store.layout import StoreError
 from accomp.zarr_store.reader import Store
 from accomp.zarr_store.verify import verify
@@ -324,6 +338,67 @@ def typo(world: Path, place: Path, rng: random.Random) -> None:
         assert main(["ingest", "tiny.toml"]) == 0
 
 
+def odd_audio(world: Path, folder: Path, rng: random.Random) -> None:
+    kind = rng.choice(sorted(test_audio_claims.FORMATS))
+    content = bytearray(test_audio_claims.encoded(kind))
+    for _ in range(5):
+        content[rng.choice((rng.randrange(100), rng.randrange(len(content))))] = rng.randrange(256)
+    path = test_audio_claims.put(folder, kind, bytes(content[: rng.choice((None, rng.randrange(len(content))))]))
+    said = ""
+    try:
+        samples, rate = audio.duration(path)
+        sound = audio.read(path, rate)
+    except DataError as error:
+        said = str(error)
+    if said:
+        assert said.endswith(f"@ {path}")
+    else:
+        assert abs(len(sound) - samples) <= 1
+        assert np.isfinite(sound).all()
+
+
+def odd_midi(world: Path, folder: Path, rng: random.Random) -> None:
+    content = bytearray(midi_files.midi_file(*midi_files.band()))
+    for _ in range(10):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    source = Source("x", bytes(content))
+    assert isinstance(look(source, longest=30.0), plan.Candidate | MidiError)
+
+
+def odd_spec(world: Path, folder: Path, rng: random.Random) -> None:
+    registry = Registry()
+    spec = resolve(load_spec("quickstart", registry))
+    for where in rng.sample(sorted(test_limits.leaves(spec), key=str), rng.randint(1, 3)):
+        values = [0, -1, 1, 1000, 65_536, 10**6, -(10**6), 0.5, 10**15, 10**400, float("nan"), float("inf")]
+        spec = test_limits.changed(spec, where, rng.choice(values))
+    with suppress(UserError):
+        check_combination(structure(spec, registry), registry)
+
+
+def odd_checkpoint(world: Path, folder: Path, rng: random.Random) -> None:
+    weights = {"model.a": torch.arange(500.0), "model.b": torch.ones(3, 4)}
+    torch.save({"state_dict": weights}, folder / "x.ckpt")
+    content = bytearray((folder / "x.ckpt").read_bytes())
+    for _ in range(rng.randint(1, 3)):
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    (folder / "x.ckpt").write_bytes(content)
+    with suppress(CheckpointError):
+        found = checkpoint_files.load(folder / "x.ckpt")["state_dict"]
+        assert all(torch.equal(found[name], weight) for name, weight in weights.items())
+
+
+def odd_links(world: Path, folder: Path, rng: random.Random) -> None:
+    folders = [folder / "a", folder / "a" / "b", folder / "c"]
+    for number, song in enumerate(folders):
+        for name in ("bass", "drums"):
+            audio.write(song / f"{name}.wav", tiny.tone(1.1, number + 5 * (name == "bass")), RATE)
+    for number in range(rng.randint(1, 6)):
+        to = rng.choice([*folders, folder, folder.parent, folder / "nowhere"])
+        (rng.choice([*folders, folder]) / f"link {number}").symlink_to(to)
+    reader = Folder(Folder.Config(root=str(folder)))
+    assert sorted(track.id for split in reader.splits for track in reader.tracks(split)) == ["a", "a/b", "c"]
+
+
 @frozen
 class Kind:
     """A row of the table.
@@ -363,5 +438,13 @@ KINDS = [
     Kind("recording", "a recording killed (-9) at a random time", "both files are whole", 40, killed_while_recording),
     Kind("room", "a disk full at a random byte of `accomp stream`", "what had room is in the file, and told", 10,
          full_disk_while_playing),
+    Kind("header", "5 bytes of audio files (WAV, RF64, AIFF, W64, CAF, FLAC, Ogg, MP3) changed or cut off",
+         "what is there is read, or the file is named", 40, odd_audio),
+    Kind("midi", "10 bytes of a MIDI file changed", "a song that ends, or the file is named", 40, odd_midi),
+    Kind("spec", "1 to 3 numbers of a spec replaced, by NaN and 10^15 too", "in order, or named; `check` ends", 40,
+         odd_spec),
+    Kind("checkpoint", "bits of another project's checkpoint flipped", "the same weights, or refused by name", 20,
+         odd_checkpoint),
+    Kind("links", "links at random in a folder of stems", "every song once", 20, odd_links),
     Kind("typo", "a path misspelt, then spelt right", "the run folder is not occupied", 10, typo),
 ]  # fmt: skip

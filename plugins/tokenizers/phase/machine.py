@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,5 +28,6 @@ def _forget_if_older(function: Callable[..., Any], kept: Path) -> None:
     source = Path(function.__code__.co_filename)
     newest = max(file.stat().st_mtime for file in source.parent.glob("*.py"))
     for index in kept.glob(f"{source.stem}.{function.__qualname__}-*.nbi"):
-        if index.stat().st_mtime < newest:
-            index.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process that begins has been faster
+            if index.stat().st_mtime < newest:
+                index.unlink()
