@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.core.accompanist import Accompanist, told_by
-from accomp.core.diffusion.regimes import Regime
+from accomp.core.diffusion.kinds import Regime
 from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.spec import Conditions
 from accomp.core.streaming.block_layout import BlockLayout

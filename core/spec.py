@@ -17,7 +17,7 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.conditions import INSTRUMENT, TIMELINES
-from accomp.core.diffusion.regimes import Regime
+from accomp.core.diffusion.kinds import Regime
 from accomp.core.durations import Frames, seconds, to_frames
 from accomp.core.errors import SpecError, UserError
 from accomp.core.instruments import CLASSES

@@ -6,12 +6,10 @@ the context knows neither the target's noise nor its level, so that its keys and
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Regime = Literal["block_causal", "enc_dec"]
+from accomp.core.diffusion.kinds import Regime
 
 
 def stream_sees(blocks: int, window: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.diffusion.regimes import Regime
+from accomp.core.diffusion.kinds import Regime
 from accomp.core.streaming.clock import Clock
 from accomp.core.types import Sight
 

@@ -381,7 +381,8 @@ class AudioSession:
         frames = space.frames(self._heard + space.delay)
         needed = clock.inputs_needed(frames, space.levels) * space.hop
         silence = torch.zeros(self.tokens.batch, max(0, needed - self._heard))
-        self.tokens.listen(silence)
+        begun = -(self._heard + silence.shape[1]) % space.hop  # what the encoder fills its last frame with
+        self.tokens.listen(torch.cat([silence, torch.zeros(self.tokens.batch, begun)], dim=1))
         self._listen(self._encoder.push(silence.to(self.tokens.device)))
         self._listen(self._encoder.flush())
         self._closed = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.diffusion.denoising import Velocities
-from accomp.core.diffusion.regimes import Regime
+from accomp.core.diffusion.kinds import Regime
 from accomp.core.latent_model import LatentModel
 from accomp.core.spec import Conditions, ContextCondition, LabelCondition
 from accomp.core.streaming.clock import Clock

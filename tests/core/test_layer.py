@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,7 @@ def test_models_of_different_kinds_play_in_one_song(
     assert len({node.recipe.weights for node in path}) == 3
     assert [node.step for node in path] == [20, 5, 15]
     assert organ.recipe.weights == other.files["weights.safetensors"]["sha256"]
-    assert [node.run for node in path] == [str(run.resolve()) for run in (trained.run, offline.run, copy.run)]
+    assert [node.run for node in path] == [os.path.relpath(run, folder) for run in (trained.run, offline.run, copy.run)]
     assert piano.recipe.clock is None
     assert piano.recipe.objective["plugin"] == "mlm"
     assert np.abs(sound(Tree(folder), piano)).max() > 0

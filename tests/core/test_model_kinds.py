@@ -322,6 +322,8 @@ def test_a_run_that_is_older_than_guidance_is_still_read(
         for key in keys:
             section = section[key]
         del section["guidance"]
+        for hashes in ("files", "sha256"):  # which there were none of either
+            whole.pop(hashes, None) if "take" in name else None
         (old.run / name).write_text(json.dumps(whole))
 
     write_report(old.spec(), old.registry, old.run)

@@ -212,7 +212,7 @@ def test_mistakes_in_the_rules_are_told(tmp_path):
 
 def test_a_run_from_before_the_rules_goes_on(tmp_path):
     data = tiny.plain(tmp_path, tmp_path / "run", tmp_path / "s")
-    open_run(tiny.spec_of(data))
+    (open_run(tiny.spec_of(data)) / "checkpoints" / "step_000001").mkdir(parents=True)
     file = tmp_path / "run/spec.json"
     new = file.read_text()
     old = json.loads(new)

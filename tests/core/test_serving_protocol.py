@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accomp.core.errors import UserError
@@ -140,6 +140,7 @@ FIELDS = (
 KINDS = ("hello", "calibrate", "start", "metronome", "chart", "dial", "mute", "instrument", "counts", "ping", "stop")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6))
 def test_whatever_json_comes_is_a_message_or_is_refused_in_words(kind, fields):
     try:
