@@ -358,10 +358,10 @@ def odd_audio(world: Path, folder: Path, rng: random.Random) -> None:
 
 
 def odd_midi(world: Path, folder: Path, rng: random.Random) -> None:
-    content = bytearray(midi_files.midi_file(*midi_files.band()))
+    content = bytearray(midi_files.band())
     for _ in range(10):
         content[rng.randrange(len(content))] = rng.randrange(256)
-    source = Source("x", bytes(content))
+    source = Source("x", "none", bytes(content))
     assert isinstance(look(source, longest=30.0), plan.Candidate | MidiError)
 
 
