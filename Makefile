@@ -1,7 +1,7 @@
 # make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
 # make jam     a page opens: play, or drop a song on it, and a model plays along, live (docs/live.md)
 # make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
-# make test    the test suite
+# make test    the test suite; make test-page: the live page in Chromium, on a machine with nothing else to do
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
 # make torture bits, disks, signals and kills at random against everything: docs/reliability.md (some minutes; TIMES=3: more)
 # make lint    ruff: rules and format          make format   let ruff mend both
@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup jam demo test torture bench-gpu bench-cpu lint format types clean
+.PHONY: setup jam demo test test-page torture bench-gpu bench-cpu lint format types clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -56,6 +56,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+# A browser plays by the clock: alone, one test after another.
+test-page: setup
+	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving
 
 jam: setup
 	$(BIN)/accomp jam
