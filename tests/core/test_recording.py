@@ -34,6 +34,16 @@ from accomp.core.runner.stream import Performance, stream
 RATE = 32000
 
 
+@pytest.fixture(autouse=True)
+def heeding():
+    """Signals as a terminal gives them: who started these tests may ignore some (nohup, a background job)."""
+    numbers = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-2, 2, samples).astype(np.float32)
 
