@@ -16,6 +16,6 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def shown(name: str | os.PathLike[str]) -> str:
+def escaped(name: str | os.PathLike[str]) -> str:
     """A name for people, with bytes that are no text as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ from pathlib import Path
 from accomp.core.annotations import NOTHING, Annotations, told_annotations
 from accomp.core.conditions import told_labels
 from accomp.core.errors import DataError
-from accomp.core.names import composed, is_text, shown
+from accomp.core.names import composed, escaped, is_text
 from accomp.core.types import Track
 
 SPLITS = ("train", "validation", "test")
@@ -60,7 +60,7 @@ def not_read(folder: Path) -> Iterator[str]:
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         sound = path.suffix.lower() in (*AUDIO, *NOT_READ)
         if not is_text(path.name) and (sound or path.is_dir()):
-            yield f"the name is no text (bytes that are not UTF-8); give it another one @ {shown(path)}"
+            yield f"the name is no text (bytes that are not UTF-8); give it another one @ {escaped(path)}"
         elif sound and path.is_symlink() and not path.exists():
             yield f"a link that leads nowhere ({os.readlink(path)}) @ {path}"
         elif path.suffix.lower() in NOT_READ and path.is_file():

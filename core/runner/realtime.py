@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -35,6 +32,7 @@ from accomp.core.runner.stream import (
     read_input,
     samples_of,
 )
+from accomp.core.runner.undisturbed import undisturbed
 from accomp.core.streaming.schedule import ModelSide, Schedule
 
 LOOK = 0.1
@@ -43,8 +41,6 @@ LOOK = 0.1
 GRACE = 5.0
 """Seconds that the model's last step may take once all is over."""
 
-TURN = 0.0005
-"""Seconds after which Python's threads take turns, so that the audio side need not wait for the model's Python."""
 
 RECENT = 50
 """Steps that the live line speaks of."""
@@ -193,7 +189,7 @@ def _play(
         if (fresh := side.fresh(last=last)) is not None:
             recording.add(*fresh, schedule.rate)
 
-    with live_line() as tell, _undisturbed():
+    with live_line() as tell, undisturbed():
         side.start()
         try:
             while not (side.over or wish.signal or running.done()):
@@ -208,18 +204,3 @@ def _play(
         return running.exception(timeout=GRACE)
     except TimeoutError:
         return WorkError(f"the model's last step has not ended within {GRACE:g} s")
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Python's threads take short turns, and its garbage collector passes over what there is by now: looking through it
-    all stops every thread, for longer than a block lasts."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        sys.setswitchinterval(before)

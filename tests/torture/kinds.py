@@ -32,7 +32,7 @@ from test_whole_path import toml
 
 from accomp.core import audio
 from accomp.core.build import check_combination
-from accomp.core.errors import CheckpointError, DataError, Interrupted, UserError, WorkError
+from accomp.core.errors import CheckpointError, Interrupted, UserError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.runner.cli import main
 from accomp.core.runner.recording import Recording
@@ -344,17 +344,7 @@ def odd_audio(world: Path, folder: Path, rng: random.Random) -> None:
     for _ in range(5):
         content[rng.choice((rng.randrange(100), rng.randrange(len(content))))] = rng.randrange(256)
     path = test_audio_claims.put(folder, kind, bytes(content[: rng.choice((None, rng.randrange(len(content))))]))
-    said = ""
-    try:
-        samples, rate = audio.duration(path)
-        sound = audio.read(path, rate)
-    except DataError as error:
-        said = str(error)
-    if said:
-        assert said.endswith(f"@ {path}")
-    else:
-        assert abs(len(sound) - samples) <= 1
-        assert np.isfinite(sound).all()
+    test_audio_claims.read_or_named(path)
 
 
 def odd_midi(world: Path, folder: Path, rng: random.Random) -> None:

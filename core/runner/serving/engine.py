@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from accomp.core.runner.model_thread import ModelThread
 from accomp.core.runner.serving.live import Live
 from accomp.core.runner.serving.stage import Stage
+from accomp.core.runner.undisturbed import undisturbed
 
 T = TypeVar("T")
-TURN = 0.0005
-"""Seconds after which Python's threads take turns, so that the sockets need not wait for the model's Python."""
 LONGEST_WAIT = 0.5
 LONGEST_LETTING_GO = 5.0
 
@@ -94,7 +90,7 @@ class Engine:
     def _work(self, prepare: Callable[[Callable[[str], None]], dict[str, Stage]]) -> None:
         try:
             self.stages = prepare(self._say)
-            with _undisturbed():
+            with undisturbed():
                 self.beat, self.preparing = time.monotonic(), ""
                 while not self._ended.is_set():
                     self._round()
@@ -132,17 +128,3 @@ class Engine:
                 future.set_result(work())
             except BaseException as error:  # raised again where the result is asked for
                 future.set_exception(error)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """As realtime.py: short turns, and a garbage collector that passes over what there is by now."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        sys.setswitchinterval(before)
