@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from attrs import evolve
 
-from accomp.core import audio
-from accomp.core.cache import Cache
-from accomp.core.instruments import CLASSES
-from accomp.core.pairs import PairRules
+from accomp.core.audio import io as audio
+from accomp.core.data.excerpts import Excerpt, choose, keyed, partner
+from accomp.core.evaluation.cache import Cache
+from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
-from accomp.core.runner.excerpts import Excerpt, choose, keyed, partner
+from accomp.core.spec.pairs import PairRules
 from accomp.plugins.corpora.mini_slakh import midi, synth
 from accomp.plugins.metrics.coherence_files import load, shipped
 from accomp.plugins.metrics.coherence_measure import auc, song_interval

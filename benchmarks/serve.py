@@ -34,20 +34,20 @@ BAD = ("floods", "never reads", "sends NaN", "breaks frames", "falls silent", "t
 
 def serve(spec_name: str, slots: int) -> None:
     """Run the server until SIGTERM, then print what was measured as JSON."""
+    from accomp.core.compute.devices import device_of, threads
     from accomp.core.registry import Registry
-    from accomp.core.runner.computing import device_of, threads
-    from accomp.core.runner.serving.address import Address
-    from accomp.core.runner.serving.engine import Engine
-    from accomp.core.runner.serving.fitting import measure
-    from accomp.core.runner.serving.limits import Limits
-    from accomp.core.runner.serving.runs import slots_of
-    from accomp.core.runner.serving.security import Door
-    from accomp.core.runner.serving.server import Server
-    from accomp.core.runner.serving.stage import Stage
-    from accomp.core.runner.serving.ticks import Ticks
-    from accomp.core.runner.serving.web import run_until_signal
-    from accomp.core.runner.untrained import untrained_player
-    from accomp.core.spec import load_spec
+    from accomp.core.serving.address import Address
+    from accomp.core.serving.limits import Limits
+    from accomp.core.serving.playing.engine import Engine
+    from accomp.core.serving.playing.fitting import measure
+    from accomp.core.serving.playing.runs import slots_of
+    from accomp.core.serving.playing.stage import Stage
+    from accomp.core.serving.playing.ticks import Ticks
+    from accomp.core.serving.security import Door
+    from accomp.core.serving.server import Server
+    from accomp.core.serving.web import run_until_signal
+    from accomp.core.spec.schema import load_spec
+    from accomp.core.training.random_init import untrained_player
 
     registry = Registry()
     limits = Limits(hellos_per_minute=10_000, sessions_per_address=10_000, ending=0.5, late_share=1.0)
@@ -122,7 +122,7 @@ async def client(port: int, seconds: float, bad: str = "") -> Heard:
 
 
 async def _play(socket: Any, began: float, seconds: float, bad: str) -> None:
-    from accomp.core.runner.serving.frames import HEARD, Frame, encoded
+    from accomp.core.serving.frames import HEARD, Frame, encoded
 
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, FRAME).astype(np.float32)
     if bad == "sends NaN":
@@ -143,7 +143,7 @@ async def _play(socket: Any, began: float, seconds: float, bad: str) -> None:
 
 
 async def _read(socket: Any, heard: Heard, began: float, *, reads: bool) -> None:
-    from accomp.core.runner.serving.frames import HEADER
+    from accomp.core.serving.frames import HEADER
 
     if not reads:
         await asyncio.sleep(1e6)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from accomp.core.registry import Component
+    from accomp.core.component import Component
 
 PROJECT = "accomp"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -12,8 +12,8 @@ width, D model width, N samples. Construction is uniform: every plugin has a nes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from accomp.core.annotations import Annotations
-    from accomp.core.diffusion.denoising import Draw, Predicting
-    from accomp.core.model import Model
-    from accomp.core.streaming.clock import Clock
-    from accomp.core.streaming.noise import Noise
+    from accomp.core.clock import Clock
+    from accomp.core.keyed_random import Noise
+    from accomp.core.music.annotations import Annotations
 
 Decoding = Literal["causal", "masked", "denoised"]
 """Codes one after the other, codes filled in, or continuous latents out of noise."""
@@ -177,8 +175,11 @@ class Objective(Protocol):
     # An objective whose training is to be compiled has `loss_of(...)`, too: what `loss` calls when it has drawn all it
     # draws, with tensors whose shapes depend on the batch's alone. It makes one graph, with no look at their values.
 
-    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """What is minimised. `clock` is that of the model, None exactly where the objective is not `clocked`."""
+    def loss(self, model: Any, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
+        """What is minimised for `model`, a core.model.Model or a LatentModel.
+
+        `clock` is that of the model, None exactly where the objective is not `clocked`.
+        """
         ...
 
 
@@ -201,6 +202,25 @@ class MaskedSampler(Protocol):
     def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
         """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64: `canvas` where there was nothing to do."""
         ...
+
+
+class Velocities(NamedTuple):
+    """What the model predicts of a block: guided, and without what it is guided by. The same where nothing guides."""
+
+    guided: Tensor
+    without: Tensor
+
+
+class Predicting(Protocol):
+    """The model as a sampler of latents sees it; guidance is inside."""
+
+    def __call__(self, x: Tensor, t: float) -> Velocities:
+        """x [B, E, k] at noise level t -> velocities [B, E, k]."""
+        ...
+
+
+Draw = Callable[[int], Tensor]
+"""0 -> the noise a block begins as [B, E, k], i + 1 -> the noise that step i may add; the same whenever it is asked."""
 
 
 @runtime_checkable

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import unicodedata
+from collections.abc import Iterable
 
 
 def composed(name: str) -> str:
@@ -19,3 +21,11 @@ def is_text(name: str) -> bool:
 def escaped(name: str | os.PathLike[str]) -> str:
     """A name for people, with bytes that are no text as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def nearest(name: str, names: Iterable[str], *, what: str = "known") -> str:
+    """The end of an error message about an unknown name: the likeliest one meant, else all of them."""
+    names = sorted(names)
+    if close := difflib.get_close_matches(name, names, 1):
+        return f"; did you mean {close[0]!r}?"
+    return f"; {what}: {', '.join(names) or 'none'}"

@@ -6,73 +6,22 @@ found through the entry-point group "accomp". Both give the same rows, and a row
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import tomllib
-from collections.abc import Iterable
 from importlib import metadata, resources
 from typing import Any
 
 import attrs
 import pluggy
-from attrs import field, frozen
 
 from accomp.core import hooks
+from accomp.core.component import KINDS, Component
 from accomp.core.errors import PluginError
+from accomp.core.names import nearest
 from accomp.core.third_party import LONGEST, contained
-
-KINDS = (
-    "corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "embedder", "follower", "command",
-    "model",
-)  # fmt: skip
-"""What a component can be. A "command" is a typer function that becomes a line of `accomp`, a "model" a function that
-gives the folder of a trained model (core/models.py)."""
 
 BUILT_IN = "accomp (built in)"
 RETIRED = "retired"
 """The table of registry.toml that says of parts which are gone what to do without them."""
-
-
-@frozen
-class Component:
-    """One named part. `target` is "module:attribute", imported on first use.
-
-    Attributes:
-        kind: one of KINDS.
-        name: unique within its kind; a command's name may be two words, "group command".
-        summary: one line for `accomp plugins`.
-        extra: the optional dependency group of its distribution that brings its libraries; "" where it needs none.
-        provider: the distribution and version it comes from; filled in by the registry.
-    """
-
-    kind: str
-    name: str
-    target: str
-    summary: str = ""
-    extra: str = ""
-    provider: str = field(default="", eq=False)
-
-    def load(self) -> Any:
-        """The class or function. Raises PluginError, naming the extra to install, when a library is missing."""
-        module, _, attribute = self.target.partition(":")
-        where = f"{self.kind} {self.name!r} of {self.provider or 'an unregistered plugin'}"
-        try:
-            with contained(where):
-                return getattr(importlib.import_module(module), attribute)
-        except PluginError as error:
-            raise PluginError(f"{where} cannot be loaded from {self.target}: {error}") from error
-        except ModuleNotFoundError as error:
-            if self.extra and error.name and error.name.partition(".")[0] != module.partition(".")[0]:
-                package = self.provider.partition(" ")[0] or "accomp"
-                raise PluginError(
-                    f"{where} needs the library {error.name!r}; run: pip install '{package}[{self.extra}]'"
-                ) from error
-            raise PluginError(f"{where} cannot be loaded from {self.target}: {error}") from error
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            raise PluginError(
-                f"{where} cannot be loaded from {self.target}: {why}; `accomp doctor` may know"
-            ) from error
 
 
 class _BuiltIns:
@@ -182,14 +131,6 @@ class Registry:
             raise PluginError(f"{kind} {name!r} is no longer there: {why}")
         note = "".join(f" (note: {who} could not be used: {why})" for who, why in self.broken.items())
         raise PluginError(f"no {kind} named {name!r}{nearest(name, names)}{note}")
-
-
-def nearest(name: str, names: Iterable[str], *, what: str = "known") -> str:
-    """The end of an error message about an unknown name: the likeliest one meant, else all of them."""
-    names = sorted(names)
-    if close := difflib.get_close_matches(name, names, 1):
-        return f"; did you mean {close[0]!r}?"
-    return f"; {what}: {', '.join(names) or 'none'}"
 
 
 def _checked(row: object) -> Component:

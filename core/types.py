@@ -12,8 +12,8 @@ import attrs
 from attrs import define, field, frozen
 from attrs import validators as v
 
-from accomp.core.annotations import NOTHING, Annotations
-from accomp.core.conditions import check_labels
+from accomp.core.music.annotations import NOTHING, Annotations
+from accomp.core.music.labels import check_labels
 from accomp.core.names import composed
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class Stem:
 
     Attributes:
         path: of its audio, or of the first of several files that begin together and are summed.
-        instrument: one of core.instruments.CLASSES, its index.
+        instrument: one of core.music.instruments.CLASSES, its index.
         name: for people.
-        labels: of this stem alone, text by name; they win over the song's. ValueError for what core.conditions refuses.
+        labels: of this stem alone, text by name, before the song's. ValueError for what core.music.labels refuses.
         more: the other files of a stem that has several.
     """
 
@@ -96,7 +96,7 @@ class Stem:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All its files; `core.audio` reads them as one sound."""
+        """All its files; `core.audio.io` reads them as one sound."""
         return (self.path, *self.more)
 
 
@@ -134,7 +134,7 @@ class CodeBatch:
         target: [B, K, T] codes of the stem to be played.
         valid: [B, T] bool, frames that count in the loss.
         labels: condition name -> [B] int64 class.
-        timelines: condition name -> [B, T, N] float, what is told of each frame (core/timelines.py).
+        timelines: condition name -> [B, T, N] float, what is told of each frame (core/music/timelines.py).
     """
 
     context: Tensor

@@ -26,13 +26,33 @@ PLUGIN_LIBRARIES = frozenset(
 )
 STORE_READERS = frozenset(
     {
-        "accomp.core.runner.ingest",
-        "accomp.core.runner.batches",
-        "accomp.core.runner.store_commands",
-        "accomp.core.runner.bench.made_up_songs",
+        "accomp.core.data.ingest",
+        "accomp.core.data.loader",
+        "accomp.core.data.store_commands",
+        "accomp.core.bench.made_up_songs",
     }
 )
-SERVER = "accomp.core.runner.serving"
+ROOMS = (
+    "music", "ground", "audio", "pages", "values", "model", "diffusion", "compute", "spec", "streaming", "offline",
+    "engines", "runs", "data", "training", "generation", "realtime", "layering", "evaluation", "report", "pipeline",
+    "comparison", "bench", "grid", "serving", "testing", "cli",
+)  # fmt: skip
+"""The rooms of core, from the ground up: each imports those before it. "ground" and "values" are files of core."""
+STAGES = (
+    "data.ingest",
+    "training",
+    "generation",
+    "realtime",
+    "layering",
+    "report",
+    "comparison",
+    "grid",
+    "serving",
+    "cli",
+)
+"""What runs plugins, and is therefore not theirs to import."""
+VALUES = frozenset({"types", "clock", "keyed_random", "interfaces", "tensors"})
+SERVER = "accomp.core.serving"
 """Needs the libraries of an extra, but for its command line, through which alone it is reached."""
 SERVER_COMMANDS = frozenset({f"{SERVER}.commands", f"{SERVER}.jamming"})
 WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch"})  # they ask for what is not used; see README.md
@@ -170,8 +190,8 @@ def plugins_know_the_public_core_and_themselves(module: Module) -> Iterator[tupl
     registered = registered_modules()
     kind_package = ".".join(module.name.split(".")[:3])
     for found in module.imports():
-        if found.within("accomp.core.runner"):
-            yield found.line, "a plugin imports the runner"
+        if any(found.within(f"accomp.core.{room}") for room in STAGES):
+            yield found.line, f"a plugin imports {found.whole}, a stage"
         elif found.within("accomp.core") and any(part.startswith("_") for part in found.whole.split(".")):
             yield found.line, f"a plugin imports the private {found.whole}"
         elif found.within("accomp.plugins") and not found.within("accomp.plugins.libraries"):
@@ -180,6 +200,23 @@ def plugins_know_the_public_core_and_themselves(module: Module) -> Iterator[tupl
                 yield found.line, f"imports {found.whole} of another kind; what two plugins share belongs to core"
             elif registered.get(target, "command") != "command" and target != module.name:
                 yield found.line, f"imports {target}, another plugin; what two plugins share has a module of its own"
+
+
+def rooms_import_those_before_them(module: Module) -> Iterator[tuple[int, str]]:
+    """Imports for types alone and those inside functions count, too."""
+    if module.layer == "core" and module.name != "accomp.core":
+        own = room_of(module.name)
+        for found in module.imports():
+            if found.within("accomp.core") and ROOMS.index(room_of(found.whole)) > ROOMS.index(own):
+                yield found.line, f"{own} imports {found.whole}, which comes after it"
+
+
+def room_of(name: str) -> str:
+    """The room of core in which a module, or a name imported from one, is."""
+    first = name.split(".")[2]
+    if first in ROOMS:
+        return first
+    return "values" if first in VALUES else "ground"
 
 
 def third_party_imports_are_declared(module: Module) -> Iterator[tuple[int, str]]:
@@ -285,6 +322,7 @@ RULES: tuple[Rule, ...] = (
     only_few_core_modules_open_the_store,
     core_knows_no_plugin,
     plugins_know_the_public_core_and_themselves,
+    rooms_import_those_before_them,
     third_party_imports_are_declared,
     the_server_is_imported_late,
     no_state_in_modules,
@@ -338,9 +376,42 @@ def test_the_house_keeps(rule: Rule):
     assert not broken, "\n".join(broken)
 
 
+def circles(needs: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, by however many steps."""
+    reached = {name: set(found) for name, found in needs.items()}
+    for middle in reached:
+        for found in reached.values():
+            if middle in found:
+                found |= reached[middle]
+    inside = {name: frozenset(other for other in found if name in reached[other]) for name, found in reached.items()}
+    return [sorted(group) for group in set(inside.values()) if group]
+
+
+def needs_of(modules: list[Module]) -> dict[str, set[str]]:
+    """Module -> which others of them it imports, at once or late, for types alone or not."""
+    names = {module.name for module in modules}
+    return {
+        module.name: {
+            next((name for name in (found.whole, found.module) if name in names), "") for found in module.imports()
+        }
+        & names - {module.name}
+        for module in modules
+    }
+
+
+def test_no_modules_import_each_other():
+    assert circles(needs_of(sources(*HOUSE))) == []
+
+
+def test_circles_are_seen():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
 # --- and each one bites ------------------------------------------------------------------------------------------
 
-CORE, PLUGIN, STORE = "accomp.core.model", "accomp.plugins.samplers.top_k", "accomp.zarr_store.reader"
+CORE, PLUGIN, STORE = "accomp.core.pipeline", "accomp.plugins.samplers.top_k", "accomp.zarr_store.reader"
+MODEL = "accomp.core.model.guidance"
 VIOLATIONS = [
     (imports_only_by_the_installed_name, CORE, "import core.types"),
     (imports_only_by_the_installed_name, "tests.core.test_x", "from plugins.samplers import top_k"),
@@ -354,19 +425,24 @@ VIOLATIONS = [
     (core_knows_no_plugin, CORE, "import madmom.features"),
     (core_knows_no_plugin, CORE, "def f(load):\n    return load('accomp.plugins.samplers.top_k:TopK')"),
     (core_knows_no_plugin, CORE, "text = 'pip install beat_this'"),
-    (core_knows_no_plugin, CORE, "from ..plugins import samplers"),
-    (plugins_know_the_public_core_and_themselves, PLUGIN, "from accomp.core.runner.train import train"),
-    (plugins_know_the_public_core_and_themselves, PLUGIN, "from accomp.core import runner"),
+    (core_knows_no_plugin, "accomp.core.pipeline", "from ..plugins import samplers"),
+    (plugins_know_the_public_core_and_themselves, PLUGIN, "from accomp.core.training.trainer import train"),
+    (plugins_know_the_public_core_and_themselves, PLUGIN, "from accomp.core import training"),
     (plugins_know_the_public_core_and_themselves, PLUGIN, "from accomp.core.files import _umask"),
     (plugins_know_the_public_core_and_themselves, PLUGIN, "from accomp.plugins.metrics.beat_f1 import BeatF1"),
     (plugins_know_the_public_core_and_themselves, "accomp.plugins.metrics.other", "from .beat_f1 import BeatF1"),
     (plugins_know_the_public_core_and_themselves, "accomp.plugins.metrics.other", "from . import beat_f1"),
+    (rooms_import_those_before_them, MODEL, "from accomp.core.runs.run import Run"),
+    (rooms_import_those_before_them, MODEL, "def f():\n    from accomp.core.spec import build"),
+    (rooms_import_those_before_them, MODEL, "from accomp.core import pipeline"),
+    (rooms_import_those_before_them, "accomp.core.errors", "from accomp.core.types import Take"),
+    (rooms_import_those_before_them, "accomp.core.spec.schema", "if TYPE_CHECKING:\n    import accomp.core.runs.run"),
     (third_party_imports_are_declared, CORE, "import pretty_midi"),
     (third_party_imports_are_declared, CORE, "def f():\n    import no_such_library"),
     (third_party_imports_are_declared, PLUGIN, "import no_such_library"),
-    (the_server_is_imported_late, CORE, "from accomp.core.runner.serving.web import run"),
-    (the_server_is_imported_late, "accomp.core.runner.serving.commands", "import accomp.core.runner.serving.app"),
-    (third_party_imports_are_declared, "accomp.core.runner.serving.commands", "import starlette"),
+    (the_server_is_imported_late, CORE, "from accomp.core.serving.web import run"),
+    (the_server_is_imported_late, "accomp.core.serving.commands", "import accomp.core.serving.app"),
+    (third_party_imports_are_declared, "accomp.core.serving.commands", "import starlette"),
     (no_state_in_modules, CORE, "cache = {}"),
     (no_state_in_modules, PLUGIN, "seen: list[int] = []"),
     (no_state_in_modules, CORE, "TABLE = {}\ndef f(x):\n    TABLE[x] = 1"),
@@ -379,14 +455,14 @@ VIOLATIONS = [
 ]
 FINE = [
     (STORE, "import json\nimport zarr\nfrom accomp.zarr_store.layout import Layout\nfrom .layout import Layout"),
-    ("accomp.core.runner.ingest", "from accomp.zarr_store.writer import Writer"),
+    ("accomp.core.data.ingest", "from accomp.zarr_store.writer import Writer"),
     (CORE, '"""The dac codec is a plugin."""\nimport torch\nfrom accomp.core.types import TokenSpace'),
     (CORE, "def f():\n    import wandb"),
     (
-        CORE,
-        "from accomp.core.runner.serving.commands import x\ndef f():\n    from accomp.core.runner.serving.web import y",
+        "accomp.core.cli.main",
+        "from accomp.core.serving.commands import x\ndef f():\n    from accomp.core.serving.web import y",
     ),
-    ("accomp.core.runner.serving.app", "import starlette\nfrom accomp.core.runner.serving.server import Server"),
+    ("accomp.core.serving.app", "import starlette\nfrom accomp.core.serving.server import Server"),
     (PLUGIN, "import madmom\nfrom accomp.core.types import TokenSpace\nfrom accomp.plugins.samplers.shared import x"),
     (CORE, "TABLE = {'a': 1}\nTABLES = dict(TABLE)\ndef f():\n    return {**TABLE}"),
     (CORE, "import torch\ndef f():\n    with torch.random.fork_rng():\n        torch.manual_seed(0)"),
@@ -415,9 +491,9 @@ def test_every_rule_is_shown_to_bite():
     [
         ("accomp.core.a", False, "from . import b", "accomp.core.b"),
         ("accomp.core.a", False, "from .b import c", "accomp.core.b.c"),
-        ("accomp.core.runner", True, "from .b import c", "accomp.core.runner.b.c"),
-        ("accomp.core.runner", True, "from ..b import c", "accomp.core.b.c"),
-        ("accomp.core.runner.a", False, "from ...plugins import c", "accomp.plugins.c"),
+        ("accomp.core.runs", True, "from .b import c", "accomp.core.runs.b.c"),
+        ("accomp.core.runs", True, "from ..b import c", "accomp.core.b.c"),
+        ("accomp.core.runs.a", False, "from ...plugins import c", "accomp.plugins.c"),
     ],
 )
 def test_relative_imports_are_resolved(name: str, package: bool, source: str, expected: str):

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from accomp.core.registry import Registry
-from accomp.core.spec import load_spec
+from accomp.core.spec.schema import load_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ("core", "plugins", "zarr_store", "specs")

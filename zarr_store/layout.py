@@ -122,7 +122,7 @@ class TrackRecord:
         pairs: what can be trained on.
         files: every stem's file, those left out too.
         labels: of the song, text by name.
-        annotations: of the song, as core/annotations.py writes them; {} where nothing is known.
+        annotations: of the song, as core/music/annotations.py writes them; {} where nothing is known.
     """
 
     id: str

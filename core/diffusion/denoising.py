@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Literal
 
 from attrs import field, frozen
 from attrs import validators as v
@@ -15,24 +15,6 @@ from accomp.core.types import TokenSpace
 
 Schedule = Literal["log_snr", "linear"]
 
-
-class Velocities(NamedTuple):
-    """What the model predicts of a block: guided, and without what it is guided by. The same where nothing guides."""
-
-    guided: Tensor
-    without: Tensor
-
-
-class Predicting(Protocol):
-    """The model as a sampler of latents sees it; guidance is inside."""
-
-    def __call__(self, x: Tensor, t: float) -> Velocities:
-        """x [B, E, k] at noise level t -> velocities [B, E, k]."""
-        ...
-
-
-Draw = Callable[[int], Tensor]
-"""0 -> the noise a block begins as [B, E, k], i + 1 -> the noise that step i may add; the same whenever it is asked."""
 
 Path = Iterator[Tensor]
 """What x is after each step."""

@@ -2,7 +2,7 @@
 
 A diffusion transformer in which the noise level is a row of its own, behind the target, at rotary position 0 of the
 window. It is here to check what this package defines against other people's arithmetic, and to take their weights;
-models that accomp trains are those of core/latent_model.py.
+models that accomp trains are those of core/diffusion/latent_model.py.
 """
 
 from __future__ import annotations

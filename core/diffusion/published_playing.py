@@ -8,10 +8,11 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from accomp.core.diffusion.denoising import Draw, Path, Predicting, Velocities, last
+from accomp.core.diffusion.denoising import Path, last
 from accomp.core.diffusion.kinds import Regime
 from accomp.core.diffusion.published import PublishedNetwork, Told
 from accomp.core.diffusion.regimes import rows_see, stream_sees, window_sees
+from accomp.core.interfaces import Draw, Predicting, Velocities
 
 
 class Sampling(Protocol):

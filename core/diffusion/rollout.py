@@ -8,8 +8,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from accomp.core.diffusion.denoising import Draw
 from accomp.core.diffusion.process import clean_of, noised
+from accomp.core.interfaces import Draw
 
 Velocity = Callable[[Tensor, float], Tensor]
 """x [B, E, k] at noise level t -> velocity [B, E, k]."""

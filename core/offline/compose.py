@@ -8,14 +8,14 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, MaskedSampler
-from accomp.core.model import Model
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.model import Model
+from accomp.core.music.timelines import KINDS
 from accomp.core.offline.framewise import Framewise
 from accomp.core.offline.prepended import continue_
-from accomp.core.streaming.noise import Noise
 from accomp.core.streaming.session import check_playable, checked_prompt, no_timeline
-from accomp.core.timelines import KINDS
 
 
 @torch.inference_mode()

@@ -8,13 +8,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import MaskedSampler
-from accomp.core.masking import MASKED
-from accomp.core.model import Model
-from accomp.core.streaming.compiling import compiled
-from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.masking import MASKED
+from accomp.core.model.model import Model
+from accomp.core.spec.runtime import EAGER, Runtime
+from accomp.core.streaming.graphs import compiled
 from accomp.core.types import Sight
 
 

@@ -22,12 +22,12 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from accomp.core.guidance import Guidance
+from accomp.core.clock import Clock
 from accomp.core.interfaces import CausalSampler
-from accomp.core.model import Model
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.layout import Layout
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import Guidance
+from accomp.core.model.model import Model
+from accomp.core.model.sequence import Layout
 from accomp.core.types import Sight
 
 ABSORBED_AT_ONCE = 128

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from attrs import define, evolve, field
 
-from accomp.core.annotations import Annotations, Beats, Span
-from accomp.core.timelines import beat_at
+from accomp.core.music.annotations import Annotations, Beats, Span
+from accomp.core.music.timelines import beat_at
 
 LONGEST = 64
 """Beats after which music may begin again: 16 bars of four."""

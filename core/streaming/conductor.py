@@ -9,10 +9,10 @@ import torch
 from attrs import define, field
 from torch import Tensor
 
-from accomp.core.model import Model
+from accomp.core.model.model import Model
+from accomp.core.music.timelines import Source
 from accomp.core.streaming.following import Followed
 from accomp.core.streaming.step import Step
-from accomp.core.timelines import Source
 
 
 @define(eq=False)

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 from attrs import define, field, frozen
 
-from accomp.core.annotations import NOTHING, Annotations
+from accomp.core.clock import Clock
 from accomp.core.interfaces import Follower
-from accomp.core.streaming.clock import Clock
-from accomp.core.timelines import KINDS, Values, frame_times, knows
+from accomp.core.music.annotations import NOTHING, Annotations
+from accomp.core.music.timelines import KINDS, Values, frame_times, knows
 from accomp.core.types import TokenSpace
 
 REMEMBERED = 4

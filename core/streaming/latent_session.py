@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.core.accompanist import Accompanist
-from accomp.core.guidance import Guidance
+from accomp.core.diffusion.latent_model import LatentModel
 from accomp.core.interfaces import CausalSampler, DenoisedSampler
-from accomp.core.latent_model import LatentModel
-from accomp.core.model import Model
+from accomp.core.model.accompanist import Accompanist
+from accomp.core.model.guidance import Guidance
+from accomp.core.model.model import Model
+from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.latent_step import LatentStep
-from accomp.core.streaming.runtime import Runtime
 from accomp.core.streaming.session import TokenSession
 from accomp.core.streaming.step import Sessions
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from accomp.core.diffusion.denoising import Velocities, last
-from accomp.core.guidance import Guidance
-from accomp.core.interfaces import DenoisedSampler
-from accomp.core.latent_model import LatentModel
-from accomp.core.streaming.compiling import compiled
-from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.runtime import Runtime
+from accomp.core.diffusion.denoising import last
+from accomp.core.diffusion.latent_model import LatentModel
+from accomp.core.interfaces import DenoisedSampler, Velocities
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import Guidance
+from accomp.core.music.timelines import KINDS
+from accomp.core.spec.runtime import Runtime
+from accomp.core.streaming.graphs import compiled
 from accomp.core.streaming.step import Sessions
-from accomp.core.timelines import KINDS
 
 
 class LatentStep:

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.core.accompanist import Accompanist
-from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.interfaces import CausalSampler, State, Tokenizer
-from accomp.core.model import Model
+from accomp.core.keyed_random import Noise
+from accomp.core.model.accompanist import Accompanist
+from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.model import Model
+from accomp.core.music.timelines import Source
+from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.conductor import Conductor
-from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.runtime import EAGER, Runtime
 from accomp.core.streaming.step import Sessions, Step
-from accomp.core.timelines import Source
 
 
 class TokenSession:

@@ -12,14 +12,14 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from accomp.core.guidance import Guidance
 from accomp.core.interfaces import CausalSampler
-from accomp.core.model import Model
-from accomp.core.streaming.compiling import compiled
-from accomp.core.streaming.layout import LABELS
-from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.runtime import Runtime
-from accomp.core.timelines import KINDS
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import Guidance
+from accomp.core.model.model import Model
+from accomp.core.model.sequence import LABELS
+from accomp.core.music.timelines import KINDS
+from accomp.core.spec.runtime import Runtime
+from accomp.core.streaming.graphs import compiled
 
 
 @frozen(eq=False)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from accomp.core import console  # noqa: F401  # rich draws a random number at import: no plugin is to blame for it
+from accomp.core.component import Component
 from accomp.core.errors import PluginError
-from accomp.core.registry import Component, Registry
+from accomp.core.registry import Registry
 from accomp.core.testing import (
     backbone,
     command,
@@ -33,7 +34,7 @@ from accomp.core.testing import (
     sampler,
     tokenizer,
 )
-from accomp.core.testing.findings import Findings
+from accomp.core.testing.results import Findings
 
 CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
     "corpus": corpus.check,

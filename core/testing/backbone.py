@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from accomp.core.errors import UserError
 from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
-from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
 from accomp.core.testing.fuser import expect_gradients, stir
+from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import Sight
 
 BATCH, POSITIONS = 3, 12

@@ -7,7 +7,7 @@ import inspect
 import typer
 
 from accomp.core.testing.common import Subject
-from accomp.core.testing.findings import Findings, expect
+from accomp.core.testing.results import Findings, expect
 
 
 def check(subject: Subject, findings: Findings) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from attrs import frozen
 
+from accomp.core.component import Component
 from accomp.core.errors import PluginError
-from accomp.core.registry import Component
-from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
-from accomp.core.testing.findings import Findings, Mismatch, expect
+from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
+from accomp.core.testing.results import Findings, Mismatch, expect
 from accomp.core.types import TokenSpace
 
 SPACE = TokenSpace(sample_rate=8000, hop=160, codebooks=3, codebook_size=20, latent_dim=10)

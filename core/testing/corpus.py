@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES
+from accomp.core.music.instruments import CLASSES
 from accomp.core.testing.common import Subject
-from accomp.core.testing.findings import Findings, Mismatch, expect
+from accomp.core.testing.results import Findings, Mismatch, expect
 from accomp.core.types import Track
 
 

@@ -8,14 +8,14 @@ import attrs
 import torch
 from torch import Tensor
 
-from accomp.core.diffusion.denoising import Velocities
+from accomp.core.clock import Clock
 from accomp.core.diffusion.kinds import Regime
-from accomp.core.latent_model import LatentModel
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.clock import Clock
+from accomp.core.diffusion.latent_model import LatentModel
+from accomp.core.interfaces import Velocities
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.testing.common import WIDTH, Subject, generator
-from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
 from accomp.core.testing.parts import Mean, Sum
+from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import Batch, Loss, TokenSpace
 
 LATENTS = TokenSpace(sample_rate=8000, hop=160, codebooks=0, codebook_size=0, latent_dim=6)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from accomp.core.testing.common import Subject
-from accomp.core.testing.findings import Findings, Mismatch, expect
+from accomp.core.testing.results import Findings, Mismatch, expect
 
 SECONDS = 4.0
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from accomp.core.annotations import NOTHING, Annotations
-from accomp.core.conditions import TIMELINES
+from accomp.core.music.annotations import NOTHING, Annotations
+from accomp.core.music.labels import TIMELINES
+from accomp.core.music.timelines import knows
 from accomp.core.testing.common import Subject
-from accomp.core.testing.findings import Findings, expect
-from accomp.core.timelines import knows
+from accomp.core.testing.results import Findings, expect
 
 RATE = 32_000
 SECONDS = 9.0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
-from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
+from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 
 BATCH, POSITIONS = 2, 6
 

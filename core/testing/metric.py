@@ -12,7 +12,7 @@ import torch
 
 from accomp.core.errors import EmptyClip
 from accomp.core.testing.common import SPACE, Subject
-from accomp.core.testing.findings import Findings, Mismatch, expect
+from accomp.core.testing.results import Findings, Mismatch, expect
 from accomp.core.types import Loss, Take
 
 SECONDS = 5.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accomp.core.checkpoint import load_run
-from accomp.core.models import card_of
 from accomp.core.registry import Registry
+from accomp.core.runs.checkpoint import load_run
+from accomp.core.runs.models import card_of
 from accomp.core.testing.common import Subject
-from accomp.core.testing.findings import Findings, expect
+from accomp.core.testing.results import Findings, expect
 
 
 def check(subject: Subject, findings: Findings) -> None:

@@ -13,13 +13,13 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.model import Model
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.clock import Clock
+from accomp.core.clock import Clock
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.model import Model
 from accomp.core.testing import denoised
 from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
-from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
 from accomp.core.testing.parts import Mean, Sum
+from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import Batch, Loss, TokenSpace
 
 BATCH, FRAMES, CHUNK = 12, 24, 4

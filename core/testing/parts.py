@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from accomp.core.interfaces import Backbone, Fuser
-from accomp.core.terms import total
+from accomp.core.tensors import total
 from accomp.core.testing.common import WIDTH
 from accomp.core.types import Sight, TokenSpace
 

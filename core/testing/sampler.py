@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
 from accomp.core.testing import denoised
 from accomp.core.testing.common import SPACE, Subject, generator
-from accomp.core.testing.findings import Findings, Mismatch, expect, expect_tensor
+from accomp.core.testing.results import Findings, Mismatch, expect, expect_tensor
 
 BATCH, FRAMES = 4, 11
 LEVELS, CODES = SPACE.codebooks, SPACE.codebook_size

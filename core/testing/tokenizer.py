@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.testing.common import Subject, generator
-from accomp.core.testing.findings import Findings, expect, expect_close, expect_tensor
+from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import TokenSpace
 
 BATCH, FRAMES = 2, 9

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from accomp.core.errors import CombinationError
 from accomp.core.interfaces import Backbone
-from accomp.core.streaming.ring import Ring, Span
+from accomp.core.streaming.kv_cache import Ring, Span
 from accomp.core.types import Sight, TokenSpace
 
 

@@ -13,14 +13,14 @@ import typer
 import yaml
 from attrs import define, field
 
-from accomp.core.annotations import told_annotations
-from accomp.core.audio import read, resample
-from accomp.core.build import corpus_at
+from accomp.core.audio.io import read, resample
+from accomp.core.audio.loudness import silent
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
-from accomp.core.loudness import silent
+from accomp.core.music.annotations import told_annotations
 from accomp.core.registry import Registry
+from accomp.core.spec.build import corpus_at
 from accomp.core.types import Track
 from accomp.plugins.corpora.listeners import BeatThis, Listener, MadmomBeats, MadmomChords
 

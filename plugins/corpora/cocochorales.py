@@ -14,10 +14,10 @@ import numpy as np
 import yaml
 from attrs import frozen
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES, from_name, from_program
-from accomp.core.song_folders import SPLITS, SongFolders, audio_files
+from accomp.core.music.instruments import CLASSES, from_name, from_program
 from accomp.core.types import Stem, Track
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

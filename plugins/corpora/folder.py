@@ -17,12 +17,8 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core import audio
-from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES, from_name
-from accomp.core.names import composed
-from accomp.core.registry import nearest
-from accomp.core.song_folders import (
+from accomp.core.audio import io as audio
+from accomp.core.data.song_folders import (
     AUDIO,
     SPLITS,
     SongFolders,
@@ -32,6 +28,9 @@ from accomp.core.song_folders import (
     split_of,
     splits_among,
 )
+from accomp.core.errors import DataError
+from accomp.core.music.instruments import CLASSES, from_name
+from accomp.core.names import composed, nearest
 from accomp.core.types import Stem, Track
 
 _UNKNOWN = CLASSES.index("Unknown")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from accomp.core.audio import bandwidth, duration, read
-from accomp.core.build import corpus_at
-from accomp.core.conditions import INSTRUMENT, labels_of
+from accomp.core.audio.io import bandwidth, duration, read
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
+from accomp.core.model.conditions import labels_of
+from accomp.core.music.labels import INSTRUMENT
 from accomp.core.registry import Registry
+from accomp.core.spec.build import corpus_at
 from accomp.core.types import Track
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Who hears beats and chords in whole songs, for `accomp corpus annotate`: tables as core/annotations.py reads them."""
+"""Who hears beats and chords in whole songs, for `accomp corpus annotate`: tables of core/music/annotations.py."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files, split_of, splits_among, subfolders
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES, from_name
-from accomp.core.song_folders import SPLITS, SongFolders, audio_files, split_of, splits_among, subfolders
+from accomp.core.music.instruments import CLASSES, from_name
 from accomp.core.types import Stem, Track
 
 _INNER = "moisesdb_v0.1"

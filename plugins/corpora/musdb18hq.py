@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from attrs import frozen
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES, from_name
-from accomp.core.song_folders import SPLITS, SongFolders, audio_files
+from accomp.core.music.instruments import CLASSES, from_name
 from accomp.core.types import Stem, Track
 
 _MIXTURE = "mixture"

@@ -16,10 +16,10 @@ import numpy as np
 import yaml
 from attrs import Attribute, evolve, field, frozen
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.data.song_folders import SPLITS, SongFolders
 from accomp.core.errors import DataError
-from accomp.core.instruments import from_program
-from accomp.core.song_folders import SPLITS, SongFolders
+from accomp.core.music.instruments import from_program
 from accomp.core.types import Stem, Track
 
 _SUFFIXES = (".flac", ".wav")
@@ -36,7 +36,7 @@ class Slakh2100:
     """Slakh2100 and everything laid out like it. A stem's class comes from `is_drum`, else from `program_num`.
 
     Beyond what Slakh2100 has, the metadata of a song and the entry of a stem may hold `labels: {genre: rock}`, and that
-    of a song `annotations` (core/annotations.py).
+    of a song `annotations` (core/music/annotations.py).
     """
 
     splits = SPLITS

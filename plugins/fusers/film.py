@@ -7,7 +7,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from accomp.core.interfaces import Fuser
-from accomp.core.terms import total
+from accomp.core.tensors import total
 from accomp.core.types import TokenSpace
 
 

@@ -11,19 +11,19 @@ from typing import Annotated, Any
 import typer
 from attrs import frozen
 
-from accomp.core.build import build_model, build_tokenizer, check_combination, space_of
-from accomp.core.checkpoint import save_checkpoint
+from accomp.core.clock import Clock
 from accomp.core.console import say
 from accomp.core.errors import CheckpointError, UserError
 from accomp.core.files import hash_file, write_atomic
-from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Tokenizer
+from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
-from accomp.core.run_folder import open_run
-from accomp.core.spec import Spec, load_spec, resolve, structure
-from accomp.core.spec_files import toml_text
-from accomp.core.streaming.clock import Clock
-from accomp.core.structuring import plain
+from accomp.core.runs.checkpoint import save_checkpoint
+from accomp.core.runs.folder import open_run
+from accomp.core.spec.build import build_model, build_tokenizer, check_combination, space_of
+from accomp.core.spec.parsing import plain
+from accomp.core.spec.schema import Spec, load_spec, resolve, structure
+from accomp.core.spec.toml_files import toml_text
 from accomp.core.types import TokenSpace
 from accomp.plugins.importers.checkpoint_files import arguments, load
 from accomp.plugins.importers.stream_music_gen_weights import Reference, parts, recognise, translated

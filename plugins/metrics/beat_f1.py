@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from accomp.core.cache import Cache
 from accomp.core.errors import PluginError
+from accomp.core.evaluation.cache import Cache
 from accomp.core.files import hash_file
 from accomp.core.types import Take, TokenSpace
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require

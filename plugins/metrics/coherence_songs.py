@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import a_weighted_level, nonsilent
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
 from accomp.core.interfaces import Tokenizer
-from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.types import Track
 from accomp.plugins.metrics.hpss_mels import HOP, MELS, SAMPLE_RATE, WINDOW, decibels
 

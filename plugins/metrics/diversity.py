@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from attrs import frozen
 
+from accomp.core.audio.loudness import a_weighted_level, nonsilent
 from accomp.core.errors import EmptyClip
-from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.types import Take, TokenSpace
 
 RATE, HOP, WINDOW = 16000, 1600, 4096

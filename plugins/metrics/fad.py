@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from attrs import evolve, field, frozen
 
-from accomp.core.cache import Cache
-from accomp.core.embedding import build_embedder
+from accomp.core.audio.loudness import mix_for_listening, silent
 from accomp.core.errors import EmptyClip
-from accomp.core.frechet import LEAST, Pair, frechet_of, limit
+from accomp.core.evaluation.cache import Cache
+from accomp.core.evaluation.embedders import build_embedder
+from accomp.core.evaluation.frechet import LEAST, Pair, frechet_of, limit
 from accomp.core.interfaces import Embedder
-from accomp.core.loudness import mix_for_listening, silent
 from accomp.core.registry import Registry
 from accomp.core.types import Take, TokenSpace
 
@@ -31,7 +31,7 @@ class FAD:
 
     `fad_stem` compares the stems alone, at the level at which they are given ([evaluate] loudness); `fad_mix`
     ("sub-FAD") context and stem mixed for listening. Beside each, from 8 clips on, `..._inf`: the distance extrapolated
-    to infinitely many clips (core/frechet.py), for the distance of small sets is too large by about c / N,
+    to infinitely many clips (core/evaluation/frechet.py), for the distance of small sets is too large by about c / N,
     and sets of different sizes cannot be compared without it. `clips` and `vectors` tell the sample's size. Where stem
     and truth are the same sound, as in the anchor of true stems, all distances are 0 by construction.
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from attrs import field, frozen
 
-from accomp.core import audio
-from accomp.core.cache import Cache
+from accomp.core.audio import io as audio
 from accomp.core.errors import PluginError
+from accomp.core.evaluation.cache import Cache
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 RATE = 44100
@@ -41,7 +41,7 @@ class Ears:
 
     Answers, all float64: `key` [1], 0 to 23, C major to B major, then the minors; `chords` [n, 3] start, end (s) and
     number of the chord; `bars` [n, 2] time (s) of a beat and its place in the bar, from 1; `onsets` [n], times (s);
-    `notes` [n, 4] start, end (s), MIDI pitch, likelihood. Each is found once for a sound (see core/cache.py).
+    `notes` [n, 4] start, end (s), MIDI pitch, likelihood; each is found once (see core/evaluation/cache.py).
     """
 
     _cache: Cache = field(factory=Cache)

@@ -10,9 +10,9 @@ import numpy as np
 from attrs import evolve, field, frozen
 from attrs import validators as v
 
-from accomp.core.cache import Cache
+from accomp.core.audio.loudness import mix_for_listening, silent
 from accomp.core.errors import EmptyClip
-from accomp.core.loudness import mix_for_listening, silent
+from accomp.core.evaluation.cache import Cache
 from accomp.core.types import Take, TokenSpace
 from accomp.plugins.metrics.mirdd_descriptors import DESCRIPTORS, divergence, histogram
 from accomp.plugins.metrics.mirdd_extractors import PROVENANCE, RATE, Ears, require_libraries

@@ -6,8 +6,8 @@ from collections.abc import Container
 
 import numpy as np
 
+from accomp.core.audio.loudness import silent
 from accomp.core.errors import EmptyClip
-from accomp.core.loudness import silent
 from accomp.core.types import Take
 
 

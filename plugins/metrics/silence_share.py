@@ -9,8 +9,8 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
+from accomp.core.audio.loudness import a_weighted_level, nonsilent
 from accomp.core.errors import EmptyClip
-from accomp.core.loudness import a_weighted_level, nonsilent
 from accomp.core.types import Take, TokenSpace
 
 RATE = 16000

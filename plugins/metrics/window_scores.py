@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accomp.core.cache import Cache
 from accomp.core.errors import EmptyClip
+from accomp.core.evaluation.cache import Cache
 from accomp.core.types import Take
 from accomp.plugins.metrics.hpss_mels import RECIPE, SAMPLE_RATE, features, masked, windows
 

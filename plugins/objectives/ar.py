@@ -9,12 +9,12 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.forgetting import forget
+from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
-from accomp.core.level_weights import each_level, weights_of
-from accomp.core.model import Model, withhold
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.layout import PADDING, Layout
+from accomp.core.model.forgetting import forget
+from accomp.core.model.level_weights import each_level, weights_of
+from accomp.core.model.model import Model, withhold
+from accomp.core.model.sequence import PADDING, Layout
 from accomp.core.types import Batch, Loss, TokenSpace
 
 

@@ -11,18 +11,18 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.adversary import Adversary, Heard, swapped
-from accomp.core.diffusion.adversary import adversary_loss, contrastive_loss, generator_loss
+from accomp.core.clock import Clock
+from accomp.core.diffusion.adversary import Adversary, Heard, swapped
+from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
+from accomp.core.diffusion.block_layout import Blocks
 from accomp.core.diffusion.denoising import levels
+from accomp.core.diffusion.flow import Flow, FlowKeys, check_latents
+from accomp.core.diffusion.latent_model import LatentModel
 from accomp.core.diffusion.process import noised, velocity
 from accomp.core.diffusion.rollout import Velocity, roll_out
 from accomp.core.diffusion.timesteps import DISTRIBUTIONS, Name, stratified
-from accomp.core.flow import Flow, FlowKeys, check_latents
 from accomp.core.interfaces import Decoding
-from accomp.core.latent_model import LatentModel
-from accomp.core.model import withhold
-from accomp.core.streaming.block_layout import Blocks
-from accomp.core.streaming.clock import Clock
+from accomp.core.model.model import withhold
 from accomp.core.types import Batch, Loss, TokenSpace
 
 Turn = Literal["generator", "adversary", "settling"]

@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
+from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
-from accomp.core.masking import MASKED, training_mask
-from accomp.core.model import Model, withhold
+from accomp.core.model.masking import MASKED, training_mask
+from accomp.core.model.model import Model, withhold
 from accomp.core.offline.framewise import hidden
-from accomp.core.streaming.clock import Clock
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
 class MLM:
     """Cross entropy of the masked codes given the whole input and the codes that are not masked, of all frames.
 
-    Section 2.1 of arXiv 2312.08723; core.masking.training_mask says which are masked. There is no delay between levels.
-    Frames that are not valid are neither predicted nor seen nor heard: a clip that is padded at its end counts as it
-    would alone.
+    Section 2.1 of arXiv 2312.08723; core.model.masking.training_mask says which are masked. There is no delay between
+    levels. Frames that are not valid are neither predicted nor seen nor heard: a clip that is padded at its end
+    counts as it would alone.
     """
 
     decoding: ClassVar[Decoding] = "masked"

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from attrs import frozen
 
+from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
-from accomp.core.model import Model, withhold
+from accomp.core.model.model import Model, withhold
+from accomp.core.model.sequence import PADDING
 from accomp.core.offline.prepended import Prepended
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.layout import PADDING
 from accomp.core.types import Batch, Loss, TokenSpace
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from accomp.core.flow import Flow, FlowKeys, check_latents
+from accomp.core.diffusion.flow import Flow, FlowKeys, check_latents
 from accomp.core.interfaces import Decoding
 from accomp.core.types import TokenSpace
 
@@ -14,7 +14,7 @@ from accomp.core.types import TokenSpace
 class RectifiedFlow(Flow):
     """Mean squared error of the velocity of noisy blocks, given what the clock lets them hear and what was played.
 
-    arXiv 2605.22717; core/flow.py has the loss.
+    arXiv 2605.22717; core/diffusion/flow.py has the loss.
     """
 
     decoding: ClassVar[Decoding] = "denoised"
@@ -24,7 +24,7 @@ class RectifiedFlow(Flow):
 
     @frozen
     class Config(FlowKeys):
-        """`blocks`, `timesteps`, `shift`, `context_drop` and `input_drop`, see core/flow.py."""
+        """`blocks`, `timesteps`, `shift`, `context_drop` and `input_drop`, see core/diffusion/flow.py."""
 
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError for a space of codes."""

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from accomp.core.diffusion.denoising import Draw, Path, Predicting, Steps, check_latents, log_ratio
+from accomp.core.diffusion.denoising import Path, Steps, check_latents, log_ratio
 from accomp.core.diffusion.process import clean_of
-from accomp.core.interfaces import Decoding
+from accomp.core.interfaces import Decoding, Draw, Predicting
 from accomp.core.types import TokenSpace
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from accomp.core.diffusion.denoising import Draw, GuidedSteps, Path, Predicting, check_latents
+from accomp.core.diffusion.denoising import GuidedSteps, Path, check_latents
 from accomp.core.diffusion.process import clean_of
-from accomp.core.interfaces import Decoding
+from accomp.core.interfaces import Decoding, Draw, Predicting
 from accomp.core.types import TokenSpace
 
 

@@ -8,7 +8,7 @@ from attrs import frozen
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
 from accomp.core.types import TokenSpace
 
 

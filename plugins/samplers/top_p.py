@@ -10,8 +10,8 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding
-from accomp.core.sampling import draw, temper, valid_temperature
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
+from accomp.core.model.sampling import draw, temper, valid_temperature
 from accomp.core.types import TokenSpace
 
 

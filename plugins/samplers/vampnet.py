@@ -9,9 +9,9 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding, Predict
-from accomp.core.masking import STEPS, Candidates, Draw, each, fill_in, per_level
-from accomp.core.sampling import valid_temperature
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
+from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level
+from accomp.core.model.sampling import valid_temperature
 from accomp.core.types import TokenSpace
 
 

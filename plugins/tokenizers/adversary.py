@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from accomp.plugins.tokenizers.quantizer import quiet_import
-
-if TYPE_CHECKING:
-    from accomp.plugins.tokenizers.sound_judge import SoundTrainSpec
+from accomp.plugins.tokenizers.sound_spec import SoundTrainSpec
 
 
 class Adversary:

@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError
 
 

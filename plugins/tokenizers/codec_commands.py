@@ -15,7 +15,7 @@ from accomp.core.console import Advance, progress, say, warn
 from accomp.core.errors import CheckpointError
 from accomp.core.files import write_atomic
 from accomp.core.registry import Registry
-from accomp.core.structuring import plain
+from accomp.core.spec.parsing import plain
 from accomp.plugins.tokenizers.clips import Clips, Music
 from accomp.plugins.tokenizers.codec_spec import CodecSpec, load_codec_spec
 from accomp.plugins.tokenizers.device import device_named

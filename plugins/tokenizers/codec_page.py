@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from accomp.core.audio import resample
-from accomp.core.loudness import LISTENING_LUFS
+from accomp.core.audio.io import resample
+from accomp.core.audio.loudness import LISTENING_LUFS
 from accomp.core.pages.charts import Bars, Interval, bar_chart, interval_chart
 from accomp.core.pages.document import document
 from accomp.core.pages.html import Html, table, tag

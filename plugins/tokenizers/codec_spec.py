@@ -11,8 +11,8 @@ from attrs import validators as v
 
 from accomp.core.errors import SpecError
 from accomp.core.registry import Registry
-from accomp.core.spec_files import find_spec, read_toml
-from accomp.core.structuring import Problems, strict_converter, structure_fields
+from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
+from accomp.core.spec.toml_files import find_spec, read_toml
 from accomp.plugins.tokenizers.trainer import CodecTrainSpec, share
 
 

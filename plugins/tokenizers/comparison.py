@@ -13,7 +13,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.console import Advance
-from accomp.core.frechet import Pair
+from accomp.core.evaluation.frechet import Pair
 from accomp.core.interfaces import Tokenizer
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec import FrozenCodec

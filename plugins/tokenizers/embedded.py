@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from attrs import define, field
 
-from accomp.core.audio import resample
-from accomp.core.cache import Cache
-from accomp.core.frechet import LEAST, Pair, frechet_of, limit
+from accomp.core.audio.io import resample
+from accomp.core.audio.loudness import LISTENING_LUFS, PEAK, loudness
+from accomp.core.evaluation.cache import Cache
+from accomp.core.evaluation.frechet import LEAST, Pair, frechet_of, limit
+from accomp.core.evaluation.intervals import jackknife
 from accomp.core.interfaces import Embedder
-from accomp.core.intervals import jackknife
-from accomp.core.loudness import LISTENING_LUFS, PEAK, loudness
 from accomp.plugins.tokenizers.excerpts import Excerpt
 from accomp.plugins.tokenizers.intervals import Figure
 
@@ -65,7 +65,8 @@ def listening_gain(original: np.ndarray, rate: int, others: Sequence[np.ndarray]
 
 
 def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:
-    """`fad` of the excerpts that could be heard, and `fad_inf` from 8 on (core/frechet.py), with jackknife intervals.
+    """`fad` of the excerpts that could be heard, and `fad_inf` from 8 on (core/evaluation/frechet.py), with jackknife
+    intervals.
 
     None of them with fewer than two excerpts. `fad` of a small set is too large by about c / n; `fad_inf` is its limit
     for endless music, and may be negative.

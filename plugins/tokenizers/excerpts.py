@@ -10,12 +10,11 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import SILENCE_DB, a_weighted_level, nonsilent
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Corpus
-from accomp.core.loudness import a_weighted_level, nonsilent
-from accomp.core.pairs import SILENCE_DB
+from accomp.core.music.instruments import CLASSES
 from accomp.core.types import Track
 
 MIXES, FILES = "Mixes", "Files"

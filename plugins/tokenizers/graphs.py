@@ -10,7 +10,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from accomp.core.errors import PluginError
-from accomp.core.streaming.compiling import recorded
+from accomp.core.streaming.graphs import recorded
 from accomp.plugins.tokenizers.causal import FixedHistory, History
 
 

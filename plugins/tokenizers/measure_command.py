@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from accomp.core.build import corpus_at
 from accomp.core.console import progress, say, warn
-from accomp.core.embedding import build_embedder
 from accomp.core.errors import DataError
+from accomp.core.evaluation.embedders import build_embedder
 from accomp.core.files import write_atomic
 from accomp.core.interfaces import Corpus
 from accomp.core.registry import Registry
+from accomp.core.spec.build import corpus_at
 from accomp.plugins.tokenizers.calibration import Calibration, calibrations
 from accomp.plugins.tokenizers.codec_page import page
 from accomp.plugins.tokenizers.comparison import STEMS, compare

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from accomp.core.audio import resample
+from accomp.core.audio.io import resample
 from accomp.core.console import Advance
 from accomp.core.errors import EmptyClip, PluginError
-from accomp.core.instruments import CLASSES
 from accomp.core.interfaces import Metric, Tokenizer
+from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
-from accomp.core.structuring import Problems, strict_converter, structure_fields
+from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
 from accomp.core.types import Take, TokenSpace
 from accomp.plugins.tokenizers.excerpts import MIXES, Excerpt, Music
 

@@ -13,7 +13,7 @@ from attrs import frozen
 from accomp.core.errors import SpecError
 from accomp.core.interfaces import Tokenizer
 from accomp.core.registry import Registry
-from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
+from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
 from accomp.plugins.tokenizers.weight_files import is_own, stated
 
 FORMS = """a plugin or a codec file, "magnitude" or "runs/codec/codec.safetensors"; with keys of its configuration,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError
 from accomp.plugins.tokenizers.clips import Clips
 

@@ -12,7 +12,8 @@ from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.clips import Music
 from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW, magnitudes_of
 from accomp.plugins.tokenizers.phase.peaks import TensorPhases
-from accomp.plugins.tokenizers.sound_judge import SoundJudge, SoundTrainSpec
+from accomp.plugins.tokenizers.sound_judge import SoundJudge
+from accomp.plugins.tokenizers.sound_spec import SoundTrainSpec
 from accomp.plugins.tokenizers.trainer import CodecTrainer
 from accomp.plugins.tokenizers.vocoder import Vocoder
 

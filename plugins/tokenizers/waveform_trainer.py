@@ -14,7 +14,8 @@ from accomp.core.errors import SpecError
 from accomp.plugins.tokenizers.codebooks import CodebookTrainer
 from accomp.plugins.tokenizers.lookahead import decode_whole, encode_whole
 from accomp.plugins.tokenizers.quantizer import nearest, project, restore
-from accomp.plugins.tokenizers.sound_judge import SoundJudge, SoundTrainSpec
+from accomp.plugins.tokenizers.sound_judge import SoundJudge
+from accomp.plugins.tokenizers.sound_spec import SoundTrainSpec
 from accomp.plugins.tokenizers.trainer import CodecTrainer, share
 
 

@@ -15,11 +15,11 @@ import torch
 from attrs import define, frozen
 from fakes import Pulse
 
-from accomp.core.annotations import NOTHING, Annotations, Beats
 from accomp.core.errors import EmptyClip
-from accomp.core.streaming.layout import Layout
-from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.ring import Ring
+from accomp.core.keyed_random import Noise
+from accomp.core.model.sequence import Layout
+from accomp.core.music.annotations import NOTHING, Annotations, Beats
+from accomp.core.streaming.kv_cache import Ring
 from accomp.core.types import Loss, Stem, Track
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd
@@ -1098,7 +1098,7 @@ class Songs:
 
     @classmethod
     def example_config(cls, folder):
-        from accomp.core import audio
+        from accomp.core.audio import io as audio
 
         for name in ("train0", "train1", "test0", "test1"):
             audio.write(folder / f"{name}.wav", np.zeros(800, dtype=np.float32), 8000)

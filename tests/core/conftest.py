@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def generated(trained, tmp_path_factory):
     """The tiny experiment with its takes: not to be changed, `copy` it."""
-    from accomp.core.runner.generate import generate
+    from accomp.core.generation.generate import generate
 
     made = trained.copy(tmp_path_factory.mktemp("generated") / "run")
     generate(made.spec(), made.registry, made.run)

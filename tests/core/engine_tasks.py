@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accomp.core.engines import Outcome, Task, run_tasks
 from accomp.core.errors import DataError
-from accomp.core.runner.engines import Outcome, Task, run_tasks
-from accomp.core.runner_spec import RunnerSpec
+from accomp.core.spec.runner import RunnerSpec
 
 Order = tuple[str, Any]
 

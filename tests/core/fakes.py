@@ -15,9 +15,10 @@ import soundfile
 import torch
 from attrs import frozen
 
-from accomp.core.annotations import NOTHING, Annotations, Beats, Span
+from accomp.core.component import Component
 from accomp.core.errors import DataError
-from accomp.core.registry import Component, Registry
+from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span
+from accomp.core.registry import Registry
 from accomp.core.types import Stem, TokenSpace, Track
 
 RATE, HOP = 32000, 640

@@ -20,13 +20,13 @@ from typing import Any
 import tiny
 from killed_ingest import die_before
 
+from accomp.core.engines import Outcome, Task
 from accomp.core.errors import UserError
-from accomp.core.grid import load_grid
-from accomp.core.runner.engines import Outcome, Task
-from accomp.core.runner.grid import running, tasks
-from accomp.core.runner.grid.work import GridWork, work_of
-from accomp.core.runner_spec import RunnerSpec
-from accomp.core.spec_files import toml_text
+from accomp.core.grid import running, tasks
+from accomp.core.grid.work import GridWork, work_of
+from accomp.core.spec.grid import load_grid
+from accomp.core.spec.runner import RunnerSpec
+from accomp.core.spec.toml_files import toml_text
 
 KILLS = 8
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from fakes import RATE, EnergyTokenizer
 
-from accomp.core.runner.encoding import PartEncoder
+from accomp.core.data.encode import PartEncoder
 
 
 def energy_encoder(fingerprint: str = "loud") -> PartEncoder:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from accomp.core.guidance import UNGUIDED
-from accomp.core.latent_model import LatentModel
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition, TimelineCondition
-from accomp.core.streaming.clock import Clock
+from accomp.core.clock import Clock
+from accomp.core.diffusion.latent_model import LatentModel
+from accomp.core.keyed_random import Noise
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
+from accomp.core.model.guidance import UNGUIDED
 from accomp.core.streaming.latent_session import LatentSession
-from accomp.core.streaming.noise import Noise
 from accomp.core.types import Batch, TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.add import Add

@@ -9,10 +9,11 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.checkpoint import load_run
-from accomp.core.model import Model
-from accomp.core.registry import Component, Registry
-from accomp.core.spec import structure
+from accomp.core.component import Component
+from accomp.core.model.model import Model
+from accomp.core.registry import Registry
+from accomp.core.runs.checkpoint import load_run
+from accomp.core.spec.schema import structure
 from accomp.core.types import TokenSpace
 from accomp.plugins.importers.stream_music_gen import import_run
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from serving_small import TOKEN, prepared, small_player
 
 from accomp.core.registry import Registry
-from accomp.core.runner.serving.address import Address
-from accomp.core.runner.serving.engine import Engine
-from accomp.core.runner.serving.limits import Limits
-from accomp.core.runner.serving.recording import Recorder
-from accomp.core.runner.serving.security import Door
-from accomp.core.runner.serving.server import Server
-from accomp.core.runner.serving.web import run_until_signal
+from accomp.core.serving.address import Address
+from accomp.core.serving.limits import Limits
+from accomp.core.serving.playing.engine import Engine
+from accomp.core.serving.playing.recording import Recorder
+from accomp.core.serving.security import Door
+from accomp.core.serving.server import Server
+from accomp.core.serving.web import run_until_signal
 
 if __name__ == "__main__":
     limits = Limits(ending=1.0, late_share=1.0)

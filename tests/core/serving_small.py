@@ -19,19 +19,19 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from accomp.core.registry import Registry
-from accomp.core.runner.playing import Player
-from accomp.core.runner.serving.address import Address
-from accomp.core.runner.serving.engine import Engine
-from accomp.core.runner.serving.fitting import measure
-from accomp.core.runner.serving.frames import HEARD, Frame, decoded, encoded
-from accomp.core.runner.serving.limits import Limits
-from accomp.core.runner.serving.recording import Recorder
-from accomp.core.runner.serving.runs import Followers, slots_of
-from accomp.core.runner.serving.security import Door
-from accomp.core.runner.serving.server import Server
-from accomp.core.runner.serving.stage import Stage
-from accomp.core.runner.serving.ticks import Ticks
-from accomp.core.runner.serving.web import run
+from accomp.core.runs.run import Player
+from accomp.core.serving.address import Address
+from accomp.core.serving.frames import HEARD, Frame, decoded, encoded
+from accomp.core.serving.limits import Limits
+from accomp.core.serving.playing.engine import Engine
+from accomp.core.serving.playing.fitting import measure
+from accomp.core.serving.playing.recording import Recorder
+from accomp.core.serving.playing.runs import Followers, slots_of
+from accomp.core.serving.playing.stage import Stage
+from accomp.core.serving.playing.ticks import Ticks
+from accomp.core.serving.security import Door
+from accomp.core.serving.server import Server
+from accomp.core.serving.web import run
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.top_k import TopK
 

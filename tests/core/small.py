@@ -9,18 +9,18 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from accomp.core.clock import Clock
+from accomp.core.component import Component
 from accomp.core.errors import CombinationError
-from accomp.core.guidance import UNGUIDED, Guidance
 from accomp.core.hooks import hookimpl
 from accomp.core.interfaces import Fuser
-from accomp.core.model import Model
-from accomp.core.registry import Component
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition, TimelineCondition
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.noise import Noise
-from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.keyed_random import Noise
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
+from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.model import Model
+from accomp.core.music.timelines import Source
+from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.session import TokenSession
-from accomp.core.timelines import Source
 from accomp.core.types import TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd

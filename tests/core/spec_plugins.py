@@ -7,9 +7,9 @@ from typing import Literal
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.durations import Frames
+from accomp.core.component import Component
 from accomp.core.hooks import hookimpl
-from accomp.core.registry import Component
+from accomp.core.spec.durations import Frames
 from accomp.core.types import TokenSpace
 
 

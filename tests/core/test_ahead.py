@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from accomp.core.data.prefetch import DEPTH, Ahead
 from accomp.core.errors import DataError
-from accomp.core.runner.ahead import DEPTH, Ahead
 from accomp.core.types import CodeBatch
 
 
@@ -84,7 +84,7 @@ def test_the_thread_ends_with_the_block_also_when_nobody_takes_what_it_read() ->
 
 
 def test_waiting_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accomp.core.runner.ahead.time.perf_counter", itertools.count(step=0.25).__next__)
+    monkeypatch.setattr("accomp.core.data.prefetch.time.perf_counter", itertools.count(step=0.25).__next__)
     with ahead() as batches:
         numbers(batches, 6)
         assert batches.waited == 6 * 0.25

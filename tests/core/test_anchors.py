@@ -13,11 +13,11 @@ import tiny
 import torch
 from fakes import EnergyTokenizer
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import SpecError
-from accomp.core.runner.anchors import anchor_cells
-from accomp.core.runner.cells import CodecClip
-from accomp.core.runner.evaluate import RECORD, evaluate, evaluate_anchors
+from accomp.core.evaluation.anchors import anchor_cells
+from accomp.core.evaluation.clip_sets import CodecClip
+from accomp.core.evaluation.evaluate import RECORD, evaluate, evaluate_anchors
 
 RATE = 32000
 
@@ -105,8 +105,8 @@ def test_what_cannot_be_asked_for_is_said(trained: tiny.Trained, sections: dict[
 
 
 def test_a_prompt_must_leave_something_to_play(trained: tiny.Trained) -> None:
-    from accomp.core.build import check_combination
     from accomp.core.errors import CombinationError
+    from accomp.core.spec.build import check_combination
 
     spec = trained.spec(generate={"seconds": 1.0, "prompt": 50})
     with pytest.raises(CombinationError, match=r"generate.prompt = 50 frames leaves nothing to play .* 50 frames"):

@@ -8,9 +8,9 @@ import attrs
 import pytest
 from fakes import EnergyTokenizer, FolderCorpus, write_corpus
 
-from accomp.core.annotations import NOTHING, Annotations, Beats, Span, told_annotations
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.ingest import ingest_corpus
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span, told_annotations
 from accomp.zarr_store.reader import Store
 
 HALVES = [i / 2 for i in range(9)]

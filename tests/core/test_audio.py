@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError
 
 

@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError
 
 RATE = 16_000

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import Constant, session_of, small_model, space_with
 
-from accomp.core.charts import read_chart, source_of
-from accomp.core.streaming.audio_slots import AudioSlots, cleaned
+from accomp.core.music.charts import read_chart, source_of
+from accomp.core.music.timelines import KINDS, source, steady
+from accomp.core.streaming.audio_batch import AudioSlots, cleaned
 from accomp.core.streaming.following import Followed
 from accomp.core.streaming.session import AudioSession, TokenSession
-from accomp.core.timelines import KINDS, source, steady
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
 from accomp.plugins.tokenizers.dac import Dac

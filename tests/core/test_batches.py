@@ -11,12 +11,12 @@ import pytest
 import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest import identity_of, ingest_corpus
+from accomp.core.data.loader import ClipLoader, open_store, pairs
 from accomp.core.errors import DataError
-from accomp.core.pairs import PairRules
-from accomp.core.runner.batches import ClipLoader, open_store, pairs
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.ingest import identity_of, ingest_corpus
-from accomp.core.spec import LabelCondition
+from accomp.core.model.conditions import LabelCondition
+from accomp.core.spec.pairs import PairRules
 from accomp.core.types import CodeBatch
 from accomp.zarr_store.writer import StoreWriter
 

@@ -11,23 +11,23 @@ import tiny
 import torch
 from small import space_with
 
+from accomp.core.bench import memory
+from accomp.core.bench.cases.sessions import Sessions, _at_load
+from accomp.core.bench.cases.train import Train
+from accomp.core.bench.figures import FIGURES
+from accomp.core.bench.live import Live
+from accomp.core.bench.measuring import measure
+from accomp.core.bench.reading import Reading
+from accomp.core.bench.record import Line
+from accomp.core.bench.subject import Subject, subject
+from accomp.core.bench.variants import Variant, variants
+from accomp.core.cli.main import main
 from accomp.core.errors import WorkError
-from accomp.core.pairs import PairRules
 from accomp.core.registry import Registry
-from accomp.core.runner.bench import memory
-from accomp.core.runner.bench.figures import FIGURES
-from accomp.core.runner.bench.live import Live
-from accomp.core.runner.bench.measuring import measure
-from accomp.core.runner.bench.reading import Reading
-from accomp.core.runner.bench.record import Line
-from accomp.core.runner.bench.sessions import Sessions, _at_load
-from accomp.core.runner.bench.subject import Subject, subject
-from accomp.core.runner.bench.train import Train
-from accomp.core.runner.bench.variants import Variant, variants
-from accomp.core.runner.cli import main
-from accomp.core.runner.pace import step_flops
-from accomp.core.spec_files import toml_text
-from accomp.core.streaming.runtime import Runtime
+from accomp.core.spec.pairs import PairRules
+from accomp.core.spec.runtime import Runtime
+from accomp.core.spec.toml_files import toml_text
+from accomp.core.training.throughput import step_flops
 
 RATE = 1e9
 MLM: dict[str, Any] = {
@@ -61,8 +61,8 @@ def masked(spec: Any) -> str:
 def bench(install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `accomp bench` with the tiny parts at hand; the lines of its record."""
     install("tiny", module="tiny")
-    monkeypatch.setattr("accomp.core.runner.bench.stream.copy_bandwidth", lambda _: RATE)
-    monkeypatch.setattr("accomp.core.runner.bench.train.matmul_rate", lambda *_: RATE)
+    monkeypatch.setattr("accomp.core.bench.cases.stream.copy_bandwidth", lambda _: RATE)
+    monkeypatch.setattr("accomp.core.bench.cases.train.matmul_rate", lambda *_: RATE)
 
     def run(*words: str) -> list[Line]:
         path = tmp_path / "record.json"
@@ -161,7 +161,7 @@ def test_sessions_are_added_until_one_is_late(bench: Any, spec: Any, monkeypatch
 def test_a_load_is_as_many_sessions_as_take_it(spec: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     share = {0: 0.0, 1: 0.2, 2: 0.4, 4: 0.3, 8: 0.8}
     assert [_at_load(load, share) for load in (0.1, 0.2, 0.39, 0.6, 0.8, 0.9)] == [0, 1, 1, 6, 8, 0]
-    monkeypatch.setattr("accomp.core.runner.bench.sessions._at_load", lambda load, share: 3 if load < 0.9 else 0)
+    monkeypatch.setattr("accomp.core.bench.cases.sessions._at_load", lambda load, share: 3 if load < 0.9 else 0)
     lines = subject_lines(spec(), Sessions(batches=(1,), steps=2, codec=False, loads=(0.7, 0.95)))
     assert [line.case for line in lines][2:] == ["3 sessions, 70% load, paced"]
     assert "late_per_hour" in lines[2].figures
@@ -188,7 +188,7 @@ def test_hours_of_music_tell_how_memory_grows(spec: Any, monkeypatch: pytest.Mon
     """The clock of the samples is that of the music: 1000 bytes a sample at 20 samples are 20 000 bytes an hour."""
     samples = iter(range(5000, 10**6, 1000))
     monkeypatch.setattr(memory, "held", lambda _: next(samples))
-    monkeypatch.setattr("accomp.core.runner.bench.sessions.LEAST_SAMPLES", 10)
+    monkeypatch.setattr("accomp.core.bench.cases.sessions.LEAST_SAMPLES", 10)
     (line,) = subject_lines(spec(), Sessions(hours=0.0005, codec=False))
     assert line.figures["n"] == 10
     assert line.figures["slope_b_per_hour"] == pytest.approx(1000 / 0.00005)
@@ -300,7 +300,7 @@ def test_a_gpu_is_measured_by_its_own_clock(spec: Any) -> None:
 
 
 def test_shipped_defaults_are_specs_that_each_benchmark_takes() -> None:
-    from accomp.core.runner.bench.suite import BENCHMARKS
+    from accomp.core.bench.suite import BENCHMARKS
 
     for cls in BENCHMARKS:
         assert subject(cls.default, (), Registry(third_party=False)).spec.train.frames

@@ -11,10 +11,10 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accomp.core.runner.bench import calibrate as calibrating
-from accomp.core.runner.bench.calibrate import Measured, border, calibrate, page, points, rows
-from accomp.core.spec_files import toml_text
-from accomp.core.streaming.schedule import IDLE
+from accomp.core.bench import calibrate as calibrating
+from accomp.core.bench.calibrate import Measured, border, calibrate, page, points, rows
+from accomp.core.realtime.audio_bridge import IDLE
+from accomp.core.spec.toml_files import toml_text
 from accomp.core.types import TokenSpace
 
 SPACE = TokenSpace(32000, 640, 4, 1024, 64, delay=320)

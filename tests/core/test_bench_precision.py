@@ -9,13 +9,13 @@ import pytest
 import tiny
 import torch
 
-from accomp.core.build import build_objective
-from accomp.core.checkpoint import load_run
+from accomp.core.bench.cases.precision import RUNTIMES, precision
+from accomp.core.bench.measuring import show
+from accomp.core.cli.main import main
+from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import CombinationError
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.bench.measuring import show
-from accomp.core.runner.bench.precision import RUNTIMES, precision
-from accomp.core.runner.cli import main
+from accomp.core.runs.checkpoint import load_run
+from accomp.core.spec.build import build_objective
 from accomp.core.types import Batch
 
 
@@ -60,6 +60,6 @@ def test_a_model_that_plays_in_chunks_is_refused(trained: tiny.Trained, monkeypa
         found.model.clock = found.model.clock.__class__(0, 4)
         return found
 
-    monkeypatch.setattr("accomp.core.runner.bench.precision.load_run", chunked)
+    monkeypatch.setattr("accomp.core.bench.cases.precision.load_run", chunked)
     with pytest.raises(CombinationError, match=r"plays frame by frame, k = 1"):
         precision(trained.run, trained.registry, batches=1)

@@ -13,11 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accomp.core.errors import DataError
-from accomp.core.runner.bench import compare, host, memory, record, table
-from accomp.core.runner.bench.figures import FIGURES
-from accomp.core.runner.bench.record import Line, Record
-from accomp.core.runner.bench.timing import (
+from accomp.core.bench import compare, host, memory, record, table
+from accomp.core.bench.figures import FIGURES
+from accomp.core.bench.record import Line, Record
+from accomp.core.bench.timing import (
     Pace,
     Times,
     Work,
@@ -27,6 +26,7 @@ from accomp.core.runner.bench.timing import (
     percentiles,
     speeds,
 )
+from accomp.core.errors import DataError
 
 CPU = torch.device("cpu")
 

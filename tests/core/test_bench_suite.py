@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import tiny
 
+from accomp.core.bench import record
+from accomp.core.bench import suite as suites
+from accomp.core.bench.record import Line, Record, on_cpu
+from accomp.core.bench.subject import subject
+from accomp.core.bench.suite import Run, Suite, Target, load, merged, suite, verdicts
+from accomp.core.cli.main import main
 from accomp.core.errors import SpecError, UserError
 from accomp.core.registry import Registry
-from accomp.core.runner.bench import record
-from accomp.core.runner.bench import suite as suites
-from accomp.core.runner.bench.record import Line, Record, on_cpu
-from accomp.core.runner.bench.subject import subject
-from accomp.core.runner.bench.suite import Run, Suite, Target, load, merged, suite, verdicts
-from accomp.core.runner.cli import main
-from accomp.core.spec_files import toml_text
+from accomp.core.spec.toml_files import toml_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = """
@@ -59,8 +59,8 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accomp.core.runner.bench.stream.copy_bandwidth", lambda _: 1e9)
-    monkeypatch.setattr("accomp.core.runner.bench.train.matmul_rate", lambda *_: 1e9)
+    monkeypatch.setattr("accomp.core.bench.cases.stream.copy_bandwidth", lambda _: 1e9)
+    monkeypatch.setattr("accomp.core.bench.cases.train.matmul_rate", lambda *_: 1e9)
 
 
 def verdicts_in(page: Path) -> dict[str, str]:
@@ -97,7 +97,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
         raise torch_error("CUDA out of memory\nmore")
 
     torch_error = RuntimeError
-    monkeypatch.setattr("accomp.core.runner.bench.stream.Stream.lines", fail)
+    monkeypatch.setattr("accomp.core.bench.cases.stream.Stream.lines", fail)
     assert suite(file, tiny.registry(), json=tmp_path / "out.json") == 1
     assert "warning: step failed: RuntimeError: CUDA out of memory\n" in capsys.readouterr().err
     rows = verdicts_in(tmp_path / "out.md")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from small import SPEC, Constant, Counter, Silent, latents
 
-from accomp.core.build import (
+from accomp.core.errors import CombinationError
+from accomp.core.registry import Registry
+from accomp.core.spec.build import (
     build_corpus,
     build_metrics,
     build_model,
@@ -16,9 +18,7 @@ from accomp.core.build import (
     check_combination,
     space_of,
 )
-from accomp.core.errors import CombinationError
-from accomp.core.registry import Registry
-from accomp.core.spec import structure
+from accomp.core.spec.schema import structure
 from accomp.plugins.objectives.ar import AR
 from accomp.plugins.samplers.top_k import TopK
 

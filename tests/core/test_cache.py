@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accomp.core.cache import Cache
+from accomp.core.evaluation.cache import Cache
 
 SOUND = np.arange(100, dtype=np.float32)
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from accomp.core.annotations import Annotations, Beats, Span
+from accomp.core.music.annotations import Annotations, Beats, Span
+from accomp.core.music.timelines import steady
 from accomp.core.streaming.carrying import Carried
-from accomp.core.timelines import steady
 
 RATE = 50
 BEAT = 0.5

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from accomp.core.annotations import told_annotations
-from accomp.core.charts import Chart, read_chart, source_of
-from accomp.core.chords import Chord, chord_named
-from accomp.core.timelines import bar_at, steady
+from accomp.core.music.annotations import told_annotations
+from accomp.core.music.charts import Chart, read_chart, source_of
+from accomp.core.music.chords import Chord, chord_named
+from accomp.core.music.timelines import bar_at, steady
 
 C, AM, F, G = (("C",), ("Am",), ("F",), ("G",))
 

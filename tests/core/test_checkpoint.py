@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from small import SPEC, Constant, latents, session_of, small_model, space_with
 
-from accomp.core import checkpoint as checkpoints
-from accomp.core.build import build_model
-from accomp.core.checkpoint import (
+from accomp.core.errors import CheckpointError
+from accomp.core.registry import Registry
+from accomp.core.runs import checkpoint as checkpoints
+from accomp.core.runs.checkpoint import (
     CARD,
     TRAINING,
     WEIGHTS,
@@ -25,10 +26,9 @@ from accomp.core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from accomp.core.checkpoint_folders import checkpoint_folder
-from accomp.core.errors import CheckpointError
-from accomp.core.registry import Registry
-from accomp.core.spec import resolve, structure
+from accomp.core.runs.checkpoint_folders import checkpoint_folder
+from accomp.core.spec.build import build_model
+from accomp.core.spec.schema import resolve, structure
 
 TRAINED = {"optimizer": {"state": {0: {"step": torch.tensor(7.0)}}}, "cursor": [1, 2], "note": "x", "best": math.inf}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from accomp.core.chords import Chord, chord_named
+from accomp.core.music.chords import Chord, chord_named
 
 C, D, E, F, G, A, B = 0, 2, 4, 5, 7, 9, 11
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 import typer
 
+from accomp.core.cli import doctor
+from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, WorkError
+from accomp.core.generation.stream import Performance
 from accomp.core.registry import Registry
-from accomp.core.runner import doctor
-from accomp.core.runner.cli import main
-from accomp.core.runner.stream import Performance
-from accomp.core.spec import load_spec, resolve
+from accomp.core.spec.schema import load_spec, resolve
 
 STAGES = {
-    "ingest": "ingest",
-    "train": "train",
-    "generate": "generate",
-    "evaluate": "evaluate",
-    "report": "write_report",
+    "ingest": "accomp.core.data.ingest:ingest",
+    "train": "accomp.core.training.trainer:train",
+    "generate": "accomp.core.generation.generate:generate",
+    "evaluate": "accomp.core.evaluation.evaluate:evaluate",
+    "report": "accomp.core.report:write_report",
 }
 
 
@@ -30,9 +30,10 @@ STAGES = {
 def stages(monkeypatch):
     """Stages that do nothing but note (name, spec, arguments after the registry)."""
     calls = []
-    for module, function in STAGES.items():
-        stand_in = lambda spec, registry, *rest, name=module: calls.append((name, spec, rest))  # noqa: E731
-        monkeypatch.setattr(importlib.import_module(f"accomp.core.runner.{module}"), function, stand_in)
+    for stage, target in STAGES.items():
+        module, _, function = target.partition(":")
+        stand_in = lambda spec, registry, *rest, name=stage: calls.append((name, spec, rest))  # noqa: E731
+        monkeypatch.setattr(importlib.import_module(module), function, stand_in)
     return calls
 
 
@@ -48,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_help_and_lists_need_neither_torch_nor_a_plugins_code():
     code = (
-        "import sys\nfrom accomp.core.runner.cli import main\n"
+        "import sys\nfrom accomp.core.cli.main import main\n"
         "for words in (['--help'], ['plugins'], ['plugins', '--json'], ['corpus', '--help'], ['train', '--help']):\n"
         "    assert main(words) == 0, words\n"
         "print([name for name in ('torch', 'lightning', 'numpy', 'accomp.plugins') if name in sys.modules])"
@@ -154,7 +155,7 @@ def test_a_stage_that_fails_stops_those_after_it(stages, folder, monkeypatch):
     def fail(*_):
         raise WorkError("diverged")
 
-    monkeypatch.setattr("accomp.core.runner.train.train", fail)
+    monkeypatch.setattr("accomp.core.training.trainer.train", fail)
     assert main(["run", "quickstart"]) == 1
     assert [name for name, _, _ in stages] == ["ingest"]
 
@@ -162,7 +163,7 @@ def test_a_stage_that_fails_stops_those_after_it(stages, folder, monkeypatch):
 def test_stream_passes_on_what_it_is_told(monkeypatch, folder):
     seen = []
     Path("runs/x").mkdir(parents=True)
-    monkeypatch.setattr("accomp.core.runner.stream.stream", lambda *given: seen.append(given))
+    monkeypatch.setattr("accomp.core.generation.stream.stream", lambda *given: seen.append(given))
     words = ["stream", "runs/x", "--input", "in.wav", "--output", "out.wav", "--instrument", "Bass"]
     assert main([*words, "--seed", "3", "--chunk", "5"]) == 0
     scales = ["--guidance", "context=2", "--guidance", "genre=-1.5"]
@@ -276,7 +277,7 @@ def test_the_installed_program_exits_with_the_code():
 
 GARDEN = """
 from accomp.core.hooks import hookimpl
-from accomp.core.registry import Component
+from accomp.core.component import Component
 
 @hookimpl
 def accomp_components():

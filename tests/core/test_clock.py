@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accomp.core.streaming.clock import Clock, LatencyBudget, block_waits
+from accomp.core.clock import Clock, LatencyBudget, block_waits
 from accomp.core.types import TokenSpace
 
 clocks = st.builds(Clock, st.integers(-12, 12), st.integers(1, 7))

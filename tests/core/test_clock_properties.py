@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from small import Recorder, latents, session_of, small_model, space_with
 from torch import Tensor
 
-from accomp.core.model import Model
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.noise import Noise
+from accomp.core.clock import Clock
+from accomp.core.keyed_random import Noise
+from accomp.core.model.model import Model
 from accomp.core.types import Batch
 from accomp.plugins.objectives.ar import AR
 from accomp.plugins.objectives.prefix import Prefix

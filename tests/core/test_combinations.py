@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from accomp.core.build import check_combination
 from accomp.core.errors import CombinationError
 from accomp.core.registry import Registry
-from accomp.core.spec import load_spec
+from accomp.core.spec.build import check_combination
+from accomp.core.spec.schema import load_spec
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SPECS = {

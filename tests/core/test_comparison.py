@@ -14,17 +14,17 @@ from attrs import evolve
 from scipy import stats
 from test_report import Page, make_run
 
+from accomp.core.comparison.blind import COLUMNS, Answer, read_answers, verdict
+from accomp.core.comparison.curves import curves
+from accomp.core.comparison.entries import Entry, Latency, anchor_entries, distinct, model_entry, numbers
+from accomp.core.comparison.export import as_csv, as_json
+from accomp.core.comparison.page import Comparison, page
+from accomp.core.comparison.paper_claims import findings
+from accomp.core.comparison.region import region
+from accomp.core.comparison.scores import tests as told_tests
 from accomp.core.errors import DataError
-from accomp.core.runner.comparison.blind import COLUMNS, Answer, read_answers, verdict
-from accomp.core.runner.comparison.curves import curves
-from accomp.core.runner.comparison.entries import Entry, Latency, anchor_entries, distinct, model_entry, numbers
-from accomp.core.runner.comparison.export import as_csv, as_json
-from accomp.core.runner.comparison.findings import findings
-from accomp.core.runner.comparison.page import Comparison, page
-from accomp.core.runner.comparison.region import region
-from accomp.core.runner.comparison.scores import tests as told_tests
-from accomp.core.runner.comparison.statistics import differences, kruskal_wallis
-from accomp.core.runner.report.data import read_run
+from accomp.core.evaluation.statistics import differences, kruskal_wallis
+from accomp.core.report.data import read_run
 
 CLIPS = [f"clip{i}" for i in range(12)]
 

@@ -10,10 +10,10 @@ import tiny
 import torch
 from torch import Tensor
 
-from accomp.core.build import build_model, build_objective, space_of
 from accomp.core.errors import SpecError, WorkError
-from accomp.core.runner.compiling import compile_loss
-from accomp.core.spec import Spec, structure
+from accomp.core.spec.build import build_model, build_objective, space_of
+from accomp.core.spec.schema import Spec, structure
+from accomp.core.training.compile import compile_loss
 from accomp.core.types import Batch, Loss
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -107,7 +107,7 @@ class Broken(WithoutParts):
 
 
 def test_auto_compiles_on_a_gpu_only_and_off_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accomp.core.compilers.find_spec", lambda name: object())
+    monkeypatch.setattr("accomp.core.compute.compilers.find_spec", lambda name: object())
     whether = {
         (choice, device.type): compile_loss(Broken(), choice, device)  # type: ignore[arg-type]
         for choice in ("auto", "on", "off")
@@ -124,12 +124,12 @@ def test_what_hinders_is_an_error_where_it_was_asked_for_and_told_otherwise(
         compile_loss(objective, "on", CPU)
     with pytest.raises(SpecError, match=r"fsdp.*train\.compile = \"off\""):
         compile_loss(Broken(), "on", CPU, sharded=True)  # type: ignore[arg-type]
-    monkeypatch.setattr("accomp.core.compilers.find_spec", lambda name: None)
+    monkeypatch.setattr("accomp.core.compute.compilers.find_spec", lambda name: None)
     with pytest.raises(SpecError, match=r"Triton is not installed.*train\.compile = \"off\""):
         compile_loss(Broken(), "on", GPU)  # type: ignore[arg-type]
     assert not compile_loss(Broken(), "auto", GPU)  # type: ignore[arg-type]
     assert "not compiled: Triton is not installed" in capsys.readouterr().out
-    monkeypatch.setattr("accomp.core.compilers.cpp_compiler", lambda: "")
+    monkeypatch.setattr("accomp.core.compute.compilers.cpp_compiler", lambda: "")
     with pytest.raises(SpecError, match=r"no C\+\+ compiler.*train\.compile = \"off\""):
         compile_loss(Broken(), "on", CPU)  # type: ignore[arg-type]
 
@@ -138,7 +138,7 @@ def test_auto_goes_on_uncompiled_and_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where the compiler stumbles over an error that is none of its own kind."""
-    from accomp.core.runner.compiling import _Compiled
+    from accomp.core.training.compile import _Compiled
 
     calls = []
     compiled = _Compiled(lambda x: 2 * x, insists=False)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from accomp.core.conditions import check_labels, chosen, class_names, class_numbers, labels_of, told_labels
 from accomp.core.errors import UserError
-from accomp.core.instruments import CLASSES
-from accomp.core.spec import LabelCondition
+from accomp.core.model.conditions import LabelCondition, chosen, class_names, class_numbers, labels_of
+from accomp.core.music.instruments import CLASSES
+from accomp.core.music.labels import check_labels, told_labels
 from accomp.core.types import Stem, Track
 
 CONDITIONS = {

@@ -11,14 +11,14 @@ import yaml
 from fakes import Drone, Pulse, with_followers
 from small import space_with
 
-from accomp.core.chords import chord_named
+from accomp.core.clock import Clock
 from accomp.core.errors import DataError, PluginError, UserError
+from accomp.core.generation.followers import how_it_went
+from accomp.core.generation.timeline_options import Conducting, read_metronome
+from accomp.core.music.chords import chord_named
+from accomp.core.music.timelines import metronome
 from accomp.core.registry import Registry
-from accomp.core.runner.conducting import Conducting, read_metronome
-from accomp.core.runner.following import how_it_went
-from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.following import Followed
-from accomp.core.timelines import metronome
 
 REGISTRY = Registry(third_party=False)
 

@@ -6,8 +6,9 @@ import broken_plugins
 import pytest
 import torch
 
+from accomp.core.component import KINDS, Component
 from accomp.core.errors import CombinationError, PluginError
-from accomp.core.registry import KINDS, Component, Registry
+from accomp.core.registry import Registry
 from accomp.core.testing import CHECKS, check_component, check_plugin
 
 ROWS = [(row.kind, row.name) for row in Registry(third_party=False).components()]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from accomp.core.build import build_model, build_objective, build_sampler, space_of
-from accomp.core.guidance import Guidance
+from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.registry import Registry
-from accomp.core.runner.optimising import optimizer_of
-from accomp.core.runner.tally import Tally
-from accomp.core.spec import Spec, load_spec
+from accomp.core.spec.build import build_model, build_objective, build_sampler, space_of
+from accomp.core.spec.schema import Spec, load_spec
 from accomp.core.streaming.session import TokenSession
+from accomp.core.training.meters import Tally
+from accomp.core.training.optim import optimizer_of
 from accomp.core.types import Batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -4,10 +4,11 @@ import pytest
 import torch
 from latents import SPACE
 
-from accomp.core.diffusion.denoising import Velocities, last
+from accomp.core.diffusion.denoising import last
 from accomp.core.errors import CombinationError
-from accomp.core.guidance import Guidance
-from accomp.core.streaming.noise import Noise
+from accomp.core.interfaces import Velocities
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import Guidance
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.dpmpp import Dpmpp
 from accomp.plugins.samplers.euler import Euler

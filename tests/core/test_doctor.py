@@ -8,11 +8,12 @@ from pathlib import Path
 import attrs
 import pytest
 
+from accomp.core.cli.distributions import Unmet, missing_extras, requirements, unmet_requirements
+from accomp.core.cli.doctor import Finding, diagnose, doctor, letter
+from accomp.core.cli.environment import Machine, Part, import_error, survey
+from accomp.core.component import Component
 from accomp.core.errors import PluginError
-from accomp.core.registry import Component, Registry
-from accomp.core.runner.distributions import Unmet, missing_extras, requirements, unmet_requirements
-from accomp.core.runner.doctor import Finding, diagnose, doctor, letter
-from accomp.core.runner.machine import Machine, Part, import_error, survey
+from accomp.core.registry import Registry
 
 SOUND = Machine(
     python="3.11.9",

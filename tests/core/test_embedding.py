@@ -6,9 +6,10 @@ import pytest
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.embedding import build_embedder
+from accomp.core.component import Component
 from accomp.core.errors import PluginError
-from accomp.core.registry import Component, Registry
+from accomp.core.evaluation.embedders import build_embedder
+from accomp.core.registry import Registry
 
 
 class Chosen:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from engine_tasks import Actor, keeps_its_promises, run
 
+from accomp.core.engines import Task, local, run_tasks
+from accomp.core.engines.attempts import Call, Worker, read
 from accomp.core.errors import DataError, UserError
-from accomp.core.runner.engines import Task, local, run_tasks
-from accomp.core.runner.engines.attempts import Call, Worker, read
-from accomp.core.runner_spec import RunnerSpec
+from accomp.core.spec.runner import RunnerSpec
 
 TWO = RunnerSpec(workers=2, cpus=1)
 

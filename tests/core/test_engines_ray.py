@@ -11,7 +11,7 @@ from ingest_workers import counting_encoder, mortal_encoder
 from test_ingest_workers import contents, ingest
 
 from accomp.core.errors import WorkError
-from accomp.core.runner_spec import RunnerSpec
+from accomp.core.spec.runner import RunnerSpec
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 RAY = RunnerSpec(engine="ray", workers=2, cpus=1)
@@ -20,7 +20,7 @@ RAY = RunnerSpec(engine="ray", workers=2, cpus=1)
 @pytest.fixture(scope="module")
 def _started():
     """Ray, as the engine itself starts it; once, since that takes seconds."""
-    from accomp.core.runner.engines.ray import _start_here
+    from accomp.core.engines.ray import _start_here
 
     try:
         _start_here()

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from engine_tasks import Actor, run
 
+from accomp.core.engines import run_tasks
 from accomp.core.errors import UserError
-from accomp.core.runner.engines import run_tasks
-from accomp.core.runner_spec import RaySpec, RunnerSpec
+from accomp.core.spec.runner import RaySpec, RunnerSpec
 
 
 class RayError(Exception):

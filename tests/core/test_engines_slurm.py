@@ -9,16 +9,16 @@ from engine_tasks import Actor, Task, keeps_its_promises, run_tasks
 from fakes import write_corpus
 from test_ingest_workers import contents, ingest
 
+from accomp.core.engines.attempts import Attempt, Call
 from accomp.core.errors import UserError
-from accomp.core.runner.engines.attempts import Attempt, Call
-from accomp.core.runner_spec import RunnerSpec, SlurmSpec
+from accomp.core.spec.runner import RunnerSpec, SlurmSpec
 
 submitit = pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
 
 @pytest.fixture
 def runner(tmp_path, monkeypatch) -> RunnerSpec:
-    from accomp.core.runner.engines import slurm
+    from accomp.core.engines import slurm
 
     monkeypatch.setattr(slurm, "CLUSTER", "local")
     monkeypatch.setattr(slurm, "POLL", 0.05)
@@ -62,7 +62,7 @@ class Asked:
 
 
 def test_slurm_is_asked_for_what_the_spec_says(monkeypatch, tmp_path):
-    from accomp.core.runner.engines.slurm import SlurmPool
+    from accomp.core.engines.slurm import SlurmPool
 
     monkeypatch.setattr(submitit, "AutoExecutor", Asked)
     monkeypatch.chdir(tmp_path)

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import tiny
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError, WorkError
-from accomp.core.instruments import CLASSES
-from accomp.core.runner import evaluate as module
-from accomp.core.runner.anchors import NO_PARTNER, anchor_cells
-from accomp.core.runner.cells import SongClip, TakeClip
-from accomp.core.runner.evaluate import RECORD, evaluate
-from accomp.core.runner.generate import generate
-from accomp.core.runner.judging.telling import summary
+from accomp.core.evaluation import evaluate as module
+from accomp.core.evaluation.anchors import NO_PARTNER, anchor_cells
+from accomp.core.evaluation.clip_sets import SongClip, TakeClip
+from accomp.core.evaluation.evaluate import RECORD, evaluate
+from accomp.core.evaluation.summary import summary
+from accomp.core.generation.generate import generate
+from accomp.core.music.instruments import CLASSES
 from accomp.core.types import Take
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from accomp.core.build import build_sampler
-from accomp.core.registry import KINDS, Registry
-from accomp.core.runner.cli import main
-from accomp.core.spec import load_spec
-from accomp.core.streaming.noise import Noise
+from accomp.core.cli.main import main
+from accomp.core.component import KINDS
+from accomp.core.keyed_random import Noise
+from accomp.core.registry import Registry
+from accomp.core.spec.build import build_sampler
+from accomp.core.spec.schema import load_spec
 from accomp.core.types import TokenSpace
 
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"
@@ -44,7 +45,7 @@ def installed(site, monkeypatch):
 
 def test_it_is_listed_by_a_fresh_process(site):
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    command = [sys.executable, "-m", "accomp.core.runner.cli", "plugins", "--json"]
+    command = [sys.executable, "-m", "accomp.core.cli.main", "plugins", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

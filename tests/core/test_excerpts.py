@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accomp.core import audio
-from accomp.core.instruments import CLASSES
-from accomp.core.pairs import PairRules
-from accomp.core.runner.excerpts import choose, partner
+from accomp.core.audio import io as audio
+from accomp.core.data.excerpts import choose, partner
+from accomp.core.music.instruments import CLASSES
+from accomp.core.spec.pairs import PairRules
 from accomp.core.types import Stem, Track
 
 RATE = 16000

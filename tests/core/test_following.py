@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import session_of, small_model, space_with
 
-from accomp.core.annotations import NOTHING, Annotations, Beats
-from accomp.core.streaming.clock import Clock
+from accomp.core.clock import Clock
+from accomp.core.music.annotations import NOTHING, Annotations, Beats
+from accomp.core.music.timelines import metronome
 from accomp.core.streaming.following import REMEMBERED, Followed
 from accomp.core.streaming.session import AudioSession
-from accomp.core.timelines import metronome
 
 SPACE = space_with(2)  # 8 samples a frame, 50 frames a second
 FRAMES = 24

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from accomp.core.forgetting import SHORTEST, forget
-from accomp.core.streaming.layout import PADDING
+from accomp.core.model.forgetting import SHORTEST, forget
+from accomp.core.model.sequence import PADDING
 
 FRAMES = 80
 

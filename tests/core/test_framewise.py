@@ -6,12 +6,12 @@ import pytest
 import torch
 from small import WIDTH, latents, space_with
 
-from accomp.core.guidance import Guidance
-from accomp.core.masking import MASKED
-from accomp.core.model import Model
+from accomp.core.keyed_random import Noise
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.guidance import Guidance
+from accomp.core.model.masking import MASKED
+from accomp.core.model.model import Model
 from accomp.core.offline.framewise import Framewise, hidden
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.noise import Noise
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.concat import Concat
 from accomp.plugins.samplers.causal_bias import CausalBias

@@ -14,14 +14,14 @@ import tiny
 import torch
 from fakes import EnergyTokenizer
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.clock import Clock
 from accomp.core.errors import CheckpointError, DataError
-from accomp.core.instruments import CLASSES
-from accomp.core.runner import generate as module
-from accomp.core.runner.generate import generate
-from accomp.core.runner.latency import budget_of, part_times, step_times, told
-from accomp.core.runner.playing import Played, Player, load_player, play, within_full_scale
-from accomp.core.streaming.clock import Clock
+from accomp.core.generation import generate as module
+from accomp.core.generation.generate import generate
+from accomp.core.generation.latency import budget_of, part_times, step_times, told
+from accomp.core.music.instruments import CLASSES
+from accomp.core.runs.run import Played, Player, load_player, play, within_full_scale
 from accomp.core.types import TokenSpace
 
 RATE = 32000
@@ -72,7 +72,7 @@ def test_takes_are_complete_and_told(generated: tiny.Trained) -> None:
 
 def test_the_stem_is_what_one_push_gives(generated: tiny.Trained) -> None:
     """Offline, by the session alone, without any of the runner's clocks."""
-    from accomp.core.runner.computing import number_of
+    from accomp.core.compute.devices import number_of
     from accomp.core.streaming.session import AudioSession, TokenSession
 
     player = load_player(generated.run, generated.registry, torch.device("cpu"))
@@ -183,7 +183,7 @@ def test_a_run_that_is_killed_leaves_no_list_of_takes(run: tiny.Trained, monkeyp
 @pytest.mark.parametrize("t_f", [-3, 0, 2])
 @pytest.mark.parametrize("pieces", [[100], [0, 1, 639, 640, 1281, 7000], []])
 def test_playing_gives_as_much_as_it_hears_however_it_is_cut(run: tiny.Trained, t_f: int, pieces: list[int]) -> None:
-    from accomp.core.build import build_model, build_sampler
+    from accomp.core.spec.build import build_model, build_sampler
 
     spec = run.spec(clock={"t_f": t_f, "k": 1}, backbone={"plugin": "llama", "depth": 1, "heads": 2})
     tokenizer = EnergyTokenizer()

@@ -11,13 +11,13 @@ import tiny
 import torch
 from fakes import Drone, EnergyTokenizer, FolderCorpus, Pulse, with_followers
 
-from accomp.core.annotations import told_annotations
-from accomp.core.build import build_model, build_sampler, check_combination
 from accomp.core.errors import CombinationError, SpecError
-from accomp.core.runner import generate as module
-from accomp.core.runner.cells import deaf_cells, take_cell
-from accomp.core.runner.generate import generate, settings_of
-from accomp.core.runner.playing import Player
+from accomp.core.evaluation.clip_sets import deaf_cells, take_cell
+from accomp.core.generation import generate as module
+from accomp.core.generation.generate import generate, settings_of
+from accomp.core.music.annotations import told_annotations
+from accomp.core.runs.run import Player
+from accomp.core.spec.build import build_model, build_sampler, check_combination
 
 KNOWN = told_annotations({"beats": [0.1 + 0.4 * i for i in range(9)], "beats_per_bar": 2, "chords": [[0, 4, "Am"]]})[0]
 

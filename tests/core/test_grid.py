@@ -12,12 +12,12 @@ import pytest
 import small
 
 from accomp.core.errors import SpecError
-from accomp.core.grid import Grid, load_grid
-from accomp.core.grid_rules import merge
-from accomp.core.identity import identify
 from accomp.core.registry import Registry
-from accomp.core.spec import Spec, load_spec, resolve, structure
-from accomp.core.spec_files import find_spec, toml_text
+from accomp.core.spec.fingerprints import identify
+from accomp.core.spec.grid import Grid, load_grid
+from accomp.core.spec.grid_rules import merge
+from accomp.core.spec.schema import Spec, load_spec, resolve, structure
+from accomp.core.spec.toml_files import find_spec, toml_text
 
 STAGES = ("store", "training", "takes", "scores", "anchors")
 

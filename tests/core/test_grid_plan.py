@@ -12,10 +12,9 @@ import grids
 import pytest
 import tiny
 
-from accomp.core.build import build_model, space_of
 from accomp.core.errors import SpecError
-from accomp.core.runner.grid.calibrating import calibrate
-from accomp.core.runner.grid.costs import (
+from accomp.core.grid.calibrating import calibrate
+from accomp.core.grid.costs import (
     CALIBRATED,
     MEASURED,
     STORED,
@@ -27,8 +26,9 @@ from accomp.core.runner.grid.costs import (
     training_shape,
     weights,
 )
-from accomp.core.runner.grid.plan import live, plan
-from accomp.core.runner.grid.running import duration
+from accomp.core.grid.plan import live, plan
+from accomp.core.grid.running import duration
+from accomp.core.spec.build import build_model, space_of
 
 SKIP = '[[skip]]\nwhere.clock.t_f = -9\nreason = "too far behind"\n'
 

@@ -14,12 +14,12 @@ import pytest
 import tiny
 
 from accomp.core.errors import DataError, SpecError
-from accomp.core.grid import load_grid
-from accomp.core.runner.grid import running, tasks
-from accomp.core.runner.grid.record import Ledger
-from accomp.core.runner.grid.running import turn
-from accomp.core.runner.grid.work import work_of
-from accomp.core.runner.train import train
+from accomp.core.grid import running, tasks
+from accomp.core.grid.record import Ledger
+from accomp.core.grid.running import turn
+from accomp.core.grid.work import work_of
+from accomp.core.spec.grid import load_grid
+from accomp.core.training.trainer import train
 
 HERE = Path(__file__).parent
 

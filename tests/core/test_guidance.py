@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from accomp.core.guidance import UNGUIDED, Guidance
-from accomp.core.model import Model
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.clock import Clock
+from accomp.core.clock import Clock
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.model import Model
 from accomp.core.streaming.session import TokenSession
 from accomp.core.types import TokenSpace
 from accomp.plugins.backbones.llama import Llama

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_runs import imported
 
+from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, UserError
-from accomp.core.runner.cli import main
 from accomp.plugins.importers.checkpoint_files import arguments, load
 
 WEIGHTS = reference.random_weights("add", t_f=-1)

@@ -12,16 +12,16 @@ import tiny
 import torch
 from reference_runs import LIKE, imported, registry, saved
 
-from accomp.core import audio
-from accomp.core.checkpoint import load_run
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
 from accomp.core.errors import UserError
-from accomp.core.run_folder import open_run
-from accomp.core.runner.cli import main
-from accomp.core.runner.evaluate import evaluate
-from accomp.core.runner.generate import generate
-from accomp.core.runner.report import write_report
-from accomp.core.runner.train import train
-from accomp.core.spec import load_spec, structure
+from accomp.core.evaluation.evaluate import evaluate
+from accomp.core.generation.generate import generate
+from accomp.core.report import write_report
+from accomp.core.runs.checkpoint import load_run
+from accomp.core.runs.folder import open_run
+from accomp.core.spec.schema import load_spec, structure
+from accomp.core.training.trainer import train
 from accomp.plugins.importers.stream_music_gen import import_run
 
 MAGNITUDE = {"latents": 64, "codes": 1024}

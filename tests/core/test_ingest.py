@@ -20,17 +20,19 @@ import soundfile
 import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
+from accomp.core.data import encode as encoding
+from accomp.core.data import ingest as ingest_module
+from accomp.core.data import load_song as songs
+from accomp.core.data import tokenize_song as song_tokens
+from accomp.core.data.encode import SAMPLES, PartEncoder
+from accomp.core.data.ingest import identity_of, ingest_corpus
+from accomp.core.data.summary import SHOWN, IngestSummary, Skipped
 from accomp.core.errors import DataError, PluginError
 from accomp.core.files import hash_files
-from accomp.core.instruments import CLASSES
-from accomp.core.pairs import PairRules, draw_members
-from accomp.core.runner import encoding, song_tokens, songs
-from accomp.core.runner import ingest as ingest_module
-from accomp.core.runner.encoding import SAMPLES, PartEncoder
-from accomp.core.runner.ingest import identity_of, ingest_corpus
-from accomp.core.runner.summary import SHOWN, IngestSummary, Skipped
-from accomp.core.runner_spec import RunnerSpec
-from accomp.core.spec import RunSpec, StoreSpec
+from accomp.core.music.instruments import CLASSES
+from accomp.core.spec.pairs import PairRules, draw_members
+from accomp.core.spec.runner import RunnerSpec
+from accomp.core.spec.sections import RunSpec, StoreSpec
 from accomp.zarr_store.reader import Store
 
 VOCAL = CLASSES.index("Vocal")
@@ -566,7 +568,7 @@ def test_a_long_summary_counts_what_it_does_not_list():
 
 def test_a_spec_says_what_to_ingest(tmp_path, monkeypatch, capsys):
     """Store settings, device and threads come from the spec; the experiment's own seed does not count."""
-    from accomp.core import build
+    from accomp.core.spec import build
 
     corpus = FolderCorpus(FolderCorpus.Config(str(write_corpus(tmp_path / "c", {"train": 1}, stems=4))))
     monkeypatch.setattr(build, "build_corpus", lambda spec, registry: corpus)

@@ -13,10 +13,10 @@ import pytest
 from fakes import FolderCorpus, tone, write_corpus, write_track
 from ingest_workers import counting_encoder, energy_encoder, mortal_encoder
 
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.summary import IngestSummary
 from accomp.core.errors import DataError, UserError, WorkError
-from accomp.core.runner.ingest import ingest_corpus
-from accomp.core.runner.summary import IngestSummary
-from accomp.core.runner_spec import RunnerSpec
+from accomp.core.spec.runner import RunnerSpec
 from accomp.zarr_store.reader import Store
 
 TWO = RunnerSpec(workers=2, cpus=1)

@@ -5,7 +5,7 @@ import json
 import pytest
 from reference_fixtures import fixture_path
 
-from accomp.core.instruments import CLASSES, DRUMS, from_name, from_program
+from accomp.core.music.instruments import CLASSES, DRUMS, from_name, from_program
 
 CORRECTED = {
     "contrabass": "Bass",

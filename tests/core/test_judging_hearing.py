@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from attrs import define, frozen
 
-from accomp.core import audio
-from accomp.core.loudness import LISTENING_LUFS, loudness
-from accomp.core.runner.anchors import ANCHORS
-from accomp.core.runner.cells import Cell
-from accomp.core.runner.judging.hearing import Heard, Hearing, at_loudness
-from accomp.core.spec import CELLS, OF_TAKES, EvaluateSpec
+from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import LISTENING_LUFS, loudness
+from accomp.core.evaluation.anchors import ANCHORS
+from accomp.core.evaluation.clip_sets import Cell
+from accomp.core.evaluation.clips import Heard, Hearing, at_loudness
+from accomp.core.spec.sections import CELLS, OF_TAKES, EvaluateSpec
 from accomp.core.types import Take
 
 RATE = 32000

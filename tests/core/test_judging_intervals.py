@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accomp.core.intervals import FEWEST_GROUPS, bootstrap, jackknife, measured
+from accomp.core.evaluation.intervals import FEWEST_GROUPS, bootstrap, jackknife, measured
 
 
 class Values:

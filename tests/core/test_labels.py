@@ -12,17 +12,17 @@ import tiny
 import torch
 from fakes import EnergyTokenizer, FolderCorpus, tone, write_corpus, write_labels, write_track
 
-from accomp.core.checkpoint import latest_checkpoint, load_run
+from accomp.core.compute.devices import number_of
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest import ingest, ingest_corpus
+from accomp.core.data.labels import told
+from accomp.core.data.loader import ClipLoader
+from accomp.core.data.summary import IngestSummary
 from accomp.core.errors import DataError, SpecError
-from accomp.core.run_folder import open_run
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.computing import number_of
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.ingest import ingest, ingest_corpus
-from accomp.core.runner.labelling import told
-from accomp.core.runner.summary import IngestSummary
-from accomp.core.runner.train import train
-from accomp.core.spec import LabelCondition
+from accomp.core.model.conditions import LabelCondition
+from accomp.core.runs.checkpoint import latest_checkpoint, load_run
+from accomp.core.runs.folder import open_run
+from accomp.core.training.trainer import train
 from accomp.zarr_store.reader import Store
 
 TOKENIZER = EnergyTokenizer()
@@ -236,7 +236,7 @@ def test_a_model_learns_labels_that_core_does_not_name(labelled, tmp_path, capsy
     assert latest_checkpoint(run).spec["conditions"]["genre"]["classes"] == ["rock", "polka", "jazz"]
     assert trained.model.vocabulary.classes == {"genre": 3, "instrument": 18, "role": 1}
 
-    from accomp.core.build import build_model
+    from accomp.core.spec.build import build_model
 
     untrained = build_model(spec, trained.tokenizer.space, labelled.registry)
     first = trained.model.vocabulary.first_class("genre")
@@ -251,7 +251,7 @@ def test_a_model_learns_labels_that_core_does_not_name(labelled, tmp_path, capsy
 
 def test_takes_are_played_with_their_songs_labels(labelled, tmp_path, monkeypatch):
     """One that a song lacks is withheld; with other labels a take is made again; a text the model lacks is refused."""
-    from accomp.core.runner import generate as module
+    from accomp.core.generation import generate as module
 
     own = tiny.Trained(tmp_path / "run", tmp_path / "corpus", labelled.store)
     shutil.copytree(labelled.corpus, own.corpus)

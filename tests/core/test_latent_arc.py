@@ -7,13 +7,13 @@ import tiny
 import torch
 from latents import SPACE, TOLD, E, batch, model, normal, played, session
 
-from accomp.core.adversary import Adversary
-from accomp.core.checkpoint import checkpoint_folder, latest_checkpoint, load_run, load_training
-from accomp.core.run_folder import open_run
-from accomp.core.runner.ingest import ingest
-from accomp.core.runner.playing import playing_checkpoint
-from accomp.core.runner.train import train
-from accomp.core.streaming.noise import Noise
+from accomp.core.data.ingest import ingest
+from accomp.core.diffusion.adversary import Adversary
+from accomp.core.keyed_random import Noise
+from accomp.core.runs.checkpoint import checkpoint_folder, latest_checkpoint, load_run, load_training
+from accomp.core.runs.folder import open_run
+from accomp.core.runs.run import playing_checkpoint
+from accomp.core.training.trainer import train
 from accomp.plugins.objectives.arc_forcing import ArcForcing, _rollout
 from accomp.plugins.samplers.ping_pong import PingPong
 
@@ -69,8 +69,8 @@ def test_turns_are_by_number_and_the_first_may_be_the_adversarys():
 
 def test_the_adversary_hears_all_of_the_input_and_what_stands_beside_it():
     made = model(-8, 4, conditions=TOLD)
-    from accomp.core.adversary import Heard, swapped
-    from accomp.core.timelines import KINDS
+    from accomp.core.diffusion.adversary import Heard, swapped
+    from accomp.core.music.timelines import KINDS
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -140,7 +140,7 @@ def trained(made: tiny.Trained, run, *steps: int, log_every: int = 1) -> None:
 
 def sides(made: tiny.Trained, run, step: int) -> tuple[dict, dict]:
     """Weights of both after a step."""
-    from accomp.core.checkpoint import read_checkpoint
+    from accomp.core.runs.checkpoint import read_checkpoint
 
     training = load_training(read_checkpoint(checkpoint_folder(run, step)))
     return load_run(run, made.registry, step=step).model.state_dict(), training["adversary"]["weights"]

@@ -5,12 +5,12 @@ import pytest
 import torch
 from latents import SPACE, TOLD, E, batch, model, normal, plainly
 
+from accomp.core.clock import Clock
+from accomp.core.diffusion.block_layout import BlockLayout, Blocks
+from accomp.core.diffusion.flow import ContextDrop
 from accomp.core.diffusion.process import clean_of, marginal_loss, noise_of, noised, velocity
 from accomp.core.errors import CombinationError
-from accomp.core.flow import ContextDrop
-from accomp.core.spec import Conditions
-from accomp.core.streaming.block_layout import BlockLayout, Blocks
-from accomp.core.streaming.clock import Clock
+from accomp.core.model.conditions import Conditions
 from accomp.core.types import Batch, TokenSpace
 from accomp.plugins.objectives.rectified_flow import RectifiedFlow
 
@@ -138,7 +138,7 @@ def test_equal_seeds_give_equal_losses_and_noise_levels_are_stratified():
 
 
 def _beats(frames: int):
-    from accomp.core.timelines import KINDS
+    from accomp.core.music.timelines import KINDS
 
     return normal(2, frames, KINDS["metronome"].width, seed=8)
 

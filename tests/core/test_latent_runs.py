@@ -7,18 +7,18 @@ import pytest
 import tiny
 import torch
 
-from accomp.core.checkpoint import load_run
+from accomp.core.data.ingest import ingest
 from accomp.core.errors import CheckpointError, CombinationError
-from accomp.core.run_folder import open_run
-from accomp.core.runner.evaluate import evaluate
-from accomp.core.runner.generate import generate
-from accomp.core.runner.ingest import ingest
-from accomp.core.runner.latency import budget_of, part_times, told
-from accomp.core.runner.losses import read_losses
-from accomp.core.runner.playing import live_session, load_player, perform, play
-from accomp.core.runner.report.checks import checks
-from accomp.core.runner.report.data import read_run
-from accomp.core.runner.train import train
+from accomp.core.evaluation.evaluate import evaluate
+from accomp.core.generation.generate import generate
+from accomp.core.generation.latency import budget_of, part_times, told
+from accomp.core.report.checks import checks
+from accomp.core.report.data import read_run
+from accomp.core.runs.checkpoint import load_run
+from accomp.core.runs.folder import open_run
+from accomp.core.runs.history import read_losses
+from accomp.core.runs.run import live_session, load_player, perform, play
+from accomp.core.training.trainer import train
 
 LATENT = {
     "tokenizer": {"plugin": "loudness"},
@@ -127,7 +127,7 @@ def test_the_budget_has_no_delay_between_codebooks(made):
 
 
 def test_another_sampler_guidance_or_steps_may_play_and_what_does_not_fit_is_refused(made):
-    from accomp.core.spec import PluginSpec
+    from accomp.core.spec.sections import PluginSpec
     from accomp.plugins.samplers.euler import Euler
     from accomp.plugins.samplers.top_k import TopK
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from latents import TOLD, E, euler, model, noise_of, normal, plainly, played, session
 
 from accomp.core.diffusion.denoising import levels
-from accomp.core.guidance import Guidance
+from accomp.core.model.guidance import Guidance
+from accomp.core.streaming.batch import Slots
 from accomp.core.streaming.latent_session import LatentSession, session_of
-from accomp.core.streaming.slots import Slots
 from accomp.plugins.samplers.dpmpp import Dpmpp
 from accomp.plugins.samplers.ping_pong import PingPong
 
@@ -118,7 +118,7 @@ def test_a_model_hears_what_it_is_told_and_sessions_have_labels_of_their_own():
     def beat(first, frames):
         import numpy as np
 
-        from accomp.core.timelines import KINDS
+        from accomp.core.music.timelines import KINDS
 
         return np.full((frames, KINDS["metronome"].width), 0.5, np.float32)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from fakes import EnergyTokenizer, FolderCorpus, LoudnessTokenizer, write_corpus
 
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest import identity_of, ingest_corpus
+from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import DataError, PluginError
-from accomp.core.pairs import PairRules
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.ingest import identity_of, ingest_corpus
+from accomp.core.spec.pairs import PairRules
 from accomp.core.testing import check_plugin
 from accomp.core.types import TokenSpace
 from accomp.zarr_store.layout import VERSION

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tiny
 
-from accomp.core import audio
-from accomp.core.checkpoint import read_checkpoint
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, CombinationError, DataError, UserError, WorkError
-from accomp.core.runner.cli import main
-from accomp.core.runner.layering import Wish, band, layer
-from accomp.core.runner.layering.recipe import ROOT
-from accomp.core.runner.layering.tree import Node, Tree
-from accomp.core.runner.playing import Player, playing_checkpoint
+from accomp.core.layering import Wish, band, layer
+from accomp.core.layering.recipe import ROOT
+from accomp.core.layering.tree import Node, Tree
+from accomp.core.runs.checkpoint import read_checkpoint
+from accomp.core.runs.run import Player, playing_checkpoint
 
 RATE = 32000
 TRIO = ("Bass", "percussive", "Piano")
@@ -43,7 +43,7 @@ def grown(trained: tiny.Trained, context: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def offline(trained: tiny.Trained, tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     """A masked model that hears whole clips, trained on the same store."""
-    from accomp.core.runner.train import train
+    from accomp.core.training.trainer import train
 
     made = tiny.Trained(tmp_path_factory.mktemp("offline") / "run", trained.corpus, trained.store)
     plain = made.plain(
@@ -252,8 +252,8 @@ def test_conditions_and_guidance_are_used_and_kept(
 
 def test_a_model_that_is_told_other_things(trained: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stem category instead of an instrument, beside a genre that is the same for all layers."""
-    from accomp.core.runner.playing import load_player
-    from accomp.core.spec import Conditions, LabelCondition
+    from accomp.core.model.conditions import Conditions, LabelCondition
+    from accomp.core.runs.run import load_player
 
     player = load_player(trained.run, trained.registry, "cpu")  # type: ignore[arg-type]
     one = band.Band(trained.run, player, {}, fixed=["genre=electronic"])
@@ -374,7 +374,7 @@ def test_what_is_missing_is_told(trained: tiny.Trained, context: Path, tmp_path:
 def test_the_command_line_says_it_all(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from accomp.core.runner import layering
+    from accomp.core import layering
 
     monkeypatch.chdir(tmp_path)
     Path("RUN").mkdir()

@@ -14,15 +14,15 @@ import pytest
 import soundfile
 from fakes import RATE, tone
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import loudness
 from accomp.core.errors import DataError, UserError
 from accomp.core.files import hash_file
-from accomp.core.loudness import loudness
-from accomp.core.runner.layering import tree as module
-from accomp.core.runner.layering.mixing import heard, listened
-from accomp.core.runner.layering.page import page
-from accomp.core.runner.layering.recipe import ROOT, Recipe
-from accomp.core.runner.layering.tree import Node, Tree
+from accomp.core.layering import tree as module
+from accomp.core.layering.mixing import heard, listened
+from accomp.core.layering.page import page
+from accomp.core.layering.recipe import ROOT, Recipe
+from accomp.core.layering.tree import Node, Tree
 
 LSB = 1 / 32768
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_fixtures import fixture
 
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.layout import LABELS, PADDING, Layout
+from accomp.core.clock import Clock
+from accomp.core.model.sequence import LABELS, PADDING, Layout
 
 layouts = st.builds(Layout, st.builds(Clock, st.integers(-8, 8)), st.integers(1, 6))
 lengths = st.integers(1, 20)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.build import check_combination
 from accomp.core.errors import SpecError, UserError
-from accomp.core.grid import load_grid
 from accomp.core.registry import Registry
-from accomp.core.spec import load_spec, resolve, structure
-from accomp.core.spec_files import find_spec, read_toml
+from accomp.core.spec.build import check_combination
+from accomp.core.spec.grid import load_grid
+from accomp.core.spec.schema import load_spec, resolve, structure
+from accomp.core.spec.toml_files import find_spec, read_toml
 
 REGISTRY = Registry()
 SPECS = ("every_metric", "stemgen_small")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accomp.core.loudness import (
+from accomp.core.audio.loudness import (
     FLOOR_DB,
     PEAK,
     a_weighted_level,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from reference_fixtures import fixture
 
 from accomp.core.errors import CombinationError
-from accomp.core.masking import MASKED, Draw, fill_in, masked_after, per_level, training_mask
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
+from accomp.core.model.masking import MASKED, Draw, fill_in, masked_after, per_level, training_mask
+from accomp.core.model.vocabulary import PAD, Vocabulary
 from accomp.core.types import TokenSpace
-from accomp.core.vocabulary import PAD, Vocabulary
 
 # ------------------------------------------------------------------------------------------------ the training mask
 

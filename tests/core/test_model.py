@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import WIDTH, latents, small_model, space_with
 
-from accomp.core.model import withhold
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.layout import LABELS, PADDING
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.model import withhold
+from accomp.core.model.sequence import LABELS, PADDING
+from accomp.core.model.vocabulary import PAD, Vocabulary
 from accomp.core.types import Batch
-from accomp.core.vocabulary import PAD, Vocabulary
 
 FRAMES = 20
 

@@ -15,22 +15,22 @@ import torch
 from fakes import EnergyTokenizer
 from small import Constant, small_model
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
+from accomp.core.compute.devices import number_of
 from accomp.core.errors import CombinationError, DataError
-from accomp.core.guidance import Guidance
+from accomp.core.evaluation.evaluate import evaluate
+from accomp.core.evaluation.teacher_forcing import Teacher
+from accomp.core.generation import generate as generating
+from accomp.core.generation.generate import generate
+from accomp.core.generation.stream import Performance, stream
+from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
-from accomp.core.run_folder import open_run
-from accomp.core.runner import generate as generating
-from accomp.core.runner.cli import main
-from accomp.core.runner.computing import number_of
-from accomp.core.runner.evaluate import evaluate
-from accomp.core.runner.generate import generate
-from accomp.core.runner.judging.teacher import Teacher
-from accomp.core.runner.losses import read_losses
-from accomp.core.runner.playing import Player, load_player, perform, play
-from accomp.core.runner.report import write_report
-from accomp.core.runner.stream import Performance, stream
-from accomp.core.runner.train import train
+from accomp.core.report import write_report
+from accomp.core.runs.folder import open_run
+from accomp.core.runs.history import read_losses
+from accomp.core.runs.run import Player, load_player, perform, play
+from accomp.core.training.trainer import train
 from accomp.core.types import Take
 from accomp.plugins.samplers.top_k import TopK
 
@@ -242,7 +242,7 @@ def test_an_offline_stem_is_what_compose_gives(done: Run) -> None:
 
 def test_what_the_decoder_answers_late_is_there_at_the_end() -> None:
     """A codec that is `delay` samples late needs the frames after the input's last sample."""
-    from accomp.core.model import Model
+    from accomp.core.model.model import Model
 
     codec = Constant(Constant.Config(delay=5))
     timed = small_model(space=codec.space)
@@ -288,7 +288,7 @@ def test_guidance_makes_other_takes_and_is_refused_where_it_cannot_work(
 def test_a_stream_is_guided_from_the_command_line(
     trained: tiny.Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+    monkeypatch.setattr("accomp.core.cli.main.Registry", tiny.registry)
     audio.write(tmp_path / "in.wav", tiny.tone(0.5, 1), RATE)
     words = ["stream", str(trained.run), "--input", str(tmp_path / "in.wav"), "--instrument", "Bass", "--output"]
     stems = []

@@ -11,15 +11,16 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from accomp.core.checkpoint import latest_checkpoint
+from accomp.core.cli.model_commands import models
+from accomp.core.component import Component
 from accomp.core.errors import CheckpointError, PluginError, UserError
-from accomp.core.models import CARD, card_of, find_model
-from accomp.core.registry import Component, Registry
-from accomp.core.run_folder import borrow_model, model_folder
-from accomp.core.runner.exporting import export
-from accomp.core.runner.model_commands import models
-from accomp.core.runner.playing import load_player
-from accomp.core.runner.train import train
+from accomp.core.registry import Registry
+from accomp.core.runs.checkpoint import latest_checkpoint
+from accomp.core.runs.export import export
+from accomp.core.runs.folder import borrow_model, model_folder
+from accomp.core.runs.models import CARD, card_of, find_model
+from accomp.core.runs.run import load_player
+from accomp.core.training.trainer import train
 
 CPU = torch.device("cpu")
 

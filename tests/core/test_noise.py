@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
 
 WORD = 2**64
 

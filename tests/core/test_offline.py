@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from small import WIDTH, latents, space_with
 from torch import Tensor
 
-from accomp.core.guidance import UNGUIDED, Guidance
-from accomp.core.model import Model
+from accomp.core.clock import Clock
+from accomp.core.keyed_random import Noise
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.model import Model
 from accomp.core.offline import prepended
 from accomp.core.offline.compose import compose
 from accomp.core.offline.prepended import Prepended, continue_
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.noise import Noise
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd
 from accomp.plugins.samplers.top_k import TopK

@@ -11,18 +11,18 @@ import pytest
 import tiny
 from fakes import EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.excerpts import choose
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.loader import ClipLoader
+from accomp.core.data.summary import IngestSummary
+from accomp.core.data.windows import starts, windows
 from accomp.core.errors import DataError, SpecError
-from accomp.core.instruments import CLASSES
-from accomp.core.pairs import PairRules
-from accomp.core.run_folder import open_run
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.excerpts import choose
-from accomp.core.runner.ingest import ingest_corpus
-from accomp.core.runner.summary import IngestSummary
-from accomp.core.spec import resolve
+from accomp.core.music.instruments import CLASSES
+from accomp.core.runs.folder import open_run
+from accomp.core.spec.pairs import PairRules
+from accomp.core.spec.schema import resolve
 from accomp.core.types import Track
-from accomp.core.windows import starts, windows
 from accomp.zarr_store.reader import Store
 
 TOKENIZER = EnergyTokenizer()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from accomp.core.runner import peaks
+from accomp.core.compute import roofline as peaks
 
 
 def clock(lengths: list[float]) -> Iterator[float]:
@@ -18,9 +18,9 @@ def clock(lengths: list[float]) -> Iterator[float]:
 
 def test_rates_are_work_over_the_median_without_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = [9.0, 1.0, 4.0, 0.5, 2.0, 8.0, 3.0, 0.25]
-    monkeypatch.setattr("accomp.core.runner.peaks.time.perf_counter", clock(lengths).__next__)
+    monkeypatch.setattr("accomp.core.compute.roofline.time.perf_counter", clock(lengths).__next__)
     assert peaks.matmul_rate("cpu", torch.float32) == 2 * 1024**3 / 2.0
-    monkeypatch.setattr("accomp.core.runner.peaks.time.perf_counter", clock(lengths).__next__)
+    monkeypatch.setattr("accomp.core.compute.roofline.time.perf_counter", clock(lengths).__next__)
     assert peaks.copy_bandwidth("cpu") == 2 * 2**27 / 2.0
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from lmdm import Fixture, folders, forwards, sampler
 
-from accomp.core.diffusion.adversary import adversary_loss, contrastive_loss, generator_loss
-from accomp.core.diffusion.denoising import Velocities, levels
+from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
+from accomp.core.diffusion.denoising import levels
 from accomp.core.diffusion.process import noised, velocity
 from accomp.core.diffusion.regimes import stream_sees, window_sees
 from accomp.core.diffusion.timesteps import (
@@ -21,6 +21,7 @@ from accomp.core.diffusion.timesteps import (
     shifted,
     trunc_logit_normal,
 )
+from accomp.core.interfaces import Velocities
 
 TOLERANCE = 2e-6
 

@@ -17,15 +17,15 @@ import tiny
 import torch
 from fakes import EnergyTokenizer
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
+from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.errors import CombinationError, UserError, WorkError
-from accomp.core.runner import realtime
-from accomp.core.runner.cli import main
-from accomp.core.runner.playing import load_player
-from accomp.core.runner.realtime import stream_live
-from accomp.core.runner.rehearsal import Rehearsal, rehearse
-from accomp.core.runner.stream import Performance, stream
-from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.generation.stream import Performance, stream
+from accomp.core.realtime import live as realtime
+from accomp.core.realtime.live import stream_live
+from accomp.core.realtime.warmup import Rehearsal, rehearse
+from accomp.core.runs.run import load_player
 
 RATE = 32000
 T_F = -30
@@ -35,8 +35,8 @@ T_F = -30
 @pytest.fixture(scope="module")
 def ahead(trained: tiny.Trained, tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     """The tiny experiment for a clock that can be played live, trained for a step."""
-    from accomp.core.run_folder import open_run
-    from accomp.core.runner.train import train
+    from accomp.core.runs.folder import open_run
+    from accomp.core.training.trainer import train
 
     made = tiny.Trained(tmp_path_factory.mktemp("ahead") / "run", trained.corpus, trained.store)
     steps = {**made.plain()["train"], "steps": 1, "warmup": 1}  # type: ignore[dict-item]
@@ -211,9 +211,7 @@ def test_the_command_line_passes_on_what_it_is_told(
     monkeypatch.chdir(tmp_path)
     Path("runs/x").mkdir(parents=True)
     seen = []
-    monkeypatch.setattr(
-        "accomp.core.runner.realtime.stream_live", lambda wanted, _, force: seen.append((wanted, force))
-    )
+    monkeypatch.setattr("accomp.core.realtime.live.stream_live", lambda wanted, _, force: seen.append((wanted, force)))
     words = ["stream", "runs/x", "--input", "device:hw:0,0", "--output", "device", "--instrument", "Bass"]
     assert main([*words, "--realtime", "--chunk", "10"]) == 0
     assert main([*words, "--realtime", "--force", "--seed", "2"]) == 0
@@ -236,7 +234,7 @@ def test_garbage_is_collected_among_what_is_new_while_it_plays(
 def test_a_refusal_ends_with_2_and_no_traceback(
     trained: tiny.Trained, input: Path, tmp_path: Path, quick: None, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr("accomp.core.runner.cli.Registry", lambda: trained.registry)
+    monkeypatch.setattr("accomp.core.cli.main.Registry", lambda: trained.registry)
     words = ["stream", str(trained.run), "--input", str(input), "--output", str(tmp_path / "out.wav")]
     assert main([*words, "--instrument", "Bass", "--realtime"]) == 2
     err = capsys.readouterr().err

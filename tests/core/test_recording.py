@@ -19,17 +19,18 @@ import soundfile
 import tiny
 import torch
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
+from accomp.core.compute.interrupts import SIGNALS, stop_wish
 from accomp.core.console import say
 from accomp.core.errors import Interrupted, WorkError
-from accomp.core.runner import live_wav, realtime
-from accomp.core.runner import recording as recording_module
-from accomp.core.runner import stream as stream_module
-from accomp.core.runner.cli import main
-from accomp.core.runner.live_wav import LiveWav, header
-from accomp.core.runner.recording import Recording
-from accomp.core.runner.stopping import SIGNALS, stop_wish
-from accomp.core.runner.stream import Performance, stream
+from accomp.core.generation import live_wav
+from accomp.core.generation import recording as recording_module
+from accomp.core.generation import stream as stream_module
+from accomp.core.generation.live_wav import LiveWav, header
+from accomp.core.generation.recording import Recording
+from accomp.core.generation.stream import Performance, stream
+from accomp.core.realtime import live as realtime
 
 RATE = 32000
 
@@ -284,7 +285,7 @@ def test_a_signal_at_any_piece_keeps_what_was_played(
 def test_ctrl_c_says_what_is_kept_and_leaves_with_130(
     trained: tiny.Trained, input: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("accomp.core.runner.cli.Registry", lambda: trained.registry)
+    monkeypatch.setattr("accomp.core.cli.main.Registry", lambda: trained.registry)
     at_piece(10, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     words = ["stream", str(trained.run), "--input", str(input), "--output", str(tmp_path / "o.wav")]
     assert main([*words, "--instrument", "Bass"]) == 130

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from reference_runs import imported, saved
 from torch import Tensor
 
-from accomp.core.masking import MASKED
+from accomp.core.clock import Clock
+from accomp.core.model.chunks import Chunks
+from accomp.core.model.masking import MASKED
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import hidden
 from accomp.core.offline.prepended import Prepended
-from accomp.core.streaming.chunks import Chunks
-from accomp.core.streaming.clock import Clock
 from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.greedy import Greedy
 

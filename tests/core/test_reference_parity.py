@@ -15,18 +15,18 @@ from reference_fixtures import fixture, fixture_path
 from reference_runs import imported
 from torch import Tensor
 
-from accomp.core.guidance import Guidance
-from accomp.core.masking import MASKED
-from accomp.core.model import Model
+from accomp.core.clock import Clock
+from accomp.core.model.conditions import Conditions
+from accomp.core.model.guidance import Guidance
+from accomp.core.model.masking import MASKED
+from accomp.core.model.model import Model
+from accomp.core.model.sequence import PADDING, Layout
+from accomp.core.model.vocabulary import Vocabulary
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import hidden
 from accomp.core.offline.prepended import Prepended
-from accomp.core.spec import Conditions
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.layout import PADDING, Layout
 from accomp.core.streaming.session import TokenSession
 from accomp.core.types import Batch
-from accomp.core.vocabulary import Vocabulary
 from accomp.plugins.objectives.ar import AR
 from accomp.plugins.objectives.mlm import MLM
 from accomp.plugins.samplers.greedy import Greedy

@@ -7,8 +7,9 @@ from importlib import metadata, resources
 
 import pytest
 
+from accomp.core.component import KINDS, Component
 from accomp.core.errors import PluginError
-from accomp.core.registry import KINDS, Component, Registry
+from accomp.core.registry import Registry
 
 
 def plugin(*rows, head="", name="accomp_components"):

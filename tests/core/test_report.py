@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError, WorkError
 from accomp.core.pages import charts
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.pages.sound import RANGE, _differences, _levels, difference_data, player_data, spectrogram_data
 from accomp.core.registry import Registry
-from accomp.core.runner.losses import append_losses, read_losses, rewind_losses
-from accomp.core.runner.report import listening, write_report
-from accomp.core.runner.report.checks import checks
-from accomp.core.runner.report.data import read_run
-from accomp.core.runner.report.page import toml
+from accomp.core.report import listening, write_report
+from accomp.core.report.checks import checks
+from accomp.core.report.data import read_run
+from accomp.core.report.page import toml
+from accomp.core.runs.history import append_losses, read_losses, rewind_losses
 
 RATE = 32000
 NASTY = "<b>R&B</b> \"x\" 'y'"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.streaming.rings import BlockRing, PlacedRing
+from accomp.core.realtime.ring_buffers import BlockRing, PlacedRing
 
 puts_and_gets = st.lists(st.sampled_from(["put", "get"]), max_size=60)
 

@@ -7,11 +7,11 @@ import subprocess
 import pytest
 import torch
 
-from accomp.core import run_folder
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.registry import Registry
-from accomp.core.run_folder import borrow_model, model_folder, open_run, versions
-from accomp.core.spec import resolve, structure
+from accomp.core.runs import folder as run_folder
+from accomp.core.runs.folder import borrow_model, model_folder, open_run, versions
+from accomp.core.spec.schema import resolve, structure
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from accomp.core import files
-from accomp.core.checkpoint_folders import checkpoint_steps, strays
+from accomp.core.cli.main import main
 from accomp.core.console import say
 from accomp.core.errors import DataError, SpecError
 from accomp.core.registry import Registry
-from accomp.core.run_folder import run_of
-from accomp.core.runner.cli import main
-from accomp.core.spec import load_spec
+from accomp.core.runs.checkpoint_folders import checkpoint_steps, strays
+from accomp.core.runs.folder import run_of
+from accomp.core.spec.schema import load_spec
 
 
 def spec_for(run: Path, *settings: str):
@@ -110,7 +110,7 @@ def test_every_stage_owns_its_run_folder(tmp_path, monkeypatch):
     def look(stage, spec, registry, folder):
         seen.append(json.loads((folder / files.OWNER).read_text())["process"])
 
-    monkeypatch.setattr("accomp.core.runner.cli.run_stage", look)
+    monkeypatch.setattr("accomp.core.cli.main.run_stage", look)
     for stage in ("ingest", "train", "generate", "evaluate", "report", "run"):
         assert main([stage, "quickstart", "--run", "run"]) == 0
     assert set(seen) == {os.getpid()}
@@ -127,7 +127,7 @@ def test_two_commands_work_one_after_the_other(tmp_path, monkeypatch, capsys):
         time.sleep(0.2)
         inside[0] -= 1
 
-    monkeypatch.setattr("accomp.core.runner.cli.run_stage", work)
+    monkeypatch.setattr("accomp.core.cli.main.run_stage", work)
     threads = [threading.Thread(target=main, args=(["report", "quickstart", "--run", "run"],)) for _ in range(2)]
     for thread in threads:
         thread.start()

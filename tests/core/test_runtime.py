@@ -11,14 +11,15 @@ import torch
 from small import latents, session_of, small_model, space_with
 from torch import Tensor, nn
 
+from accomp.core.bench.variants import variants
 from accomp.core.errors import UserError
-from accomp.core.guidance import Guidance
+from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
-from accomp.core.runner.bench.variants import variants
-from accomp.core.streaming.int8 import Int8Linear, W8A8Linear, in_int8
-from accomp.core.streaming.ring import Ring
-from accomp.core.streaming.runtime import EAGER, Runtime
+from accomp.core.spec.runtime import EAGER, Runtime
+from accomp.core.streaming.kv_cache import Ring
+from accomp.core.streaming.precision import prepared
+from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, in_int8
 from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
@@ -71,7 +72,7 @@ def test_a_single_codebook_and_keys_for_every_query_head_compile_too():
 @needs_compiler
 def test_whole_numbers_play_the_same_compiled():
     runtime, x = Runtime(weights="w8a8", cache="bfloat16"), latents(FRAMES)
-    model = runtime.prepared(small_model(-2))
+    model = prepared(small_model(-2), runtime)
     compiled = played(session_of(model, runtime=attrs.evolve(runtime, compile="on")), x)
     assert torch.equal(compiled, played(session_of(model, runtime=runtime), x))
 
@@ -87,7 +88,7 @@ def test_two_compiled_sessions_of_unlike_models_do_not_share_a_graph():
 
 def test_compiling_is_asked_for_on_a_cpu_and_usual_on_a_gpu(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr("accomp.core.streaming.runtime.lacking", lambda device: "")
+    monkeypatch.setattr("accomp.core.spec.runtime.lacking", lambda device: "")
     assert [Runtime(compile=how).compiles(gpu) for how in ("auto", "on", "off")] == [True, True, False]
     assert [Runtime(compile=how).compiles(cpu) for how in ("auto", "on", "off")] == [False, True, False]
 
@@ -105,7 +106,7 @@ def test_where_it_cannot_be_compiled_that_is_said(monkeypatch, capsys):
 
 def logits_of(runtime: Runtime) -> Tensor:
     """Teacher-forced through a state, so that the cache's precision is heard: [2, K, S, V]."""
-    model, x = runtime.prepared(small_model(0)), latents(FRAMES)
+    model, x = prepared(small_model(0), runtime), latents(FRAMES)
     y = torch.randint(10, (2, 3, FRAMES), generator=torch.Generator().manual_seed(0))
     x = model.layout.inputs(x, model.input_padding).to(model.table.weight.dtype)
     state = model.backbone.new_state(2, FRAMES, chunk=FRAMES + 1, dtype=runtime.cache_type)
@@ -128,7 +129,7 @@ def test_lower_precision_is_near_and_is_not_the_same(runtime, share):
     exact, near = logits_of(EAGER), logits_of(runtime)
     error = ((near - exact).pow(2).mean() / exact.pow(2).mean()).sqrt()
     assert 1e-6 < error < share
-    model = runtime.prepared(small_model(-2))
+    model = prepared(small_model(-2), runtime)
     assert played(session_of(model, runtime=runtime), latents(FRAMES)).shape[2] == model.clock.frames_complete(
         FRAMES, 3
     )
@@ -164,7 +165,7 @@ def test_a_product_of_whole_numbers_is_that_of_the_rounded_vectors_however_many_
 
 def test_whole_vectors_are_for_cpus():
     with pytest.raises(UserError, match='"w8a8" is for CPUs; a GPU computes with "int8" weights'):
-        Runtime(weights="w8a8").prepared(small_model(0).to("meta"))
+        prepared(small_model(0).to("meta"), Runtime(weights="w8a8"))
     assert not [one for one in variants((), torch.device("cuda")) if one.runtime.weights == "w8a8"]
     assert [one for one in variants() if one.runtime.weights == "w8a8"]
 

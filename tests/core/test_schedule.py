@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import Constant, session_of, small_model
 
-from accomp.core.streaming.clock import Clock, LatencyBudget, block_waits
-from accomp.core.streaming.schedule import PATIENCE, ModelSide, Schedule
+from accomp.core.clock import Clock, LatencyBudget, block_waits
+from accomp.core.realtime.audio_bridge import PATIENCE, ModelSide, Schedule
 from accomp.core.streaming.session import AudioSession
 
 RATE, BLOCK = 100, 4

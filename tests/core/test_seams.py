@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.streaming.seams import Seams
+from accomp.core.realtime.concealment import Seams
 
 
 def heard(sound: np.ndarray, there: list[int], *, fade: int, block: int) -> np.ndarray:

@@ -12,9 +12,9 @@ import pytest
 from serving_small import TOKEN, Client, serving
 from websockets.exceptions import ConnectionClosed
 
-from accomp.core.runner.serving.frames import Frame, encoded
-from accomp.core.runner.serving.limits import Limits
-from accomp.core.runner.serving.security import HEADERS
+from accomp.core.serving.frames import Frame, encoded
+from accomp.core.serving.limits import Limits
+from accomp.core.serving.security import HEADERS
 
 SOUND = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 10).astype(np.float32)
 

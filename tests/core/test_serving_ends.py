@@ -19,7 +19,7 @@ from serving_small import TOKEN, Client, serving
 from test_serving_doors import closed, fetch
 from websockets.exceptions import ConnectionClosed
 
-from accomp.core.runner.serving.limits import Limits
+from accomp.core.serving.limits import Limits
 
 HERE = Path(__file__).parent
 SOUND = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 50).astype(np.float32)

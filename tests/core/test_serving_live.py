@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from serving_small import Client, serving, small_player
 
-from accomp.core.runner.computing import number_of
+from accomp.core.compute.devices import number_of
 from accomp.core.streaming.session import AudioSession, TokenSession
 
 

@@ -13,21 +13,21 @@ import pytest
 import tiny
 from serving_small import Client, small_player
 
+from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.errors import UserError
 from accomp.core.registry import Registry
-from accomp.core.runner.serving.capacity import Capacity, measured_capacity, share_of
-from accomp.core.runner.serving.fitting import Path, best, fit, measure
-from accomp.core.runner.serving.jamming import Wanted, serve
-from accomp.core.runner.serving.opening import Opening
-from accomp.core.runner.serving.runs import Followers, slots_of
-from accomp.core.runner.serving.ticks import Ticks
-from accomp.core.streaming.clock import Clock, LatencyBudget
+from accomp.core.serving.jamming import Wanted, serve
+from accomp.core.serving.opening import Opening
+from accomp.core.serving.playing.capacity import Capacity, measured_capacity, share_of
+from accomp.core.serving.playing.fitting import Path, best, fit, measure
+from accomp.core.serving.playing.runs import Followers, slots_of
+from accomp.core.serving.playing.ticks import Ticks
 
 
 def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
     shares = {1: 0.1, 2: 0.2, 4: 0.69, 8: 0.71}
     monkeypatch.setattr(
-        "accomp.core.runner.serving.capacity.share_of", lambda slots: shares[len(slots.places)], raising=True
+        "accomp.core.serving.playing.capacity.share_of", lambda slots: shares[len(slots.places)], raising=True
     )
     player = small_player()
     found = measured_capacity({"small": player}, (1, 2, 4, 8, 16))

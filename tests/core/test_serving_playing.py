@@ -10,13 +10,14 @@ import torch
 from fakes import Drone, Pulse
 from serving_small import Client, serving, small_player
 
-from accomp.core.charts import read_chart
-from accomp.core.registry import Component, Registry
-from accomp.core.runner.computing import number_of
-from accomp.core.runner.serving.beats import Beats, Unplayable, bar_length
-from accomp.core.runner.serving.messages import Tempo
+from accomp.core.component import Component
+from accomp.core.compute.devices import number_of
+from accomp.core.music.charts import read_chart
+from accomp.core.music.timelines import source, steady
+from accomp.core.registry import Registry
+from accomp.core.serving.messages import Tempo
+from accomp.core.serving.playing.beats import Beats, Unplayable, bar_length
 from accomp.core.streaming.session import AudioSession, TokenSession
-from accomp.core.timelines import source, steady
 
 SOUND = np.random.default_rng(0).uniform(-0.4, 0.4, 640 * 150).astype(np.float32)
 HOP = 640
@@ -84,7 +85,7 @@ def test_a_count_in_is_silent_and_its_downbeat_is_the_metronomes(jam, player):
         client.next("ended")
     assert not sound[:end].any()
     grid = steady(240, 4, end / 32000)
-    from accomp.core.charts import source_of
+    from accomp.core.music.charts import source_of
 
     told = {"metronome": source("metronome", grid, 50.0), "chart": source_of(read_chart("C | F G"), grid, 50.0)}
     expected = alone(player, SOUND, 3, told)[: 150 * HOP]
@@ -242,8 +243,8 @@ def test_a_follower_that_breaks_ends_its_session_alone(player, registry):
 
 
 def test_a_measured_loop_says_what_fits(jam):
-    from accomp.core.runner.serving.calibration import probe
-    from accomp.core.runner.serving.frames import PROBED
+    from accomp.core.serving.frames import PROBED
+    from accomp.core.serving.playing.calibration import probe
 
     rate = 32000
     with Client(jam) as client:

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accomp.core.errors import UserError
-from accomp.core.runner.serving.address import Address
-from accomp.core.runner.serving.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decoded, encoded
-from accomp.core.runner.serving.limits import Doorbell, Flood, Limits, Meter
-from accomp.core.runner.serving.messages import (
+from accomp.core.serving.address import Address
+from accomp.core.serving.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decoded, encoded
+from accomp.core.serving.limits import Doorbell, Flood, Limits, Meter
+from accomp.core.serving.messages import (
     BadMessage,
     Calibrate,
     Counts,
@@ -27,7 +27,7 @@ from accomp.core.runner.serving.messages import (
     Tempo,
     message_of,
 )
-from accomp.core.runner.serving.security import Door, bearer, checked_origins, token_from
+from accomp.core.serving.security import Door, bearer, checked_origins, token_from
 
 HELLO = {"type": "hello", "protocol": 1, "token": "t" * 20, "rate": 48000, "frame": 480, "format": "f32"}
 

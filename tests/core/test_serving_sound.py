@@ -10,14 +10,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.runner.serving.calibration import PAUSE, found, probe, sequence
-from accomp.core.runner.serving.frames import DISCONTINUITY, HEARD, Frame
-from accomp.core.runner.serving.hearing import Hearing, Inbox
-from accomp.core.runner.serving.live import Live, crossed, risen
-from accomp.core.runner.serving.messages import Start
-from accomp.core.runner.serving.recording import MANIFEST, Recorder, WavFile
-from accomp.core.runner.serving.resampling import HELD, LIMIT, Drift, Resampler
-from accomp.core.runner.serving.sounding import Outbox, Sounding
+from accomp.core.serving.frames import DISCONTINUITY, HEARD, Frame
+from accomp.core.serving.messages import Start
+from accomp.core.serving.playing.calibration import PAUSE, found, probe, sequence
+from accomp.core.serving.playing.hearing import Hearing, Inbox
+from accomp.core.serving.playing.live import Live, crossed, risen
+from accomp.core.serving.playing.recording import MANIFEST, Recorder, WavFile
+from accomp.core.serving.playing.resampling import HELD, LIMIT, Drift, Resampler
+from accomp.core.serving.playing.sounding import Outbox, Sounding
 
 
 def tone(rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:

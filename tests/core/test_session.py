@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small import Constant, Recorder, latents, session_of, small_model, space_with
 from torch import Tensor
 
-from accomp.core.streaming.clock import Clock, LatencyBudget
-from accomp.core.streaming.noise import Noise
+from accomp.core.clock import Clock, LatencyBudget
+from accomp.core.keyed_random import Noise
 from accomp.core.streaming.session import AudioSession, TokenSession
 from accomp.plugins.samplers.top_k import TopK
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from small import latents, small_model
 from torch import Tensor
 
+from accomp.core.streaming.batch import Slots
 from accomp.core.streaming.session import TokenSession
-from accomp.core.streaming.slots import Slots
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files, split_of, splits_among
 from accomp.core.errors import DataError
-from accomp.core.song_folders import SPLITS, SongFolders, audio_files, split_of, splits_among
 from accomp.core.types import Track
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import tiny
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.clock import LatencyBudget
 from accomp.core.errors import CombinationError, DataError, PluginError
-from accomp.core.runner import realtime
-from accomp.core.runner.pacing import Feed
-from accomp.core.runner.rehearsal import Rehearsal
-from accomp.core.runner.sound_device import Accompanied, Ensemble, SoundDevice, device_name
-from accomp.core.runner.stream import Performance
-from accomp.core.streaming.clock import LatencyBudget
-from accomp.core.streaming.schedule import Schedule
+from accomp.core.generation.stream import Performance
+from accomp.core.realtime import live as realtime
+from accomp.core.realtime.audio_bridge import Schedule
+from accomp.core.realtime.drivers import Feed
+from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice, device_name
+from accomp.core.realtime.warmup import Rehearsal
 
 RATE, BLOCK = 100, 4
 

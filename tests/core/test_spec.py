@@ -12,11 +12,11 @@ import spec_plugins
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accomp.core.durations import to_frames
 from accomp.core.errors import SpecError
 from accomp.core.registry import Registry
-from accomp.core.spec import load_spec, resolve, structure
-from accomp.core.spec_files import find_spec, override
+from accomp.core.spec.durations import to_frames
+from accomp.core.spec.schema import load_spec, resolve, structure
+from accomp.core.spec.toml_files import find_spec, override
 from accomp.core.types import TokenSpace
 
 GOOD = """

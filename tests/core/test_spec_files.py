@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accomp.core.registry import Registry
-from accomp.core.spec import load_spec, resolve
-from accomp.core.spec_files import toml_text
+from accomp.core.spec.schema import load_spec, resolve
+from accomp.core.spec.toml_files import toml_text
 
 SHIPPED = [
     path

@@ -11,13 +11,13 @@ import soundfile
 import torch
 from fakes import RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.excerpts import Excerpt
+from accomp.core.data.ingest import ingest_corpus
 from accomp.core.errors import DataError
+from accomp.core.evaluation.clip_sets import SongClip
 from accomp.core.files import hash_file, hash_files
-from accomp.core.runner.cells import SongClip
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.excerpts import Excerpt
-from accomp.core.runner.ingest import ingest_corpus
 from accomp.core.types import Stem, Track
 from accomp.zarr_store.reader import Store
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, write_corpus, write_labels, write_track
 
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.cli import main
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.ingest import ingest_corpus
-from accomp.core.runner.store_commands import REFERENCE_BYTES
+from accomp.core.cli.main import main
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.loader import ClipLoader
+from accomp.core.data.store_commands import REFERENCE_BYTES
 
 
 def fill(corpus: Path, store: Path) -> None:
@@ -101,7 +101,8 @@ def test_what_is_no_store_leaves_with_2(tmp_path, capsys):
 
 
 def test_a_plugin_cannot_hide_the_commands(monkeypatch, capsys):
-    from accomp.core.registry import Component, Registry
+    from accomp.core.component import Component
+    from accomp.core.registry import Registry
 
     monkeypatch.setattr(Registry, "components", lambda self, kind=None: [Component("command", "store mine", "x:y", "")])
     assert main(["store", "inspect", "x"]) == 2

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import tiny
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
 from accomp.core.errors import CheckpointError, DataError, UserError
-from accomp.core.runner.stream import Performance, stream
+from accomp.core.generation.stream import Performance, stream
 
 RATE = 32000
 
@@ -75,7 +75,7 @@ def test_stereo_at_another_rate_is_averaged_resampled_and_said(
 def test_the_instrument_is_told_to_the_model(
     trained: tiny.Trained, input: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from accomp.core.runner import stream as module
+    from accomp.core.generation import stream as module
 
     heard: list[dict[str, int]] = []
     original = module.play
@@ -141,8 +141,8 @@ def test_a_place_that_cannot_be_written_is_told(trained: tiny.Trained, input: Pa
 
 def test_the_best_checkpoint_plays(trained: tiny.Trained, tmp_path: Path) -> None:
     """Where a later one is worse on validation; the newest one where the best is gone."""
-    from accomp.core.runner.losses import append_losses
-    from accomp.core.runner.playing import playing_checkpoint
+    from accomp.core.runs.history import append_losses
+    from accomp.core.runs.run import playing_checkpoint
 
     copy = trained.copy(tmp_path / "run")
     assert playing_checkpoint(copy.run).step == 20

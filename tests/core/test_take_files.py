@@ -12,9 +12,9 @@ import pytest
 import tiny
 
 from accomp.core.errors import WorkError
-from accomp.core.runner.evaluate import RECORD, evaluate
-from accomp.core.runner.generate import generate
-from accomp.core.runner.report.data import read_run
+from accomp.core.evaluation.evaluate import RECORD, evaluate
+from accomp.core.generation.generate import generate
+from accomp.core.report.data import read_run
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_scores_of_other_takes_are_not_shown(made: tiny.Trained, capsys: pytest.
 
 
 def test_what_was_found_out_about_a_sound_is_found_out_again_where_it_has_rotted(tmp_path: Path) -> None:
-    from accomp.core.cache import Cache
+    from accomp.core.evaluation.cache import Cache
 
     sound, asked = np.ones(100, dtype=np.float32), []
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from accomp.core.runner.tally import Tally
+from accomp.core.training.meters import Tally
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accomp.core import audio
-from accomp.core.runner.telemetry import SWITCHES, switch_off
+from accomp.core.audio import io as audio
+from accomp.core.cli.telemetry import SWITCHES, switch_off
 
 SHIM = """
 #define _GNU_SOURCE
@@ -63,14 +63,14 @@ def test_the_watch_sees_a_look_up(watched) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["plugins"], ["models"], ["check", "quickstart"], ["doctor"]])
 def test_no_command_asks_for_a_name(watched, words: list[str]) -> None:
-    _, _, names = watched("-m", "accomp.core.runner.cli", *words)
+    _, _, names = watched("-m", "accomp.core.cli.main", *words)
     assert names == []
 
 
 def test_playing_asks_for_no_name_and_imports_no_trainer(watched, tmp_path: Path) -> None:
     audio.write(tmp_path / "in.wav", np.zeros(8000, np.float32), 32000)
     program = (
-        "import sys\nfrom accomp.core.runner.cli import main\n"
+        "import sys\nfrom accomp.core.cli.main import main\n"
         f"code = main(['stream', 'pretrained', '--input', {str(tmp_path / 'in.wav')!r}, '--output', "
         f"{str(tmp_path / 'out.wav')!r}, '--instrument', 'Bass'])\n"
         "print('imported:', [m for m in ('lightning', 'torchmetrics', 'onnxruntime') if m in sys.modules])\n"

@@ -8,14 +8,14 @@ import pytest
 import torch
 from fakes import EnergyTokenizer, FolderCorpus, write_corpus
 
-from accomp.core.annotations import NOTHING, Annotations, told_annotations
+from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import DataError
-from accomp.core.model import withhold
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.encoding import PartEncoder
-from accomp.core.runner.ingest import ingest_corpus
-from accomp.core.spec import Conditions, TimelineCondition
-from accomp.core.timelines import KINDS, frame_times, metronome
+from accomp.core.model.conditions import Conditions, TimelineCondition
+from accomp.core.model.model import withhold
+from accomp.core.music.annotations import NOTHING, Annotations, told_annotations
+from accomp.core.music.timelines import KINDS, frame_times, metronome
 from accomp.core.types import Batch
 
 TOKENIZER = EnergyTokenizer()

@@ -2,7 +2,7 @@
 
 import torch
 
-from accomp.core.terms import total
+from accomp.core.tensors import total
 
 
 def test_what_is_there_is_added_up_and_nothing_is_none():

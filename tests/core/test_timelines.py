@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.annotations import Annotations, told_annotations
-from accomp.core.conditions import TIMELINES
-from accomp.core.timelines import KINDS, chart, frame_times, metronome
+from accomp.core.music.annotations import Annotations, told_annotations
+from accomp.core.music.labels import TIMELINES
+from accomp.core.music.timelines import KINDS, chart, frame_times, metronome
 
 
 def told(**table) -> Annotations:

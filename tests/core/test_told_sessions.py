@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from small import Recorder, latents, session_of, small_model, space_with
 from test_session import FRAMES, generate
 
-from accomp.core.guidance import Guidance
-from accomp.core.timelines import KINDS
+from accomp.core.model.guidance import Guidance
+from accomp.core.music.timelines import KINDS
 
 WIDTH = KINDS["metronome"].width
 

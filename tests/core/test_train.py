@@ -20,18 +20,19 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from accomp.core.build import space_of
-from accomp.core.checkpoint import latest_checkpoint
+from accomp.core.data.ingest import ingest
 from accomp.core.errors import DataError, PluginError, SpecError, WorkError
 from accomp.core.registry import Registry
-from accomp.core.runner.ingest import ingest
-from accomp.core.runner.losses import read_losses
-from accomp.core.runner.optimising import learning_rate, optimizer_of
-from accomp.core.runner.pace import step_flops
-from accomp.core.runner.report.page import toml
-from accomp.core.runner.train import train
-from accomp.core.runner.validation import other_songs
-from accomp.core.spec import Spec, TrainSpec
+from accomp.core.report.page import toml
+from accomp.core.runs.checkpoint import latest_checkpoint
+from accomp.core.runs.history import read_losses
+from accomp.core.spec.build import space_of
+from accomp.core.spec.schema import Spec
+from accomp.core.spec.sections import TrainSpec
+from accomp.core.training.optim import learning_rate, optimizer_of
+from accomp.core.training.throughput import step_flops
+from accomp.core.training.trainer import train
+from accomp.core.training.validation import other_songs
 
 TIMED = ("clips_per_second", "data_wait")
 
@@ -247,8 +248,8 @@ def test_how_fast_the_steps_went_is_told_at_the_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Per cent of a machine that does 1 GFLOP/s."""
-    monkeypatch.setattr("accomp.core.runner.train.ENOUGH", 5)
-    monkeypatch.setattr("accomp.core.runner.train.matmul_rate", lambda device, dtype: 1e9)
+    monkeypatch.setattr("accomp.core.training.trainer.ENOUGH", 5)
+    monkeypatch.setattr("accomp.core.training.trainer.matmul_rate", lambda device, dtype: 1e9)
     spec = spec_with(data, tmp_path / "run", steps=6)
     train(spec, registry, tmp_path / "run")
     *found, speed = read_losses(tmp_path / "run")
@@ -362,7 +363,7 @@ def test_a_budget_of_time_ends_training_and_counts_earlier_sittings(
 ) -> None:
     """By a clock that every look at moves on by a second."""
     ticks = itertools.count()
-    monkeypatch.setattr("accomp.core.runner.train.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("accomp.core.training.trainer.time.monotonic", lambda: float(next(ticks)))
     keys: dict[str, Any] = {"steps": 100_000, "checkpoint_every": 1, "validate_every": 100_000, "log_every": 1}
     train(spec_with(data, tmp_path / "run", minutes=0.5, **keys), registry, tmp_path / "run")
     first = latest_checkpoint(tmp_path / "run")
@@ -395,9 +396,9 @@ def test_context_gain_is_zero_for_a_deaf_model_and_positive_for_one_that_copies(
     data: dict[str, Any], tmp_path: Path
 ) -> None:
     """An objective that ignores the context gains nothing; one that measures the distance to it loses by another."""
-    from accomp.core.build import build_model, build_tokenizer
-    from accomp.core.runner.batches import ClipLoader
-    from accomp.core.runner.validation import Validation
+    from accomp.core.data.loader import ClipLoader
+    from accomp.core.spec.build import build_model, build_tokenizer
+    from accomp.core.training.validation import Validation
     from accomp.core.types import Batch, CodeBatch, Loss
 
     spec, registry = tiny.spec_of(data), tiny.registry()

@@ -20,10 +20,11 @@ from fakes import tone
 from faults import before_change, refuse
 from test_whole_path import toml
 
-from accomp.core import audio, trouble
-from accomp.core.checkpoint import latest_checkpoint
+from accomp.core import trouble
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, DataError, EmptyClip, WorkError
-from accomp.core.runner.cli import main
+from accomp.core.runs.checkpoint import latest_checkpoint
 from accomp.core.trouble import named, raise_trouble, trouble_in, words
 
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO, errno.EROFS, errno.EXDEV)
@@ -110,8 +111,8 @@ def test_errors_get_the_name_of_what_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["checkpoint", "wav"])
 def test_a_file_that_stops_growing_anywhere_is_told_alike(tmp_path: Path, what: str, trained: tiny.Trained) -> None:
     """A limit of the system on the size of files, so that writes fail in libraries below Python, too."""
-    from accomp.core import checkpoint as module
-    from accomp.core.checkpoint import load_run, save_checkpoint
+    from accomp.core.runs import checkpoint as module
+    from accomp.core.runs.checkpoint import load_run, save_checkpoint
 
     loaded = load_run(trained.run, trained.registry)
     state = {"optimizer": torch.zeros(30_000)}
@@ -162,7 +163,7 @@ def run_in(folder: Path, stage: str, expected: int = 0) -> None:
     os.chdir(folder)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+            patch.setattr("accomp.core.cli.main.Registry", tiny.registry)
             assert main([stage, "tiny.toml"]) == expected
     finally:
         os.chdir(before)
@@ -267,8 +268,8 @@ def test_a_stem_that_cannot_be_read_for_the_machines_trouble_stops_ingest_and_ge
 
 
 def test_weights_of_nan_are_refused(trained: tiny.Trained, tmp_path: Path) -> None:
-    from accomp.core.checkpoint import load_run
     from accomp.core.files import hash_file
+    from accomp.core.runs.checkpoint import load_run
 
     made = trained.copy(tmp_path / "run")
     checkpoint = latest_checkpoint(made.run)

@@ -9,9 +9,9 @@ import pytest
 import tiny
 import torch
 
-from accomp.core.build import build_model, build_objective, build_tokenizer
-from accomp.core.runner.batches import ClipLoader
-from accomp.core.runner.validation import Validation
+from accomp.core.data.loader import ClipLoader
+from accomp.core.spec.build import build_model, build_objective, build_tokenizer
+from accomp.core.training.validation import Validation
 from accomp.core.types import Batch, CodeBatch, Loss
 
 LEVELS = 2

@@ -12,8 +12,8 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from accomp.core.runner.losses import read_losses
-from accomp.core.runner.report.page import toml
+from accomp.core.report.page import toml
+from accomp.core.runs.history import read_losses
 
 
 def accomp(environment: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ def test_a_run_that_is_killed_and_started_again_does_everything(trained: tiny.Tr
 def test_mistakes_end_with_code_2_and_no_traceback(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], instrument: str, told: str
 ) -> None:
-    from accomp.core.runner.cli import main
+    from accomp.core.cli.main import main
 
     words = ["stream", str(tmp_path), "--input", "a.wav", "--output", str(tmp_path / "b.wav")]
     assert main([*words, "--instrument", instrument]) == 2

@@ -20,10 +20,11 @@ import numpy as np
 from attrs import frozen
 from fakes import RATE, EnergyTokenizer, FolderCorpus, LoudnessTokenizer, tone, write_track
 
+from accomp.core.component import Component
 from accomp.core.errors import EmptyClip
 from accomp.core.hooks import hookimpl
-from accomp.core.registry import Component, Registry
-from accomp.core.spec import Spec, structure
+from accomp.core.registry import Registry
+from accomp.core.spec.schema import Spec, structure
 from accomp.core.types import Take, TokenSpace
 
 HERE = Path(__file__).parent
@@ -177,7 +178,7 @@ class Trained:
 def vouch_for(run: Path) -> None:
     """Have the takes of a run say that they were made as they are now, whatever a test has done to them."""
     from accomp.core.files import hash_file
-    from accomp.core.runner.take_files import TAKE, files_in
+    from accomp.core.generation.take_files import TAKE, files_in
 
     made = json.loads((run / "takes.json").read_text())
     for id in made["takes"]:
@@ -189,9 +190,9 @@ def vouch_for(run: Path) -> None:
 
 def trained(folder: Path) -> Trained:
     """Make the corpus, ingest it and train."""
-    from accomp.core.run_folder import open_run
-    from accomp.core.runner.ingest import ingest
-    from accomp.core.runner.train import train
+    from accomp.core.data.ingest import ingest
+    from accomp.core.runs.folder import open_run
+    from accomp.core.training.trainer import train
 
     made = Trained(folder / "run", corpus(folder / "corpus"), folder / "store.zarr")
     spec = made.spec()

@@ -2,9 +2,9 @@
 
 from attrs import frozen
 
+from accomp.core.component import Component
 from accomp.core.console import say
 from accomp.core.hooks import hookimpl
-from accomp.core.registry import Component
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from accomp.core.instruments import CLASSES
+from accomp.core.music.instruments import CLASSES
 from accomp.core.types import TokenSpace, Track
 
 SPACE = TokenSpace(sample_rate=32000, hop=640, codebooks=1, codebook_size=2, latent_dim=1)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from accomp.core import audio
-from accomp.core.annotations import NOTHING
+from accomp.core.audio import io as audio
 from accomp.core.errors import DataError, PluginError
+from accomp.core.music.annotations import NOTHING
 from accomp.plugins.corpora import annotate as module
 from accomp.plugins.corpora.annotate import Beats, Chords, annotate
 from accomp.plugins.corpora.listeners import BeatThis, MadmomBeats, MadmomChords

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from accomp.core.clock import Clock
 from accomp.core.errors import CombinationError
-from accomp.core.model import Model
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.clock import Clock
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.model import Model
 from accomp.core.types import Batch, TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd

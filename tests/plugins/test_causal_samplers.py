@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from accomp.core.keyed_random import Noise
 from accomp.core.registry import Registry
-from accomp.core.streaming.noise import Noise
 from accomp.core.testing import check_plugin
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.greedy import Greedy

@@ -12,8 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError
-from accomp.core.runner.cli import main
 from accomp.core.types import Take
 from accomp.plugins.metrics.cocola import Cocola
 from accomp.plugins.metrics.cocola_files import check, convert, load, save

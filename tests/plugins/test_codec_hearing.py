@@ -13,8 +13,8 @@ import scipy.stats
 import soundfile
 import torch
 
+from accomp.core.audio.loudness import LISTENING_LUFS, loudness
 from accomp.core.errors import DataError, PluginError
-from accomp.core.loudness import LISTENING_LUFS, loudness
 from accomp.core.registry import Registry
 from accomp.core.types import Stem, TokenSpace, Track
 from accomp.plugins.tokenizers.calibration import (

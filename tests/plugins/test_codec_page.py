@@ -14,9 +14,9 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from accomp.core.build import corpus_at
 from accomp.core.errors import DataError, PluginError, SpecError
 from accomp.core.registry import Registry
+from accomp.core.spec.build import corpus_at
 from accomp.plugins.tokenizers import measure_command
 from accomp.plugins.tokenizers.excerpts import MIXES, Sound, corpus_music, folder_music, sounding
 from accomp.plugins.tokenizers.magnitude import Magnitude

@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES
-from accomp.core.runner.cli import main
+from accomp.core.music.instruments import CLASSES
 from accomp.core.types import Stem, Track
 from accomp.plugins.metrics.coherence_batches import Bend, Pairs, Variation
 from accomp.plugins.metrics.coherence_files import load

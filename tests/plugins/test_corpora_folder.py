@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from corpus_trees import SPACE, classes, write_sound
 
+from accomp.core.data.load_song import load_song
+from accomp.core.data.song_folders import split_of
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
-from accomp.core.pairs import PairRules
-from accomp.core.runner.songs import load_song
-from accomp.core.song_folders import split_of
-from accomp.core.structuring import Problems, strict_converter, structure_fields
+from accomp.core.spec.pairs import PairRules
+from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
 from accomp.plugins.corpora.folder import Folder
 
 

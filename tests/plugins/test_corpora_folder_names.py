@@ -11,10 +11,10 @@ from corpus_trees import SPACE, classes, write_sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core import audio
-from accomp.core.pairs import PairRules
-from accomp.core.runner.songs import load_song
-from accomp.core.song_folders import split_of
+from accomp.core.audio import io as audio
+from accomp.core.data.load_song import load_song
+from accomp.core.data.song_folders import split_of
+from accomp.core.spec.pairs import PairRules
 from accomp.plugins.corpora.folder import Folder
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from corpus_trees import SPACE, classes, write_sound
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.data.load_song import load_song
+from accomp.core.data.song_folders import split_of
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
-from accomp.core.pairs import PairRules
-from accomp.core.runner.songs import load_song
-from accomp.core.song_folders import split_of
+from accomp.core.spec.pairs import PairRules
 from accomp.plugins.corpora.inspection import examine
 from accomp.plugins.corpora.moisesdb import MoisesDB
 

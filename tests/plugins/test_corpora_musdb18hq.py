@@ -7,10 +7,10 @@ import shutil
 import pytest
 from corpus_trees import SPACE, classes, write_sound
 
+from accomp.core.data.load_song import load_song
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
-from accomp.core.pairs import PairRules
-from accomp.core.runner.songs import load_song
+from accomp.core.spec.pairs import PairRules
 from accomp.plugins.corpora.inspection import examine
 from accomp.plugins.corpora.musdb18hq import VALIDATION, Musdb18Hq
 

@@ -8,8 +8,8 @@ import soundfile
 import yaml
 
 from accomp.core.errors import DataError
-from accomp.core.instruments import CLASSES, DRUMS
 from accomp.core.interfaces import Corpus
+from accomp.core.music.instruments import CLASSES, DRUMS
 from accomp.plugins.corpora.inspection import examine, inspect
 from accomp.plugins.corpora.slakh2100 import Slakh2100
 

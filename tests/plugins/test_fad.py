@@ -12,9 +12,9 @@ import pytest
 from attrs import evolve
 from scipy import linalg
 
+from accomp.core.audio.loudness import loudness
 from accomp.core.errors import EmptyClip, PluginError
-from accomp.core.frechet import frechet, frechet_of, limit
-from accomp.core.loudness import loudness
+from accomp.core.evaluation.frechet import frechet, frechet_of, limit
 from accomp.core.types import Take
 from accomp.plugins.metrics.fad import FAD
 

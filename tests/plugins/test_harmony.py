@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accomp.core.errors import EmptyClip
-from accomp.core.instruments import CLASSES
+from accomp.core.music.instruments import CLASSES
 from accomp.core.types import Take
 from accomp.plugins.metrics.chroma import RATE, chroma
 from accomp.plugins.metrics.harmony import Harmony, correlation

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from accomp.core.annotations import NOTHING
-from accomp.core.streaming.clock import Clock
+from accomp.core.clock import Clock
+from accomp.core.music.annotations import NOTHING
 from accomp.core.streaming.following import Followed
 from accomp.core.testing import check_plugin
 from accomp.core.types import TokenSpace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from accomp.core.annotations import NOTHING
+from accomp.core.music.annotations import NOTHING
 from accomp.core.testing import check_plugin
 from accomp.plugins.followers.madmom_chords import FRAMES, WINDOW, MadmomChords, _Chroma
 from accomp.plugins.followers.resampling import RATE

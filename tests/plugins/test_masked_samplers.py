@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from accomp.core.errors import CombinationError
-from accomp.core.masking import MASKED, Candidates
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
+from accomp.core.model.masking import MASKED, Candidates
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.causal_bias import CausalBias
 from accomp.plugins.samplers.vampnet import VampNet

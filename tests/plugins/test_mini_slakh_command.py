@@ -19,8 +19,8 @@ import soundfile
 import yaml
 from midi_files import band, control, midi_file, note, program, wad_file
 
+from accomp.core.audio.loudness import loudness
 from accomp.core.errors import DataError
-from accomp.core.loudness import loudness
 from accomp.plugins.corpora import debian, pool
 from accomp.plugins.corpora.mini_slakh import command, composer, plan, sources
 from accomp.plugins.corpora.mini_slakh.command import mini_slakh

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accomp.core.cache import Cache
+from accomp.core.evaluation.cache import Cache
 from accomp.plugins.metrics import mirdd_extractors
 from accomp.plugins.metrics.mirdd_extractors import CHORDS, EXTRACTORS, RATE, Ears
 

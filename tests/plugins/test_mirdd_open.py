@@ -10,9 +10,9 @@ import pytest
 from attrs import evolve
 from scipy import stats
 
-from accomp.core.cache import Cache
+from accomp.core.audio.loudness import loudness
 from accomp.core.errors import EmptyClip, PluginError
-from accomp.core.loudness import loudness
+from accomp.core.evaluation.cache import Cache
 from accomp.core.types import Take
 from accomp.plugins.metrics import mirdd_extractors
 from accomp.plugins.metrics.mirdd_descriptors import DESCRIPTORS, divergence, histogram

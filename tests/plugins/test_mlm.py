@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from accomp.core.masking import training_mask
-from accomp.core.model import Model
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.masking import training_mask
+from accomp.core.model.model import Model
 from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.concat import Concat

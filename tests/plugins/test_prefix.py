@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from attrs import evolve
 
-from accomp.core.model import Model
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
-from accomp.core.streaming.chunks import Chunks, chunk_starts, draw_starts
-from accomp.core.streaming.clock import Clock
-from accomp.core.streaming.layout import Layout
-from accomp.core.structuring import Problems, plain, strict_converter, structure_fields
+from accomp.core.clock import Clock
+from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.model import Model
+from accomp.core.model.sequence import Layout
+from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
 from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd

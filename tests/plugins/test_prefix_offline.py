@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from attrs import evolve
 
-from accomp.core.model import Model
-from accomp.core.spec import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
+from accomp.core.model.model import Model
 from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd

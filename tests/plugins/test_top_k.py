@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from accomp.core.streaming.noise import Noise
+from accomp.core.keyed_random import Noise
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.top_k import TopK
 

@@ -30,15 +30,15 @@ from test_ingest import ingest as ingest_corpus
 from test_store import write
 from test_whole_path import toml
 
-from accomp.core import audio
-from accomp.core.build import check_combination
+from accomp.core.audio import io as audio
+from accomp.core.cli.main import main
+from accomp.core.compute.interrupts import SIGNALS
 from accomp.core.errors import CheckpointError, Interrupted, UserError, WorkError
+from accomp.core.generation.recording import Recording
+from accomp.core.generation.stream import Performance, stream
 from accomp.core.registry import Registry
-from accomp.core.runner.cli import main
-from accomp.core.runner.recording import Recording
-from accomp.core.runner.stopping import SIGNALS
-from accomp.core.runner.stream import Performance, stream
-from accomp.core.spec import load_spec, resolve, structure
+from accomp.core.spec.build import check_combination
+from accomp.core.spec.schema import load_spec, resolve, structure
 from accomp.plugins.corpora.folder import Folder
 from accomp.plugins.corpora.mini_slakh import plan
 from accomp.plugins.corpora.mini_slakh.command import look
@@ -211,7 +211,7 @@ def refused_write(world: Path, place: Path, rng: random.Random) -> None:
     with before_change(folder, rng.randrange(5, 40), refuse(number), for_good=True) as counter:
         os.chdir(folder)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+            patch.setattr("accomp.core.cli.main.Registry", tiny.registry)
             code = main([stage, "tiny.toml"])
     assert code == (1 if counter.count > counter.at else 0)
     test_trouble.run_in(folder, stage)
@@ -230,7 +230,7 @@ def full_disk_at_a_byte(world: Path, place: Path, rng: random.Random) -> None:
     os.chdir(folder)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+            patch.setattr("accomp.core.cli.main.Registry", tiny.registry)
             for number in (1, 2):
                 os.dup2(quiet, number)
             code = main([stage, "tiny.toml"])
@@ -332,7 +332,7 @@ def typo(world: Path, place: Path, rng: random.Random) -> None:
     wrong = 'corpus.root="typo"' if stage in ("ingest", "generate") else wrong
     wrong = 'store.path="typo.zarr"' if stage == "train" else wrong
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("accomp.core.runner.cli.Registry", tiny.registry)
+        patch.setattr("accomp.core.cli.main.Registry", tiny.registry)
         assert main([stage, "tiny.toml", "--set", wrong]) == 2
         assert not (folder / "run").exists()
         assert main(["ingest", "tiny.toml"]) == 0

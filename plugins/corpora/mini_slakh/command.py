@@ -17,10 +17,10 @@ import soundfile
 import typer
 from attrs import evolve
 
+from accomp.core.compute.cores import cores
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
 from accomp.core.files import hash_file, write_atomic
-from accomp.core.processors import cores
 from accomp.core.trouble import raise_trouble
 from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.earlier import earlier

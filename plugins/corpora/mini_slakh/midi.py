@@ -16,7 +16,7 @@ from typing import NamedTuple
 import mido
 from attrs import frozen
 
-from accomp.core.instruments import CLASSES, DRUMS, from_program
+from accomp.core.music.instruments import CLASSES, DRUMS, from_program
 from accomp.plugins.corpora.mini_slakh.grid import COMMON, Meter, Tempo, beats_and_downbeats
 
 DRUM_CHANNEL = 9
@@ -64,7 +64,7 @@ class Part:
 
     @property
     def instrument(self) -> int:
-        """Index into core.instruments.CLASSES."""
+        """Index into core.music.instruments.CLASSES."""
         return from_program(0, is_drum=True) if self.is_drum else from_program(self.program)
 
 

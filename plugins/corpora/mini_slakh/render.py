@@ -13,10 +13,10 @@ import pretty_midi
 import yaml
 from attrs import field, frozen
 
-from accomp.core import audio
+from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import loudness
 from accomp.core.files import folder_atomic, write_atomic
-from accomp.core.instruments import CLASSES
-from accomp.core.loudness import loudness
+from accomp.core.music.instruments import CLASSES
 from accomp.plugins.corpora.mini_slakh import midi, synth
 from accomp.plugins.corpora.mini_slakh.variants import MOMENTS, SPANS, Variant, annotated, transposed
 

@@ -14,7 +14,7 @@ from page_files import tapped_page
 from scipy.signal import resample_poly
 from serving_small import TOKEN, serving
 
-from accomp.core.runner.serving import app
+from accomp.core.serving import app
 
 MODEL_RATE = 32000
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from page_files import packed, unpacked
 
-from accomp.core.streaming.schedule import Schedule
-from accomp.core.streaming.seams import Seams
+from accomp.core.realtime.audio_bridge import Schedule
+from accomp.core.realtime.concealment import Seams
 
 QUANTUM = 128  # samples that a browser asks for at a time
 

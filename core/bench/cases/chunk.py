@@ -1,0 +1,91 @@
+"""`accomp bench chunk`: one session that plays k > 1 frames at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.bench import memory
+from accomp.core.bench.live import MB, Live, clock_of
+from accomp.core.bench.record import Line
+from accomp.core.bench.subject import Subject
+from accomp.core.bench.timing import Work, compare_to_first, interleaved, percentiles
+from accomp.core.bench.variants import variants
+from accomp.core.compute.devices import PLAYING_THREADS
+from accomp.core.compute.roofline import synchronize
+
+BLOCK = 5
+"""Chunks of one variant before the next one's turn."""
+
+
+class Chunks:
+    """Plays a chunk at a time, its input frame by frame, as it comes live.
+
+    Attributes:
+        first: s from the last input frame of each chunk to its codes, which are given out together.
+    """
+
+    def __init__(self, live: Live, k: int):
+        self.live, self.k = live, k
+        self.first: list[float] = []
+
+    def __call__(self) -> None:
+        for _ in range(self.k):
+            synchronize(self.live.subject.device)
+            began = time.perf_counter()
+            if self.live.frame().shape[2]:
+                self.first.append(time.perf_counter() - began)
+
+
+@frozen
+class Chunk:
+    """Chunks of k frames with a full window: all the work for one, and how long its listener waits for it.
+
+    Attributes:
+        steps: chunks of each variant; from 1000 on, the 99.9th percentile is told.
+        variants: which; all where none is named.
+    """
+
+    default: ClassVar[str] = "streaming_chunked_small"
+    threads: ClassVar[int | None] = PLAYING_THREADS
+
+    steps: int = field(default=100, validator=v.ge(1))
+    variants: tuple[str, ...] = ()
+
+    def lines(self, subject: Subject) -> Iterator[Line]:
+        """A line a variant; times are those of a chunk."""
+        k = clock_of(subject, k="more").k
+        memory.begin_peak(subject.device)
+        model = subject.model()
+        works = {}
+        for one in variants(self.variants, subject.device):
+            live = Live(subject, model, one)
+            live.fill()
+            works[one.name] = Chunks(live, k)
+        times = interleaved(
+            {name: Work(one, min(BLOCK, self.steps)) for name, one in works.items()},
+            math.ceil(self.steps / BLOCK),
+            subject.device,
+            period=k * subject.frame,
+            told="chunk",
+        )
+        against_first, peak = compare_to_first(times), memory.peak(subject.device)
+        for name, played in works.items():
+            yield subject.line(
+                self,
+                f"{name}, k = {k}",
+                times[name].figures(k * subject.frame)
+                | percentiles(np.array(played.first), "first_")
+                | against_first[name]
+                | {
+                    "session_mb": played.live.session_bytes / MB,
+                    "compile_s": played.live.first,
+                    "peak_mb": peak / MB,
+                },
+            )

@@ -1,0 +1,116 @@
+"""`accomp bench mlm`: ten seconds by a model that hears whole clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.bench import memory
+from accomp.core.bench.live import MB
+from accomp.core.bench.record import Line
+from accomp.core.bench.subject import Subject
+from accomp.core.bench.timing import Work, compare_to_first, interleaved, timed
+from accomp.core.bench.variants import Variant, variants
+from accomp.core.compute.devices import PLAYING_THREADS
+from accomp.core.errors import UserError
+from accomp.core.interfaces import Decoding, MaskedSampler, Predict
+from accomp.core.keyed_random import Noise
+from accomp.core.model.guidance import Guidance
+from accomp.core.model.model import Model
+from accomp.core.offline.compose import compose
+from accomp.core.offline.framewise import Framewise
+from accomp.core.streaming.precision import prepared
+
+
+@frozen
+class Mlm:
+    """A clip of so many seconds, sampled with the spec's sampler and guidance; the variants in turns.
+
+    What hears whole clips and plays frame by frame is never compiled, and only eager variants are run.
+
+    Attributes:
+        seconds: of music.
+        repeat: how often, after once that warms up and compiles.
+        variants: which; all where none is named.
+    """
+
+    default: ClassVar[str] = "stemgen_small"
+    threads: ClassVar[int | None] = PLAYING_THREADS
+
+    seconds: float = field(default=10.0, validator=v.gt(0))
+    repeat: int = field(default=5, validator=v.ge(1))
+    variants: tuple[str, ...] = ()
+
+    def lines(self, subject: Subject) -> Iterator[Line]:
+        """A line a variant."""
+        if subject.spec.clock is not None:
+            raise UserError(f"{subject.spec.clock} plays while it listens: `accomp bench stream` @ {subject.name}")
+        chosen = self._chosen(subject)
+        memory.begin_peak(subject.device)
+        model, sampler = subject.model(), _Counting(subject.sampler())
+        clips, first, forwards = {}, {}, 0
+        for one in chosen:
+            sampler.forwards = 0
+            clips[one.name] = self._clip(subject, model, sampler, one)
+            first[one.name] = timed(clips[one.name], subject.device)[0]
+            forwards = sampler.forwards
+        works = {name: Work(clip) for name, clip in clips.items()}
+        times = interleaved(works, self.repeat, subject.device, told="clips")
+        against_first, peak = compare_to_first(times), memory.peak(subject.device)
+        scales = subject.spec.guidance
+        told = f"{self.seconds:g} s, window of {subject.spec.train.frames} frames"
+        told += f", guidance {' '.join(scales)}" if scales else ""
+        for name, taken in times.items():
+            figures = taken.figures(self.frames(subject) * subject.frame) | against_first[name]
+            del figures["late_per_hour"]
+            if forwards:
+                figures |= {"forwards": forwards, "forwards_s": forwards / (figures["p50_ms"] / 1000)}
+            yield subject.line(self, f"{name}, {told}", figures | {"compile_s": first[name], "peak_mb": peak / MB})
+
+    def frames(self, subject: Subject) -> int:
+        """Of the clip."""
+        return max(1, round(self.seconds / subject.frame))
+
+    def _chosen(self, subject: Subject) -> list[Variant]:
+        found = variants(self.variants, subject.device)
+        if isinstance(subject.sampler(), MaskedSampler):
+            return found
+        if compiled := [one.name for one in found if one.runtime.compile == "on" and self.variants]:
+            raise UserError(
+                f"objective {subject.spec.objective.plugin!r} plays frame by frame and is never compiled; leave out "
+                f"{', '.join(compiled)} @ --variant"
+            )
+        return [one for one in found if one.runtime.compile == "off"]
+
+    def _clip(self, subject: Subject, model: Model, sampler: Any, variant: Variant) -> Callable[[], Tensor]:
+        ready, guidance = prepared(model, variant.runtime), Guidance(subject.spec.guidance)
+        framewise = Framewise(ready, guidance, variant.runtime)
+        x, sessions = subject.latents(1, self.frames(subject)), torch.zeros(1, dtype=torch.int64)
+        labels = {name: torch.zeros(1, dtype=torch.int64) for name in model.vocabulary.classes}
+        how: Any = {"sessions": sessions, "labels": labels, "window": subject.spec.train.frames, "guidance": guidance}
+        played: Any = sampler if isinstance(subject.sampler(), MaskedSampler) else subject.sampler()
+        return lambda: compose(ready, played, x, framewise=framewise, **how).cpu()
+
+
+class _Counting:
+    """A masked sampler that counts how often the model is asked."""
+
+    decoding: ClassVar[Decoding] = "masked"
+
+    def __init__(self, sampler: Any):
+        self._sampler, self.forwards = sampler, 0
+
+    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+        """As the sampler's own."""
+
+        def counted(canvas: Tensor, level: int) -> Tensor:
+            self.forwards += 1
+            return predict(canvas, level)
+
+        filled: Tensor = self._sampler.fill(counted, canvas, todo, rng)
+        return filled

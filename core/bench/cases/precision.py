@@ -1,0 +1,95 @@
+"""`accomp bench precision`: what a lower precision costs a trained model, in held-out loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from accomp.core.bench import memory
+from accomp.core.bench.live import MB
+from accomp.core.bench.record import Line
+from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
+from accomp.core.data.loader import ClipLoader
+from accomp.core.errors import CombinationError
+from accomp.core.model.model import Model
+from accomp.core.model.sequence import PADDING
+from accomp.core.registry import Registry
+from accomp.core.runs.checkpoint import LoadedRun, load_run
+from accomp.core.runs.folder import model_folder
+from accomp.core.runs.run import playing_checkpoint
+from accomp.core.spec.runtime import Runtime
+from accomp.core.streaming.precision import prepared
+from accomp.core.types import CodeBatch
+
+RUNTIMES = {
+    "float32": Runtime(),
+    "bfloat16 cache": Runtime(cache="bfloat16"),
+    "int8 cache": Runtime(cache="int8"),
+    "int8": Runtime(weights="int8"),
+    "int8, int8 cache": Runtime(weights="int8", cache="int8"),
+    "w8a8": Runtime(weights="w8a8"),
+    "w8a8, bfloat16 cache": Runtime(weights="w8a8", cache="bfloat16"),
+    "bfloat16": Runtime(weights="bfloat16"),
+    "bfloat16, int8 cache": Runtime(weights="bfloat16", cache="int8"),
+}
+"""By name; the first is what the others are compared with. Those that the device cannot compute are left out."""
+
+
+def precision(run: Path, registry: Registry, *, batches: int, device: str | None = None) -> list[Line]:
+    """A line a precision: the loss (nats a token) on clips of the run's validation songs, and how much more it is.
+
+    Every clip is played along with, its own codes given, through the state that a session has, so that the precision of
+    the cache is heard as well. Raises CombinationError for a model without a clock or with k > 1, whose training does
+    not look like that, and what loading a run and its store does.
+    """
+    run = model_folder(run)
+    found = load_run(run, registry, device_of(device or "auto"), step=playing_checkpoint(run).step)
+    if found.model.clock is None or found.model.clock.k > 1 or found.model.space.continuous:
+        raise CombinationError(
+            f"the loss of a precision is that of a model of codes that plays frame by frame, k = 1 @ {run}"
+        )
+    with threads(found.spec.run.threads or PLAYING_THREADS), torch.inference_mode():
+        return list(_lines(found, run, list(_clips(found, batches))))
+
+
+def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[Line]:
+    exact = None
+    suited = {name: one for name, one in RUNTIMES.items() if one.suits(found.model.table.weight.device)}
+    for name, runtime in suited.items():
+        model = prepared(found.model, runtime)
+        sums = [_loss(model, runtime, found, batch) for batch in clips]
+        tokens = sum(count for _, count in sums)
+        loss = sum(nats for nats, _ in sums) / tokens
+        exact = loss if exact is None else exact
+        weights = memory.bytes_of([*model.parameters(), *model.buffers()])
+        figures = {"loss": loss, "loss_more": loss - exact, "tokens": float(tokens), "weights_mb": weights / MB}
+        yield Line("precision", str(run), (), model.table.weight.device.type, name, figures)
+
+
+def _loss(model: Model, runtime: Runtime, found: LoadedRun, batch: CodeBatch) -> tuple[float, int]:
+    """The sum of nats over the tokens of some clips, and how many there are."""
+    layout, device = model.layout, model.table.weight.device
+    x = found.tokenizer.embed(batch.context.to(device)).to(model.table.weight.dtype)
+    y: Tensor = batch.target.to(device).masked_fill(~batch.valid.to(device)[:, None], PADDING)
+    rows = layout.inputs(x, model.input_padding)
+    pinned = range(layout.start, layout.start + 1)
+    state = model.backbone.new_state(
+        len(x), found.spec.train.frames, chunk=rows.shape[1], pinned=pinned, dtype=runtime.cache_type
+    )
+    start = model.start({name: classes.to(device) for name, classes in batch.labels.items()})
+    loss = model.cross_entropy(model.rows(rows, layout.clip(y), start, state), layout.targets(y))
+    assert loss.counts is not None, "cross_entropy counts"
+    tokens = int(loss.counts.sum())
+    return float(loss.total) * tokens, tokens
+
+
+def _clips(found: LoadedRun, batches: int) -> Iterator[CodeBatch]:
+    spec = found.spec
+    loader = ClipLoader(
+        spec.store.path, "validation", found.tokenizer, frames=spec.train.frames, batch=spec.train.batch, seed=0,
+        rules=spec.pairs, labels=spec.conditions.labels,
+    )  # fmt: skip
+    return loader.fixed(batches)

@@ -1,0 +1,170 @@
+"""`accomp bench sessions`: how many sessions fit in one batch; whether one grows that lasts for hours."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.bench import memory
+from accomp.core.bench.live import MB, Live, clock_of
+from accomp.core.bench.record import Line
+from accomp.core.bench.subject import Subject
+from accomp.core.bench.timing import Work, interleaved
+from accomp.core.bench.variants import Variant, variants
+from accomp.core.compute.devices import PLAYING_THREADS
+from accomp.core.console import progress, warn
+from accomp.core.model.model import Model
+from accomp.core.runs.run import prepare_codec
+from accomp.core.streaming.session import AudioSession
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SAMPLES = 60
+"""Of the memory an hour of music, at most; more often in less than an hour."""
+LEAST_SAMPLES = 20
+SETTLING = 0.1
+"""Share of the samples at the beginning that the slope leaves out: allocators fill their pools."""
+
+
+@frozen
+class Sessions:
+    """More and more sessions in one batch until one comes late and all loads are reached; with `hours`, one for long.
+
+    Attributes:
+        batches: how many at a time, in this order.
+        steps: of each batch.
+        codec: sound in and out, with the spec's tokenizer; else latents in and codes out.
+        paced: a step each k frames, as live, instead of one right behind the other.
+        variant: how the model is run; as the spec's [runtime] says where none is named.
+        loads: shares of the time there is: as many sessions as take such a share of it, by what `batches` took, are
+            played in pace, to see how often they are late.
+        hours: of music, at full speed, with the memory sampled; nothing else is measured then.
+    """
+
+    default: ClassVar[str] = "quickstart"
+    threads: ClassVar[int | None] = PLAYING_THREADS
+
+    batches: tuple[int, ...] = field(default=BATCHES, validator=v.and_(v.min_len(1), v.deep_iterable(v.ge(1))))
+    steps: int = field(default=200, validator=v.ge(1))
+    codec: bool = True
+    paced: bool = False
+    variant: str = ""
+    loads: tuple[float, ...] = field(default=(), validator=v.deep_iterable(v.and_(v.gt(0), v.lt(1))))
+    hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
+
+    def lines(self, subject: Subject) -> Iterator[Line]:
+        """A line for each B, one with the most that kept up, and one a load; or one for the hours."""
+        clock_of(subject)
+        model = subject.model()
+        if self.hours is not None:
+            yield self._long(subject, model, self.hours)
+            return
+        kept_up, in_time, share = 0, True, {0: 0.0}
+        for batch in self.batches:
+            line, on_time = self._batch(subject, model, batch, self.paced, self._how())
+            yield line
+            share[batch] = line.figures["rtf"]
+            in_time &= on_time
+            kept_up = batch if in_time else kept_up
+            if not in_time and share[batch] >= max(self.loads, default=0.0):
+                break
+        told = f"the most without a late step{'; no more were tried' if in_time else ''}"
+        yield subject.line(self, f"{told}{self._how()}", {"sessions": kept_up})
+        for load in self.loads:
+            if batch := _at_load(load, share):
+                yield self._batch(subject, model, batch, True, f", {load:.0%} load{self._how(paced=True)}")[0]
+            else:
+                warn(f"{load:.0%} load is more than the batches that were tried took, or less than one session takes")
+
+    def _batch(self, subject: Subject, model: Model, batch: int, paced: bool, how: str) -> tuple[Line, bool]:
+        """What a step of so many sessions takes, and whether all were in time."""
+        clock = clock_of(subject)
+        period = clock.k * subject.frame
+        gc.collect()
+        memory.begin_peak(subject.device)
+        play = self._player(subject, model, batch)
+        play()  # what the codec does the first time only
+        times = interleaved(
+            {"step": Work(play, self.steps)},
+            1,
+            subject.device,
+            period=period,
+            paced=paced,
+            told=f"{batch} sessions",
+        )["step"]
+        figures = times.figures(period)
+        figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
+        return subject.line(self, f"{batch} sessions{how}", figures), not times.late
+
+    def _long(self, subject: Subject, model: Model, hours: float) -> Line:
+        """One session for hours of music: does its memory grow?"""
+        play = self._player(subject, model, 1)
+        steps = math.ceil(hours * 3600 / (clock_of(subject).k * subject.frame))
+        count = max(LEAST_SAMPLES, math.ceil(SAMPLES * hours))
+        every = max(1, steps // count)
+        at: list[float] = []
+        held: list[int] = []
+        with progress("hours", steps) as advance:
+            for step in range(steps):
+                play()
+                if (step + 1) % every == 0:
+                    gc.collect()
+                    at.append(hours * (step + 1) / steps)
+                    held.append(memory.held(subject.device))
+                    advance(every)
+        settled = max(0, min(len(at) - 2, int(SETTLING * len(at))))
+        figures = {
+            "n": float(len(at)),
+            "slope_b_per_hour": memory.slope(np.array(at[settled:]), np.array(held[settled:])),
+            "begin_mb": held[settled] / MB,
+            "end_mb": held[-1] / MB,
+        }
+        return subject.line(self, f"one session for {hours:g} h of music{self._how()}", figures)
+
+    def _player(self, subject: Subject, model: Model, batch: int) -> _Playing:
+        chosen = variants([self.variant])[0] if self.variant else Variant("", subject.spec.runtime)
+        live = Live(subject, model, chosen, batch)
+        live.fill()
+        return _Playing(live, self.codec)
+
+    def _how(self, paced: bool = False) -> str:
+        return f"{', with the codec' if self.codec else ''}{', paced' if self.paced or paced else ''}"
+
+
+def _at_load(load: float, share: Mapping[int, float]) -> int:
+    """The most sessions that take at most this share of the time, by the `share` that numbers of them took.
+
+    0 where one takes more, and where all took less: how many would reach it is not known then.
+    """
+    batches = sorted(share)
+    takes = np.maximum.accumulate([share[batch] for batch in batches])  # more sessions never take less
+    return int(np.interp(load, takes, batches, right=0) + 1e-6)
+
+
+class _Playing:
+    """k frames of B sessions, each time: with the codec from sound to sound."""
+
+    def __init__(self, live: Live, codec: bool):
+        self.live, self._k = live, live.model.layout.clock.k
+        self._sound = None
+        if codec:
+            subject = live.subject
+            self._sound = subject.audio(live.batch, self._k)
+            tokenizer = subject.tokenizer()
+            prepare_codec(tokenizer, live.runtime, subject.device, live.batch)
+            self._session = AudioSession(tokenizer, live.session)
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        if self._sound is None:
+            for _ in range(self._k):
+                self.live.frame()
+        else:
+            self._session.push(self._sound)
+            self._session.pull(ahead=True).cpu()

@@ -1,0 +1,69 @@
+"""`accomp bench stream`: one session, a frame at a time, as it plays when k = 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.bench import memory
+from accomp.core.bench.live import MB, Live, clock_of
+from accomp.core.bench.record import Line
+from accomp.core.bench.subject import Subject
+from accomp.core.bench.timing import Work, compare_to_first, interleaved
+from accomp.core.bench.variants import variants
+from accomp.core.compute.devices import PLAYING_THREADS
+from accomp.core.compute.roofline import copy_bandwidth
+
+BLOCK = 25
+"""Steps of one variant before the next one's turn."""
+
+
+@frozen
+class Stream:
+    """The model's step at k = 1, with a full window; the variants in turns, against the first of them.
+
+    Attributes:
+        steps: of each variant; from 1000 on, the 99.9th percentile is told.
+        paced: a step each frame, as live, instead of one right behind the other.
+        variants: which; all where none is named.
+    """
+
+    default: ClassVar[str] = "quickstart"
+    threads: ClassVar[int | None] = PLAYING_THREADS
+
+    steps: int = field(default=1000, validator=v.ge(1))
+    paced: bool = False
+    variants: tuple[str, ...] = ()
+
+    def lines(self, subject: Subject) -> Iterator[Line]:
+        """A line a variant."""
+        clock_of(subject, k="1")
+        memory.begin_peak(subject.device)
+        model = subject.model()
+        live = {one.name: Live(subject, model, one) for one in variants(self.variants, subject.device)}
+        for one in live.values():
+            one.fill()
+        times = interleaved(
+            {name: Work(one.frame, min(BLOCK, self.steps)) for name, one in live.items()},
+            math.ceil(self.steps / BLOCK),
+            subject.device,
+            period=subject.frame,
+            paced=self.paced,
+            told="stream",
+        )
+        against_first, peak = compare_to_first(times), memory.peak(subject.device)
+        bandwidth = copy_bandwidth(subject.device)
+        for name, one in live.items():
+            figures = times[name].figures(subject.frame) | against_first[name]
+            figures |= {
+                "step_mb": one.step_bytes / MB,
+                "session_mb": one.session_bytes / MB,
+                "bandwidth": one.step_bytes / (figures["p50_ms"] / 1000) / bandwidth,
+                "compile_s": one.first,
+                "peak_mb": peak / MB,
+            }
+            yield subject.line(self, f"{name}{', paced' if self.paced else ''}", figures)

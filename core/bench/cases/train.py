@@ -1,0 +1,58 @@
+"""`accomp bench train`: an optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import attrs
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.bench import memory
+from accomp.core.bench.live import MB
+from accomp.core.bench.record import Line
+from accomp.core.bench.subject import Subject
+from accomp.core.bench.timing import Work, interleaved, timed
+from accomp.core.compute.devices import own_randomness
+from accomp.core.compute.roofline import matmul_rate
+from accomp.core.training.fabric import fabric_of
+from accomp.core.training.random_init import training_step
+from accomp.core.training.throughput import arithmetic, step_flops
+
+
+@frozen
+class Train:
+    """Steps of AdamW at the spec's batch, clip length and precision; codes are random, so no loader is waited for.
+
+    Attributes:
+        repeat: how often, after once that warms up.
+    """
+
+    default: ClassVar[str] = "quickstart"
+    threads: ClassVar[int | None] = None
+
+    repeat: int = field(default=5, validator=v.ge(1))
+
+    def lines(self, subject: Subject) -> Iterator[Line]:
+        """One line."""
+        spec, device = subject.spec, subject.device
+        fabric = fabric_of(attrs.evolve(spec.run, accelerator=device.type, devices=1))  # type: ignore[arg-type]
+        train = spec.train
+        memory.begin_peak(device)
+        with own_randomness(device):
+            step = training_step(spec, subject.space, subject.registry, fabric)
+            first = timed(step, device)[0]
+            times = interleaved({"step": Work(step)}, self.repeat, device, told="train")["step"]
+        peak = memory.peak(device)
+        clips = train.batch * train.accumulate
+        figures = times.figures(clips * train.frames * subject.frame)
+        del figures["late_per_hour"], figures["rtf"]
+        seconds, rate = figures["p50_ms"] / 1000, matmul_rate(device, arithmetic(spec.run.precision))
+        figures |= {
+            "frames_s": clips * train.frames / seconds,
+            "matmul": step_flops(spec, subject.space, subject.registry) / seconds / rate,
+            "compile_s": first,
+            "peak_mb": peak / MB,
+        }
+        yield subject.line(self, f"{clips} clips of {train.frames} frames, {spec.run.precision}", figures)

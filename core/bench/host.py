@@ -1,0 +1,71 @@
+"""The machine that was measured, as a record tells it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from accomp.core.compute.cores import cores
+from accomp.core.runs.folder import versions
+
+BUSY = 0.5
+"""Load average over cores above which times are worth little."""
+
+WHAT_MAKES_TIMES = ("cpu", "cores", "gpu", "torch", "cuda")
+"""Facts of which another value makes two records hard to compare."""
+
+
+def host() -> dict[str, Any]:
+    """Processor, cores, memory, GPU, versions, load and date; what cannot be found out is left out."""
+    found: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": _processor(),
+        "cores": cores(),
+        "load": load(),
+        **versions(),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found["gpu_memory_gb"] = round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1)
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def load() -> float | None:
+    """Processes that wanted a core, mean of the last minute; None where the system does not count them."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def busy(facts: dict[str, Any]) -> str:
+    """A warning where other work shared the machine when `facts` were gathered; empty where not."""
+    now, cores = facts.get("load"), facts.get("cores")
+    if now is None or not cores or now <= BUSY * cores:
+        return ""
+    return (
+        f"the machine is busy: load {now:g} on {cores} cores. Times will be too long, their tails longer; ratios and "
+        f"processor times (cpu ms) say more"
+    )
+
+
+def told(facts: dict[str, Any]) -> str:
+    """The machine in one line."""
+    memory = f", {facts['memory_gb']:g} GB" if "memory_gb" in facts else ""
+    gpu = f"; {facts['gpu']}, {facts['gpu_memory_gb']:g} GB" if "gpu" in facts else ""
+    where = f"{facts['cpu']}, {facts['cores']} cores{memory}{gpu}"
+    return f"{where}; torch {facts['torch']}; load {facts['load']}; {facts['date']}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

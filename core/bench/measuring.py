@@ -1,0 +1,63 @@
+"""Running benchmarks: the spec, the threads, the machine, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from accomp.core.bench import compare, host, record, table
+from accomp.core.bench.record import Line, Record
+from accomp.core.bench.subject import Subject, subject
+from accomp.core.compute.devices import threads as using
+from accomp.core.console import say, warn
+from accomp.core.registry import Registry
+
+
+class Benchmark(Protocol):
+    """A frozen attrs class whose fields are its options and whose name, in lower case, is its command's.
+
+    Attributes:
+        default: the spec that is measured where none is named.
+        threads: CPU threads where neither spec nor command line says how many; None leaves it to torch.
+    """
+
+    default: ClassVar[str]
+    threads: ClassVar[int | None]
+
+    def lines(self, subject: Subject) -> Iterator[Line]: ...
+
+
+def measure(
+    benchmark: Benchmark,
+    spec: str | None,
+    settings: Sequence[str],
+    registry: Registry,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+) -> list[Line]:
+    """The lines of one benchmark. Raises UserErrors for a spec, a device or options that do not fit."""
+    found = subject(spec or benchmark.default, settings, registry, device=device, threads=threads)
+    with using(found.spec.run.threads or benchmark.threads):
+        return list(benchmark.lines(found))
+
+
+def show(lines_of: Callable[[], Sequence[Line]], json: Path | None, before: Path | None) -> None:
+    """Measure, and tell it: a table, a JSON file, a comparison with an earlier one.
+
+    Warns of a machine that is busy. Raises what the measuring does, and DataError for an earlier record that cannot be
+    read, before anything is measured.
+    """
+    earlier = record.load(before) if before else None
+    facts = host.host()
+    if words := host.busy(facts):
+        warn(words)
+    lines = lines_of()
+    found = Record(facts, tuple(lines))
+    say(f"{host.told(facts)}\n\n{table.text(lines)}")
+    if json:
+        record.save(found, json)
+        say(f"\nrecord: {json}")
+    if earlier:
+        say("\n" + "\n".join(compare.told(found, earlier)))

@@ -1,0 +1,80 @@
+"""What was measured, as JSON: the machine, and a line for each case of each benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from accomp.core.errors import DataError
+from accomp.core.files import write_atomic
+from accomp.core.spec.parsing import Problems, strict_converter
+
+FORMAT = 1
+
+
+@frozen
+class Line:
+    """Figures of one case.
+
+    Attributes:
+        bench: the benchmark.
+        spec: the spec's name or file.
+        settings: what was set in it, "KEY=VALUE" each.
+        where: device and threads.
+        case: what distinguishes it from the benchmark's other lines.
+        figures: by the names of FIGURES; what was not measured is absent.
+    """
+
+    bench: str
+    spec: str
+    settings: tuple[str, ...]
+    where: str
+    case: str
+    figures: dict[str, float]
+
+    @property
+    def key(self) -> tuple[str, str, tuple[str, ...], str, str]:
+        """Equal for the same case in two records; the name of a GPU is no part of it."""
+        return self.bench, self.spec, self.settings, self.where, self.case
+
+
+def on_cpu(threads: int) -> str:
+    """Where a line was measured that was measured on so many threads of a CPU."""
+    return "cpu, 1 thread" if threads == 1 else f"cpu, {threads} threads"
+
+
+@frozen
+class Record:
+    """`machine`: see host.host. `lines` in the order in which they were measured."""
+
+    machine: dict[str, Any]
+    lines: tuple[Line, ...] = ()
+    format: int = field(default=FORMAT)
+
+
+def save(record: Record, path: Path) -> None:
+    """Write it as JSON; NaN does not occur."""
+    write_atomic(path, json.dumps(attrs.asdict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def load(path: Path) -> Record:
+    """Read it back. Raises DataError for what is no such file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror} @ {path}") from error
+    except ValueError as error:
+        raise DataError(f"expected the JSON of `accomp bench --json`, but it is no JSON: {error} @ {path}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise DataError(f"expected the JSON of `accomp bench --json`, format {FORMAT}; this is {found!r} @ {path}")
+    try:
+        lines: Sequence[Line] = strict_converter().structure(data.get("lines"), tuple[Line, ...])
+    except Problems as problems:
+        raise DataError(*(f"{text} @ {path}: lines.{'.'.join(map(str, at))}" for at, text in problems.found)) from None
+    return Record(data.get("machine") or {}, tuple(lines))

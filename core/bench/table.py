@@ -1,0 +1,69 @@
+"""A record as tables: for the terminal, and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from accomp.core.bench.figures import FIGURES, shown
+from accomp.core.bench.record import Line
+
+
+def text(lines: Sequence[Line]) -> str:
+    """A table for each benchmark and spec, under a heading that says what was measured and where."""
+    return "\n\n".join(_text(group) for group in groups(lines))
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The same as Markdown."""
+    return "\n\n".join(_markdown(group) for group in groups(lines))
+
+
+def groups(lines: Iterable[Line]) -> list[list[Line]]:
+    """Lines that share everything but the case, in the order in which these groups first came."""
+    found: dict[tuple[object, ...], list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.key[:-1], []).append(line)
+    return list(found.values())
+
+
+def heading(line: Line) -> str:
+    """What a group of lines has in common."""
+    settings = "".join(f" --set {setting}" for setting in line.settings)
+    return f"{line.bench}: {line.spec}{settings} ({line.where})"
+
+
+def columns(lines: Sequence[Line]) -> list[str]:
+    """The figures that any of the lines has."""
+    return [name for name in FIGURES if any(name in line.figures for line in lines)]
+
+
+def rows(lines: Sequence[Line]) -> Iterator[list[str]]:
+    """The head, then a row a line; a figure that a line lacks is "-"."""
+    names = columns(lines)
+    yield ["", *(FIGURES[name].heading for name in names)]
+    for line in lines:
+        yield [line.case, *(shown(line.figures[name]) if name in line.figures else "-" for name in names)]
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of equal length as lines of text, the first column left, the others right."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    marks = "<" + ">" * (len(widths) - 1)
+    return [
+        "  ".join(map(format, row, (f"{mark}{width}" for mark, width in zip(marks, widths, strict=True))))
+        for row in cells
+    ]
+
+
+def ruled(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of equal length as lines of a Markdown table."""
+    head, *body = [f"| {' | '.join(row)} |" for row in cells]
+    return [head, f"|{'|'.join(['---'] + ['---:'] * (len(cells[0]) - 1))}|", *body]
+
+
+def _text(lines: Sequence[Line]) -> str:
+    return "\n".join([heading(lines[0]), *(f"  {row}" for row in aligned(list(rows(lines))))])
+
+
+def _markdown(lines: Sequence[Line]) -> str:
+    return "\n".join([f"**{heading(lines[0])}**", "", *ruled(list(rows(lines)))])

@@ -1,0 +1,46 @@
+"""The ways in which one model can be run, side by side: eager, compiled, and the precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from attrs import frozen
+
+from accomp.core.errors import UserError
+from accomp.core.names import nearest
+from accomp.core.spec.runtime import Runtime
+
+CPU = torch.device("cpu")
+
+
+@frozen
+class Variant:
+    """A runtime with a name."""
+
+    name: str
+    runtime: Runtime
+
+
+VARIANTS = (
+    Variant("eager float32", Runtime(compile="off")),
+    Variant("eager bfloat16", Runtime(compile="off", weights="bfloat16")),
+    Variant("compiled float32", Runtime(compile="on")),
+    Variant("compiled bfloat16", Runtime(compile="on", weights="bfloat16")),
+    Variant("compiled int8", Runtime(compile="on", weights="int8")),
+    Variant("compiled int8, int8 cache", Runtime(compile="on", weights="int8", cache="int8")),
+    Variant("compiled w8a8", Runtime(compile="on", weights="w8a8")),
+    Variant("compiled w8a8, bfloat16 cache", Runtime(compile="on", weights="w8a8", cache="bfloat16")),
+)
+"""In the order in which they are told; the first of those that run is what the others are compared with."""
+
+
+def variants(names: Sequence[str] = (), device: torch.device = CPU) -> list[Variant]:
+    """Those of these names, all that are for the device where none is given. Raises UserError for a name that there is
+    not."""
+    known = {one.name: one for one in VARIANTS}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            *(f"no variant is called {name!r}{nearest(name, known, what='variants')} @ --variant" for name in unknown)
+        )
+    return [one for one in VARIANTS if (one.name in names if names else one.runtime.suits(device))]

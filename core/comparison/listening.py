@@ -1,0 +1,78 @@
+"""The same songs as every model plays them, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import LISTENING_LUFS, mix_for_listening, normalise
+from accomp.core.comparison.entries import Entry
+from accomp.core.pages.html import Html, tag
+from accomp.core.pages.players import player
+from accomp.core.pages.sound import player_data, spectrogram_data
+
+PLAYERS = 160
+"""On a page; more would make it too heavy to open."""
+TRUE = "true stem"
+
+
+def listening(entries: Sequence[Entry]) -> list[Html]:
+    """A card for each song; says how many songs have none."""
+    songs = _songs(entries)
+    if not songs:
+        return [tag("p", "No takes yet.", class_="note")]
+    each = 2 + len([entry for entry in entries if entry.takes])
+    shown = dict(list(songs.items())[: max(1, PLAYERS // each)])
+    intro = (
+        f"Every player is set to {LISTENING_LUFS:g} LUFS; the accompaniment stands 5 dB above each stem of the "
+        "context. Pictures show the accompaniment alone: time across, frequency up (40 Hz to 12 kHz), brighter is "
+        "louder."
+    )
+    found = [tag("p", intro, class_="note"), *(_song(id, takes) for id, takes in shown.items())]
+    if len(songs) > len(shown):
+        found.append(tag("p", f"{len(songs) - len(shown)} more songs lie in the run folders.", class_="note"))
+    return found
+
+
+def _songs(entries: Sequence[Entry]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Clip id -> entry name -> its take; clips that most models played come first."""
+    songs: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in entries:
+        for take in entry.takes:
+            songs.setdefault(take["id"], {})[entry.name] = take
+    return dict(sorted(songs.items(), key=lambda item: -len(item[1])))
+
+
+def _song(id: str, takes: Mapping[str, Mapping[str, Any]]) -> Html:
+    first = next(iter(takes.values()))
+    context, true = (_sound(first, name) for name in ("context", "true"))
+    rate, stems = first["sample_rate"], len(first["context_stems"])
+    players = [_player(id, "", "Context: what the models hear", normalise(context, rate), context, rate)]
+    mixed = mix_for_listening(context, true, rate, stems=stems)
+    players.append(_player(id, TRUE, "True stem: what was played", mixed, true, rate))
+    for name, take in takes.items():
+        players.append(_player(id, name, name, _sound(take, "mix"), _sound(take, "stem"), rate))
+    title = f"{first['track']}: {first['instrument_name']}"
+    span = f"{first['start']:.1f} to {first['start'] + first['seconds']:.1f} s"
+    return tag(
+        "article",
+        tag("h3", title, tag("small", f"{span} · stem {first['stem']} with {stems} others")),
+        tag("div", players, class_="players"),
+        class_="card take",
+    )
+
+
+def _player(song: str, entry: str, label: str, sound: np.ndarray, pictured: np.ndarray, rate: int) -> Html:
+    """`entry` is empty for the context, which takes no part in blind listening."""
+    picture = spectrogram_data(normalise(pictured, rate), rate)
+    return player(
+        label, player_data(sound, rate), about=f"{label}, {song}", picture=picture, preload="none", data_song=song,
+        data_entry=entry or None,
+    )  # fmt: skip
+
+
+def _sound(take: Mapping[str, Any], name: str) -> np.ndarray:
+    return audio.read(take["folder"] / f"{name}.wav", take["sample_rate"])

@@ -1,0 +1,367 @@
+"""Batches of token clips out of the store: every pair of mixture and target, cut into windows, in a random order.
+
+The order is a function of the seed alone, so a run that stops goes on with the very clips that come next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from accomp.core.audio.loudness import nonsilent
+from accomp.core.console import warn
+from accomp.core.data.ingest import identity_of
+from accomp.core.data.labels import Labelling, check
+from accomp.core.data.song_timelines import Telling
+from accomp.core.data.windows import windows
+from accomp.core.errors import DataError
+from accomp.core.interfaces import Tokenizer
+from accomp.core.model.conditions import LabelCondition, TimelineCondition
+from accomp.core.music.instruments import CLASSES
+from accomp.core.music.labels import all_labels
+from accomp.core.spec.pairs import INGESTED, PairRules
+from accomp.core.types import CodeBatch
+from accomp.zarr_store import layout
+from accomp.zarr_store.reader import Store, StoredTrack, damaged
+
+
+@frozen
+class Pair:
+    """A target stem and the stems whose mean it accompanies, by their names in the corpus."""
+
+    split: str
+    track: str
+    target: str
+    instrument: int
+    members: tuple[str, ...]
+
+
+@frozen
+class Clip:
+    """Frames [start, start + frames) of a pair; fewer than were asked for only where the whole song is shorter."""
+
+    pair: Pair
+    start: int
+    frames: int
+
+
+def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
+    """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
+    try:
+        return Store(path, identity_of(tokenizer))
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+
+
+def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
+    """Every pair of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
+    tracks = _tracks(open_store(path, tokenizer), split)
+    return [_named(track.record, pair) for track in tracks for pair in track.record.pairs]
+
+
+def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tuple[np.ndarray, Counter[str]]]:
+    """For each pair of a track, what `windows` says of windows of `frames` frames.
+
+    Raises DataError where the track is broken.
+    """
+    try:
+        sounding = nonsilent(track.levels(), rules.silence_db)
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+    record = track.record
+    rows = {part.members[0]: row for row, part in enumerate(record.stems)}
+    for pair in record.pairs:
+        mixture = np.any(sounding[[rows[name] for name in record.parts[pair.context].members]], axis=0)
+        yield windows(sounding[pair.target], mixture, frames, rules)
+
+
+class ClipLoader:
+    """Clips of `frames` frames of one split, endlessly, as CodeBatch; every clip comes once before one comes again.
+
+    The rules of core/spec/pairs.py say where windows begin and which are kept. A song shorter than a window is padded
+    and marked in `valid`. No clip holds frames of two songs.
+
+    Attributes:
+        rejected: reason -> number of windows that were not kept.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: str,
+        tokenizer: Tokenizer,
+        *,
+        frames: int,
+        batch: int,
+        seed: int = 0,
+        rules: PairRules | None = None,
+        labels: Mapping[str, LabelCondition] | None = None,
+        timelines: Mapping[str, TimelineCondition] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        pin: bool = False,
+    ):
+        """`labels`: which labels of the targets the batches tell, and as which classes. `timelines`: which they tell.
+        `batch` is per rank. `rules`: those that a spec without [pairs] has where not given.
+
+        The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
+        with numbers, where no window is left, for a store whose pairs were made by other rules, with all of them for
+        labels that the store does not have and values that are none of their classes, for timelines of which it knows
+        nothing, and as `open_store`.
+        """
+        self._frames, self._batch, self._seed = frames, batch, seed
+        self._rank, self._world, self._pin = rank, world, pin
+        self._rules = rules or PairRules()
+        self._store = open_store(path, tokenizer)
+        _check_rules(self._store, self._rules)
+        self._space = tokenizer.space
+        self._tracks = _tracks(self._store, split)
+        self._labels = self._labelling(labels or {})
+        songs = [track.record.annotations for track in self._tracks]
+        self._telling = Telling(songs, timelines or {}, tokenizer.space.frame_rate, str(self._store.path))
+        self.rejected: Counter[str] = Counter()
+        self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
+        if not len(self._index):
+            seconds = frames / tokenizer.space.frame_rate
+            longest = max(track.record.frames for track in self._tracks) / tokenizer.space.frame_rate
+            raise DataError(
+                f"no usable clip of {frames} frames ({seconds:g} s) in split {split!r}: {len(self._tracks)} tracks of "
+                f"up to {longest:.1f} s, windows rejected: {self._reasons()}; take shorter clips or other "
+                f"music @ {path}"
+            )
+        for line in _told_of(self._store, self._tracks, split):
+            warn(line)
+        if not self._store.finished:
+            warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
+        self._digest = self._hash()
+        self._seen = 0  # clips handed out by all ranks together
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Number of clips in the split."""
+        return len(self._index)
+
+    def __getitem__(self, number: int) -> Clip:
+        """A clip by its number, in the order of tracks, pairs and time."""
+        track, pair, start = self._index[number]
+        record = self._tracks[track].record
+        return Clip(_named(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> CodeBatch:
+        first = self._seen + self._rank * self._batch
+        numbers = [self._numbered(place) for place in range(first, first + self._batch)]
+        self._seen += self._batch * self._world
+        return self._assemble(numbers)
+
+    def told(self) -> str:
+        """How many clips there are, of what, and how many windows were not kept, and why."""
+        rate = self._store.identity.space["sample_rate"] / self._store.identity.space["hop"]
+        clips = f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs"
+        return "\n".join([f"{clips}; windows not kept: {self._reasons()}", *self._telling.told()])
+
+    def label_counts(self) -> dict[str, Counter[str]]:
+        """label -> class name -> clips, the commonest first; clips without that label are in none."""
+        return self._labels.counts(self._index)
+
+    def fixed(self, batches: int) -> Iterator[CodeBatch]:
+        """At most so many batches of clips that are the same each time, whatever the seed; shared among the ranks.
+
+        Ends early where the split has fewer clips; then the last batch is a smaller one.
+        """
+        numbers = self._fixed_numbers(batches)
+        for first in range(0, len(numbers), self._batch):
+            yield self._assemble(numbers[first : first + self._batch])
+
+    def fixed_clips(self, batches: int) -> list[Clip]:
+        """Which clips `fixed` gives, in its order."""
+        return [self[number] for number in self._fixed_numbers(batches)]
+
+    def _fixed_numbers(self, batches: int) -> list[int]:
+        order = np.random.default_rng(0).permutation(len(self))[: batches * self._batch * self._world]
+        return order[self._rank :: self._world].tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the data has been read, JSON-able."""
+        return {"seen": self._seen, "seed": self._seed, "clips": len(self), "digest": self._digest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there. Raises DataError where the clips are not those that the state was taken with."""
+        if (state["digest"], state["seed"]) != (self._digest, self._seed):
+            raise DataError(
+                f"the training data has changed since the checkpoint: {state['clips']} clips in the order of seed "
+                f"{state['seed']} then, {len(self)} clips with seed {self._seed} now; restore the store, the seed and "
+                f"the clip length, or begin a new run @ {self._store.path}"
+            )
+        self._seen = state["seen"]
+
+    def unigram_entropy(self) -> np.ndarray:
+        """Entropy of each level of the targets' codes over all clips, [K] nats: the loss of knowing how common each is.
+
+        Each frame counts as often as it is in a clip.
+        """
+        counts = np.zeros((self._space.codebooks, self._space.codebook_size))
+        for codes, weights in self._targets():
+            for level, each in enumerate(codes.T):
+                counts[level] += np.bincount(each, weights=weights, minlength=counts.shape[1])
+        p = counts / counts.sum(axis=1, keepdims=True)
+        return -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each channel of the targets' latents over all clips, [E] twice.
+
+        Each frame counts as often as it is in a clip.
+        """
+        count, sums, squares = 0.0, np.zeros(self._space.latent_dim), np.zeros(self._space.latent_dim)
+        for latents, weights in self._targets():
+            values = latents.astype(np.float64)
+            count += weights.sum()
+            sums += weights @ values
+            squares += weights @ values**2
+        mean = sums / count
+        return mean, np.maximum(squares / count - mean**2, 0.0)
+
+    def _targets(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each target's tokens [T, K or E], and in how many clips each frame is [T]."""
+        coverage: dict[tuple[int, int], np.ndarray] = {}
+        for track, pair, start in self._index.tolist():
+            record = self._tracks[track].record
+            row = (track, record.pairs[pair].target)
+            steps = coverage.setdefault(row, np.zeros(record.frames + 1, dtype=np.int64))
+            steps[start] += 1
+            steps[min(start + self._frames, record.frames)] -= 1
+        for (track, part), steps in coverage.items():
+            yield self._tracks[track].codes(part), steps.cumsum()[:-1]
+
+    def _windows(self, number: int) -> np.ndarray:
+        """The kept windows of a track, [n, 3]: track, pair, start."""
+        kept = []
+        for place, (starts, rejected) in enumerate(windows_of(self._tracks[number], self._frames, self._rules)):
+            self.rejected.update(rejected)
+            kept.append(np.stack([np.full(len(starts), number), np.full(len(starts), place), starts], axis=1))
+        return np.concatenate(kept) if kept else np.empty((0, 3), dtype=np.int64)
+
+    def _reasons(self) -> str:
+        return ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
+
+    def _labelling(self, conditions: Mapping[str, LabelCondition]) -> Labelling:
+        songs = {track.record.id: _target_labels(track.record) for track in self._tracks}
+
+        def everywhere() -> list[dict[str, str]]:
+            return [labels for record in self._store.records() for labels in _target_labels(record)]
+
+        check(songs, conditions, everywhere, where=str(self._store.path))
+        return Labelling(songs, conditions)
+
+    def _numbered(self, place: int) -> int:
+        """Which clip has that place in the endless order: one random permutation after another."""
+        epoch, place = divmod(place, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._permutation(epoch)
+        return int(self._order[place])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self))
+
+    def _assemble(self, numbers: list[int]) -> CodeBatch:
+        shape = (len(numbers), self._frames, self._space.channels)
+        context, target = (np.zeros(shape, np.float32 if self._space.continuous else np.int64) for _ in range(2))
+        valid = np.zeros(shape[:2], dtype=bool)
+        chosen = self._index[numbers]
+        told: list[dict[str, np.ndarray]] = []
+        for row, (track, place, start) in enumerate(chosen.tolist()):
+            song = self._tracks[track]
+            pair = song.record.pairs[place]
+            stop = min(start + self._frames, song.record.frames)
+            try:
+                context[row, : stop - start] = song.codes(pair.context, start, stop)
+                target[row, : stop - start] = song.codes(pair.target, start, stop)
+            except layout.StoreError as error:
+                raise DataError(str(error)) from error
+            valid[row, : stop - start] = True
+            told.append(self._telling.of(track, start, self._frames))
+        return CodeBatch(
+            context=self._tensor(context.transpose(0, 2, 1)),
+            target=self._tensor(target.transpose(0, 2, 1)),
+            valid=self._tensor(valid),
+            labels={name: self._tensor(classes) for name, classes in self._labels.of(chosen).items()},
+            timelines={name: self._tensor(np.stack([one[name] for one in told])) for name in told[0]} if told else {},
+        )
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        return tensor.pin_memory() if self._pin else tensor
+
+    def _hash(self) -> str:
+        """Changes with the audio of any track, with the choice of windows, and with what the clips are labelled."""
+        digest = hashlib.sha256(self._index.astype("<i8").tobytes())
+        for track in self._tracks:
+            digest.update("\0".join((track.record.id, *(file.sha256 for file in track.record.files))).encode())
+        digest.update(self._labels.digest())
+        digest.update(self._telling.digest())
+        return digest.hexdigest()[:16]
+
+
+def _told_of(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
+    """What should be known of the store before it is learned from."""
+    if isinstance(store.path, Path) and (old := sum(not track.checked for track in tracks)):
+        yield (
+            f"{old} of {len(tracks)} songs of split {split!r} were stored by an earlier accomp, without checksums of "
+            f"their chunks, so that a flipped bit may be read as another code; `accomp store verify {store.path}` "
+            f"finds those, the next `accomp ingest SPEC` adds the checksums"
+        )
+
+
+def _tracks(store: Store, split: str) -> list[StoredTrack]:
+    """Raises DataError for an empty split, and for a track that is damaged; in a folder all are opened for that."""
+    try:
+        tracks = store.tracks(split)
+        for track in tracks:
+            _check_classes(track)
+            if isinstance(store.path, Path):
+                track.open()
+        if tracks:
+            return tracks
+        held = Counter(record.split for record in store.records())
+    except layout.StoreError as error:
+        raise DataError(str(error)) from error
+    told = ", ".join(f"{name} ({count} tracks)" for name, count in held.items()) or "no track at all"
+    raise DataError(
+        f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
+    )
+
+
+def _check_classes(track: StoredTrack) -> None:
+    """Raises StoreError for a stem of an instrument that there is not."""
+    for part in track.record.stems:
+        if not 0 <= int(part.instrument or 0) < len(CLASSES):
+            raise damaged(track.folder, f"its record has instrument {part.instrument}; there are {len(CLASSES)}")
+
+
+def _check_rules(store: Store, rules: PairRules) -> None:
+    """Raises DataError for a store whose pairs were made by other rules than these."""
+    held, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
+    if differing := [name for name in INGESTED if held[name] != asked[name]]:
+        told = "; ".join(f"pairs.{name} is {held[name]!r} there, {asked[name]!r} in the spec" for name in differing)
+        raise DataError(f"{told}; ingest into another store path, or use the rules of the store @ {store.path}")
+
+
+def _target_labels(record: layout.TrackRecord) -> list[dict[str, str]]:
+    """All labels of the target of each pair."""
+    targets = [record.parts[pair.target] for pair in record.pairs]
+    return [all_labels(record.labels, part.labels, int(part.instrument or 0)) for part in targets]
+
+
+def _named(record: layout.TrackRecord, pair: layout.Pair) -> Pair:
+    target = record.parts[pair.target]
+    members = record.parts[pair.context].members
+    return Pair(record.split, record.id, target.members[0], int(target.instrument or 0), members)

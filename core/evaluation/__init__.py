@@ -1,0 +1,1 @@
+"""How takes are judged: clips, anchors, metrics and their intervals."""

@@ -1,0 +1,108 @@
+"""Judging: every metric on the takes and on the anchors, with what could not be judged by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accomp.core.compute.devices import threads
+from accomp.core.console import progress, say, warn
+from accomp.core.errors import DataError
+from accomp.core.evaluation.anchors import anchor_cells
+from accomp.core.evaluation.clip_sets import Cell, TakeClip, deaf_cells, take_cell
+from accomp.core.evaluation.scoring import Judge, plain
+from accomp.core.evaluation.summary import summary
+from accomp.core.evaluation.teacher_forcing import Teacher
+from accomp.core.files import write_atomic
+from accomp.core.generation import generate
+from accomp.core.generation.take_files import identity_of_takes
+from accomp.core.records import read_record
+from accomp.core.registry import Registry
+from accomp.core.runs.run import playing_checkpoint, weights_hash
+from accomp.core.spec.schema import Spec
+from accomp.core.trouble import raise_trouble
+
+RECORD, PART = "metrics.json", "metrics.part.json"
+ANCHORS = "anchors"
+"""Folder of the sound that is made for them."""
+
+
+def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
+    """Judge the cells of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
+
+    A cell that is judged already, from the same sound with the same metrics, is not judged again, so a killed
+    evaluation goes on. Raises DataError where there are no takes, or takes of another model or with other settings;
+    WorkError for takes that are not what was made, and for a metric that gives NaN or Inf.
+    """
+    if "model" not in spec.evaluate.cells:
+        evaluate_anchors(spec, registry, run)
+        return
+    made = _takes(spec, run)
+    with threads(spec.run.threads):
+        takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
+        if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
+            warn(
+                "there are takes of an earlier accomp, without hashes: whether they still are what was made cannot be "
+                f"told; remove {run / 'takes'} and run `accomp generate SPEC` to make them anew"
+            )
+        deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
+        cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
+        _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"], "takes": identity_of_takes(made)})
+
+
+def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
+    """Judge the anchors of [evaluate] alone, for which no model is needed, and write metrics.json into `folder`.
+
+    Resumes as `evaluate` does. They depend on corpus, pairs, tokenizer, seed, [generate] split, takes, seconds and
+    prompt, [evaluate] and the metrics; on no model. Raises WorkError for a metric that gives NaN or Inf.
+    """
+    with threads(spec.run.threads):
+        _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
+
+
+def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[Cell], about: dict[str, Any]) -> None:
+    judge = Judge(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
+    held = {**_held(folder / RECORD), **_held(folder / PART)}
+    done: dict[str, Any] = {}
+    with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
+        for cell in cells:
+            identity = judge.identity(cell)
+            if held.get(cell.name, {}).get("identity") == identity:
+                done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
+                advance(len(cell.clips), note=f"{cell.title}: judged already")
+            else:
+                done[cell.name] = {"identity": identity, **judge.cell(cell, advance)}
+                write_atomic(folder / PART, json.dumps({"cells": done}, allow_nan=False))
+    record = {"seed": spec.seed, "loudness": spec.evaluate.loudness, **about, "cells": done}
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    (folder / PART).unlink(missing_ok=True)
+    for line in summary(record):
+        say(line)
+
+
+def _takes(spec: Spec, run: Path) -> dict[str, Any]:
+    """takes.json, if its takes are what this spec and the run's model would give now."""
+    path = run / generate.RECORD
+    missing = "no takes to judge yet; run `accomp generate SPEC` first"
+    made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
+    checkpoint = playing_checkpoint(run)
+    if made["checkpoint"]["weights"] != weights_hash(checkpoint):
+        raise DataError(
+            f"the takes were made by the model of step {made['checkpoint']['step']}, the run's best is now that of "
+            f"step {checkpoint.step}; run `accomp generate SPEC` again @ {path}"
+        )
+    if generate.settings_of(made) != (now := generate.settings(spec)):
+        raise DataError(f"the takes were made with {made['settings']}, the spec says {now}; run `accomp generate SPEC`")
+    return made
+
+
+def _held(path: Path) -> dict[str, Any]:
+    """Cells that an earlier evaluation left; none where its file is not there or broken."""
+    try:
+        cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_trouble(error)
+        return {}
+    return cells

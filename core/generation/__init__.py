@@ -1,0 +1,1 @@
+"""Takes of held-out songs, and a file played as if it came live."""

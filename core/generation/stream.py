@@ -1,0 +1,232 @@
+"""`accomp stream`: the live runtime, fed from a file piece by piece."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from attrs import field, frozen
+
+from accomp.core.audio import io as audio
+from accomp.core.clock import Clock
+from accomp.core.compute.devices import PLAYING_THREADS, describe, device_of, number_of, threads
+from accomp.core.compute.interrupts import StopWish, stop_wish
+from accomp.core.console import progress, say
+from accomp.core.errors import DataError, UserError
+from accomp.core.generation.followers import how_it_went
+from accomp.core.generation.latency import budget_of, part_times
+from accomp.core.generation.latency import told as budget_told
+from accomp.core.generation.recording import Recording
+from accomp.core.generation.timeline_options import Conducting
+from accomp.core.model.conditions import chosen
+from accomp.core.music.instruments import CLASSES, NOT_TARGETS
+from accomp.core.music.labels import INSTRUMENT
+from accomp.core.names import nearest
+from accomp.core.registry import Registry
+from accomp.core.runs.run import (
+    Played,
+    Player,
+    check_streams,
+    load_player,
+    play,
+    playing_checkpoint,
+)
+from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
+from accomp.core.spec.runtime import Runtime
+from accomp.core.types import TokenSpace
+
+
+@frozen
+class Performance:
+    """What is asked of `accomp stream`.
+
+    Attributes:
+        run: whose model plays.
+        input: what is accompanied.
+        output: where the stem goes; the two together go beside it.
+        instrument: the name of its class.
+        seed: the same one plays the same.
+        chunk: milliseconds that come at a time; a codec frame where not given.
+        conditions: NAME=VALUE of labels beside the instrument; those not given are withheld.
+        guidance: condition -> scale; those of the run where not given.
+        runtime: KEY=VALUE of [runtime]; those of the run where not given.
+        conducting: the metronome and the chart.
+    """
+
+    run: Path
+    input: Path
+    output: Path
+    instrument: str
+    seed: int = 0
+    chunk: float | None = None
+    conditions: Sequence[str] = ()
+    guidance: Mapping[str, float] | None = None
+    runtime: Sequence[str] = ()
+    conducting: Conducting = field(factory=Conducting)
+
+
+def stream(wanted: Performance, registry: Registry) -> None:
+    """Accompany an audio file as if it came live.
+
+    Writes the stem to `output` and the two together beside it, as it plays, then tells the real-time factor, how long a
+    piece took and the latency budget. Any sample rate and number of channels is taken; what is done to them is said.
+    The same seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or
+    a chunk that is not positive, DataError for audio that cannot be read, what Recording does, CheckpointError for a
+    run without a model, CombinationError for a model that cannot stream or be guided so.
+    """
+    number = instrument_class(wanted.instrument)
+    mixed = mix_path(wanted.input, wanted.output)
+    check_chunk(wanted.chunk)
+    with (
+        Recording(wanted.output, mixed) as recording,
+        player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player,
+    ):
+        clock = check_streams(player)
+        labels = labels_of(player, number, wanted.conditions)
+        told = wanted.conducting.told(player, registry)
+        space = player.tokenizer.space
+        sound = read_input(wanted.input, space.sample_rate)
+        introduce(player, clock, wanted.run, number)
+        piece = samples_of(wanted.chunk, space)
+        place = 0
+
+        def keep(played: np.ndarray) -> None:
+            nonlocal place
+            played = played[: len(sound) - place]
+            recording.add(sound[place : place + len(played)], played, space.sample_rate)
+            place += len(played)
+
+        device = describe(player.device)
+        with stop_wish() as wish:
+            played = play(
+                player, sound, _pieces(len(sound), piece, wish), labels=labels, seed=wanted.seed,
+                session=number_of("stream"), told=told, listener=keep,
+            )  # fmt: skip
+            recording.finish()
+    for line in [*how_it_went(told), *times(clock, space, played, piece, device)]:
+        say(line)
+
+
+def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: str) -> list[str]:
+    """What is told of the speed: real-time factor, time of a piece (samples), latency budget; one line each."""
+    whole = 1000 * np.asarray(played.whole)
+    seconds = piece / space.sample_rate
+    median, most = np.quantile(whole, [0.5, 0.99])
+    factor = whole.sum() / 1000 / (len(played.audio) / space.sample_rate)
+    budget = budget_of(clock, space, [part_times(played, clock)], piece=seconds)
+    lines = [
+        f"real-time factor: {factor:.3f} on {device} (below 1 keeps up)",
+        f"a piece of {1000 * seconds:g} ms took {median:.1f} ms (median), {most:.1f} ms (99th percentile), "
+        f"{whole.max():.1f} ms at most",
+        "latency budget:",
+    ]
+    lines += [f"  {line['ms']:8.1f} ms  {line['name']}" for line in budget_told(budget)]
+    return [*lines, budget.verdict()]
+
+
+@contextmanager
+def player_of(
+    run: Path, registry: Registry, guidance: Mapping[str, float] | None, runtime: Sequence[str] = ()
+) -> Iterator[Player]:
+    """The model of a run, on the device and with the threads that it plays with; `runtime`: KEY=VALUE of [runtime].
+
+    Raises UserError for keys and values that [runtime] does not have, and what `load_player` does.
+    """
+    spec = playing_checkpoint(run).spec
+    settings, given = spec["run"], dict(spec.get("runtime", {}))
+    for word in runtime:
+        key, _, value = (part.strip() for part in word.partition("="))
+        given[key] = value
+    try:
+        chosen_runtime = structure_fields(strict_converter(), given, Runtime)
+    except Problems as problems:
+        raise UserError(*(f"{text} @ --runtime {'.'.join(map(str, path))}" for path, text in problems.found)) from None
+    with threads(settings.get("threads") or PLAYING_THREADS):
+        device = device_of(settings["accelerator"])
+        yield load_player(run, registry, device, guidance=guidance, runtime=chosen_runtime)
+
+
+def labels_of(player: Player, instrument: int, conditions: Sequence[str]) -> dict[str, int]:
+    """What the model is told: the instrument's class, where it is told that, and NAME=VALUE of other labels."""
+    known = player.model.conditions.labels
+    return chosen([f"{INSTRUMENT}={CLASSES[instrument]}"] * (INSTRUMENT in known) + [*conditions], known)
+
+
+def check_chunk(chunk: float | None) -> None:
+    """Raises UserError for a --chunk (ms) that is not positive."""
+    if chunk is not None and not chunk > 0:
+        raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
+
+
+def samples_of(chunk: float | None, space: TokenSpace) -> int:
+    """The samples of a --chunk (ms); a codec frame where none is given."""
+    return space.hop if chunk is None else max(1, round(chunk / 1000 * space.sample_rate))
+
+
+def instrument_class(name: str) -> int:
+    """The class of that name, whatever the case. Raises UserError, with the nearest name."""
+    playable = {known.lower(): number for number, known in enumerate(CLASSES) if number not in NOT_TARGETS}
+    if name.lower() in playable:
+        return playable[name.lower()]
+    names = [CLASSES[number] for number in playable.values()]
+    if name.lower() in (known.lower() for known in CLASSES):
+        raise UserError(f"no model learns to play {name!r}, only to hear it; instruments: {', '.join(names)}")
+    raise UserError(f"no instrument is called {name!r}{nearest(name.title(), names, what='instruments')}")
+
+
+def mix_path(input: Path, output: Path) -> Path:
+    """Where the mix goes; the folder is made. Raises DataError for an output that is not WAV or FLAC, cannot be written
+    or would replace the input."""
+    mixed = output.with_name(f"{output.stem}-mix{output.suffix}")
+    if output.suffix.lower() not in (".wav", ".flac"):
+        raise DataError(f"expected a name that ends in .wav or .flac, got '{output.name}' @ --output {output}")
+    if input.resolve() in (output.resolve(), mixed.resolve()):
+        raise DataError(f"the output would replace the input; choose another name @ --output {output}")
+    if output.is_dir():
+        raise DataError(f"this is a folder; expected the name of a file @ --output {output}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder of the output: {error.strerror} @ {output.parent}") from error
+    if not os.access(output.parent, os.W_OK):
+        raise DataError(f"the folder of the output may not be written to @ {output.parent}")
+    return mixed
+
+
+def read_input(path: Path, rate: int) -> np.ndarray:
+    """The input, mono at `rate` Hz; says what had to be done for that."""
+    samples, native = audio.duration(path)
+    if not samples:
+        raise DataError(f"holds no sound @ {path}")
+    sound = audio.read(path, rate)
+    channels = audio.channels(path)
+    if channels > 1:
+        say(f"{path.name}: {channels} channels averaged to one")
+    if native != rate:
+        say(f"{path.name}: resampled from {native} Hz to the codec's {rate} Hz")
+    return sound
+
+
+def introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
+    say(
+        f"{CLASSES[instrument]} by the model of step {player.step} @ {run}: t_f = {clock.t_f}, k = {clock.k} frames of "
+        f"{1000 / player.tokenizer.space.frame_rate:g} ms, codec {player.tokenizer.name}"
+    )
+    if player.guidance.scales:
+        say(f"guidance: {', '.join(f'{name} {scale:g}' for name, scale in player.guidance.scales.items())}")
+    if INSTRUMENT not in player.model.conditions.labels:
+        say("this model is told no instrument, and plays what it learned to play")
+
+
+def _pieces(samples: int, piece: int, wish: StopWish) -> Iterator[int]:
+    """Raises KeyboardInterrupt, with the signal's name, where it is wished."""
+    count = -(-samples // piece)
+    with progress("stream", count) as advance:
+        for _ in range(count):
+            if wish.signal:
+                raise KeyboardInterrupt(wish.signal)
+            yield piece
+            advance(1)

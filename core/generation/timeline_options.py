@@ -1,0 +1,127 @@
+"""What a player is told besides the sound, as a user says it: `--metronome` and `--chart`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+from attrs import frozen
+
+from accomp.core.console import say, warn
+from accomp.core.errors import DataError, PluginError, UserError
+from accomp.core.generation.followers import FOLLOW, carry_chords, followed, follower_of, is_follow
+from accomp.core.music.annotations import Annotations, told_annotations
+from accomp.core.music.charts import Chart, read_chart, source_of
+from accomp.core.music.timelines import Source, sources, steady
+from accomp.core.registry import Registry
+from accomp.core.runs.run import Player
+
+OFF = "off"
+AUTO = "auto"
+"""Follow the input where the model takes the timeline and somebody can follow it; else withhold it, and say so."""
+METRONOME = (
+    "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
+)
+CHART = '"C Am F G", "| C Am | F |: G :|" or the like, a text file, follow, or off'
+_STEADY = re.compile(
+    r"(?P<bpm>\d+(?:\.\d+)?)\s*(?:bpm)?(?:/(?P<bar>\d+))?(?:@(?P<offset>-?\d+(?:\.\d+)?)s?)?", re.IGNORECASE
+)
+
+
+@frozen
+class Conducting:
+    """What a user asks for: `metronome` and `chart`, in the words of METRONOME and CHART, or AUTO."""
+
+    metronome: str = AUTO
+    chart: str = AUTO
+
+    def told(self, player: Player, registry: Registry) -> dict[str, Source]:
+        """The timelines of a session of this player.
+
+        Raises UserError for a metronome or a chart that the model does not take or that nobody can read, DataError
+        for a file that does not hold annotations, and PluginError where what should follow the input is missing.
+        """
+        return self._decided(player, registry)._told(player, registry)
+
+    def _decided(self, player: Player, registry: Registry) -> Conducting:
+        """The same without AUTO."""
+        asked = {"metronome": self.metronome, "chart": self.chart}
+        for name in (name for name, how in asked.items() if how == AUTO):
+            asked[name] = OFF
+            if name in player.model.timelines:
+                try:
+                    follower_of(name, FOLLOW, player.tokenizer.space.sample_rate, registry)
+                except PluginError as error:
+                    warn(f"the {name} is withheld, so the model plays worse than it can: {error} @ --{name}")
+                else:
+                    asked[name] = FOLLOW
+                    say(f"{name}: followed in the input; --{name} says what you know of it, or off")
+        return Conducting(**asked)
+
+    def _told(self, player: Player, registry: Registry) -> dict[str, Source]:
+        self._check(player)
+        known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
+        rate = player.tokenizer.space.frame_rate
+        following = followed(player, registry, {"metronome": self.metronome, "chart": self.chart})
+        carry_chords(following, known.beats)
+        told: dict[str, Source] = {**sources(player.model.timelines, known, rate), **following}
+        if self.chart != OFF and not is_follow(self.chart):
+            chart = chart_of(self.chart)
+            try:
+                told["chart"] = source_of(chart, known, rate)
+            except ValueError as error:
+                raise UserError(f"{error} @ --chart {self.chart}") from None
+            say(f"chart: {len(chart.bars)} bars, which begin again where the music goes on")
+        return told
+
+    def _check(self, player: Player) -> None:
+        has = ", ".join(player.model.timelines) or "neither metronome nor chart"
+        for name, asked in (("metronome", self.metronome), ("chart", self.chart)):
+            if asked != OFF and name not in player.model.timelines:
+                raise UserError(
+                    f"the model takes no {name}; it takes {has}. Train one with [conditions] {name} = {{ drop = 0.2 }} "
+                    f"@ --{name} {asked}"
+                )
+
+
+def read_metronome(asked: str) -> Annotations:
+    """What is known of the beats. Raises UserError for words that are neither a tempo nor a file, DataError as said."""
+    if asked == OFF:
+        return Annotations()
+    if match := _STEADY.fullmatch(asked.strip()):
+        try:
+            return steady(float(match["bpm"]), int(match["bar"] or 4), float(match["offset"] or 0))
+        except (ValueError, ZeroDivisionError) as error:
+            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {asked}; expected {METRONOME}") from None
+    if not Path(asked).is_file():
+        raise UserError(f"neither a tempo nor a file @ --metronome {asked}; expected {METRONOME}")
+    return annotations_of(Path(asked))
+
+
+def annotations_of(path: Path) -> Annotations:
+    """The annotations in a YAML or JSON file: a table of them, or a song's metadata.yaml. Raises DataError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        held = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"unreadable annotations ({' '.join(str(error).split())}) @ {path}") from None
+    table = held.get("annotations", held) if isinstance(held, dict) else held
+    found, problems = told_annotations(table)
+    if problems or found.beats is None:
+        raise DataError(*(f"{why} @ {path}" for why in problems or ["no beats are known"]))
+    return found
+
+
+def chart_of(asked: str) -> Chart:
+    """The chart that was typed, or that a file holds. Raises UserError, naming the place of a mistake."""
+    path = Path(asked)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a long chart is no name of a file
+        is_file = False
+    try:
+        return read_chart(path.read_text(encoding="utf-8") if is_file else asked)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{error} @ --chart {asked}; expected {CHART}") from None

@@ -1,0 +1,109 @@
+"""The page of a tree: round by round, every variation with players for its mix and its dry stem.
+
+It needs nothing but the tree's own folder, whose sound files it plays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from accomp.core.audio.loudness import LISTENING_LUFS
+from accomp.core.layering.recipe import ROOT
+from accomp.core.layering.tree import LAST, MIX, STEM, Node, Tree
+from accomp.core.pages.document import document
+from accomp.core.pages.html import Html, tag
+from accomp.core.pages.players import player
+
+Groups = Mapping[str, Sequence[Node]]
+
+
+def page(tree: Tree) -> str:
+    """The whole document. Nodes whose parent is gone come last, and it says so."""
+    nodes = tree.nodes()
+    groups: dict[str, list[Node]] = {}
+    for node in nodes.values():
+        groups.setdefault(node.parent, []).append(node)
+    gone = sorted(groups.keys() - nodes.keys() - {ROOT})
+    beginnings = {ROOT: tree.root.name, **{parent: f"{parent}, which is gone," for parent in gone}}
+    title = f"Layers on {tree.root.name}"
+    header = [tag("h1", title), tag("p", _lead(tree, groups), class_="lead")]
+    rounds = [html for parent, song in beginnings.items() for html in _rounds(groups, parent, song)]
+    return document(f"accomp: {title}", header, [_song(tree), *rounds])
+
+
+def _lead(tree: Tree, groups: Groups) -> str:
+    root = tree.root
+    count = sum(map(len, groups.values()))
+    return (
+        f"{root.seconds:.1f} s · {count} {'stem' if count == 1 else 'stems'} made in {len(groups)} "
+        f"{'round' if len(groups) == 1 else 'rounds'} · begun {_time(root.made)} · context {root.sha256[:12]}"
+    )
+
+
+def _song(tree: Tree) -> Html:
+    """The song as it was chosen last: its mix, and what it is made of."""
+    path = tree.path(tree.find(LAST))
+    players = [player(f"Context: {tree.root.name}", f"root/{tree.root.file}", about=f"Context: {tree.root.name}")]
+    players += [
+        player(f"Stem: {node.recipe.title}", f"nodes/{node.id}/{STEM}", about=f"Stem: {node.recipe.title}")
+        for node in path
+    ]
+    if path:
+        players.insert(0, player("The song so far", f"nodes/{path[-1].id}/{MIX}", about="The song so far", made=True))
+    about = (
+        f"Every stem is dry and as loud in the mix as each stem of the context ({tree.root.stems}); mixes are "
+        f"set to {LISTENING_LUFS:g} LUFS. The context and the stems have the levels that the model hears."
+    )
+    return _section(
+        "song", "The song so far", tag("p", about, class_="note"), tag("div", _grid(players), class_="card")
+    )
+
+
+def _rounds(groups: Groups, parent: str, song: str) -> Iterator[Html]:
+    """Sections of all rounds on a node and what grew from it; those on a stem come right after its own."""
+    waiting = [(parent, song)]
+    while waiting:
+        parent, song = waiting.pop()
+        if nodes := groups.get(parent, ()):
+            note = tag("p", parent, class_="note") if parent != ROOT else None
+            yield _section(f"to-{parent}", f"Played to {song}", note, *map(_card, nodes))
+            waiting += [(node.id, f"{song} + {node.recipe.title}") for node in reversed(nodes)]
+
+
+def _card(node: Node) -> Html:
+    recipe = node.recipe
+    facts = [
+        f"variation {recipe.variation + 1}",
+        f"seed {recipe.seed}",
+        f"model {recipe.weights[:8]}, step {node.step}",
+    ]
+    facts += [f"{name} {text}" for name, text in recipe.conditions.items() if text != recipe.title]
+    facts += [f"guidance of {name} {scale:g}" for name, scale in recipe.guidance.items()]
+    mark = tag("span", "✓ chosen", class_="accent") if node.chosen else None
+    record = json.dumps(attrs.asdict(node), indent=1)
+    sounds = [
+        player("Mix", f"nodes/{node.id}/{MIX}", about=f"Mix {node.id}", made=bool(node.chosen)),
+        player("Stem alone", f"nodes/{node.id}/{STEM}", about=f"Stem alone {node.id}"),
+    ]
+    return tag(
+        "article",
+        tag("h3", recipe.title, mark, tag("small", " · ".join(facts))),
+        _grid(sounds),
+        tag("details", tag("summary", node.id), tag("pre", record, tabindex="0")),
+        class_="card take",
+    )
+
+
+def _section(id: str, heading: str, *children: object) -> Html:
+    return tag("section", tag("h2", heading, id=id), children, aria_labelledby=id)
+
+
+def _grid(players: Sequence[Html]) -> Html:
+    return tag("div", players, class_="players")
+
+
+def _time(iso: str) -> str:
+    return iso[:16].replace("T", " ") + " UTC"

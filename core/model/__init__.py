@@ -1,0 +1,1 @@
+"""The model of codes: its sequence, vocabulary, conditions, guidance and sampling."""

@@ -1,0 +1,164 @@
+"""What a model is told: the section [conditions], and class labels by name.
+
+A model knows a label as the number of its class; which names it has, and in which order, its `[conditions]` say. This
+page is the only place where the one becomes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.errors import UserError
+from accomp.core.music.instruments import CLASSES
+from accomp.core.music.labels import INSTRUMENT, all_labels
+from accomp.core.names import nearest
+from accomp.core.types import Track
+
+_share = v.and_(v.ge(0.0), v.le(1.0))
+
+
+@frozen
+class ContextCondition:
+    """The audio that is accompanied. `drop`: share of training clips in which the model does not hear it."""
+
+    drop: float = field(default=0.0, validator=_share)
+
+
+def _some_classes(_: Any, attribute: attrs.Attribute, classes: int | tuple[str, ...]) -> None:
+    if isinstance(classes, int):
+        if classes < 1:
+            raise ValueError(f"{attribute.name} is {classes}; expected at least 1, or a list of their names")
+    elif not classes or len(set(classes)) < len(classes) or not all(name.strip() for name in classes):
+        raise ValueError(f"{attribute.name} is {list(classes)}; expected names, at least one, none of them twice")
+
+
+@frozen
+class LabelCondition:
+    """A class label.
+
+    Attributes:
+        classes: the names of its classes, in the order of their numbers; or how many there are, which says enough for
+            `instrument` (core/model/conditions.py has the names).
+        drop: share of training clips in which it is withheld, beside those that have none.
+    """
+
+    classes: int | tuple[str, ...] = field(validator=_some_classes)
+    drop: float = field(default=0.0, validator=_share)
+
+    @property
+    def count(self) -> int:
+        """How many classes there are."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+
+@frozen
+class TimelineCondition:
+    """A timeline (core/music/timelines.py).
+
+    Attributes:
+        drop: share of training clips in which it is withheld, beside those without.
+        detail: share of the others in which its detail is: of a metronome the bars, so that a model plays to beats
+            alone as well, which is all that can be followed in a sound.
+    """
+
+    drop: float = field(default=0.0, validator=_share)
+    detail: float = field(default=0.0, validator=_share)
+
+
+@frozen
+class Conditions:
+    """What the model is told.
+
+    [conditions]
+    context = { drop = 0.2 }
+    instrument = { classes = 18, drop = 0.1 }
+    genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label that the corpus gives
+    metronome = { drop = 0.15 }                             # beat and bar of the frame that is played
+    chart = { drop = 0.3 }                                  # its chord
+    """
+
+    context: ContextCondition = ContextCondition()
+    labels: dict[str, LabelCondition] = field(factory=dict)
+    timelines: dict[str, TimelineCondition] = field(factory=dict)
+
+    def shares(self) -> dict[str, float]:
+        """Condition -> share of training clips in which it is withheld."""
+        labels = {name: label.drop for name, label in self.labels.items()}
+        timelines = {name: timeline.drop for name, timeline in self.timelines.items()}
+        return {"context": self.context.drop, **labels, **timelines}
+
+    def all_told(self) -> Conditions:
+        """The same, with nothing withheld."""
+        labels = {name: attrs.evolve(label, drop=0.0) for name, label in self.labels.items()}
+        return Conditions(ContextCondition(), labels, {name: TimelineCondition() for name in self.timelines})
+
+
+def labels_of(track: Track, stem: str) -> dict[str, str]:
+    """All labels of a track's stem, as `all_labels` puts them together."""
+    own = track.stems[stem]
+    return all_labels(track.labels, own.labels, own.instrument)
+
+
+def class_names(label: str, condition: LabelCondition) -> tuple[str, ...]:
+    """The names of a condition's classes; the number of a class is its place.
+
+    Where a spec only counts them, those of `instrument` are the first of core/music/instruments.py, others "0", "1" ...
+    """
+    if isinstance(condition.classes, tuple):
+        return condition.classes
+    return CLASSES[: condition.classes] if label == INSTRUMENT else tuple(map(str, range(condition.classes)))
+
+
+def class_numbers(labels: Mapping[str, str], conditions: Mapping[str, LabelCondition]) -> dict[str, int]:
+    """label -> text as classes, of those labels that the model takes; the others are left out.
+
+    Raises UserError, with all of them, for texts that are no class of the model.
+    """
+    known = {name: class_names(name, conditions[name]) for name in labels if name in conditions}
+    problems = [
+        f"{name} is {labels[name]!r}, which is no class of the model{nearest(labels[name], names, what='it has')}"
+        for name, names in known.items()
+        if labels[name] not in names
+    ]
+    if problems:
+        raise UserError(*problems)
+    return {name: names.index(labels[name]) for name, names in known.items()}
+
+
+def chosen(words: Iterable[str], conditions: Mapping[str, LabelCondition]) -> dict[str, int]:
+    """What a user asks for, "genre=jazz", as label -> class. Case does not matter where it decides nothing.
+
+    Raises UserError, with all mistakes, for a word of another form, a label that the model does not take or that is
+    given twice, and a class that it does not have.
+    """
+    found: dict[str, int] = {}
+    problems = []
+    for word in words:
+        name, equals, text = (part.strip() for part in word.partition("="))
+        if not (name and equals and text):
+            problems.append(f"expected NAME=VALUE, as in genre=jazz @ --condition {word}")
+        elif name not in conditions:
+            if conditions:
+                why = f"has no condition {name!r}{nearest(name, conditions, what='its conditions')}"
+            else:
+                why = f"has no condition {name!r}, nor any other; it plays by what it hears alone"
+            problems.append(f"the model {why} @ --condition {word}")
+        elif name in found:
+            problems.append(f"{name!r} is given twice @ --condition {word}")
+        else:
+            names = class_names(name, conditions[name])
+            fitting = [text] if text in names else [known for known in names if known.lower() == text.lower()]
+            if len(fitting) == 1:
+                found[name] = names.index(fitting[0])
+            else:
+                problems.append(
+                    f"no {name} is called {text!r}{nearest(text, names, what='known')} @ --condition {word}"
+                )
+    if problems:
+        raise UserError(*problems)
+    return found

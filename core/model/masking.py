@@ -1,0 +1,160 @@
+"""Masking of a clip: which codes a masked model learns to guess, and how a sampler fills in those that it masked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from attrs import frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.errors import CombinationError
+from accomp.core.interfaces import Predict
+from accomp.core.keyed_random import Noise
+from accomp.core.model.sampling import temper
+from accomp.core.types import TokenSpace
+
+MASKED = -2
+"""What a level holds where its code is not known; like every negative code, a model sees that level's PAD there."""
+
+STEPS = (128, 64, 32)
+"""Forwards for each level (both papers), with 32 for all further ones."""
+
+Number = TypeVar("Number", int, float)
+
+
+def each(valid: Any) -> Any:
+    """The validator of a Config's field that holds a number for each level, or None: `valid` for each number."""
+    return v.optional(v.deep_iterable(valid))
+
+
+def per_level(
+    key: str, given: tuple[Number, ...] | None, usual: tuple[Number, ...], space: TokenSpace
+) -> tuple[Number, ...]:
+    """`given` for each of K levels, one number standing for all; where absent `usual`, its last number going on.
+
+    Raises CombinationError, naming `key`, for another number of numbers.
+    """
+    levels = space.codebooks
+    if given is None:
+        return (usual + usual[-1:] * levels)[:levels]
+    if len(given) not in (1, levels):
+        raise CombinationError(
+            f"{key} = {list(given)} has {len(given)} numbers; give {levels}, one for each level of the codec, or one "
+            f"for all of them"
+        )
+    return given * levels if len(given) == 1 else given
+
+
+def training_mask(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """Which codes a training step has to guess: shape (B, K, T) -> [B, K, T] bool, on the generator's device.
+
+    Of a level L ~ U{0..K-1}, each is masked with probability cos(u pi / 2), u ~ U(0, 1); the coarser levels are there
+    and the finer ones all masked (SoundStorm, arXiv 2305.09636, as changed by StemGen, arXiv 2312.08723, section 2.1).
+    """
+    (batch, levels, frames), device = shape, rng.device
+    chosen = torch.randint(levels, (batch, 1, 1), generator=rng, device=device)
+    share = (torch.rand(batch, 1, 1, generator=rng, device=device) * (math.pi / 2)).cos()
+    hidden = torch.rand(batch, 1, frames, generator=rng, device=device) < share
+    level = torch.arange(levels, device=device)[:, None]
+    return (level > chosen) | ((level == chosen) & hidden)
+
+
+def masked_after(tokens: int, steps: int) -> list[int]:
+    """How many of n `tokens` are still masked after each of min(steps, n) steps; the last number is 0.
+
+    trunc(cos((t + 1) / S * pi / 2) * n) after step t of S, and at least one fewer than before.
+    """
+    steps = min(steps, tokens)
+    left = [tokens]
+    for t in range(steps):
+        share = math.cos((t + 1) / steps * math.pi / 2)
+        left.append(min(math.trunc(share * tokens), left[-1] - 1))
+    return left[1:]
+
+
+class Candidates(NamedTuple):
+    """A code drawn for every frame of a level, in one step, to be ranked: the best are kept.
+
+    Attributes:
+        level: index of the level.
+        p: [B, T], the probability that the model gave to each.
+        progress: [B, 1], (t + 1) / S: which share of its steps each row has done with this one; 1 in the last.
+        noise: key [B, T], for the ranking's own random numbers.
+    """
+
+    level: int
+    p: Tensor
+    progress: Tensor
+    noise: Noise
+
+
+Rank = Callable[[Candidates], Tensor]
+"""Candidates -> how good each is [B, T]."""
+
+
+@frozen
+class Draw:
+    """A code from softmax(logits / temperature) over the top_k likeliest, or over all; the likeliest at temperature 0.
+
+    One uniform number a code, looked up in the cumulative distribution: noise for every logit, as core.model.sampling
+    draws for single frames, takes ten times as long and would be felt over a whole clip.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+
+    def __call__(self, logits: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """logits [B, T, C], noise's key [B, T] -> codes [B, T] int64, and softmax(logits) of each [B, T] float32."""
+        p = logits.float().softmax(-1)
+        weights, likeliest = p if self.temperature == 1.0 else temper(logits, self.temperature).softmax(-1), None
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            weights, likeliest = weights.topk(self.top_k)
+        sums = weights.cumsum(-1)
+        codes = torch.searchsorted(sums, noise.uniform(1) * sums[..., -1:])  # never one of weight 0
+        codes = codes if likeliest is None else likeliest.gather(-1, codes)
+        return codes.squeeze(-1), p.gather(-1, codes).squeeze(-1)
+
+
+def fill_in(
+    predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise, *, steps: Sequence[int], draw: Draw, rank: Rank
+) -> Tensor:
+    """Iterative decoding, coarse levels first: canvas, todo [B, K, T] -> codes [B, K, T], `canvas` where not `todo`.
+
+    A step draws a code for every frame of the level and keeps those that `rank` puts first; how many is `masked_after`
+    of the row's own number of tokens and of `steps`, one for each level. `rng.key` is [B, K]. Random numbers belong to
+    a session, level, step and frame, so that what a row becomes does not depend on the others of its batch.
+    """
+    canvas = canvas.masked_fill(todo, MASKED)
+    frames = torch.arange(canvas.shape[2], device=canvas.device)
+    counts = todo.sum(-1).T.tolist()
+    for level, most in enumerate(steps):
+        waiting = todo[:, level]
+        for t, (left, progress) in enumerate(_plan(counts[level], most, canvas.device)):
+            noise = Noise(rng.key[:, level, None]).fold(t).fold(frames)
+            codes, p = draw(predict(canvas, level), noise.fold(0))
+            still = _worst(rank(Candidates(level, p, progress, noise.fold(1))), waiting, left)
+            canvas[:, level] = torch.where(waiting & ~still, codes, canvas[:, level])
+            waiting = still
+    return canvas
+
+
+def _plan(counts: list[int], steps: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each step of a level: how many tokens then wait in each row [B, 1], and the row's progress [B, 1]."""
+    rows = [masked_after(count, steps) for count in counts]
+    total = max(map(len, rows))
+    left = torch.tensor([row + [0] * (total - len(row)) for row in rows], device=device)
+    own = torch.tensor([[max(1, len(row))] for row in rows], device=device)
+    for t in range(total):
+        yield left[:, t : t + 1], ((t + 1) / own).clamp(max=1.0)
+
+
+def _worst(score: Tensor, waiting: Tensor, left: Tensor) -> Tensor:
+    """The `left` [B, 1] of the `waiting` [B, T] bool with the lowest score [B, T], of equals the later ones: [B, T]."""
+    order = score.masked_fill(~waiting, math.inf).argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device)
+    place = torch.empty_like(order).scatter_(1, order, places.expand_as(order))
+    return waiting & (place >= len(places) - left)

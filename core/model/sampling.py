@@ -1,0 +1,42 @@
+"""Drawing a code from logits. Samplers differ in what they keep; how one of the codes kept is drawn is written here.
+
+The noise belongs to the code: whatever else is kept, the same code gets the same number from the same key.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.core.keyed_random import Noise
+
+valid_temperature = v.and_(v.ge(0.0), v.lt(math.inf))
+"""The validator of a Config's `temperature`: finite, not negative."""
+
+
+def temper(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """logits [B, ..., C] -> those of softmax(logits / temperature), float32, the greatest of each row 0.
+
+    temperature: one, or one for each item [B]. Temperature 0, the limit, leaves the likeliest code alone (the first of
+    equals), all others -inf. A code whose logit is -inf stays impossible at every temperature.
+    """
+    if isinstance(temperature, Tensor):
+        each = temperature.view(-1, *[1] * (logits.ndim - 1))
+        return torch.where(each > 0, temper(logits, 1.0) / each.clamp(min=1e-6), temper(logits, 0.0))
+    if temperature == 0.0:
+        likeliest = logits.argmax(-1, keepdim=True)
+        return torch.full_like(logits, -math.inf, dtype=torch.float32).scatter(-1, likeliest, 0.0)
+    logits = logits.float()
+    return (logits - logits.amax(-1, keepdim=True)) / temperature
+
+
+def draw(logits: Tensor, rng: Noise, codes: Tensor | None = None) -> Tensor:
+    """A code of each row by its softmax: the argmax of logits + Gumbel noise.
+
+    logits [..., n] are those of all codes, or of the ones in `codes` [..., n] int64; key [...] -> codes [...] int64.
+    """
+    choice = (logits + rng.gumbel(logits.shape[-1] if codes is None else codes)).argmax(-1, keepdim=True)
+    return (choice if codes is None else codes.gather(-1, choice)).squeeze(-1)

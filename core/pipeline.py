@@ -1,0 +1,38 @@
+"""The stages of an experiment by name. Each imports what it runs when it runs, so that naming one costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accomp.core.registry import Registry
+from accomp.core.spec.schema import Spec
+
+
+def run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
+    """Run "ingest", "train", "generate", "evaluate" or "report" of a spec, whose run folder is `folder`.
+
+    Raises what the stage raises.
+    """
+    match stage:
+        case "ingest":
+            from accomp.core.data.ingest import ingest
+
+            ingest(spec, registry)
+        case "train":
+            from accomp.core.training.trainer import train
+
+            train(spec, registry, folder)
+        case "generate":
+            from accomp.core.generation.generate import generate
+
+            generate(spec, registry, folder)
+        case "evaluate":
+            from accomp.core.evaluation.evaluate import evaluate
+
+            evaluate(spec, registry, folder)
+        case "report":
+            from accomp.core.report import write_report
+
+            write_report(spec, registry, folder)
+        case _:
+            raise ValueError(f"no stage is called {stage!r}")

@@ -1,0 +1,1 @@
+"""Playing by the clock of a sound device: buffers, gaps, warm-up."""

@@ -1,1 +1,0 @@
-"""From clips and metrics to numbers: how takes are counted, and how sure the numbers are."""

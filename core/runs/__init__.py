@@ -1,0 +1,1 @@
+"""Run folders: checkpoints, history, shipped models, and the trained model that plays."""

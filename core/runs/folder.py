@@ -1,0 +1,215 @@
+"""A run folder: which experiment it holds, made with what, whose model plays. Whoever writes there opens it first."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from accomp.core.console import say, warn
+from accomp.core.errors import CheckpointError, SpecError
+from accomp.core.files import clear_unfinished, folder_lock, write_atomic
+from accomp.core.records import read_record
+from accomp.core.runs.checkpoint_folders import strays
+from accomp.core.spec.pairs import PairRules
+from accomp.core.spec.parsing import plain
+from accomp.core.spec.schema import Spec, resolve
+
+FREE = (
+    "run", "runner", "runtime", "sampler", "guidance", "generate", "evaluate", "metric",
+    "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
+    "train.compile",
+)  # fmt: skip
+"""Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and
+takes and metrics know themselves what they were made with.
+
+GROWING may grow as well, to train further. Everything else makes another experiment and needs another folder.
+"""
+
+GROWING = ("train.steps", "train.minutes")
+
+SPEC, VERSIONS = "spec.json", "versions.json"
+BEFORE_ANYTHING = ("losses.jsonl", "logs")
+"""What a training that has no checkpoint yet begins anew."""
+
+MODEL = "model.json"
+"""In a run folder that has no model of its own: the run folder that has, relative to this one."""
+
+LIBRARIES = ("accomp", "torch", "numpy", "lightning", "zarr")
+
+
+@contextmanager
+def run_of(spec: Spec) -> Iterator[Path]:
+    """The run folder of `spec`, open, and nobody else's while the block runs.
+
+    Another process that works there is waited for; what killed ones left unfinished is removed. A block that fails
+    before it has made anything leaves the folder as it was. The further processes of a training on several devices
+    belong to the first one, and get the folder as it is. Raises SpecError as `open_run`, DataError for a place where no
+    folder can be or may be written to.
+    """
+    folder = Path(spec.run.folder)
+    if not _leads():
+        yield folder
+        return
+    _refuse_other(folder, _plain(spec))  # at once, however long another process may be at work
+    was_there = folder.exists()
+    try:
+        with folder_lock(folder, lambda who: say(f"{who} is at work in this run folder; waiting for it @ {folder}")):
+            clear_run(folder)
+            for path in strays(folder):
+                warn(f"no checkpoint, passed over @ {path}")
+            before = {path.name for path in folder.iterdir()} if _nothing_made(folder) else None
+            try:
+                yield open_run(spec)
+            except BaseException:
+                if before is not None and _nothing_made(folder):
+                    for name in {SPEC, VERSIONS, MODEL} - before:
+                        (folder / name).unlink(missing_ok=True)
+                raise
+    finally:
+        if not was_there:
+            with suppress(OSError):  # something was made
+                folder.rmdir()
+
+
+def open_run(spec: Spec) -> Path:
+    """The run folder of `spec`, made if need be, with spec.json (the resolved spec) and versions.json in it.
+
+    Raises SpecError, naming every key that differs, when the folder holds the run of another spec. One in which nothing
+    was made yet is nobody's.
+    """
+    folder, resolved = Path(spec.run.folder), _plain(spec)
+    _refuse_other(folder, resolved)
+    if _read(folder / SPEC) != resolved:
+        write_atomic(folder / SPEC, json.dumps(resolved, indent=2) + "\n")
+    now = versions()
+    before = _read(folder / VERSIONS)
+    if before != now:
+        if before is not None:
+            both = sorted(before.keys() | now.keys())
+            changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in both if before.get(key) != now.get(key)]
+            warn(f"{folder} was begun with other versions: {', '.join(changed)}")
+        write_atomic(folder / VERSIONS, json.dumps(now, indent=2) + "\n")
+    return folder
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what killed processes were writing in a run folder that is nobody else's."""
+    clear_unfinished(folder, r"[\w.]+\.(?:json|jsonl|html|toml)")
+    clear_unfinished(folder / "checkpoints", r"step_\d+")
+    clear_unfinished(folder / "takes", r".+?")
+
+
+def borrow_model(run: Path, model: Path) -> None:
+    """Have `run` play the model that is trained in the run folder `model`. The two may be moved together."""
+    relative = Path(os.path.relpath(model.resolve(), run.resolve()))
+    write_atomic(run / MODEL, json.dumps({"run": relative.as_posix()}) + "\n")
+
+
+def model_folder(run: Path) -> Path:
+    """The run folder whose model plays in `run`: itself, unless it has borrowed one.
+
+    Raises CheckpointError where that one is not there any more.
+    """
+    if not (run / MODEL).exists():
+        return run
+    try:
+        model = (run / json.loads((run / MODEL).read_text(encoding="utf-8"))["run"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"cannot read whose model plays here: {error} @ {run / MODEL}") from error
+    if not model.is_dir():
+        raise CheckpointError(f"this run plays the model of {model}, which is gone; copy the two together @ {run}")
+    return model
+
+
+def versions() -> dict[str, str]:
+    """What a run is made with: versions of python, of the main libraries and of the code itself, and the platform."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found |= {name: _version(name) for name in LIBRARIES}
+    if revision := _git_revision(Path(str(resources.files("accomp.core"))).parent):
+        found["git"] = revision
+    return found
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _git_revision(root: Path) -> str | None:
+    """Commit of the checkout whose top folder is `root`, "+changes" where files differ from it; None elsewhere."""
+    git = shutil.which("git")
+    if not git or not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str | None:
+        answer = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    return f"{commit}+changes" if commit and ask("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _plain(spec: Spec) -> dict[str, Any]:
+    plain_spec: dict[str, Any] = json.loads(json.dumps(resolve(spec)))
+    return plain_spec
+
+
+def _refuse_other(folder: Path, resolved: Mapping[str, Any]) -> None:
+    held = _read(folder / SPEC)
+    if held is None or not (differences := list(_differences(held, resolved))) or _nothing_made(folder):
+        return
+    raise SpecError(
+        *(f"{text} @ {folder / SPEC}" for text in differences),
+        f"the folder {folder} holds the run of another spec; give this one its own: --run NEW, or [run] folder",
+    )
+
+
+def _nothing_made(folder: Path) -> bool:
+    """Whether a run folder holds nothing that took work, or that another command could go on with."""
+    return not any(
+        path.name not in (SPEC, VERSIONS, MODEL, *BEFORE_ANYTHING) and not path.name.startswith(".")
+        and not (path.is_dir() and not any(path.iterdir()))
+        for path in (folder.iterdir() if folder.is_dir() else ())
+    )  # fmt: skip
+
+
+def _leads() -> bool:
+    """Whether this is the first process of those that Lightning, torchrun or Slurm start for one command."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_record(path, "move the folder away to begin anew", error=SpecError) if path.exists() else None
+
+
+def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """One line per key that may not change and does."""
+    once = {"pairs": plain(PairRules())}  # what a run did that was begun before there was such a section
+    before, after = dict(_leaves({**once, **held})), dict(_leaves(new))
+    for key in sorted(before.keys() | after.keys()):
+        old, now = before.get(key, "absent"), after.get(key, "absent")
+        if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):
+            continue
+        if key in GROWING and isinstance(old, (int, float)) and isinstance(now, (int, float)):
+            if now < old:
+                yield f"{key} may grow from {old!r} but not shrink to {now!r}"
+            continue
+        yield f"{key} is {now!r} now, {old!r} there"
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value

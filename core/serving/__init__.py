@@ -1,0 +1,1 @@
+"""The server behind `accomp jam` and `accomp serve`."""

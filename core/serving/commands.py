@@ -1,0 +1,77 @@
+"""The command line of jam and serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN ...]", help="Run folders, names of `accomp models`, hub:owner/repo."),
+]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
+RuntimeWords = Annotated[
+    list[str] | None,
+    typer.Option("--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of what makes it fast enough."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Play though this machine is too slow; late sound is silent.")]
+Token = Annotated[
+    Path | None, typer.Option("--token-file", help="A file with the token; ACCOMP_TOKEN or a new one otherwise.")
+]
+
+
+def jam_command(
+    context: typer.Context,
+    runs: Runs = None,
+    port: Port = 8765,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    record: Annotated[Path, typer.Option("--record", help="The folder of recordings.")] = Path("jams"),
+    runtime: RuntimeWords = None,
+    token_file: Token = None,
+) -> None:
+    """Play with a model in your browser, on this machine; the shipped model where no run is named."""
+    from accomp.core.serving.jamming import Wanted, jam
+
+    wanted = Wanted(runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file)
+    jam(wanted, context.obj)
+
+
+def serve_command(
+    context: typer.Context,
+    runs: Runs = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; another than this machine needs TLS.")
+    ] = "127.0.0.1",
+    port: Port = 8765,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Sessions of each run; as many as fit otherwise.")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option("--tls-cert", help="A certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option("--tls-key", help="Its key (PEM).")] = None,
+    behind_proxy: Annotated[bool, typer.Option("--behind-proxy", help="A proxy speaks TLS for this server.")] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin", help="Pages there may connect, and it is a name of this server: https://jam.example.org."
+        ),
+    ] = None,
+    token_file: Token = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="A folder: sessions may be recorded there. Off otherwise.")
+    ] = None,
+    session_minutes: Annotated[
+        float, typer.Option("--session-minutes", min=1, help="How long a session may last.")
+    ] = 60.0,
+    runtime: RuntimeWords = None,
+    force: Force = False,
+) -> None:
+    """Let many musicians play with models of this machine, in their browsers."""
+    from accomp.core.serving.jamming import Wanted, serve
+
+    wanted = Wanted(
+        runs or [], host, port, slots, cert, key, behind_proxy, allow_origin or (), token_file, record, runtime or (),
+        force=force, limits={"session": 60 * session_minutes},
+    )  # fmt: skip
+    serve(wanted, context.obj)

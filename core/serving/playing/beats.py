@@ -1,0 +1,211 @@
+"""The metronome and the chart of one session, in its page's places; both may change while it plays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from attrs import define, evolve, field
+
+from accomp.core.errors import PluginError
+from accomp.core.generation.followers import carry_chords, followed
+from accomp.core.interfaces import Follower
+from accomp.core.music.annotations import NOTHING, Annotations
+from accomp.core.music.charts import Chart, read_chart, source_of
+from accomp.core.music.timelines import Source, source, steady
+from accomp.core.registry import Registry
+from accomp.core.runs.run import Player
+from accomp.core.serving.messages import FOLLOW, OFF, Metronome, Tempo
+from accomp.core.streaming.following import Followed
+
+T = TypeVar("T")
+
+
+class Unplayable(ValueError):
+    """A metronome or a chart that cannot be had, in words for the musician."""
+
+
+@define(eq=False)
+class Beats:
+    """What a session is told beside its sound, and the Sources that tell it to each of its voices.
+
+    Attributes:
+        rate: of the page (Hz); places are its samples.
+        tempo: the count that is set, its place that of a downbeat; None where there is none.
+        chart: what is typed, and the place of its first bar.
+        follows: timelines that are followed in the input.
+        spare: what can follow them, made before it is needed: that may take longer than a tick.
+        failure: what has gone wrong while following, for which the session has to end; "" while nothing has.
+    """
+
+    player: Player
+    registry: Registry
+    rate: int
+    tempo: Tempo | None = None
+    chart: tuple[Chart, int] | None = None
+    follows: set[str] = field(factory=set)
+    spare: dict[str, Followed] = field(factory=dict)
+    failure: str = ""
+
+    def metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
+        """Another metronome, from about place `now` on -> the timelines that change.
+
+        A chart that is typed goes on in its bar. Raises Unplayable.
+        """
+        self._check("metronome", value)
+        if isinstance(value, Tempo):
+            tempo = evolve(value, place=now if value.place is None else value.place)
+            if self.chart is not None and self.tempo is not None:
+                self.chart = self.chart[0], _moved(self.chart[1], self.tempo, tempo, now, self.rate)
+            self.tempo = tempo
+            self.follows.discard("metronome")
+            return ("metronome", "chart") if self.chart is not None else ("metronome",)
+        if self.chart is not None:
+            raise Unplayable("the chart needs a metronome with a tempo; take the chart off first")
+        self._follow("metronome", value)
+        self.tempo = None
+        return ("metronome",)
+
+    def chords(self, value: str, place: int | None, now: int) -> tuple[str, ...]:
+        """Another chart, typed, "follow" or "off"; its first bar begins at a place, or at the next downbeat."""
+        self._check("chart", value)
+        if value in (OFF, FOLLOW):
+            self._follow("chart", value)
+            self.chart = None
+            return ("chart",)
+        try:
+            chart = read_chart(value)
+        except ValueError as error:
+            raise Unplayable(str(error)) from None
+        if self.tempo is None or self.tempo.place is None:
+            raise Unplayable(
+                "a chart that is typed needs a metronome with a tempo, to say when its chords come; tap one"
+            )
+        bar = bar_length(self.tempo, self.rate)
+        after = self.tempo.place + -(-(now - self.tempo.place) // bar) * bar
+        self.follows.discard("chart")
+        self.chart = chart, round(after) if place is None else place
+        return ("chart",)
+
+    def sources(
+        self, names: Iterable[str], place_of: Callable[[int], float], following: dict[str, Followed]
+    ) -> dict[str, Source | None]:
+        """What a voice is told of these timelines now; None: withheld.
+
+        place_of: number of a frame of the voice -> the page's place at which its sound begins. following: what follows
+        the voice's input, which is kept there.
+        """
+        return {name: self._source(name, place_of, following) for name in names}
+
+    def now(self, place: int, following: Mapping[str, Followed]) -> tuple[float | None, str | None]:
+        """Beats a minute and the chord at a place, set or followed; None where they are not known."""
+        bpm, chord = self.tempo.bpm if self.tempo else None, None
+        if (heard := following.get("metronome")) and (beats := heard.listened().last.beats):
+            bpm = 60 / float(np.diff(beats.times[-2:])[0])
+        if self.chart is not None and self.tempo is not None:
+            at = (place - self.chart[1]) / bar_length(self.tempo, self.rate)
+            bars = self.chart[0].bars
+            if at >= 0:
+                chords = bars[int(at) % len(bars)]
+                chord = chords[min(int(at % 1 * len(chords)), len(chords) - 1)]
+        elif (heard := following.get("chart")) and heard.listened().last.chords:
+            chord = heard.listened().last.chords[-1].chord
+        return bpm, chord
+
+    def _check(self, name: str, value: object) -> None:
+        if value != OFF and name not in self.player.model.timelines:
+            raise Unplayable(f"this model takes no {name}")
+
+    def _follow(self, name: str, value: object) -> None:
+        if value == FOLLOW:
+            self.spare[name] = self._followed(name)
+            self.follows.add(name)
+        else:
+            self.follows.discard(name)
+
+    def _followed(self, name: str) -> Followed:
+        found = self.spare.pop(name, None) or follower(self.player, self.registry, name)
+        found.follower = Careful(found.follower, self._failed)
+        return found
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = f"what follows the music has failed: {error}"
+
+    def _source(self, name: str, place_of: Callable[[int], float], following: dict[str, Followed]) -> Source | None:
+        following.pop(name, None)
+        if name in self.follows:
+            following[name] = self._followed(name)
+        carry_chords(following, None)  # by the metronome that is followed now, if one is
+        if name in following:
+            return following[name]
+        tempo, chart, rate = self.tempo, self.chart, self.player.tokenizer.space.frame_rate
+        if tempo is None or (name == "chart" and chart is None):
+            return None
+        grid = self._grid(tempo if name == "metronome" or chart is None else evolve(tempo, place=chart[1]))
+
+        def told(first: int, frames: int) -> np.ndarray:
+            start = place_of(first) / self.rate - first / rate
+            if name == "metronome" or chart is None:
+                return source(name, grid, rate, start)(first, frames)
+            return source_of(chart[0], grid, rate, start)(first, frames)
+
+        return told
+
+    def _grid(self, tempo: Tempo) -> Annotations:
+        assert tempo.place is not None
+        return steady(tempo.bpm, tempo.beats_per_bar, tempo.place / self.rate)
+
+
+def follower(player: Player, registry: Registry, name: str) -> Followed:
+    """What follows a timeline in a session's input. Raises Unplayable."""
+    try:
+        return followed(player, registry, {name: FOLLOW})[name]
+    except PluginError as error:
+        raise Unplayable(f"nothing here can follow the {name}: {error}") from None
+
+
+@define(eq=False)
+class Careful:
+    """A follower that knows nothing any more once it has failed, so that only its session ends."""
+
+    inner: Follower
+    failed: Callable[[Exception], None]
+    follows: Any = field(init=False)
+    fingerprint: Any = field(init=False)
+    provenance: Any = field(init=False)
+    _broken: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.follows, self.fingerprint = self.inner.follows, self.inner.fingerprint
+        self.provenance = self.inner.provenance
+
+    def begin(self) -> None:
+        self._try(self.inner.begin)
+
+    def push(self, audio: np.ndarray) -> None:
+        self._try(lambda: self.inner.push(audio))
+
+    def known(self) -> Annotations:
+        return self._try(self.inner.known) or NOTHING
+
+    def _try(self, work: Callable[[], T]) -> T | None:
+        try:
+            return None if self._broken else work()
+        except Exception as error:  # of a plugin: anything
+            self._broken = True
+            self.failed(error)
+            return None
+
+
+def bar_length(tempo: Tempo, rate: int) -> float:
+    """Samples of a bar."""
+    return tempo.beats_per_bar * 60 * rate / tempo.bpm
+
+
+def _moved(begin: int, before: Tempo, after: Tempo, now: int, rate: int) -> int:
+    """Where a chart that began at a place would have begun by another count, so that it goes on in the same bar."""
+    assert after.place is not None
+    bar = bar_length(after, rate)
+    wanted = now - (now - begin) / bar_length(before, rate) * bar
+    return round(after.place + round((wanted - after.place) / bar) * bar)

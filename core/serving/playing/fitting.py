@@ -1,0 +1,116 @@
+"""Does a run fit a client's path? The budget of playing live, from what was measured here and by its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from attrs import evolve, frozen
+
+from accomp.core.clock import LatencyBudget
+from accomp.core.generation.latency import told
+from accomp.core.realtime.warmup import RHO
+from accomp.core.serving.playing.resampling import HELD, Drift
+from accomp.core.streaming.audio_batch import AudioSlots
+
+QUANTUM = 128
+"""Samples that a page's audio works in."""
+
+
+@frozen
+class Path:
+    """From a musician's instrument to the server and back.
+
+    Attributes:
+        rate: of the page (Hz).
+        frame: seconds of its frames.
+        first: seconds that a loopback takes.
+        rtt: seconds of the network, there and back, of the slowest in a hundred.
+    """
+
+    rate: int
+    frame: float = 0.01
+    first: float = 0.0
+    rtt: float = 0.0
+
+
+@frozen
+class Fit:
+    """How a run fits a path. Attributes: budget: with the path's times in it."""
+
+    budget: LatencyBudget
+    name: str
+
+    @property
+    def fits(self) -> bool:
+        return self.budget.deployable
+
+    @property
+    def spare_ms(self) -> float:
+        return 1000 * (self.budget.available - self.budget.required)
+
+    def told(self) -> dict[str, Any]:
+        """Lines of the budget, and what is to spare."""
+        return {"budget": told(self.budget), "spare_ms": round(self.spare_ms, 1)}
+
+    def nearest(self) -> dict[str, Any] | None:
+        """The clock nearest to the run's that would fit; None where none would."""
+        clock = self.budget.nearest
+        if clock is None:
+            return None
+        frame = 1000 * self.budget.frame
+        return {"t_f": clock.t_f, "k": clock.k, "t_f_ms": clock.t_f * frame, "k_ms": clock.k * frame}
+
+
+def fit(name: str, measured: LatencyBudget, path: Path, *, clocked: bool) -> Fit:
+    """clocked: whether the server's clock drives the ticks, so that some input waits."""
+    space = measured.space
+    queue = Drift().target if clocked else 0.0
+    hold = 0.0 if path.rate == space.sample_rate and not clocked else HELD / path.rate
+    back = 0.0 if path.rate == space.sample_rate and not clocked else HELD / space.sample_rate
+    return Fit(
+        evolve(
+            measured,
+            input=path.frame + hold + path.rtt / 2 + queue,
+            output=path.rtt / 2 + back + QUANTUM / path.rate + max(0.0, path.first),
+            rho=RHO,
+        ),
+        name,
+    )
+
+
+def best(fits: Mapping[str, Fit]) -> Fit:
+    """Of those that fit the one that looks ahead the least; where none does, the one that lacks the least."""
+    fitting = [one for one in fits.values() if one.fits]
+    if fitting:
+        return max(fitting, key=lambda one: one.budget.clock.t_f)
+    return max(fits.values(), key=lambda one: one.spare_ms)
+
+
+def measure(slots: AudioSlots, ticks: int, warm: int = 20) -> LatencyBudget:
+    """Play to noise in every slot, tick by tick -> the budget by that, without a path. Ends what plays there."""
+    rng = np.random.default_rng(0)
+    for _ in range(slots.free):
+        slots.join()
+    noise = rng.uniform(-0.1, 0.1, (16, slots.hop)).astype(np.float32)
+    parts, whole = [], []
+    for number in range(warm + ticks):
+        slots.tick({slot: noise[(slot + number) % 16] for slot in slots.taken})
+        if number >= warm:
+            parts.append(slots.spent)
+            whole.append(sum(slots.spent.values()))
+    for slot in slots.taken:
+        slots.leave(slot)
+    k = slots.clock.k
+    mean = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+    return LatencyBudget(
+        slots.clock,
+        slots.space,
+        encode=mean["encode"] / k,
+        first=float(np.median([part["generate"] for part in parts])),
+        chunk=mean["generate"],
+        decode=mean["decode"] / k,
+        jitter=float(np.quantile(whole, 0.999) - np.median(whole)),
+        rho=RHO,
+    )

@@ -1,0 +1,244 @@
+"""A spec file: one experiment, written in TOML, read into frozen attrs objects. Every mistake is told at once.
+
+How values are checked is core/spec/parsing.py; this page says what a spec may contain. Paths in a spec are relative to
+the folder in which the command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import attrs
+import cattrs
+from attrs import field, frozen
+from attrs import validators as v
+
+from accomp.core.clock import Clock
+from accomp.core.errors import SpecError, UserError
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
+from accomp.core.music.instruments import CLASSES
+from accomp.core.music.labels import INSTRUMENT, TIMELINES
+from accomp.core.names import nearest
+from accomp.core.registry import Registry
+from accomp.core.spec.durations import Frames, seconds, to_frames
+from accomp.core.spec.limits import too_large
+from accomp.core.spec.pairs import PairRules
+from accomp.core.spec.parsing import Problems, Where, plain, strict_converter, structure_fields
+from accomp.core.spec.runner import RunnerSpec
+from accomp.core.spec.runtime import Runtime
+from accomp.core.spec.sections import EvaluateSpec, GenerateSpec, ModelSpec, PluginSpec, RunSpec, StoreSpec, TrainSpec
+from accomp.core.spec.toml_files import find_spec, override, read_toml
+from accomp.core.types import TokenSpace
+
+
+def _distinct(_: Any, attribute: attrs.Attribute, sections: tuple[PluginSpec, ...]) -> None:
+    names = [section.plugin for section in sections]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(map(repr, twice))} is named twice; one {attribute.name} of a kind, please")
+
+
+def _different_mixtures(spec: Any, _: attrs.Attribute, pairs: PairRules) -> None:
+    if pairs.inputs == "all" and spec.store.submixes > 1:
+        raise ValueError(
+            f'inputs is "all": every target has one mixture, store.submixes is {spec.store.submixes}; set it to 1'
+        )
+
+
+@frozen
+class Spec:
+    """One experiment. Sections named after a kind of plugin hold `plugin = NAME` and that plugin's own keys.
+
+    Attributes:
+        clock: what a prediction may see; absent where the objective's models hear whole clips.
+        pairs: which pairs of mixture and target are learned from.
+        runtime: whether the model is compiled to play, and in which precision it does.
+        runner: on which processes or machines the songs of an ingest are tokenized, and the cells of a grid run.
+        guidance: condition -> scale, how much closer than in training the model heeds it when it plays
+            (core/model/guidance.py); 1 alone is as trained.
+        seed: decides every random choice: data order, initial weights, dropped conditions, sampling.
+    """
+
+    corpus: Annotated[PluginSpec, "corpus"]
+    tokenizer: Annotated[PluginSpec, "tokenizer"]
+    fuser: Annotated[PluginSpec, "fuser"]
+    backbone: Annotated[PluginSpec, "backbone"]
+    objective: Annotated[PluginSpec, "objective"]
+    sampler: Annotated[PluginSpec, "sampler"]
+    store: StoreSpec
+    model: ModelSpec
+    train: TrainSpec
+    run: RunSpec
+    clock: Clock | None = None
+    guidance: dict[str, float] = field(factory=dict)
+    metric: tuple[Annotated[PluginSpec, "metric"], ...] = field(default=(), validator=_distinct)
+    conditions: Conditions = field(default=Conditions())
+    pairs: PairRules = field(default=PairRules(), validator=_different_mixtures)
+    generate: GenerateSpec = field(default=GenerateSpec())
+    evaluate: EvaluateSpec = field(default=EvaluateSpec())
+    runtime: Runtime = field(default=Runtime())
+    runner: RunnerSpec = field(default=RunnerSpec())
+    seed: int = field(default=0, validator=v.ge(0))
+
+
+def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = ()) -> Spec:
+    """Read a spec file; `overrides` are "dotted.key=TOML value" and win over the file.
+
+    `path` may also be the bare name of a shipped spec ("quickstart"). Raises SpecError with every problem found.
+    """
+    path = find_spec(path)
+    data = read_toml(path)
+    override(data, overrides)
+    return structure(data, registry, where=str(path))
+
+
+def resolve(spec: Spec) -> dict[str, Any]:
+    """The spec as plain dicts, lists, strings and numbers, complete with every default.
+
+    `structure(resolve(spec), registry)` equals `spec`. Absent values are left out, since TOML cannot write them.
+    """
+    data = plain(spec)
+    for kind in PLUGIN_SECTIONS:
+        data[kind] = _flat(data[kind])
+    data["metric"] = [_flat(section) for section in data["metric"]]
+    told = data["conditions"]
+    data["conditions"] = {"context": told["context"], **told["labels"], **told["timelines"]}
+    return data
+
+
+def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec") -> Spec:
+    """A Spec from plain data, as a file holds it or `resolve` gives it; `where` names the source in errors.
+
+    Raises SpecError with every problem found, each with its path.
+    """
+    run = data.get("run", {})
+    if isinstance(run, Mapping):
+        data = {**data, "run": {"folder": f"runs/{Path(where).stem}", **run}}
+    try:
+        spec = structure_fields(_converter(registry, data.get("tokenizer")), data, Spec)
+        if found := list(too_large(spec)):
+            raise Problems(found)
+    except Problems as problems:
+        raise SpecError(*(f"{text} @ {where}{dotted(path)}" for path, text in problems.found)) from None
+    return spec
+
+
+def token_space(section: Any, registry: Registry) -> TokenSpace | None:
+    """The codes of a tokenizer's section, plain data; None where it is wrong, or its plugin does not state them."""
+    try:
+        tokenizer = _structure_plugin(_converter(registry, section), registry, "tokenizer", section)
+    except Problems:
+        return None
+    cls = registry.find("tokenizer", tokenizer.plugin).load()
+    return cls.space_of(tokenizer.config) if hasattr(cls, "space_of") else None
+
+
+def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
+    """Knows plugin sections, conditions and durations; the raw section of the tokenizer says how long a frame is."""
+    converter = strict_converter()
+
+    def plugin(value: Any, kind: Any) -> PluginSpec:
+        return _structure_plugin(converter, registry, get_args(kind)[1], value)
+
+    @cache
+    def space() -> TokenSpace | None:
+        """None where the tokenizer's section is itself wrong, which is reported there."""
+        try:
+            section = _structure_plugin(converter, registry, "tokenizer", tokenizer)
+        except Problems:
+            return None
+        cls = registry.find("tokenizer", section.plugin).load()
+        if not hasattr(cls, "space_of"):
+            raise ValueError(f"tokenizer {section.plugin!r} does not state its frame rate; give a number of frames")
+        return cls.space_of(section.config)
+
+    def frames(value: Any, _: Any) -> int:
+        if not isinstance(value, str):
+            return converter.structure(value, int)
+        try:
+            seconds(value)
+            known = space()
+            return to_frames(value, known) if known else 1
+        except (ValueError, UserError) as error:
+            raise Problems([((), str(error))]) from error
+
+    def clock(value: Any, cls: type) -> Clock:
+        return structure_fields(converter, value, cls, {"t_f": Frames, "k": Frames})
+
+    converter.register_structure_hook_func(_is_plugin_section, plugin)
+    converter.register_structure_hook_func(lambda kind: kind == Frames, frames)
+    converter.register_structure_hook(Clock, clock)
+    converter.register_structure_hook(Conditions, lambda value, _: _structure_conditions(converter, value))
+    return converter
+
+
+def _is_plugin_section(kind: Any) -> bool:
+    return get_origin(kind) is Annotated and get_args(kind)[0] is PluginSpec
+
+
+PLUGIN_SECTIONS = tuple(
+    a.name for a in attrs.fields(attrs.resolve_types(Spec, include_extras=True)) if _is_plugin_section(a.type)
+)
+"""Sections of a spec that name one plugin; the section's name is the plugin's kind."""
+
+
+def _structure_plugin(converter: cattrs.Converter, registry: Registry, kind: str, value: Any) -> PluginSpec:
+    known = f"known: {', '.join(registry.names(kind)) or 'none'}"
+    if not isinstance(value, Mapping) or "plugin" not in value:
+        raise Problems([((), f"missing key 'plugin', the name of a {kind}; {known}")])
+    name = converter.structure(value["plugin"], str)
+    try:
+        component = registry.find(kind, name)
+        cls = component.load()
+    except UserError as error:
+        raise Problems([((), problem) for problem in error.problems]) from error
+    config = getattr(cls, "Config", None)
+    if config is None or not attrs.has(config):
+        raise Problems([((), f"{kind} {name!r} of {component.provider} has no attrs class Config")])
+    rest = {key: item for key, item in value.items() if key != "plugin"}
+    return PluginSpec(name, structure_fields(converter, rest, config))
+
+
+def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions:
+    """The table is flat: `context`, timelines by their kind, and every other key is a label.
+
+    Their order means nothing: it is that of names.
+    """
+    if not isinstance(value, Mapping):
+        return structure_fields(converter, value, Conditions)
+    parts: dict[str, Any] = {"context": ContextCondition()}
+    found: list[tuple[Where, str]] = []
+    for name, section in value.items():
+        try:
+            kind = TimelineCondition if name in TIMELINES else ContextCondition if name == "context" else LabelCondition
+            parts[name] = structure_fields(converter, section, kind)
+            found += _unknown_instruments(parts[name]) if name == INSTRUMENT else []
+        except Problems as problems:
+            found += [((name, *path), text) for path, text in problems.found]
+    if found:
+        raise Problems(found)
+    timelines = {name: parts.pop(name) for name in TIMELINES if name in parts}
+    return Conditions(parts.pop("context"), dict(sorted(parts.items())), timelines)
+
+
+def _unknown_instruments(condition: LabelCondition) -> list[tuple[Where, str]]:
+    if isinstance(condition.classes, int):
+        too_many = condition.classes > len(CLASSES)
+        return [((INSTRUMENT, "classes"), f"there are {len(CLASSES)} instrument classes")] if too_many else []
+    return [
+        ((INSTRUMENT, "classes", number), f"no instrument is called {name!r}{nearest(name, CLASSES)}")
+        for number, name in enumerate(condition.classes)
+        if name not in CLASSES
+    ]
+
+
+def _flat(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {"plugin": section["plugin"], **section["config"]}
+
+
+def dotted(path: Where) -> str:
+    """("sampler", "steps", 1) -> ": sampler.steps[1]", to stand behind the name of a file; "" for the file itself."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return f": {text.removeprefix('.')}" if text else ""

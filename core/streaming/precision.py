@@ -1,0 +1,28 @@
+"""The precision in which a trained model plays."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from accomp.core.errors import UserError
+from accomp.core.model.accompanist import Accompanist
+from accomp.core.spec.runtime import Runtime
+from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, in_int8
+
+
+def prepared(model: Accompanist, runtime: Runtime) -> Any:
+    """The model in the precision of `runtime`: itself where nothing is to be done, else a copy that can only play.
+
+    Raises UserError for w8a8 on a GPU.
+    """
+    if runtime.weights == "float32":
+        return model
+    if not runtime.suits(model.device):
+        raise UserError('"w8a8" is for CPUs; a GPU computes with "int8" weights in bfloat16 @ runtime.weights')
+    other = copy.deepcopy(model)
+    if runtime.weights == "bfloat16" or model.device.type == "cuda":
+        other = other.bfloat16()
+    if runtime.weights in ("int8", "w8a8"):
+        in_int8(other, Int8Linear if runtime.weights == "int8" else W8A8Linear)
+    return other

@@ -1,0 +1,71 @@
+"""Whether a training step is compiled: its loss and the gradients of it as one graph, for batches of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from accomp.core.compute.compilers import lacking
+from accomp.core.console import say, warn
+from accomp.core.errors import SpecError, WorkError
+from accomp.core.interfaces import Objective
+from accomp.core.types import Loss
+
+Choice = Literal["auto", "on", "off"]
+OFF = 'set train.compile = "off" to train without'
+
+
+def compile_loss(objective: Objective, choice: Choice, device: torch.device, *, sharded: bool = False) -> bool:
+    """Have `objective.loss_of` compiled when it is first called; returns whether it will be.
+
+    "auto": on a CUDA device that can; on others compiling takes longer than it saves. What `objective.loss` draws by
+    its generator stays outside. sharded: the weights lie spread over processes. "on" raises SpecError, with the reason,
+    where it cannot be.
+    """
+    if choice == "off" or (choice == "auto" and device.type != "cuda"):
+        return False
+    if why := _hindrance(objective, device, sharded):
+        if choice == "on":
+            raise SpecError(f'train.compile = "on", but {why}; {OFF} @ train.compile')
+        say(f"training is not compiled: {why}")
+        return False
+    objective.loss_of = _Compiled(objective.loss_of, insists=choice == "on")  # type: ignore[attr-defined]
+    return True
+
+
+def _hindrance(objective: Objective, device: torch.device, sharded: bool) -> str:
+    """Why it cannot be compiled; "" where it can."""
+    if sharded:
+        return 'under run.strategy = "fsdp" weights are gathered between the layers, which no single graph holds'
+    if not callable(getattr(objective, "loss_of", None)):
+        return f"objective {type(objective).__name__} has no `loss_of`, what is left when all has been drawn"
+    return lacking(device)
+
+
+class _Compiled:
+    """A loss as one graph without a break, for arguments of one shape.
+
+    Where it cannot be made: raises WorkError if it `insists`; else warns, with the reason, and goes on uncompiled.
+    """
+
+    def __init__(self, loss_of: Callable[..., Loss], *, insists: bool):
+        self._loss_of, self._insists = loss_of, insists
+        self._compiled = torch.compile(loss_of, fullgraph=True, dynamic=False)
+        self._gave_up = False
+
+    def __call__(self, *given: Any) -> Loss:
+        if self._gave_up:
+            return self._loss_of(*given)
+        try:
+            return self._compiled(*given)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler raises its own errors, and those of what it stumbles over
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if self._insists:
+                raise WorkError(f"the training step cannot be compiled: {why}; {OFF}") from error
+            warn(f"the training step cannot be compiled, and goes on uncompiled: {why}")
+            self._gave_up = True
+        return self._loss_of(*given)

@@ -1,0 +1,35 @@
+"""Where training curves go besides losses.jsonl: loggers of Lightning, none of which needs an account."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers import TensorBoardLogger
+
+from accomp.core.compute.devices import number_of
+from accomp.core.errors import PluginError
+from accomp.core.spec.schema import Spec
+
+
+def loggers_of(spec: Spec, run: Path, step: int) -> list[Any]:
+    """The logger that `run.logger` names, writing to run/logs from `step` on; curves of later steps are forgotten.
+
+    "wandb" keeps its files there too, for `wandb sync` to upload, unless WANDB_MODE says otherwise ("online"). Raises
+    PluginError where it is not installed.
+    """
+    if spec.run.logger == "none":
+        return []
+    if spec.run.logger == "tensorboard":
+        return [TensorBoardLogger(run, name="logs", version="", purge_step=step + 1 if step else None)]
+    if importlib.util.find_spec("wandb") is None:
+        raise PluginError("run.logger 'wandb' needs the library wandb; run: pip install 'accomp[wandb]'")
+    from lightning.pytorch.loggers import WandbLogger
+
+    id = f"{number_of(run.resolve()):x}"
+    folder = run / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    mode = os.environ.get("WANDB_MODE", "offline")
+    return [WandbLogger(name=run.name, project="accomp", save_dir=folder, version=id, mode=mode, resume="allow")]

@@ -1,0 +1,75 @@
+"""Model and objective as one module, so that Fabric's precision and what processes exchange see the whole step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from accomp.core.clock import Clock
+from accomp.core.interfaces import Objective
+from accomp.core.model.model import Model
+from accomp.core.types import Batch, Loss
+
+
+class LossModule(nn.Module):
+    """The loss of a batch: by `learning` while the model is in training mode, by `objective` otherwise.
+
+    The two are equals, but the loss of `learning` may be compiled: batches of training all have one shape, those of
+    validation have not.
+    """
+
+    def __init__(self, model: Model, objective: Objective, learning: Objective):
+        super().__init__()
+        self.model, self.objective, self.learning = model, objective, learning
+
+    def forward(
+        self, batch: Batch, rng: torch.Generator, against: Against | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None, Tensor | None]:
+        """The fields of a Loss, which Fabric knows how to look through; in a turn `against` someone the generator's."""
+        if against is not None:
+            learning: Any = self.learning
+            loss = learning.turn_loss(against.turn, self.model, against.other, batch, rng, against.shared)
+        else:
+            objective = self.learning if self.model.training else self.objective
+            loss = objective.loss(self.model, batch, self.model.clock, rng)
+        return loss.total, loss.parts, loss.counts, loss.right
+
+
+class Against(NamedTuple):
+    """The other side of an adversarial objective, which is looked at and does not learn.
+
+    Attributes:
+        turn: whose turn it is, in the objective's words.
+        other: the other side's module.
+        shared: draws that all processes share.
+    """
+
+    turn: str
+    other: nn.Module
+    shared: torch.Generator
+
+
+class AdversaryModule(nn.Module):
+    """The adversary's loss of a batch, as a module for the same reasons."""
+
+    def __init__(self, adversary: nn.Module, learning: Any):
+        super().__init__()
+        self.adversary, self.learning = adversary, learning
+
+    def forward(self, batch: Batch, rng: torch.Generator, against: Against) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total and parts."""
+        loss = self.learning.turn_loss(against.turn, against.other, self.adversary, batch, rng, against.shared)
+        return loss.total, loss.parts
+
+
+class ThroughModule:
+    """The loss of a LossModule that Fabric has set up: a model whose weights are spread computes in no other way."""
+
+    def __init__(self, module: nn.Module):
+        self._module = module
+
+    def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
+        """That of the model in the module, which `model` is."""
+        return Loss(*self._module(batch, rng))

@@ -1,0 +1,36 @@
+"""How weights move: AdamW, and a learning rate that warms up and then falls along a cosine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from accomp.core.spec.sections import TrainSpec
+
+
+def learning_rate(step: int, train: TrainSpec, spent: float = 0.0) -> float:
+    """Rate of optimizer step `step`, counted from 0. `spent`: the share of the time that is over, of [train] minutes.
+
+    lr (step + 1) / warmup, then final_lr + (lr - final_lr) (1 + cos(pi p)) / 2 with p from 0 after the warm-up to 1
+    at the last step; p is the share of the time where more of that is over than of the steps.
+    """
+    if step < train.warmup:
+        return train.lr * (step + 1) / train.warmup
+    progress = min(1.0, max(spent, (step - train.warmup) / max(1, train.steps - 1 - train.warmup)))
+    return train.final_lr + (train.lr - train.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def optimizer_of(model: nn.Module, train: TrainSpec, precision: str = "32-true") -> torch.optim.AdamW:
+    """AdamW over the parameters that train; weight decay is for matrices, not for gains, biases and norms.
+
+    One kernel moves them all, except at precision "16-mixed", where gradients are unscaled and clipped before. A
+    parameter without numbers keeps its place, whether it trains or not, so that all checkpoints count alike.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad or not p.numel()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=train.lr, fused=precision != "16-mixed")

@@ -1,0 +1,93 @@
+"""How fast training steps go, which share of it they wait for data, and what that is of the machine's best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from accomp.core.music.timelines import KINDS
+from accomp.core.registry import Registry
+from accomp.core.spec.build import build_model, build_objective, without_memory
+from accomp.core.spec.schema import Spec
+from accomp.core.types import Batch, TokenSpace
+
+
+class Timed(NamedTuple):
+    """Steps that were timed, in how many seconds, of which so many passed in waiting for a batch."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def data_wait(self) -> float:
+        """The share of the time in which the loop waited for data; where it ran ahead of a GPU, at most that."""
+        return self.waited / self.seconds if self.seconds else 0.0
+
+    def since(self, before: Timed) -> Timed:
+        """What was timed after `before`."""
+        return Timed(self.steps - before.steps, self.seconds - before.seconds, self.waited - before.waited)
+
+
+class Pace:
+    """A stopwatch over steps. It stands still while the model is judged or saved.
+
+    Attributes:
+        total: all that was timed.
+    """
+
+    def __init__(self) -> None:
+        self.total = Timed()
+        self._begun: Timed | None = None
+
+    def go(self, step: int, waited: float) -> None:
+        """Time what follows; `step` steps are done and `waited` seconds have been waited so far. The device is idle."""
+        self._begun = Timed(step, time.perf_counter(), waited)
+
+    def rest(self, step: int, waited: float) -> None:
+        """Take in what was done since `go`, nothing without one. The device is idle."""
+        if self._begun is not None:
+            lap, total = Timed(step, time.perf_counter(), waited).since(self._begun), self.total
+            self.total = Timed(total.steps + lap.steps, total.seconds + lap.seconds, total.waited + lap.waited)
+            self._begun = None
+
+
+def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
+    """Multiplications and additions of matrix products in one device's optimizer step, forward and backward.
+
+    Counted on tensors without content. Attention counts in full, also where a mask lets a kernel skip half of it.
+    """
+    frames = spec.train.frames
+    model = without_memory(lambda: build_model(spec, space, registry)).to("meta").train()
+    with torch.device("meta"):
+        labels = {name: torch.zeros(1, dtype=torch.int64) for name in spec.conditions.labels}
+        batch = Batch(
+            torch.zeros(1, frames, space.latent_dim),
+            torch.zeros(1, space.channels, frames, dtype=torch.float32 if space.continuous else torch.int64),
+            torch.ones(1, frames, dtype=torch.bool),
+            labels,
+            {name: torch.zeros(1, frames, KINDS[name].width) for name in spec.conditions.timelines},
+        )
+    objective = build_objective(spec, space, registry)
+    with FlopCounterMode(display=False) as counter:
+        objective.loss(model, batch, model.clock, torch.Generator().manual_seed(0)).total.backward()
+    return counter.get_total_flops() * spec.train.batch * spec.train.accumulate
+
+
+def arithmetic(precision: str) -> torch.dtype:
+    """In which numbers matrices are multiplied at a precision of [run]."""
+    names = {"32": torch.float32, "64": torch.float64, "16": torch.float16, "bf16": torch.bfloat16}
+    return names[precision.split("-")[0]]
+
+
+def speed_told(record: Mapping[str, Any]) -> str:
+    """A record of kind "speed" in words."""
+    return (
+        f"{record['clips_per_second']:.3g} clips/s while learning; {record['data_wait']:.1%} of the time waiting for "
+        f"data; {record['flops'] / 1e12:.3g} TFLOP/s a device, {record['matmul_share']:.0%} of what it reaches in big "
+        f"matrix products ({record['arithmetic']})"
+    )
