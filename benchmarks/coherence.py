@@ -34,10 +34,10 @@ from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.spec.pairs import PairRules
 from accomp.plugins.corpora.mini_slakh import midi, synth
-from accomp.plugins.metrics.coherence_files import load, shipped
-from accomp.plugins.metrics.coherence_measure import auc, song_interval
-from accomp.plugins.metrics.coherence_network import CoherenceNetwork
-from accomp.plugins.metrics.hpss_mels import MODES, RECIPE, SAMPLE_RATE, features, masked, windows
+from accomp.plugins.metrics.coherence.files import load, shipped
+from accomp.plugins.metrics.coherence.hpss_mels import MODES, RECIPE, SAMPLE_RATE, features, masked, windows
+from accomp.plugins.metrics.coherence.measure import auc, song_interval
+from accomp.plugins.metrics.coherence.network import CoherenceNetwork
 
 SECONDS = 10.0
 

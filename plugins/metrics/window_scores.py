@@ -13,7 +13,7 @@ from torch import Tensor
 from accomp.core.errors import EmptyClip
 from accomp.core.evaluation.cache import Cache
 from accomp.core.types import Take
-from accomp.plugins.metrics.hpss_mels import RECIPE, SAMPLE_RATE, features, masked, windows
+from accomp.plugins.metrics.coherence.hpss_mels import RECIPE, SAMPLE_RATE, features, masked, windows
 
 SHORTEST = 1.0
 """Seconds under which a clip is not judged."""

@@ -11,10 +11,8 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.dac_network import DacNetwork, reach
-from accomp.plugins.tokenizers.descript_files import descript_sizes, read_descript
-from accomp.plugins.tokenizers.lookahead import LookaheadCodec
-from accomp.plugins.tokenizers.weight_files import (
+from accomp.plugins.tokenizers.codec.files.descript_files import descript_sizes, read_descript
+from accomp.plugins.tokenizers.codec.files.weight_files import (
     Weights,
     check_sizes,
     filled,
@@ -26,6 +24,8 @@ from accomp.plugins.tokenizers.weight_files import (
     read_own,
     untrained,
 )
+from accomp.plugins.tokenizers.codec.networks.dac_network import DacNetwork, reach
+from accomp.plugins.tokenizers.codec.streams.lookahead import LookaheadCodec
 
 _STRIDES = (2, 4, 8, 10)
 _UNTRAINED = {
@@ -132,7 +132,7 @@ class Dac(LookaheadCodec):
     @classmethod
     def training(cls) -> tuple[type[Any], type[Any]]:
         """The class of [train], and that of the trainer."""
-        from accomp.plugins.tokenizers.waveform_trainer import WaveformTrainer, WaveformTrainSpec
+        from accomp.plugins.tokenizers.codec.training.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 
         return WaveformTrainSpec, WaveformTrainer
 

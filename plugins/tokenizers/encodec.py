@@ -11,10 +11,8 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.encodec_files import read_encodec, weights_beside
-from accomp.plugins.tokenizers.encodec_network import EncodecNetwork, EuclideanCodebooks, space_of
-from accomp.plugins.tokenizers.lookahead import LookaheadCodec
-from accomp.plugins.tokenizers.weight_files import (
+from accomp.plugins.tokenizers.codec.files.encodec_files import read_encodec, weights_beside
+from accomp.plugins.tokenizers.codec.files.weight_files import (
     Weights,
     download,
     filled,
@@ -25,6 +23,8 @@ from accomp.plugins.tokenizers.weight_files import (
     save_weights,
     untrained,
 )
+from accomp.plugins.tokenizers.codec.networks.encodec_network import EncodecNetwork, EuclideanCodebooks, space_of
+from accomp.plugins.tokenizers.codec.streams.lookahead import LookaheadCodec
 
 WHERE = (
     'a folder or file of transformers, audiocraft\'s compression_state_dict.bin, or "hub:owner/repo/file", such as '

@@ -13,9 +13,9 @@ from torch import Tensor
 from accomp.core.errors import PluginError
 from accomp.core.interfaces import Stream
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.codec import FrozenCodec, Live
-from accomp.plugins.tokenizers.magnitude_network import (
+from accomp.plugins.tokenizers.codec.files.vocoder_files import load_vocoder
+from accomp.plugins.tokenizers.codec.files.weight_files import load_network
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     DELAY,
     HOP,
     SAMPLE_RATE,
@@ -24,10 +24,10 @@ from accomp.plugins.tokenizers.magnitude_network import (
     MagnitudeNetwork,
     magnitudes_of,
 )
-from accomp.plugins.tokenizers.phase import phase_rule
-from accomp.plugins.tokenizers.vocoder import Vocoder
-from accomp.plugins.tokenizers.vocoder_files import load_vocoder
-from accomp.plugins.tokenizers.weight_files import load_network
+from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
+from accomp.plugins.tokenizers.codec.phase import phase_rule
+from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, Live
 
 Phase = Literal["heap", "peaks"]
 _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuous")
@@ -124,7 +124,7 @@ class Magnitude(FrozenCodec):
         self._cpu: tuple[Live, Live] | None = None
         if self.device.type == "cpu":
             try:
-                from accomp.plugins.tokenizers import magnitude_cpu, vocoder_cpu
+                from accomp.plugins.tokenizers.codec.streams import magnitude_cpu, vocoder_cpu
             except ImportError as error:
                 raise PluginError(
                     f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
@@ -221,14 +221,14 @@ class Magnitude(FrozenCodec):
     @classmethod
     def training(cls) -> tuple[type[Any], type[Any]]:
         """The class of [train], and that of the trainer."""
-        from accomp.plugins.tokenizers.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+        from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
 
         return MagnitudeTrainSpec, MagnitudeTrainer
 
     @classmethod
     def parts(cls) -> dict[str, Any]:
         """What else `accomp codec train` trains for this codec, by the name that [codec] part gives it."""
-        from accomp.plugins.tokenizers.vocoder_part import VocoderPart
+        from accomp.plugins.tokenizers.codec.training.vocoder_part import VocoderPart
 
         return {"vocoder": VocoderPart(cls)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 HOP, DELAY = 640, 1120

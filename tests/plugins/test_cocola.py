@@ -15,10 +15,10 @@ import torch
 from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError
 from accomp.core.types import Take
-from accomp.plugins.metrics.cocola import Cocola
-from accomp.plugins.metrics.cocola_files import check, convert, load, save
-from accomp.plugins.metrics.cocola_network import CocolaNetwork, EfficientNetB0
-from accomp.plugins.metrics.hpss_mels import FRAMES, MELS, SAMPLE_RATE
+from accomp.plugins.metrics.cocola.files import check, convert, load, save
+from accomp.plugins.metrics.cocola.metric import Cocola
+from accomp.plugins.metrics.cocola.network import CocolaNetwork, EfficientNetB0
+from accomp.plugins.metrics.coherence.hpss_mels import FRAMES, MELS, SAMPLE_RATE
 
 
 def random_tensors(seed: int = 0) -> dict[str, torch.Tensor]:

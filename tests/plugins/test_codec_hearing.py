@@ -17,7 +17,8 @@ from accomp.core.audio.loudness import LISTENING_LUFS, loudness
 from accomp.core.errors import DataError, PluginError
 from accomp.core.registry import Registry
 from accomp.core.types import Stem, TokenSpace, Track
-from accomp.plugins.tokenizers.calibration import (
+from accomp.plugins.tokenizers.codec.files.resolve import NamedCodec
+from accomp.plugins.tokenizers.codec.quality.calibration import (
     MEL_STEP,
     another_song,
     calibrations,
@@ -25,17 +26,16 @@ from accomp.plugins.tokenizers.calibration import (
     noisy,
     random_phases,
 )
-from accomp.plugins.tokenizers.code_use import code_figures
-from accomp.plugins.tokenizers.codec_page import page
-from accomp.plugins.tokenizers.comparison import compare
-from accomp.plugins.tokenizers.distances import si_sdr
-from accomp.plugins.tokenizers.embedded import Hearing, distances, vectors
-from accomp.plugins.tokenizers.excerpts import FILES, MIXES, Excerpt, Music, Sound
-from accomp.plugins.tokenizers.losses import mel_filters
-from accomp.plugins.tokenizers.metric_plugins import judge_by, metric_named
-from accomp.plugins.tokenizers.named import NamedCodec
-from accomp.plugins.tokenizers.onsets import onset_f1
-from accomp.plugins.tokenizers.predictability import Predictor, frequencies, learn, training_codes
+from accomp.plugins.tokenizers.codec.quality.code_use import code_figures
+from accomp.plugins.tokenizers.codec.quality.comparison import compare
+from accomp.plugins.tokenizers.codec.quality.distances import si_sdr
+from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances, vectors
+from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Excerpt, Music, Sound
+from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, metric_named
+from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
+from accomp.plugins.tokenizers.codec.quality.page import page
+from accomp.plugins.tokenizers.codec.quality.predictability import Predictor, frequencies, learn, training_codes
+from accomp.plugins.tokenizers.codec.training.losses import mel_filters
 
 RATE = 32_000
 SMALL = TokenSpace(RATE, 640, 2, 8, 4)

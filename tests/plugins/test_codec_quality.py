@@ -8,9 +8,9 @@ import torch
 from dac.nn.loss import SISDRLoss
 
 from accomp.core.types import TokenSpace
-from accomp.plugins.tokenizers.distances import LIMIT_DB, LiteratureDistance, level_db, si_sdr
-from accomp.plugins.tokenizers.intervals import codes_used, entropy, figure, mean, perplexity, ratio
-from accomp.plugins.tokenizers.quality import Judge, figures, measure, nominal_bitrate, silence_db
+from accomp.plugins.tokenizers.codec.quality.distances import LIMIT_DB, LiteratureDistance, level_db, si_sdr
+from accomp.plugins.tokenizers.codec.quality.intervals import codes_used, entropy, figure, mean, perplexity, ratio
+from accomp.plugins.tokenizers.codec.quality.measures import Judge, figures, measure, nominal_bitrate, silence_db
 
 RATE = 32_000
 

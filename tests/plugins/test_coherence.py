@@ -12,10 +12,10 @@ import torch
 
 from accomp.core.errors import CheckpointError
 from accomp.core.types import Take
-from accomp.plugins.metrics.coherence import Coherence
-from accomp.plugins.metrics.coherence_files import load, save, shipped
-from accomp.plugins.metrics.coherence_network import CoherenceNetwork
-from accomp.plugins.metrics.hpss_mels import SAMPLE_RATE
+from accomp.plugins.metrics.coherence.files import load, save, shipped
+from accomp.plugins.metrics.coherence.hpss_mels import SAMPLE_RATE
+from accomp.plugins.metrics.coherence.metric import Coherence
+from accomp.plugins.metrics.coherence.network import CoherenceNetwork
 
 BEAT = 0.5
 GOLDEN = {"coherence": 15.9406, "coherence_harmonic": 13.1277, "coherence_percussive": 15.3412, "silent_windows": 0.0}

@@ -15,13 +15,13 @@ from accomp.core.cli.main import main
 from accomp.core.errors import DataError
 from accomp.core.music.instruments import CLASSES
 from accomp.core.types import Stem, Track
-from accomp.plugins.metrics.coherence_batches import Bend, Pairs, Variation
-from accomp.plugins.metrics.coherence_files import load
-from accomp.plugins.metrics.coherence_measure import auc, held_out, song_interval
-from accomp.plugins.metrics.coherence_network import POOLED, CoherenceNetwork
-from accomp.plugins.metrics.coherence_songs import Hearing, Stretch, heard
-from accomp.plugins.metrics.coherence_training import Settings, Trainer, contrast
-from accomp.plugins.metrics.hpss_mels import FRAMES, MELS, SAMPLE_RATE, decibels
+from accomp.plugins.metrics.coherence.batches import Bend, Pairs, Variation
+from accomp.plugins.metrics.coherence.files import load
+from accomp.plugins.metrics.coherence.hpss_mels import FRAMES, MELS, SAMPLE_RATE, decibels
+from accomp.plugins.metrics.coherence.measure import auc, held_out, song_interval
+from accomp.plugins.metrics.coherence.network import POOLED, CoherenceNetwork
+from accomp.plugins.metrics.coherence.songs import Hearing, Stretch, heard
+from accomp.plugins.metrics.coherence.training import Settings, Trainer, contrast
 
 BASS, DRUMS = CLASSES.index("Bass"), CLASSES.index("Percussive")
 
@@ -71,7 +71,7 @@ def test_a_song_is_heard_once_and_again_when_it_is_asked_for_otherwise(songs, tm
     first = heard(songs[0], tmp_path, Hearing(), None, 0)
     assert len(list(tmp_path.iterdir())) == 1
     with monkeypatch.context() as patched:
-        patched.setattr("accomp.plugins.metrics.coherence_songs.decibels", lambda sound: pytest.fail("heard again"))
+        patched.setattr("accomp.plugins.metrics.coherence.songs.decibels", lambda sound: pytest.fail("heard again"))
         again = heard(songs[0], tmp_path, Hearing(), None, 0)
     np.testing.assert_array_equal(first[0].stems, again[0].stems)
     assert first[0].start == again[0].start

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from accomp.plugins.metrics.hpss_mels import (
+from accomp.plugins.metrics.coherence.hpss_mels import (
     FLOOR,
     FRAMES,
     MELS,

@@ -10,11 +10,7 @@ pytest.importorskip("numba")
 
 from numba import njit
 
-from accomp.plugins.tokenizers import cpu_layers, kernels, lanes, log_spectra, magnitude_cpu
-from accomp.plugins.tokenizers.causal import FixedHistory, History
-from accomp.plugins.tokenizers.cpu_spectra import CpuSpectra
-from accomp.plugins.tokenizers.lanes import COUNT
-from accomp.plugins.tokenizers.magnitude_network import (
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     GRID,
     HOP,
     LONG,
@@ -24,7 +20,11 @@ from accomp.plugins.tokenizers.magnitude_network import (
     Spectra,
     magnitudes_of,
 )
-from accomp.plugins.tokenizers.residual_codebooks import ResidualCodebooks
+from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
+from accomp.plugins.tokenizers.codec.streams import cpu_layers, kernels, lanes, log_spectra, magnitude_cpu
+from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
+from accomp.plugins.tokenizers.codec.streams.cpu_spectra import CpuSpectra
+from accomp.plugins.tokenizers.codec.streams.lanes import COUNT
 
 SIZES = dict(
     codebooks=3,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from accomp.core.errors import PluginError
 from accomp.core.registry import Registry
 from accomp.core.testing import check_plugin
-from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 pytest.importorskip("numba")
@@ -99,7 +99,7 @@ def test_the_conformance_kit_finds_nothing():
 
 
 def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
-    from accomp.plugins.tokenizers import kernels
+    from accomp.plugins.tokenizers.codec.streams import kernels
 
     made = [value for value in vars(kernels).values() if hasattr(value, "signatures")]
     before = [len(kernel.signatures) for kernel in made]
@@ -112,8 +112,8 @@ def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):
-    monkeypatch.delattr("accomp.plugins.tokenizers.magnitude_cpu")
-    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.magnitude_cpu", None)
+    monkeypatch.delattr("accomp.plugins.tokenizers.codec.streams.magnitude_cpu")
+    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.codec.streams.magnitude_cpu", None)
     with pytest.raises(PluginError, match=r"numba.*accomp\[codec\]"):
         Magnitude(Magnitude.Config(**SMALL))
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from accomp.core.errors import SpecError
+from accomp.plugins.tokenizers.codec.music.tones import WithTones
+from accomp.plugins.tokenizers.codec.training.magnitude_discriminator import MagnitudeAdversary
+from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
 from accomp.plugins.tokenizers.magnitude import Magnitude
-from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
-from accomp.plugins.tokenizers.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
-from accomp.plugins.tokenizers.tones import WithTones
 
 CPU = torch.device("cpu")
 SIZES = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 16, "bands": 32}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from accomp.core.evaluation.cache import Cache
-from accomp.plugins.metrics import mirdd_extractors
-from accomp.plugins.metrics.mirdd_extractors import CHORDS, EXTRACTORS, RATE, Ears
+from accomp.plugins.metrics.mirdd import extractors as mirdd_extractors
+from accomp.plugins.metrics.mirdd.extractors import CHORDS, EXTRACTORS, RATE, Ears
 
 if missing := [
     name for name in ("madmom", "onnxruntime", "basic_pitch", "librosa") if not importlib.util.find_spec(name)

@@ -14,9 +14,9 @@ from accomp.core.audio.loudness import loudness
 from accomp.core.errors import EmptyClip, PluginError
 from accomp.core.evaluation.cache import Cache
 from accomp.core.types import Take
-from accomp.plugins.metrics import mirdd_extractors
-from accomp.plugins.metrics.mirdd_descriptors import DESCRIPTORS, divergence, histogram
-from accomp.plugins.metrics.mirdd_open import MirddOpen
+from accomp.plugins.metrics.mirdd import extractors as mirdd_extractors
+from accomp.plugins.metrics.mirdd.descriptors import DESCRIPTORS, divergence, histogram
+from accomp.plugins.metrics.mirdd.metric import MirddOpen
 
 RATE = 44100
 GOLDEN = {

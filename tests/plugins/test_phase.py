@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from accomp.core.errors import PluginError
-from accomp.plugins.tokenizers.phase import NAMES, PhaseRule, phase_rule
-from accomp.plugins.tokenizers.phase.framing import SILENT, Framing
-from accomp.plugins.tokenizers.phase.peaks import TensorPhases
-from accomp.plugins.tokenizers.phase.peaks import over_frequency as tensor_over_frequency
-from accomp.plugins.tokenizers.phase.peaks import over_time as tensor_over_time
+from accomp.plugins.tokenizers.codec.phase import NAMES, PhaseRule, phase_rule
+from accomp.plugins.tokenizers.codec.phase.framing import SILENT, Framing
+from accomp.plugins.tokenizers.codec.phase.peaks import TensorPhases
+from accomp.plugins.tokenizers.codec.phase.peaks import over_frequency as tensor_over_frequency
+from accomp.plugins.tokenizers.codec.phase.peaks import over_time as tensor_over_time
 
 pytest.importorskip("numba")
 
-from accomp.plugins.tokenizers.phase import fourier, machine_phases
-from accomp.plugins.tokenizers.phase.gradients import over_frequency, over_time
-from accomp.plugins.tokenizers.phase.heap import integrate, room
-from accomp.plugins.tokenizers.phase.slopes import climb
+from accomp.plugins.tokenizers.codec.phase import fourier, machine_phases
+from accomp.plugins.tokenizers.codec.phase.gradients import over_frequency, over_time
+from accomp.plugins.tokenizers.codec.phase.heap import integrate, room
+from accomp.plugins.tokenizers.codec.phase.slopes import climb
 
 RATE, WINDOW, HOP = 32_000, 1280, 160
 BINS, DELAY = WINDOW // 2 + 1, WINDOW - HOP
@@ -449,7 +449,7 @@ def test_nothing_is_compiled_after_the_first_call():
 
 def test_code_is_compiled_anew_when_a_file_beside_it_changes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    start = "from accomp.plugins.tokenizers.phase.machine import machine\n"
+    start = "from accomp.plugins.tokenizers.codec.phase.machine import machine\n"
     (tmp_path / "caller.py").write_text(f"{start}from callee import g\n@machine\ndef f(x):\n    return g(x)\n")
 
     def answer(factor: int, age: float) -> float:
@@ -498,6 +498,6 @@ def test_there_are_rules_by_name_and_others_are_refused(monkeypatch):
     assert isinstance(phase_rule("peaks", device="cuda"), TensorPhases)
     with pytest.raises(PluginError, match=r"no phase rule 'random'; there are: peaks, heap"):
         phase_rule("random")
-    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.phase.machine_phases", None)
+    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.codec.phase.machine_phases", None)
     with pytest.raises(PluginError, match=r"numba.*accomp\[codec\]"):
         phase_rule("heap")

@@ -13,10 +13,10 @@ from torch import nn
 
 from accomp.core.errors import CheckpointError, DataError, SpecError
 from accomp.core.testing import check_plugin
-from accomp.plugins.tokenizers.conversion import convert
+from accomp.plugins.tokenizers.codec.files.conversion import convert
+from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.magnitude import Magnitude
-from accomp.plugins.tokenizers.weight_files import save_weights
 
 LEVELS = 6
 

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from accomp.core.errors import CheckpointError
 from accomp.core.testing import check_plugin
-from accomp.plugins.tokenizers import weight_files
-from accomp.plugins.tokenizers.conversion import convert
+from accomp.plugins.tokenizers.codec.files import weight_files
+from accomp.plugins.tokenizers.codec.files.conversion import convert
 from accomp.plugins.tokenizers.encodec import Encodec
 
 RATIOS, FILTERS, LATENT, LEVELS, SIZE = [5, 4, 2], 4, 8, 5, 32

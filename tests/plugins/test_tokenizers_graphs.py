@@ -5,8 +5,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from accomp.core.errors import PluginError
+from accomp.plugins.tokenizers.codec.streams.graphs import Graph
 from accomp.plugins.tokenizers.dac import Dac
-from accomp.plugins.tokenizers.graphs import Graph
 
 ROWS, FRAMES = 2, 8
 

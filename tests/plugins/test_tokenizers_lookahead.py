@@ -4,9 +4,9 @@ import pytest
 import torch
 from dac import DAC
 
+from accomp.plugins.tokenizers.codec.streams.sliding import Past
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.encodec import Encodec
-from accomp.plugins.tokenizers.sliding import Past
 
 
 def published(folder) -> Dac:

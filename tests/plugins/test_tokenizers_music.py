@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 
 from accomp.core.errors import CheckpointError, DataError, SpecError
 from accomp.core.registry import Registry
-from accomp.plugins.tokenizers.adversary import Adversary
-from accomp.plugins.tokenizers.clips import Clips
-from accomp.plugins.tokenizers.codec_commands import train_codec
-from accomp.plugins.tokenizers.codec_spec import load_codec_spec
+from accomp.plugins.tokenizers.codec.commands import train_codec
+from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
+from accomp.plugins.tokenizers.codec.music.augment import at_speed, vary
+from accomp.plugins.tokenizers.codec.music.clips import Clips
+from accomp.plugins.tokenizers.codec.music.resident import MOST, ResidentClips
+from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
+from accomp.plugins.tokenizers.codec.training.discriminator import Adversary
+from accomp.plugins.tokenizers.codec.training.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 from accomp.plugins.tokenizers.dac import Dac
-from accomp.plugins.tokenizers.resident import MOST, ResidentClips
-from accomp.plugins.tokenizers.variation import at_speed, vary
-from accomp.plugins.tokenizers.waveform_trainer import WaveformTrainer, WaveformTrainSpec
-from accomp.plugins.tokenizers.weight_files import save_weights
 
 RATE = 32_000
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accomp.core.interfaces import Tokenizer
-from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.codec import FrozenCodec
+from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.magnitude import Magnitude
 

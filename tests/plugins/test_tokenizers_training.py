@@ -11,16 +11,16 @@ from typer.testing import CliRunner
 
 from accomp.core.errors import CheckpointError, DataError, SpecError
 from accomp.core.registry import Registry
-from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.clips import Clips
-from accomp.plugins.tokenizers.codebooks import CodebookTrainer
-from accomp.plugins.tokenizers.codec_commands import train, train_codec
-from accomp.plugins.tokenizers.codec_spec import load_codec_spec
+from accomp.plugins.tokenizers.codec.commands import train, train_codec
+from accomp.plugins.tokenizers.codec.music.clips import Clips
+from accomp.plugins.tokenizers.codec.networks.quantizer import dequantize, new_quantizer, quantize
+from accomp.plugins.tokenizers.codec.quality.measures import measure
+from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.codec.training.codebooks import CodebookTrainer
+from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
+from accomp.plugins.tokenizers.codec.training.losses import SpectralDistance, mel_filters
+from accomp.plugins.tokenizers.codec.training.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 from accomp.plugins.tokenizers.dac import Dac
-from accomp.plugins.tokenizers.losses import SpectralDistance, mel_filters
-from accomp.plugins.tokenizers.quality import measure
-from accomp.plugins.tokenizers.quantizer import dequantize, new_quantizer, quantize
-from accomp.plugins.tokenizers.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 
 CPU = torch.device("cpu")
 CODEC = {

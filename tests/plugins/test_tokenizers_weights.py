@@ -12,12 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from accomp.core.errors import CheckpointError, PluginError
-from accomp.plugins.tokenizers import weight_files
+from accomp.plugins.tokenizers.codec.files import weight_files
+from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
+from accomp.plugins.tokenizers.codec.quality.measures import measure
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.encodec import Encodec
 from accomp.plugins.tokenizers.magnitude import Magnitude
-from accomp.plugins.tokenizers.quality import measure
-from accomp.plugins.tokenizers.weight_files import save_weights
 
 SMALL = {"width": 16, "hidden": 16, "encoder_blocks": 1, "decoder_blocks": 1, "codebook_size": 32}
 

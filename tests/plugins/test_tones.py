@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from accomp.plugins.tokenizers import tones as made
-from accomp.plugins.tokenizers.tones import LEVELS, WithTones, tones
+from accomp.plugins.tokenizers.codec.music import tones as made
+from accomp.plugins.tokenizers.codec.music.tones import LEVELS, WithTones, tones
 
 RATE = 32_000
 

@@ -14,21 +14,21 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.registry import Registry
 from accomp.core.testing import check_plugin
-from accomp.plugins.tokenizers.causal import FixedHistory, History
-from accomp.plugins.tokenizers.codec_commands import train_codec
-from accomp.plugins.tokenizers.codec_spec import load_codec_spec
-from accomp.plugins.tokenizers.losses import SpectralDistance
+from accomp.plugins.tokenizers.codec.commands import train_codec
+from accomp.plugins.tokenizers.codec.files.vocoder_files import PLUGIN, decoder_print, load_vocoder
+from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
+from accomp.plugins.tokenizers.codec.music.tones import WithTones
+from accomp.plugins.tokenizers.codec.networks.vocoder import REACH, Relations, Vocoder, VocoderSizes, corrected
+from accomp.plugins.tokenizers.codec.phase.peaks import TensorPhases
+from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
+from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
+from accomp.plugins.tokenizers.codec.training.losses import SpectralDistance
+from accomp.plugins.tokenizers.codec.training.vocoder_part import VocoderConfig, VocoderPart
 from accomp.plugins.tokenizers.magnitude import Magnitude
-from accomp.plugins.tokenizers.phase.peaks import TensorPhases
-from accomp.plugins.tokenizers.tones import WithTones
-from accomp.plugins.tokenizers.vocoder import REACH, Relations, Vocoder, VocoderSizes, corrected
-from accomp.plugins.tokenizers.vocoder_files import PLUGIN, decoder_print, load_vocoder
-from accomp.plugins.tokenizers.vocoder_part import VocoderConfig, VocoderPart
-from accomp.plugins.tokenizers.weight_files import save_weights
 
 pytest.importorskip("numba")
 
-from accomp.plugins.tokenizers.phase.machine_phases import MachinePhases
+from accomp.plugins.tokenizers.codec.phase.machine_phases import MachinePhases
 
 CPU = torch.device("cpu")
 BINS, FRAMES = 641, 20

@@ -10,7 +10,7 @@ import torch
 
 from accomp.core.errors import EmptyClip
 from accomp.core.types import Take
-from accomp.plugins.metrics.hpss_mels import SAMPLE_RATE, features, masked, windows
+from accomp.plugins.metrics.coherence.hpss_mels import SAMPLE_RATE, features, masked, windows
 from accomp.plugins.metrics.window_scores import WindowScores
 
 

@@ -1,0 +1,1 @@
+"""`cocola`: the published network."""

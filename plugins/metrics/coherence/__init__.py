@@ -1,0 +1,1 @@
+"""`coherence`: a learned judgement of what belongs together."""

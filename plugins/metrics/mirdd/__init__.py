@@ -1,0 +1,1 @@
+"""`mirdd_open`: distances of descriptors."""

@@ -1,0 +1,117 @@
+"""StemGen's descriptors of music (arXiv 2312.08723), as counts in bins; the bins are ours, since the paper states none.
+
+Each function takes what was heard in one clip (plugins/metrics/mirdd/extractors.py) and gives the bins it adds one to:
+a single one where a clip has one value, many where there are many (notes, chords). A clip that has no value, such as a
+range of pitches without notes, falls into a bin of its own, so that it does not vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from attrs import frozen
+
+LOWEST, KEYS = 21, 88
+"""MIDI pitches of a piano, which is what basic-pitch knows."""
+MANY = 12
+"""Counts from here on share a bin."""
+DENSITY_WINDOW = 0.6
+"""Seconds."""
+
+
+@frozen
+class Descriptor:
+    """One descriptor: which extractor it needs, how many bins it has, and the bins of a clip, [m] int."""
+
+    needs: str
+    bins: int
+    of: Callable[[np.ndarray], Sequence[int]]
+
+
+def key(heard: np.ndarray) -> list[int]:
+    """C major to B major, C minor to B minor."""
+    return [int(heard[0])]
+
+
+def pitch_range(notes: np.ndarray) -> list[int]:
+    """Semitones from the lowest to the highest note, in bins of 6; the last bin: no notes."""
+    return [int(np.ptp(notes[:, 2])) // 6] if len(notes) else [KEYS // 6 + 1]
+
+
+def pitch_class_count(notes: np.ndarray) -> list[int]:
+    """Different pitch classes, 0 to 12."""
+    return [len(np.unique(notes[:, 2].astype(int) % 12))]
+
+
+def onset_density(onsets: np.ndarray) -> list[int]:
+    """The largest number of percussive onsets within 0.6 s."""
+    begun = np.searchsorted(onsets, onsets + DENSITY_WINDOW + 1e-9, side="right") - np.arange(len(onsets))
+    return [min(int(begun.max(initial=0)), MANY)]
+
+
+def beats_per_bar(bars: np.ndarray) -> list[int]:
+    """2 to 6 (bins 0 to 4), the highest place that a beat has; the last bin: no whole bar."""
+    return [int(bars[:, 1].max()) - 2] if len(bars) and bars[:, 1].max() >= 2 else [5]
+
+
+def chord_variety(chords: np.ndarray) -> list[int]:
+    """Different triads."""
+    return [min(len(np.unique(_triads(chords))), MANY)]
+
+
+def mode_alternation(chords: np.ndarray) -> list[int]:
+    """The share of changes of triad that lead from major to minor or back, in bins of 0.2; the last bin: no change."""
+    triads = _triads(chords)
+    before, after = triads[:-1], triads[1:]
+    changed = before != after
+    if not changed.any():
+        return [5]
+    share = float(np.mean((before >= 12)[changed] != (after >= 12)[changed]))
+    return [min(int(share * 5 + 1e-9), 4)]
+
+
+def note_pitch(notes: np.ndarray) -> list[int]:
+    """Every note, by its pitch in semitones."""
+    return [int(pitch) - LOWEST for pitch in notes[:, 2]]
+
+
+def pitch_class(notes: np.ndarray) -> list[int]:
+    """Every note, by its pitch class."""
+    return [int(pitch) % 12 for pitch in notes[:, 2]]
+
+
+def chord_triad(chords: np.ndarray) -> list[int]:
+    """Every stretch of one chord, by its triad; the last bin: none."""
+    return [int(chord) if chord >= 0 else 24 for chord in chords[:, 2]]
+
+
+DESCRIPTORS = {
+    "key": Descriptor("key", 24, key),
+    "pitch_range": Descriptor("notes", KEYS // 6 + 2, pitch_range),
+    "pitch_class_count": Descriptor("notes", 13, pitch_class_count),
+    "onset_density": Descriptor("onsets", MANY + 1, onset_density),
+    "beats_per_bar": Descriptor("bars", 6, beats_per_bar),
+    "chord_variety": Descriptor("chords", MANY + 1, chord_variety),
+    "mode_alternation": Descriptor("chords", 6, mode_alternation),
+    "note_pitch": Descriptor("notes", KEYS, note_pitch),
+    "pitch_class": Descriptor("notes", 12, pitch_class),
+    "chord_triad": Descriptor("chords", 25, chord_triad),
+}
+"""By name. The eleventh of the paper, structure labels, is left out: no open extractor that names sections (intro,
+verse) comes with weights, and groups of similar bars, which can be found without, are no such names."""
+
+
+def histogram(bins: Sequence[int], size: int) -> np.ndarray:
+    """Counts [size]."""
+    return np.bincount(np.asarray(bins, dtype=np.int64), minlength=size).astype(np.float64)
+
+
+def divergence(counts: np.ndarray, reference: np.ndarray, smoothing: float) -> float:
+    """KL(p || q) in nats, p of counts [n], q of reference [n]: sum of p ln(p / q), `smoothing` added to every bin."""
+    p, q = ((c + smoothing) / (c + smoothing).sum() for c in (counts, reference))
+    return max(0.0, float((p * np.log(p / q)).sum()))
+
+
+def _triads(chords: np.ndarray) -> np.ndarray:
+    return chords[chords[:, 2] >= 0, 2].astype(int)

@@ -1,0 +1,1 @@
+"""Weights in files: ours, and those of other projects."""

@@ -1,0 +1,49 @@
+"""Weights files of vocoders: which decoder one is for, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from accomp.core.errors import CheckpointError
+from accomp.plugins.tokenizers.codec.files.weight_files import filled, locate, read_own
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import MagnitudeNetwork
+from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder, VocoderSizes
+from accomp.plugins.tokenizers.codec.streams.codec import fingerprint_of
+
+PLUGIN = "magnitude vocoder"
+"""What a vocoder's file says that it is for."""
+EXPECTED = 'the vocoder.safetensors that `accomp codec train codec_vocoder` writes, or vocoder = "" for none'
+
+
+def decoder_print(network: MagnitudeNetwork) -> str:
+    """Says which decoder: other than a codec's fingerprint, it is the same with more codebooks, or another `stay`."""
+    return fingerprint_of("magnitude decoder", network.decoder_tensors())
+
+
+def load_vocoder(weights: str, network: MagnitudeNetwork) -> Vocoder:
+    """The vocoder of a file ("hub:owner/repo/file", or a path) for the decoder of a network.
+
+    Raises CheckpointError for a file that is missing, damaged, of another plugin, of other sizes, made for another
+    decoder, or with NaN or Inf in it.
+    """
+    path = locate(weights, PLUGIN, EXPECTED)
+    stated, tensors = read_own(path, PLUGIN)
+    if stated.get("decoder") != (own := decoder_print(network)):
+        raise CheckpointError(
+            f"the vocoder is for the decoder {stated.get('decoder')}, the codec's weights have {own} @ {path}; "
+            'give the vocoder of these weights, or vocoder = ""'
+        )
+    latent, sizes = network.synthesis.shape[1], _sizes(stated, path)
+    return filled(lambda: Vocoder(latent=latent, **sizes), tensors, path)
+
+
+def _sizes(stated: Mapping[str, Any], path: Path) -> dict[str, int]:
+    sizes = {key: value for key, value in stated.items() if key not in ("decoder", "codebooks")}
+    try:
+        return attrs.asdict(VocoderSizes(**sizes))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the file states sizes that no vocoder has, {sizes}: {error} @ {path}") from error

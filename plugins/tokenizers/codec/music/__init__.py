@@ -1,0 +1,1 @@
+"""What codecs are trained on: clips of music, and sounds made by formula."""

@@ -1,0 +1,247 @@
+"""The network of the `magnitude` codec: STFT magnitudes to latents at the frame rate, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
+from accomp.plugins.tokenizers.codec.streams.causal import History, depthwise
+from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+
+SAMPLE_RATE = 32_000
+HOP = 640
+WINDOW = 1280
+STEP = 160
+SUBFRAMES = HOP // STEP
+BINS = WINDOW // 2 + 1
+LONG = 4096
+LOW_BINS = 320
+"""Lowest bins of the long window (7.8 Hz apart, up to 2.5 kHz): they tell the partials of the bass apart."""
+DELAY = WINDOW - STEP
+BANDS_FLOOR = 1e-4
+"""Added to a band's magnitude before its logarithm is taken: -80 dB of a full-scale sine."""
+FLOOR = 1e-5
+"""Added to a bin's magnitude before its logarithm is taken: -100 dB of a full-scale sine."""
+GRID = 2.0**-16
+"""The encoder's logarithms are rounded to multiples of this, which cuts off the last digits of a transform."""
+
+
+class FrameBlock(nn.Module):
+    """x + s * W2 hardswish(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
+
+    hardswish(v) = v min(max(v + 3, 0), 6) / 6 is made of sums and products alone, which give the same bits everywhere.
+    """
+
+    def __init__(self, width: int, hidden: int, kernel: int):
+        super().__init__()
+        self.kernel = kernel
+        self.taps = nn.Parameter(torch.randn(kernel, width) * (kernel**-0.5))
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor, history: History) -> Tensor:
+        mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
+        return torch.addcmul(x, self.scale, self.contract(F.hardswish(self.expand(self.norm(mixed)))))
+
+
+class Spectra(nn.Module):
+    """audio [B, T * hop] -> magnitudes and features of every frame.
+
+    Sub-frame j = 0..3 of frame i sees the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
+    hears up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale sine has 1.
+    """
+
+    window: Tensor
+    long_window: Tensor
+    bands: Tensor
+
+    def __init__(self, bands: int):
+        super().__init__()
+        for name, size in (("window", WINDOW), ("long_window", LONG)):
+            hann = torch.hann_window(size, dtype=torch.float64)
+            self.register_buffer(name, hann / (hann.sum() / 2), persistent=False)
+        self.register_buffer("bands", filters_of(bands), persistent=False)
+
+    def forward(self, audio: Tensor, history: History) -> tuple[Tensor, Tensor]:
+        """audio [B, T * hop] -> magnitudes [B, T, 4, 641], log magnitudes of the long window [B, T, 320]."""
+        whole = history.extend(self, audio, LONG - HOP)
+        short = whole[:, LONG - HOP - DELAY :].unfold(-1, WINDOW, STEP)
+        magnitudes = torch.fft.rfft(short * self.window.to(audio)).abs().unflatten(1, (-1, SUBFRAMES))
+        long = torch.fft.rfft(whole.unfold(-1, LONG, HOP) * self.long_window.to(audio))[..., :LOW_BINS].abs()
+        return magnitudes, (long + BANDS_FLOOR).log()
+
+    def log_bands(self, magnitudes: Tensor) -> Tensor:
+        """Magnitudes [B, T, 4, 641] -> logarithms of the bands' mean magnitudes [B, T, 4 * bands]."""
+        return (magnitudes @ self.bands.to(magnitudes).T + BANDS_FLOOR).log().flatten(2)
+
+
+class Whitening(nn.Module):
+    """Latents [..., E] <-> their first n principal components over their deviations [..., n]: what diffusion models."""
+
+    mean: Tensor
+    axes: Tensor
+    deviation: Tensor
+
+    def __init__(self, latent: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(latent))
+        self.register_buffer("axes", torch.eye(latent))
+        self.register_buffer("deviation", torch.ones(latent))
+
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> list[float]:
+        """Mean, axes (loudest first) and deviations of latents [m, E]; returns the axes' shares of the variance."""
+        self.mean.copy_(z.mean(0))
+        centred = (z - self.mean).double()
+        variances, axes = torch.linalg.eigh(centred.T @ centred / len(z))
+        self.axes.copy_(axes.flip(1))
+        self.deviation.copy_(variances.flip(0).clamp(min=1e-12).sqrt())
+        return (variances.flip(0) / variances.sum()).tolist()
+
+    def forward(self, z: Tensor, n: int) -> Tensor:
+        """[..., E] -> [..., n]."""
+        mean, axes, deviation = (buffer.to(z) for buffer in (self.mean, self.axes, self.deviation))
+        return (z - mean) @ axes[:, :n] / deviation[:n]
+
+    def back(self, components: Tensor) -> Tensor:
+        """[..., n] -> [..., E]."""
+        n = components.shape[-1]
+        mean, axes, deviation = (buffer.to(components) for buffer in (self.mean, self.axes, self.deviation))
+        return (components * deviation[:n]) @ axes[:, :n].T + mean
+
+
+class MagnitudeNetwork(nn.Module):
+    """Encoder, codebooks and decoder; see Magnitude.Config for the sizes.
+
+    Encoder and decoder are a linear code of the log band magnitudes (`analysis`, `mean`, `synthesis`: at the start
+    their principal components) and what causal blocks add to it. The decoder widens bands to bins by the pseudo-inverse
+    of the bands' filters, clipped, and corrects every bin.
+    """
+
+    sample_rate = SAMPLE_RATE
+    hop = HOP
+    delay = DELAY
+    causal = True
+    mixed = False
+    """Whether blocks compute in bfloat16, as training may."""
+    mean: Tensor
+    spread: Tensor
+    widen: Tensor
+
+    def __init__(
+        self,
+        *,
+        codebooks: int,
+        codebook_size: int,
+        bands: int,
+        latent: int,
+        width: int,
+        hidden: int,
+        encoder_blocks: int,
+        decoder_blocks: int,
+        kernel: int,
+    ):
+        super().__init__()
+        size = SUBFRAMES * bands
+        self.spectra = Spectra(bands)
+        self.register_buffer("mean", torch.full((size,), math.log(BANDS_FLOOR)))
+        self.register_buffer("spread", torch.ones(()))
+        self.analysis = nn.Parameter(torch.randn(latent, size) * size**-0.5)
+        self.synthesis = nn.Parameter(torch.randn(size, latent) * latent**-0.5)
+        self.register_buffer("widen", torch.linalg.pinv(self.spectra.bands).T.float().contiguous(), persistent=False)
+        self.enter = nn.Linear(size + LOW_BINS, width)
+        self.encoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(encoder_blocks))
+        self.encoder_norm = nn.LayerNorm(width)
+        self.to_latent = nn.Linear(width, latent)
+        self.quantizer = ResidualCodebooks(latent, codebooks, codebook_size)
+        self.whitening = Whitening(latent)
+        self.from_latent = nn.Linear(latent, width)
+        self.decoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(decoder_blocks))
+        self.decoder_norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, SUBFRAMES * BINS)
+        for corrects in (self.to_latent, self.leave):
+            nn.init.zeros_(corrects.weight)
+            nn.init.zeros_(corrects.bias)
+
+    def encode(self, audio: Tensor, history: History) -> Tensor:
+        """audio [B, T * hop] -> latents [B, T, E]."""
+        magnitudes, low = self.spectra(audio, history)
+        return self.latents(self.spectra.log_bands(magnitudes), low, history)
+
+    def latents(self, bands: Tensor, low: Tensor, history: History) -> Tensor:
+        """Log bands [B, T, 4 * bands] and the long window's [B, T, 320] -> latents [B, T, E]."""
+        bands, low = (torch.round(x / GRID) * GRID for x in (bands, low))
+        features = torch.cat([bands, low], dim=-1) / 4 + 1.5
+        layers = self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent
+        linear = (bands - self.mean) @ self.analysis.T.to(bands)
+        return linear + through(*layers, features, history, mixed=self.mixed)
+
+    def decode(self, z: Tensor, history: History) -> Tensor:
+        """Latents [B, T, E] -> log(magnitude + 1e-5) [B, T, 4, 641]."""
+        layers = self.from_latent, self.decoder_blocks, self.decoder_norm, self.leave
+        correction = through(*layers, z / self.spread, history, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
+        return self._widened(z @ self.synthesis.T + self.mean) + correction
+
+    def _widened(self, bands: Tensor) -> Tensor:
+        """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].
+
+        Where the pseudo-inverse is negative a fiftieth of its size stays, that the correction has something to work on.
+        """
+        bins = (bands.exp() - BANDS_FLOOR).unflatten(2, (SUBFRAMES, -1)) @ self.widen.to(bands)
+        return (bins.clamp(min=0) + bins.detach().abs() / 50 + FLOOR).log()
+
+    @torch.no_grad()
+    def start(self, bands: Tensor) -> float:
+        """Begin with the principal components of log bands [n, 4 * bands]; returns the share of variance they miss."""
+        size = self.analysis.shape[0]
+        self.mean.copy_(bands.mean(0))
+        centred = bands - self.mean
+        variances, axes = torch.linalg.eigh((centred.T @ centred / len(bands)).double())
+        leading = axes.flip(1)[:, :size].to(bands)
+        self.analysis.copy_(leading.T)
+        self.synthesis.copy_(leading)
+        self.spread.copy_((centred @ leading).std(0).mean())
+        return float(1 - variances.flip(0)[:size].sum() / variances.sum())
+
+    def encoder_parts(self) -> list[nn.Module]:
+        """The modules that encoding runs; they decide which codes come out."""
+        return [self.spectra, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
+
+    def decoder_parameters(self) -> list[Tensor]:
+        """What of `decoder_tensors` learns."""
+        names = self.decoder_tensors()
+        return [parameter for name, parameter in self.named_parameters() if name in names]
+
+    def decoder_tensors(self) -> dict[str, Tensor]:
+        """All that decides which magnitudes latents become, by name."""
+        parts = ("mean", "spread", "synthesis", "from_latent", "decoder_blocks", "decoder_norm", "leave")
+        return {name: tensor for name, tensor in self.state_dict().items() if name.partition(".")[0] in parts}
+
+
+def through(
+    first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History, *, mixed: bool = False
+) -> Tensor:
+    """x [B, T, n] through a first layer, blocks, a norm and a last layer [B, T, m]; `mixed`: computed in bfloat16."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
+        h = first(x)
+        for block in blocks:
+            h = block(h, history)
+        return last(norm(h)).to(x.dtype)
+
+
+def filters_of(bands: int) -> Tensor:
+    """Mel filters [bands, 641] float64 that take means: each sums to 1."""
+    filters = mel_filters(bands, BINS, SAMPLE_RATE).double()
+    return filters / filters.sum(1, keepdim=True)
+
+
+def magnitudes_of(log_magnitudes: Tensor) -> Tensor:
+    """What `decode` gives, as magnitudes, at least 0."""
+    return (log_magnitudes.exp() - FLOOR).clamp(min=0)

@@ -1,0 +1,1 @@
+"""What a codec is worth: figures, calibrations, and the page that compares codecs."""

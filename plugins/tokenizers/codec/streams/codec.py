@@ -1,0 +1,305 @@
+"""A trained network as a Tokenizer: offline and streamed, with equal codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from accomp.core.interfaces import Stream
+from accomp.core.types import TokenSpace
+from accomp.plugins.tokenizers.codec.networks.quantizer import FrozenQuantizer
+from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
+from accomp.plugins.tokenizers.codec.streams.graphs import Graph
+
+BLOCK = 500
+"""Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
+
+
+class Live(Protocol):
+    """A faster way for the few frames that a push of a live stream brings, in one direction.
+
+    It computes what the network does; between its calls the network itself may go on with the same history.
+    """
+
+    def takes(self, batch: int, frames: int) -> bool:
+        """Whether it is for so many frames of so many rows."""
+        ...
+
+    def begin(self, batch: int) -> FixedHistory:
+        """The history of a new stream of so many rows: zeros of every layer that remembers."""
+        ...
+
+    def __call__(self, x: Tensor, history: FixedHistory, /) -> Tensor:
+        """audio [B, T * hop] float64 -> codes [B, K, T] int64; or such codes -> audio [B, T * hop], `delay` late."""
+        ...
+
+
+class FrozenCodec:
+    """A causal codec at work: encode, embed, decode, and the same as streams.
+
+    Its network offers quantizer, encoder_parts(), encode(audio, history) and decode(z, history, final=...).
+
+    Encoding runs in float64. Float32 matrix products differ in the last digits with the number of frames in a call, and
+    a vector near the border of two codes would then get either; in float64 the difference is some 1e-15 of a latent, so
+    that codes are equal however the audio is split, whichever rows share the batch, and on whichever device.
+    (Quantizing runs in float64 too; embedding and decoding in float32, where a code more or less is not at stake.)
+    """
+
+    def __init__(
+        self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any], codebooks: Any = None
+    ):
+        """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint.
+
+        `codebooks` offers quantize and embed, as FrozenQuantizer does; None where network.quantizer is dac's.
+        """
+        self.name = name
+        self.space = space
+        self.fingerprint = fingerprint_of([name, dict(architecture)], network.state_dict())
+        network.eval()
+        for module in network.modules():
+            if hasattr(module, "weight_g"):
+                nn.utils.remove_weight_norm(module)
+        network.float().requires_grad_(False)
+        for part in network.encoder_parts():
+            part.double()
+        self.network = network
+        self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
+        self._live: dict[int, tuple[Live, Live]] = {}
+        """By the number of rows: what encodes, what decodes."""
+
+    def to(self, device: torch.device | str) -> FrozenCodec:
+        """Move to a device, in place; returns itself. Streams that were open must not be used any more."""
+        self.network.to(device)
+        self.codebooks.to(device)
+        self._live.clear()
+        return self
+
+    def prepare(self, batch: int = 1, frames: int = 1) -> None:
+        """Compile, now, what streams of `batch` rows compute with pushes of about `frames` frames; see Tokenizer."""
+        self._live[batch] = self._compiled(batch, frames)
+
+    @property
+    def prepares_quickly(self) -> bool:
+        """Whether `prepare` takes seconds at most; torch.compile may take minutes for a deep network."""
+        return False
+
+    def _compiled(self, batch: int, frames: int) -> tuple[Live, Live]:
+        space, device = self.space, self.device
+        audio = torch.zeros(batch, frames * space.hop, dtype=torch.float64, device=device)
+        codes = torch.zeros(batch, space.codebooks, frames, dtype=torch.int64, device=device)
+        return Graph(self.encode_on, audio, frames), Graph(self.decode_on, codes, frames)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor) -> Tensor:
+        """audio [B, N] float in [-1, 1] -> codes [B, K, ceil(N / hop)] int64; the last frame is padded with zeros."""
+        stream = self._encoder(len(checked_audio(audio)), None)
+        return torch.cat([stream.push(audio), stream.flush()], dim=-1)
+
+    @torch.no_grad()
+    def embed(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> latents [B, T, E] float32, the sum over levels."""
+        return self.codebooks.embed(self.check(codes))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [B, K, T] -> audio [B, T * hop] float32."""
+        stream = self._decoder(len(self.check(codes)), None)
+        return torch.cat([stream.push(codes), stream.flush()], dim=-1)
+
+    def encoder(self, batch: int = 1) -> Stream:
+        return self._encoder(batch, self._live[batch][0] if batch in self._live else None)
+
+    def decoder(self, batch: int = 1) -> Stream:
+        return self._decoder(batch, self._live[batch][1] if batch in self._live else None)
+
+    def _encoder(self, batch: int, live: Live | None) -> Stream:
+        return EncoderStream(self, batch, live)
+
+    def _decoder(self, batch: int, live: Live | None) -> Stream:
+        return DecoderStream(self, batch, live)
+
+    def encode_on(self, audio: Tensor, history: History) -> Tensor:
+        """audio [B, T * hop] float64 that comes after that of the history -> codes [B, K, T]."""
+        return self.codebooks.quantize(self.network.encode(audio, history))
+
+    def decode_on(self, codes: Tensor, history: History) -> Tensor:
+        """codes [B, K, T] that come after those of the history -> audio [B, T * hop], `delay` late."""
+        return self.network.decode(self.codebooks.embed(codes), history)
+
+    def tail_on(self, history: History, batch: int) -> Tensor:
+        """The `delay` samples [B, delay] that a history still holds when no more codes come."""
+        nothing = torch.zeros(batch, 0, self.space.latent_dim, device=self.device)
+        tail: Tensor = self.network.decode(nothing, history, final=True)
+        return tail
+
+    def nothing(self, batch: int) -> Tensor:
+        """The codes of no frame [B, K, 0], or latents [B, E, 0] of a codec without codebooks."""
+        if self.space.codebooks:
+            return torch.zeros(batch, self.space.codebooks, 0, dtype=torch.int64, device=self.device)
+        return torch.zeros(batch, self.space.latent_dim, 0, device=self.device)
+
+    def check(self, codes: Tensor) -> Tensor:
+        """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size).
+
+        Without codebooks: the latents; ValueError unless they are finite floats [B, E, T].
+        """
+        if not self.space.codebooks:
+            return self._check_latents(codes)
+        if codes.dim() != 3 or codes.shape[1] != self.space.codebooks or codes.is_floating_point():
+            shape = f"{codes.dtype} {list(codes.shape)}"
+            raise ValueError(f"{self.name}: codes are {shape}; expected int64 [B, {self.space.codebooks}, T]")
+        if codes.numel():
+            low, high = (int(end) for end in codes.aminmax())
+            if low < 0 or high >= self.space.codebook_size:
+                raise ValueError(f"{self.name}: codes lie in {low}..{high}; expected 0..{self.space.codebook_size - 1}")
+        return codes.to(self.device)
+
+    def _check_latents(self, latents: Tensor) -> Tensor:
+        if latents.dim() != 3 or latents.shape[1] != self.space.latent_dim or not latents.is_floating_point():
+            shape = f"{latents.dtype} {list(latents.shape)}"
+            raise ValueError(f"{self.name}: latents are {shape}; expected float [B, {self.space.latent_dim}, T]")
+        if not torch.isfinite(latents).all():
+            raise ValueError(f"{self.name}: latents hold NaN or Inf")
+        return latents.to(self.device)
+
+
+class EncoderStream:
+    """audio [B, n] -> codes [B, K, m], a frame as soon as its last sample is there. After `flush` it begins anew.
+
+    A row reset in the middle of a frame hears that frame's earlier samples as zeros.
+    """
+
+    def __init__(self, codec: FrozenCodec, batch: int, live: Live | None = None):
+        self._codec, self._batch, self._live = codec, batch, live
+        self._begin()
+
+    def _begin(self) -> None:
+        self._history = new_history(self._live, self._batch)
+        self._pending = torch.zeros(self._batch, 0, dtype=torch.float64, device=self._codec.device)
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor) -> Tensor:
+        """Raises ValueError for audio that is not float [B, n] with this stream's B, or holds NaN or Inf."""
+        if len(checked_audio(chunk)) != self._batch:
+            raise ValueError(f"audio has {len(chunk)} rows; this stream was opened for {self._batch}")
+        audio = chunk.to(self._pending)
+        audio = torch.cat([self._pending, audio], dim=1) if self._pending.shape[1] else audio
+        hop = self._codec.space.hop
+        whole = audio.shape[1] // hop * hop
+        self._pending = audio[:, whole:].clone()
+        codes = [self._encode(block) for block in blocks(audio[:, :whole], BLOCK * hop)]
+        return torch.cat(codes, dim=-1) if codes else self._codec.nothing(self._batch)
+
+    def _encode(self, audio: Tensor) -> Tensor:
+        if self._live and self._live.takes(self._batch, audio.shape[1] // self._codec.space.hop):
+            assert isinstance(self._history, FixedHistory)
+            return self._live(audio, self._history)
+        return self._codec.encode_on(audio, self._history)
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        missing = -self._pending.shape[1] % self._codec.space.hop
+        codes = self.push(self._pending.new_zeros(self._batch, missing))
+        self._begin()
+        return codes
+
+    def reset(self, rows: Tensor) -> None:
+        check_rows(rows, self._batch)
+        self._history.reset(rows)
+        self._pending[rows.to(self._pending.device)] = 0.0
+
+
+class DecoderStream:
+    """codes [B, K, m] -> audio [B, n]: the first `delay` samples less than the frames hold, made up for by `flush`.
+
+    After `flush` it begins anew. A row that is reset starts `delay` samples before its first frame, with what the
+    network gives there (a lone stream drops that part).
+    """
+
+    def __init__(self, codec: FrozenCodec, batch: int, live: Live | None = None):
+        self._codec, self._batch, self._live = codec, batch, live
+        self._begin()
+
+    def _begin(self) -> None:
+        self._history = new_history(self._live, self._batch)
+        self._to_drop = self._codec.space.delay
+        self._started = False
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor) -> Tensor:
+        """Raises ValueError for codes that are not int [B, K, m] with this stream's B, or out of range."""
+        if len(self._codec.check(chunk)) != self._batch:
+            raise ValueError(f"codes have {len(chunk)} rows; this stream was opened for {self._batch}")
+        self._started = self._started or chunk.shape[-1] > 0
+        return self._emit([self._decode(block) for block in blocks(chunk.to(self._codec.device), BLOCK)])
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        if self._live and self._live.takes(self._batch, codes.shape[2]):
+            assert isinstance(self._history, FixedHistory)
+            return self._live(codes, self._history)
+        return self._codec.decode_on(codes, self._history)
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        if not self._started:
+            return self._emit([])
+        tail = self._emit([self._codec.tail_on(self._history, self._batch)])
+        self._begin()
+        return tail
+
+    def reset(self, rows: Tensor) -> None:
+        check_rows(rows, self._batch)
+        self._history.reset(rows)
+
+    def _emit(self, pieces: list[Tensor]) -> Tensor:
+        audio = torch.cat(pieces or [torch.zeros(self._batch, 0, device=self._codec.device)], dim=1)
+        drop = min(self._to_drop, audio.shape[1])
+        self._to_drop -= drop
+        return audio[:, drop:]
+
+
+def new_history(live: Live | None, batch: int) -> History:
+    """An empty history: of the kind that `live` works with, where there is one."""
+    if live is None:
+        return History()
+    with torch.inference_mode(False):  # so that it may be written in and out of inference mode
+        return live.begin(batch)
+
+
+def checked_audio(audio: Tensor) -> Tensor:
+    """The audio. Raises ValueError unless it is float [B, N] without NaN and Inf."""
+    if audio.dim() != 2 or not audio.is_floating_point():
+        raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}; expected float [B, N]")
+    if not math.isfinite(audio.sum()) and not torch.isfinite(audio).all():  # a sum of great numbers may overflow
+        raise ValueError("audio holds NaN or Inf")
+    return audio
+
+
+def blocks(x: Tensor, size: int) -> Iterator[Tensor]:
+    """x [..., n] in pieces of up to `size`, none where n is 0."""
+    yield from (x[..., i : i + size] for i in range(0, x.shape[-1], size))
+
+
+def check_rows(rows: Tensor, batch: int) -> None:
+    """Raises ValueError unless `rows` is a bool mask [batch]."""
+    if rows.dtype != torch.bool or list(rows.shape) != [batch]:
+        raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}; expected bool [{batch}]")
+
+
+def fingerprint_of(said: Any, tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits that stand for what JSON can say, and for tensors as float32."""
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

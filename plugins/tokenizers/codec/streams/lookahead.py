@@ -1,0 +1,229 @@
+"""Codecs whose encoder hears the future: offline and streamed, with equal codes, and sessions that begin anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from attrs import define
+from torch import Tensor
+
+from accomp.core.errors import PluginError
+from accomp.core.interfaces import Stream
+from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, Live, blocks, check_rows, checked_audio
+from accomp.plugins.tokenizers.codec.streams.sliding import Past
+
+BLOCK = 50
+"""Frames (about 1 s) that are worked on at a time: every layer runs at up to the rate of the samples."""
+
+Run = Callable[[Tensor, Past, bool], Tensor]
+"""run(x [b, ..., n], past, final) -> what became ready [b, ..., m]; `final` gives all that is left."""
+
+
+class LookaheadCodec(FrozenCodec):
+    """A FrozenCodec that may be causal or not: `network.causal` says which.
+
+    Where it is not, the network offers encode(audio, past, final=...) and decode(z, past, final=...), which give frames
+    and samples as they become ready; see sliding.py.
+    """
+
+    def prepare(self, batch: int = 1, frames: int = 1) -> None:
+        """Raises PluginError where the network is not causal: what a push makes ready then has no fixed size."""
+        if not self.network.causal:
+            raise PluginError(
+                f"tokenizer {self.name!r} with these weights hears the future, and its streams cannot be compiled; "
+                'set compile = "off", or take a causal codec'
+            )
+        super().prepare(batch, frames)
+
+    def _encoder(self, batch: int, live: Live | None) -> Stream:
+        return super()._encoder(batch, live) if self.network.causal else LookaheadEncoder(self, batch)
+
+    def _decoder(self, batch: int, live: Live | None) -> Stream:
+        return super()._decoder(batch, live) if self.network.causal else LookaheadDecoder(self, batch)
+
+
+def encode_whole(network: Any, audio: Tensor) -> Tensor:
+    """audio [B, T * hop] -> latents [B, T, E] of a network of a LookaheadCodec, by itself."""
+    return network.encode(audio, History()) if network.causal else network.encode(audio, Past(), final=True)
+
+
+def decode_whole(network: Any, z: Tensor) -> Tensor:
+    """latents [B, T, E] -> audio from the first frame's first sample on; a causal network's lacks the last `delay`."""
+    if not network.causal:
+        return network.decode(z, Past(), final=True)
+    return network.decode(z, History())[:, network.delay :]
+
+
+class LookaheadEncoder:
+    """audio [B, n] -> codes [B, K, m], a frame as soon as its samples and the lookahead are there.
+
+    After `flush` it begins anew. A row reset in the middle of a frame hears that frame's earlier samples as zeros; its
+    earlier frames that still waited for audio hear silence instead.
+    """
+
+    def __init__(self, codec: FrozenCodec, batch: int):
+        self._codec, self._batch = codec, batch
+        self._begin()
+
+    def _begin(self) -> None:
+        codes = torch.zeros(self._batch, self._codec.space.codebooks, 0, dtype=torch.int64, device=self._codec.device)
+        self._together = Together(self._encode, self._silence(0), codes)
+        self._partial = 0
+        """Samples of a frame that is not whole yet."""
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor) -> Tensor:
+        """Raises ValueError for audio that is not float [B, n] with this stream's B, or holds NaN or Inf."""
+        if len(checked_audio(chunk)) != self._batch:
+            raise ValueError(f"audio has {len(chunk)} rows; this stream was opened for {self._batch}")
+        hop = self._codec.space.hop
+        self._partial = (self._partial + chunk.shape[1]) % hop
+        for block in blocks(chunk.to(self._silence(0)), BLOCK * hop):
+            self._together.push(block)
+        return self._together.pull()
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        codes = torch.cat([self.push(self._silence(self._missing)), self._together.finish()], dim=-1)
+        self._begin()
+        return codes
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor) -> None:
+        check_rows(rows, self._batch)
+        closing, opening = self._silence(self._missing), self._silence(self._partial)
+        self._together.restart(rows.to(closing.device), closing, opening, surplus=1 if self._partial else 0)
+
+    @property
+    def _missing(self) -> int:
+        return -self._partial % self._codec.space.hop
+
+    def _silence(self, samples: int) -> Tensor:
+        return torch.zeros(self._batch, samples, dtype=torch.float64, device=self._codec.device)
+
+    def _encode(self, audio: Tensor, past: Past, final: bool) -> Tensor:
+        return self._codec.codebooks.quantize(self._codec.network.encode(audio, past, final=final))
+
+
+class LookaheadDecoder:
+    """codes [B, K, m] -> audio [B, n], from the first frame's first sample on. After `flush` it begins anew.
+
+    The samples of a row that is reset which still waited for frames hear none.
+    """
+
+    def __init__(self, codec: FrozenCodec, batch: int):
+        self._codec, self._batch = codec, batch
+        self._begin()
+
+    def _begin(self) -> None:
+        space, device = self._codec.space, self._codec.device
+        self._nothing = torch.zeros(self._batch, space.codebooks, 0, dtype=torch.int64, device=device)
+        self._together = Together(self._decode, self._nothing, torch.zeros(self._batch, 0, device=device))
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor) -> Tensor:
+        """Raises ValueError for codes that are not int [B, K, m] with this stream's B, or out of range."""
+        if len(self._codec.check(chunk)) != self._batch:
+            raise ValueError(f"codes have {len(chunk)} rows; this stream was opened for {self._batch}")
+        for block in blocks(chunk.to(self._nothing), BLOCK):
+            self._together.push(block)
+        return self._together.pull()
+
+    @torch.no_grad()
+    def flush(self) -> Tensor:
+        audio = self._together.finish()
+        self._begin()
+        return audio
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor) -> None:
+        check_rows(rows, self._batch)
+        self._together.restart(rows.to(self._nothing.device), self._nothing, self._nothing)
+
+    def _decode(self, codes: Tensor, past: Past, final: bool) -> Tensor:
+        return self._codec.network.decode(self._codec.embed(codes), past, final=final)
+
+
+@define(eq=False)
+class _Group:
+    """Rows (indices) that began together. `ready` is what they have given and the others have not yet."""
+
+    rows: Tensor
+    past: Past
+    ready: Tensor
+    begun: bool = False
+
+    def among(self, which: Tensor) -> _Group:
+        """That of the rows where the bool mask `which` is true."""
+        picked = which.nonzero()[:, 0]
+        return _Group(self.rows[picked], self.past.rows(picked), self.ready[picked], self.begun)
+
+
+class Together:
+    """Rows that advance together though they began at different times: those of one beginning are one batch.
+
+    What comes before a beginning is padding to every layer, not only to the first, so rows of different beginnings
+    cannot share a past; each beginning costs a call of its own.
+    """
+
+    def __init__(self, run: Run, nothing: Tensor, silence: Tensor):
+        """`nothing` is an input of no frames [B, ..., 0], `silence` the output [B, ..., 0] that belongs to it."""
+        self._run, self._nothing, self._silence = run, nothing, silence
+        self._groups = [_Group(torch.arange(len(nothing), device=nothing.device), Past(), silence)]
+
+    def push(self, x: Tensor) -> None:
+        """More input [B, ..., n]."""
+        for group in self._groups:
+            self._advance(group, x)
+
+    def pull(self) -> Tensor:
+        """What is ready in all rows [B, ..., m], once."""
+        n = min(group.ready.shape[-1] for group in self._groups)
+        out = self._silence.new_zeros(*self._silence.shape[:-1], n)
+        for group in self._groups:
+            out[group.rows] = group.ready[..., :n]
+            group.ready = group.ready[..., n:].clone()
+        return out
+
+    def finish(self) -> Tensor:
+        """All that is left."""
+        for group in self._groups:
+            self._end(group)
+        return self.pull()
+
+    def restart(self, rows: Tensor, closing: Tensor, opening: Tensor, surplus: int = 0) -> None:
+        """The rows where the bool mask [B] is true end with the input `closing`, and begin anew with `opening`.
+
+        What they have given is kept, but for the last `surplus`, which the new beginning gives.
+        """
+        leaving, staying = [], []
+        for group in self._groups:
+            mask = rows[group.rows]
+            if mask.any():
+                leaving.append(group.among(mask))
+            if not mask.all():
+                staying.append(group.among(~mask))
+        for group in leaving:
+            self._advance(group, closing)
+            self._end(group)
+        if leaving:
+            given = torch.cat([group.ready for group in leaving])
+            anew = torch.cat([group.rows for group in leaving])
+            staying.append(_Group(anew, Past(), given[..., : given.shape[-1] - surplus]))
+            self._advance(staying[-1], opening)
+        self._groups = staying
+
+    def _end(self, group: _Group) -> None:
+        if group.begun:
+            self._give(group, self._nothing, final=True)
+
+    def _advance(self, group: _Group, x: Tensor) -> None:
+        if x.shape[-1]:
+            self._give(group, x, final=False)
+            group.begun = True
+
+    def _give(self, group: _Group, x: Tensor, *, final: bool) -> None:
+        group.ready = torch.cat([group.ready, self._run(x[group.rows], group.past, final)], dim=-1)

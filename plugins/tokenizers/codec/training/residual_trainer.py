@@ -1,0 +1,82 @@
+"""Codebooks of ResidualCodebooks that do not collapse: from k-means, moved by averages, dead codes revived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accomp.plugins.tokenizers.codec.training.codebooks import DECAY, sample, sums
+
+ROUNDS = 10
+"""Of k-means, a level."""
+
+
+class ResidualTrainer:
+    """Fits levels and lets them follow what chooses them. Its state is saved with the checkpoint."""
+
+    def __init__(self, levels: Sequence[Any], rng: torch.Generator, dead: float):
+        """A code used less than `dead` times the average, by moving average, is dead."""
+        self.levels, self.rng, self.dead = list(levels), rng, dead
+        self.fits = 0
+        """How often `fit` was called."""
+        self.totals = torch.stack([level.codebook.clone() for level in self.levels])
+        self.counts = torch.ones_like(self.totals[..., 0])
+
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> list[float]:
+        """Set every level from latents z [n, E] by k-means; returns the share of the variance left after each level."""
+        self.fits += 1
+        whole = (z - z.mean(0)).square().sum()
+        left = []
+        for i, level in enumerate(self.levels):
+            book = level.codebook
+            book.copy_(sample(z, len(book), self.rng))
+            for _ in range(ROUNDS):
+                count, total = sums(level.nearest(z), z, len(book))
+                used = count > 0
+                book[used] = total[used] / count[used, None]
+                book[~used] = sample(z, int((~used).sum()), self.rng)
+            code = level.nearest(z)
+            self.counts[i] = sums(code, z, len(book))[0] / len(z) * len(book)
+            self.totals[i] = book * self.counts[i, :, None]
+            z = z - book[code]
+            left.append(float(z.square().sum() / whole))
+        return left
+
+    @torch.no_grad()
+    def quantize(self, z: Tensor, *, revive: bool = False) -> Tensor:
+        """z [B, T, E] -> sums of the first 1 .. K levels [K, B, T, E]; in passing the codebooks follow z.
+
+        `revive` moves codes that are dead onto what their level sees.
+        """
+        rest = z.flatten(0, 1)
+        out, found = torch.zeros_like(rest), []
+        for i, level in enumerate(self.levels):
+            code = level.nearest(rest)
+            quantized = level.codebook[code]
+            self._follow(i, rest, code, revive)
+            rest, out = rest - quantized, out + quantized
+            found.append(out.view_as(z))
+        return torch.stack(found)
+
+    def _follow(self, i: int, rest: Tensor, code: Tensor, revive: bool) -> None:
+        book = self.levels[i].codebook
+        count, total = sums(code, rest, len(book))
+        share = len(book) / len(rest)
+        self.counts[i].lerp_(count * share, 1 - DECAY)
+        self.totals[i].lerp_(total * share, 1 - DECAY)
+        if revive:
+            dead = (self.counts[i] < self.dead).nonzero()[: len(rest), 0]
+            self.counts[i, dead] = 0.5
+            self.totals[i, dead] = 0.5 * sample(rest, len(dead), self.rng)
+        book.copy_(self.totals[i] / self.counts[i].clamp(min=1e-6)[:, None])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"counts": self.counts, "totals": self.totals, "fits": torch.tensor(self.fits)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.counts, self.totals = state["counts"].to(self.counts.device), state["totals"].to(self.totals.device)
+        self.fits = int(state["fits"])
