@@ -16,8 +16,8 @@ import midi_files
 import numpy as np
 import pytest
 import soundfile
-import test_audio_claims
 import test_damage
+import test_io_claims
 import test_limits
 import test_recording
 import test_trouble
@@ -339,12 +339,12 @@ def typo(world: Path, place: Path, rng: random.Random) -> None:
 
 
 def odd_audio(world: Path, folder: Path, rng: random.Random) -> None:
-    kind = rng.choice(sorted(test_audio_claims.FORMATS))
-    content = bytearray(test_audio_claims.encoded(kind))
+    kind = rng.choice(sorted(test_io_claims.FORMATS))
+    content = bytearray(test_io_claims.encoded(kind))
     for _ in range(5):
         content[rng.choice((rng.randrange(100), rng.randrange(len(content))))] = rng.randrange(256)
-    path = test_audio_claims.put(folder, kind, bytes(content[: rng.choice((None, rng.randrange(len(content))))]))
-    test_audio_claims.read_or_named(path)
+    path = test_io_claims.put(folder, kind, bytes(content[: rng.choice((None, rng.randrange(len(content))))]))
+    test_io_claims.read_or_named(path)
 
 
 def odd_midi(world: Path, folder: Path, rng: random.Random) -> None:

@@ -67,7 +67,7 @@ def test_a_song_that_kills_its_worker_is_named_and_the_others_are_stored(corpus,
 
 
 def test_an_ingest_whose_runner_is_killed_goes_on(corpus, tmp_path):
-    program = str(Path(__file__).with_name("killed_ingest.py"))
+    program = str(Path(__file__).parents[1] / "killed_ingest.py")
     words = [sys.executable, program, str(corpus), str(tmp_path / "s"), "3", "1", "2"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from accomp.core.audio.loudness import (
 )
 
 RATE = 32000
-FIXTURES = Path(os.environ.get("ACCOMP_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
+FIXTURES = Path(os.environ.get("ACCOMP_FIXTURES", Path(__file__).parents[4] / "shared" / "fixtures"))
 
 
 @pytest.fixture

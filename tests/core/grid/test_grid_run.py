@@ -21,7 +21,7 @@ from accomp.core.grid.work import work_of
 from accomp.core.spec.grid import load_grid
 from accomp.core.training.trainer import train
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from accomp.core.errors import SpecError, UserError
 from accomp.core.registry import Registry
 from accomp.core.spec.toml_files import toml_text
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SUITE = """
 title = "Small"
 [[run]]

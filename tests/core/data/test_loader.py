@@ -301,7 +301,7 @@ def test_an_instrument_that_there_is_not_is_named(tmp_path):
 
 
 def test_songs_without_checksums_of_their_chunks_are_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "zarr_store")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "zarr_store")
     from earlier_writer import as_version_4
 
     corpus = write_corpus(tmp_path / "c", {"train": 2})

@@ -19,8 +19,8 @@ from accomp.core.spec.build import build_sampler
 from accomp.core.spec.schema import load_spec
 from accomp.core.types import TokenSpace
 
-EXAMPLE = Path(__file__).parents[1] / "example_plugin"
-CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+EXAMPLE = Path(__file__).parents[2] / "example_plugin"
+CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from attrs import evolve
+from made_runs import Page, make_run
 from scipy import stats
-from test_report import Page, make_run
 
 from accomp.core.comparison.blind import COLUMNS, Answer, read_answers, verdict
 from accomp.core.comparison.curves import curves

@@ -119,7 +119,7 @@ def test_workers_die_with_a_runner_that_is_killed(tmp_path):
         "        list(outcomes)\n"
     )
     (tmp_path / "program.py").write_text(program)
-    runner = subprocess.Popen([sys.executable, tmp_path / "program.py", Path(__file__).parent, place])
+    runner = subprocess.Popen([sys.executable, tmp_path / "program.py", Path(__file__).parents[1], place])
     processes = [int(word) for word in await_text(place).split()]
     runner.kill()
     runner.wait()

@@ -12,7 +12,7 @@ from accomp.core.registry import Registry
 from accomp.core.spec.build import check_combination
 from accomp.core.spec.schema import load_spec
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 SPECS = {
     "ar": "streaming_k1_small",
     "prefix": "streaming_chunked_small",

@@ -133,7 +133,7 @@ def test_tracks_do_not_depend_on_each_other(tmp_path):
 def test_a_killed_ingest_goes_on_and_ends_with_the_same_store(tmp_path):
     corpus = write_corpus(tmp_path / "c", {"train": 6, "test": 2}, stems=2, seconds=1.1)
     write_track(corpus / "train/t9", {"a-0": tone(0.2, 0), "b-0": tone(0.2, 1)})  # too short: skipped
-    program = str(Path(__file__).with_name("killed_ingest.py"))
+    program = str(Path(__file__).parents[1] / "killed_ingest.py")
     words = [sys.executable, program, str(corpus), str(tmp_path / "s"), "1", "20", "1"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -280,7 +280,7 @@ def test_a_disk_that_counts_whole_seconds_is_not_trusted_within_them(tmp_path, m
 
 
 def test_a_store_of_an_earlier_version_gets_checksums_and_damaged_songs_are_done_again(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "zarr_store")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "zarr_store")
     from earlier_writer import as_version_4
 
     corpus = write_corpus(tmp_path / "c", {"train": 3})

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from accomp.core.serving.limits import Limits
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SOUND = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 50).astype(np.float32)
 
 
