@@ -18,8 +18,8 @@ import traceback
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / name) for name in ("core", "core/audio", "core/cli", "core/data", "core/generation", "core/spec",
-                                               "zarr_store", "plugins")]  # fmt: skip
+ROOMS = ("core", "core/audio", "core/cli", "core/data", "core/generation", "core/spec", "zarr_store", "plugins")
+sys.path[:0] = [str(TESTS / name) for name in ROOMS]
 
 from kinds import KINDS, Kind, prepare  # noqa: E402
 
