@@ -92,7 +92,7 @@ def serve(spec_name: str, slots: int) -> None:
 
 
 @define
-class Heard:
+class Received:
     """What one client got."""
 
     chunks: int = 0
@@ -101,12 +101,12 @@ class Heard:
     ended: str = ""
 
 
-async def client(port: int, seconds: float, bad: str = "") -> Heard:
+async def client(port: int, seconds: float, bad: str = "") -> Received:
     """Play for so long, in one of the bad ways if any."""
     from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosed
 
-    heard = Heard()
+    heard = Received()
     try:
         async with connect(f"ws://127.0.0.1:{port}/v1/live", compression=None, max_size=None, max_queue=1) as socket:
             hello = {"type": "hello", "protocol": 1, "token": TOKEN, "rate": RATE, "frame": FRAME, "format": "f32"}
@@ -142,7 +142,7 @@ async def _play(socket: Any, began: float, seconds: float, bad: str) -> None:
         await asyncio.sleep(max(0.0, began + (number + 1) * FRAME / RATE - time.monotonic()))
 
 
-async def _read(socket: Any, heard: Heard, began: float, *, reads: bool) -> None:
+async def _read(socket: Any, heard: Received, began: float, *, reads: bool) -> None:
     from accomp.core.serving.frames import HEADER
 
     if not reads:
@@ -156,7 +156,7 @@ async def _read(socket: Any, heard: Heard, began: float, *, reads: bool) -> None
             heard.margins.append(margin)
 
 
-async def musicians(port: int, sessions: int, seconds: float, bad: bool) -> tuple[list[Heard], list[Heard]]:
+async def musicians(port: int, sessions: int, seconds: float, bad: bool) -> tuple[list[Received], list[Received]]:
     """All of them at once: the good ones, the bad ones."""
     good = [client(port, seconds) for _ in range(sessions)]
     others = [client(port, seconds, how) for how in BAD] if bad else []

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 
 from torch import Tensor, nn
 
-from accomp.core.types import Batch, Loss, Sight, Take, TokenSpace, Track
+from accomp.core.types import AttentionPattern, Batch, Loss, Take, TokenSpace, Track
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from accomp.core.clock import Clock
-    from accomp.core.keyed_random import Noise
+    from accomp.core.keyed_random import KeyedRandom
     from accomp.core.music.annotations import Annotations
 
 Decoding = Literal["causal", "masked", "denoised"]
@@ -127,7 +127,7 @@ class Backbone(nn.Module):
     """The sequence model between fuser and heads."""
 
     def forward(
-        self, h: Tensor, *, causal: bool = True, state: State | None = None, sight: Sight | None = None
+        self, h: Tensor, *, causal: bool = True, state: State | None = None, sight: AttentionPattern | None = None
     ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those the state has absorbed.
 
@@ -190,7 +190,7 @@ class CausalSampler(Protocol):
 
     decoding: ClassVar[Decoding]
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+    def pick(self, logits: Tensor, rng: KeyedRandom) -> Tensor:
         """logits [B, K, C] -> codes [B, K] int64. Does not change its logits; runs inside the compiled step."""
         ...
 
@@ -199,7 +199,7 @@ class CausalSampler(Protocol):
 class MaskedSampler(Protocol):
     decoding: ClassVar[Decoding]
 
-    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
         """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64: `canvas` where there was nothing to do."""
         ...
 

@@ -15,7 +15,7 @@ _FOLD_INVERSE = 436968802925209003
 
 
 @define(eq=False)  # torch.compile cannot trace how a frozen one is made
-class Noise:
+class KeyedRandom:
     """A counter-based generator: SplitMix64 (Steele, Lea, Flood 2014), started anew from a key of every item.
 
     Noise.seeded(seed, device).fold(session).fold(level).fold(frame) has a key for each session, level and frame, of
@@ -30,22 +30,22 @@ class Noise:
     key: Tensor
 
     @classmethod
-    def seeded(cls, seed: int | Tensor, device: torch.device | str = "cpu") -> Noise:
+    def seeded(cls, seed: int | Tensor, device: torch.device | str = "cpu") -> KeyedRandom:
         """The root of an experiment's noise; its key is a scalar, or as `seed` is. Seeds count modulo 2^64."""
         if not isinstance(seed, Tensor):
             seed = torch.tensor((seed + 2**63) % 2**64 - 2**63, device=device)
         return cls(seed).fold(0)
 
     @classmethod
-    def of_sessions(cls, seed: int | Tensor, sessions: Tensor, codebooks: int) -> Noise:
+    def of_sessions(cls, seed: int | Tensor, sessions: Tensor, codebooks: int) -> KeyedRandom:
         """That of the sessions numbered `sessions` [B] and their levels; its keys are [B, K]. seed: one, or [B]."""
         levels = torch.arange(codebooks, device=sessions.device)
-        return Noise(cls.seeded(seed, sessions.device).fold(sessions).key[:, None]).fold(levels)
+        return KeyedRandom(cls.seeded(seed, sessions.device).fold(sessions).key[:, None]).fold(levels)
 
-    def fold(self, number: int | Tensor) -> Noise:
+    def fold(self, number: int | Tensor) -> KeyedRandom:
         """Noise for item `number` (int64, broadcast against the key); other numbers give unrelated noise."""
         number = torch.as_tensor(number, device=self.key.device)
-        return Noise(_mix(_advance(self.key, number + 1, _FOLD, _FOLD_INVERSE)))
+        return KeyedRandom(_mix(_advance(self.key, number + 1, _FOLD, _FOLD_INVERSE)))
 
     def uniform(self, n: int | Tensor) -> Tensor:
         """Numbers 0..n-1 of each key, or those numbered n [..., m] int64: uniform in (0, 1), float32 [..., m].

@@ -158,7 +158,7 @@ class Batch:
     timelines: dict[str, Tensor] = field(factory=dict)
 
 
-class Sight(NamedTuple):
+class AttentionPattern(NamedTuple):
     """Rows that do not stand in one line: where each lies in the sequence, and which rows it sees.
 
     Attributes:

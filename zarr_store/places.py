@@ -71,13 +71,13 @@ class ObjectPath:
 
     def exists(self) -> bool:
         """Whether there is an object of this name, or any below it."""
-        with self.told():
+        with self.errors_named():
             self.filesystem.invalidate_cache()
             return bool(self.filesystem.exists(self.path))
 
     def iterdir(self) -> Iterator[ObjectPath]:
         """What lies directly below, in no order; nothing where there is nothing."""
-        with self.told():
+        with self.errors_named():
             self.filesystem.invalidate_cache()  # another process may have written since
             try:
                 found = self.filesystem.ls(self.path, detail=False)
@@ -89,12 +89,12 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """The whole object. Raises FileNotFoundError where there is none."""
-        with self.told():
+        with self.errors_named():
             return bytes(self.filesystem.cat_file(self.path))
 
     def write_bytes(self, data: bytes) -> None:
         """Put an object: others see the old one or the new one, never a part."""
-        with self.told():
+        with self.errors_named():
             self.filesystem.pipe_file(self.path, data)
 
     def create(self, data: bytes) -> bool:
@@ -104,13 +104,13 @@ class ObjectPath:
         except Exception as error:
             if isinstance(error, FileExistsError) or self.exists():  # libraries tell it in different words
                 return False
-            with self.told():
+            with self.errors_named():
                 raise
         return True
 
     def unlink(self) -> None:
         """Delete an object, where it is there."""
-        with self.told():
+        with self.errors_named():
             try:
                 self.filesystem.rm_file(self.path)
             except FileNotFoundError:
@@ -118,13 +118,13 @@ class ObjectPath:
 
     def below(self) -> list[ObjectPath]:
         """All objects below, in order."""
-        with self.told():
+        with self.errors_named():
             self.filesystem.invalidate_cache()
             found = sorted(self.filesystem.find(self.path))
         return [self / path[len(self.path) :].strip("/") for path in found]
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def errors_named(self) -> Iterator[None]:
         """Whatever a library for some object store may raise becomes a StoreError that names the place."""
         try:
             yield
@@ -139,7 +139,7 @@ def children(folder: Path | ObjectPath, name: str) -> Iterator[tuple[Path | Obje
     if isinstance(folder, ObjectPath):
         below = sorted(folder.iterdir(), key=lambda child: child.path)
         files = {child.path: child / name for child in below}
-        with folder.told():  # all at once: object stores answer slowly, and many questions together
+        with folder.errors_named():  # all at once: object stores answer slowly, and many questions together
             found = folder.filesystem.cat([file.path for file in files.values()], on_error="omit") if files else {}
         for child in below:
             if child.name != name:
@@ -159,7 +159,7 @@ def ranges(file: Path | ObjectPath) -> Iterator[ReadRange]:
     if isinstance(file, ObjectPath):
 
         def part(offset: int, size: int) -> bytes:
-            with file.told():
+            with file.errors_named():
                 return bytes(file.filesystem.cat_file(file.path, start=offset, end=offset + size))
 
         yield part
@@ -176,7 +176,7 @@ def ranges(file: Path | ObjectPath) -> Iterator[ReadRange]:
 def size_of(file: Path | ObjectPath) -> int:
     """Bytes of a file. Raises FileNotFoundError where there is none."""
     if isinstance(file, ObjectPath):
-        with file.told():
+        with file.errors_named():
             return int(file.filesystem.size(file.path))
     return file.stat().st_size
 
@@ -184,7 +184,7 @@ def size_of(file: Path | ObjectPath) -> int:
 def bytes_below(folder: Path | ObjectPath) -> int:
     """Bytes of all files below a folder."""
     if isinstance(folder, ObjectPath):
-        with folder.told():
+        with folder.errors_named():
             folder.filesystem.invalidate_cache()
             return int(folder.filesystem.du(folder.path))
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

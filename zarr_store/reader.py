@@ -49,7 +49,7 @@ class StoredTrack:
 
         Raises IndexError outside the song, StoreError where it is damaged, OSError where the disk fails.
         """
-        with self._told():
+        with self._errors_named():
             tokens = self._codes.read(part, start, stop)
             if self._identity.continuous:
                 if not np.isfinite(tokens).all():
@@ -60,7 +60,7 @@ class StoredTrack:
 
     def levels(self) -> np.ndarray:
         """A-weighted level of every stem, [S, T] float16 dB. Raises as `codes`."""
-        with self._told():
+        with self._errors_named():
             levels = np.stack([self._level.read(row) for row in range(len(self.record.stems))])
             if not np.isfinite(levels).all():
                 raise Damaged("its levels hold NaN or Inf")
@@ -71,7 +71,7 @@ class StoredTrack:
 
         Raises StoreError where they differ.
         """
-        with self._told():
+        with self._errors_named():
             self._codes, self._level  # noqa: B018
 
     @property
@@ -94,7 +94,7 @@ class StoredTrack:
         return Shard(self.folder / "level", Expected.levels(self.record), self.checksums.get("level/zarr.json"))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
         try:
             yield
         except Damaged as error:

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from accomp.core.bench import host
 from accomp.core.bench.live import clock_of
-from accomp.core.bench.subject import Subject, subject
+from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.bench.table import aligned
 from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.comparison.region import region_chart
@@ -81,12 +81,12 @@ def calibrate(
     with using(found.spec.run.threads or PLAYING_THREADS):
         measured = list(_measure(found, steps))
         where = describe(found.device)
-    write_atomic(out, page(found.name, found.space, measured, where, host.told(facts)))
+    write_atomic(out, page(found.name, found.space, measured, where, host.describe(facts)))
     head, *body = rows(found.space, measured)
-    say("\n".join([f"{host.told(facts)}", "", f"{found.name}, {where}", *aligned([head, *body]), f"page: {out}"]))
+    say("\n".join([f"{host.describe(facts)}", "", f"{found.name}, {where}", *aligned([head, *body]), f"page: {out}"]))
 
 
-def _measure(found: Subject, steps: int) -> Iterator[Measured]:
+def _measure(found: BenchModel, steps: int) -> Iterator[Measured]:
     """Plays noise, a frame at a time as it comes live, with an untrained model for each k."""
     with progress("calibrate", len(KS)) as advance:
         for k in KS:

@@ -11,7 +11,7 @@ from accomp.core.errors import UserError
 
 if TYPE_CHECKING:
     from accomp.core.bench.measuring import Benchmark
-    from accomp.core.bench.record import Line
+    from accomp.core.bench.record import BenchRow
 
 bench = typer.Typer(rich_markup_mode=None)
 
@@ -280,7 +280,7 @@ def _run(
 ) -> None:
     from accomp.core.bench.measuring import measure, show
 
-    def lines() -> list[Line]:
+    def lines() -> list[BenchRow]:
         return measure(benchmark, spec, settings or (), context.obj, device=device, threads=threads)
 
     show(lines, json, compare)

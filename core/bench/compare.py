@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from accomp.core.bench.figures import FIGURES, shown
 from accomp.core.bench.host import WHAT_MAKES_TIMES
-from accomp.core.bench.record import Line, Record
+from accomp.core.bench.record import BenchRow, Record
 from accomp.core.bench.table import aligned, groups, heading
 
 OUTSIDE = ("n", "speed_low", "speed_high")
 """Figures of which no ratio is told."""
 
 
-def told(now: Record, before: Record) -> list[str]:
+def lines(now: Record, before: Record) -> list[str]:
     """For every case that both have: each figure now over that before, and which way it went. One text a line.
 
     Where another processor, GPU or torch was measured before, every line says so.
@@ -32,7 +32,7 @@ def told(now: Record, before: Record) -> list[str]:
     return lines
 
 
-def ratios(now: Line, before: Line) -> Iterator[tuple[str, str, str, str, str]]:
+def ratios(now: BenchRow, before: BenchRow) -> Iterator[tuple[str, str, str, str, str]]:
     """(figure, now, before, ratio, "better", "worse" or "") for each figure that both have."""
     for name, figure in FIGURES.items():
         if name in OUTSIDE or name not in now.figures or name not in before.figures:

@@ -54,7 +54,7 @@ def busy(facts: dict[str, Any]) -> str:
     )
 
 
-def told(facts: dict[str, Any]) -> str:
+def describe(facts: dict[str, Any]) -> str:
     """The machine in one line."""
     memory = f", {facts['memory_gb']:g} GB" if "memory_gb" in facts else ""
     gpu = f"; {facts['gpu']}, {facts['gpu_memory_gb']:g} GB" if "gpu" in facts else ""

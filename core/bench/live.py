@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.bench import memory
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import timed
 from accomp.core.bench.variants import Variant
 from accomp.core.clock import Clock
@@ -19,7 +19,7 @@ from accomp.core.streaming.precision import prepared
 MB = 1e6
 
 
-def clock_of(subject: Subject, k: str = "") -> Clock:
+def clock_of(subject: BenchModel, k: str = "") -> Clock:
     """The clock of what streams. Raises UserError for a spec without one, and where k is not "1" or "more" as asked."""
     clock = subject.spec.clock
     if clock is None:
@@ -34,14 +34,14 @@ def clock_of(subject: Subject, k: str = "") -> Clock:
     return clock
 
 
-class Live:
+class SteadySessions:
     """B sessions in one batch, in their steady state: as many frames as the window holds have passed.
 
     Attributes:
         first: s until the first step was done, with everything that is compiled for it.
     """
 
-    def __init__(self, subject: Subject, model: Accompanist, variant: Variant, batch: int = 1):
+    def __init__(self, subject: BenchModel, model: Accompanist, variant: Variant, batch: int = 1):
         sampler = subject.sampler()
         self.subject, self.batch, self.window = subject, batch, subject.spec.train.frames
         self.runtime, self.model = variant.runtime, prepared(model, variant.runtime)

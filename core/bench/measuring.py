@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from accomp.core.bench import compare, host, record, table
-from accomp.core.bench.record import Line, Record
-from accomp.core.bench.subject import Subject, subject
+from accomp.core.bench.record import BenchRow, Record
+from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.compute.devices import threads as using
 from accomp.core.console import say, warn
 from accomp.core.registry import Registry
@@ -25,7 +25,7 @@ class Benchmark(Protocol):
     default: ClassVar[str]
     threads: ClassVar[int | None]
 
-    def lines(self, subject: Subject) -> Iterator[Line]: ...
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]: ...
 
 
 def measure(
@@ -36,14 +36,14 @@ def measure(
     *,
     device: str | None = None,
     threads: int | None = None,
-) -> list[Line]:
+) -> list[BenchRow]:
     """The lines of one benchmark. Raises UserErrors for a spec, a device or options that do not fit."""
     found = subject(spec or benchmark.default, settings, registry, device=device, threads=threads)
     with using(found.spec.run.threads or benchmark.threads):
         return list(benchmark.lines(found))
 
 
-def show(lines_of: Callable[[], Sequence[Line]], json: Path | None, before: Path | None) -> None:
+def show(lines_of: Callable[[], Sequence[BenchRow]], json: Path | None, before: Path | None) -> None:
     """Measure, and tell it: a table, a JSON file, a comparison with an earlier one.
 
     Warns of a machine that is busy. Raises what the measuring does, and DataError for an earlier record that cannot be
@@ -55,9 +55,9 @@ def show(lines_of: Callable[[], Sequence[Line]], json: Path | None, before: Path
         warn(words)
     lines = lines_of()
     found = Record(facts, tuple(lines))
-    say(f"{host.told(facts)}\n\n{table.text(lines)}")
+    say(f"{host.describe(facts)}\n\n{table.text(lines)}")
     if json:
         record.save(found, json)
         say(f"\nrecord: {json}")
     if earlier:
-        say("\n" + "\n".join(compare.told(found, earlier)))
+        say("\n" + "\n".join(compare.lines(found, earlier)))

@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 @frozen
-class Line:
+class BenchRow:
     """Figures of one case.
 
     Attributes:
@@ -53,7 +53,7 @@ class Record:
     """`machine`: see host.host. `lines` in the order in which they were measured."""
 
     machine: dict[str, Any]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[BenchRow, ...] = ()
     format: int = field(default=FORMAT)
 
 
@@ -74,7 +74,7 @@ def load(path: Path) -> Record:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise DataError(f"expected the JSON of `accomp bench --json`, format {FORMAT}; this is {found!r} @ {path}")
     try:
-        lines: Sequence[Line] = strict_converter().structure(data.get("lines"), tuple[Line, ...])
+        lines: Sequence[BenchRow] = strict_converter().structure(data.get("lines"), tuple[BenchRow, ...])
     except Problems as problems:
         raise DataError(*(f"{text} @ {path}: lines.{'.'.join(map(str, at))}" for at, text in problems.found)) from None
     return Record(data.get("machine") or {}, tuple(lines))

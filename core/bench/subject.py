@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.bench.record import Line, on_cpu
+from accomp.core.bench.record import BenchRow, on_cpu
 from accomp.core.compute.devices import device_of
 from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Tokenizer
 from accomp.core.model.model import Model
@@ -20,7 +20,7 @@ from accomp.core.types import TokenSpace
 
 
 @frozen(eq=False)
-class Subject:
+class BenchModel:
     """A spec on a device. Neither corpus nor store nor training is needed; weights of a tokenizer only where it plays.
 
     Attributes:
@@ -65,10 +65,10 @@ class Subject:
         noise = torch.Generator().manual_seed(0)
         return 0.1 * torch.randn(batch, frames * self.space.hop, generator=noise).to(self.device)
 
-    def line(self, bench: object, case: str, figures: dict[str, float]) -> Line:
+    def line(self, bench: object, case: str, figures: dict[str, float]) -> BenchRow:
         """A line of the record; the class of `bench` is the benchmark's name."""
         where = on_cpu(torch.get_num_threads()) if self.device.type == "cpu" else self.device.type
-        return Line(type(bench).__name__.lower(), self.name, self.settings, where, case, figures)
+        return BenchRow(type(bench).__name__.lower(), self.name, self.settings, where, case, figures)
 
 
 def subject(
@@ -78,7 +78,7 @@ def subject(
     *,
     device: str | None = None,
     threads: int | None = None,
-) -> Subject:
+) -> BenchModel:
     """A spec by name or file; `device` and `threads` stand in for those of its [run].
 
     Raises UserErrors for a spec that is not in order and a device that is not here.
@@ -87,4 +87,4 @@ def subject(
     run = attrs.evolve(spec.run, threads=threads or spec.run.threads)
     found = device_of(device or spec.run.accelerator)
     check_combination(spec, registry)
-    return Subject(name, tuple(settings), attrs.evolve(spec, run=run), registry, found)
+    return BenchModel(name, tuple(settings), attrs.evolve(spec, run=run), registry, found)

@@ -37,7 +37,7 @@ from accomp.core.bench.cases.stream import Stream
 from accomp.core.bench.cases.train import Train
 from accomp.core.bench.figures import FIGURES, shown
 from accomp.core.bench.measuring import Benchmark, measure
-from accomp.core.bench.record import Line, Record, on_cpu
+from accomp.core.bench.record import BenchRow, Record, on_cpu
 from accomp.core.bench.subject import subject
 from accomp.core.bench.table import markdown, ruled, text
 from accomp.core.compute.devices import device_of
@@ -156,7 +156,7 @@ def load(path: Path) -> Suite:
     return found
 
 
-def merged(known: Record, lines: Sequence[Line]) -> Record:
+def merged(known: Record, lines: Sequence[BenchRow]) -> Record:
     """The record with these lines, in the place of those with the same key."""
     new = {line.key: line for line in lines}
     kept = [new.pop(line.key, line) for line in known.lines]
@@ -188,7 +188,7 @@ def _reached(value: float, target: Target, better: str) -> str:
     return "must" if sign * value <= sign * target.must else "missed"
 
 
-def _made_by(run: Run, threads: int | None, line: Line) -> bool:
+def _made_by(run: Run, threads: int | None, line: BenchRow) -> bool:
     """Whether a line is of the run: the same benchmark, spec, settings and threads, and the pace that is asked for."""
     named = run.spec is None or line.spec == run.spec
     there = threads is None or line.where in ("cuda", on_cpu(threads))
@@ -227,7 +227,7 @@ def _earlier(json: Path, facts: dict[str, Any]) -> Record:
 
 
 def _write(json: Path, wanted: Suite, known: Record, failed: Mapping[str, str]) -> None:
-    machine = host.told(known.machine) if known.lines else NOT_MEASURED
+    machine = host.describe(known.machine) if known.lines else NOT_MEASURED
     cells = list(verdicts(wanted, known, failed))
     parts = [f"# {wanted.title}", f"Machine: {machine}.", "\n".join(ruled(cells))]
     if known.lines:

@@ -5,39 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from accomp.core.bench.figures import FIGURES, shown
-from accomp.core.bench.record import Line
+from accomp.core.bench.record import BenchRow
 
 
-def text(lines: Sequence[Line]) -> str:
+def text(lines: Sequence[BenchRow]) -> str:
     """A table for each benchmark and spec, under a heading that says what was measured and where."""
     return "\n\n".join(_text(group) for group in groups(lines))
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def markdown(lines: Sequence[BenchRow]) -> str:
     """The same as Markdown."""
     return "\n\n".join(_markdown(group) for group in groups(lines))
 
 
-def groups(lines: Iterable[Line]) -> list[list[Line]]:
+def groups(lines: Iterable[BenchRow]) -> list[list[BenchRow]]:
     """Lines that share everything but the case, in the order in which these groups first came."""
-    found: dict[tuple[object, ...], list[Line]] = {}
+    found: dict[tuple[object, ...], list[BenchRow]] = {}
     for line in lines:
         found.setdefault(line.key[:-1], []).append(line)
     return list(found.values())
 
 
-def heading(line: Line) -> str:
+def heading(line: BenchRow) -> str:
     """What a group of lines has in common."""
     settings = "".join(f" --set {setting}" for setting in line.settings)
     return f"{line.bench}: {line.spec}{settings} ({line.where})"
 
 
-def columns(lines: Sequence[Line]) -> list[str]:
+def columns(lines: Sequence[BenchRow]) -> list[str]:
     """The figures that any of the lines has."""
     return [name for name in FIGURES if any(name in line.figures for line in lines)]
 
 
-def rows(lines: Sequence[Line]) -> Iterator[list[str]]:
+def rows(lines: Sequence[BenchRow]) -> Iterator[list[str]]:
     """The head, then a row a line; a figure that a line lacks is "-"."""
     names = columns(lines)
     yield ["", *(FIGURES[name].heading for name in names)]
@@ -61,9 +61,9 @@ def ruled(cells: Sequence[Sequence[str]]) -> list[str]:
     return [head, f"|{'|'.join(['---'] + ['---:'] * (len(cells[0]) - 1))}|", *body]
 
 
-def _text(lines: Sequence[Line]) -> str:
+def _text(lines: Sequence[BenchRow]) -> str:
     return "\n".join([heading(lines[0]), *(f"  {row}" for row in aligned(list(rows(lines))))])
 
 
-def _markdown(lines: Sequence[Line]) -> str:
+def _markdown(lines: Sequence[BenchRow]) -> str:
     return "\n".join([f"**{heading(lines[0])}**", "", *ruled(list(rows(lines)))])

@@ -62,7 +62,7 @@ class Times:
         return found
 
 
-class Pace:
+class PacedInput:
     """A metronome: live input comes one `period` (s) after the other, whatever became of what came before."""
 
     def __init__(
@@ -102,7 +102,7 @@ def interleaved(
     """
     names = list(works)
     periods = period if isinstance(period, Mapping) else dict.fromkeys(names, period)
-    paces = {name: Pace(periods[name]) for name in names} if paced else {}
+    paces = {name: PacedInput(periods[name]) for name in names} if paced else {}
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     late = dict.fromkeys(names, 0)
     with progress(told, rounds) as advance:

@@ -284,10 +284,10 @@ def stream_command(
     ] = False,
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
-    from accomp.core.generation.stream import Performance, stream
+    from accomp.core.generation.stream import StreamRequest, stream
     from accomp.core.generation.timeline_options import Conducting
 
-    wanted = Performance(
+    wanted = StreamRequest(
         find_model(run, context.obj),
         input,
         output,
@@ -361,9 +361,9 @@ def layer_command(
 
     Without --instrument, --auto or --choose it asks at the terminal. What is there is not made again.
     """
-    from accomp.core.layering import Wish, layer, terminal
+    from accomp.core.layering import LayerRequest, layer, terminal
 
-    wish = Wish(
+    wish = LayerRequest(
         folder=out,
         context=audio,
         stems=stems,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accomp.core.comparison.entries import Entry, Number, headlines, numbers
-from accomp.core.pages.charts import Interval, Line, Rule, interval_chart, line_chart
+from accomp.core.pages.charts import Curve, Interval, Rule, interval_chart, line_chart
 from accomp.core.pages.html import Html, tag
 
 CURVES = ("accent", "second", "third", "fourth", "fifth", "sixth")
@@ -50,19 +50,19 @@ def _card(entries: Sequence[Entry], metric: str, number: str) -> Html | None:
         Rule(f"{entry.name} {value['value']:.3g}", value["value"], LINES[i % len(LINES)], i // len(LINES) % 2 == 1)
         for i, (entry, value) in enumerate(valued)
     ]
-    title = f"{_told(metric, number)} against future visibility"
+    title = f"{_describe(metric, number)} against future visibility"
     return tag("div", line_chart(title, lines, rules, x="t_f, seconds of input beyond the output's start", y=number),
                class_="card")  # fmt: skip
 
 
-def _line(entries: Sequence[Entry], k: float, i: int, metric: str, number: str) -> Line | None:
+def _line(entries: Sequence[Entry], k: float, i: int, metric: str, number: str) -> Curve | None:
     of_k = sorted((entry for entry in entries if entry.k == k), key=lambda entry: entry.t_f or 0.0)
     found = [(entry.t_f or 0.0, value) for entry in of_k if (value := entry.number(metric, number))]
     if not found:
         return None
     points = [(t_f, value["value"]) for t_f, value in found]
     ranges = [(t_f, value["low"], value["high"]) for t_f, value in found if value["low"] is not None]
-    return Line(named_k(k), points, CURVES[i % len(CURVES)], dots=True, ranges=ranges)
+    return Curve(named_k(k), points, CURVES[i % len(CURVES)], dots=True, ranges=ranges)
 
 
 def _rows(entries: Sequence[Entry], metric: str, number: str) -> Html | None:
@@ -70,7 +70,7 @@ def _rows(entries: Sequence[Entry], metric: str, number: str) -> Html | None:
     if not rows:
         return None
     low, high = min(0.0, *(row.low for row in rows)), max(row.high for row in rows)
-    chart = interval_chart(f"{_told(metric, number)}: value and 95 % interval", rows, x=number,
+    chart = interval_chart(f"{_describe(metric, number)}: value and 95 % interval", rows, x=number,
                            low=low, high=high if high > low else low + 1)  # fmt: skip
     return tag("div", chart, class_="card")
 
@@ -82,5 +82,5 @@ def _interval(entry: Entry, value: Number) -> Interval:
     return Interval(entry.name, at, low, high, style)
 
 
-def _told(metric: str, number: str) -> str:
+def _describe(metric: str, number: str) -> str:
     return number if number.startswith(metric) else f"{metric}: {number}"

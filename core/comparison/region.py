@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from accomp.core.comparison.curves import named_k
 from accomp.core.comparison.entries import Entry
-from accomp.core.pages.charts import Line, line_chart
+from accomp.core.pages.charts import Curve, line_chart
 from accomp.core.pages.html import Html, table, tag
 
 
@@ -19,9 +19,9 @@ def region_chart(
 ) -> Html:
     """Points (t_f, k), both in s: which can be played live, which cannot, and the greatest t_f that can for each k."""
     lines = [
-        Line("can be played live", live, "third", dots=True, joined=False),
-        Line("cannot", not_live, "second", dots=True, joined=False),
-        Line("greatest t_f that can", border, "accent", dots=len(border) == 1),
+        Curve("can be played live", live, "third", dots=True, joined=False),
+        Curve("cannot", not_live, "second", dots=True, joined=False),
+        Curve("greatest t_f that can", border, "accent", dots=len(border) == 1),
     ]
     axes = {"x": "t_f, seconds of input beyond the output's start", "y": "k, seconds"}
     return line_chart(title, [line for line in lines if line.points], [], **axes)

@@ -14,7 +14,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class StopWish:
+class InterruptFlag:
     """`signal` is the name of the first signal that came, "" while none did."""
 
     def __init__(self) -> None:
@@ -22,13 +22,13 @@ class StopWish:
 
 
 @contextmanager
-def stop_wish() -> Iterator[StopWish]:
+def stop_wish() -> Iterator[InterruptFlag]:
     """While the block runs, the first of SIGNALS only sets the wish; a second one interrupts at once.
 
     Whoever was started to ignore SIGHUP (nohup) or SIGQUIT goes on ignoring it. Outside the main thread, where Python
     lets nobody handle signals, nothing is caught.
     """
-    wish = StopWish()
+    wish = InterruptFlag()
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return

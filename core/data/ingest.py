@@ -30,7 +30,7 @@ from accomp.core.engines import Outcome, Task, check_engine, run_tasks
 from accomp.core.errors import DataError, WorkError
 from accomp.core.files import hash_files, seen, settled
 from accomp.core.interfaces import Corpus, Tokenizer
-from accomp.core.music.annotations import told_annotations
+from accomp.core.music.annotations import read_annotations
 from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.spec.pairs import PairRules
@@ -209,14 +209,14 @@ def _as_told(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
     """The record with the labels of the song and its stems, and the annotations that fit its length."""
     own = [track.stems[part.members[0]].labels if part.kind == "stem" else {} for part in record.parts]
     parts = (dataclasses.replace(part, labels=dict(labels)) for part, labels in zip(record.parts, own, strict=True))
-    annotations, _ = told_annotations(track.annotations.table(), record.samples / rate)
+    annotations, _ = read_annotations(track.annotations.table(), record.samples / rate)
     return dataclasses.replace(record, labels=dict(track.labels), parts=tuple(parts), annotations=annotations.table())
 
 
 def _misfits(tracks: Sequence[tuple[str, Track]], writer: StoreWriter, rate: int) -> tuple[str, ...]:
     """A line for each annotation that does not fit the length of its song, which is stored without it."""
     told = (
-        (split, track, told_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
+        (split, track, read_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
         for split, track in tracks
         if track.annotations.table() and (split, track.id) in writer.records
     )

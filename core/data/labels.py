@@ -19,7 +19,7 @@ Songs = Mapping[str, Sequence[Mapping[str, str]]]
 _SHOWN = 5
 
 
-class Labelling:
+class ClassLabels:
     """The classes of all pairs of some songs, looked up for many clips at once.
 
     Each label's classes are one array [pairs], -1 where a stem does not have it: it is as if withheld in every clip.
@@ -54,7 +54,7 @@ class Labelling:
         return b"".join(self._classes[label].astype("<i8").tobytes() for label in self._classes if label != INSTRUMENT)
 
 
-def told(counts: Mapping[str, Counter[str]], clips: int) -> list[str]:
+def describe(counts: Mapping[str, Counter[str]], clips: int) -> list[str]:
     """`Labelling.counts` of so many clips in words, a line for each label."""
     lines = []
     for label, classes in counts.items():

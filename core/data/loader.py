@@ -18,8 +18,8 @@ from attrs import frozen
 from accomp.core.audio.loudness import nonsilent
 from accomp.core.console import warn
 from accomp.core.data.ingest import identity_of
-from accomp.core.data.labels import Labelling, check
-from accomp.core.data.song_timelines import Telling
+from accomp.core.data.labels import ClassLabels, check
+from accomp.core.data.song_timelines import SongTimelines
 from accomp.core.data.windows import windows
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Tokenizer
@@ -125,7 +125,7 @@ class ClipLoader:
         self._tracks = _tracks(self._store, split)
         self._labels = self._labelling(labels or {})
         songs = [track.record.annotations for track in self._tracks]
-        self._telling = Telling(songs, timelines or {}, tokenizer.space.frame_rate, str(self._store.path))
+        self._telling = SongTimelines(songs, timelines or {}, tokenizer.space.frame_rate, str(self._store.path))
         self.rejected: Counter[str] = Counter()
         self._index = np.concatenate([self._windows(number) for number in range(len(self._tracks))])
         if not len(self._index):
@@ -136,7 +136,7 @@ class ClipLoader:
                 f"up to {longest:.1f} s, windows rejected: {self._reasons()}; take shorter clips or other "
                 f"music @ {path}"
             )
-        for line in _told_of(self._store, self._tracks, split):
+        for line in _described(self._store, self._tracks, split):
             warn(line)
         if not self._store.finished:
             warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
@@ -163,11 +163,11 @@ class ClipLoader:
         self._seen += self._batch * self._world
         return self._assemble(numbers)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """How many clips there are, of what, and how many windows were not kept, and why."""
         rate = self._store.identity.space["sample_rate"] / self._store.identity.space["hop"]
         clips = f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs"
-        return "\n".join([f"{clips}; windows not kept: {self._reasons()}", *self._telling.told()])
+        return "\n".join([f"{clips}; windows not kept: {self._reasons()}", *self._telling.describe()])
 
     def label_counts(self) -> dict[str, Counter[str]]:
         """label -> class name -> clips, the commonest first; clips without that label are in none."""
@@ -253,14 +253,14 @@ class ClipLoader:
     def _reasons(self) -> str:
         return ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
 
-    def _labelling(self, conditions: Mapping[str, LabelCondition]) -> Labelling:
+    def _labelling(self, conditions: Mapping[str, LabelCondition]) -> ClassLabels:
         songs = {track.record.id: _target_labels(track.record) for track in self._tracks}
 
         def everywhere() -> list[dict[str, str]]:
             return [labels for record in self._store.records() for labels in _target_labels(record)]
 
         check(songs, conditions, everywhere, where=str(self._store.path))
-        return Labelling(songs, conditions)
+        return ClassLabels(songs, conditions)
 
     def _numbered(self, place: int) -> int:
         """Which clip has that place in the endless order: one random permutation after another."""
@@ -311,7 +311,7 @@ class ClipLoader:
         return digest.hexdigest()[:16]
 
 
-def _told_of(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
+def _described(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
     """What should be known of the store before it is learned from."""
     if isinstance(store.path, Path) and (old := sum(not track.checked for track in tracks)):
         yield (

@@ -23,7 +23,7 @@ class _Read(NamedTuple):
     error: Exception | None = None
 
 
-class Ahead:
+class PrefetchLoader:
     """What a ClipLoader gives, in its order, read by a thread before it is asked for.
 
     Its state is that of what was taken, not of what was read: a run that stops loses nothing. What goes wrong in

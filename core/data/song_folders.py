@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from accomp.core.errors import DataError
-from accomp.core.music.annotations import NOTHING, Annotations, told_annotations
-from accomp.core.music.labels import told_labels
+from accomp.core.music.annotations import NOTHING, Annotations, read_annotations
+from accomp.core.music.labels import read_labels
 from accomp.core.names import composed, escaped, is_text
 from accomp.core.types import Track
 
@@ -109,7 +109,7 @@ class SongFolders:
 
     def labels(self, given: object, where: str) -> dict[str, str]:
         """The labels among what metadata gives for labels; those that are none are noted."""
-        labels, problems = told_labels(given)
+        labels, problems = read_labels(given)
         for problem in problems:
             self.leave_out(f"{problem} @ {where}")
         return labels
@@ -118,7 +118,7 @@ class SongFolders:
         """What metadata gives for annotations, where it gives any; what does not hold is noted."""
         if given is None:
             return NOTHING
-        annotations, problems = told_annotations(given)
+        annotations, problems = read_annotations(given)
         for problem in problems:
             self.leave_out(f"{problem} @ {where}: annotations")
         return annotations

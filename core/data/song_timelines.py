@@ -10,11 +10,11 @@ import numpy as np
 
 from accomp.core.errors import DataError
 from accomp.core.model.conditions import TimelineCondition
-from accomp.core.music.annotations import told_annotations
+from accomp.core.music.annotations import read_annotations
 from accomp.core.music.timelines import KINDS, frame_times, knows
 
 
-class Telling:
+class SongTimelines:
     """The timelines of some songs, for clips of them; of a song of which nothing is known they are withheld."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Telling:
         Raises DataError for timelines of which no song knows anything, unless they are always withheld anyway.
         """
         self._timelines, self._rate = tuple(timelines), frame_rate
-        self._songs = [told_annotations(table)[0] for table in songs]
+        self._songs = [read_annotations(table)[0] for table in songs]
         self._known = {name: [knows(song, name) for song in self._songs] for name in self._timelines}
         nowhere = [name for name, known in self._known.items() if not any(known) and timelines[name].drop < 1]
         if nowhere:
@@ -43,7 +43,7 @@ class Telling:
         """Name -> [frames, N] float32 of a song's frames from `start` on."""
         return {name: self._values(name, song, start, frames) for name in self._timelines}
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """Of how many songs each timeline is known, in words."""
         return [
             f"{name}: {_NEEDS[name]} of {sum(known)} of {len(known)} songs are known"

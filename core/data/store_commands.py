@@ -34,7 +34,7 @@ def inspect(path: str, *, as_json: bool = False) -> None:
     Raises DataError for what is no token store.
     """
     found = _contents(path)
-    say(json.dumps(found, indent=1) if as_json else _told(found))
+    say(json.dumps(found, indent=1) if as_json else _described(found))
 
 
 def verify(path: str, *, mend: bool = False) -> int:
@@ -162,7 +162,7 @@ def _labels(records: list[TrackRecord]) -> dict[str, Counter[str]]:
     return counts
 
 
-def _told(found: dict[str, Any]) -> str:
+def _described(found: dict[str, Any]) -> str:
     tokenizer = dict(found["tokenizer"])
     name = tokenizer.pop("name")
     lines = [

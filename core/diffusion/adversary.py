@@ -14,7 +14,7 @@ from accomp.core.diffusion.latent_model import LatentModel
 
 
 @frozen(eq=False)
-class Heard:
+class Conditioning:
     """What sequences of T frames were played to: input x [B, T, E], labels, and timelines [B, T, N]."""
 
     x: Tensor
@@ -36,14 +36,14 @@ class Adversary(nn.Module):
             unused.requires_grad_(False)
         self.head = ConvNextHead(model.out.in_features, channels)
 
-    def forward(self, heard: Heard, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, heard: Conditioning, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy latents y [B, T, E] at levels t [B] -> scores [B, 1, T / 4], high for what is real; velocities of y."""
         model = self.model
         e, start = model.noisy(y, t[:, None]), model.start(heard.labels)
-        h = model.rows(heard.x, e, start, told=model.told(heard.timelines))
+        h = model.rows(heard.x, e, start, told=model.timeline_embedding(heard.timelines))
         return self.head(h.mT), model.velocity(h)
 
-    def scores(self, heard: Heard, y: Tensor, t: Tensor) -> Tensor:
+    def scores(self, heard: Conditioning, y: Tensor, t: Tensor) -> Tensor:
         """The scores alone; what makes velocities is part of the sum, times 0, so that every weight has a gradient."""
         scores, v = self(heard, y, t)
         return scores + 0.0 * v.mean()
@@ -55,6 +55,6 @@ class Adversary(nn.Module):
             weight.requires_grad_(wanted)
 
 
-def swapped(heard: Heard) -> Heard:
+def swapped(heard: Conditioning) -> Conditioning:
     """The same with the input of the next item of the batch."""
-    return Heard(torch.roll(heard.x, -1, 0), heard.labels, heard.timelines)
+    return Conditioning(torch.roll(heard.x, -1, 0), heard.labels, heard.timelines)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.diffusion.kinds import Regime
-from accomp.core.types import Sight
+from accomp.core.types import AttentionPattern
 
 
 @frozen
@@ -89,7 +89,7 @@ class Blocks:
         """values [B, lines k, N] of the clean line -> of the noisy rows [B, m k, N]."""
         return values.gather(1, self.noisy[..., None].expand(-1, -1, values.shape[2]))
 
-    def sight(self) -> Sight:
+    def sight(self) -> AttentionPattern:
         """Where all rows lie, and what they see.
 
         Clean rows see clean ones: in "block_causal" those of their own block and of the window before, in "enc_dec",
@@ -112,4 +112,4 @@ class Blocks:
         seen |= mine & (column == row)
         ok = torch.cat([self.valid, self.valid.gather(1, self.noisy)], dim=1)
         seen = (seen & ok[:, None]) | torch.eye(len(own), dtype=torch.bool, device=device)
-        return Sight(torch.cat([line.expand(len(self.chosen), -1), self.noisy], dim=1), seen)
+        return AttentionPattern(torch.cat([line.expand(len(self.chosen), -1), self.noisy], dim=1), seen)

@@ -116,7 +116,7 @@ class Flow:
         seen = valid | (torch.arange(lines * k, device=y.device) < layout.start)
         blocks = Blocks(layout, chosen, lines, lines, forgotten, seen)
         x = layout.inputs(batch.x, model.input_padding)
-        told = model.told({name: layout.outputs(values) for name, values in batch.timelines.items()})
+        told = model.timeline_embedding({name: layout.outputs(values) for name, values in batch.timelines.items()})
         target, level = blocks.at(y), t.repeat_interleave(k, dim=1)
         front = model.silent(layout.start).expand(len(y), -1, -1)
         clean = torch.cat([front, model.clean(y[:, layout.start :])], dim=1)

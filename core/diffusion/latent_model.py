@@ -13,10 +13,10 @@ from accomp.core.clock import Clock
 from accomp.core.diffusion.block_layout import BlockLayout
 from accomp.core.diffusion.kinds import Regime
 from accomp.core.interfaces import Backbone, Fuser, State
-from accomp.core.model.accompanist import Accompanist, told_by
+from accomp.core.model.accompanist import Accompanist, timeline_layer
 from accomp.core.model.conditions import Conditions
 from accomp.core.music.timelines import KINDS
-from accomp.core.types import Sight, TokenSpace
+from accomp.core.types import AttentionPattern, TokenSpace
 
 FREQUENCIES = 128
 
@@ -56,7 +56,7 @@ class LatentModel(Accompanist):
         self.absent = nn.Parameter(torch.empty(E))
         self.blank = nn.Parameter(torch.empty(min(1, self._layout.front), De))
         self.labels = nn.ModuleDict({name: nn.Embedding(n + 1, De) for name, n in self.classes.items()})
-        self.timelines = nn.ModuleDict({name: told_by(KINDS[name].width, De) for name in conditions.timelines})
+        self.timelines = nn.ModuleDict({name: timeline_layer(KINDS[name].width, De) for name in conditions.timelines})
         for weight in (self.input_padding, self.absent, self.blank, self.out.weight):
             nn.init.normal_(weight, std=0.02)
         nn.init.zeros_(self.out.bias)
@@ -98,7 +98,7 @@ class LatentModel(Accompanist):
         *,
         told: Tensor | None = None,
         state: State | None = None,
-        sight: Sight | None = None,
+        sight: AttentionPattern | None = None,
     ) -> Tensor:
         """Rows of input x [B, S, E] and e [B or 1, S, De] of the output -> [B, S, D].
 

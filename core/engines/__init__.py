@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from accomp.core.console import warn
-from accomp.core.engines.attempts import Answer, Attempt, Call, Outcome, Schedule, Task
+from accomp.core.engines.attempts import Answer, Attempt, Call, Outcome, Task, TaskQueue
 from accomp.core.errors import UserError
 from accomp.core.spec.runner import RunnerSpec
 
@@ -83,7 +83,7 @@ def run_tasks(
     """
     pool = _pool(runner.engine)(runner, Call.of(function), fresh)
     try:
-        yield _outcomes(pool, Schedule(tasks, runner.retries, warn), started)
+        yield _outcomes(pool, TaskQueue(tasks, runner.retries, warn), started)
     finally:
         pool.close()
 
@@ -108,7 +108,7 @@ def _pool(engine: str) -> Callable[[RunnerSpec, Call, bool], Pool]:
     return found
 
 
-def _outcomes(pool: Pool, schedule: Schedule, started: Callable[[Task], None]) -> Iterator[Outcome]:
+def _outcomes(pool: Pool, schedule: TaskQueue, started: Callable[[Task], None]) -> Iterator[Outcome]:
     under_way = 0
 
     def fill() -> None:

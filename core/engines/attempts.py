@@ -72,7 +72,7 @@ class Attempt:
         return pickle.dumps(self.task.argument)
 
 
-class Schedule:
+class TaskQueue:
     """Which task comes next, and which comes again. Tasks are taken from their iterator when there is room for them."""
 
     def __init__(self, tasks: Iterable[Task | None], retries: int, tell: Callable[[str], None]):

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from accomp.core.compute.devices import device_of
 from accomp.core.data.excerpts import Excerpt, Failure, choose, partner
-from accomp.core.evaluation.clip_sets import Cell, CodecClip, SongClip
+from accomp.core.evaluation.clip_sets import ClipSet, CodecClip, SongClip
 from accomp.core.interfaces import Tokenizer
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_corpus, build_tokenizer
@@ -31,7 +31,7 @@ ANCHORS = {"true_stem": "true stem", "random_pairing": "random pairing", "codec"
 NO_PARTNER = "no partner: no other held-out song has a sounding stem of this instrument class"
 
 
-def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[Cell]:
+def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
     """Those that [evaluate] names, each over the takes' clips and further ones from all splits but the one trained on.
 
     `folder` is where they keep what is made for them.
@@ -52,18 +52,20 @@ def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[Cell]:
     chosen = _takes_first(list(named.values()), spec.generate.takes)[: spec.evaluate.anchors]
     everything = list(chain.from_iterable(tracks.values()))
     true = tuple(SongClip(id, excerpt, excerpt) for id, excerpt in chosen)
-    cells = [Cell("true_stem", ANCHORS["true_stem"], true, tuple(failures))]
+    cells = [ClipSet("true_stem", ANCHORS["true_stem"], true, tuple(failures))]
     if "random_pairing" in spec.evaluate.cells:
         cells.append(_random_pairing(spec, true, everything, failures))
     if "codec" in spec.evaluate.cells:
         tokenizer = build_tokenizer(spec, registry).to(device_of(spec.run.accelerator))
         through = _Codec(tokenizer, device_of(spec.run.accelerator))
         heard = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
-        cells.append(Cell("codec", ANCHORS["codec"], tuple(heard), tuple(failures)))
+        cells.append(ClipSet("codec", ANCHORS["codec"], tuple(heard), tuple(failures)))
     return [cell for cell in cells if cell.name in spec.evaluate.cells]
 
 
-def _random_pairing(spec: Spec, true: Sequence[SongClip], tracks: Sequence[Track], failures: Sequence[Failure]) -> Cell:
+def _random_pairing(
+    spec: Spec, true: Sequence[SongClip], tracks: Sequence[Track], failures: Sequence[Failure]
+) -> ClipSet:
     """A clip is never paired with its own song."""
     pairs, lonely = [], []
     for clip in true:
@@ -72,7 +74,7 @@ def _random_pairing(spec: Spec, true: Sequence[SongClip], tracks: Sequence[Track
             lonely.append(Failure(clip.id, NO_PARTNER))
         else:
             pairs.append(SongClip(clip.id, clip.context, other))
-    return Cell("random_pairing", ANCHORS["random_pairing"], tuple(pairs), (*failures, *lonely))
+    return ClipSet("random_pairing", ANCHORS["random_pairing"], tuple(pairs), (*failures, *lonely))
 
 
 @frozen

@@ -129,7 +129,7 @@ class CodecClip:
 
 
 @frozen
-class Cell:
+class ClipSet:
     """Clips that are judged as one.
 
     Attributes:
@@ -149,12 +149,12 @@ class Cell:
         return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 
 
-def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> Cell:
+def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> ClipSet:
     """The takes that `made`, the content of takes.json, lists. Raises WorkError where one is not what was made."""
-    return Cell("model", _title(made), tuple(_take_clips(run, made)), _failed(made), losses)
+    return ClipSet("model", _title(made), tuple(_take_clips(run, made)), _failed(made), losses)
 
 
-def deaf_cells(run: Path, made: dict[str, Any]) -> list[Cell]:
+def deaf_cells(run: Path, made: dict[str, Any]) -> list[ClipSet]:
     """What the model of those takes played while it heard other songs; none where it was not asked to."""
     if not made["settings"]["generate"].get("deaf"):
         return []
@@ -164,7 +164,7 @@ def deaf_cells(run: Path, made: dict[str, Any]) -> list[Cell]:
             clips.append(attrs.evolve(clip, played="deaf"))
         else:
             lonely.append(Failure(clip.id, "no other song whose context it could hear"))
-    return [Cell("deaf", f"{_title(made)}, hearing another song", tuple(clips), (*_failed(made), *lonely))]
+    return [ClipSet("deaf", f"{_title(made)}, hearing another song", tuple(clips), (*_failed(made), *lonely))]
 
 
 def _take_clips(run: Path, made: dict[str, Any]) -> list[TakeClip]:

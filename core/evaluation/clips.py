@@ -11,7 +11,7 @@ from attrs import frozen
 
 from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import a_weighted_level, nonsilent, normalise
-from accomp.core.evaluation.clip_sets import Cell, Clip
+from accomp.core.evaluation.clip_sets import Clip, ClipSet
 from accomp.core.interfaces import Metric
 from accomp.core.types import Loss, Take
 
@@ -31,10 +31,10 @@ class Hearing:
     loudness: float | Literal["as_played"] = "as_played"
 
 
-class Heard:
+class PreparedClip:
     """A clip for any metric, all made from the same sound, which is read once."""
 
-    def __init__(self, clip: Clip, cell: Cell, hearing: Hearing):
+    def __init__(self, clip: Clip, cell: ClipSet, hearing: Hearing):
         self._clip, self._cell, self._hearing = clip, cell, hearing
         self._takes: dict[tuple[int, bool], Take] = {}
         self._losses: dict[str, Loss] | None = None

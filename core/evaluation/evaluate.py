@@ -11,8 +11,8 @@ from accomp.core.compute.devices import threads
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
 from accomp.core.evaluation.anchors import anchor_cells
-from accomp.core.evaluation.clip_sets import Cell, TakeClip, deaf_cells, take_cell
-from accomp.core.evaluation.scoring import Judge, plain
+from accomp.core.evaluation.clip_sets import ClipSet, TakeClip, deaf_cells, take_cell
+from accomp.core.evaluation.scoring import Scorer, plain
 from accomp.core.evaluation.summary import summary
 from accomp.core.evaluation.teacher_forcing import Teacher
 from accomp.core.files import write_atomic
@@ -62,8 +62,8 @@ def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
         _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
 
 
-def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[Cell], about: dict[str, Any]) -> None:
-    judge = Judge(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
+def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
+    judge = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
     held = {**_held(folder / RECORD), **_held(folder / PART)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:

@@ -13,8 +13,8 @@ from attrs import define, field
 from accomp.core.console import Advance
 from accomp.core.data.excerpts import Failure, keyed
 from accomp.core.errors import DataError, EmptyClip, UserError, WorkError
-from accomp.core.evaluation.clip_sets import Cell
-from accomp.core.evaluation.clips import Heard, Hearing
+from accomp.core.evaluation.clip_sets import ClipSet
+from accomp.core.evaluation.clips import Hearing, PreparedClip
 from accomp.core.evaluation.intervals import measured
 from accomp.core.interfaces import Metric
 from accomp.core.music.instruments import CLASSES
@@ -27,7 +27,7 @@ RECORD_VERSION = 3
 """Of what a cell's record holds; records of another version are made again."""
 
 
-class Judge:
+class Scorer:
     """The metrics of a spec, ready for one cell after another."""
 
     def __init__(self, spec: Spec, registry: Registry, cache: Path):
@@ -38,16 +38,16 @@ class Judge:
         self._metrics = self._build()
         self._used = False
 
-    def identity(self, cell: Cell) -> str:
+    def identity(self, cell: ClipSet) -> str:
         """What a cell's numbers depend on."""
         metrics = json.dumps(resolve(self._spec)["metric"], sort_keys=True)
         return f"{cell.identity()} {metrics} {self._spec.seed} {self._hearing} {RECORD_VERSION}"
 
-    def cell(self, cell: Cell, advance: Advance) -> dict[str, Any]:
+    def cell(self, cell: ClipSet, advance: Advance) -> dict[str, Any]:
         """Judge all clips of a cell. Raises WorkError for a metric that gives NaN or Inf."""
         tallies = {name: _Tally(metric) for name, metric in self._fresh().items()}
         for clip in cell.clips:
-            heard = Heard(clip, cell, self._hearing)
+            heard = PreparedClip(clip, cell, self._hearing)
             for tally in tallies.values():
                 tally.count(clip.id, CLASSES[clip.instrument], heard)
             advance(1, note=f"{cell.title}: {clip.id}")
@@ -76,7 +76,7 @@ class Judge:
         self._used = True
         return self._metrics
 
-    def _record(self, cell: Cell, name: str, tally: _Tally) -> dict[str, Any]:
+    def _record(self, cell: ClipSet, name: str, tally: _Tally) -> dict[str, Any]:
         metric, takes = tally.metric, tally.metric.per_take()
 
         def over(part: str, ids: Sequence[str]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class _Tally:
     def of_class(self, label: str) -> list[str]:
         return [id for id, of in self.scored.items() if of == label]
 
-    def count(self, id: str, label: str, heard: Heard) -> None:
+    def count(self, id: str, label: str, heard: PreparedClip) -> None:
         try:
             take = heard.by(self.metric)
             if missing := sorted(need for need in self.needs if getattr(take, need) is None):

@@ -10,7 +10,7 @@ def summary(record: dict[str, Any]) -> list[str]:
     lines = []
     for cell in record["cells"].values():
         for name, one in cell["metrics"].items():
-            numbers = ", ".join(f"{key} {_told(value)}" for key, value in one["numbers"].items())
+            numbers = ", ".join(f"{key} {_describe(value)}" for key, value in one["numbers"].items())
             counts = (
                 f"{one['scored']} scored, {len(one['empty'])} empty, {len(one['failed'])} failed, "
                 f"{len(cell['left_out'])} left out"
@@ -26,6 +26,6 @@ def why_none(metric: dict[str, Any]) -> str:
     return str(metric.get("why_none", "nothing"))
 
 
-def _told(number: dict[str, Any]) -> str:
+def _describe(number: dict[str, Any]) -> str:
     text = f"{number['value']:.3f}"
     return text if number["low"] is None else f"{text} [{number['low']:.3f}, {number['high']:.3f}]"

@@ -14,7 +14,7 @@ from torch import Tensor
 from accomp.core.audio import io as audio
 from accomp.core.compute.devices import device_of, number_of
 from accomp.core.interfaces import Objective
-from accomp.core.music.annotations import told_annotations
+from accomp.core.music.annotations import read_annotations
 from accomp.core.music.timelines import KINDS, frame_times
 from accomp.core.registry import Registry
 from accomp.core.runs.run import Player, codes_of, load_player
@@ -76,14 +76,14 @@ class Teacher:
         labels = {name: torch.full((len(target),), given.get(name, -1)).to(device) for name in model.conditions.labels}
         with torch.no_grad(), nothing_withheld(model):
             x = player.tokenizer.embed(context.to(device)).clone().to(model.dtype)
-            batch = Batch(x, target.to(device), valid.to(device), labels, self._told(id, target))
+            batch = Batch(x, target.to(device), valid.to(device), labels, self._timelines(id, target))
             rng = torch.Generator().manual_seed(number_of(self._spec.seed, "teacher", id))
             return self._objective.loss(model, batch, model.clock, rng)
 
-    def _told(self, id: str, target: Tensor) -> dict[str, Tensor]:
+    def _timelines(self, id: str, target: Tensor) -> dict[str, Tensor]:
         """What the take was told of the frames of its pieces [n, K, frames]; zeros where it was told nothing."""
         player, known = self._player, self._records[id]["made_from"].get("told", {})
-        annotations, _ = told_annotations(known)
+        annotations, _ = read_annotations(known)
         pieces, _, frames = target.shape
         rate, start = player.tokenizer.space.frame_rate, float(known.get("start", 0.0))
         told = {

@@ -12,7 +12,7 @@ from accomp.core.names import nearest
 from accomp.core.registry import Registry
 from accomp.core.runs.run import Player, check_streams
 from accomp.core.spec.parsing import strict_converter
-from accomp.core.streaming.carrying import Carried
+from accomp.core.streaming.carrying import ChordForecast
 from accomp.core.streaming.following import Followed
 
 FOLLOW = "follow"
@@ -47,7 +47,7 @@ def carry_chords(following: Mapping[str, Followed], counted: Beats | None) -> No
         def beats(chunk: int) -> Beats | None:
             return counted if metronome is None else metronome.known(chunk).beats
 
-        chart.foresee = Carried(beats, chart.space.frame_rate, chart.clock.k)
+        chart.foresee = ChordForecast(beats, chart.space.frame_rate, chart.clock.k)
 
 
 def follower_of(timeline: str, how: str, sample_rate: int, registry: Registry) -> Follower:

@@ -19,7 +19,7 @@ from accomp.core.data.excerpts import Excerpt, Failure, choose, keyed
 from accomp.core.errors import DataError, UserError
 from accomp.core.files import folder_atomic, hash_file, write_atomic
 from accomp.core.generation.followers import carry_chords, followed
-from accomp.core.generation.latency import budget_of, part_times, step_times, told
+from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.generation.take_files import TAKE, changed_in, files_in, read_take
 from accomp.core.model.conditions import class_numbers, labels_of
 from accomp.core.music.annotations import Annotations
@@ -54,7 +54,7 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
         heard = _heard(excerpts, spec)
         others = _others(excerpts) if spec.generate.deaf else [None] * len(excerpts)
-        following = followed(player, registry, spec.generate.told_by)
+        following = followed(player, registry, spec.generate.timelines_from)
         (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
         takes = []
         with progress("generate", len(excerpts)) as advance:
@@ -192,7 +192,7 @@ def _deaf(elsewhere: np.ndarray, samples: int, how: dict[str, Any], player: Play
 
 def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:
     """What is known of the song, as far as the model is told it."""
-    known, told_by = excerpt.track.annotations, spec.generate.told_by
+    known, told_by = excerpt.track.annotations, spec.generate.timelines_from
     return Annotations(
         beats=known.beats if told_by["metronome"] == "annotations" else None,
         chords=known.chords if told_by["chart"] == "annotations" else (),
@@ -299,7 +299,7 @@ def _write_record(
     streamed = "no streaming model"
     if clock is not None:
         budget = budget_of(clock, space, [take["timings"]["parts"] for take in takes])
-        record["budget"] = {"items": told(budget), "verdict": budget.verdict()}
+        record["budget"] = {"items": as_records(budget), "verdict": budget.verdict()}
         streamed = f"streamed equals offline in {sum(take['streamed_equals_offline'] for take in takes)}"
     write_atomic(run / RECORD, json.dumps(record, indent=1) + "\n")
     slowest = max(take["timings"]["real_time_factor"] for take in takes)

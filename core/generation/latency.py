@@ -24,7 +24,7 @@ def budget_of(
     return LatencyBudget(clock, space, **worst, input=wait)
 
 
-def told(budget: LatencyBudget) -> list[dict[str, Any]]:
+def as_records(budget: LatencyBudget) -> list[dict[str, Any]]:
     """A budget's lines for people: {"name", "ms"}."""
     space, frame = budget.space, budget.frame
     later = space.levels - 1

@@ -13,12 +13,12 @@ from attrs import field, frozen
 from accomp.core.audio import io as audio
 from accomp.core.clock import Clock
 from accomp.core.compute.devices import PLAYING_THREADS, describe, device_of, number_of, threads
-from accomp.core.compute.interrupts import StopWish, stop_wish
+from accomp.core.compute.interrupts import InterruptFlag, stop_wish
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError, UserError
 from accomp.core.generation.followers import how_it_went
+from accomp.core.generation.latency import as_records as budget_told
 from accomp.core.generation.latency import budget_of, part_times
-from accomp.core.generation.latency import told as budget_told
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.timeline_options import Conducting
 from accomp.core.model.conditions import chosen
@@ -40,7 +40,7 @@ from accomp.core.types import TokenSpace
 
 
 @frozen
-class Performance:
+class StreamRequest:
     """What is asked of `accomp stream`.
 
     Attributes:
@@ -68,7 +68,7 @@ class Performance:
     conducting: Conducting = field(factory=Conducting)
 
 
-def stream(wanted: Performance, registry: Registry) -> None:
+def stream(wanted: StreamRequest, registry: Registry) -> None:
     """Accompany an audio file as if it came live.
 
     Writes the stem to `output` and the two together beside it, as it plays, then tells the real-time factor, how long a
@@ -86,7 +86,7 @@ def stream(wanted: Performance, registry: Registry) -> None:
     ):
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
-        told = wanted.conducting.told(player, registry)
+        told = wanted.conducting.sources(player, registry)
         space = player.tokenizer.space
         sound = read_input(wanted.input, space.sample_rate)
         introduce(player, clock, wanted.run, number)
@@ -221,7 +221,7 @@ def introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
         say("this model is told no instrument, and plays what it learned to play")
 
 
-def _pieces(samples: int, piece: int, wish: StopWish) -> Iterator[int]:
+def _pieces(samples: int, piece: int, wish: InterruptFlag) -> Iterator[int]:
     """Raises KeyboardInterrupt, with the signal's name, where it is wished."""
     count = -(-samples // piece)
     with progress("stream", count) as advance:

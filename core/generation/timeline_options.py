@@ -12,7 +12,7 @@ from attrs import frozen
 from accomp.core.console import say, warn
 from accomp.core.errors import DataError, PluginError, UserError
 from accomp.core.generation.followers import FOLLOW, carry_chords, followed, follower_of, is_follow
-from accomp.core.music.annotations import Annotations, told_annotations
+from accomp.core.music.annotations import Annotations, read_annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, sources, steady
 from accomp.core.registry import Registry
@@ -37,13 +37,13 @@ class Conducting:
     metronome: str = AUTO
     chart: str = AUTO
 
-    def told(self, player: Player, registry: Registry) -> dict[str, Source]:
+    def sources(self, player: Player, registry: Registry) -> dict[str, Source]:
         """The timelines of a session of this player.
 
         Raises UserError for a metronome or a chart that the model does not take or that nobody can read, DataError
         for a file that does not hold annotations, and PluginError where what should follow the input is missing.
         """
-        return self._decided(player, registry)._told(player, registry)
+        return self._decided(player, registry)._sources(player, registry)
 
     def _decided(self, player: Player, registry: Registry) -> Conducting:
         """The same without AUTO."""
@@ -60,7 +60,7 @@ class Conducting:
                     say(f"{name}: followed in the input; --{name} says what you know of it, or off")
         return Conducting(**asked)
 
-    def _told(self, player: Player, registry: Registry) -> dict[str, Source]:
+    def _sources(self, player: Player, registry: Registry) -> dict[str, Source]:
         self._check(player)
         known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
         rate = player.tokenizer.space.frame_rate
@@ -108,7 +108,7 @@ def annotations_of(path: Path) -> Annotations:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"unreadable annotations ({' '.join(str(error).split())}) @ {path}") from None
     table = held.get("annotations", held) if isinstance(held, dict) else held
-    found, problems = told_annotations(table)
+    found, problems = read_annotations(table)
     if problems or found.beats is None:
         raise DataError(*(f"{why} @ {path}" for why in problems or ["no beats are known"]))
     return found

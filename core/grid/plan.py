@@ -44,13 +44,13 @@ class Cost:
 
 
 @frozen
-class Live:
+class Playability:
     """Whether a cell could be played live. `budget` is None for models that do not stream."""
 
     budget: LatencyBudget | None
     source: str = ""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """One word or two."""
         if self.budget is None:
             return "offline"
@@ -76,13 +76,13 @@ def plan(work: GridWork, registry: Registry) -> list[str]:
     ]
 
 
-def live(spec: Spec, registry: Registry, rates: Rates) -> Live:
+def live(spec: Spec, registry: Registry, rates: Rates) -> Playability:
     """The latency budget of a cell from measured step times; without any, what codec and delays alone take."""
     if spec.clock is None:
-        return Live(None)
+        return Playability(None)
     nothing = {"encode": 0.0, "decode": 0.0, "first": 0.0, "chunk": 0.0, "jitter": 0.0}
     times, source = rates.parts.get(playing_shape(spec), ([nothing], ""))
-    return Live(budget_of(spec.clock, space_of(spec, registry), times), source)
+    return Playability(budget_of(spec.clock, space_of(spec, registry), times), source)
 
 
 def _cost(piece: Work, registry: Registry, rates: Rates) -> Cost:
@@ -113,7 +113,7 @@ def _head(work: GridWork, done: dict[str, bool]) -> list[str]:
 
 
 def _table(
-    work: GridWork, done: dict[str, bool], costs: dict[str, Cost], lives: dict[str, Live], registry: Registry
+    work: GridWork, done: dict[str, bool], costs: dict[str, Cost], lives: dict[str, Playability], registry: Registry
 ) -> list[str]:
     first: dict[str, str] = {}
     rows = [("cell", "t_f", "k", "model", "takes and scores", "live")]
@@ -123,7 +123,7 @@ def _table(
         model = _state(done[training], costs[training]) if owner == name else f"that of {owner}"
         twin = first.setdefault(judged, name)
         scores = _state(done[judged], costs[judged]) if twin == name else f"those of {twin}"
-        rows.append((name, *_clock(one.cell.spec, registry), model, scores, lives[name].told()))
+        rows.append((name, *_clock(one.cell.spec, registry), model, scores, lives[name].describe()))
     return ["", *_columns(rows)]
 
 
@@ -205,7 +205,7 @@ def _side_by_side(work: GridWork, todo: Sequence[tuple[Work, Cost]]) -> str:
     return f", {_hours(max(sum(own.values()) / workers, max(chains)))} for {workers} workers"
 
 
-def _warnings(work: GridWork, lives: dict[str, Live]) -> list[str]:
+def _warnings(work: GridWork, lives: dict[str, Playability]) -> list[str]:
     """One line for all cells that cannot be played live for the same reason."""
     groups: dict[str, list[str]] = {}
     for one in work.cells:

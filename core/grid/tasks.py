@@ -37,7 +37,7 @@ def perform(work: Work) -> dict[str, Any]:
             return done
         record: dict[str, Any] = {"kind": work.kind, "name": work.name, "seconds": {}, "resumed": work.begun}
         clear_run(work.folder)
-        with _told_in(work.folder / LOG):
+        with _logged_in(work.folder / LOG):
             registry = Registry()
             _prepare(work)
             for stage in STAGES[work.kind]:
@@ -57,7 +57,7 @@ def _prepare(work: Work) -> None:
 
 
 @contextmanager
-def _told_in(path: Path) -> Iterator[None]:
+def _logged_in(path: Path) -> Iterator[None]:
     """What the block prints, and libraries below Python, goes to the end of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

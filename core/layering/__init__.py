@@ -26,7 +26,7 @@ VARIATIONS = 4
 
 
 @frozen
-class Wish:
+class LayerRequest:
     """What is asked of `accomp layer`.
 
     Attributes:
@@ -59,7 +59,7 @@ class Wish:
         return self.choose is None or bool(self.instrument or self.auto)
 
 
-def layer(run: Path | None, registry: Registry, wish: Wish, *, ask: Ask | None = None) -> None:
+def layer(run: Path | None, registry: Registry, wish: LayerRequest, *, ask: Ask | None = None) -> None:
     """Grow a tree of layers (layering/tree.py) as wished: as `ask` answers, by one round, or by a list of them.
 
     What is in the tree already is not made again, so that the same command goes on where it was interrupted. Raises
@@ -94,7 +94,7 @@ def terminal() -> Ask | None:
     return input if sys.stdin is not None and sys.stdin.isatty() else None
 
 
-def _check(run: Path | None, wish: Wish, ask: Ask | None) -> None:
+def _check(run: Path | None, wish: LayerRequest, ask: Ask | None) -> None:
     if wish.instrument is not None and wish.auto:
         raise UserError("--instrument makes one round to choose from, --auto chooses by itself; give one of them")
     if wish.choose is not None and wish.parent is not None:
@@ -110,7 +110,7 @@ def _check(run: Path | None, wish: Wish, ask: Ask | None) -> None:
         )
 
 
-def _open(wish: Wish) -> Tree:
+def _open(wish: LayerRequest) -> Tree:
     if wish.context is not None:
         tree = Tree.begin(wish.folder or Path("layers") / wish.context.stem, wish.context, stems=wish.stems)
         root = tree.root
@@ -134,7 +134,7 @@ def _writing_page(tree: Tree) -> Iterator[None]:
         write_page(tree)
 
 
-def _grow(tree: Tree, parent: str, run: Path, registry: Registry, wish: Wish, ask: Ask | None) -> None:
+def _grow(tree: Tree, parent: str, run: Path, registry: Registry, wish: LayerRequest, ask: Ask | None) -> None:
     from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
     from accomp.core.layering.band import Band
     from accomp.core.runs.run import load_player, playing_checkpoint

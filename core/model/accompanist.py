@@ -51,7 +51,7 @@ class Accompanist(nn.Module):
         """What it computes in."""
         return self.input_padding.dtype
 
-    def told(self, timelines: Mapping[str, Tensor]) -> Tensor | None:
+    def timeline_embedding(self, timelines: Mapping[str, Tensor]) -> Tensor | None:
         """What the rows are told, name -> [B, S, N] -> what that adds to their embeddings [B, S, De]; None for none.
 
         Raises ValueError unless `timelines` names exactly those of this model.
@@ -62,7 +62,7 @@ class Accompanist(nn.Module):
         return torch.stack(parts).sum(0) if parts else None
 
 
-def told_by(numbers: int, width: int) -> nn.Linear:
+def timeline_layer(numbers: int, width: int) -> nn.Linear:
     """A timeline's layer. At the start nothing is told: a small weight, and what is withheld adds zero."""
     layer = nn.Linear(numbers, width)
     nn.init.normal_(layer.weight, std=0.02)

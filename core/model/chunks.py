@@ -18,11 +18,11 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.model.sequence import Layout
-from accomp.core.types import Sight
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.types import AttentionPattern
 
 
-def chunk_starts(layout: Layout, frames: int) -> range:
+def chunk_starts(layout: DelayPattern, frames: int) -> range:
     """The steps 0, k, 2k, ... at which a chunk fits in a clip of T `frames`.
 
     Its first step has its input, and every step has the output before it and something to predict.
@@ -49,7 +49,7 @@ class Chunks:
         starts: [B, n] int64, the step at which each chunk starts.
     """
 
-    layout: Layout
+    layout: DelayPattern
     frames: int
     starts: Tensor
 
@@ -61,15 +61,15 @@ class Chunks:
     def held(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what all rows hold, those of the clip and those without input [B, K, S + A]."""
         before_alone = self._steps(range(self.layout.clock.k - 1))
-        return torch.cat([self.layout.clip(y), self.layout.put_out(y, before_alone)], dim=2)
+        return torch.cat([self.layout.inputs_of(y), self.layout.emitted(y, before_alone)], dim=2)
 
-    def told(self, values: Tensor) -> Tensor:
+    def timeline_rows(self, values: Tensor) -> Tensor:
         """What is told of frames, values [B, T, N] -> of all rows [B, S + A, N]."""
-        return torch.cat([self.layout.told(values), self.layout.told_at(values, self.alone)], dim=1)
+        return torch.cat([self.layout.timeline_rows(values), self.layout.timeline_at(values, self.alone)], dim=1)
 
     def targets(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the chunks put out [B, K, n k]; negative where nothing is to be."""
-        return self.layout.put_out(y, self._steps(range(self.layout.clock.k)))
+        return self.layout.emitted(y, self._steps(range(self.layout.clock.k)))
 
     def predicting(self, h: Tensor) -> Tensor:
         """h [B, S + A, D] of all rows -> those of the rows that predict the chunks' steps, in order [B, n k, D]."""
@@ -78,7 +78,7 @@ class Chunks:
         alone = alone.unflatten(1, (self.starts.shape[1], self.layout.clock.k - 1))
         return torch.cat([firsts[:, :, None], alone], dim=2).flatten(1, 2)
 
-    def sight(self) -> Sight:
+    def sight(self) -> AttentionPattern:
         """Where the S + A rows lie, and what they see."""
         n, k = self.starts.shape[1], self.layout.clock.k
         device = self.starts.device
@@ -89,7 +89,7 @@ class Chunks:
         chunk = torch.cat([torch.full_like(clip, -1), torch.arange(n, device=device).repeat_interleave(k - 1)])
         own = (chunk[:, None] == chunk) & (position[..., None] >= position[:, None])
         heard = newest[..., None] >= clip
-        return Sight(position, torch.cat([heard, own[..., len(clip) :]], dim=2))
+        return AttentionPattern(position, torch.cat([heard, own[..., len(clip) :]], dim=2))
 
     def _steps(self, which: range) -> Tensor:
         """Steps of every chunk, m of them, counted from its start: [B, n m]."""

@@ -92,7 +92,7 @@ class Conditions:
         timelines = {name: timeline.drop for name, timeline in self.timelines.items()}
         return {"context": self.context.drop, **labels, **timelines}
 
-    def all_told(self) -> Conditions:
+    def without_dropout(self) -> Conditions:
         """The same, with nothing withheld."""
         labels = {name: attrs.evolve(label, drop=0.0) for name, label in self.labels.items()}
         return Conditions(ContextCondition(), labels, {name: TimelineCondition() for name in self.timelines})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from accomp.core.errors import CombinationError
 from accomp.core.interfaces import Predict
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.sampling import temper
 from accomp.core.types import TokenSpace
 
@@ -89,7 +89,7 @@ class Candidates(NamedTuple):
     level: int
     p: Tensor
     progress: Tensor
-    noise: Noise
+    noise: KeyedRandom
 
 
 Rank = Callable[[Candidates], Tensor]
@@ -107,7 +107,7 @@ class Draw:
     temperature: float = 1.0
     top_k: int | None = None
 
-    def __call__(self, logits: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, noise: KeyedRandom) -> tuple[Tensor, Tensor]:
         """logits [B, T, C], noise's key [B, T] -> codes [B, T] int64, and softmax(logits) of each [B, T] float32."""
         p = logits.float().softmax(-1)
         weights, likeliest = p if self.temperature == 1.0 else temper(logits, self.temperature).softmax(-1), None
@@ -120,7 +120,7 @@ class Draw:
 
 
 def fill_in(
-    predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise, *, steps: Sequence[int], draw: Draw, rank: Rank
+    predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom, *, steps: Sequence[int], draw: Draw, rank: Rank
 ) -> Tensor:
     """Iterative decoding, coarse levels first: canvas, todo [B, K, T] -> codes [B, K, T], `canvas` where not `todo`.
 
@@ -134,7 +134,7 @@ def fill_in(
     for level, most in enumerate(steps):
         waiting = todo[:, level]
         for t, (left, progress) in enumerate(_plan(counts[level], most, canvas.device)):
-            noise = Noise(rng.key[:, level, None]).fold(t).fold(frames)
+            noise = KeyedRandom(rng.key[:, level, None]).fold(t).fold(frames)
             codes, p = draw(predict(canvas, level), noise.fold(0))
             still = _worst(rank(Candidates(level, p, progress, noise.fold(1))), waiting, left)
             canvas[:, level] = torch.where(waiting & ~still, codes, canvas[:, level])

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Backbone, Fuser, State
-from accomp.core.model.accompanist import Accompanist, told_by
+from accomp.core.model.accompanist import Accompanist, timeline_layer
 from accomp.core.model.conditions import Conditions
-from accomp.core.model.sequence import LABELS, Layout
+from accomp.core.model.sequence import LABELS, DelayPattern
 from accomp.core.model.vocabulary import PAD, Vocabulary
 from accomp.core.music.timelines import KINDS
 from accomp.core.types import Batch, Loss, TokenSpace
@@ -44,7 +44,7 @@ class Model(Accompanist):
     ):
         super().__init__()
         self.space, self.clock, self.conditions = space, clock, conditions
-        self._layout = Layout(clock, space.codebooks) if clock else None
+        self._layout = DelayPattern(clock, space.codebooks) if clock else None
         self.vocabulary = Vocabulary.of(space, {name: label.count for name, label in conditions.labels.items()})
         self.fuser, self.backbone = fuser, backbone
         levels, size = self.vocabulary.codebooks, self.vocabulary.size
@@ -54,13 +54,13 @@ class Model(Accompanist):
         self.heads = nn.Linear(width, levels * size)
         self.input_padding = nn.Parameter(torch.empty(clock.input_padding if clock else 0, space.latent_dim))
         self.timelines = nn.ModuleDict(
-            {name: told_by(KINDS[name].width, fuser.embed_width) for name in conditions.timelines}
+            {name: timeline_layer(KINDS[name].width, fuser.embed_width) for name in conditions.timelines}
         )
         nn.init.normal_(self.table.weight, std=0.02)
         nn.init.normal_(self.input_padding, std=0.02)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> DelayPattern:
         """How a model with a clock lays out its sequence. Raises ValueError for one without."""
         if self._layout is None:
             raise ValueError("this model has no clock: it hears whole clips and cannot stream")
@@ -77,10 +77,10 @@ class Model(Accompanist):
 
         timelines: name -> [B, T, N], what is told of each frame.
         """
-        told = self.told({name: self.layout.told(values) for name, values in timelines.items()})
-        return self.rows(self.layout.inputs(x, self.input_padding), held, self.start(labels), told=told)
+        told = self.timeline_embedding({name: self.layout.timeline_rows(values) for name, values in timelines.items()})
+        return self.step(self.layout.inputs(x, self.input_padding), held, self.start(labels), told=told)
 
-    def rows(
+    def step(
         self,
         x: Tensor | None,
         held: Tensor,
@@ -93,9 +93,9 @@ class Model(Accompanist):
         `start` is what `self.start` gave for these sessions, `told` what `self.told` gave for these rows; with a state
         the rows follow those it has absorbed.
         """
-        return self.logits(self.absorb(x, held, start, state, told))
+        return self.logits(self.hidden(x, held, start, state, told))
 
-    def absorb(
+    def hidden(
         self,
         x: Tensor | None,
         held: Tensor | None,

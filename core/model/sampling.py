@@ -11,7 +11,7 @@ import torch
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 
 valid_temperature = v.and_(v.ge(0.0), v.lt(math.inf))
 """The validator of a Config's `temperature`: finite, not negative."""
@@ -33,7 +33,7 @@ def temper(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return (logits - logits.amax(-1, keepdim=True)) / temperature
 
 
-def draw(logits: Tensor, rng: Noise, codes: Tensor | None = None) -> Tensor:
+def draw(logits: Tensor, rng: KeyedRandom, codes: Tensor | None = None) -> Tensor:
     """A code of each row by its softmax: the argmax of logits + Gumbel noise.
 
     logits [..., n] are those of all codes, or of the ones in `codes` [..., n] int64; key [...] -> codes [...] int64.

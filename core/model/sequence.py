@@ -30,7 +30,7 @@ PADDING = -2
 
 
 @frozen
-class Layout:
+class DelayPattern:
     """The arrangement that follows from a clock and the number of levels K."""
 
     clock: Clock
@@ -54,21 +54,21 @@ class Layout:
         rows = self.rows(x.shape[1])
         return torch.cat([padding.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)[:, :rows]
 
-    def told(self, values: Tensor) -> Tensor:
+    def timeline_rows(self, values: Tensor) -> Tensor:
         """What is told of frames, values [B, T, N] -> of the rows [B, S, N]: row of step s has that of frame s.
 
         Zeros, nothing told, before the first step and beyond the clip.
         """
-        return self.told_at(values, torch.arange(-self.start, self.steps(values.shape[1]), device=values.device))
+        return self.timeline_at(values, torch.arange(-self.start, self.steps(values.shape[1]), device=values.device))
 
-    def told_at(self, values: Tensor, steps: Tensor) -> Tensor:
+    def timeline_at(self, values: Tensor, steps: Tensor) -> Tensor:
         """values [B, T, N] -> of steps [S] or [B, S] [B, S, N]."""
         steps = steps.expand(len(values), -1)
         there = (steps >= 0) & (steps < values.shape[1])
         picked = values.gather(1, steps.clamp(0, values.shape[1] - 1)[..., None].expand(-1, -1, values.shape[2]))
         return picked.masked_fill(~there[..., None], 0.0)
 
-    def held(self, step: Tensor, before: Tensor) -> Tensor:
+    def tokens_in(self, step: Tensor, before: Tensor) -> Tensor:
         """What the rows hold: `before`, the output of the step before (LABELS where that is no frame), behind PADDING.
 
         step (broadcastable) int64 and before [B, K, S] int64 -> [B, K, S]: codes, LABELS, PADDING.
@@ -79,18 +79,18 @@ class Layout:
         """Which frame of each level a step puts out: step [...] -> [..., K], s - q; negative where there is none."""
         return step[..., None] - torch.arange(self.codebooks, device=step.device)
 
-    def clip(self, y: Tensor) -> Tensor:
+    def inputs_of(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows hold [B, K, S]."""
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
         before = torch.arange(-self.start - 1, self.steps(y.shape[2]) - 1, device=y.device)
-        return self.held(steps, self.put_out(y, before))
+        return self.tokens_in(steps, self.emitted(y, before))
 
-    def targets(self, y: Tensor) -> Tensor:
+    def targets_of(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be."""
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
-        return self.put_out(y, steps)
+        return self.emitted(y, steps)
 
-    def put_out(self, y: Tensor, steps: Tensor) -> Tensor:
+    def emitted(self, y: Tensor, steps: Tensor) -> Tensor:
         """What steps [S] or [B, S] of a clip put out: y[:, q, s - q] -> [B, K, S].
 
         LABELS where it is too early for a frame of level q, PADDING beyond the clip's end.
@@ -99,7 +99,7 @@ class Layout:
         picked = y.gather(2, frame.clamp(0, y.shape[2] - 1).expand(y.shape[0], -1, -1))
         return torch.where(frame < 0, LABELS, torch.where(frame < y.shape[2], picked, PADDING))
 
-    def align(self, steps: Tensor) -> Tensor:
+    def undelay(self, steps: Tensor) -> Tensor:
         """Undo the delay: what n steps in a row put out [B, K, n] -> the frames complete by then [B, K, n - K + 1]."""
         frames = steps.shape[2] - self.codebooks + 1
         return torch.stack([steps[:, q, q : q + frames] for q in range(self.codebooks)], dim=1)

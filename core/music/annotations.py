@@ -87,7 +87,7 @@ class Annotations:
 NOTHING = Annotations()
 
 
-def told_annotations(given: object, seconds: float = math.inf) -> tuple[Annotations, list[str]]:
+def read_annotations(given: object, seconds: float = math.inf) -> tuple[Annotations, list[str]]:
     """What a table says of a song that lasts `seconds`, and a line for each part of it that does not hold.
 
     Such a part counts as not known. Beats a little past the end are cut off.

@@ -14,7 +14,7 @@ RESERVED = ("context", INSTRUMENT, *TIMELINES)
 """Names that no label of a corpus may have: the audio that is accompanied, `Stem.instrument`, and the timelines."""
 
 
-def told_labels(given: object) -> tuple[dict[str, str], list[str]]:
+def read_labels(given: object) -> tuple[dict[str, str], list[str]]:
     """The labels that a corpus's metadata has for a song or stem, and a line for each that is none."""
     if not isinstance(given, Mapping):
         return {}, [f"labels is {given!r}; expected a table of names and texts, such as genre: rock"]
@@ -24,7 +24,7 @@ def told_labels(given: object) -> tuple[dict[str, str], list[str]]:
 
 def check_labels(given: object) -> None:
     """Raises ValueError for labels that are not text by name, or have a name that means something else."""
-    problems = told_labels(given)[1]
+    problems = read_labels(given)[1]
     if problems:
         raise ValueError("; ".join(problems))
 

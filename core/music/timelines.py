@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 from attrs import frozen
 
-from accomp.core.music.annotations import Annotations, Beats, told_annotations
+from accomp.core.music.annotations import Annotations, Beats, read_annotations
 from accomp.core.music.chords import chord_named
 
 BEAT_HARMONICS, BAR_HARMONICS = 4, 2
@@ -112,7 +112,7 @@ def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0)
     """A grid of one tempo that goes on for ever, with a downbeat at `offset` (s); 0 beats a bar: no bars are known."""
     beat = 60 / beats_per_minute
     table = {"by": "count-in", "beats": [offset + i * beat for i in range(max(beats_per_bar, 1) + 1)]}
-    annotations, problems = told_annotations(table | ({"beats_per_bar": beats_per_bar} if beats_per_bar else {}))
+    annotations, problems = read_annotations(table | ({"beats_per_bar": beats_per_bar} if beats_per_bar else {}))
     if problems:
         raise ValueError("; ".join(problems))
     return annotations

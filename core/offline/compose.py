@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.interfaces import CausalSampler, MaskedSampler
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import KINDS
@@ -58,7 +58,7 @@ def compose(
     x = x.to(device, model.table.weight.dtype)
     timelines = checked_timelines(model, x, timelines)
     labels = {name: classes.to(device) for name, classes in labels.items()}
-    noise = Noise.of_sessions(seed, sessions.to(device), model.space.codebooks)
+    noise = KeyedRandom.of_sessions(seed, sessions.to(device), model.space.codebooks)
 
     framewise = framewise or Framewise(model, guidance)
     codes = torch.zeros(batch, model.space.codebooks, 0, dtype=torch.int64, device=device)

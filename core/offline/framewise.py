@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from accomp.core.interfaces import MaskedSampler
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.masking import MASKED
 from accomp.core.model.model import Model
 from accomp.core.spec.runtime import EAGER, Runtime
-from accomp.core.streaming.graphs import compiled
-from accomp.core.types import Sight
+from accomp.core.streaming.graphs import captured_step
+from accomp.core.types import AttentionPattern
 
 
 def hidden(
@@ -31,12 +31,12 @@ def hidden(
     The labels, and what is told of a frame, are added to every frame, and every frame sees all others (arXiv
     2312.08723, section 2.1), or those that are `valid` [B, T].
     """
-    e = model.embed(held, told=model.told(timelines))
+    e = model.embed(held, told=model.timeline_embedding(timelines))
     h = model.fuser.fuse(x, e, model.label_embedding(labels))
     if valid is None:
         return model.backbone(h, causal=False)
     frame = torch.arange(x.shape[1], device=x.device)
-    return model.backbone(h, sight=Sight(frame[None], valid[:, None] | (frame[:, None] == frame)))
+    return model.backbone(h, sight=AttentionPattern(frame[None], valid[:, None] | (frame[:, None] == frame)))
 
 
 class Framewise:
@@ -58,7 +58,7 @@ class Framewise:
         known: Tensor,
         *,
         labels: Mapping[str, Tensor],
-        noise: Noise,
+        noise: KeyedRandom,
         timelines: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
@@ -99,7 +99,7 @@ class _Clips:
         if runtime.compiles(x.device):
             batch = len(x) // len(guidance.variants)
             canvas = torch.full((batch, len(levels), x.shape[1]), MASKED, device=x.device)
-            self._forwards = [compiled(forward, canvas) for forward in self._forwards]
+            self._forwards = [captured_step(forward, canvas) for forward in self._forwards]
 
     def begin(self, x: Tensor, labels: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> None:
         """Other clips of that shape."""

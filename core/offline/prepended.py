@@ -24,11 +24,11 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.interfaces import CausalSampler
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import Layout
-from accomp.core.types import Sight
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.types import AttentionPattern
 
 ABSORBED_AT_ONCE = 128
 """Rows that are known beforehand are absorbed so many a call: a bound on the memory for attention scores."""
@@ -39,11 +39,11 @@ class Prepended:
     """The rows of the outputs, for K `codebooks`."""
 
     codebooks: int
-    _layout: Layout = field(init=False, repr=False)  # made once: torch.compile cannot trace how it is made
+    _layout: DelayPattern = field(init=False, repr=False)  # made once: torch.compile cannot trace how it is made
 
     @_layout.default
-    def _of_outputs(self) -> Layout:
-        return Layout(Clock(), self.codebooks)
+    def _of_outputs(self) -> DelayPattern:
+        return DelayPattern(Clock(), self.codebooks)
 
     def steps(self, frames: int) -> int:
         """How many rows the outputs of T frames take."""
@@ -51,18 +51,18 @@ class Prepended:
 
     def held(self, y: Tensor, steps: Tensor | None = None) -> Tensor:
         """Codes y [B, K, T] -> what the rows of these steps [S] hold, of all where None [B, K, S]."""
-        return self._layout.put_out(y, (self._every(y) if steps is None else steps) - 1)
+        return self._layout.emitted(y, (self._every(y) if steps is None else steps) - 1)
 
-    def told(self, values: Tensor, steps: Tensor | None = None) -> Tensor:
+    def timeline_rows(self, values: Tensor, steps: Tensor | None = None) -> Tensor:
         """What is told of frames, values [B, T, N] -> of the rows of these steps, of all where None [B, S, N]."""
         every = torch.arange(self.steps(values.shape[1]), device=values.device)
-        return self._layout.told_at(values, every if steps is None else steps)
+        return self._layout.timeline_at(values, every if steps is None else steps)
 
     def targets(self, y: Tensor) -> Tensor:
         """Codes y [B, K, T] -> what the rows predict [B, K, T + K - 1]; negative where nothing is to be."""
-        return self._layout.put_out(y, self._every(y))
+        return self._layout.emitted(y, self._every(y))
 
-    def sight(self, valid: Tensor) -> Sight:
+    def sight(self, valid: Tensor) -> AttentionPattern:
         """Where the rows of clips lie whose frames are there where `valid` [B, T], and what they see.
 
         Input frames that are not there are seen by no other row, and the outputs follow the last frame that is: a clip
@@ -75,7 +75,7 @@ class Prepended:
         position = torch.cat([x.expand_as(valid), length + rows[: self.steps(frames)]], dim=1)
         there = torch.cat([valid, valid.new_ones(()).expand(len(valid), self.steps(frames))], dim=1)
         before, itself = rows <= rows[:, None], rows == rows[:, None]
-        return Sight(position, before & (there[:, None] | itself))
+        return AttentionPattern(position, before & (there[:, None] | itself))
 
     def _every(self, y: Tensor) -> Tensor:
         return torch.arange(self.steps(y.shape[2]), device=y.device)
@@ -89,7 +89,7 @@ def continue_(
     known: Tensor,
     *,
     labels: Mapping[str, Tensor],
-    noise: Noise,
+    noise: KeyedRandom,
     guidance: Guidance,
     timelines: Mapping[str, Tensor] = MappingProxyType({}),
     first: int = 0,
@@ -107,12 +107,14 @@ def continue_(
     start, timelines = model.start(labels), guidance.spread_timelines(timelines)
     state = model.backbone.new_state(len(x), frames + steps, chunk=ABSORBED_AT_ONCE)
     for part in x.split(ABSORBED_AT_ONCE, dim=1):
-        model.absorb(part, None, state=state)
+        model.hidden(part, None, state=state)
     rows = torch.arange(done + 1, device=x.device)  # those whose step comes after what is known
     for step in range(done, steps):
         for part in rows.split(ABSORBED_AT_ONCE):
-            told = model.told({name: layout.told(values, part) for name, values in timelines.items()})
-            h = model.absorb(None, guidance.repeat(layout.held(codes, part)), start, state, told)
+            told = model.timeline_embedding(
+                {name: layout.timeline_rows(values, part) for name, values in timelines.items()}
+            )
+            h = model.hidden(None, guidance.repeat(layout.held(codes, part)), start, state, told)
         logits = guidance.combine(model.logits(h[:, -1:])[:, :, 0, model.vocabulary.first_code :])
         picked = sampler.pick(logits, noise.fold(first + step - levels))
         open_ = levels[max(0, step - frames + 1) : step - done + 1]  # levels whose frame s - q is to be filled

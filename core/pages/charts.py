@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 44
 
 
 @frozen
-class Line:
+class Curve:
     """A curve. `style` is a class of the style sheet.
 
     Attributes:
@@ -89,7 +89,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def line_chart(title: str, lines: Sequence[Line], rules: Sequence[Rule], *, x: str, y: str) -> Html:
+def line_chart(title: str, lines: Sequence[Curve], rules: Sequence[Rule], *, x: str, y: str) -> Html:
     """Curves with horizontal rules; all values finite, at least one curve with points."""
     xs = [px for line in lines for px, _ in line.points]
     ys = [py for line in lines for _, py in line.points] + [rule.at for rule in rules]

@@ -21,8 +21,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.realtime.concealment import Seams
-from accomp.core.realtime.ring_buffers import BlockRing, PlacedRing
+from accomp.core.realtime.concealment import GapConcealer
+from accomp.core.realtime.ring_buffers import BlockFifo, SampleRing
 
 FADE = 0.005
 """Seconds in which sound fades into silence, and in again; a block where that is shorter."""
@@ -45,7 +45,7 @@ class Session(Protocol):
 
 
 @frozen
-class Counts:
+class PlaybackStats:
     """What the audio side has seen so far.
 
     Attributes:
@@ -69,7 +69,7 @@ class Counts:
     buffered: int
 
 
-class Schedule:
+class AudioBridge:
     """What lies between the sides: `exchange` is for the audio side alone, `hear` and `put_down` for the model's."""
 
     def __init__(self, *, rate: int, block: int, chunk: int, delay: int = 0, first: int = 0, ahead: int = 0):
@@ -82,9 +82,9 @@ class Schedule:
         self.rate, self.block, self.chunk = rate, block, chunk
         self._delay, self._first = delay, first
         patience = max(round(PATIENCE * rate), 2 * chunk)
-        self._input = BlockRing(-(-patience // block) + 1, block)
-        self._output = PlacedRing(ahead + 2 * (chunk + block), past=first)
-        self._seams = Seams(min(block, max(1, round(FADE * rate))), block)
+        self._input = BlockFifo(-(-patience // block) + 1, block)
+        self._output = SampleRing(ahead + 2 * (chunk + block), past=first)
+        self._seams = GapConcealer(min(block, max(1, round(FADE * rate))), block)
         # the audio side's
         self._place, self._taken = first, 0
         self._delivered = self._missing = self._gaps = self._late = self._overruns = 0
@@ -133,10 +133,10 @@ class Schedule:
         """By how many samples the next one to be put down is ahead of its place; negative where it is late."""
         return self._output.written - self._place
 
-    def counts(self) -> Counts:
+    def counts(self) -> PlaybackStats:
         """What has been counted so far; exact once the audio side has ended."""
         place, delivered, written = self._place, self._delivered, self._output.written
-        return Counts(
+        return PlaybackStats(
             place=place,
             delivered=delivered,
             missing=self._missing,
@@ -189,10 +189,10 @@ class Steps:
         return np.arange(max(0, count - min(last, REMEMBERED)), count) % REMEMBERED
 
 
-class ModelSide:
+class ModelWorker:
     """A session at work between input and output; all its methods are for one thread."""
 
-    def __init__(self, schedule: Schedule, session: Session, device: torch.device | str = "cpu"):
+    def __init__(self, schedule: AudioBridge, session: Session, device: torch.device | str = "cpu"):
         self.steps = Steps()
         self._schedule, self._session, self._device = schedule, session, device
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class Seams:
+class GapConcealer:
     """Fills what is missing of an output that comes block by block.
 
     Where sound ends, what was heard last is heard once more backwards, under a gain that falls from 1 to 0 in F

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from accomp.core.realtime.audio_bridge import Schedule
+from accomp.core.realtime.audio_bridge import AudioBridge
 
 
-class AudioSide(Protocol):
+class AudioDriver(Protocol):
     """What calls a schedule's `exchange`, from a thread of its own.
 
     Attributes:
@@ -35,7 +35,7 @@ class AudioSide(Protocol):
         ...
 
 
-class Feed:
+class FilePlayback:
     """A recording [N] that is heard as it sounds: while its block j is, block j of the output is played to it.
 
     So block j of the output is taken when the blocks before j have been heard.
@@ -45,7 +45,7 @@ class Feed:
         sound, played: the recording, and what was played to it up to `place`.
     """
 
-    def __init__(self, schedule: Schedule, sound: np.ndarray):
+    def __init__(self, schedule: AudioBridge, sound: np.ndarray):
         self._schedule = schedule
         self.sound, self.played, self.place = sound, np.zeros(len(sound), dtype=np.float32), 0
         self._block = np.zeros(schedule.block, dtype=np.float32)
@@ -72,10 +72,10 @@ class Feed:
         return self.sound[now], self.played[now].copy()
 
 
-class WallClock:
+class TimerDriver:
     """Takes a block of a feed whenever one would have to be heard; an AudioSide."""
 
-    def __init__(self, feed: Feed, seconds: float):
+    def __init__(self, feed: FilePlayback, seconds: float):
         """seconds: how long a block lasts."""
         self.over, self.xruns = False, 0
         self._feed, self._seconds = feed, seconds

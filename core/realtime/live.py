@@ -9,14 +9,14 @@ from contextlib import ExitStack
 import numpy as np
 
 from accomp.core.compute.devices import describe, number_of
-from accomp.core.compute.interrupts import StopWish, stop_wish
+from accomp.core.compute.interrupts import InterruptFlag, stop_wish
 from accomp.core.console import live_line, say, warn
 from accomp.core.errors import CombinationError, WorkError
 from accomp.core.generation.followers import how_it_went
-from accomp.core.generation.latency import told
+from accomp.core.generation.latency import as_records
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.stream import (
-    Performance,
+    StreamRequest,
     check_chunk,
     instrument_class,
     introduce,
@@ -26,12 +26,12 @@ from accomp.core.generation.stream import (
     read_input,
     samples_of,
 )
-from accomp.core.realtime.audio_bridge import ModelSide, Schedule
-from accomp.core.realtime.drivers import AudioSide, Feed, WallClock
+from accomp.core.realtime.audio_bridge import AudioBridge, ModelWorker
+from accomp.core.realtime.drivers import AudioDriver, FilePlayback, TimerDriver
 from accomp.core.realtime.model_thread import ModelThread
 from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice, device_name
 from accomp.core.realtime.undisturbed import undisturbed
-from accomp.core.realtime.warmup import Rehearsal, rehearse
+from accomp.core.realtime.warmup import Rehearsal, measure_latency
 from accomp.core.registry import Registry
 from accomp.core.runs.run import check_streams, live_session
 
@@ -46,7 +46,7 @@ RECENT = 50
 """Steps that the live line speaks of."""
 
 
-def stream_live(wanted: Performance, registry: Registry, *, force: bool = False) -> None:
+def stream_live(wanted: StreamRequest, registry: Registry, *, force: bool = False) -> None:
     """Accompany a file or a sound device in real time.
 
     What comes in and goes out are files, or `device` or `device:NAME`; `chunk` is that of a block. A file that is
@@ -66,7 +66,7 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
         player = stack.enter_context(player_of(wanted.run, registry, wanted.guidance, wanted.runtime))
         clock = check_streams(player)
         labels = labels_of(player, number, wanted.conditions)
-        timelines = wanted.conducting.told(player, registry)
+        timelines = wanted.conducting.sources(player, registry)
         space = player.tokenizer.space
         block = samples_of(wanted.chunk, space)
         sound = read_input(wanted.input, space.sample_rate) if devices[0] is None else None
@@ -78,11 +78,13 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
 
         thread = ModelThread()
         waits = device.waits if device is not None and sound is None else (0.0, 0.0)
-        rehearsal = thread.do(lambda: rehearse(player, block, labels=labels, waits=waits, told=timelines)).result()
+        rehearsal = thread.do(
+            lambda: measure_latency(player, block, labels=labels, waits=waits, told=timelines)
+        ).result()
         judge(rehearsal, describe(player.device), force=force)
 
         first = device.first if device is not None and sound is None else 0
-        schedule = Schedule(
+        schedule = AudioBridge(
             rate=space.sample_rate,
             block=block,
             chunk=clock.k * space.hop,
@@ -93,7 +95,7 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
         session = thread.do(
             lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream"), told=timelines)
         )
-        model = ModelSide(schedule, session.result(), player.device)
+        model = ModelWorker(schedule, session.result(), player.device)
         thread.do(model.begin).result()
         side = _audio_side(schedule, sound, device, record=mixed is not None)
         with stop_wish() as wish:
@@ -110,9 +112,9 @@ def stream_live(wanted: Performance, registry: Registry, *, force: bool = False)
 def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
     """Say what was measured on `device`. Raises CombinationError where the clock cannot be kept; `force`: warns."""
     budget = rehearsal.budget
-    say(f"{rehearsal.told()}, on {device}")
+    say(f"{rehearsal.describe()}, on {device}")
     say("latency budget:")
-    for line in told(budget):
+    for line in as_records(budget):
         say(f"  {line['ms']:8.1f} ms  {line['name']}")
     if budget.deployable:
         say(budget.verdict())
@@ -126,7 +128,7 @@ def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
         )
 
 
-def live_text(schedule: Schedule, model: ModelSide) -> str:
+def live_text(schedule: AudioBridge, model: ModelWorker) -> str:
     """How things are, in one line."""
     counts, steps = schedule.counts(), model.steps
     parts = [f"{counts.place / schedule.rate:7.1f} s"]
@@ -138,7 +140,7 @@ def live_text(schedule: Schedule, model: ModelSide) -> str:
     return "  ".join(parts)
 
 
-def summary(schedule: Schedule, model: ModelSide, side: AudioSide, signal: str) -> list[str]:
+def summary(schedule: AudioBridge, model: ModelWorker, side: AudioDriver, signal: str) -> list[str]:
     """What is told at the end; `signal`: the name of what ended it early, or ""."""
     counts, steps, rate = schedule.counts(), model.steps, schedule.rate
     heard = counts.delivered + counts.missing
@@ -163,20 +165,27 @@ def summary(schedule: Schedule, model: ModelSide, side: AudioSide, signal: str) 
     ]
 
 
-def _audio_side(schedule: Schedule, sound: np.ndarray | None, device: SoundDevice | None, *, record: bool) -> AudioSide:
+def _audio_side(
+    schedule: AudioBridge, sound: np.ndarray | None, device: SoundDevice | None, *, record: bool
+) -> AudioDriver:
     if sound is None:
         assert device is not None, "what is heard is a recording or comes from a device"
         device.join(Ensemble(schedule, first=device.first, record=record))
         return device
-    feed = Feed(schedule, sound)
+    feed = FilePlayback(schedule, sound)
     if device is None:
-        return WallClock(feed, schedule.block / schedule.rate)
+        return TimerDriver(feed, schedule.block / schedule.rate)
     device.join(Accompanied(feed))
     return device
 
 
 def _play(
-    schedule: Schedule, model: ModelSide, side: AudioSide, thread: ModelThread, recording: Recording, wish: StopWish
+    schedule: AudioBridge,
+    model: ModelWorker,
+    side: AudioDriver,
+    thread: ModelThread,
+    recording: Recording,
+    wish: InterruptFlag,
 ) -> BaseException | None:
     """Until all is over, an end is wished or the model fails: the failure, if any.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class BlockRing:
+class BlockFifo:
     """Blocks of samples in the order in which they were put, each with the place of its first sample."""
 
     def __init__(self, blocks: int, size: int):
@@ -43,7 +43,7 @@ class BlockRing:
         return place, samples
 
 
-class PlacedRing:
+class SampleRing:
     """Samples written without a gap from place 0 on, each to be read at its place or never.
 
     Attributes:

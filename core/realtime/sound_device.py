@@ -10,9 +10,9 @@ import numpy as np
 
 from accomp.core.console import warn
 from accomp.core.errors import DataError, PluginError
-from accomp.core.realtime.audio_bridge import Schedule
-from accomp.core.realtime.drivers import Feed
-from accomp.core.realtime.ring_buffers import BlockRing
+from accomp.core.realtime.audio_bridge import AudioBridge
+from accomp.core.realtime.drivers import FilePlayback
+from accomp.core.realtime.ring_buffers import BlockFifo
 
 DEVICE = "device"
 KEPT = 10.0
@@ -156,7 +156,7 @@ class Part(Protocol):
 class Accompanied:
     """A recording and what is played to it, each at half its amplitude, through a device; a Part."""
 
-    def __init__(self, feed: Feed):
+    def __init__(self, feed: FilePlayback):
         self._feed = feed
 
     def turn(self, heard: np.ndarray | None, out: np.ndarray | None) -> bool:
@@ -187,13 +187,13 @@ class Ensemble:
         unrecorded: samples that are silent in the recording, because the main thread did not keep up.
     """
 
-    def __init__(self, schedule: Schedule, *, first: int, record: bool):
+    def __init__(self, schedule: AudioBridge, *, first: int, record: bool):
         self.unrecorded = 0
         self._schedule, self._first = schedule, first
         size = schedule.block
         self._out = np.zeros(size, dtype=np.float32)
         self._pair = np.zeros(2 * size, dtype=np.float32)
-        self._ring = BlockRing(round(KEPT * schedule.rate / size) + 1, 2 * size) if record else None
+        self._ring = BlockFifo(round(KEPT * schedule.rate / size) + 1, 2 * size) if record else None
         self._place = 0
         self._told = 0
         self._early = np.zeros(first, dtype=np.float32)  # what was played beyond what was heard, at each moment

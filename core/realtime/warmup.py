@@ -35,7 +35,7 @@ class Rehearsal:
     pieces: int
     whole: np.ndarray
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """One line for people."""
         median, rare, most = 1000 * np.quantile(self.whole, [0.5, 0.999, 1.0])
         piece = 1000 * self.block / self.budget.space.sample_rate
@@ -52,7 +52,7 @@ def live_budget(budget: LatencyBudget, block: int, waits: tuple[float, float] = 
     return evolve(budget, input=heard + waits[0] + IDLE, output=taken + waits[1], rho=RHO)
 
 
-def rehearse(
+def measure_latency(
     player: Player,
     block: int,
     *,

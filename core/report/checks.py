@@ -83,7 +83,7 @@ def _beside_random(metrics: dict[str, Any], what: str, metric: str, number: str)
         return Claim(claim, None, f"{text}; too few clips to tell")
     lower, upper = (random, model) if true["value"] > random["value"] else (model, random)
     clips = metrics["cells"]["model"]["metrics"][metric]["scored"]
-    return _told_apart(claim, text, clips, better=lower["high"] < upper["low"], worse=upper["high"] < lower["low"])
+    return _distinguishable(claim, text, clips, better=lower["high"] < upper["low"], worse=upper["high"] < lower["low"])
 
 
 def _by_ear(metrics: dict[str, Any], what: str, metric: str, number: str) -> list[Claim]:
@@ -101,10 +101,10 @@ def _by_ear(metrics: dict[str, Any], what: str, metric: str, number: str) -> lis
     one, low, high = found[0], found[0].low, found[0].high
     text = f"{number} {one.mean:+.2f} [{low:+.2f}, {high:+.2f}] when it hears it, over {one.clips} clips, told the same"
     better, worse = (low > 0, high < 0) if true["value"] > random["value"] else (high < 0, low > 0)
-    return [_told_apart(claim, text, one.clips, better=better, worse=worse)]
+    return [_distinguishable(claim, text, one.clips, better=better, worse=worse)]
 
 
-def _told_apart(claim: str, text: str, clips: int, *, better: bool, worse: bool) -> Claim:
+def _distinguishable(claim: str, text: str, clips: int, *, better: bool, worse: bool) -> Claim:
     """Holds where it is surely better, does not where it is surely worse; nobody can tell of too few clips."""
     if clips >= FEWEST and (better or worse):
         return Claim(claim, better, text)

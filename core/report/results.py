@@ -6,7 +6,7 @@ from typing import Any
 
 from accomp.core.evaluation.summary import why_none
 from accomp.core.music.instruments import CLASSES
-from accomp.core.pages.charts import Interval, Line, Rule, histogram, interval_chart, line_chart
+from accomp.core.pages.charts import Curve, Interval, Rule, histogram, interval_chart, line_chart
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.report.checks import cell_number, judged_numbers
 from accomp.core.report.data import RunData
@@ -19,8 +19,8 @@ def losses(data: RunData) -> list[Html]:
     """Loss curves, and the validation loss level by level."""
     train, validation, unigram = (data.losses_of(kind) for kind in ("train", "validation", "unigram"))
     lines = [
-        Line("training", [(record["step"], record["loss"]) for record in train], "quiet faint"),
-        Line("validation", [(record["step"], record["loss"]) for record in validation], "accent", dots=True),
+        Curve("training", [(record["step"], record["loss"]) for record in train], "quiet faint"),
+        Curve("validation", [(record["step"], record["loss"]) for record in validation], "accent", dots=True),
     ]
     lines = [line for line in lines if line.points]
     if not lines:

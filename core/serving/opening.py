@@ -22,7 +22,7 @@ from accomp.core.serving.playing.runs import Followers, slots_of
 from accomp.core.serving.playing.stage import Stage
 from accomp.core.serving.playing.ticks import Ticks
 from accomp.core.serving.server import Server
-from accomp.core.streaming.audio_batch import AudioSlots
+from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 TICKS = 150
 """Of a measurement."""
@@ -100,7 +100,7 @@ class Opening:
 
     def _sized(
         self, server: Server, players: Mapping[str, Player], doing: Callable[[str], None]
-    ) -> dict[str, AudioSlots]:
+    ) -> dict[str, AudioSessionBatch]:
         """Slots for each run: as many as are asked for, or as fit."""
         if not server.clocked:
             return {name: slots_of(player, 1) for name, player in players.items()}
@@ -113,10 +113,10 @@ class Opening:
         return dict(capacity.slots)
 
     def _check_capacity(self, capacity: Capacity) -> None:
-        say(capacity.told())
+        say(capacity.describe())
         if capacity.fits:
             return
-        text = f"{capacity.told()}; --slots takes fewer, a smaller model or --runtime compile=on is faster"
+        text = f"{capacity.describe()}; --slots takes fewer, a smaller model or --runtime compile=on is faster"
         if not self.force:
             raise UserError(f"{text}; --force serves all the same, and what comes too late is silent")
 

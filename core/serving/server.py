@@ -16,7 +16,7 @@ from accomp.core.serving.limits import Doorbell, Limits
 from accomp.core.serving.metrics import Metrics
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import Fit, Path, fit
-from accomp.core.serving.playing.live import Live
+from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.recording import Recorder
 from accomp.core.serving.playing.runs import Followers, card
 from accomp.core.serving.playing.sounding import Outbox
@@ -36,7 +36,7 @@ class Client(Protocol):
     secret: str
     address: str
     began: float
-    live: Live | None
+    live: LiveSession | None
     outbox: Outbox
     connection: object | None
 

@@ -17,7 +17,7 @@ from accomp.core.serving.playing.beats import Unplayable, follower
 from accomp.core.serving.playing.calibration import LONGEST, Found, found, probe
 from accomp.core.serving.playing.fitting import Fit, Path, best
 from accomp.core.serving.playing.hearing import Hearing, Inbox
-from accomp.core.serving.playing.live import Live
+from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.resampling import Drift
 from accomp.core.serving.playing.sounding import Outbox, Sounding
 from accomp.core.serving.playing.stage import Stage
@@ -47,7 +47,7 @@ class Session:
     outbox: Outbox = field(init=False)
     wake: asyncio.Event = field(factory=asyncio.Event)
     inbox: Inbox = field(init=False)
-    live: Live | None = None
+    live: LiveSession | None = None
     path: Path = field(init=False)
     began: float = field(factory=time.monotonic)
     connection: object | None = None
@@ -119,7 +119,7 @@ class Session:
             {
                 "type": "measured", "ok": True, "first_ms": round(1000 * result.first, 3),
                 "agree_ms": round(1000 * result.agree, 3), "snr_db": round(result.snr_db, 1), "why": result.why,
-                "model": chosen.name, "fits": chosen.fits, "verdict": chosen.budget.verdict(), **chosen.told(),
+                "model": chosen.name, "fits": chosen.fits, "verdict": chosen.budget.verdict(), **chosen.as_record(),
                 **({"assumed": True} if asked.place is None else {}),
             }
         )  # fmt: skip
@@ -139,7 +139,7 @@ class Session:
         fit = fits[asked.model] if asked.model is not None else best(fits)
         stage = self.server.stages[fit.name]
         if not fit.fits and not asked.force:
-            return {**_refused("path", fit.budget.verdict()), "nearest": fit.nearest(), **fit.told()}
+            return {**_refused("path", fit.budget.verdict()), "nearest": fit.nearest(), **fit.as_record()}
         if stage.instruments and asked.instrument is not None and asked.instrument not in stage.instruments:
             return _refused("path", f"no instrument {asked.instrument!r}; there are {', '.join(stage.instruments)}")
         if asked.chart not in (OFF, FOLLOW) and asked.metronome == OFF:
@@ -160,13 +160,13 @@ class Session:
         server, rate = self.server, self.hello.rate
         stage, space = server.stages[fit.name], server.stages[fit.name].slots.space
         self.inbox = Inbox(rate)
-        self.live = live = Live(
+        self.live = live = LiveSession(
             self.id, asked, self.inbox, self.outbox,
             Hearing(rate, space.sample_rate, varies=server.clocked),
             Sounding(space.sample_rate, rate, varies=server.clocked),
             lambda how, why: self.soon(lambda: self._dropped_out(how, why)),
             Drift() if server.clocked else None,
-            fits=fit.told(), spare=followers,
+            fits=fit.as_record(), spare=followers,
         )  # fmt: skip
         if asked.record and server.recorder is not None:
             try:
@@ -244,7 +244,7 @@ class Session:
         told["said"] = live.recording.failure if live.recording is not None else ""
         return told
 
-    def _metered(self, live: Live, lost: int) -> None:
+    def _metered(self, live: LiveSession, lost: int) -> None:
         metrics = self.server.metrics
         metrics.input_lost.inc(max(0, lost - self._lost))
         metrics.output_dropped.inc(max(0, self.outbox.dropped - self._dropped))
@@ -278,7 +278,7 @@ class Session:
         self.server.close_session(self, how)
         self.ring()
 
-    async def _files(self, live: Live) -> list[dict[str, Any]]:
+    async def _files(self, live: LiveSession) -> list[dict[str, Any]]:
         done: asyncio.Future[list[dict[str, Any]]] = self.loop.create_future()
         recording = live.recording
         assert recording is not None

@@ -17,7 +17,7 @@ from accomp.core.interfaces import CausalSampler, Corpus, DenoisedSampler, Maske
 from accomp.core.model.chunks import chunk_starts
 from accomp.core.model.conditions import Conditions
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import Layout
+from accomp.core.model.sequence import DelayPattern
 from accomp.core.names import nearest
 from accomp.core.registry import Registry
 from accomp.core.spec.limits import MOST_PARAMETERS, shown
@@ -129,7 +129,7 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
                 f"{spec.generate.seconds:g}, {frames} frames; shorten the one or lengthen the other"
             )
     yield from unguidable(spec.guidance, spec.conditions)
-    for name, told_by in spec.generate.told_by.items():
+    for name, told_by in spec.generate.timelines_from.items():
         if told_by == "follow" and name not in spec.conditions.timelines:
             yield (
                 f'generate.{name} = "follow", but the model takes no {name}; train one with [conditions] {name} = '
@@ -190,7 +190,7 @@ def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]
                 f"fits in a clip that short; at least {max(spec.clock.k, spec.clock.t_f)} frames are needed"
             )
     elif spec.clock is not None:
-        layout = Layout(spec.clock, space.codebooks)
+        layout = DelayPattern(spec.clock, space.codebooks)
 
         def fits(frames: int) -> bool:
             return layout.steps(frames) >= space.codebooks and bool(chunk_starts(layout, frames))

@@ -235,7 +235,7 @@ class _Sheet:
         drafts: dict[str, tuple[Data, Data]] = {}  # name -> axes, data
         skipped = []
         for axes in self._combinations():
-            name, data = ",".join(f"{_label(key, self._axes)}={_told(value)}" for key, value in axes.items()), base
+            name, data = ",".join(f"{_label(key, self._axes)}={_describe(value)}" for key, value in axes.items()), base
             for key, value in axes.items():
                 data = merge(data, nested(key, value))
             reason = next((rule.reason for rule in self._spec.skip if self._holds(rule.where, data)), None)
@@ -390,10 +390,10 @@ def _label(key: str, axes: Iterable[str]) -> str:
     return last if sum(other.rpartition(".")[2] == last for other in axes) == 1 else key
 
 
-def _told(value: Any) -> str:
+def _describe(value: Any) -> str:
     """A swept value in a cell's name: true, 1, -0.2s; a section with a plugin as plugin(key=value)."""
     if isinstance(value, Mapping) and "plugin" in value:
-        rest = ",".join(f"{key}={_told(item)}" for key, item in value.items() if key != "plugin")
+        rest = ",".join(f"{key}={_describe(item)}" for key, item in value.items() if key != "plugin")
         return f"{value['plugin']}({rest})" if rest else str(value["plugin"])
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -120,7 +120,7 @@ class TrainSpec:
     compile: Literal["auto", "on", "off"] = "auto"
 
 
-ToldBy = Literal["annotations", "follow", "off"]
+TimelineFrom = Literal["annotations", "follow", "off"]
 
 
 @frozen
@@ -147,11 +147,11 @@ class GenerateSpec:
     input: Literal["paired", "random"] = "paired"
     prompt: Frames = field(default=0, validator=v.ge(0))
     deaf: bool = False
-    metronome: ToldBy = "annotations"
-    chart: ToldBy = "annotations"
+    metronome: TimelineFrom = "annotations"
+    chart: TimelineFrom = "annotations"
 
     @property
-    def told_by(self) -> dict[str, ToldBy]:
+    def timelines_from(self) -> dict[str, TimelineFrom]:
         """Timeline -> where it comes from."""
         return {"metronome": self.metronome, "chart": self.chart}
 

@@ -14,10 +14,10 @@ from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import NOT_TOLD, Source
 from accomp.core.spec.runtime import EAGER, Runtime
-from accomp.core.streaming.batch import Slots
+from accomp.core.streaming.batch import SessionBatch
 
 
-class AudioSlots:
+class AudioSessionBatch:
     """Up to B sessions with sound; every tick takes k frames of input from each and gives as much output.
 
     A session's samples are counted from its first input on: output sample n is the accompaniment of input sample n, and
@@ -51,7 +51,7 @@ class AudioSlots:
         """
         if tokenizer.space != model.space:
             raise ValueError(f"tokenizer {tokenizer.name!r} has {tokenizer.space}, the model {model.space}")
-        self.slots = Slots(
+        self.slots = SessionBatch(
             model, sampler, batch, window=window, guidance=guidance, temperature=temperature, runtime=runtime
         )
         self.tokenizer, self.space, self.clock = tokenizer, tokenizer.space, model.layout.clock
@@ -135,7 +135,7 @@ class AudioSlots:
         return self.place_of(self.clock.frames_complete(heard, levels)) - self.space.delay
 
     @torch.inference_mode()
-    def tick(self, heard: Mapping[int, np.ndarray]) -> dict[int, tuple[int, np.ndarray]]:
+    def step(self, heard: Mapping[int, np.ndarray]) -> dict[int, tuple[int, np.ndarray]]:
         """Slot -> its next input [hop] -> slot -> the first sample's place and its output [hop], where there is any.
 
         Slots that are taken and have no input hear zeros, as those that are free. NaN and Inf are heard as zeros, and
@@ -144,7 +144,7 @@ class AudioSlots:
         began = time.perf_counter()
         x = self._latents(heard)
         encoded = time.perf_counter()
-        codes = self.slots.tick(x)
+        codes = self.slots.step(x)
         generated = time.perf_counter()
         whole = {slot: given for slot, given in codes.items() if given.shape[1] == self.clock.k}
         for slot in whole:

@@ -18,7 +18,7 @@ from accomp.core.streaming.session import no_timeline
 NO_TEMPERATURE = "the sampler has no temperature"
 
 
-class Slots:
+class SessionBatch:
     """Up to B sessions that advance together, k frames a tick; a session's tokens do not depend on its neighbours.
 
     A batch of B rows is computed at every tick, whether they are taken or not: that is one graph that never changes.
@@ -124,7 +124,7 @@ class Slots:
         for name in self._tokens.model.timelines:  # what follows its input would miss it
             self._tokens.tell(slot, name, None)
 
-    def tick(self, x: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def step(self, x: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Slot -> latents [k, E] of its next frames -> slot -> codes [K, m], the frames that became complete.
 
         m is k but for a session that has just begun. Raises ValueError unless just the slots that are taken

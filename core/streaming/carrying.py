@@ -23,7 +23,7 @@ _TICK = 1e-4  # s
 
 
 @define(eq=False)
-class Carried:
+class ChordForecast:
     """A Foresight for chords (following.py).
 
     The chord of a beat to come is that of some bars before: of so many that the last beats agree best with those so far

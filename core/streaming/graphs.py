@@ -15,7 +15,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
+def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     """The method `step` as one graph for arguments like the `example`; it is run, on a GPU more than once.
 
     It has to be called with nothing but such arguments, which are copied to where the `example` lies, and its object
@@ -30,7 +30,7 @@ def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
         made.append((run, inputs))
         return run
 
-    on_gpu = torch.compile(_apart(step), fullgraph=True, dynamic=False, backend=make)(*example).is_cuda
+    on_gpu = torch.compile(_own_code(step), fullgraph=True, dynamic=False, backend=make)(*example).is_cuda
     [(run, inputs)] = made
 
     def again() -> Tensor:
@@ -38,7 +38,7 @@ def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
         [out] = run(*inputs)
         return out
 
-    graph = recorded(again) if on_gpu else again
+    graph = cuda_graph(again) if on_gpu else again
 
     def call(*arguments: Tensor) -> Tensor:
         for place, argument in zip(example, arguments, strict=True):
@@ -48,7 +48,7 @@ def compiled(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     return call
 
 
-def _apart(method: Any) -> Any:
+def _own_code(method: Any) -> Any:
     """The method with code of its own: by the code torch.compile counts how often it had to compile."""
     function = method.__func__
     code = function.__code__.replace()
@@ -56,7 +56,7 @@ def _apart(method: Any) -> Any:
     return types.MethodType(own, method.__self__)
 
 
-def recorded(run: Callable[..., Tensor], *example: Tensor) -> Callable[..., Tensor]:
+def cuda_graph(run: Callable[..., Tensor], *example: Tensor) -> Callable[..., Tensor]:
     """`run`, which computes on a GPU, as a CUDA graph for arguments like the `example`; it is run, more than once.
 
     What it returns is overwritten by its next call.

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from accomp.core.streaming.quantize import whole_numbers
+from accomp.core.streaming.quantize import quantize
 
 
-class Span(NamedTuple):
+class CacheSlots(NamedTuple):
     """Where the S positions of one call go, and what each of them may see. The same for every layer.
 
     Attributes:
@@ -32,7 +32,7 @@ NOWHERE = -(2**62)
 """The position of what lies in no slot."""
 
 
-class Vectors:
+class QuantizedBuffer:
     """Vectors [B, H, L, d] in slots; as torch.int8 each is whole numbers up to 127 times a scale of its own."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str):
@@ -47,7 +47,7 @@ class Vectors:
         if self.scale is None:
             self.kept.index_put_(place, new.to(self.kept.dtype))
             return self.kept.to(new.dtype)
-        whole, scale = whole_numbers(new)
+        whole, scale = quantize(new)
         self.scale.index_put_(place, scale)
         self.kept.index_put_(place, whole)
         return (self.kept * self.scale).to(new.dtype)
@@ -58,7 +58,7 @@ class Vectors:
         return self.kept.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
-class Ring:
+class RingKVCache:
     """Keys and values of the last positions of B sessions, and of P pinned positions that stay visible for ever.
 
     A position sees the last `window` positions, itself included, and the pinned ones. Slots 0..P-1 hold the pinned
@@ -96,13 +96,13 @@ class Ring:
         self.capacity = window + chunk - 1
         self.position = torch.zeros(batch, dtype=torch.int64, device=device)
         shape = (batch, heads, len(pinned) + self.capacity, head_dim)
-        self.keys = [Vectors(shape, dtype, device) for _ in range(layers)]
-        self.values = [Vectors(shape, dtype, device) for _ in range(layers)]
+        self.keys = [QuantizedBuffer(shape, dtype, device) for _ in range(layers)]
+        self.values = [QuantizedBuffer(shape, dtype, device) for _ in range(layers)]
         self._ring = torch.arange(self.capacity, device=device)
         self._always = torch.arange(pinned.start, pinned.stop, device=device)
         self._farthest = torch.arange(self.window - 1 + len(pinned), self.window - 1, -1, device=device)
 
-    def span(self, length: int, causal: bool = True) -> Span:
+    def span(self, length: int, causal: bool = True) -> CacheSlots:
         """The next S = `length` positions; where not `causal`, each of them sees what the last one sees.
 
         Raises ValueError for more than `chunk`: they would overwrite each other.
@@ -121,12 +121,12 @@ class Ring:
         oldest = torch.minimum((newest - self.window + 1).clamp(min=0), newest)
         hidden = torch.cat([self._always > newest, (held > newest) | (held < oldest)], dim=-1)
         distance = torch.minimum(newest - self._always, self._farthest)
-        return Span(position, pinned, slot, hidden, distance)
+        return CacheSlots(position, pinned, slot, hidden, distance)
 
     def _is_pinned(self, position: Tensor) -> Tensor:
         return (position >= self.pinned.start) & (position < self.pinned.stop)
 
-    def write(self, layer: int, span: Span, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def write(self, layer: int, span: CacheSlots, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [B, H, S, d] of a span; returns everything that layer holds, [B, H, L, d] twice."""
         return self.keys[layer].write(span.slot, keys), self.values[layer].write(span.slot, values)
 

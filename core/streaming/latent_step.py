@@ -10,11 +10,11 @@ from torch import Tensor
 from accomp.core.diffusion.denoising import last
 from accomp.core.diffusion.latent_model import LatentModel
 from accomp.core.interfaces import DenoisedSampler, Velocities
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
-from accomp.core.streaming.graphs import compiled
+from accomp.core.streaming.graphs import captured_step
 from accomp.core.streaming.step import Sessions
 
 
@@ -53,7 +53,7 @@ class LatentStep:
         self._window = window
         batch, device = len(sessions.noise.key), model.device
         self.rows = batch * len(guidance.variants)
-        self.noise = Noise(sessions.noise.key.clone())
+        self.noise = KeyedRandom(sessions.noise.key.clone())
         self.frame = torch.zeros(batch, dtype=torch.int64, device=device)
         self.start = model.start(guidance.spread_labels(sessions.labels))
         self._rereads = model.regime == "enc_dec"
@@ -67,9 +67,9 @@ class LatentStep:
         self.predict: Callable[[Tensor, Tensor], Tensor] = self._predict
         self.absorb: Callable[[Tensor], Tensor] = self._absorb
         if runtime.compiles(device):
-            self.predict = compiled(self._predict, torch.zeros(batch, k, E, device=device), self._t.clone())
+            self.predict = captured_step(self._predict, torch.zeros(batch, k, E, device=device), self._t.clone())
             if not self._rereads:
-                self.absorb = compiled(self._absorb, zeros(self.rows, k, De))
+                self.absorb = captured_step(self._absorb, zeros(self.rows, k, De))
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
         """New sessions in the rows of the bool mask [B]: those that `sessions` has there, or the same again."""
@@ -112,7 +112,7 @@ class LatentStep:
     def _draw(self, number: int) -> Tensor:
         """Standard normal noise [B, E, k], of the block's beginning (0) or added after a step (1, 2, ...)."""
         frames = self.frame[:, None] + torch.arange(self.layout.clock.k, device=self.frame.device)
-        return Noise(self.noise.key).fold(frames).fold(number).normal(self.model.space.latent_dim).mT
+        return KeyedRandom(self.noise.key).fold(frames).fold(number).normal(self.model.space.latent_dim).mT
 
     def _velocities(self, x: Tensor, t: float) -> Velocities:
         guided, without = self.predict(x.mT, self._t.fill_(t)).clone()
@@ -121,7 +121,7 @@ class LatentStep:
     def _predict(self, y: Tensor, t: Tensor) -> Tensor:
         y = self.guidance.repeat(y.to(self._x.dtype))
         e = self.model.noisy(y, t.to(y.dtype)[:, None])
-        h = self.model.rows(self._x, e, self.start, told=self.model.told(self.told), state=self.state)
+        h = self.model.rows(self._x, e, self.start, told=self.model.timeline_embedding(self.told), state=self.state)
         self.state.rollback(self.state.position - y.shape[1])
         v = self.model.velocity(h)
         v = v.to(torch.promote_types(v.dtype, torch.float32))
@@ -138,7 +138,7 @@ class LatentStep:
         if latents is not None:
             clean = self.model.clean(self.guidance.repeat(latents.mT.to(self._x.dtype)))
             e = torch.where(self.guidance.repeat(self.frame < 0)[:, None, None], blank, clean)
-        told = self.model.told(self.told)
+        told = self.model.timeline_embedding(self.told)
         e = e if told is None else e + told
         if self._rereads:
             for past, new in ((self._past_x, self._x), (self._past_e, e)):

@@ -8,7 +8,7 @@ from typing import Any
 from accomp.core.errors import UserError
 from accomp.core.model.accompanist import Accompanist
 from accomp.core.spec.runtime import Runtime
-from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, in_int8
+from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, to_int8
 
 
 def prepared(model: Accompanist, runtime: Runtime) -> Any:
@@ -24,5 +24,5 @@ def prepared(model: Accompanist, runtime: Runtime) -> Any:
     if runtime.weights == "bfloat16" or model.device.type == "cuda":
         other = other.bfloat16()
     if runtime.weights in ("int8", "w8a8"):
-        in_int8(other, Int8Linear if runtime.weights == "int8" else W8A8Linear)
+        to_int8(other, Int8Linear if runtime.weights == "int8" else W8A8Linear)
     return other

@@ -10,7 +10,7 @@ FEW = 2
 """So many vectors are multiplied one by one; for more, the matrix is converted first."""
 
 
-def whole_numbers(x: Tensor) -> tuple[Tensor, Tensor]:
+def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     """x [..., n] -> whole [..., n] int8 up to 127 and scale [..., 1] float32, x ~ scale * whole, a scale a vector."""
     scale = x.float().abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
     return (x / scale).round().to(torch.int8), scale
@@ -24,7 +24,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        whole, scale = whole_numbers(linear.weight.detach())
+        whole, scale = quantize(linear.weight.detach())
         self.whole: Tensor
         self.scale: Tensor
         self.register_buffer("whole", whole)
@@ -51,15 +51,15 @@ class W8A8Linear(Int8Linear):
     """
 
     def _product(self, x: Tensor, rows: slice) -> Tensor:
-        whole, scale = whole_numbers(x.flatten(0, -2))
+        whole, scale = quantize(x.flatten(0, -2))
         out = torch._int_mm(whole, self.whole[rows].t()) * (scale * self.scale[rows])
         return out.to(x.dtype).unflatten(0, x.shape[:-1])
 
 
-def in_int8(module: nn.Module, kind: type[Int8Linear] = Int8Linear) -> nn.Module:
+def to_int8(module: nn.Module, kind: type[Int8Linear] = Int8Linear) -> nn.Module:
     """The module with every nn.Linear in it replaced, in place; returns it, or what it is replaced by."""
     if isinstance(module, nn.Linear):
         return kind(module)
     for name, child in module.named_children():
-        setattr(module, name, in_int8(child, kind))
+        setattr(module, name, to_int8(child, kind))
     return module

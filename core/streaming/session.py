@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.interfaces import CausalSampler, State, Tokenizer
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.accompanist import Accompanist
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
@@ -118,7 +118,7 @@ class TokenSession:
             raise ValueError(f"dials must be given {'always' if self._dialled else 'from the beginning on'} or never")
         seeds = seed.to(self.device) if isinstance(seed, Tensor) else seed
         return Sessions(
-            Noise.of_sessions(seeds, sessions.to(self.device), self.model.space.levels),
+            KeyedRandom.of_sessions(seeds, sessions.to(self.device), self.model.space.levels),
             {name: classes.to(self.device) for name, classes in labels.items()},
             {name: dial.to(self.device, torch.float32) for name, dial in (dials or {}).items()},
         )

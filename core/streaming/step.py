@@ -13,13 +13,13 @@ from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.interfaces import CausalSampler
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
 from accomp.core.model.sequence import LABELS
 from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
-from accomp.core.streaming.graphs import compiled
+from accomp.core.streaming.graphs import captured_step
 
 
 @frozen(eq=False)
@@ -32,7 +32,7 @@ class Sessions:
         dials: name -> [B]; none of them, or all that the sampler has.
     """
 
-    noise: Noise
+    noise: KeyedRandom
     labels: Mapping[str, Tensor]
     dials: Mapping[str, Tensor] = field(factory=dict)
 
@@ -71,7 +71,7 @@ class Step:
         k, levels = self.layout.clock.k, self.layout.codebooks
         batch, device = len(sessions.noise.key), model.table.weight.device
         self.rows = batch * len(guidance.variants)
-        self.noise = Noise(sessions.noise.key.clone())
+        self.noise = KeyedRandom(sessions.noise.key.clone())
         self.dials = {name: dial.clone() for name, dial in sessions.dials.items()}
         self.start = model.start(guidance.spread_labels(sessions.labels))
         pinned = range(self.layout.start, self.layout.start + 1)
@@ -80,8 +80,8 @@ class Step:
         self.told = {
             name: model.table.weight.new_zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines
         }
-        self.heard: Callable[[Tensor], Tensor] = self._heard
-        self.alone: Callable[[], Tensor] = self._alone
+        self.heard: Callable[[Tensor], Tensor] = self._prefill
+        self.alone: Callable[[], Tensor] = self._decode
         if runtime.compiles(device):
             self._compile()
 
@@ -111,32 +111,34 @@ class Step:
         given = codes.gather(2, frame.clamp(0, codes.shape[2] - 1)[..., None])[..., 0]
         there = (frame >= 0) & (frame < codes.shape[2])
         self.steps[:, :, -1] = torch.where(there, given, self.steps[:, :, -1])
-        return self.layout.align(self.steps)
+        return self.layout.undelay(self.steps)
 
     def tell(self, values: Mapping[str, Tensor]) -> None:
         """Name -> [B, S, N]: what is told of the last S rows of a group, or of the row alone that comes next."""
         for name, told in self.guidance.spread_timelines(values).items():
             self.told[name][:, -told.shape[1] :] = told.to(self.told[name])
 
-    def back(self) -> None:
+    def rewind(self) -> None:
         """Forget the rows without input: they are absorbed again together with their input."""
         if rows := self.layout.clock.k - 1:
             self.state.rollback(self.state.position - rows)
 
-    def _heard(self, x: Tensor) -> Tensor:
+    def _prefill(self, x: Tensor) -> Tensor:
         k = self.layout.clock.k
         return self._append(self._pick(self._row(x, self.steps[:, :, -k:])))
 
-    def _alone(self) -> Tensor:
+    def _decode(self) -> Tensor:
         return self._append(self._pick(self._row(None, self.steps[:, :, -1:])))
 
     def _row(self, x: Tensor | None, before: Tensor) -> Tensor:
         """Rows [G * B, S, E] or none after `before` [B, K, S] was put out -> logits of the last one [B, K, C]."""
         number = torch.arange(before.shape[2], device=before.device)
         step = self.state.position[:, None] + number - self.layout.start
-        held = self.layout.held(step[:, None], self.guidance.repeat(before))
-        told = self.model.told({name: values[:, -before.shape[2] :] for name, values in self.told.items()})
-        h = self.model.absorb(x, held, self.start, self.state, told)
+        held = self.layout.tokens_in(step[:, None], self.guidance.repeat(before))
+        told = self.model.timeline_embedding(
+            {name: values[:, -before.shape[2] :] for name, values in self.told.items()}
+        )
+        h = self.model.hidden(x, held, self.start, self.state, told)
         return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
 
     def _pick(self, logits: Tensor) -> Tensor:
@@ -148,11 +150,11 @@ class Step:
     def _append(self, picked: Tensor) -> Tensor:
         """What a step put out [B, K] -> the frames [B, K, k] that the last k steps complete."""
         self.steps.copy_(torch.cat([self.steps[:, :, 1:], picked[..., None]], dim=2))
-        return self.layout.align(self.steps)
+        return self.layout.undelay(self.steps)
 
     def _compile(self) -> None:
         """Make the graphs, by playing to silence."""
         x = self.model.table.weight.new_zeros(self.rows, self.layout.clock.k, self.model.space.latent_dim)
-        self.heard = compiled(self._heard, x)
+        self.heard = captured_step(self._prefill, x)
         if self.layout.clock.k > 1:
-            self.alone = compiled(self._alone)
+            self.alone = captured_step(self._decode)

@@ -36,7 +36,7 @@ from accomp.core.testing import (
 )
 from accomp.core.testing.results import Findings
 
-CHECKS: dict[str, Callable[[common.Subject, Findings], None]] = {
+CHECKS: dict[str, Callable[[common.PluginUnderTest, Findings], None]] = {
     "corpus": corpus.check,
     "tokenizer": tokenizer.check,
     "fuser": fuser.check,

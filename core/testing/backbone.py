@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from accomp.core.errors import UserError
-from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
+from accomp.core.testing.common import SPACE, WIDTH, PluginUnderTest, generator
 from accomp.core.testing.fuser import expect_gradients, stir
 from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
-from accomp.core.types import Sight
+from accomp.core.types import AttentionPattern
 
 BATCH, POSITIONS = 3, 12
 WINDOW, CHUNK = 2, 3
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a backbone."""
     backbone = None
     with findings.property("is built by cls(config, space, width)"):
@@ -66,7 +66,7 @@ def _check_sight(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
     with findings.property("a sight that spells causal, or whole, is causal=True, or False (or refused: a UserError)"):
         for causal, visible in ((True, line[:, None] >= line), (False, torch.ones(POSITIONS, POSITIONS).bool())):
             for items in (1, BATCH):
-                sight = Sight(line.expand(items, -1), visible.expand(items, -1, -1))
+                sight = AttentionPattern(line.expand(items, -1), visible.expand(items, -1, -1))
                 try:
                     seen, wanted = backbone(h, sight=sight), backbone(h, causal=causal)
                 except UserError:
@@ -79,7 +79,7 @@ def _check_sight(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
     # Each item with places and a mask of its own; a row sees itself and about one more.
     position = torch.stack([torch.randperm(2 * POSITIONS, generator=rng)[:POSITIONS] for _ in range(BATCH)])
     visible = torch.rand(BATCH, POSITIONS, POSITIONS, generator=rng) < 1 / POSITIONS
-    sight = Sight(position, visible | torch.eye(POSITIONS).bool())
+    sight = AttentionPattern(position, visible | torch.eye(POSITIONS).bool())
     with findings.property("a row depends on the rows that it sees and on what those see, and on no other"):
         reach = sight.visible
         for _ in range(POSITIONS):
@@ -93,7 +93,7 @@ def _check_sight(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
                 expect(not beyond, f"output {row} of item {item} has a gradient from inputs {beyond}, out of its sight")
     with findings.property("rows in another order, under a sight in that order, are the same rows: places are its own"):
         order = torch.randperm(POSITIONS, generator=rng)
-        moved = Sight(sight.position[:, order], sight.visible[:, order][:, :, order])
+        moved = AttentionPattern(sight.position[:, order], sight.visible[:, order][:, :, order])
         expect_close(backbone(h[:, order], sight=moved), backbone(h, sight=sight)[:, order], "the rows, moved")
 
 
@@ -145,7 +145,9 @@ def _check_state(backbone: Any, h: Tensor, findings: Findings) -> None:
     promise = "with a state and causal=False the rows of a call see what its last row sees (or refused: a UserError)"
     with findings.property(promise):
         line = torch.arange(POSITIONS) // CHUNK
-        two = Sight(torch.arange(POSITIONS)[None], ((line <= line[:, None]) & (line > line[:, None] - 2))[None])
+        two = AttentionPattern(
+            torch.arange(POSITIONS)[None], ((line <= line[:, None]) & (line > line[:, None] - 2))[None]
+        )
         state = backbone.new_state(BATCH, 2 * CHUNK, chunk=CHUNK)
         try:
             seen = []

@@ -6,11 +6,11 @@ import inspect
 
 import typer
 
-from accomp.core.testing.common import Subject
+from accomp.core.testing.common import PluginUnderTest
 from accomp.core.testing.results import Findings, expect
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a command."""
     function = subject.cls
     with findings.property("is a function whose every parameter is annotated"):

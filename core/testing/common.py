@@ -28,7 +28,7 @@ WIDTH = 32
 
 
 @frozen
-class Subject:
+class PluginUnderTest:
     """The plugin under test: its class (or function, for a command or a model) and the Config it is tried with."""
 
     cls: Any
@@ -41,7 +41,9 @@ class Subject:
             return self.cls(config=self.config, **arguments)
 
 
-def subject(component: Component, config: Mapping[str, Any], folder: Path, findings: Findings) -> Subject | None:
+def subject(
+    component: Component, config: Mapping[str, Any], folder: Path, findings: Findings
+) -> PluginUnderTest | None:
     """The plugin, ready to be tried; None where not even that can be had. Raises PluginError where it cannot load."""
     cls = component.load()
     with findings.property("has a docstring"):
@@ -49,7 +51,7 @@ def subject(component: Component, config: Mapping[str, Any], folder: Path, findi
     if component.kind in ("command", "model"):
         if config:
             raise PluginError(f"a {component.kind} has no Config; {', '.join(config)} cannot be set")
-        return Subject(cls, None)
+        return PluginUnderTest(cls, None)
     with findings.property("Config is a frozen attrs class"):
         _check_config_class(cls)
     if not attrs.has(getattr(cls, "Config", None) or object):
@@ -59,7 +61,7 @@ def subject(component: Component, config: Mapping[str, Any], folder: Path, findi
         written = json.loads(json.dumps(plain(values)))
         read = structure_fields(strict_converter(), written, cls.Config)
         expect(read == values, f"{values} came back as {read}")
-    return Subject(cls, values)
+    return PluginUnderTest(cls, values)
 
 
 def _check_config_class(cls: Any) -> None:

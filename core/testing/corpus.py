@@ -5,12 +5,12 @@ from __future__ import annotations
 from accomp.core.audio import io as audio
 from accomp.core.errors import DataError
 from accomp.core.music.instruments import CLASSES
-from accomp.core.testing.common import Subject
+from accomp.core.testing.common import PluginUnderTest
 from accomp.core.testing.results import Findings, Mismatch, expect
 from accomp.core.types import Track
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a corpus; needs one that exists: give its folder, or offer example_config(folder)."""
     corpus = None
     with findings.property("is built by cls(config) and names its splits, once each"):

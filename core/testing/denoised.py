@@ -13,7 +13,7 @@ from accomp.core.diffusion.kinds import Regime
 from accomp.core.diffusion.latent_model import LatentModel
 from accomp.core.interfaces import Velocities
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
-from accomp.core.testing.common import WIDTH, Subject, generator
+from accomp.core.testing.common import WIDTH, PluginUnderTest, generator
 from accomp.core.testing.parts import Mean, Sum
 from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import Batch, Loss, TokenSpace
@@ -25,7 +25,7 @@ CLOCKS = tuple(Clock(t_f, k) for t_f in (0, -3, 3, 7) for k in (1, CHUNK))
 SIZE = (BATCH, LATENTS.latent_dim, CHUNK)
 
 
-def check_objective(subject: Subject, findings: Findings) -> None:
+def check_objective(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of an objective whose models denoise."""
     objective = None
     with findings.property("is built by cls(config, space), and is chunked, clocked and names its unit"):
@@ -84,7 +84,7 @@ def _check_hearing(objective: Any, clock: Clock, regime: Regime) -> None:
     expect(bool(seen[newest]), f"{clock}, {regime}: the block from frame {start} on ignores input frame {newest}")
 
 
-def check_sampler(subject: Subject, findings: Findings) -> None:
+def check_sampler(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a sampler that denoises."""
     sampler = None
     with findings.property("is built by cls(config, space) and has levels from 1 down to 0, and plus"):

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from accomp.core.testing.common import Subject
+from accomp.core.testing.common import PluginUnderTest
 from accomp.core.testing.results import Findings, Mismatch, expect
 
 SECONDS = 4.0
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of an embedder."""
     embedder = None
     with findings.property("is built by cls(config) and states sample_rate, fingerprint and provenance"):

@@ -9,7 +9,7 @@ import numpy as np
 from accomp.core.music.annotations import NOTHING, Annotations
 from accomp.core.music.labels import TIMELINES
 from accomp.core.music.timelines import knows
-from accomp.core.testing.common import Subject
+from accomp.core.testing.common import PluginUnderTest
 from accomp.core.testing.results import Findings, expect
 
 RATE = 32_000
@@ -18,7 +18,7 @@ BEAT = 0.5
 """Seconds: the music of the kit has 120 beats a minute and changes its chord every four."""
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a follower."""
     follower: Any = None
     with findings.property("is built by cls(config, sample_rate) and states follows, fingerprint and provenance"):

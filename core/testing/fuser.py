@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
+from accomp.core.testing.common import SPACE, WIDTH, PluginUnderTest, generator
 from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 
 BATCH, POSITIONS = 2, 6
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a fuser."""
     fuser = None
     with findings.property("is built by cls(config, space, width) and states embed_width"):

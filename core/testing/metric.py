@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from accomp.core.errors import EmptyClip
-from accomp.core.testing.common import SPACE, Subject
+from accomp.core.testing.common import SPACE, PluginUnderTest
 from accomp.core.testing.results import Findings, Mismatch, expect
 from accomp.core.types import Loss, Take
 
@@ -21,7 +21,7 @@ LATE = {"on the beat": 0.01, "early": -0.1, "late": 0.15, "a bit late": 0.05}
 NUMBERS = "update(take) and result() -> finite numbers by name"
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a metric."""
     metric: Any = None
     with findings.property("is built by cls(config, space) and states sample_rate and best"):

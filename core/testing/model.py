@@ -7,11 +7,11 @@ from pathlib import Path
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import load_run
 from accomp.core.runs.models import card_of
-from accomp.core.testing.common import Subject
+from accomp.core.testing.common import PluginUnderTest
 from accomp.core.testing.results import Findings, expect
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a model."""
     with findings.property("gives a folder"):
         folder = subject.cls()

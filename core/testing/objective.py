@@ -17,7 +17,7 @@ from accomp.core.clock import Clock
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.model.model import Model
 from accomp.core.testing import denoised
-from accomp.core.testing.common import SPACE, WIDTH, Subject, generator
+from accomp.core.testing.common import SPACE, WIDTH, PluginUnderTest, generator
 from accomp.core.testing.parts import Mean, Sum
 from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import Batch, Loss, TokenSpace
@@ -31,7 +31,7 @@ MANY = attrs.evolve(SPACE, codebook_size=2 * FRAMES)
 """So many codes that every frame can have its own."""
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of an objective."""
     if getattr(subject.cls, "decoding", None) == "denoised":
         denoised.check_objective(subject, findings)
@@ -74,7 +74,7 @@ def _check_loss(objective: Any, clocks: list[Clock | None], findings: Findings) 
             loss.total.backward()
             used = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
             dead = [name for name, p in model.named_parameters() if p.numel() and name not in used]
-            expect(not dead, f"{_told(clock)}no gradient for {', '.join(dead)}")
+            expect(not dead, f"{_describe(clock)}no gradient for {', '.join(dead)}")
             for name, part in loss.parts.items():
                 expect_tensor(part, (), f"part {name}")
                 expect(not part.requires_grad, f"part {name} is not detached")
@@ -84,7 +84,7 @@ def _check_loss(objective: Any, clocks: list[Clock | None], findings: Findings) 
             if loss.counts is not None:
                 parts = torch.stack([loss.parts[f"level_{q}"] for q in range(SPACE.codebooks)])
                 expect(loss.counts.shape == parts.shape, f"counts is {tuple(loss.counts.shape)}, expected [K]")
-                expect_close((parts * loss.counts).sum() / loss.counts.sum(), loss.total, _told(clock), 1e-4)
+                expect_close((parts * loss.counts).sum() / loss.counts.sum(), loss.total, _describe(clock), 1e-4)
     with findings.property("the same generator gives the same loss, with conditions dropped at random"):
         model = _model(SPACE, clocks[0], drop=0.5)
         first, second = (objective.loss(model, batch, clocks[0], generator(1)).total for _ in range(2))
@@ -96,7 +96,7 @@ def _check_loss(objective: Any, clocks: list[Clock | None], findings: Findings) 
             short = attrs.evolve(batch, valid=_valid(cut))
             other = attrs.evolve(short, y=_changed(batch.y, cut))
             first, second = (objective.loss(model, b, clock, generator()).total for b in (short, other))
-            expect_close(first, second, f"{_told(clock)}y changed from frame {cut} on, valid up to there", 1e-6)
+            expect_close(first, second, f"{_describe(clock)}y changed from frame {cut} on, valid up to there", 1e-6)
 
 
 def _check_clocked(objective: Any, space: TokenSpace, clocks: list[Clock | None], findings: Findings) -> None:
@@ -164,7 +164,7 @@ class _Probe:
     frame: int
 
     def __str__(self) -> str:
-        return f"{_told(self.clock)}step {self.step}, frame {self.frame} of level {self.level},"
+        return f"{_describe(self.clock)}step {self.step}, frame {self.frame} of level {self.level},"
 
     @property
     def step(self) -> int:
@@ -238,7 +238,7 @@ def _places(mask: Tensor) -> list[Any]:
     return [place[0] for place in places] if mask.ndim == 1 else places
 
 
-def _told(clock: Clock | None) -> str:
+def _describe(clock: Clock | None) -> str:
     return "" if clock is None else f"{clock}: "
 
 

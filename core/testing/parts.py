@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from accomp.core.interfaces import Backbone, Fuser
 from accomp.core.tensors import total
 from accomp.core.testing.common import WIDTH
-from accomp.core.types import Sight, TokenSpace
+from accomp.core.types import AttentionPattern, TokenSpace
 
 
 class Sum(Fuser):
@@ -34,7 +34,9 @@ class Mean(Backbone):
         super().__init__()
         self.w = nn.Linear(WIDTH, WIDTH)
 
-    def forward(self, h: Tensor, *, causal: bool = True, state: Any = None, sight: Sight | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, *, causal: bool = True, state: Any = None, sight: AttentionPattern | None = None
+    ) -> Tensor:
         weights = torch.ones(h.shape[1], h.shape[1])
         weights = weights.tril() if causal else weights
         weights = weights if sight is None else sight.visible.float()

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.testing import denoised
-from accomp.core.testing.common import SPACE, Subject, generator
+from accomp.core.testing.common import SPACE, PluginUnderTest, generator
 from accomp.core.testing.results import Findings, Mismatch, expect, expect_tensor
 
 BATCH, FRAMES = 4, 11
 LEVELS, CODES = SPACE.codebooks, SPACE.codebook_size
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a sampler."""
     if getattr(subject.cls, "decoding", None) == "denoised":
         denoised.check_sampler(subject, findings)
@@ -47,7 +47,7 @@ def _check_causal(sampler: Any, findings: Findings) -> None:
     with findings.property("a row does not depend on the others of its batch"):
         whole = sampler.pick(logits.clone(), _noise(2))
         alone = torch.cat(
-            [sampler.pick(logits[i : i + 1].clone(), Noise(_noise(2).key[i : i + 1])) for i in range(BATCH)]
+            [sampler.pick(logits[i : i + 1].clone(), KeyedRandom(_noise(2).key[i : i + 1])) for i in range(BATCH)]
         )
         expect(torch.equal(whole, alone), f"{whole.tolist()} together, {alone.tolist()} alone")
     with findings.property("does not change its logits"):
@@ -76,7 +76,9 @@ def _check_masked(sampler: Any, findings: Findings) -> None:
         seed: int, where: Tensor = todo, row: slice = slice(None), believed: Tensor = logits
     ) -> tuple[Tensor, _Predict]:
         predict = _Predict(believed[row])
-        return sampler.fill(predict, canvas[row].clone(), where[row].clone(), Noise(_noise(seed).key[row])), predict
+        return sampler.fill(
+            predict, canvas[row].clone(), where[row].clone(), KeyedRandom(_noise(seed).key[row])
+        ), predict
 
     with findings.property("fill: canvas [B, K, T], todo [B, K, T] -> codes [B, K, T] int64 in [0, C)"):
         for seed in range(5):
@@ -164,6 +166,6 @@ class _Predict:
         return all(torch.equal(answer, copy) for answer, copy in self._answers)
 
 
-def _noise(seed: int) -> Noise:
+def _noise(seed: int) -> KeyedRandom:
     """Keys [B, K], as a session gives them: one for each row and level."""
-    return Noise.seeded(seed).fold(torch.arange(BATCH)[:, None]).fold(torch.arange(LEVELS))
+    return KeyedRandom.seeded(seed).fold(torch.arange(BATCH)[:, None]).fold(torch.arange(LEVELS))

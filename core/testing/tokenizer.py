@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.core.testing.common import Subject, generator
+from accomp.core.testing.common import PluginUnderTest, generator
 from accomp.core.testing.results import Findings, expect, expect_close, expect_tensor
 from accomp.core.types import TokenSpace
 
@@ -17,7 +17,7 @@ RESET_AT = 4
 """Frames after which a row is reset."""
 
 
-def check(subject: Subject, findings: Findings) -> None:
+def check(subject: PluginUnderTest, findings: Findings) -> None:
     """All properties of a tokenizer."""
     tokenizer = None
     with findings.property("is built by cls(config) and states name, fingerprint and space"):

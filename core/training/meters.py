@@ -10,7 +10,7 @@ from torch import Tensor
 STEPS = "steps of "
 
 
-class Tally:
+class LossMeter:
     """Sums of losses over steps, and the first step whose loss or gradient was no number.
 
     Adding starts work on the device and waits for nothing; reading waits for all that was started.
@@ -51,7 +51,7 @@ class Tally:
 
     def take(self) -> tuple[dict[str, float], float]:
         """The means over the steps since the last time, and the norm of the last one's gradient; then begin anew."""
-        sums, counts = self._told(), self._counts
+        sums, counts = self._parts(), self._counts
         self._sums, self._counts = {}, {}
         return {name: value / counts[name] for name, value in sums.items()}, float(self._norm)
 
@@ -65,7 +65,7 @@ class Tally:
 
         Loaded again they are the same to a bit.
         """
-        return {**self._told(), **{f"{STEPS}{name}": float(count) for name, count in self._counts.items()}}
+        return {**self._parts(), **{f"{STEPS}{name}": float(count) for name, count in self._counts.items()}}
 
     def load_state_dict(self, sums: Mapping[str, float]) -> None:
         """Go on from these sums; those of earlier versions tell the "steps" of all alike."""
@@ -73,6 +73,6 @@ class Tally:
         self._counts = {name: int(sums.get(f"{STEPS}{name}", sums.get("steps", 0))) for name in names}
         self._sums = {name: torch.tensor(sums[name], dtype=torch.float32, device=self._device) for name in names}
 
-    def _told(self) -> dict[str, float]:
+    def _parts(self) -> dict[str, float]:
         """The sums; waits for the device once."""
         return dict(zip(self._sums, torch.stack(list(self._sums.values())).tolist(), strict=True)) if self._sums else {}

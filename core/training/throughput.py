@@ -33,7 +33,7 @@ class Timed(NamedTuple):
         return Timed(self.steps - before.steps, self.seconds - before.seconds, self.waited - before.waited)
 
 
-class Pace:
+class StepTimer:
     """A stopwatch over steps. It stands still while the model is judged or saved.
 
     Attributes:

@@ -18,9 +18,9 @@ from accomp.core.compute.interrupts import stop_wish
 from accomp.core.compute.roofline import matmul_rate
 from accomp.core.compute.sharding import load_optimizer, whole
 from accomp.core.console import Advance, progress, say
-from accomp.core.data.labels import told
+from accomp.core.data.labels import describe
 from accomp.core.data.loader import ClipLoader
-from accomp.core.data.prefetch import Ahead
+from accomp.core.data.prefetch import PrefetchLoader
 from accomp.core.errors import CheckpointError, SpecError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import (
@@ -42,9 +42,9 @@ from accomp.core.training.duel import Duel
 from accomp.core.training.fabric import fabric_of
 from accomp.core.training.loggers import loggers_of
 from accomp.core.training.loss_module import Against, LossModule, ThroughModule
-from accomp.core.training.meters import Tally
+from accomp.core.training.meters import LossMeter
 from accomp.core.training.optim import learning_rate, optimizer_of
-from accomp.core.training.throughput import Pace, Timed, arithmetic, speed_told, step_flops
+from accomp.core.training.throughput import StepTimer, Timed, arithmetic, speed_told, step_flops
 from accomp.core.training.validation import Validation
 from accomp.core.types import Batch, CodeBatch
 
@@ -112,8 +112,8 @@ class _Training:
         self.before = 0.0  # seconds of training in earlier sittings
         self.began = time.monotonic()
         self.spent = 0.0  # share of [train] minutes
-        self.tally = Tally(fabric.device, rescaled=spec.run.precision.startswith("16"))  # since the last log line
-        self.pace, self.told = Pace(), Timed()  # told: what the last log line knew of it
+        self.tally = LossMeter(fabric.device, rescaled=spec.run.precision.startswith("16"))  # since the last log line
+        self.pace, self.told = StepTimer(), Timed()  # told: what the last log line knew of it
         self.best = math.inf  # lowest validation loss, and the step it came after
         self.best_step = 0
         if resumed:
@@ -130,12 +130,12 @@ class _Training:
         self.duel: Duel | None = None
         if hasattr(objective, "adversary"):
             self.duel = Duel(fabric, learning, self.model, spec, number_of(spec.seed, "adversary"))
-        self.batches = Ahead(self.loader)
+        self.batches = PrefetchLoader(self.loader)
         if resumed:
             self._resume(resumed)
         if fabric.is_global_zero:
-            say(f"{TRAIN}: {self.loader.told()}")
-            for line in told(self.loader.label_counts(), len(self.loader)):
+            say(f"{TRAIN}: {self.loader.describe()}")
+            for line in describe(self.loader.label_counts(), len(self.loader)):
                 say(line)
             if self.compiled:
                 say("the first step takes longer: loss and gradients are compiled")

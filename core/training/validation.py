@@ -144,7 +144,7 @@ def _select(batch: CodeBatch, rows: Tensor) -> CodeBatch:
 def nothing_withheld(model: Model) -> Iterator[None]:
     """The model hears its context and sees its labels in every clip while the block runs."""
     conditions = model.conditions
-    model.conditions = conditions.all_told()
+    model.conditions = conditions.without_dropout()
     try:
         yield
     finally:

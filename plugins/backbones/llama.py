@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from accomp.core.errors import CombinationError
 from accomp.core.interfaces import Backbone
-from accomp.core.streaming.kv_cache import Ring, Span
-from accomp.core.types import Sight, TokenSpace
+from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
+from accomp.core.types import AttentionPattern, TokenSpace
 
 
 class Llama(Backbone):
@@ -85,7 +85,7 @@ class Llama(Backbone):
                     weight.div_(math.sqrt(2 * config.depth))
 
     def forward(  # type: ignore[override]
-        self, h: Tensor, *, causal: bool = True, state: Ring | None = None, sight: Sight | None = None
+        self, h: Tensor, *, causal: bool = True, state: RingKVCache | None = None, sight: AttentionPattern | None = None
     ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed; see Backbone.forward.
 
@@ -103,7 +103,7 @@ class Llama(Backbone):
         span = state.span(h.shape[1], causal)
         rotation = self.rotary(torch.cat([span.position[..., None], span.distance], dim=-1))
         for index, layer in enumerate(self.layers):
-            h = layer(h, rotation, past=Past(state, index, span))
+            h = layer(h, rotation, past=CachedKeys(state, index, span))
         state.advance(h.shape[1])
         return self.norm(h)
 
@@ -115,10 +115,10 @@ class Llama(Backbone):
         chunk: int = 1,
         pinned: range = range(0),
         dtype: torch.dtype | None = None,
-    ) -> Ring:
+    ) -> RingKVCache:
         """See Backbone.new_state."""
         weight = self.norm.weight
-        return Ring(
+        return RingKVCache(
             batch, window, layers=len(self.layers), heads=self.kv_heads, head_dim=self.head_dim, chunk=chunk,
             pinned=pinned, dtype=dtype or weight.dtype, device=weight.device,
         )  # fmt: skip
@@ -157,12 +157,12 @@ class Rotation(NamedTuple):
         return x * self.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * self.sin.to(x.dtype)
 
 
-class Past(NamedTuple):
+class CachedKeys(NamedTuple):
     """What one layer needs to attend to earlier calls: its place in the ring, and the span of this call."""
 
-    ring: Ring
+    ring: RingKVCache
     layer: int
-    span: Span
+    span: CacheSlots
 
 
 class Layer(nn.Module):
@@ -173,7 +173,9 @@ class Layer(nn.Module):
         self.attention_norm, self.attention = nn.RMSNorm(width), attention
         self.feedforward_norm, self.feedforward = nn.RMSNorm(width), feedforward
 
-    def forward(self, h: Tensor, rotation: Rotation, visible: bool | Tensor = True, past: Past | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, rotation: Rotation, visible: bool | Tensor = True, past: CachedKeys | None = None
+    ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. `visible`: whether attention is causal, or who sees whom [B, 1, S, S]."""
         h = h + self.attention(self.attention_norm(h), rotation, visible, past)
         return h + self.feedforward(self.feedforward_norm(h))
@@ -192,7 +194,7 @@ class Attention(nn.Module):
         self.qk_scale = nn.Parameter(torch.ones(heads + kv_heads, 1, head_dim))
         self.out = nn.Linear(heads * head_dim, width, bias=False)
 
-    def forward(self, h: Tensor, rotation: Rotation, visible: bool | Tensor, past: Past | None) -> Tensor:
+    def forward(self, h: Tensor, rotation: Rotation, visible: bool | Tensor, past: CachedKeys | None) -> Tensor:
         """h [B, S, D] -> [B, S, D]."""
         qkv = self.qkv(h).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         qk, v = qkv.tensor_split([self.heads + self.kv_heads], dim=1)
@@ -208,7 +210,7 @@ class Attention(nn.Module):
             o = self._attend(q, back, torch.where(past.span.pinned[:, None, :, None], qk[:, self.heads :], k), v, past)
         return self.out(o.transpose(1, 2).flatten(2))
 
-    def _attend(self, q: Tensor, back: Tensor, k: Tensor, v: Tensor, past: Past) -> Tensor:
+    def _attend(self, q: Tensor, back: Tensor, k: Tensor, v: Tensor, past: CachedKeys) -> Tensor:
         """q [B, H, S, d], k and v [B, J, S, d] -> [B, H, S, d], over what the ring holds and this call.
 
         Keys lie in the ring turned to their position. Pinned ones lie there unturned and meet instead `back`

@@ -18,7 +18,7 @@ from accomp.core.audio.loudness import silent
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError
 from accomp.core.files import write_atomic
-from accomp.core.music.annotations import told_annotations
+from accomp.core.music.annotations import read_annotations
 from accomp.core.registry import Registry
 from accomp.core.spec.build import corpus_at
 from accomp.core.types import Track
@@ -76,7 +76,7 @@ def annotate(
                     advance(1, note=track.id)
         except DataError as error:
             count.problems += error.problems
-    for line in [*dict.fromkeys([*corpus.problems, *count.problems]), *count.told()]:
+    for line in [*dict.fromkeys([*corpus.problems, *count.problems]), *count.describe()]:
         say(line)
     if not count.songs:
         raise DataError(f"no song could be read @ {root}")
@@ -92,7 +92,7 @@ class _Count:
     written: Counter[str] = field(factory=Counter)
     problems: list[str] = field(factory=list)
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         return [
             f"{name} of {self.songs} songs: {self.written[name]} heard and written, {self.known[name]} there before, "
             f"{self.songs - self.written[name] - self.known[name]} without"
@@ -153,11 +153,11 @@ def _held(name: str, heard: dict[str, Any], seconds: float) -> tuple[dict[str, A
     """As much of what was heard as holds for annotations, and why it is not all."""
     if not heard:
         return {}, f"no {name} were heard"
-    problems = told_annotations(heard, seconds)[1]
+    problems = read_annotations(heard, seconds)[1]
     if not problems:
         return heard, ""
     without = {key: value for key, value in heard.items() if key != "downbeats"}
-    if name == "beats" and not told_annotations(without, seconds)[1]:
+    if name == "beats" and not read_annotations(without, seconds)[1]:
         return without, f"bars were left out: {problems[0]}"
     return {}, f"{name} were left out: {problems[0]}"
 

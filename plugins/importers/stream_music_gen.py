@@ -168,10 +168,10 @@ def read(file: Path) -> Found:
     except CheckpointError as error:
         raise CheckpointError(*(f"{problem} @ {file}" for problem in error.problems)) from None
     step = held.get("global_step")
-    return Found(file, model, step if type(step) is int and step > 0 else 1, codec, _told(file, held))
+    return Found(file, model, step if type(step) is int and step > 0 else 1, codec, _stated(file, held))
 
 
-def _told(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _stated(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is said of the model: its class, and arguments. args.yml is what its training writes beside its files."""
     told: dict[str, dict[str, Any]] = defaultdict(dict)
     parameters = held.get("hyper_parameters")

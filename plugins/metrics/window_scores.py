@@ -94,13 +94,13 @@ class WindowScores:
         ids = list(self._takes) if takes is None else list(takes)
         if not ids:
             raise ValueError(f"{next(iter(self._names.values()))} was given no take")
-        return self._told(np.mean([self._takes[id] for id in ids], axis=0))
+        return self._numbers(np.mean([self._takes[id] for id in ids], axis=0))
 
     def per_take(self) -> dict[str, dict[str, float]]:
         """Take id -> the score of each mode, and `silent_windows`, the share of windows that were not judged."""
-        return {id: self._told(values) for id, values in self._takes.items()}
+        return {id: self._numbers(values) for id, values in self._takes.items()}
 
-    def _told(self, values: np.ndarray) -> dict[str, float]:
+    def _numbers(self, values: np.ndarray) -> dict[str, float]:
         return dict(zip((*self._names.values(), "silent_windows"), values.tolist(), strict=True))
 
     def _sounding(self, parts: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from accomp.core.interfaces import Decoding
 from accomp.core.model.forgetting import forget
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, Layout
+from accomp.core.model.sequence import PADDING, DelayPattern
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
@@ -50,9 +50,9 @@ class AR:
         assert clock is not None, "build refuses this objective without a clock"
         batch = withhold(batch, model.conditions, rng)
         past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
-        return self.loss_of(model, batch, Layout(clock, self.levels), past)
+        return self.loss_of(model, batch, DelayPattern(clock, self.levels), past)
 
-    def loss_of(self, model: Model, batch: Batch, layout: Layout, past: Tensor | None = None) -> Loss:
+    def loss_of(self, model: Model, batch: Batch, layout: DelayPattern, past: Tensor | None = None) -> Loss:
         """The loss for a layout, with every condition that the batch has.
 
         past: what the model is told of the output [B, K, T]; the batch's y where not given.
@@ -61,5 +61,5 @@ class AR:
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
         return model.cross_entropy(
-            model(batch.x, layout.clip(heard), batch.labels, batch.timelines), layout.targets(y), self.weights
+            model(batch.x, layout.inputs_of(heard), batch.labels, batch.timelines), layout.targets_of(y), self.weights
         )

@@ -12,7 +12,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.clock import Clock
-from accomp.core.diffusion.adversary import Adversary, Heard, swapped
+from accomp.core.diffusion.adversary import Adversary, Conditioning, swapped
 from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
 from accomp.core.diffusion.block_layout import Blocks
 from accomp.core.diffusion.denoising import levels
@@ -126,7 +126,7 @@ class ArcForcing:
         with torch.set_grad_enabled(turn == "generator"):
             fake = self.rolled(model, batch, frames, rng, shared) * batch.valid[:, :frames, None]
 
-        def scores(y: Tensor, to: Heard = heard) -> Tensor:
+        def scores(y: Tensor, to: Conditioning = heard) -> Tensor:
             return adversary.scores(to, noised(y, noise, t[:, None, None]), t)
 
         if turn == "generator":
@@ -166,7 +166,7 @@ def _rollout(
     """noise [blocks, N, B, E, k] -> [B, E, blocks k]."""
     layout, k = model.layout, model.layout.clock.k
     x = layout.inputs(batch.x, model.input_padding)
-    told = model.told({name: layout.outputs(values) for name, values in batch.timelines.items()})
+    told = model.timeline_embedding({name: layout.outputs(values) for name, values in batch.timelines.items()})
     start = model.start(batch.labels)
 
     def begin(number: int, past: Tensor | None) -> Velocity:
@@ -192,11 +192,13 @@ def _rollout(
     return roll_out(begin, lambda block: lambda step: noise[block][step], noise_levels, counts)
 
 
-def _heard(batch: Batch, frames: int) -> Heard:
-    return Heard(batch.x[:, :frames], batch.labels, {name: told[:, :frames] for name, told in batch.timelines.items()})
+def _heard(batch: Batch, frames: int) -> Conditioning:
+    return Conditioning(
+        batch.x[:, :frames], batch.labels, {name: told[:, :frames] for name, told in batch.timelines.items()}
+    )
 
 
-def _scored(adversary: Adversary, heard: Heard, y: Tensor, t: Tensor) -> Tensor:
+def _scored(adversary: Adversary, heard: Conditioning, y: Tensor, t: Tensor) -> Tensor:
     """Something of the head, so that each of its weights has a gradient in every turn."""
     scores: Tensor = adversary(heard, y, t)[0]
     return scores.mean()

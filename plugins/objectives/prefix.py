@@ -16,7 +16,7 @@ from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.model.forgetting import forget
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, Layout
+from accomp.core.model.sequence import PADDING, DelayPattern
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
@@ -65,7 +65,7 @@ class Prefix:
         """
         assert clock is not None, "build refuses this objective without a clock"
         batch = withhold(batch, model.conditions, rng)
-        layout, frames = Layout(clock, self.levels), batch.y.shape[2]
+        layout, frames = DelayPattern(clock, self.levels), batch.y.shape[2]
         starts = chunk_starts(layout, frames)
         if not starts:
             raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
@@ -83,7 +83,9 @@ class Prefix:
         y, heard = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
-        told = model.told({name: chunks.told(values) for name, values in batch.timelines.items()})
+        told = model.timeline_embedding(
+            {name: chunks.timeline_rows(values) for name, values in batch.timelines.items()}
+        )
         e = model.embed(chunks.held(heard), model.start(batch.labels), told)
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])

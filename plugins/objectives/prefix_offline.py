@@ -42,7 +42,9 @@ class PrefixOffline:
         """The loss with every condition that the batch has."""
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         x = model.fuser.fuse(batch.x, None)
-        told = model.told({name: self.layout.told(values) for name, values in batch.timelines.items()})
+        told = model.timeline_embedding(
+            {name: self.layout.timeline_rows(values) for name, values in batch.timelines.items()}
+        )
         e = model.fuser.fuse(None, model.embed(self.layout.held(y), model.start(batch.labels), told))
         h = model.backbone(torch.cat([x, e], dim=1), sight=self.layout.sight(batch.valid))
         return model.cross_entropy(model.logits(h[:, x.shape[1] :]), self.layout.targets(y))

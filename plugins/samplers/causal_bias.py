@@ -11,7 +11,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding, Predict
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level
 from accomp.core.model.sampling import valid_temperature
 from accomp.core.types import TokenSpace
@@ -53,7 +53,7 @@ class CausalBias:
         self.steps = per_level("sampler.steps", config.steps, STEPS, space)
         self.draw = Draw(config.temperature, config.top_k)
 
-    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
         """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64."""
         return fill_in(predict, canvas, todo, rng, steps=self.steps, draw=self.draw, rank=self._rank)
 

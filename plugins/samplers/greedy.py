@@ -8,7 +8,7 @@ from attrs import frozen
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.types import TokenSpace
 
 
@@ -24,6 +24,6 @@ class Greedy:
     def __init__(self, config: Config, space: TokenSpace):
         """There is nothing to set up."""
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+    def pick(self, logits: Tensor, rng: KeyedRandom) -> Tensor:
         """logits [B, K, C] -> codes [B, K] int64. The noise is not used."""
         return logits.argmax(-1)

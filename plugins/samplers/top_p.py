@@ -10,7 +10,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.sampling import draw, temper, valid_temperature
 from accomp.core.types import TokenSpace
 
@@ -35,7 +35,7 @@ class TopP:
     def __init__(self, config: Config, space: TokenSpace):
         self.p, self.temperature = config.p, config.temperature
 
-    def pick(self, logits: Tensor, rng: Noise, temperature: Tensor | None = None) -> Tensor:
+    def pick(self, logits: Tensor, rng: KeyedRandom, temperature: Tensor | None = None) -> Tensor:
         """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
         logits = temper(logits, self.temperature if temperature is None else temperature)
         rising = logits.sort(-1).values

@@ -9,7 +9,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.interfaces import Decoding, Predict
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level
 from accomp.core.model.sampling import valid_temperature
 from accomp.core.types import TokenSpace
@@ -47,7 +47,7 @@ class VampNet:
         self.heat = per_level("sampler.temperatures", config.temperatures, (8.0, 8.0, 4.0), space)
         self.draw = Draw(config.temperature, config.top_k)
 
-    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
         """canvas [B, K, T], todo [B, K, T] bool -> codes [B, K, T] int64."""
         return fill_in(predict, canvas, todo, rng, steps=self.steps, draw=self.draw, rank=self._rank)
 

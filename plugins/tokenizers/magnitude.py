@@ -27,7 +27,7 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase import phase_rule
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, Live
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath
 
 Phase = Literal["heap", "peaks"]
 _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuous")
@@ -121,7 +121,7 @@ class Magnitude(FrozenCodec):
         """Make what works on the present device."""
         rule, rounds = self._config.phase, self._config.rounds
         self._phases = phase_rule(rule, self.device, window=WINDOW, hop=STEP, rounds=rounds)
-        self._cpu: tuple[Live, Live] | None = None
+        self._cpu: tuple[LivePath, LivePath] | None = None
         if self.device.type == "cpu":
             try:
                 from accomp.plugins.tokenizers.codec.streams import magnitude_cpu, vocoder_cpu
@@ -154,10 +154,10 @@ class Magnitude(FrozenCodec):
         if self._cpu is None:
             super().prepare(batch, frames)
 
-    def _encoder(self, batch: int, live: Live | None) -> Stream:
+    def _encoder(self, batch: int, live: LivePath | None) -> Stream:
         return super()._encoder(batch, self._cpu[0] if self._cpu else live)
 
-    def _decoder(self, batch: int, live: Live | None) -> Stream:
+    def _decoder(self, batch: int, live: LivePath | None) -> Stream:
         return super()._decoder(batch, self._cpu[1] if self._cpu else live)
 
     def encode_on(self, audio: Tensor, history: History) -> Tensor:

@@ -16,10 +16,10 @@ from attrs import define, frozen
 from fakes import Pulse
 
 from accomp.core.errors import EmptyClip
-from accomp.core.keyed_random import Noise
-from accomp.core.model.sequence import Layout
+from accomp.core.keyed_random import KeyedRandom
+from accomp.core.model.sequence import DelayPattern
 from accomp.core.music.annotations import NOTHING, Annotations, Beats
-from accomp.core.streaming.kv_cache import Ring
+from accomp.core.streaming.kv_cache import RingKVCache
 from accomp.core.types import Loss, Stem, Track
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.gated_add import GatedAdd
@@ -290,7 +290,7 @@ class CountsRows(_Seeing):
 class _Stateful(Small):
     """Small, with a ring of another class."""
 
-    ring: type = Ring
+    ring: type = RingKVCache
 
     def new_state(self, batch, window, *, chunk=1, pinned=range(0), dtype=None):
         state = super().new_state(batch, window, chunk=chunk, pinned=pinned, dtype=dtype)
@@ -298,7 +298,7 @@ class _Stateful(Small):
         return state
 
 
-class _Standing(Ring):
+class _Standing(RingKVCache):
     def advance(self, length):
         self.position.add_(length - 1)
 
@@ -308,12 +308,12 @@ class DoesNotCount(_Stateful):
     ring = _Standing
 
 
-class _Stuck(Ring):
+class _Stuck(RingKVCache):
     def rollback(self, position):
         pass
 
 
-class _OneByOne(Ring):
+class _OneByOne(RingKVCache):
     def span(self, length, causal=True):
         span = super().span(length, causal)
         return attrs.evolve(
@@ -331,7 +331,7 @@ class NoRollback(_Stateful):
     ring = _Stuck
 
 
-class _Remembering(Ring):
+class _Remembering(RingKVCache):
     def span(self, length, causal=True):
         span = super().span(length, causal)
         return span._replace(hidden=torch.zeros_like(span.hidden))
@@ -342,7 +342,7 @@ class SeesBeforeTheBeginning(_Stateful):
     ring = _Remembering
 
 
-class _Together(Ring):
+class _Together(RingKVCache):
     def rollback(self, position):
         self.position.copy_(position.min())
 
@@ -352,7 +352,7 @@ class RollsAllBack(_Stateful):
     ring = _Together
 
 
-class _Washing(Ring):
+class _Washing(RingKVCache):
     def reset(self, rows):
         self.position.zero_()
 
@@ -362,7 +362,7 @@ class ResetsAll(_Stateful):
     ring = _Washing
 
 
-class _Sloppy(Ring):
+class _Sloppy(RingKVCache):
     def reset(self, rows):
         pass
 
@@ -372,7 +372,7 @@ class ResetsNone(_Stateful):
     ring = _Sloppy
 
 
-class _Hoarding(Ring):
+class _Hoarding(RingKVCache):
     def advance(self, length):
         super().advance(length)
         self.log = [*getattr(self, "log", []), self.position.clone()]
@@ -397,7 +397,7 @@ class ForgetsPinned(Small):
         return super().new_state(batch, window, chunk=chunk, dtype=dtype)
 
 
-class _TooSmall(Ring):
+class _TooSmall(RingKVCache):
     def span(self, length, causal=True):
         span = super().span(length, causal)
         ring = self.capacity - self.chunk + 1  # as if the ring held the window alone
@@ -545,9 +545,9 @@ class ForgetsItsChunk(_Sees):
         return sight._replace(visible=visible)
 
 
-class _ShowsTargets(Layout):
+class _ShowsTargets(DelayPattern):
     def clip(self, y):
-        return self.targets(y)
+        return self.targets_of(y)
 
 
 @breaks("objective", _outputs(1, "Clock(t_f=0, k=1): step 0, frame 0 of level 0, sees (level, frame) [(0, 0)]"))
@@ -700,7 +700,7 @@ class AtOnce:
         canvas = canvas.masked_fill(todo, -2)
         for level in range(canvas.shape[1]):
             if todo[:, level].any():
-                codes = self.draw(predict(canvas, level), Noise(rng.key[:, level, None]).fold(level))
+                codes = self.draw(predict(canvas, level), KeyedRandom(rng.key[:, level, None]).fold(level))
                 canvas[:, level] = torch.where(todo[:, level], codes, canvas[:, level])
         return canvas
 
@@ -788,7 +788,7 @@ class CountsFills(AtOnce):
 @breaks("sampler", "a row does not depend on the others of its batch")
 class OneNoiseForAll(AtOnce):
     def draw(self, logits, rng):
-        return super().draw(logits, Noise(rng.key.sum(0, keepdim=True)))
+        return super().draw(logits, KeyedRandom(rng.key.sum(0, keepdim=True)))
 
 
 @breaks("sampler", "changes neither canvas, todo nor logits: canvas changed")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.diffusion.latent_model import LatentModel
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
 from accomp.core.model.guidance import UNGUIDED
 from accomp.core.streaming.latent_session import LatentSession
@@ -65,7 +65,7 @@ def played(live: LatentSession, x: Tensor, cuts: list[int] | None = None) -> Ten
 
 def noise_of(sessions: Tensor, frame: int, k: int, number: int, seed: int = 0) -> Tensor:
     """[B, E, k], as a session draws it."""
-    key = Noise.of_sessions(seed, sessions, 1)
+    key = KeyedRandom.of_sessions(seed, sessions, 1)
     return key.fold(frame + torch.arange(k)).fold(number).normal(E).mT.double()
 
 
@@ -91,7 +91,7 @@ def plainly(made: LatentModel, x: Tensor, past: Tensor, noisy: Tensor, t: float,
     else:
         there = block > last - n
         sees = (there & (block < last)) | ((block == last)[:, None] & there) | torch.eye(len(block)).bool()
-    from accomp.core.types import Sight
+    from accomp.core.types import AttentionPattern
 
-    out = made.backbone(h, sight=Sight(torch.arange(len(block))[None], sees[None]))
+    out = made.backbone(h, sight=AttentionPattern(torch.arange(len(block))[None], sees[None]))
     return made.out(out[:, -k:])

@@ -14,7 +14,7 @@ from accomp.core.component import Component
 from accomp.core.errors import CombinationError
 from accomp.core.hooks import hookimpl
 from accomp.core.interfaces import Fuser
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
@@ -120,7 +120,7 @@ class Recorder:
         self.keys: list[Tensor] = []
         self.early = model.layout.start // model.clock.k  # groups of rows before that of step 0
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+    def pick(self, logits: Tensor, rng: KeyedRandom) -> Tensor:
         self.early -= 1
         if self.early < 0:
             self.logits.append(logits.clone())

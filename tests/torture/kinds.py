@@ -35,7 +35,7 @@ from accomp.core.cli.main import main
 from accomp.core.compute.interrupts import SIGNALS
 from accomp.core.errors import CheckpointError, Interrupted, UserError, WorkError
 from accomp.core.generation.recording import Recording
-from accomp.core.generation.stream import Performance, stream
+from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.registry import Registry
 from accomp.core.spec.build import check_combination
 from accomp.core.spec.schema import load_spec, resolve, structure
@@ -73,7 +73,7 @@ def prepare(world: Path) -> None:
         test_trouble.run_in(now, stage)
     soundfile.write(world / "in.wav", tiny.tone(1.6, 1), RATE, subtype="PCM_16")
     experiment = tiny.Trained(world / "done/run", world / "corpus", world / "done/store.zarr")
-    stream(Performance(experiment.run, world / "in.wav", world / "out.wav", "Bass"), tiny.registry())
+    stream(StreamRequest(experiment.run, world / "in.wav", world / "out.wav", "Bass"), tiny.registry())
 
 
 def experiment_at(world: Path, place: Path, stage: str) -> Path:
@@ -286,7 +286,7 @@ def signal_while_playing(world: Path, place: Path, rng: random.Random) -> None:
     with pytest.MonkeyPatch.context() as patch:
         test_recording.at_piece(rng.randrange(4, 79), lambda: os.kill(os.getpid(), number), patch)
         with pytest.raises(Interrupted, match="is kept"):
-            stream(Performance(world / "done/run", world / "in.wav", place / "o.wav", "Bass"), tiny.registry())
+            stream(StreamRequest(world / "done/run", world / "in.wav", place / "o.wav", "Bass"), tiny.registry())
     stem = test_recording.audio.read(place / "o.wav", RATE)
     scale = np.abs(expected[: len(stem)]).max() / max(np.abs(stem).max(), 1e-9)
     np.testing.assert_allclose(scale * stem, expected[: len(stem)], atol=1e-3)
@@ -314,7 +314,7 @@ def full_disk_while_playing(world: Path, place: Path, rng: random.Random) -> Non
     with pytest.MonkeyPatch.context() as patch:
         test_recording.full_after(patch, room := rng.randrange(2000, 8 * len(expected)))
         with pytest.raises(WorkError, match=r"the disk is full: .* is kept"):
-            stream(Performance(world / "done/run", world / "in.wav", place / "o.wav", "Bass"), tiny.registry())
+            stream(StreamRequest(world / "done/run", world / "in.wav", place / "o.wav", "Bass"), tiny.registry())
     stem = test_recording.whole(place / "o.wav")
     assert 8 * len(stem) >= room - 8 * 640 - 8
     np.testing.assert_allclose(stem * 0.99 / max(0.99, np.abs(stem).max()), expected[: len(stem)], atol=1e-2)

@@ -12,9 +12,9 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.bench import memory
-from accomp.core.bench.live import MB, Live, clock_of
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.live import MB, SteadySessions, clock_of
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved, percentiles
 from accomp.core.bench.variants import variants
 from accomp.core.compute.devices import PLAYING_THREADS
@@ -31,7 +31,7 @@ class Chunks:
         first: s from the last input frame of each chunk to its codes, which are given out together.
     """
 
-    def __init__(self, live: Live, k: int):
+    def __init__(self, live: SteadySessions, k: int):
         self.live, self.k = live, k
         self.first: list[float] = []
 
@@ -58,14 +58,14 @@ class Chunk:
     steps: int = field(default=100, validator=v.ge(1))
     variants: tuple[str, ...] = ()
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """A line a variant; times are those of a chunk."""
         k = clock_of(subject, k="more").k
         memory.begin_peak(subject.device)
         model = subject.model()
         works = {}
         for one in variants(self.variants, subject.device):
-            live = Live(subject, model, one)
+            live = SteadySessions(subject, model, one)
             live.fill()
             works[one.name] = Chunks(live, k)
         times = interleaved(

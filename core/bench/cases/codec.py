@@ -12,8 +12,8 @@ from attrs import validators as v
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, interleaved, speeds
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.console import warn
@@ -42,13 +42,13 @@ class Codec:
     seconds: float = field(default=4.0, validator=v.gt(0))
     repeat: int = field(default=5, validator=v.ge(1))
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """A line for each direction, batch and size of a push; p50 and so on are those of a push."""
         tokenizer = subject.tokenizer()
         for batch in self.batches:
             yield from self._batch(subject, tokenizer, batch)
 
-    def _batch(self, subject: Subject, tokenizer: Tokenizer, batch: int) -> Iterator[Line]:
+    def _batch(self, subject: BenchModel, tokenizer: Tokenizer, batch: int) -> Iterator[BenchRow]:
         whole = max(1, round(self.seconds / subject.frame))
         sizes = {size: max(1, math.ceil(whole / size)) for size in self.frames}  # -> pushes a round
         works: dict[tuple[str, int, str], Work] = {}  # of each direction, size of a push, and "compiled" or ""
@@ -102,7 +102,9 @@ def _prepared(tokenizer: Tokenizer, batch: int, frames: int) -> bool:
     return True
 
 
-def _encoding(subject: Subject, tokenizer: Tokenizer, batch: int, frames: int, *, streamed: bool) -> Callable[[], Any]:
+def _encoding(
+    subject: BenchModel, tokenizer: Tokenizer, batch: int, frames: int, *, streamed: bool
+) -> Callable[[], Any]:
     """Encodes so many frames of noise each time, as a stream's next push or as a call."""
     sound = subject.audio(batch, frames)
     if not streamed:
@@ -111,7 +113,9 @@ def _encoding(subject: Subject, tokenizer: Tokenizer, batch: int, frames: int, *
     return lambda: stream.push(sound).cpu()
 
 
-def _decoding(subject: Subject, tokenizer: Tokenizer, batch: int, frames: int, *, streamed: bool) -> Callable[[], Any]:
+def _decoding(
+    subject: BenchModel, tokenizer: Tokenizer, batch: int, frames: int, *, streamed: bool
+) -> Callable[[], Any]:
     """The same for decoding, of the codes of noise."""
     codes = tokenizer.encode(subject.audio(batch, max(25, frames)))
     if not streamed:

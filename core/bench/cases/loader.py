@@ -12,8 +12,8 @@ from attrs import validators as v
 
 from accomp.core.bench.made_up_songs import Songs, bytes_of, write
 from accomp.core.bench.reading import Reading
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.console import progress
 from accomp.core.data.store_commands import EXAMPLE_SECONDS, REFERENCE_BYTES
 
@@ -40,7 +40,7 @@ class Loader:
     processes: int = field(default=2, validator=v.ge(1))
     seconds: float = field(default=10.0, validator=v.gt(0))
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """One line."""
         spec, space = subject.spec, subject.space
         with tempfile.TemporaryDirectory(prefix="accomp-loader-") as folder:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved, timed
 from accomp.core.bench.variants import Variant, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.errors import UserError
 from accomp.core.interfaces import Decoding, MaskedSampler, Predict
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
 from accomp.core.offline.compose import compose
@@ -46,7 +46,7 @@ class Mlm:
     repeat: int = field(default=5, validator=v.ge(1))
     variants: tuple[str, ...] = ()
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """A line a variant."""
         if subject.spec.clock is not None:
             raise UserError(f"{subject.spec.clock} plays while it listens: `accomp bench stream` @ {subject.name}")
@@ -72,11 +72,11 @@ class Mlm:
                 figures |= {"forwards": forwards, "forwards_s": forwards / (figures["p50_ms"] / 1000)}
             yield subject.line(self, f"{name}, {told}", figures | {"compile_s": first[name], "peak_mb": peak / MB})
 
-    def frames(self, subject: Subject) -> int:
+    def frames(self, subject: BenchModel) -> int:
         """Of the clip."""
         return max(1, round(self.seconds / subject.frame))
 
-    def _chosen(self, subject: Subject) -> list[Variant]:
+    def _chosen(self, subject: BenchModel) -> list[Variant]:
         found = variants(self.variants, subject.device)
         if isinstance(subject.sampler(), MaskedSampler):
             return found
@@ -87,7 +87,7 @@ class Mlm:
             )
         return [one for one in found if one.runtime.compile == "off"]
 
-    def _clip(self, subject: Subject, model: Model, sampler: Any, variant: Variant) -> Callable[[], Tensor]:
+    def _clip(self, subject: BenchModel, model: Model, sampler: Any, variant: Variant) -> Callable[[], Tensor]:
         ready, guidance = prepared(model, variant.runtime), Guidance(subject.spec.guidance)
         framewise = Framewise(ready, guidance, variant.runtime)
         x, sessions = subject.latents(1, self.frames(subject)), torch.zeros(1, dtype=torch.int64)
@@ -105,7 +105,7 @@ class _Counting:
     def __init__(self, sampler: Any):
         self._sampler, self.forwards = sampler, 0
 
-    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
         """As the sampler's own."""
 
         def counted(canvas: Tensor, level: int) -> Tensor:

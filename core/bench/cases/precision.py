@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import Line
+from accomp.core.bench.record import BenchRow
 from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
 from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import CombinationError
@@ -38,7 +38,7 @@ RUNTIMES = {
 """By name; the first is what the others are compared with. Those that the device cannot compute are left out."""
 
 
-def precision(run: Path, registry: Registry, *, batches: int, device: str | None = None) -> list[Line]:
+def precision(run: Path, registry: Registry, *, batches: int, device: str | None = None) -> list[BenchRow]:
     """A line a precision: the loss (nats a token) on clips of the run's validation songs, and how much more it is.
 
     Every clip is played along with, its own codes given, through the state that a session has, so that the precision of
@@ -55,7 +55,7 @@ def precision(run: Path, registry: Registry, *, batches: int, device: str | None
         return list(_lines(found, run, list(_clips(found, batches))))
 
 
-def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[Line]:
+def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[BenchRow]:
     exact = None
     suited = {name: one for name, one in RUNTIMES.items() if one.suits(found.model.table.weight.device)}
     for name, runtime in suited.items():
@@ -66,7 +66,7 @@ def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[Line
         exact = loss if exact is None else exact
         weights = memory.bytes_of([*model.parameters(), *model.buffers()])
         figures = {"loss": loss, "loss_more": loss - exact, "tokens": float(tokens), "weights_mb": weights / MB}
-        yield Line("precision", str(run), (), model.table.weight.device.type, name, figures)
+        yield BenchRow("precision", str(run), (), model.table.weight.device.type, name, figures)
 
 
 def _loss(model: Model, runtime: Runtime, found: LoadedRun, batch: CodeBatch) -> tuple[float, int]:
@@ -80,7 +80,7 @@ def _loss(model: Model, runtime: Runtime, found: LoadedRun, batch: CodeBatch) ->
         len(x), found.spec.train.frames, chunk=rows.shape[1], pinned=pinned, dtype=runtime.cache_type
     )
     start = model.start({name: classes.to(device) for name, classes in batch.labels.items()})
-    loss = model.cross_entropy(model.rows(rows, layout.clip(y), start, state), layout.targets(y))
+    loss = model.cross_entropy(model.step(rows, layout.inputs_of(y), start, state), layout.targets_of(y))
     assert loss.counts is not None, "cross_entropy counts"
     tokens = int(loss.counts.sum())
     return float(loss.total) * tokens, tokens

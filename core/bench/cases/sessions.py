@@ -13,9 +13,9 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.bench import memory
-from accomp.core.bench.live import MB, Live, clock_of
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.live import MB, SteadySessions, clock_of
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, interleaved
 from accomp.core.bench.variants import Variant, variants
 from accomp.core.compute.devices import PLAYING_THREADS
@@ -58,7 +58,7 @@ class Sessions:
     loads: tuple[float, ...] = field(default=(), validator=v.deep_iterable(v.and_(v.gt(0), v.lt(1))))
     hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """A line for each B, one with the most that kept up, and one a load; or one for the hours."""
         clock_of(subject)
         model = subject.model()
@@ -82,7 +82,7 @@ class Sessions:
             else:
                 warn(f"{load:.0%} load is more than the batches that were tried took, or less than one session takes")
 
-    def _batch(self, subject: Subject, model: Model, batch: int, paced: bool, how: str) -> tuple[Line, bool]:
+    def _batch(self, subject: BenchModel, model: Model, batch: int, paced: bool, how: str) -> tuple[BenchRow, bool]:
         """What a step of so many sessions takes, and whether all were in time."""
         clock = clock_of(subject)
         period = clock.k * subject.frame
@@ -102,7 +102,7 @@ class Sessions:
         figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
         return subject.line(self, f"{batch} sessions{how}", figures), not times.late
 
-    def _long(self, subject: Subject, model: Model, hours: float) -> Line:
+    def _long(self, subject: BenchModel, model: Model, hours: float) -> BenchRow:
         """One session for hours of music: does its memory grow?"""
         play = self._player(subject, model, 1)
         steps = math.ceil(hours * 3600 / (clock_of(subject).k * subject.frame))
@@ -127,9 +127,9 @@ class Sessions:
         }
         return subject.line(self, f"one session for {hours:g} h of music{self._how()}", figures)
 
-    def _player(self, subject: Subject, model: Model, batch: int) -> _Playing:
+    def _player(self, subject: BenchModel, model: Model, batch: int) -> _Playing:
         chosen = variants([self.variant])[0] if self.variant else Variant("", subject.spec.runtime)
-        live = Live(subject, model, chosen, batch)
+        live = SteadySessions(subject, model, chosen, batch)
         live.fill()
         return _Playing(live, self.codec)
 
@@ -150,7 +150,7 @@ def _at_load(load: float, share: Mapping[int, float]) -> int:
 class _Playing:
     """k frames of B sessions, each time: with the codec from sound to sound."""
 
-    def __init__(self, live: Live, codec: bool):
+    def __init__(self, live: SteadySessions, codec: bool):
         self.live, self._k = live, live.model.layout.clock.k
         self._sound = None
         if codec:

@@ -10,9 +10,9 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.bench import memory
-from accomp.core.bench.live import MB, Live, clock_of
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.live import MB, SteadySessions, clock_of
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved
 from accomp.core.bench.variants import variants
 from accomp.core.compute.devices import PLAYING_THREADS
@@ -39,12 +39,12 @@ class Stream:
     paced: bool = False
     variants: tuple[str, ...] = ()
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """A line a variant."""
         clock_of(subject, k="1")
         memory.begin_peak(subject.device)
         model = subject.model()
-        live = {one.name: Live(subject, model, one) for one in variants(self.variants, subject.device)}
+        live = {one.name: SteadySessions(subject, model, one) for one in variants(self.variants, subject.device)}
         for one in live.values():
             one.fill()
         times = interleaved(

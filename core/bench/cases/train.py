@@ -11,8 +11,8 @@ from attrs import validators as v
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, interleaved, timed
 from accomp.core.compute.devices import own_randomness
 from accomp.core.compute.roofline import matmul_rate
@@ -34,7 +34,7 @@ class Train:
 
     repeat: int = field(default=5, validator=v.ge(1))
 
-    def lines(self, subject: Subject) -> Iterator[Line]:
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """One line."""
         spec, device = subject.spec, subject.device
         fabric = fabric_of(attrs.evolve(spec.run, accelerator=device.type, devices=1))  # type: ignore[arg-type]

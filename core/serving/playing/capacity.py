@@ -15,7 +15,7 @@ from accomp.core.serving.frames import HEARD, Frame, decoded, encoded
 from accomp.core.serving.playing.hearing import Hearing
 from accomp.core.serving.playing.runs import slots_of
 from accomp.core.serving.playing.sounding import Sounding
-from accomp.core.streaming.audio_batch import AudioSlots
+from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 TICKS, WARM = 200, 20
@@ -36,9 +36,9 @@ class Capacity:
 
     fits: int
     shares: Mapping[int, float]
-    slots: Mapping[str, AudioSlots] | None = field(default=None, repr=False)
+    slots: Mapping[str, AudioSessionBatch] | None = field(default=None, repr=False)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In words."""
         shares = ", ".join(f"{batch}: {share:.0%}" for batch, share in self.shares.items())
         return f"{self.fits} sessions fit; share of the time that ticks take (p99.9), {RHO:.0%} at most: {shares}"
@@ -61,7 +61,7 @@ def measured_capacity(
     return Capacity(fits, shares, kept)
 
 
-def share_of(slots: AudioSlots, ticks: int = TICKS) -> float:
+def share_of(slots: AudioSessionBatch, ticks: int = TICKS) -> float:
     """The share of the time that ticks with every slot taken need, p99.9. Ends what plays there."""
     while slots.free:
         slots.join()
@@ -77,7 +77,7 @@ def share_of(slots: AudioSlots, ticks: int = TICKS) -> float:
 class Traffic:
     """What pages send to every slot, and what goes back, without the sockets."""
 
-    def __init__(self, slots: AudioSlots):
+    def __init__(self, slots: AudioSessionBatch):
         rate = slots.space.sample_rate
         self._slots = slots
         self._hearing = {slot: Hearing(PAGE_RATE, rate, varies=True) for slot in slots.taken}
@@ -96,7 +96,7 @@ class Traffic:
                 message = encoded(Frame(HEARD, self._next(hearing), self._sound), "f32")
                 hearing.absorb([decoded(message, "f32")])
             heard[slot] = hearing.take(self._slots.hop)
-        for slot, (_, sound) in self._slots.tick(heard).items():
+        for slot, (_, sound) in self._slots.step(heard).items():
             frame = self._sounding[slot].frame(sound)
             if frame is not None:
                 encoded(frame, "f32")

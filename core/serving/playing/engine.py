@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from accomp.core.realtime.model_thread import ModelThread
 from accomp.core.realtime.undisturbed import undisturbed
-from accomp.core.serving.playing.live import Live
+from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.stage import Stage
 
 T = TypeVar("T")
@@ -70,11 +70,11 @@ class Engine:
         self._ended.set()
         self._wake.set()
 
-    def find(self, live: Live) -> Stage | None:
+    def find(self, live: LiveSession) -> Stage | None:
         """Where a session plays or is about to."""
         return next((stage for stage in self.stages.values() if live in [*stage.sessions, *stage.waiting]), None)
 
-    async def let_go(self, live: Live) -> None:
+    async def let_go(self, live: LiveSession) -> None:
         """End a session on the model's side: after this nothing comes of it any more. Waits for no broken thread."""
 
         def leave() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from attrs import evolve, frozen
 
 from accomp.core.clock import LatencyBudget
-from accomp.core.generation.latency import told
+from accomp.core.generation.latency import as_records
 from accomp.core.realtime.warmup import RHO
 from accomp.core.serving.playing.resampling import HELD, Drift
-from accomp.core.streaming.audio_batch import AudioSlots
+from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 QUANTUM = 128
 """Samples that a page's audio works in."""
@@ -50,9 +50,9 @@ class Fit:
     def spare_ms(self) -> float:
         return 1000 * (self.budget.available - self.budget.required)
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """Lines of the budget, and what is to spare."""
-        return {"budget": told(self.budget), "spare_ms": round(self.spare_ms, 1)}
+        return {"budget": as_records(self.budget), "spare_ms": round(self.spare_ms, 1)}
 
     def nearest(self) -> dict[str, Any] | None:
         """The clock nearest to the run's that would fit; None where none would."""
@@ -88,7 +88,7 @@ def best(fits: Mapping[str, Fit]) -> Fit:
     return max(fits.values(), key=lambda one: one.spare_ms)
 
 
-def measure(slots: AudioSlots, ticks: int, warm: int = 20) -> LatencyBudget:
+def measure(slots: AudioSessionBatch, ticks: int, warm: int = 20) -> LatencyBudget:
     """Play to noise in every slot, tick by tick -> the budget by that, without a path. Ends what plays there."""
     rng = np.random.default_rng(0)
     for _ in range(slots.free):
@@ -96,7 +96,7 @@ def measure(slots: AudioSlots, ticks: int, warm: int = 20) -> LatencyBudget:
     noise = rng.uniform(-0.1, 0.1, (16, slots.hop)).astype(np.float32)
     parts, whole = [], []
     for number in range(warm + ticks):
-        slots.tick({slot: noise[(slot + number) % 16] for slot in slots.taken})
+        slots.step({slot: noise[(slot + number) % 16] for slot in slots.taken})
         if number >= warm:
             parts.append(slots.spent)
             whole.append(sum(slots.spent.values()))

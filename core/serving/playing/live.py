@@ -34,7 +34,7 @@ class Voice:
 
 
 @define(eq=False, repr=False)
-class Live:
+class LiveSession:
     """A session while it plays: what comes in, what goes out, and how it is changed.
 
     Attributes:

@@ -12,18 +12,18 @@ from accomp.core.interfaces import CausalSampler
 from accomp.core.registry import Registry
 from accomp.core.runs.run import Player, check_streams, prepare_codec
 from accomp.core.serving.playing.stage import Stage
-from accomp.core.streaming.audio_batch import AudioSlots
+from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 TEMPERATURES = (0.0, 2.0)
 
 
-def slots_of(player: Player, batch: int) -> AudioSlots:
+def slots_of(player: Player, batch: int) -> AudioSessionBatch:
     """As many slots of a player. Raises CombinationError for a model that cannot stream."""
     check_streams(player)
     if not isinstance(player.sampler, CausalSampler):
         raise CombinationError("a model that streams has a sampler that draws step by step")
     prepare_codec(player.tokenizer, player.runtime, player.device, batch)
-    return AudioSlots(
+    return AudioSessionBatch(
         player.tokenizer,
         player.model,
         player.sampler,

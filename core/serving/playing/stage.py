@@ -27,9 +27,9 @@ from accomp.core.serving.messages import (
     Tempo,
 )
 from accomp.core.serving.playing.beats import Beats, Unplayable
-from accomp.core.serving.playing.live import Live, Voice, crossed
+from accomp.core.serving.playing.live import LiveSession, Voice, crossed
 from accomp.core.serving.playing.ticks import Ticks
-from accomp.core.streaming.audio_batch import AudioSlots
+from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 LEAD = 0.3
 """Seconds between the beginning of a session and its count-in at least."""
@@ -48,14 +48,14 @@ class Stage:
 
     name: str
     player: Player
-    slots: AudioSlots
+    slots: AudioSessionBatch
     registry: Registry
     clocked: bool
     ticks: Ticks
     limits: Limits
-    sent: Callable[[Live, float], None] = lambda live, margin: None
-    sessions: list[Live] = field(factory=list)
-    waiting: list[Live] = field(factory=list)
+    sent: Callable[[LiveSession, float], None] = lambda live, margin: None
+    sessions: list[LiveSession] = field(factory=list)
+    waiting: list[LiveSession] = field(factory=list)
     _due: float = field(factory=time.monotonic)
     _last: float = field(factory=time.monotonic)
 
@@ -82,11 +82,11 @@ class Stage:
         deaf = {CLASSES[number] for number in NOT_TARGETS}
         return tuple(name for name in class_names(INSTRUMENT, condition) if name not in deaf)
 
-    def enter(self, live: Live) -> None:
+    def enter(self, live: LiveSession) -> None:
         """A session that begins with its first frames."""
         self.waiting.append(live)
 
-    def leave(self, live: Live) -> None:
+    def leave(self, live: LiveSession) -> None:
         """End a session, if it is here; its slots are free."""
         if live in self.waiting:
             self.waiting.remove(live)
@@ -131,7 +131,7 @@ class Stage:
             sound = live.take(self.slots.hop)
             heard |= {voice.slot: sound for voice in live.voices}
         prepared = time.perf_counter()
-        made = self.slots.tick(heard)
+        made = self.slots.step(heard)
         computed = time.perf_counter()
         for live in list(self.sessions):
             self._play(live, made)
@@ -154,7 +154,7 @@ class Stage:
         self._due = max(self._due + self.period, now)
         self._silent(now)
 
-    def _play(self, live: Live, made: Mapping[int, tuple[int, np.ndarray]]) -> None:
+    def _play(self, live: LiveSession, made: Mapping[int, tuple[int, np.ndarray]]) -> None:
         first = live.voices[0]
         if first.slot not in made:
             return
@@ -165,7 +165,7 @@ class Stage:
         if live.play(sample, sound) is not None:
             self.sent(live, live.margin)
 
-    def _swapped(self, live: Live, sound: np.ndarray, made: Mapping[int, tuple[int, np.ndarray]]) -> np.ndarray:
+    def _swapped(self, live: LiveSession, sound: np.ndarray, made: Mapping[int, tuple[int, np.ndarray]]) -> np.ndarray:
         live.swap_at = None
         old, new = live.voices
         if new.slot not in made:
@@ -184,7 +184,7 @@ class Stage:
                 live.told_silent = True
                 live.tell(type="problem", what="input", why=f"nothing has come from the page for {silent:.0f} s")
 
-    def _end(self, live: Live, how: str, why: str) -> None:
+    def _end(self, live: LiveSession, how: str, why: str) -> None:
         self.leave(live)
         live.ended(how, why)
 
@@ -202,7 +202,7 @@ class Stage:
                 except (ValueError, Unplayable) as error:
                     live.ended("error", str(error))
 
-    def _join(self, live: Live) -> None:
+    def _join(self, live: LiveSession) -> None:
         start = live.start
         slot = self._slot(live, start.instrument)
         live.voices = [Voice(slot, 0)]
@@ -221,7 +221,7 @@ class Stage:
         live.tell(**told, **live.fits)
         self._conduct(live, begins)
 
-    def _conduct(self, live: Live, begins: int) -> None:
+    def _conduct(self, live: LiveSession, begins: int) -> None:
         start, beats = live.start, live.beats
         assert beats is not None
         metronome = start.metronome
@@ -235,7 +235,7 @@ class Stage:
         except Unplayable as error:
             live.tell(type="problem", what="metronome" if beats.tempo is None else "chart", why=str(error))
 
-    def _slot(self, live: Live, instrument: str | None, number: int = 0) -> int:
+    def _slot(self, live: LiveSession, instrument: str | None, number: int = 0) -> int:
         start = live.start
         labels = {}
         if instrument is not None and self.instruments:
@@ -247,7 +247,7 @@ class Stage:
 
     # --- changes while playing
 
-    def change(self, live: Live, message: Any) -> None:
+    def change(self, live: LiveSession, message: Any) -> None:
         """A message of a session that plays; what comes of it is told."""
         if live not in self.sessions:
             live.tell(type="problem", what="session", why="the session does not play yet")
@@ -261,7 +261,7 @@ class Stage:
         if live.recording is not None:
             live.recording.note(changes=[{"place": place, "what": what, "to": str(message)}])
 
-    def _changed(self, live: Live, message: Any) -> tuple[str, int]:
+    def _changed(self, live: LiveSession, message: Any) -> tuple[str, int]:
         voice = live.voices[0]
         now = live.place(voice, self.slots.next_place(voice.slot))
         match message:
@@ -287,17 +287,17 @@ class Stage:
                 now = self._instrument(live, message.name)
         return _what(message), now
 
-    def _tell(self, live: Live, names: Iterable[str]) -> None:
+    def _tell(self, live: LiveSession, names: Iterable[str]) -> None:
         """Tell all voices of these timelines as they are now."""
         assert live.beats is not None
         for voice in live.voices:
             for name, source in live.beats.sources(names, self._place_of(live, voice), voice.following).items():
                 self.slots.tell(voice.slot, name, source)
 
-    def _place_of(self, live: Live, voice: Voice) -> Callable[[int], float]:
+    def _place_of(self, live: LiveSession, voice: Voice) -> Callable[[int], float]:
         return lambda frame: live.hearing.place_at(voice.origin + self.slots.place_of(frame))
 
-    def _instrument(self, live: Live, name: str) -> int:
+    def _instrument(self, live: LiveSession, name: str) -> int:
         """A new session that listens for a while beside the old one, or at once in its place where no slot is free."""
         if name not in self.instruments:
             raise ValueError(f"no instrument {name!r}; there are {', '.join(self.instruments) or 'none to choose'}")

@@ -52,7 +52,7 @@ def train(
     }
     pairs = Pairs.of(stretches["train"], np.random.default_rng(seed), variation)
     if not pairs.by_class:
-        raise DataError(f"no instrument class is in two songs of {_told(roots)}; more songs are needed")
+        raise DataError(f"no instrument class is in two songs of {_describe(roots)}; more songs are needed")
     trainer = Trainer(pairs, settings, 60 * minutes, seed)
     _run(trainer, stretches["validation"], seed)
     numbers = held_out(trainer.average, stretches["validation"], seed)
@@ -97,7 +97,7 @@ def _listen(
                 else:
                     found += [attrs.evolve(stretch, song=f"{number}/{stretch.song}") for stretch in one]
     if not found:
-        raise DataError(f"no song of split {split!r} can be used @ {_told(roots)}")
+        raise DataError(f"no song of split {split!r} can be used @ {_describe(roots)}")
     return found
 
 
@@ -151,5 +151,5 @@ def _numbers(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or "nothing held out to measure on"
 
 
-def _told(roots: list[Path]) -> str:
+def _describe(roots: list[Path]) -> str:
     return ", ".join(map(str, roots))

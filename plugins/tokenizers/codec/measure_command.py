@@ -254,7 +254,7 @@ def _group_lines(candidate: dict[str, Any], groups: Sequence[str], levels: int) 
     lines = []
     for group in groups:
         found = candidate["groups"][group]
-        told = [f"{name} {_told(found['figures'][name])}" for name in _TOLD if name in found["figures"]]
+        told = [f"{name} {_describe(found['figures'][name])}" for name in _TOLD if name in found["figures"]]
         frames = f"{found['frames']} frames, " if found["frames"] else ""
         lines.append(f"  {group} ({found['excerpts']} excerpts, {frames}{found['vectors']} vectors): {', '.join(told)}")
         lines += _code_lines(levels, found["figures"])
@@ -274,6 +274,6 @@ def _code_lines(levels: int, figures: dict[str, Any]) -> list[str]:
     return [f"    {'; '.join(told)}; bitrate_entropy {bits:.2f} kbit/s"]
 
 
-def _told(figure: dict[str, Any]) -> str:
+def _describe(figure: dict[str, Any]) -> str:
     span = "" if figure["low"] is None else f" ({figure['low']:.3g} to {figure['high']:.3g})"
     return f"{figure['value']:.3g}{span}"

@@ -15,11 +15,11 @@ from accomp.core.bench import memory
 from accomp.core.bench.cases.sessions import Sessions, _at_load
 from accomp.core.bench.cases.train import Train
 from accomp.core.bench.figures import FIGURES
-from accomp.core.bench.live import Live
+from accomp.core.bench.live import SteadySessions
 from accomp.core.bench.measuring import measure
 from accomp.core.bench.reading import Reading
-from accomp.core.bench.record import Line
-from accomp.core.bench.subject import Subject, subject
+from accomp.core.bench.record import BenchRow
+from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.bench.variants import Variant, variants
 from accomp.core.cli.main import main
 from accomp.core.errors import WorkError
@@ -64,12 +64,12 @@ def bench(install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("accomp.core.bench.cases.stream.copy_bandwidth", lambda _: RATE)
     monkeypatch.setattr("accomp.core.bench.cases.train.matmul_rate", lambda *_: RATE)
 
-    def run(*words: str) -> list[Line]:
+    def run(*words: str) -> list[BenchRow]:
         path = tmp_path / "record.json"
         assert main(["bench", *words, "--json", str(path)]) == 0
         record = json.loads(path.read_text())
         assert record["machine"]["cpu"]
-        lines = [Line(**{**one, "settings": tuple(one["settings"])}) for one in record["lines"]]
+        lines = [BenchRow(**{**one, "settings": tuple(one["settings"])}) for one in record["lines"]]
         assert all(set(one.figures) <= set(FIGURES) for one in lines)
         assert {one.bench for one in lines} == {words[0]}
         return lines
@@ -77,7 +77,7 @@ def bench(install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def small(spec: Any, **sections: Any) -> Subject:
+def small(spec: Any, **sections: Any) -> BenchModel:
     return subject(spec(**sections), (), tiny.registry())
 
 
@@ -147,12 +147,12 @@ def test_codec_tells_pushes_and_the_whole(bench: Any, spec: Any) -> None:
 
 def test_sessions_are_added_until_one_is_late(bench: Any, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["sessions", spec(), "--steps", "3", "--batch", "1", "--batch", "3"]
-    monkeypatch.setattr(Subject, "frame", 1e6)
+    monkeypatch.setattr(BenchModel, "frame", 1e6)
     *each, most = bench(*words)
     assert [line.case for line in each] == ["1 sessions, with the codec", "3 sessions, with the codec"]
     assert most.figures == {"sessions": 3}
     assert "no more were tried" in most.case
-    monkeypatch.setattr(Subject, "frame", 1e-9)
+    monkeypatch.setattr(BenchModel, "frame", 1e-9)
     _, most = subject_lines(spec(), Sessions(batches=(1, 3), steps=2, codec=False))
     assert most.figures == {"sessions": 0}
     assert "no more" not in most.case
@@ -169,7 +169,7 @@ def test_a_load_is_as_many_sessions_as_take_it(spec: Any, monkeypatch: pytest.Mo
 
 
 def test_batches_grow_until_one_is_late_and_every_load_is_known(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken(self: Any, subject: Subject, model: Any, batch: int, paced: bool, how: str) -> tuple[Line, bool]:
+    def taken(self: Any, subject: BenchModel, model: Any, batch: int, paced: bool, how: str) -> tuple[BenchRow, bool]:
         return subject.line(self, f"{batch}{how}", {"rtf": 0.3 * batch}), batch < 2
 
     monkeypatch.setattr(Sessions, "_batch", taken)
@@ -209,7 +209,7 @@ def test_readers_that_fail_end_the_benchmark(tmp_path: Path) -> None:
         lost.rates()
 
 
-def subject_lines(path: str, benchmark: Any) -> list[Line]:
+def subject_lines(path: str, benchmark: Any) -> list[BenchRow]:
     return measure(benchmark, path, (), tiny.registry())
 
 
@@ -219,7 +219,7 @@ def subject_lines(path: str, benchmark: Any) -> list[Line]:
 def test_a_step_reads_all_weights_but_the_embeddings_and_all_keys_and_values(spec: Any) -> None:
     found = small(spec, backbone={"plugin": "llama", "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 32})
     model = found.model()
-    live = Live(found, model, variants()[0], batch=3)
+    live = SteadySessions(found, model, variants()[0], batch=3)
     weights = sum(weight.nbytes for weight in model.parameters())
     weights -= model.table.weight.nbytes + model.input_padding.nbytes
     cache = 2 * 2 * 2 * (16 // 4) * 4 * (50 + 1)  # layers, keys and values, heads, their width, bytes, window and start
@@ -233,7 +233,7 @@ def test_a_session_is_measured_with_its_window_full(spec: Any) -> None:
         found = small(
             spec, clock=clock, objective={"plugin": "prefix"}, train={"steps": 1, "batch": 1, "frames": 20, "lr": 1e-3}
         )
-        live = Live(found, found.model(), variants()[0])
+        live = SteadySessions(found, found.model(), variants()[0])
         live.fill()
         assert live.frame().shape[2] == (1 if clock["k"] == 1 else 0)
         assert [live.frame().shape[2] for _ in range(clock["k"] - 1)] == [0] * (clock["k"] - 2) + [4] * (clock["k"] > 1)
@@ -328,8 +328,8 @@ def test_what_a_step_reads_shrinks_with_the_precision(spec: Any) -> None:
     found = small(spec, model={"width": 64}, backbone={"plugin": "llama", "depth": 2, "heads": 2})
     model = found.model()
 
-    def live(**runtime: Any) -> Live:
-        return Live(found, model, Variant("", Runtime(compile="off", **runtime)))
+    def live(**runtime: Any) -> SteadySessions:
+        return SteadySessions(found, model, Variant("", Runtime(compile="off", **runtime)))
 
     full = live()
     assert live(weights="bfloat16").step_bytes == pytest.approx(full.step_bytes / 2, rel=0.02)

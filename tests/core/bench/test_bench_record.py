@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from accomp.core.bench import compare, host, memory, record, table
 from accomp.core.bench.figures import FIGURES
-from accomp.core.bench.record import Line, Record
+from accomp.core.bench.record import BenchRow, Record
 from accomp.core.bench.timing import (
-    Pace,
+    PacedInput,
     Times,
     Work,
     compare_to_first,
@@ -97,7 +97,7 @@ def test_live_input_keeps_its_beat_however_late_the_work_is() -> None:
         slept.append(round(seconds, 6))
         now[0] += seconds
 
-    pace = Pace(2.0, lambda: now[0], sleep)
+    pace = PacedInput(2.0, lambda: now[0], sleep)
     assert pace.wait() == 102.0  # the first beat is now, its work due at the next
     now[0] += 0.5
     assert pace.wait() == 104.0
@@ -136,8 +136,8 @@ def test_the_peak_counts_what_was_held_for_a_while() -> None:
 # ------------------------------------------------------------------------------------------------ records
 
 
-def line(case: str = "eager", *, settings: tuple[str, ...] = (), **figures: float) -> Line:
-    return Line("stream", "quickstart", settings, "cpu, 1 thread", case, figures or {"p50_ms": 5.0, "n": 10.0})
+def line(case: str = "eager", *, settings: tuple[str, ...] = (), **figures: float) -> BenchRow:
+    return BenchRow("stream", "quickstart", settings, "cpu, 1 thread", case, figures or {"p50_ms": 5.0, "n": 10.0})
 
 
 MACHINE = {"cpu": "Abacus", "cores": 2, "torch": "2.13", "load": 0.1, "date": "2026-11-21 12:00 UTC"}
@@ -186,7 +186,7 @@ def test_lines_of_one_measurement_make_one_table() -> None:
 def test_an_earlier_record_is_told_as_ratios_and_which_way_they_went() -> None:
     before = Record(MACHINE, (line(p50_ms=4.0, speed=2.0, n=10.0, late_per_hour=0.0), line("gone")))
     now = Record(MACHINE, (line(p50_ms=5.0, speed=3.0, n=99.0, late_per_hour=0.0), line("new")))
-    found = [" ".join(text.split()) for text in compare.told(now, before)]
+    found = [" ".join(text.split()) for text in compare.lines(now, before)]
     assert "eager p50 ms 5 4 x 1.25 worse" in found
     assert "eager x baseline 3 2 x 1.50 better" in found
     assert "eager late/h 0 0 same" in found
@@ -196,7 +196,7 @@ def test_an_earlier_record_is_told_as_ratios_and_which_way_they_went() -> None:
 
 def test_another_machine_or_torch_is_marked_on_every_table() -> None:
     before = Record({**MACHINE, "torch": "2.11", "gpu": "H200"}, (line(), line(settings=("a=1",))))
-    found = compare.told(Record(MACHINE, before.lines), before)
+    found = compare.lines(Record(MACHINE, before.lines), before)
     assert "  another torch: 2.13, before 2.11" in found
     assert [text.partition("; before on another ")[2] for text in found if text.startswith("stream")] == [
         "gpu, torch"
@@ -218,7 +218,7 @@ def test_the_machine_is_told_with_versions_and_load() -> None:
     assert {"date", "cpu", "cores", "load", "torch", "python", "memory_gb"} <= set(facts)
     assert set(host.WHAT_MAKES_TIMES) <= set(facts) | {"gpu", "cuda"}
     for word in (facts["cpu"], f"{facts['cores']} cores", facts["torch"], facts["date"]):
-        assert word in host.told(facts)
+        assert word in host.describe(facts)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import tiny
 
 from accomp.core.bench import record
 from accomp.core.bench import suite as suites
-from accomp.core.bench.record import Line, Record, on_cpu
+from accomp.core.bench.record import BenchRow, Record, on_cpu
 from accomp.core.bench.subject import subject
 from accomp.core.bench.suite import Run, Suite, Target, load, merged, suite, verdicts
 from accomp.core.cli.main import main
@@ -107,7 +107,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
 
 def test_figures_of_another_machine_are_not_kept(file: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out.json"
-    old = Line("stream", "old", (), "cpu, 1 thread", "x", {"p50_ms": 1.0})
+    old = BenchRow("stream", "old", (), "cpu, 1 thread", "x", {"p50_ms": 1.0})
     record.save(Record({"cpu": "Abacus"}, (old,)), out)
     assert suite(file, tiny.registry(), json=out, only=["train"]) == 0
     assert "measured on another cpu" in capsys.readouterr().err
@@ -150,8 +150,8 @@ def test_a_run_that_is_not_there_is_refused(file: Path, tmp_path: Path) -> None:
 def test_a_target_is_reached_from_its_own_side(figure: str, value: float, reached: str) -> None:
     must, aim = (0.8, 0.4) if figure == "p50_ms" else (8, 20)
     wanted = Suite("t", (Run("a", "stream", target=(Target("x", figure, must, aim, "fast"),)),))
-    lines = (Line("stream", "any", (), "cuda", "slow", {figure: -1.0 if figure == "p50_ms" else 99.0}),
-             Line("stream", "any", (), "cuda", "so fast", {figure: value}))  # fmt: skip
+    lines = (BenchRow("stream", "any", (), "cuda", "slow", {figure: -1.0 if figure == "p50_ms" else 99.0}),
+             BenchRow("stream", "any", (), "cuda", "so fast", {figure: value}))  # fmt: skip
     _, row = verdicts(wanted, Record({}, lines), {})
     assert row[-1] == reached
 
@@ -160,14 +160,14 @@ def test_a_run_s_figures_are_those_of_its_threads() -> None:
     runs = tuple(
         Run(name, "stream", threads=n, target=(Target(name, "p50_ms", 1.0),)) for name, n in (("a", None), ("b", 2))
     )
-    lines = tuple(Line("stream", "any", (), on_cpu(n), "", {"p50_ms": float(n)}) for n in (2, 1))
+    lines = tuple(BenchRow("stream", "any", (), on_cpu(n), "", {"p50_ms": float(n)}) for n in (2, 1))
     _, one, two = verdicts(Suite("t", runs, threads=1), Record({}, lines), {})
     assert (one[4], two[4]) == ("1", "2")
 
 
 def test_lines_replace_those_of_the_same_case() -> None:
-    def line(case: str, value: float) -> Line:
-        return Line("stream", "s", (), "cpu", case, {"p50_ms": value})
+    def line(case: str, value: float) -> BenchRow:
+        return BenchRow("stream", "s", (), "cpu", case, {"p50_ms": value})
 
     found = merged(Record({}, (line("a", 1), line("b", 2))), [line("c", 3), line("a", 4)])
     assert [(one.case, one.figures["p50_ms"]) for one in found.lines] == [("a", 4), ("b", 2), ("c", 3)]

@@ -13,7 +13,7 @@ import typer
 from accomp.core.cli import doctor
 from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, WorkError
-from accomp.core.generation.stream import Performance
+from accomp.core.generation.stream import StreamRequest
 from accomp.core.registry import Registry
 from accomp.core.spec.schema import load_spec, resolve
 
@@ -171,9 +171,9 @@ def test_stream_passes_on_what_it_is_told(monkeypatch, folder):
     (first, registry), (second, _) = seen
     assert isinstance(registry, Registry)
     usual = (Path("runs/x"), Path("in.wav"), Path("out.wav"), "Bass")
-    assert first == Performance(*usual, seed=3, chunk=5.0)
+    assert first == StreamRequest(*usual, seed=3, chunk=5.0)
     guidance = {"context": 2.0, "genre": -1.5}
-    assert second == Performance(*usual, conditions=("genre=jazz",), guidance=guidance, runtime=("compile=on",))
+    assert second == StreamRequest(*usual, conditions=("genre=jazz",), guidance=guidance, runtime=("compile=on",))
 
 
 # ------------------------------------------------------------------------------------------------ exit codes

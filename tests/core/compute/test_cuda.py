@@ -11,7 +11,7 @@ from accomp.core.registry import Registry
 from accomp.core.spec.build import build_model, build_objective, build_sampler, space_of
 from accomp.core.spec.schema import Spec, load_spec
 from accomp.core.streaming.session import TokenSession
-from accomp.core.training.meters import Tally
+from accomp.core.training.meters import LossMeter
 from accomp.core.training.optim import optimizer_of
 from accomp.core.types import Batch
 
@@ -67,7 +67,7 @@ def test_a_training_step_never_waits_for_the_gpu(name):
     spec, registry, device = load_spec(name, Registry()), Registry(), torch.device("cuda")
     space = space_of(spec, registry)
     model, objective = build_model(spec, space, registry).to(device).train(), build_objective(spec, space, registry)
-    optimizer, tally = optimizer_of(model, spec.train), Tally(device)
+    optimizer, tally = optimizer_of(model, spec.train), LossMeter(device)
     x = torch.randn(2, spec.train.frames, space.latent_dim, device=device)
     y = torch.randint(space.codebook_size, (2, space.codebooks, spec.train.frames), device=device)
     valid, instrument = torch.ones(2, spec.train.frames, dtype=torch.bool, device=device), torch.tensor([4, 14])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from accomp.core.data.prefetch import DEPTH, Ahead
+from accomp.core.data.prefetch import DEPTH, PrefetchLoader
 from accomp.core.errors import DataError
 from accomp.core.types import CodeBatch
 
@@ -35,9 +35,9 @@ class Counting:
         self.seen = state["seen"]
 
 
-def ahead(*given: Any) -> Ahead:
+def ahead(*given: Any) -> PrefetchLoader:
     loader: Any = Counting(*given)
-    return Ahead(loader)
+    return PrefetchLoader(loader)
 
 
 def numbers(batches: Iterator[CodeBatch], count: int) -> list[int]:
@@ -59,7 +59,7 @@ def test_the_same_batches_in_the_same_order_with_the_state_of_what_was_taken() -
 
 def test_no_more_is_read_than_lies_ready() -> None:
     loader: Any = Counting()
-    with Ahead(loader) as batches:
+    with PrefetchLoader(loader) as batches:
         numbers(batches, 5)
     assert 5 <= loader.seen <= 5 + DEPTH + 1
 

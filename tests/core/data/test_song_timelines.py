@@ -14,13 +14,13 @@ from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import DataError
 from accomp.core.model.conditions import Conditions, TimelineCondition
 from accomp.core.model.model import withhold
-from accomp.core.music.annotations import NOTHING, Annotations, told_annotations
+from accomp.core.music.annotations import NOTHING, Annotations, read_annotations
 from accomp.core.music.timelines import KINDS, frame_times, metronome
 from accomp.core.types import Batch
 
 TOKENIZER = EnergyTokenizer()
 RATE = TOKENIZER.space.frame_rate
-KNOWN = told_annotations({"beats": [0.1 + 0.4 * i for i in range(5)], "beats_per_bar": 2, "chords": [[0, 1, "Am"]]})[0]
+KNOWN = read_annotations({"beats": [0.1 + 0.4 * i for i in range(5)], "beats_per_bar": 2, "chords": [[0, 1, "Am"]]})[0]
 
 
 class Annotated(FolderCorpus):
@@ -57,7 +57,7 @@ def test_each_frame_is_told_what_is_known_of_its_time(tmp_path):
 
 def test_of_a_song_that_is_not_known_it_is_withheld_and_that_is_told(tmp_path):
     clips = loader(filled(tmp_path, KNOWN, "t0"), "metronome")
-    assert "metronome: beats of 1 of 2 songs are known; in clips of the others it is withheld" in clips.told()
+    assert "metronome: beats of 1 of 2 songs are known; in clips of the others it is withheld" in clips.describe()
     batch = next(clips.fixed(9))
     for row, clip in enumerate(clips.fixed_clips(9)[: len(batch.target)]):
         assert bool(batch.timelines["metronome"][row].any()) == (clip.pair.track == "t0")
@@ -76,7 +76,7 @@ def test_a_run_goes_on_only_with_the_same_annotations(tmp_path):
     store = filled(tmp_path, KNOWN)
     state = loader(store, "metronome").state_dict()
     loader(store, "metronome").load_state_dict(state)
-    filled(tmp_path, told_annotations({"beats": [0.0, 0.3, 0.6]})[0])
+    filled(tmp_path, read_annotations({"beats": [0.0, 0.3, 0.6]})[0])
     with pytest.raises(DataError, match="the training data has changed"):
         loader(store, "metronome").load_state_dict(state)
 

@@ -7,7 +7,7 @@ from latents import SPACE
 from accomp.core.diffusion.denoising import last
 from accomp.core.errors import CombinationError
 from accomp.core.interfaces import Velocities
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.dpmpp import Dpmpp
@@ -91,11 +91,11 @@ def test_guidance_keeps_the_forward_without_where_it_is_asked_for():
 
 
 def test_normal_noise_is_normal_and_belongs_to_its_key():
-    key = Noise.seeded(3).fold(torch.arange(1000))
+    key = KeyedRandom.seeded(3).fold(torch.arange(1000))
     drawn = key.normal(50)
     assert float(drawn.mean()) == pytest.approx(0, abs=0.02)
     assert float(drawn.std()) == pytest.approx(1, abs=0.01)
-    assert torch.equal(drawn[7], Noise(key.key[7]).normal(50))
+    assert torch.equal(drawn[7], KeyedRandom(key.key[7]).normal(50))
     assert drawn.isfinite().all()
 
 

@@ -9,7 +9,7 @@ from latents import SPACE, TOLD, E, batch, model, normal, played, session
 
 from accomp.core.data.ingest import ingest
 from accomp.core.diffusion.adversary import Adversary
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.runs.checkpoint import checkpoint_folder, latest_checkpoint, load_run, load_training
 from accomp.core.runs.folder import open_run
 from accomp.core.runs.run import playing_checkpoint
@@ -29,7 +29,7 @@ def arc(**config) -> ArcForcing:
 def test_a_rollout_of_all_steps_is_what_a_session_plays(regime, t_f):
     made, k, blocks, steps = model(t_f, 4, regime), 4, 4, 3
     clips = batch(24)
-    key = Noise.of_sessions(0, torch.arange(2), 1)
+    key = KeyedRandom.of_sessions(0, torch.arange(2), 1)
     noise = torch.stack(
         [
             torch.stack([key.fold(b * k + torch.arange(k)).fold(i).normal(E).mT for i in range(steps)])
@@ -69,14 +69,16 @@ def test_turns_are_by_number_and_the_first_may_be_the_adversarys():
 
 def test_the_adversary_hears_all_of_the_input_and_what_stands_beside_it():
     made = model(-8, 4, conditions=TOLD)
-    from accomp.core.diffusion.adversary import Heard, swapped
+    from accomp.core.diffusion.adversary import Conditioning, swapped
     from accomp.core.music.timelines import KINDS
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         judge = Adversary(made, channels=4).double()
     x = normal(2, 12, E).requires_grad_()
-    heard = Heard(x, {"instrument": torch.tensor([0, 1])}, {"metronome": normal(2, 12, KINDS["metronome"].width)})
+    heard = Conditioning(
+        x, {"instrument": torch.tensor([0, 1])}, {"metronome": normal(2, 12, KINDS["metronome"].width)}
+    )
     scores, _ = judge(heard, normal(2, 12, E, seed=1), torch.tensor([0.2, 0.7]).double())
     assert scores.shape == (2, 1, 3)
     scores[0, 0, 0].backward()

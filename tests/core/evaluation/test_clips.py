@@ -13,8 +13,8 @@ from attrs import define, frozen
 from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import LISTENING_LUFS, loudness
 from accomp.core.evaluation.anchors import ANCHORS
-from accomp.core.evaluation.clip_sets import Cell
-from accomp.core.evaluation.clips import Heard, Hearing, at_loudness
+from accomp.core.evaluation.clip_sets import ClipSet
+from accomp.core.evaluation.clips import Hearing, PreparedClip, at_loudness
 from accomp.core.spec.sections import CELLS, OF_TAKES, EvaluateSpec
 from accomp.core.types import Take
 
@@ -46,14 +46,14 @@ class Wants:
     needs: frozenset[str] = frozenset()
 
 
-def heard(take: Take, **hearing: Any) -> Heard:
-    return Heard(Clip(take), Cell("c", "c", ()), Hearing(RATE, **hearing))
+def heard(take: Take, **hearing: Any) -> PreparedClip:
+    return PreparedClip(Clip(take), ClipSet("c", "c", ()), Hearing(RATE, **hearing))
 
 
 TAKE = Take("clip", noise(0), noise(1, 0.5), RATE, 3, noise(2, 0.01), stems=4)
 
 
-def by(heard: Heard, **wants: Any) -> Take:
+def by(heard: PreparedClip, **wants: Any) -> Take:
     return heard.by(Wants(**wants))  # type: ignore[arg-type]
 
 
@@ -108,7 +108,7 @@ def test_losses_are_asked_for_by_who_needs_them_once() -> None:
         asked.append(id)
         return {"own": SimpleNamespace()}
 
-    one = Heard(Clip(TAKE), Cell("c", "c", (), losses=losses), Hearing(RATE))
+    one = PreparedClip(Clip(TAKE), ClipSet("c", "c", (), losses=losses), Hearing(RATE))
     assert by(one).losses is None
     assert not asked
     for _ in range(2):

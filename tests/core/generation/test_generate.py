@@ -19,7 +19,7 @@ from accomp.core.clock import Clock
 from accomp.core.errors import CheckpointError, DataError
 from accomp.core.generation import generate as module
 from accomp.core.generation.generate import generate
-from accomp.core.generation.latency import budget_of, part_times, step_times, told
+from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.music.instruments import CLASSES
 from accomp.core.runs.run import Played, Player, load_player, play, within_full_scale
 from accomp.core.types import TokenSpace
@@ -221,7 +221,7 @@ def test_times_become_a_budget() -> None:
     budget = budget_of(Clock(t_f=-5), space, [parts, worse], piece=0.1)
     assert budget.encode == 0.5
     assert budget.input == pytest.approx(0.09)  # a frame's lookahead ends 10 ms after the piece its samples end with
-    lines = {line["name"]: line["ms"] for line in told(budget)}
+    lines = {line["name"]: line["ms"] for line in as_records(budget)}
     assert lines["codec lookahead and delay"] == pytest.approx(10)
     assert lines["wait for the end of a piece"] == pytest.approx(90)
     assert lines["left by t_f = -5 frames"] == pytest.approx(100)

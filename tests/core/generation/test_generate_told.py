@@ -15,11 +15,11 @@ from accomp.core.errors import CombinationError, SpecError
 from accomp.core.evaluation.clip_sets import deaf_cells, take_cell
 from accomp.core.generation import generate as module
 from accomp.core.generation.generate import generate, settings_of
-from accomp.core.music.annotations import told_annotations
+from accomp.core.music.annotations import read_annotations
 from accomp.core.runs.run import Player
 from accomp.core.spec.build import build_model, build_sampler, check_combination
 
-KNOWN = told_annotations({"beats": [0.1 + 0.4 * i for i in range(9)], "beats_per_bar": 2, "chords": [[0, 4, "Am"]]})[0]
+KNOWN = read_annotations({"beats": [0.1 + 0.4 * i for i in range(9)], "beats_per_bar": 2, "chords": [[0, 4, "Am"]]})[0]
 
 
 class Annotated(FolderCorpus):

@@ -29,7 +29,7 @@ from accomp.core.generation import recording as recording_module
 from accomp.core.generation import stream as stream_module
 from accomp.core.generation.live_wav import LiveWav, header
 from accomp.core.generation.recording import Recording
-from accomp.core.generation.stream import Performance, stream
+from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.realtime import live as realtime
 
 RATE = 32000
@@ -248,7 +248,7 @@ def input(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(trained: tiny.Trained, input: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     output = tmp_path_factory.mktemp("expected") / "out.wav"
-    stream(Performance(trained.run, input, output, "Bass"), trained.registry)
+    stream(StreamRequest(trained.run, input, output, "Bass"), trained.registry)
     return audio.read(output, RATE)
 
 
@@ -274,7 +274,7 @@ def test_a_signal_at_any_piece_keeps_what_was_played(
         with monkeypatch.context() as patch:
             at_piece(rng.randrange(4, 79), lambda: os.kill(os.getpid(), number), patch)
             with pytest.raises(Interrupted, match=f"interrupted by {number.name}; what was played, .* s, is kept: "):
-                stream(Performance(trained.run, input, tmp_path / "out.wav", "Bass"), trained.registry)
+                stream(StreamRequest(trained.run, input, tmp_path / "out.wav", "Bass"), trained.registry)
         stem = audio.read(tmp_path / "out.wav", RATE)
         assert 0 < len(stem) < len(expected), turn
         scale = np.abs(expected[: len(stem)]).max() / max(np.abs(stem).max(), 1e-9)
@@ -303,7 +303,7 @@ def test_a_full_disk_at_any_byte_keeps_what_had_room(
         with monkeypatch.context() as patch:
             full_after(patch, room := rng.randrange(2000, 8 * len(expected)))
             with pytest.raises(WorkError, match=r"the disk is full: No space left.*\.wav .*is kept, in 32-bit float"):
-                stream(Performance(trained.run, input, output, "Bass"), trained.registry)
+                stream(StreamRequest(trained.run, input, output, "Bass"), trained.registry)
         stem = whole(output)
         assert 8 * len(stem) >= room - 8 * 640 - 8
         np.testing.assert_allclose(stem * 0.99 / max(0.99, np.abs(stem).max()), expected[: len(stem)], atol=1e-2)
@@ -319,7 +319,7 @@ def test_killed_while_it_plays_the_files_hold_what_was_played(
         if not child:
             signal.alarm(120)
             at_piece(piece, lambda: os.kill(os.getpid(), signal.SIGKILL), monkeypatch)
-            stream(Performance(trained.run, input, output, "Bass"), trained.registry)
+            stream(StreamRequest(trained.run, input, output, "Bass"), trained.registry)
             os._exit(1)
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGKILL

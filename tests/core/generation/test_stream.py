@@ -13,7 +13,7 @@ import tiny
 
 from accomp.core.audio import io as audio
 from accomp.core.errors import CheckpointError, DataError, UserError
-from accomp.core.generation.stream import Performance, stream
+from accomp.core.generation.stream import StreamRequest, stream
 
 RATE = 32000
 
@@ -27,7 +27,7 @@ def input(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def play(trained: tiny.Trained, input: Path, output: Path, instrument: str = "Bass", **options: Any) -> np.ndarray:
-    stream(Performance(trained.run, input, output, instrument, **options), trained.registry)
+    stream(StreamRequest(trained.run, input, output, instrument, **options), trained.registry)
     return audio.read(output, RATE)
 
 
@@ -127,7 +127,7 @@ def test_bad_files_and_settings_are_told(trained: tiny.Trained, input: Path, tmp
         play(trained, input, tmp_path / "out.wav", chunk=0)
     assert not (tmp_path / "out.wav").exists()
     with pytest.raises(CheckpointError, match="nothing is trained yet"):
-        stream(Performance(tmp_path, input, tmp_path / "out.wav", "Bass"), trained.registry)
+        stream(StreamRequest(tmp_path, input, tmp_path / "out.wav", "Bass"), trained.registry)
 
 
 def test_a_place_that_cannot_be_written_is_told(trained: tiny.Trained, input: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import tiny
 from accomp.core.audio import io as audio
 from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, CombinationError, DataError, UserError, WorkError
-from accomp.core.layering import Wish, band, layer
+from accomp.core.layering import LayerRequest, band, layer
 from accomp.core.layering.recipe import ROOT
 from accomp.core.layering.tree import Node, Tree
 from accomp.core.runs.checkpoint import read_checkpoint
@@ -36,7 +36,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grown(trained: tiny.Trained, context: Path, tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """Three layers of `--auto`; not to be changed."""
     folder = tmp_path_factory.mktemp("grown") / "tree"
-    layer(trained.run, trained.registry, Wish(folder, context, auto=TRIO, variations=2))
+    layer(trained.run, trained.registry, LayerRequest(folder, context, auto=TRIO, variations=2))
     return Tree(folder)
 
 
@@ -117,7 +117,7 @@ def test_auto_builds_a_path_of_first_variations(grown: Tree, trained: tiny.Train
 def test_every_layer_hears_the_mean_of_all_before_it(
     trained: tiny.Trained, context: Path, tmp_path: Path, played: list[dict[str, Any]]
 ) -> None:
-    layer(trained.run, trained.registry, Wish(tmp_path / "tree", context, auto=TRIO, stems=3, seed=4))
+    layer(trained.run, trained.registry, LayerRequest(tmp_path / "tree", context, auto=TRIO, stems=3, seed=4))
     tree = Tree(tmp_path / "tree")
     parts = [3 * audio.read(context, RATE)]
     for number, (call, node) in enumerate(zip(played, tree.path(tree.find("last")), strict=True)):
@@ -131,7 +131,11 @@ def test_the_same_tree_and_seed_give_the_same_stems(
     grown: Tree, trained: tiny.Trained, context: Path, tmp_path: Path
 ) -> None:
     for seed in (0, 1):
-        layer(trained.run, trained.registry, Wish(tmp_path / str(seed), context, auto=TRIO, variations=2, seed=seed))
+        layer(
+            trained.run,
+            trained.registry,
+            LayerRequest(tmp_path / str(seed), context, auto=TRIO, variations=2, seed=seed),
+        )
     assert hashes(Tree(tmp_path / "0")) == hashes(grown)
     assert list(Tree(tmp_path / "0").nodes()) == list(grown.nodes())
     assert not set(hashes(Tree(tmp_path / "1"))) & set(hashes(grown))
@@ -141,7 +145,7 @@ def test_an_interrupted_list_goes_on_and_makes_nothing_twice(
     grown: Tree, trained: tiny.Trained, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     played: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    wish = Wish(tmp_path / "tree", context, auto=TRIO, variations=2)
+    wish = LayerRequest(tmp_path / "tree", context, auto=TRIO, variations=2)
     noting, count = band.perform, 0
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
@@ -171,19 +175,19 @@ def test_a_round_now_a_choice_later(
     played: list[dict[str, Any]],
 ) -> None:  # fmt: skip
     folder = tmp_path / "tree"
-    layer(trained.run, trained.registry, Wish(folder, context, instrument="Guitar", variations=2))
+    layer(trained.run, trained.registry, LayerRequest(folder, context, instrument="Guitar", variations=2))
     tree = Tree(folder)
     first, second = tree.nodes().values()
     assert tree.find("last") == ROOT
     told = capsys.readouterr().out
     assert f"1  {first.id}  {folder / 'nodes' / first.id / 'mix.wav'}" in told
-    layer(None, trained.registry, Wish(folder, choose=second.id[:-1]))
+    layer(None, trained.registry, LayerRequest(folder, choose=second.id[:-1]))
     assert f"chosen: {second.id}, song.wav + Guitar" in capsys.readouterr().out
-    layer(trained.run, trained.registry, Wish(folder, instrument="Bass", variations=1))
-    layer(trained.run, trained.registry, Wish(folder, choose=first.id, instrument="Bass", variations=1))
-    layer(trained.run, trained.registry, Wish(folder, parent=ROOT, instrument="Bass", variations=1))
+    layer(trained.run, trained.registry, LayerRequest(folder, instrument="Bass", variations=1))
+    layer(trained.run, trained.registry, LayerRequest(folder, choose=first.id, instrument="Bass", variations=1))
+    layer(trained.run, trained.registry, LayerRequest(folder, parent=ROOT, instrument="Bass", variations=1))
     assert [node.parent for node in tree.nodes().values()] == [ROOT, ROOT, second.id, first.id, ROOT]
-    layer(trained.run, trained.registry, Wish(folder, parent=ROOT, instrument="Bass", variations=3))
+    layer(trained.run, trained.registry, LayerRequest(folder, parent=ROOT, instrument="Bass", variations=3))
     assert len(played) == 7, "only those that were missing"
 
 
@@ -191,7 +195,7 @@ def test_a_song_is_built_by_questions(
     trained: tiny.Trained, context: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask = answers("Bas", "Bass", "7", "two", "again", " 3 ", "Vocal", "Piano", "None", "Organ", "1", "stop")
-    layer(trained.run, trained.registry, Wish(tmp_path / "tree", context, variations=2), ask=ask)
+    layer(trained.run, trained.registry, LayerRequest(tmp_path / "tree", context, variations=2), ask=ask)
     tree = Tree(tmp_path / "tree")
     assert [(node.recipe.title, node.recipe.variation) for node in tree.path(tree.find("last"))] == [
         ("Bass", 2), ("Organ", 0),
@@ -204,7 +208,7 @@ def test_a_song_is_built_by_questions(
     assert "no model learns to play 'Vocal'" in told
     assert "the song so far: song.wav + Bass + Organ" in told
     for ending in (answers(""), answers("Reed", "stop"), answers("Reed")):
-        layer(trained.run, trained.registry, Wish(tree.folder, variations=1), ask=ending)
+        layer(trained.run, trained.registry, LayerRequest(tree.folder, variations=1), ask=ending)
     assert len(tree.nodes()) == 9
     assert [node.recipe.title for node in tree.path(tree.find("last"))] == ["Bass", "Organ"]
 
@@ -217,15 +221,15 @@ def test_models_of_different_kinds_play_in_one_song(
 ) -> None:
     """A streaming model, a masked one that hears whole clips, and the first one again at another step."""
     folder = tmp_path / "tree"
-    layer(trained.run, trained.registry, Wish(folder, context, auto=("Bass",)))
-    layer(offline.run, offline.registry, Wish(folder, parent="last", auto=("Piano",)))
+    layer(trained.run, trained.registry, LayerRequest(folder, context, auto=("Bass",)))
+    layer(offline.run, offline.registry, LayerRequest(folder, parent="last", auto=("Piano",)))
     copy = trained.copy(tmp_path / "run")
     other = read_checkpoint(copy.run / "checkpoints" / "step_000015")
     (copy.run / "losses.jsonl").unlink()
     for path in (copy.run / "checkpoints" / "step_000020").iterdir():
         path.unlink()
     (copy.run / "checkpoints" / "step_000020").rmdir()
-    layer(copy.run, copy.registry, Wish(folder, parent="last", auto=("Organ",)))
+    layer(copy.run, copy.registry, LayerRequest(folder, parent="last", auto=("Organ",)))
     path = Tree(folder).path(Tree(folder).find("last"))
     piano, organ = path[1:]
     assert len({node.recipe.weights for node in path}) == 3
@@ -240,7 +244,7 @@ def test_models_of_different_kinds_play_in_one_song(
 def test_conditions_and_guidance_are_used_and_kept(
     trained: tiny.Trained, context: Path, tmp_path: Path, played: list[dict[str, Any]]
 ) -> None:
-    wish = Wish(tmp_path / "tree", context, auto=("instrument=bass",), guidance={"context": 3.0})
+    wish = LayerRequest(tmp_path / "tree", context, auto=("instrument=bass",), guidance={"context": 3.0})
     layer(trained.run, trained.registry, wish)
     layer(trained.run, trained.registry, attrs.evolve(wish, guidance=None))
     guided, plain = Tree(tmp_path / "tree").nodes().values()
@@ -274,7 +278,7 @@ def test_a_silent_context_is_said_and_played_to(
     trained: tiny.Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     audio.write(tmp_path / "silence.wav", np.zeros(RATE // 4), RATE)
-    layer(trained.run, trained.registry, Wish(tmp_path / "tree", tmp_path / "silence.wav", auto=("Bass",)))
+    layer(trained.run, trained.registry, LayerRequest(tmp_path / "tree", tmp_path / "silence.wav", auto=("Bass",)))
     assert "the song is silent so far" in capsys.readouterr().out
     tree = Tree(tmp_path / "tree")
     (node,) = tree.nodes().values()
@@ -286,7 +290,7 @@ def test_another_rate_and_two_channels_are_said(
 ) -> None:
     stereo = np.stack([tiny.tone(0.3, seed, rate=44100) for seed in (1, 2)], axis=1)
     audio.write(tmp_path / "in.wav", stereo, 44100)
-    layer(trained.run, trained.registry, Wish(tmp_path / "tree", tmp_path / "in.wav", auto=("Bass", "Piano")))
+    layer(trained.run, trained.registry, LayerRequest(tmp_path / "tree", tmp_path / "in.wav", auto=("Bass", "Piano")))
     told = capsys.readouterr().out
     assert "0.30 s at 44100 Hz; 2 channels are averaged to one" in told
     assert "44100 Hz resampled to 32000 Hz" in told
@@ -312,7 +316,7 @@ def test_a_stem_is_scaled_below_full_scale_and_refused_if_it_is_no_sound(
 
     monkeypatch.setattr(band, "perform", broken)
     tree = Tree.begin(tmp_path / "tree", context)
-    wish = Wish(tree.folder, instrument="Bass", variations=3)
+    wish = LayerRequest(tree.folder, instrument="Bass", variations=3)
     if peak is None:
         with pytest.raises(WorkError, match="Bass, variation 2: the decoded stem holds NaN or Inf; it was not written"):
             layer(trained.run, trained.registry, wish)
@@ -352,18 +356,18 @@ def test_mistakes_are_told_before_anything_is_played(
 ) -> None:  # fmt: skip
     Tree.begin(tmp_path / "tree", context)
     with pytest.raises(UserError, match=words):
-        layer(trained.run, trained.registry, Wish(**{"folder": tmp_path / "tree", **wish}))
+        layer(trained.run, trained.registry, LayerRequest(**{"folder": tmp_path / "tree", **wish}))
     assert not played
 
 
 def test_what_is_missing_is_told(trained: tiny.Trained, context: Path, tmp_path: Path) -> None:
-    wish = Wish(tmp_path / "tree", context, instrument="Bass")
+    wish = LayerRequest(tmp_path / "tree", context, instrument="Bass")
     with pytest.raises(UserError, match="name the run whose model is to play"):
         layer(None, trained.registry, wish)
     with pytest.raises(CheckpointError, match="nothing is trained yet"):
         layer(tmp_path, trained.registry, wish)
     with pytest.raises(DataError, match="no tree of layers here"):
-        layer(trained.run, trained.registry, Wish(tmp_path, instrument="Bass"))
+        layer(trained.run, trained.registry, LayerRequest(tmp_path, instrument="Bass"))
     with pytest.raises(CombinationError, match=r"guidance\.genre: there is no such condition"):
         layer(trained.run, trained.registry, attrs.evolve(wish, guidance={"genre": 2.0}))
 
@@ -378,7 +382,7 @@ def test_the_command_line_says_it_all(
 
     monkeypatch.chdir(tmp_path)
     Path("RUN").mkdir()
-    wishes: list[tuple[Path | None, Wish]] = []
+    wishes: list[tuple[Path | None, LayerRequest]] = []
     monkeypatch.setattr(layering, "layer", lambda run, registry, wish, ask: wishes.append((run, wish)))
     line = f"layer RUN --context {context} --out F --auto Bass,Piano --parent last --variations 3 --stems 2 --seed 5"
     assert main([*line.split(), "--condition", "genre=jazz", "--guidance", "context=2"]) == 0
@@ -386,12 +390,12 @@ def test_the_command_line_says_it_all(
     assert wishes == [
         (
             Path("RUN"),
-            Wish(
+            LayerRequest(
                 Path("F"), context, 2, auto=["Bass", "Piano"], parent="last", variations=3, seed=5,
                 conditions=["genre=jazz"], guidance={"context": 2.0},
             ),
         ),
-        (None, Wish(Path("F"), choose="bass", auto=[])),
+        (None, LayerRequest(Path("F"), choose="bass", auto=[])),
     ]  # fmt: skip
     assert main(["layer", "RUN", "--variations", "0"]) == 2
 
@@ -411,5 +415,5 @@ def test_a_tree_is_named_after_its_context(
     trained: tiny.Trained, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    layer(trained.run, trained.registry, Wish(context=context), ask=answers("stop"))
+    layer(trained.run, trained.registry, LayerRequest(context=context), ask=answers("stop"))
     assert Tree(Path("layers/song")).root.name == "song.wav"

@@ -16,7 +16,7 @@ from small import Recorder, latents, session_of, small_model, space_with
 from torch import Tensor
 
 from accomp.core.clock import Clock
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.model import Model
 from accomp.core.types import Batch
 from accomp.plugins.objectives.ar import AR
@@ -114,7 +114,7 @@ def agree(model: Model, sampler: Recorder, x: Tensor, played: Tensor) -> None:
 
 def keyed(sampler: Recorder, codebooks: int):
     """Every step's logits with the noise of its frames."""
-    noise = Noise.of_sessions(0, torch.arange(2), codebooks)
+    noise = KeyedRandom.of_sessions(0, torch.arange(2), codebooks)
     for step, logits in enumerate(sampler.logits):
         yield logits, noise.fold(step - torch.arange(codebooks))
 

@@ -15,7 +15,7 @@ from fakes import EnergyTokenizer, FolderCorpus, tone, write_corpus, write_label
 from accomp.core.compute.devices import number_of
 from accomp.core.data.encode import PartEncoder
 from accomp.core.data.ingest import ingest, ingest_corpus
-from accomp.core.data.labels import told
+from accomp.core.data.labels import describe
 from accomp.core.data.loader import ClipLoader
 from accomp.core.data.summary import IngestSummary
 from accomp.core.errors import DataError, SpecError
@@ -93,7 +93,7 @@ def test_it_is_told_how_many_clips_have_a_label(store):
     assert counts["genre"] == {"rock": found["rock"], "jazz": found["jazz"], "folk": found["folk"], "polka": 0}
     assert list(counts["genre"]) == ["jazz", "rock", "folk", "polka"], "the commonest first"
     assert counts["instrument"].total() == len(clips)
-    genre, instrument = told(counts, len(clips))
+    genre, instrument = describe(counts, len(clips))
     labelled = len(clips) - found[None]
     assert genre == (
         f"genre: {labelled} of {len(clips)} clips labelled: jazz {found['jazz']}, rock {found['rock']}, "
@@ -101,7 +101,7 @@ def test_it_is_told_how_many_clips_have_a_label(store):
     )
     assert instrument.startswith(f"instrument: {len(clips)} of {len(clips)} clips labelled: Piano ")
     assert "in no clip" not in instrument
-    (none,) = told(loader(store, "validation", role=LabelCondition(("low",))).label_counts(), 7)
+    (none,) = describe(loader(store, "validation", role=LabelCondition(("low",))).label_counts(), 7)
     assert none == "role: 0 of 7 clips labelled: none; in no clip: low"
 
 

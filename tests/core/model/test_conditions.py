@@ -9,7 +9,7 @@ import pytest
 from accomp.core.errors import UserError
 from accomp.core.model.conditions import LabelCondition, chosen, class_names, class_numbers, labels_of
 from accomp.core.music.instruments import CLASSES
-from accomp.core.music.labels import check_labels, told_labels
+from accomp.core.music.labels import check_labels, read_labels
 from accomp.core.types import Stem, Track
 
 CONDITIONS = {
@@ -28,18 +28,18 @@ def problems_of(call, *arguments) -> list[str]:
 def test_what_is_a_label_is_kept_and_what_is_none_is_named():
     given = {"genre": "rock", "year": 1999, "live": False, "context": "studio", "instrument": "Bass", "": "x", 3: "x",
              "a=b": "x", "empty": " "}  # fmt: skip
-    labels, problems = told_labels(given)
+    labels, problems = read_labels(given)
     assert labels == {"genre": "rock"}
     assert [problem.split(": ")[0].split(" is ")[0] for problem in problems] == [
         f"label {name!r}" for name in given if name != "genre"
     ]
     assert "label 'year' is 1999; expected text" in problems[0]
     assert "means something else" in problems[2]
-    assert told_labels(["rock"]) == (
+    assert read_labels(["rock"]) == (
         {},
         ["labels is ['rock']; expected a table of names and texts, such as genre: rock"],
     )
-    assert told_labels({}) == ({}, [])
+    assert read_labels({}) == ({}, [])
     with pytest.raises(ValueError, match=r"'year' is 1999.*'live' is False"):
         check_labels(given)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 
 WORD = 2**64
 
@@ -24,22 +24,22 @@ def split_mix(state: int, count: int) -> list[int]:
     return out
 
 
-def grid(seed: int = 0, sessions: int = 3, levels: int = 4, frames: int = 50) -> Noise:
+def grid(seed: int = 0, sessions: int = 3, levels: int = 4, frames: int = 50) -> KeyedRandom:
     """Noise of sessions x levels x frames."""
-    noise = Noise.seeded(seed).fold(torch.arange(sessions)[:, None, None])
+    noise = KeyedRandom.seeded(seed).fold(torch.arange(sessions)[:, None, None])
     return noise.fold(torch.arange(levels)[:, None]).fold(torch.arange(frames))
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_uniform_numbers_are_the_top_bits_of_split_mix(key):
     expected = [((z >> 41) + 0.5) / 2**23 for z in split_mix(key % WORD, 5)]
-    assert Noise(torch.tensor(key)).uniform(5).tolist() == expected
+    assert KeyedRandom(torch.tensor(key)).uniform(5).tolist() == expected
 
 
 def test_numbers_belong_to_their_key_not_to_their_neighbours():
     whole = grid().uniform(7)
     assert whole.shape == (3, 4, 50, 7)
-    alone = Noise.seeded(0).fold(2).fold(torch.tensor([3])).fold(torch.tensor(41)).uniform(7)
+    alone = KeyedRandom.seeded(0).fold(2).fold(torch.tensor([3])).fold(torch.tensor(41)).uniform(7)
     assert torch.equal(alone[0], whole[2, 3, 41])
 
 
@@ -108,5 +108,5 @@ def test_no_product_is_known_to_overflow_before_the_key_is():
     """C++ that multiplies the count of a loop by such constants is undefined, and torch.compile writes it."""
     key = torch.arange(2)
     with FromKey(key) as follow:
-        Noise(key).fold(torch.arange(2)).uniform(40)
+        KeyedRandom(key).fold(torch.arange(2)).uniform(40)
     assert len(follow.known) > 20

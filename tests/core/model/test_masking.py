@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference_fixtures import fixture
 
 from accomp.core.errors import CombinationError
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.masking import MASKED, Draw, fill_in, masked_after, per_level, training_mask
 from accomp.core.model.vocabulary import PAD, Vocabulary
 from accomp.core.types import TokenSpace
@@ -117,8 +117,8 @@ def test_numbers_for_levels():
 DRAWS = 20_000
 
 
-def noise_for(draws: int, seed: int = 0) -> Noise:
-    return Noise.seeded(seed).fold(torch.arange(draws)[None])
+def noise_for(draws: int, seed: int = 0) -> KeyedRandom:
+    return KeyedRandom.seeded(seed).fold(torch.arange(draws)[None])
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, None), (2.0, 4), (1.0, 4), (1.0, 500)])
@@ -136,7 +136,7 @@ def test_codes_are_drawn_as_often_as_the_softmax_says(temperature, top_k):
 def test_temperature_zero_takes_the_likeliest():
     logits = torch.randn(2, 40, 12, generator=torch.Generator().manual_seed(0))
     for draw in (Draw(temperature=0.0), Draw(temperature=0.0, top_k=5), Draw(top_k=1)):
-        codes, p = draw(logits, Noise.seeded(0).fold(torch.arange(80).view(2, 40)))
+        codes, p = draw(logits, KeyedRandom.seeded(0).fold(torch.arange(80).view(2, 40)))
         assert torch.equal(codes, logits.argmax(-1))
         assert torch.allclose(p, logits.softmax(-1).amax(-1))
 
@@ -180,7 +180,7 @@ class Told:
         return self.scores[:, candidates.level]
 
     def play(self, canvas, todo, steps):
-        noise = Noise.seeded(0).fold(torch.arange(canvas.shape[0])[:, None]).fold(torch.arange(canvas.shape[1]))
+        noise = KeyedRandom.seeded(0).fold(torch.arange(canvas.shape[0])[:, None]).fold(torch.arange(canvas.shape[1]))
         return fill_in(self.predict, canvas, todo, noise, steps=steps, draw=self.draw, rank=self.rank)
 
 

@@ -58,7 +58,7 @@ def test_without_labels_the_start_is_pad():
 
 def test_logits_are_heads_of_backbone_of_fused_rows():
     model, x = small_model(-2), latents(FRAMES)
-    held, labels = model.layout.clip(random_codes(model)), {"instrument": torch.tensor([0, 3])}
+    held, labels = model.layout.inputs_of(random_codes(model)), {"instrument": torch.tensor([0, 3])}
     padded = torch.cat([model.input_padding.expand(2, -1, -1), x], dim=1)[:, : held.shape[2]]
     h = model.backbone(model.fuser.fuse(padded, model.embed(held, model.start(labels))))
     size = model.vocabulary.size
@@ -73,7 +73,7 @@ def test_logits_are_heads_of_backbone_of_fused_rows():
 def test_step_s_hears_input_up_to_s_plus_t_f_and_all_of_it(t_f, codebooks, pick):
     model = small_model(t_f, space=space_with(codebooks))
     x = latents(FRAMES).requires_grad_()
-    held = model.layout.clip(random_codes(model))
+    held = model.layout.inputs_of(random_codes(model))
     row = pick % held.shape[2]
     logits = model(x, held, {"instrument": torch.tensor([0, 1])})
     weights = torch.randn(logits[:, :, row].shape, generator=torch.Generator().manual_seed(7))
@@ -85,7 +85,7 @@ def test_step_s_hears_input_up_to_s_plus_t_f_and_all_of_it(t_f, codebooks, pick)
 
 def test_each_item_hears_its_own_label_only():
     model, x = small_model(), latents(FRAMES)
-    held = model.layout.clip(random_codes(model))
+    held = model.layout.inputs_of(random_codes(model))
     first, second = (model(x, held, {"instrument": torch.tensor([c, 2])}) for c in (0, 1))
     assert not torch.allclose(first[0], second[0])
     assert torch.equal(first[1], second[1])
@@ -141,7 +141,7 @@ def test_an_untrained_model_knows_nothing():
     space = space_with(4, codebook_size=200)
     model = small_model(space=space)
     fresh = type(model)(model.fuser, model.backbone, space, model.clock, model.conditions, WIDTH)
-    logits = fresh(latents(FRAMES), fresh.layout.clip(random_codes(fresh)), {"instrument": torch.tensor([0, 1])})
+    logits = fresh(latents(FRAMES), fresh.layout.inputs_of(random_codes(fresh)), {"instrument": torch.tensor([0, 1])})
     nats = -logits.log_softmax(-1).mean()
     assert abs(nats - torch.tensor(float(fresh.vocabulary.size)).log()) < 0.5
 

@@ -23,7 +23,7 @@ from accomp.core.evaluation.evaluate import evaluate
 from accomp.core.evaluation.teacher_forcing import Teacher
 from accomp.core.generation import generate as generating
 from accomp.core.generation.generate import generate
-from accomp.core.generation.stream import Performance, stream
+from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.report import write_report
@@ -262,7 +262,7 @@ def test_an_offline_model_cannot_stream(done: Run, tmp_path: Path, capfd: pytest
         play(player, tiny.tone(0.1, 1), [HOP], labels={}, seed=0, session=0)
     audio.write(tmp_path / "in.wav", tiny.tone(0.1, 1), RATE)
     with pytest.raises(CombinationError, match="cannot stream; `accomp generate`"):
-        stream(Performance(done.run, tmp_path / "in.wav", tmp_path / "out.wav", "Bass"), done.registry)
+        stream(StreamRequest(done.run, tmp_path / "in.wav", tmp_path / "out.wav", "Bass"), done.registry)
     assert not (tmp_path / "out.wav").exists()
 
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from reference_fixtures import fixture
 
 from accomp.core.clock import Clock
-from accomp.core.model.sequence import LABELS, PADDING, Layout
+from accomp.core.model.sequence import LABELS, PADDING, DelayPattern
 
-layouts = st.builds(Layout, st.builds(Clock, st.integers(-8, 8)), st.integers(1, 6))
+layouts = st.builds(DelayPattern, st.builds(Clock, st.integers(-8, 8)), st.integers(1, 6))
 lengths = st.integers(1, 20)
 
 
-def codes(layout: Layout, frames: int) -> torch.Tensor:
+def codes(layout: DelayPattern, frames: int) -> torch.Tensor:
     """y[b, q, t] = 1000 b + 100 q + t: every code tells where it comes from."""
     b, q, t = torch.arange(2)[:, None, None], torch.arange(layout.codebooks)[:, None], torch.arange(frames)
     return 1000 * b + 100 * q + t
@@ -83,28 +83,28 @@ def test_align_undoes_the_delay(layout, more):
 def test_the_delay_pattern_is_the_reference_codes():
     arrays = fixture("delay_pattern.npz")
     y = torch.from_numpy(arrays["codes"])
-    held = Layout(Clock(0), y.shape[1]).clip(y)
+    held = DelayPattern(Clock(0), y.shape[1]).inputs_of(y)
     assert np.array_equal(torch.where(held < 0, 999, held).numpy(), arrays["seq_valid"])
 
 
 def test_codes_that_are_not_there_stay_out():
-    layout = Layout(Clock(0), 2)
+    layout = DelayPattern(Clock(0), 2)
     y = torch.tensor([[[3, PADDING], [4, PADDING]]])
-    assert layout.clip(y).tolist() == [[[LABELS, 3, PADDING], [LABELS, LABELS, 4]]]
-    assert layout.targets(y).tolist() == [[[3, PADDING, PADDING], [LABELS, 4, PADDING]]]
+    assert layout.inputs_of(y).tolist() == [[[LABELS, 3, PADDING], [LABELS, LABELS, 4]]]
+    assert layout.targets_of(y).tolist() == [[[3, PADDING, PADDING], [LABELS, 4, PADDING]]]
 
 
 def test_the_table_in_the_text():
     y = torch.arange(10)[None, None].expand(1, 3, 10)
-    held = Layout(Clock(3), 3).clip(y)[0, :, :6].tolist()
+    held = DelayPattern(Clock(3), 3).inputs_of(y)[0, :, :6].tolist()
     B, A = PADDING, LABELS
     assert held == [[B, B, A, 0, 1, 2], [B, B, A, A, 0, 1], [B, B, A, A, A, 0]]
-    assert Layout(Clock(0), 3).clip(y)[0, :, :4].tolist() == [[A, 0, 1, 2], [A, A, 0, 1], [A, A, A, 0]]
+    assert DelayPattern(Clock(0), 3).inputs_of(y)[0, :, :4].tolist() == [[A, 0, 1, 2], [A, A, 0, 1], [A, A, A, 0]]
 
 
 @pytest.mark.parametrize("t_f", [-3, 0, 4])
 def test_no_input_but_the_visible_is_fused(t_f):
-    layout = Layout(Clock(t_f), 1)
+    layout = DelayPattern(Clock(t_f), 1)
     inputs = layout.inputs(torch.arange(12.0)[None, :, None], torch.full((layout.clock.input_padding, 1), -1.0))
     for step in range(layout.rows(12) - layout.start):
         seen = inputs[0, : step + layout.start + 1, 0]

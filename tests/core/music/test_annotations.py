@@ -10,7 +10,7 @@ from fakes import EnergyTokenizer, FolderCorpus, write_corpus
 
 from accomp.core.data.encode import PartEncoder
 from accomp.core.data.ingest import ingest_corpus
-from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span, told_annotations
+from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span, read_annotations
 from accomp.zarr_store.reader import Store
 
 HALVES = [i / 2 for i in range(9)]
@@ -18,31 +18,31 @@ HALVES = [i / 2 for i in range(9)]
 
 
 def test_downbeats_say_where_each_beat_is_in_its_bar():
-    told, problems = told_annotations({"by": "MIDI", "beats": HALVES, "downbeats": [0.5, 2.0, 4.0]})
+    told, problems = read_annotations({"by": "MIDI", "beats": HALVES, "downbeats": [0.5, 2.0, 4.0]})
     assert not problems
     assert told.by == "MIDI"
     assert told.beats == Beats(tuple(HALVES), (2, 0, 1, 2, 0, 1, 2, 3, 0), (3, 3, 3, 3, 4, 4, 4, 4, 4))
 
 
 def test_beats_of_a_bar_count_from_the_first_and_without_bars_none_are_made_up():
-    told, _ = told_annotations({"beats": HALVES, "beats_per_bar": 3})
+    told, _ = read_annotations({"beats": HALVES, "beats_per_bar": 3})
     assert told.beats.bar == (0, 1, 2, 0, 1, 2, 0, 1, 2)
     assert set(told.beats.meter) == {3}
-    assert told_annotations({"beats": HALVES})[0].beats == Beats(tuple(HALVES))
+    assert read_annotations({"beats": HALVES})[0].beats == Beats(tuple(HALVES))
 
 
 def test_chords_come_with_their_times():
-    told, problems = told_annotations({"chords": [[0, 2, "C:maj7"], [2, 4, "N"]]})
+    told, problems = read_annotations({"chords": [[0, 2, "C:maj7"], [2, 4, "N"]]})
     assert (told.chords, problems) == ((Span(0.0, 2.0, "C:maj7"), Span(2.0, 4.0, "N")), [])
     assert told.beats is None
 
 
 def test_what_is_beyond_the_end_is_cut_off_and_a_far_longer_grid_is_another_songs():
-    told, problems = told_annotations({"beats": HALVES, "downbeats": [0.0, 2.0, 4.0]}, 3.2)
+    told, problems = read_annotations({"beats": HALVES, "downbeats": [0.0, 2.0, 4.0]}, 3.2)
     assert told.beats.times[-1] == 3.0
     assert len(told.beats.bar) == 7
     assert not problems
-    told, problems = told_annotations({"beats": [float(i) for i in range(90)], "chords": [[0, 2, "C"]]}, 60.0)
+    told, problems = read_annotations({"beats": [float(i) for i in range(90)], "chords": [[0, 2, "C"]]}, 60.0)
     assert told.beats is None
     assert told.chords
     assert problems == ["beats go on to 89.000 s, the song ends at 60.000 s; they are another song's"]
@@ -76,17 +76,17 @@ def test_what_is_beyond_the_end_is_cut_off_and_a_far_longer_grid_is_another_song
     ],
 )
 def test_what_does_not_hold_is_named_and_counts_as_not_known(given, told):
-    annotations, problems = told_annotations(given)
+    annotations, problems = read_annotations(given)
     assert (annotations.beats, annotations.chords) == (None, ())
     assert len(problems) == 1
     assert re.search(told, problems[0])
 
 
 def test_what_is_written_is_read_again():
-    told, _ = told_annotations({"by": "x", "beats": HALVES, "downbeats": [1.0, 2.5], "chords": [[0, 1, "D:min"]]})
-    assert told_annotations(told.table()) == (told, [])
+    told, _ = read_annotations({"by": "x", "beats": HALVES, "downbeats": [1.0, 2.5], "chords": [[0, 1, "D:min"]]})
+    assert read_annotations(told.table()) == (told, [])
     assert NOTHING.table() == {}
-    assert told_annotations({}) == (NOTHING, [])
+    assert read_annotations({}) == (NOTHING, [])
 
 
 class Annotated(FolderCorpus):
@@ -113,12 +113,12 @@ def fill(corpus, store, told, encoder=PartEncoder):
 
 def test_annotations_reach_the_store_and_others_replace_them_without_new_tokens(tmp_path):
     corpus, store = write_corpus(tmp_path / "c", {"train": 2}, seconds=2.0), tmp_path / "s.zarr"
-    first = told_annotations({"beats": [0.0, 0.5, 1.0, 1.5], "beats_per_bar": 2})[0]
+    first = read_annotations({"beats": [0.0, 0.5, 1.0, 1.5], "beats_per_bar": 2})[0]
     summary = fill(corpus, store, first)
     assert summary.annotated == {"beats": 2, "bar": 2, "chords": 0}
     assert "known of these tracks: beats of 2, bars of 2, chords of 0" in str(summary)
     assert [track.record.annotations for track in Store(store).tracks("train")] == [first.table()] * 2
-    other = told_annotations({"beats": [0.1, 0.7, 1.3], "chords": [[0, 1, "C"]]})[0]
+    other = read_annotations({"beats": [0.1, 0.7, 1.3], "chords": [[0, 1, "C"]]})[0]
     summary = fill(corpus, store, other, NoEncoder)
     assert (summary.added, summary.replaced, summary.relabelled) == (0, 0, 2)
     assert [track.record.annotations for track in Store(store).tracks("train")] == [other.table()] * 2
@@ -127,7 +127,7 @@ def test_annotations_reach_the_store_and_others_replace_them_without_new_tokens(
 
 def test_annotations_of_another_length_are_told_and_left_out(tmp_path):
     corpus, store = write_corpus(tmp_path / "c", {"train": 1}, seconds=2.0), tmp_path / "s.zarr"
-    summary = fill(corpus, store, told_annotations({"beats": [float(i) for i in range(60)]})[0])
+    summary = fill(corpus, store, read_annotations({"beats": [float(i) for i in range(60)]})[0])
     (problem,) = summary.problems
     assert problem == (
         "beats go on to 59.000 s, the song ends at 2.000 s; they are another song's @ train/t0: annotations"

@@ -9,7 +9,7 @@ import pytest
 
 from accomp.core.music.annotations import Annotations, Beats, Span
 from accomp.core.music.timelines import steady
-from accomp.core.streaming.carrying import Carried
+from accomp.core.streaming.carrying import ChordForecast
 
 RATE = 50
 BEAT = 0.5
@@ -28,7 +28,7 @@ def heard(chords: list[str], now: float, each: float = 2.0) -> Annotations:
 
 def told(chords: list[str], seconds: float, beats, *, each: float = 2.0, frames: int = 1, step: int = 1) -> list[str]:
     """What is told of every `step`-th frame, "" where nothing is; `beats`: now (s) -> what is known of them."""
-    carried = Carried(lambda chunk: beats(chunk / RATE - AHEAD), RATE, frames)
+    carried = ChordForecast(lambda chunk: beats(chunk / RATE - AHEAD), RATE, frames)
     carried.begin()
     found = []
     for chunk in range(0, round(seconds * RATE), step):
@@ -79,7 +79,7 @@ def test_by_a_beat_that_slows_down():
         at = max(1, int(np.searchsorted(grid, now, side="right")) - 1)
         return Beats((grid[at], grid[at] + grid[at] - grid[at - 1]))
 
-    carried = Carried(lambda chunk: beats(chunk / RATE - AHEAD), RATE, 1)
+    carried = ChordForecast(lambda chunk: beats(chunk / RATE - AHEAD), RATE, 1)
     carried.begin()
     same = []
     for chunk in range(RATE, 40 * RATE, 5):
@@ -109,7 +109,7 @@ def test_where_nothing_repeats_the_chord_heard_last_holds():
 
 
 def test_a_chunk_of_many_frames_is_covered():
-    carried = Carried(lambda chunk: always(0), RATE, 60)
+    carried = ChordForecast(lambda chunk: always(0), RATE, 60)
     carried.begin()
     spans = carried(600, heard(["C", "F"], 11.8), 11.8).chords
     assert spans[0].start <= 12.0 < spans[0].end
@@ -118,7 +118,7 @@ def test_a_chunk_of_many_frames_is_covered():
 
 
 def test_a_new_session_knows_nothing_of_the_beats_before():
-    carried, fresh = (Carried(lambda chunk: always(0), RATE, 1) for _ in range(2))
+    carried, fresh = (ChordForecast(lambda chunk: always(0), RATE, 1) for _ in range(2))
     for chunk in range(0, 1000, 10):
         carried(chunk, heard(["C", "F"], chunk / RATE), chunk / RATE)
     carried.begin()
@@ -129,7 +129,7 @@ def test_a_new_session_knows_nothing_of_the_beats_before():
 
 
 def test_nothing_heard_is_nothing_told_and_hours_take_no_more_room():
-    carried = Carried(lambda chunk: always(0), RATE, 1)
+    carried = ChordForecast(lambda chunk: always(0), RATE, 1)
     carried.begin()
     assert not carried(0, Annotations(), 0.0).chords
     for chunk in range(8 * 3600 * RATE, 8 * 3600 * RATE + 100 * RATE, RATE // 4):

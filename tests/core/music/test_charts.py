@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from accomp.core.music.annotations import told_annotations
+from accomp.core.music.annotations import read_annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.chords import Chord, chord_named
 from accomp.core.music.timelines import bar_at, steady
@@ -71,7 +71,7 @@ def test_chords_come_on_their_frames():
 
 
 def test_bars_are_counted_over_changes_of_meter_and_beyond_the_grid():
-    beats = told_annotations({"beats": [i * 0.5 for i in range(10)], "downbeats": [0.5, 2.0, 4.0]})[0].beats
+    beats = read_annotations({"beats": [i * 0.5 for i in range(10)], "downbeats": [0.5, 2.0, 4.0]})[0].beats
     number, share = bar_at(beats, np.array([0.0, 0.5, 1.99, 2.0, 3.0, 4.0, 6.0, 7.0, -1.1]))
     assert number.tolist() == [-1, 0, 0, 1, 1, 2, 3, 3, -2]
     np.testing.assert_allclose(share, [2 / 3, 0, 1.49 / 1.5, 0, 0.5, 0, 0, 0.5, 1.4 / 1.5], atol=1e-4)

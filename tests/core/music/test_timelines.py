@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.music.annotations import Annotations, told_annotations
+from accomp.core.music.annotations import Annotations, read_annotations
 from accomp.core.music.labels import TIMELINES
 from accomp.core.music.timelines import KINDS, chart, frame_times, metronome
 
 
 def told(**table) -> Annotations:
-    annotations, problems = told_annotations(table)
+    annotations, problems = read_annotations(table)
     assert not problems
     return annotations
 

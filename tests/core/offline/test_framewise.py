@@ -6,7 +6,7 @@ import pytest
 import torch
 from small import WIDTH, latents, space_with
 
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.masking import MASKED
@@ -59,7 +59,7 @@ def nothing_known() -> torch.Tensor:
 
 def play(model: Model, sampler, *, known=None, scales=None, x=None, labels=LABELS, rows=slice(None), seed=0):
     x, known = latents(T) if x is None else x, nothing_known() if known is None else known
-    noise = Noise.of_sessions(seed, torch.arange(B)[rows], K)
+    noise = KeyedRandom.of_sessions(seed, torch.arange(B)[rows], K)
     labels = {name: classes[rows] for name, classes in labels.items()}
     framewise = Framewise(model, Guidance(scales or {}))
     return framewise.fill(sampler, x[rows], known[rows], labels=labels, noise=noise)

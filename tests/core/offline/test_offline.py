@@ -12,7 +12,7 @@ from small import WIDTH, latents, space_with
 from torch import Tensor
 
 from accomp.core.clock import Clock
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
@@ -48,7 +48,7 @@ class Recorder:
         self.logits: list[Tensor] = []
         self.keys: list[Tensor] = []
 
-    def pick(self, logits: Tensor, rng: Noise) -> Tensor:
+    def pick(self, logits: Tensor, rng: KeyedRandom) -> Tensor:
         self.logits.append(logits.clone())
         self.keys.append(rng.key.clone())
         return self.inner.pick(logits, rng)
@@ -62,7 +62,7 @@ class Filler:
     def __init__(self) -> None:
         self.given: list[tuple[int, int, int]] = []
 
-    def fill(self, predict: Callable[[Tensor, int], Tensor], canvas: Tensor, todo: Tensor, rng: Noise) -> Tensor:
+    def fill(self, predict: Callable[[Tensor, int], Tensor], canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
         known = int((~todo).all(1).all(0).sum())
         self.given.append((known, canvas.shape[2], int(rng.key[0, 0])))
         for level in range(canvas.shape[1]):
@@ -80,8 +80,8 @@ def teacher_forced(model: Model, x: Tensor, codes: Tensor, labels: dict[str, Ten
     return model.logits(h[:, x.shape[1] :])[..., model.vocabulary.first_code :]
 
 
-def noise(batch: int = 2, codebooks: int = 3, seed: int = 0) -> Noise:
-    return Noise.of_sessions(seed, torch.arange(batch), codebooks)
+def noise(batch: int = 2, codebooks: int = 3, seed: int = 0) -> KeyedRandom:
+    return KeyedRandom.of_sessions(seed, torch.arange(batch), codebooks)
 
 
 LABELS = {"instrument": torch.tensor([0, 3])}
@@ -106,7 +106,7 @@ def test_every_step_is_what_the_teacher_forced_forward_says(codebooks, frames, k
     assert len(sampler.logits) == frames + codebooks - 1 - known
     for step, shown, key in zip(range(known, frames + codebooks), sampler.logits, sampler.keys, strict=False):
         assert torch.allclose(shown, logits[:, :, step], atol=1e-4)
-        picked = sampler.inner.pick(shown, Noise(key))
+        picked = sampler.inner.pick(shown, KeyedRandom(key))
         for q in range(codebooks):
             assert torch.equal(key[:, q], noise(2, codebooks).fold(7 + step - q).key[:, q]), "noise belongs to a frame"
             if known <= step - q < frames:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small import Constant, session_of, small_model
 
 from accomp.core.clock import Clock, LatencyBudget, block_waits
-from accomp.core.realtime.audio_bridge import PATIENCE, ModelSide, Schedule
+from accomp.core.realtime.audio_bridge import PATIENCE, AudioBridge, ModelWorker
 from accomp.core.streaming.session import AudioSession
 
 RATE, BLOCK = 100, 4
@@ -50,11 +50,11 @@ def numbered(block: int, size: int = BLOCK) -> np.ndarray:
     return np.arange(block * size, (block + 1) * size, dtype=np.float32) + 1
 
 
-def schedule_of(ahead: int, chunk: int = 6, **more: int) -> Schedule:
-    return Schedule(rate=RATE, block=BLOCK, chunk=chunk, ahead=ahead, **more)
+def schedule_of(ahead: int, chunk: int = 6, **more: int) -> AudioBridge:
+    return AudioBridge(rate=RATE, block=BLOCK, chunk=chunk, ahead=ahead, **more)
 
 
-def check(schedule: Schedule, out: np.ndarray, *, first: int = 0, chunk: int = 6, delay: int = 0, made: int) -> None:
+def check(schedule: AudioBridge, out: np.ndarray, *, first: int = 0, chunk: int = 6, delay: int = 0, made: int) -> None:
     """What was heard, out [N] from place `first` on, against its counts; each counted anew from the sound alone."""
     places = np.arange(first, first + len(out))
     missing = out == 0
@@ -69,7 +69,7 @@ def check(schedule: Schedule, out: np.ndarray, *, first: int = 0, chunk: int = 6
     assert counts.lost == BLOCK * counts.overruns
 
 
-def check_heard(schedule: Schedule, heard: list[float]) -> None:
+def check_heard(schedule: AudioBridge, heard: list[float]) -> None:
     """The session has heard every sample at its place, or a zero there; no more zeros than were lost."""
     found = np.array(heard)
     places = np.arange(len(found))
@@ -86,7 +86,7 @@ def test_with_any_stalls_every_sample_is_heard_once_at_its_place_or_counted(paus
     """The model works off all it has after each block, but while it stalls: for so many blocks at a time."""
     schedule = schedule_of(ahead, chunk, first=first, delay=delay)
     session = Numbers(ahead)
-    model = ModelSide(schedule, session)
+    model = ModelWorker(schedule, session)
     model.begin()
     heard_blocks, outs, waits = 0, [], iter(pauses)
     stalled, expected, lost = 0, [], 0
@@ -117,7 +117,7 @@ def test_with_any_stalls_every_sample_is_heard_once_at_its_place_or_counted(paus
 
 def test_a_chunk_that_is_late_is_heard_to_the_end_of_what_is_there_then_fades_then_is_silent_then_fades_in():
     """The whole policy in numbers: 1000 Hz, blocks of 20 samples, fades of 5."""
-    schedule = Schedule(rate=1000, block=20, chunk=20, ahead=60)
+    schedule = AudioBridge(rate=1000, block=20, chunk=20, ahead=60)
     rng = np.random.default_rng(0)
     sound = rng.uniform(-1, 1, 100).astype(np.float32)
     heard = []
@@ -151,7 +151,7 @@ def test_two_threads_with_random_stalls_keep_every_sample_at_its_place(seed):
     rng = np.random.default_rng(seed)
     session = Numbers(12, stall=lambda: time.sleep(rng.choice([0, 0.0005, 0.002, 0.15], p=[0.6, 0.25, 0.1, 0.05])))
     schedule, ended = schedule_of(12), threading.Event()
-    model = ModelSide(schedule, session)
+    model = ModelWorker(schedule, session)
     model.begin()
     thread = threading.Thread(target=model.run, args=(ended,), daemon=True)
     thread.start()
@@ -173,7 +173,7 @@ def test_the_audio_side_goes_on_while_the_model_hangs_for_ever():
     hangs = threading.Event()
     session = Numbers(10, stall=hangs.wait)
     schedule = schedule_of(10)
-    model = ModelSide(schedule, session)
+    model = ModelWorker(schedule, session)
     model.begin()
     threading.Thread(target=model.run, args=(NEVER,), daemon=True).start()
     out = np.empty((1000, BLOCK), dtype=np.float32)
@@ -196,7 +196,7 @@ def test_the_audio_side_goes_on_while_the_model_hangs_for_ever():
 def test_the_audio_side_takes_no_memory_for_sound():
     """Whatever happens in it: sound in time, a gap, the way back, a full ring."""
     size = 8192
-    schedule = Schedule(rate=32000, block=size, chunk=size, ahead=4 * size)
+    schedule = AudioBridge(rate=32000, block=size, chunk=size, ahead=4 * size)
     heard, out, made = (np.ones(size, dtype=np.float32) for _ in range(3))
 
     def exchanges() -> None:
@@ -230,10 +230,10 @@ def test_what_the_budget_allows_is_played_without_a_gap_and_what_it_forbids_is_n
         Clock(t_f, k), space, encode=0, first=1e-4 / space.sample_rate, chunk=0, decode=0, input=heard, output=taken
     )
     model = small_model(t_f, k, space=space)
-    schedule = Schedule(
+    schedule = AudioBridge(
         rate=space.sample_rate, block=block, chunk=k * space.hop, delay=space.delay, ahead=max(0, -t_f) * space.hop
     )
-    side = ModelSide(schedule, AudioSession(codec, session_of(model, 1)))
+    side = ModelWorker(schedule, AudioSession(codec, session_of(model, 1)))
     side.begin()
     sound = np.random.default_rng(0).uniform(-1, 1, (240 // block + 1, block)).astype(np.float32)
     out = np.empty(block, dtype=np.float32)

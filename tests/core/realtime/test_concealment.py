@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.realtime.concealment import Seams
+from accomp.core.realtime.concealment import GapConcealer
 
 
 def heard(sound: np.ndarray, there: list[int], *, fade: int, block: int) -> np.ndarray:
     """What comes of `sound` in blocks, of each of which the first so many samples are there."""
-    seams, out = Seams(fade, block), sound.astype(np.float32)
+    seams, out = GapConcealer(fade, block), sound.astype(np.float32)
     for number, count in enumerate(there):
         piece = out[number * block : (number + 1) * block]
         piece[count:] = np.nan  # nobody may use what is not there
@@ -70,4 +70,4 @@ def test_nothing_clicks(there):
 @pytest.mark.parametrize("fade", [0, 6])
 def test_a_fade_longer_than_a_block_or_none_is_refused(fade):
     with pytest.raises(ValueError, match="expected 1 to 5, the size of a block"):
-        Seams(fade, 5)
+        GapConcealer(fade, 5)

@@ -21,10 +21,10 @@ from accomp.core.audio import io as audio
 from accomp.core.cli.main import main
 from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.errors import CombinationError, UserError, WorkError
-from accomp.core.generation.stream import Performance, stream
+from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.realtime import live as realtime
 from accomp.core.realtime.live import stream_live
-from accomp.core.realtime.warmup import Rehearsal, rehearse
+from accomp.core.realtime.warmup import Rehearsal, measure_latency
 from accomp.core.runs.run import load_player
 
 RATE = 32000
@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def play(run: tiny.Trained, input: Path, output: Path, *, force: bool = False, **options: Any) -> np.ndarray:
-    stream_live(Performance(run.run, input, output, "Bass", **options), run.registry, force=force)
+    stream_live(StreamRequest(run.run, input, output, "Bass", **options), run.registry, force=force)
     return audio.read(output, RATE)
 
 
@@ -86,7 +86,7 @@ def test_a_file_is_accompanied_in_real_time_as_offline(
     stem = play(ahead, input, tmp_path / "out.wav", seed=4, force=True)
     assert time.monotonic() - began > 1.4
     told = "".join(capsys.readouterr())  # a busy machine is warned of on stderr
-    stream(Performance(ahead.run, input, tmp_path / "offline.wav", "Bass", seed=4), ahead.registry)
+    stream(StreamRequest(ahead.run, input, tmp_path / "offline.wav", "Bass", seed=4), ahead.registry)
     offline = audio.read(tmp_path / "offline.wav", RATE)
     assert len(stem) == len(offline) == len(audio.read(tmp_path / "out-mix.wav", RATE))
     (late, _), (missing, _, gaps, dropped) = (
@@ -152,7 +152,7 @@ def test_an_overloaded_machine_is_told_the_k_that_would_do() -> None:
 @pytest.mark.parametrize("block", [640, 320])
 def test_a_rehearsal_measures_what_playing_takes(ahead: tiny.Trained, block: int) -> None:
     player = load_player(ahead.run, ahead.registry, torch.device("cpu"))
-    found = rehearse(player, block, labels={}, waits=(0.25, 0.5))
+    found = measure_latency(player, block, labels={}, waits=(0.25, 0.5))
     assert found.pieces == 300 * 640 // block
     assert len(found.whole) == 300  # with a piece of half a frame sound comes every other time
     budget = found.budget
@@ -173,7 +173,7 @@ def test_a_model_that_fails_ends_the_playing_and_what_was_played_is_kept(
         time.sleep(0.005)
         return False
 
-    monkeypatch.setattr(realtime.ModelSide, "step", breaks)
+    monkeypatch.setattr(realtime.ModelWorker, "step", breaks)
     with pytest.raises(WorkError, match="the model broke"):
         play(ahead, input, tmp_path / "out.wav")
     assert 0 < len(audio.read(tmp_path / "out.wav", RATE)) < len(audio.read(input, RATE))
@@ -216,7 +216,7 @@ def test_the_command_line_passes_on_what_it_is_told(
     assert main([*words, "--realtime", "--chunk", "10"]) == 0
     assert main([*words, "--realtime", "--force", "--seed", "2"]) == 0
     usual = (Path("runs/x"), Path("device:hw:0,0"), Path("device"), "Bass")
-    assert seen == [(Performance(*usual, chunk=10.0), False), (Performance(*usual, seed=2), True)]
+    assert seen == [(StreamRequest(*usual, chunk=10.0), False), (StreamRequest(*usual, seed=2), True)]
     assert main([*words, "--force"]) == 2
     assert "--force" in capsys.readouterr().err
 
@@ -246,6 +246,6 @@ def test_mistakes_are_told_before_anything_is_measured(ahead: tiny.Trained, inpu
     with pytest.raises(UserError, match="--chunk 0"):
         play(ahead, input, tmp_path / "out.wav", chunk=0)
     with pytest.raises(UserError, match="did you mean 'Bass'"):
-        stream_live(Performance(ahead.run, input, tmp_path / "out.wav", "Bas"), ahead.registry)
+        stream_live(StreamRequest(ahead.run, input, tmp_path / "out.wav", "Bas"), ahead.registry)
     assert sys.getswitchinterval() >= 0.005
     assert not gc.get_freeze_count(), "what was passed over while it played is collected again"

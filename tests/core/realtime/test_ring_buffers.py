@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.realtime.ring_buffers import BlockRing, PlacedRing
+from accomp.core.realtime.ring_buffers import BlockFifo, SampleRing
 
 puts_and_gets = st.lists(st.sampled_from(["put", "get"]), max_size=60)
 
@@ -18,7 +18,7 @@ puts_and_gets = st.lists(st.sampled_from(["put", "get"]), max_size=60)
 @settings(deadline=None)
 @given(st.integers(1, 5), puts_and_gets)
 def test_blocks_come_out_as_they_went_in_and_a_full_ring_takes_none(blocks, actions):
-    ring, waiting, place = BlockRing(blocks, 3), [], 0
+    ring, waiting, place = BlockFifo(blocks, 3), [], 0
     for action in actions:
         if action == "put":
             taken = ring.put(place, np.full(3, place, dtype=np.float32))
@@ -37,7 +37,7 @@ def test_blocks_come_out_as_they_went_in_and_a_full_ring_takes_none(blocks, acti
 @settings(deadline=None)
 @given(st.integers(1, 20), st.integers(0, 30), st.data())
 def test_samples_are_read_at_their_place_or_never(capacity, first, data):
-    ring = PlacedRing(capacity, past=first)
+    ring = SampleRing(capacity, past=first)
     place, written = first, 0
     for _ in range(data.draw(st.integers(1, 15))):
         if data.draw(st.booleans()):
@@ -56,7 +56,7 @@ def test_samples_are_read_at_their_place_or_never(capacity, first, data):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_two_threads_share_them_without_a_sample_amiss(seed):
     """Every block and every sample that two free-running threads pass on is whole, in order and at its place."""
-    blocks, placed, count = BlockRing(3, 16), PlacedRing(100), 150
+    blocks, placed, count = BlockFifo(3, 16), SampleRing(100), 150
     amiss: list[str] = []
 
     def write() -> None:

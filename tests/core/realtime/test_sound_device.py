@@ -15,10 +15,10 @@ import tiny
 from accomp.core.audio import io as audio
 from accomp.core.clock import LatencyBudget
 from accomp.core.errors import CombinationError, DataError, PluginError
-from accomp.core.generation.stream import Performance
+from accomp.core.generation.stream import StreamRequest
 from accomp.core.realtime import live as realtime
-from accomp.core.realtime.audio_bridge import Schedule
-from accomp.core.realtime.drivers import Feed
+from accomp.core.realtime.audio_bridge import AudioBridge
+from accomp.core.realtime.drivers import FilePlayback
 from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice, device_name
 from accomp.core.realtime.warmup import Rehearsal
 
@@ -104,7 +104,7 @@ def test_what_sounds_with_an_input_sample_is_the_output_sample_of_its_number(lib
     assert library.stream.settings["device"] == ("Loft", None)
     assert device.first == 8
     assert sum(device.waits) == pytest.approx((8 - BLOCK) / RATE)
-    schedule = Schedule(rate=RATE, block=BLOCK, chunk=6, first=device.first, ahead=100)
+    schedule = AudioBridge(rate=RATE, block=BLOCK, chunk=6, first=device.first, ahead=100)
     device.join(Ensemble(schedule, first=device.first, record=True))
     schedule.put_down(np.arange(60, dtype=np.float32) + 1)
     heard = np.arange(40) / 100
@@ -122,9 +122,9 @@ def test_what_sounds_with_an_input_sample_is_the_output_sample_of_its_number(lib
 def test_a_recording_is_heard_with_its_accompaniment_and_ends(library: Library) -> None:
     device = SoundDevice(RATE, BLOCK, input=None, output="Cellar")
     assert library.stream.settings["device"] == "Cellar"
-    schedule = Schedule(rate=RATE, block=BLOCK, chunk=6, ahead=100)
+    schedule = AudioBridge(rate=RATE, block=BLOCK, chunk=6, ahead=100)
     sound = np.linspace(-1, 1, 10).astype(np.float32)
-    device.join(Accompanied(Feed(schedule, sound)))
+    device.join(Accompanied(FilePlayback(schedule, sound)))
     stem = np.full(10, 0.5, dtype=np.float32)
     schedule.put_down(stem)
     out = np.concatenate([library.stream.turn() for _ in range(3)])
@@ -143,7 +143,7 @@ def test_a_recording_that_nobody_takes_over_is_silent_there_and_told(
     library: Library, capsys: pytest.CaptureFixture[str]
 ) -> None:
     device = SoundDevice(RATE, BLOCK, input="", output=None)
-    schedule = Schedule(rate=RATE, block=BLOCK, chunk=6, first=4, ahead=4000)
+    schedule = AudioBridge(rate=RATE, block=BLOCK, chunk=6, first=4, ahead=4000)
     device.join(Ensemble(schedule, first=4, record=True))
     for _ in range(260):
         library.stream.turn(np.ones(BLOCK))
@@ -199,7 +199,7 @@ def test_a_device_is_closed_where_its_model_is_refused(
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
     with pytest.raises(CombinationError, match="t_f = 2 frames leaves -40 ms"):
-        realtime.stream_live(Performance(trained.run, Path("device"), Path("device"), "Bass"), trained.registry)
+        realtime.stream_live(StreamRequest(trained.run, Path("device"), Path("device"), "Bass"), trained.registry)
     assert library.stream.closed
 
 
@@ -226,7 +226,7 @@ def test_the_command_plays_at_a_device(
 
     monkeypatch.setattr(realtime, "rehearse", rehearsed)
     monkeypatch.chdir(tmp_path)
-    realtime.stream_live(Performance(trained.run, Path("device"), Path(output), "Bass"), trained.registry, force=True)
+    realtime.stream_live(StreamRequest(trained.run, Path("device"), Path(output), "Bass"), trained.registry, force=True)
     assert "played 0.40 s in real time" in capsys.readouterr().out
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ([] if output == "device" else ["out-mix.wav", "out.wav"])

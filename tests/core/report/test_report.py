@@ -228,7 +228,7 @@ def test_ticks_are_round_even_and_inside(low: float, high: float) -> None:
 
 
 def test_charts_draw_where_they_should() -> None:
-    drawn = charts.line_chart("t", [charts.Line("a", [(0, 0.0), (10, 1.0)], "accent")], [], x="x", y="y")
+    drawn = charts.line_chart("t", [charts.Curve("a", [(0, 0.0), (10, 1.0)], "accent")], [], x="x", y="y")
     points = re.search(r'points="([^"]+)"', drawn)
     assert points
     (x0, y0), (x1, y1) = ([float(v) for v in pair.split(",")] for pair in points[1].split())

@@ -20,7 +20,7 @@ from accomp.core.model.conditions import Conditions
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.masking import MASKED
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import PADDING, Layout
+from accomp.core.model.sequence import PADDING, DelayPattern
 from accomp.core.model.vocabulary import Vocabulary
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import hidden
@@ -289,15 +289,15 @@ def test_chunks_are_played_as_the_reference_does_with_its_cache(model_of):
 
 def test_the_delay_pattern_there_and_back():
     data = arrays("delay_pattern")
-    y, layout = data["codes"], Layout(Clock(), LEVELS)
+    y, layout = data["codes"], DelayPattern(Clock(), LEVELS)
     frames = y.shape[2]
     for steps, name in ((frames + 1, "valid"), (frames + LEVELS, "full")):
-        put_out = layout.put_out(y, torch.arange(-1, steps - 1))
+        put_out = layout.emitted(y, torch.arange(-1, steps - 1))
         assert torch.equal(torch.where(put_out < 0, 999, put_out), data[f"seq_{name}"])
         assert torch.equal(put_out[0] >= 0, data[f"mask_{name}"])
-    assert torch.equal(layout.align(put_out[:, :, 1:]), data["revert_of_full"])
+    assert torch.equal(layout.undelay(put_out[:, :, 1:]), data["revert_of_full"])
     complete = frames - LEVELS + 1
-    ours = layout.align(data["seq_valid"][:, :, 1:])
+    ours = layout.undelay(data["seq_valid"][:, :, 1:])
     assert torch.equal(ours, data["revert_of_valid"][:, :, :complete]), "a frame comes when all its levels have come"
     logits = data["logits_in"].flatten(0, 1)  # of the row that holds step s - 1, for step s
-    assert torch.equal(layout.align(logits[:, :, :-1]), data["logits_reverted"].flatten(0, 1)[:, :, :complete])
+    assert torch.equal(layout.undelay(logits[:, :, :-1]), data["logits_reverted"].flatten(0, 1)[:, :, :complete])

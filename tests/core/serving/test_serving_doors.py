@@ -341,7 +341,7 @@ def test_a_model_that_fails_ends_all_sessions_and_the_server_says_why():
             def broken(heard):
                 raise RuntimeError("the model broke")
 
-            running.server.stages["small"].slots.tick = broken
+            running.server.stages["small"].slots.step = broken
             client.send(SOUND)
             code, told = closed(client)
             assert code in (1011, 1012)

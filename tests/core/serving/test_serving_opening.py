@@ -33,7 +33,7 @@ def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
     found = measured_capacity({"small": player}, (1, 2, 4, 8, 16))
     assert (found.fits, dict(found.shares)) == (4, shares)
     assert len(found.slots["small"].places) == 4
-    assert "4 sessions fit" in found.told()
+    assert "4 sessions fit" in found.describe()
     two = measured_capacity({"a": player, "b": player}, (1, 2, 4))
     assert two.fits == 2
     too_slow = measured_capacity({"small": player}, (8,))
@@ -68,7 +68,7 @@ def test_the_path_of_a_client_is_in_the_budget():
     assert abs(one.budget.output - (0.005 + 128 / 32000 + 0.06)) < 1e-9
     many = fit("a", budget_of(-10), plain, clocked=True)
     assert abs(many.budget.input - one.budget.input - 0.04 - 240 / 32000) < 1e-9
-    assert one.told()["budget"][-1]["name"].startswith("left by t_f")
+    assert one.as_record()["budget"][-1]["name"].startswith("left by t_f")
     far = fit("a", budget_of(-10), attrs.evolve(plain, first=0.3), clocked=False)
     assert not far.fits
     assert far.nearest()["t_f"] < -10

@@ -14,7 +14,7 @@ from accomp.core.serving.frames import DISCONTINUITY, HEARD, Frame
 from accomp.core.serving.messages import Start
 from accomp.core.serving.playing.calibration import PAUSE, found, probe, sequence
 from accomp.core.serving.playing.hearing import Hearing, Inbox
-from accomp.core.serving.playing.live import Live, crossed, risen
+from accomp.core.serving.playing.live import LiveSession, crossed, risen
 from accomp.core.serving.playing.recording import MANIFEST, Recorder, WavFile
 from accomp.core.serving.playing.resampling import HELD, LIMIT, Drift, Resampler
 from accomp.core.serving.playing.sounding import Outbox, Sounding
@@ -170,10 +170,10 @@ def test_a_slow_reader_loses_the_oldest_sound_and_no_words():
     assert len(rung) == 11
 
 
-def live_of(rate: int = 32000) -> Live:
+def live_of(rate: int = 32000) -> LiveSession:
     hearing, sounding = Hearing(rate, 32000), Sounding(32000, rate)
     outbox = Outbox(rate, lambda: None, patience=10.0)
-    return Live("one", Start(), Inbox(rate, 10.0), outbox, hearing, sounding, lambda how, why: None)
+    return LiveSession("one", Start(), Inbox(rate, 10.0), outbox, hearing, sounding, lambda how, why: None)
 
 
 def frames_in(outbox: Outbox) -> list[Frame]:

@@ -67,7 +67,7 @@ def test_every_part_is_the_plugin_that_the_spec_names(spec_of, registry):
     model = build_model(spec, space, registry)
     assert model.vocabulary.classes == {"instrument": 5}
     assert (model.clock, model.conditions) == (spec.clock, spec.conditions)
-    held = model.layout.clip(torch.zeros(2, 3, 20, dtype=torch.int64))
+    held = model.layout.inputs_of(torch.zeros(2, 3, 20, dtype=torch.int64))
     assert model(latents(20), held, {"instrument": torch.tensor([0, 1])}).shape == (2, 3, 21, 16)
 
 

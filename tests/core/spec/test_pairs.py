@@ -139,7 +139,7 @@ def test_a_loader_follows_the_rules_and_tells_what_was_rejected(tmp_path):
     assert sorted((clip.pair.target, clip.start) for clip in strict.fixed_clips(99)) == [
         ("a", 0), ("a", 150), ("b", 0), ("b", 150)
     ]  # fmt: skip
-    assert strict.told() == (
+    assert strict.describe() == (
         "4 clips of 1 s out of 1 songs; windows not kept: 2 target silent, 2 mixture silent, 0 never together"
     )
 

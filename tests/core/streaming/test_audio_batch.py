@@ -12,7 +12,7 @@ from small import Constant, session_of, small_model, space_with
 
 from accomp.core.music.charts import read_chart, source_of
 from accomp.core.music.timelines import KINDS, source, steady
-from accomp.core.streaming.audio_batch import AudioSlots, cleaned
+from accomp.core.streaming.audio_batch import AudioSessionBatch, cleaned
 from accomp.core.streaming.following import Followed
 from accomp.core.streaming.session import AudioSession, TokenSession
 from accomp.plugins.samplers.greedy import Greedy
@@ -38,8 +38,8 @@ def alone(tokenizer, model, sound: np.ndarray, *, session=0, seed=0, instrument=
     return one.pull(ahead=True)[0].numpy()
 
 
-def slots_of(tokenizer, model, batch: int) -> AudioSlots:
-    return AudioSlots(tokenizer, model, TopK(TopK.Config(k=6), model.space), batch, window=WINDOW)
+def slots_of(tokenizer, model, batch: int) -> AudioSessionBatch:
+    return AudioSessionBatch(tokenizer, model, TopK(TopK.Config(k=6), model.space), batch, window=WINDOW)
 
 
 def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_a_row_among_others_plays_what_it_plays_alone(t_f, k, lookahead, delay, 
             slot = slots.join(**who, labels={"instrument": instrument})
             playing[slot] = ({**who, "instrument": instrument}, [], [])
         heard = {slot: noise(rng, slots.hop) for slot in playing}
-        for slot, (place, sound) in slots.tick(heard).items():
+        for slot, (place, sound) in slots.step(heard).items():
             playing[slot][2].append((place, sound))
         for slot, sound in heard.items():
             playing[slot][1].append(sound)
@@ -96,14 +96,14 @@ def test_a_row_whose_decoder_has_a_past_settles_to_what_it_plays_alone(tmp_path)
     slots, rng = slots_of(tokenizer, model, 3), np.random.default_rng(1)
     slots.join(seed=1, labels={"instrument": 1})
     for _ in range(5):
-        slots.tick({0: noise(rng, slots.hop)})
+        slots.step({0: noise(rng, slots.hop)})
     slot = slots.join(seed=7, labels={"instrument": 3}, session=2)
     heard, played = [], []
     for number in range(60):
         if number == 12:
             slots.join(seed=3)
         heard.append(0.3 * noise(rng, slots.hop))
-        made = slots.tick({0: noise(rng, slots.hop), slot: heard[-1]})
+        made = slots.step({0: noise(rng, slots.hop), slot: heard[-1]})
         played.append(made[slot])
     expected = alone(tokenizer, model, np.concatenate(heard), session=2, seed=7, instrument=3)
     first = played[0][0]
@@ -123,7 +123,7 @@ def test_a_neighbour_that_sends_rubbish_is_not_noticed():
         slots, rng = slots_of(tokenizer, model, 2), np.random.default_rng(0)
         slots.join(seed=1)
         slots.join(seed=2)
-        made = [slots.tick({0: noise(rng, slots.hop), 1: np.full(slots.hop, rubbish, np.float32)}) for _ in range(9)]
+        made = [slots.step({0: noise(rng, slots.hop), 1: np.full(slots.hop, rubbish, np.float32)}) for _ in range(9)]
         return [tick[0][1] for tick in made]
 
     for rubbish in (np.nan, np.inf, -np.inf, 1e30):
@@ -141,8 +141,8 @@ def test_input_that_is_not_there_is_silence():
     for slots in (one, other):
         slots.join(seed=4)
     for _ in range(6):
-        silent = other.tick({0: np.zeros(other.hop, np.float32)})
-        assert np.array_equal(one.tick({})[0][1], silent[0][1])
+        silent = other.step({0: np.zeros(other.hop, np.float32)})
+        assert np.array_equal(one.step({})[0][1], silent[0][1])
 
 
 def test_a_dial_is_turned_for_one_session_and_from_the_place_on_that_is_told():
@@ -156,7 +156,7 @@ def test_a_dial_is_turned_for_one_session_and_from_the_place_on_that_is_told():
         for tick in range(30):
             if tick == at:
                 places.append(slots.dial(1, 8.0))
-            made = slots.tick({slot: noise(rng, slots.hop) for slot in (0, 1)})
+            made = slots.step({slot: noise(rng, slots.hop) for slot in (0, 1)})
             sounds.append(np.stack([made[slot][1] for slot in (0, 1)]))
             if tick == at:
                 places.append(made[1][0])
@@ -199,7 +199,7 @@ def test_metronome_and_chart_are_changed_while_playing(lookahead):
             place = slots.tell(slot, "metronome", source("metronome", grids[1], space.frame_rate))
             assert slots.place_of(slots.slots.complete(slot)) - space.delay == place
         heard.append(noise(rng, slots.hop))
-        played.append(slots.tick({0: noise(rng, slots.hop), slot: heard[-1]})[slot])
+        played.append(slots.step({0: noise(rng, slots.hop), slot: heard[-1]})[slot])
     sound = np.concatenate([np.zeros(slots.late, np.float32), *heard])
     expected = alone(tokenizer, model, sound, seed=6, told={"metronome": switched, "chart": withheld})
     for at, made in played:
@@ -216,10 +216,10 @@ def test_who_leaves_is_followed_no_more():
     pulse = Followed("metronome", Pulse(Pulse.Config(), 400), model.clock, tokenizer.space)
     slot = slots.join(told={"metronome": pulse})
     for _ in range(4):
-        slots.tick({slot: np.full(slots.hop, 0.5, np.float32)})
+        slots.step({slot: np.full(slots.hop, 0.5, np.float32)})
     slots.leave(slot)
     for _ in range(4):
-        assert list(slots.tick({})) == [0]
+        assert list(slots.step({})) == [0]
     assert pulse.listened().since is not None
 
 
@@ -229,17 +229,17 @@ def test_wrong_calls_say_what_is_wrong():
         slots_of(tokenizer, small_model(-2, space=space_with(2)), 1)
     slots = slots_of(tokenizer, model, 2)
     with pytest.raises(ValueError, match=r"input came for slot 1, where nobody plays"):
-        slots.tick({1: np.zeros(slots.hop, np.float32)})
+        slots.step({1: np.zeros(slots.hop, np.float32)})
     slot = slots.join()
     with pytest.raises(ValueError, match=r"input of shape \(3,\) @ slot 0; expected \(8,\)"):
-        slots.tick({slot: np.zeros(3, np.float32)})
+        slots.step({slot: np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match="takes no timeline metronome"):
         slots.tell(slot, "metronome", None)
     with pytest.raises(ValueError, match="takes no timeline chart"):
         slots.join(told={"chart": lambda first, frames: np.zeros((frames, 25))})
     with pytest.raises(ValueError, match="nobody plays in slot 1"):
         slots.dial(1, 0.5)
-    greedy = AudioSlots(tokenizer, model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW)
+    greedy = AudioSessionBatch(tokenizer, model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW)
     greedy.join()
     with pytest.raises(ValueError, match="the sampler has no temperature"):
         greedy.dial(0, 0.5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small import latents, small_model
 from torch import Tensor
 
-from accomp.core.streaming.batch import Slots
+from accomp.core.streaming.batch import SessionBatch
 from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
@@ -36,7 +36,7 @@ def alone(model, x: Tensor, *, session: int, seed: int, instrument: int, tempera
 @given(st.integers(-4, 5), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, random):
     model = small_model(t_f, k)
-    slots = Slots(model, TopK(TopK.Config(k=6), model.space), 3, window=WINDOW)
+    slots = SessionBatch(model, TopK(TopK.Config(k=6), model.space), 3, window=WINDOW)
     playing, done = {}, []
     for tick in range(9):
         for slot in list(playing):
@@ -57,7 +57,7 @@ def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, random):
             assert slot not in playing
             playing[slot] = (who, [], [ahead])
         x = {slot: latents(k, batch=1, seed=100 * tick + slot)[0] for slot in playing}
-        for slot, codes in slots.tick(x).items():
+        for slot, codes in slots.step(x).items():
             _, heard, played = playing[slot]
             heard.append(x[slot])
             played.append(codes)
@@ -70,7 +70,7 @@ def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, random):
 
 def test_wrong_calls_say_what_is_wrong():
     model = small_model(-2)
-    slots = Slots(model, TopK(TopK.Config(k=6), model.space), 1, window=WINDOW)
+    slots = SessionBatch(model, TopK(TopK.Config(k=6), model.space), 1, window=WINDOW)
     with pytest.raises(ValueError, match=r"unknown labels \['mood'\]; the model takes \['instrument'\]"):
         slots.join(labels={"mood": 1})
     with pytest.raises(ValueError, match=r"classes 0\.\.4"):
@@ -79,26 +79,26 @@ def test_wrong_calls_say_what_is_wrong():
     with pytest.raises(ValueError, match="all 1 slots are taken"):
         slots.join()
     with pytest.raises(ValueError, match=r"input came for slots \[\], but taken are \[0\]"):
-        slots.tick({})
+        slots.step({})
     with pytest.raises(ValueError, match=r"expected \(1, 6\), k frames of latents, for every slot; got {0: \(2, 6\)}"):
-        slots.tick({slot: torch.zeros(2, 6)})
+        slots.step({slot: torch.zeros(2, 6)})
     slots.leave(slot)
     with pytest.raises(ValueError, match="nobody plays in slot 0"):
         slots.leave(slot)
     with pytest.raises(ValueError, match="the sampler has no temperature"):
-        Slots(model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW).join(temperature=0.5)
+        SessionBatch(model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW).join(temperature=0.5)
     with pytest.raises(ValueError, match="0 slots"):
-        Slots(model, Greedy(Greedy.Config(), model.space), 0, window=WINDOW)
+        SessionBatch(model, Greedy(Greedy.Config(), model.space), 0, window=WINDOW)
 
 
 def test_a_refused_session_takes_no_slot():
     model = small_model(-2)
-    slots = Slots(model, TopK(TopK.Config(k=6), model.space), 1, window=WINDOW)
+    slots = SessionBatch(model, TopK(TopK.Config(k=6), model.space), 1, window=WINDOW)
     with pytest.raises(ValueError, match="classes"):
         slots.join(labels={"instrument": 5})
     assert not slots.taken.any()
     slot, ahead = slots.join(labels={"instrument": 1}, seed=3)
     x = latents(6, batch=1)[0]
-    played = [ahead, *(slots.tick({slot: frame[None]})[slot] for frame in x)]
+    played = [ahead, *(slots.step({slot: frame[None]})[slot] for frame in x)]
     expected = alone(model, x, session=0, seed=3, instrument=1, temperature=1.0)
     assert torch.equal(torch.cat(played, dim=1), expected)

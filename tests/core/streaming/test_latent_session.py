@@ -10,7 +10,7 @@ from latents import TOLD, E, euler, model, noise_of, normal, plainly, played, se
 
 from accomp.core.diffusion.denoising import levels
 from accomp.core.model.guidance import Guidance
-from accomp.core.streaming.batch import Slots
+from accomp.core.streaming.batch import SessionBatch
 from accomp.core.streaming.latent_session import LatentSession, session_of
 from accomp.plugins.samplers.dpmpp import Dpmpp
 from accomp.plugins.samplers.ping_pong import PingPong
@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_refused():
 def test_sessions_come_and_go(regime, t_f):
     made, k = model(t_f, 3, regime), 3
     x = normal(2, 24, E)
-    slots = Slots(made, euler(), 2, window=9)
+    slots = SessionBatch(made, euler(), 2, window=9)
     got = {0: [], 1: []}
     first, ahead = slots.join(session=5)
     got[first].append(ahead)
@@ -206,7 +206,7 @@ def test_sessions_come_and_go(regime, t_f):
         heard = {first: x[0, tick * k : tick * k + k]}
         if tick >= 3:
             heard[second] = x[1, (tick - 3) * k : (tick - 3) * k + k]
-        for slot, latents in slots.tick(heard).items():
+        for slot, latents in slots.step(heard).items():
             got[slot].append(latents)
     for slot, row, number, frames in ((first, 0, 5, 24), (second, 1, 6, 15)):
         alone = played(session(made, 9, 1, sessions=torch.tensor([number])), x[row : row + 1, :frames])[0]

@@ -17,9 +17,9 @@ from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
 from accomp.core.spec.runtime import EAGER, Runtime
-from accomp.core.streaming.kv_cache import Ring
+from accomp.core.streaming.kv_cache import RingKVCache
 from accomp.core.streaming.precision import prepared
-from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, in_int8
+from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, to_int8
 from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
@@ -146,7 +146,7 @@ def test_an_int8_matrix_is_off_by_half_a_step_at_most():
         x = torch.randn(vectors, 3, 24, generator=generator)
         bound = (x.abs().sum(-1, keepdim=True) * step / 2) + 1e-5
         assert ((whole(x) - linear(x)).abs() <= bound).all()
-    assert not [m for m in in_int8(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).modules() if isinstance(m, nn.Linear)]
+    assert not [m for m in to_int8(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).modules() if isinstance(m, nn.Linear)]
 
 
 def test_a_product_of_whole_numbers_is_that_of_the_rounded_vectors_however_many_there_are():
@@ -172,7 +172,7 @@ def test_whole_vectors_are_for_cpus():
 
 def test_an_int8_ring_takes_about_a_quarter():
     shape = {"layers": 2, "heads": 2, "head_dim": 64}
-    small, large = (Ring(2, 100, dtype=dtype, **shape) for dtype in (torch.int8, torch.float32))
+    small, large = (RingKVCache(2, 100, dtype=dtype, **shape) for dtype in (torch.int8, torch.float32))
     taken = [sum(one.bytes for one in (*ring.keys, *ring.values)) for ring in (small, large)]
     assert taken[0] / taken[1] == pytest.approx((64 + 4) / (4 * 64))
 

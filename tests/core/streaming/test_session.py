@@ -12,7 +12,7 @@ from small import Constant, Recorder, latents, session_of, small_model, space_wi
 from torch import Tensor
 
 from accomp.core.clock import Clock, LatencyBudget
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.streaming.session import AudioSession, TokenSession
 from accomp.plugins.samplers.top_k import TopK
 
@@ -44,7 +44,7 @@ def test_a_session_s_logits_are_the_teacher_forced_ones(t_f, codebooks, kv_heads
     codes = generate(session_of(model, sampler=recorder), latents(FRAMES), [])
     T = codes.shape[2]
     padded = torch.nn.functional.pad(codes, (0, FRAMES))[:, :, :FRAMES]
-    logits = model(latents(FRAMES), model.layout.clip(padded), {"instrument": torch.tensor([0, 1])})
+    logits = model(latents(FRAMES), model.layout.inputs_of(padded), {"instrument": torch.tensor([0, 1])})
     logits = logits[:, :, model.layout.start :, model.vocabulary.first_code :]
     compared = min(T, logits.shape[2], len(recorder.logits))
     assert compared >= FRAMES - abs(t_f) - codebooks
@@ -107,7 +107,7 @@ def test_noise_belongs_to_seed_session_level_and_frame(t_f, k):
     for step, key in enumerate(recorder.keys):
         for row, session in enumerate((4, 9)):
             for level in range(3):
-                expected = Noise.seeded(7).fold(session).fold(level).fold(step - level)
+                expected = KeyedRandom.seeded(7).fold(session).fold(level).fold(step - level)
                 assert key[row, level] == expected.key
 
 

@@ -46,7 +46,7 @@ def test_a_row_is_told_of_its_frame_as_in_training(t_f, levels):
     padded = torch.nn.functional.pad(codes, (0, FRAMES))[:, :, :FRAMES]
     values = torch.stack([table(5), table(6)])[:, :FRAMES]
     labels = {"instrument": torch.tensor([0, 1])}
-    logits = model(latents(FRAMES), model.layout.clip(padded), labels, {"metronome": values})
+    logits = model(latents(FRAMES), model.layout.inputs_of(padded), labels, {"metronome": values})
     logits = logits[:, :, model.layout.start :, model.vocabulary.first_code :]
     compared = min(codes.shape[2], logits.shape[2], len(recorder.logits), FRAMES)
     assert compared >= FRAMES - abs(t_f) - levels

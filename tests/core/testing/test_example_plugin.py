@@ -13,7 +13,7 @@ import torch
 
 from accomp.core.cli.main import main
 from accomp.core.component import KINDS
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_sampler
 from accomp.core.spec.schema import load_spec
@@ -69,7 +69,7 @@ def test_a_spec_names_it(installed):
     spec = load_spec("quickstart", installed, ['sampler={plugin="argmax"}'])
     sampler = build_sampler(spec, TokenSpace(8000, 160, codebooks=2, codebook_size=5, latent_dim=1), installed)
     logits = torch.tensor([[[0.0, 1, 0, 0, 0], [0, 0, 0, 5, 0]]])
-    assert sampler.pick(logits, Noise.seeded(0)).tolist() == [[1, 3]]
+    assert sampler.pick(logits, KeyedRandom.seeded(0)).tolist() == [[1, 3]]
 
 
 def test_its_hooks_are_called(installed, tmp_path, capsys):

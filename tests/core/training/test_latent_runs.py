@@ -11,7 +11,7 @@ from accomp.core.data.ingest import ingest
 from accomp.core.errors import CheckpointError, CombinationError
 from accomp.core.evaluation.evaluate import evaluate
 from accomp.core.generation.generate import generate
-from accomp.core.generation.latency import budget_of, part_times, told
+from accomp.core.generation.latency import as_records, budget_of, part_times
 from accomp.core.report.checks import checks
 from accomp.core.report.data import read_run
 from accomp.core.runs.checkpoint import load_run
@@ -122,7 +122,7 @@ def test_the_budget_has_no_delay_between_codebooks(made):
     played = play(player, tiny.tone(2.0, 5), [640] * 100, labels={}, seed=0, session=0)
     budget = budget_of(clock, player.tokenizer.space, [part_times(played, clock)])
     assert budget.structural == 0.0
-    assert not any("codebooks" in line["name"] for line in told(budget))
+    assert not any("codebooks" in line["name"] for line in as_records(budget))
     assert budget.available == pytest.approx(3 * 0.02)
 
 

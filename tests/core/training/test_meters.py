@@ -8,17 +8,17 @@ import math
 import pytest
 import torch
 
-from accomp.core.training.meters import Tally
+from accomp.core.training.meters import LossMeter
 
 CPU = torch.device("cpu")
 
 
-def add(tally: Tally, step: int, loss: float, norm: float = 1.0) -> None:
+def add(tally: LossMeter, step: int, loss: float, norm: float = 1.0) -> None:
     tally.add(step, {"loss": torch.tensor(loss), "level_0": torch.tensor(2 * loss)}, torch.tensor(norm))
 
 
 def test_means_since_the_last_time_and_the_last_norm() -> None:
-    tally = Tally(CPU)
+    tally = LossMeter(CPU)
     for step, loss in enumerate([1.0, 2.0, 6.0]):
         add(tally, step + 1, loss, norm=loss)
     assert tally.take() == ({"loss": 3.0, "level_0": 6.0}, 6.0)
@@ -28,7 +28,7 @@ def test_means_since_the_last_time_and_the_last_norm() -> None:
 
 
 def test_sums_go_on_to_the_last_bit() -> None:
-    whole, first, second = Tally(CPU), Tally(CPU), Tally(CPU)
+    whole, first, second = LossMeter(CPU), LossMeter(CPU), LossMeter(CPU)
     losses = torch.rand(40, generator=torch.Generator().manual_seed(0)).tolist()
     for step, loss in enumerate(losses):
         add(whole, step + 1, loss)
@@ -40,7 +40,7 @@ def test_sums_go_on_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (2.0, math.nan), (2.0, math.inf)])
 def test_the_first_step_that_is_no_number_is_kept(loss: float, norm: float) -> None:
-    tally = Tally(CPU)
+    tally = LossMeter(CPU)
     add(tally, 1, 2.0)
     assert tally.fault.tolist() == [0, 0, 0]
     add(tally, 2, loss, norm)
@@ -51,7 +51,7 @@ def test_the_first_step_that_is_no_number_is_kept(loss: float, norm: float) -> N
 
 
 def test_where_gradients_are_rescaled_only_the_loss_counts() -> None:
-    tally = Tally(CPU, rescaled=True)
+    tally = LossMeter(CPU, rescaled=True)
     add(tally, 1, 2.0, math.inf)
     assert tally.fault.tolist() == [0, 0, 0]
     add(tally, 2, math.nan, 1.0)
@@ -59,7 +59,7 @@ def test_where_gradients_are_rescaled_only_the_loss_counts() -> None:
 
 
 def test_parts_that_are_no_number_are_named() -> None:
-    tally = Tally(CPU)
+    tally = LossMeter(CPU)
     assert tally.no_numbers() == ""
     tally.add(
         1, {"loss": torch.tensor(math.nan), "t_0": torch.tensor(1.0), "t_3": torch.tensor(math.nan)}, torch.ones(())
@@ -69,7 +69,7 @@ def test_parts_that_are_no_number_are_named() -> None:
 
 
 def test_a_mean_is_one_over_the_steps_that_have_it() -> None:
-    tally, again = Tally(CPU), Tally(CPU)
+    tally, again = LossMeter(CPU), LossMeter(CPU)
     for step, losses in enumerate(
         [{"loss": 1.0, "generator": 4.0}, {"loss": 3.0, "adversary": 2.0}, {"loss": 5.0, "adversary": 6.0}]
     ):

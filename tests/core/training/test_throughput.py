@@ -8,13 +8,13 @@ import pytest
 import tiny
 
 from accomp.core.spec.build import build_model, space_of
-from accomp.core.training.throughput import Pace, Timed, arithmetic, step_flops
+from accomp.core.training.throughput import StepTimer, Timed, arithmetic, step_flops
 
 
 def test_only_what_lies_between_go_and_rest_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 14.0, 100.0, 102.0])
     monkeypatch.setattr("accomp.core.training.throughput.time.perf_counter", clock.__next__)
-    pace = Pace()
+    pace = StepTimer()
     pace.rest(1, 7.0)
     assert pace.total == Timed(0, 0.0, 0.0), "the first step"
     pace.go(1, 7.0)

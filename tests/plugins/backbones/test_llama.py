@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from accomp.core.errors import CombinationError
-from accomp.core.types import Sight, TokenSpace
+from accomp.core.types import AttentionPattern, TokenSpace
 from accomp.plugins.backbones.llama import Llama, Rotary
 
 SPACE = TokenSpace(32000, 640, codebooks=4, codebook_size=10, latent_dim=6)
@@ -177,7 +177,7 @@ def test_angles_are_those_of_double_precision():
 
 def test_a_state_takes_no_sight_and_no_more_than_its_chunk():
     model = llama()
-    sight = Sight(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, 1, dtype=torch.bool))
+    sight = AttentionPattern(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="a sight cannot be given beside it"):
         model(inputs(1), sight=sight, state=model.new_state(2, 4))
     with pytest.raises(ValueError, match="3 positions in one call; this state was made for at most 2"):

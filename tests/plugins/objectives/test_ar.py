@@ -49,7 +49,7 @@ def test_the_loss_is_the_mean_over_every_token_that_a_row_predicts(t_f):
     model, batch = model_of(t_f), batch_of()
     loss = loss_of(model, batch)
     layout = model.layout
-    logits = model(batch.x, layout.clip(batch.y), batch.labels)
+    logits = model(batch.x, layout.inputs_of(batch.y), batch.labels)
     levels = []
     for q in range(3):
         nats = []

@@ -11,7 +11,7 @@ from accomp.core.clock import Clock
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import Layout
+from accomp.core.model.sequence import DelayPattern
 from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
 from accomp.core.types import Batch, Loss, TokenSpace
 from accomp.plugins.backbones.llama import Llama
@@ -53,13 +53,13 @@ def loss_of(model: Model, batch: Batch, chunks: int | str = "all", seed: int = 0
 def nats_of_chunk(model: Model, batch: Batch, s: int) -> list[list[torch.Tensor]]:
     """One chunk alone, row after row through a state, as a session plays it: a list of nats [B] for each level."""
     layout, k = model.layout, model.clock.k
-    held, x = layout.clip(batch.y), layout.inputs(batch.x, model.input_padding)
+    held, x = layout.inputs_of(batch.y), layout.inputs(batch.x, model.input_padding)
     start, state = model.start(batch.labels), model.backbone.new_state(B, 4 * T)
     nats: list[list[torch.Tensor]] = [[], [], []]
     for row in range(layout.start + s + k):
         fused = row <= layout.start + s
         before = held[:, :, row] if fused else put_out(batch.y, row - 1 - layout.start)
-        logits = model.rows(x[:, row : row + 1] if fused else None, before[..., None], start, state)
+        logits = model.step(x[:, row : row + 1] if fused else None, before[..., None], start, state)
         for q in range(3):
             frame = row - layout.start - q
             if row >= layout.start + s and 0 <= frame < T:
@@ -103,12 +103,12 @@ def test_every_chunk_of_one_frame_is_the_frame_by_frame_objective(t_f, valid):
     assert torch.allclose(ours.total, theirs.total, atol=1e-6)
     assert torch.equal(ours.counts, theirs.counts)
     one = evolve(SPACE, codebooks=1)
-    assert list(chunk_starts(Layout(Clock(0, 1), one.codebooks), T)) == list(range(T)), "none without a target"
+    assert list(chunk_starts(DelayPattern(Clock(0, 1), one.codebooks), T)) == list(range(T)), "none without a target"
 
 
 def test_the_paper_s_chunks_start_at_0_k_to_t_minus_k():
     for k in (1, 2, 4, 7):
-        starts = chunk_starts(Layout(Clock(0, k), 4), 28)
+        starts = chunk_starts(DelayPattern(Clock(0, k), 4), 28)
         assert list(starts) == list(range(0, (28 if k == 1 else 28 - k) + 1, k)), (
             "k = 1: and the step of the last levels"
         )
@@ -169,7 +169,7 @@ def test_the_rows_that_do_not_count_need_no_heads(t_f, k):
 
 def test_a_clip_takes_at_most_two_sequences_of_rows():
     for t_f, k in CLOCKS:
-        layout = Layout(Clock(t_f, k), 3)
+        layout = DelayPattern(Clock(t_f, k), 3)
         starts = torch.tensor([list(chunk_starts(layout, T))])
         rows = Chunks(layout, T, starts).sight().position.shape[1]
         assert rows == layout.rows(T) + starts.numel() * (k - 1)

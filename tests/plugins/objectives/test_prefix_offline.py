@@ -61,7 +61,7 @@ def test_the_loss_is_the_mean_over_every_level_of_every_frame(levels):
     model, batch = model_of(levels), batch_of(levels=levels)
     state, start = model.backbone.new_state(B, 3 * T), model.start(batch.labels)
     for t in range(T):
-        model.absorb(batch.x[:, t : t + 1], None, state=state)
+        model.hidden(batch.x[:, t : t + 1], None, state=state)
     nats: list[list[torch.Tensor]] = [[] for _ in range(levels)]
     for step in range(T + levels - 1):
         e = torch.zeros(B, WIDTH)

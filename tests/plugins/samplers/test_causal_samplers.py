@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.registry import Registry
 from accomp.core.testing import check_plugin
 from accomp.core.types import TokenSpace
@@ -34,8 +34,8 @@ def random_logits(*shape: int, seed: int = 3) -> Tensor:
     return 1.5 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def keys(*shape: int) -> Noise:
-    return Noise.seeded(0).fold(torch.arange(math.prod(shape)).view(shape))
+def keys(*shape: int) -> KeyedRandom:
+    return KeyedRandom.seeded(0).fold(torch.arange(math.prod(shape)).view(shape))
 
 
 def draws(sampler, logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from accomp.core.errors import CombinationError
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.masking import MASKED, Candidates
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.causal_bias import CausalBias
@@ -22,8 +22,8 @@ def space(levels: int) -> TokenSpace:
     return TokenSpace(32000, 640, codebooks=levels, codebook_size=C, latent_dim=6)
 
 
-def noise_of(sessions: list[int], levels: int, seed: int = 0) -> Noise:
-    return Noise.of_sessions(seed, torch.tensor(sessions), levels)
+def noise_of(sessions: list[int], levels: int, seed: int = 0) -> KeyedRandom:
+    return KeyedRandom.of_sessions(seed, torch.tensor(sessions), levels)
 
 
 class Model:

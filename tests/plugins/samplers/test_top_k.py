@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from accomp.core.keyed_random import Noise
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.top_k import TopK
 
@@ -15,7 +15,7 @@ DRAWS = 20_000
 
 def draws(sampler: TopK, logits: torch.Tensor) -> torch.Tensor:
     """Many picks from one row of logits [C]."""
-    rng = Noise.seeded(0).fold(torch.arange(DRAWS)[:, None])
+    rng = KeyedRandom.seeded(0).fold(torch.arange(DRAWS)[:, None])
     return sampler.pick(logits.expand(DRAWS, 1, -1), rng)[:, 0]
 
 
@@ -32,7 +32,7 @@ def test_codes_come_as_often_as_the_softmax_of_the_likeliest_says(k, temperature
 
 def test_temperature_zero_and_k_one_take_the_likeliest():
     logits = torch.randn(3, 2, 12, generator=torch.Generator().manual_seed(0))
-    rng = Noise.seeded(0).fold(torch.arange(6).view(3, 2))
+    rng = KeyedRandom.seeded(0).fold(torch.arange(6).view(3, 2))
     for config in (TopK.Config(temperature=0.0), TopK.Config(k=1)):
         assert torch.equal(TopK(config, SPACE).pick(logits, rng), logits.argmax(-1))
 
@@ -40,7 +40,7 @@ def test_temperature_zero_and_k_one_take_the_likeliest():
 def test_each_code_s_noise_is_its_own_whatever_k():
     logits = torch.zeros(1, 1, 12)
     logits[..., 5:] = -1.0
-    rng = Noise.seeded(4).fold(torch.zeros(1, 1, dtype=torch.int64))
+    rng = KeyedRandom.seeded(4).fold(torch.zeros(1, 1, dtype=torch.int64))
     noisy = logits + rng.gumbel(12)
     for k in (5, 12):
         assert TopK(TopK.Config(k=k), SPACE).pick(logits, rng).item() == noisy[0, 0, :k].argmax()

@@ -30,7 +30,7 @@ from accomp.plugins.tokenizers.codec.quality.code_use import code_figures
 from accomp.plugins.tokenizers.codec.quality.comparison import compare
 from accomp.plugins.tokenizers.codec.quality.distances import si_sdr
 from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances, vectors
-from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Excerpt, Music, Sound
+from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, Sound, Stretch
 from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, metric_named
 from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
 from accomp.plugins.tokenizers.codec.quality.page import page
@@ -122,7 +122,7 @@ def music(tmp_path_factory):
     for i in range(4):
         sound = noise(1.0, i, 0.02 * (i + 1)) + 0.05 * torch.sin(torch.arange(RATE) * 0.02 * (i + 1))
         soundfile.write(folder / f"{i}.wav", sound.numpy(), RATE, subtype="FLOAT")
-        excerpts.append(Excerpt(FILES, Sound(f"{i}.wav", ((folder / f"{i}.wav",),)), 0.0, 1.0))
+        excerpts.append(Stretch(FILES, Sound(f"{i}.wav", ((folder / f"{i}.wav",),)), 0.0, 1.0))
     return Music(tuple(excerpts), (), (), "four files")
 
 

@@ -10,7 +10,7 @@ from dac.nn.loss import SISDRLoss
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec.quality.distances import LIMIT_DB, LiteratureDistance, level_db, si_sdr
 from accomp.plugins.tokenizers.codec.quality.intervals import codes_used, entropy, figure, mean, perplexity, ratio
-from accomp.plugins.tokenizers.codec.quality.measures import Judge, figures, measure, nominal_bitrate, silence_db
+from accomp.plugins.tokenizers.codec.quality.measures import CodecScorer, figures, measure, nominal_bitrate, silence_db
 
 RATE = 32_000
 
@@ -82,7 +82,7 @@ def test_si_sdr_of_silence_and_of_perfect_copies_is_no_nan():
 
 
 def test_silent_originals_are_counted_out_of_si_sdr_alone():
-    judge = Judge(Gain(0.5))
+    judge = CodecScorer(Gain(0.5))
     judged = [judge(sound)[0] for sound in (noise(), torch.zeros(RATE), noise(seed=1))]
     found = figures(judged, Gain.space)
     assert (found["mel"].n, found["si_sdr_db"].n) == (3, 2)
@@ -93,7 +93,7 @@ def test_silent_originals_are_counted_out_of_si_sdr_alone():
 
 
 def test_use_perplexity_and_bit_rates_are_those_of_the_codes():
-    judged = [Judge(Gain())(noise(8 * 640 * 2, seed=i))[0] for i in range(3)]
+    judged = [CodecScorer(Gain())(noise(8 * 640 * 2, seed=i))[0] for i in range(3)]
     found = figures(judged, Gain.space)
     assert (found["codes_used_1"].value, found["codes_used_2"].value) == (8, 4)
     assert found["perplexity_1"].value == pytest.approx(8)
@@ -123,7 +123,7 @@ def test_what_is_not_complete_at_the_end_is_left_out():
             cut[:, -1000:] = 1.0
             return cut
 
-    judged, decoded = Judge(Late())(noise())
+    judged, decoded = CodecScorer(Late())(noise())
     assert judged.numbers["mel"] == 0
     assert judged.energies[0] == judged.energies[1]
     assert decoded[-1] == 1
@@ -156,6 +156,6 @@ def test_intervals_of_code_counts_hold_the_count_itself():
 
 def test_too_short_an_excerpt_is_an_error():
     with pytest.raises(ValueError, match=r"'a' has 4000 samples; need 4096 or more"):
-        Judge(Gain())(noise(4000), "a")
+        CodecScorer(Gain())(noise(4000), "a")
     with pytest.raises(ValueError, match="need at least one excerpt"):
         measure(Gain(), [])

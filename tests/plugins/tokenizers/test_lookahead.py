@@ -4,7 +4,7 @@ import pytest
 import torch
 from dac import DAC
 
-from accomp.plugins.tokenizers.codec.streams.sliding import Past
+from accomp.plugins.tokenizers.codec.streams.sliding import StreamMemory
 from accomp.plugins.tokenizers.dac import Dac
 from accomp.plugins.tokenizers.encodec import Encodec
 
@@ -34,7 +34,7 @@ def sound(codec, frames, rows=3, seed=0):
 
 def latents(codec, audio):
     """Before they are quantized, which hides small changes."""
-    return codec.network.encode(audio.double(), Past(), final=True)
+    return codec.network.encode(audio.double(), StreamMemory(), final=True)
 
 
 def test_the_lookahead_is_no_longer_than_it_must_be(codec):

@@ -13,10 +13,10 @@ from accomp.plugins.tokenizers.codec.networks.quantizer import new_quantizer, qu
 from accomp.plugins.tokenizers.codec.streams.causal import CausalConv, CausalUpsample, History
 from accomp.plugins.tokenizers.codec.streams.sliding import (
     Beside,
-    Line,
-    Past,
+    LayerChain,
     SlidingConv,
     SlidingUpsample,
+    StreamMemory,
     delay,
     lookahead,
 )
@@ -88,7 +88,7 @@ class DacNetwork(nn.Module):
         with quiet_import("the dac codec"):
             from dac.nn.layers import Snake1d, WNConv1d, WNConvTranspose1d
 
-            together = Chain if causal else Line
+            together = Chain if causal else LayerChain
 
             def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Module:
                 layer = WNConv1d(inputs, outputs, kernel, stride=stride, dilation=dilation)
@@ -105,7 +105,7 @@ class DacNetwork(nn.Module):
             def residual(width: int, dilation: int) -> nn.Module:
                 wide, narrow = conv(width, width, 7, dilation=dilation), conv(width, width, 1)
                 layers = [Snake1d(width), wide, Snake1d(width), narrow]
-                return Residual(Chain(layers)) if causal else Beside(Line(layers))
+                return Residual(Chain(layers)) if causal else Beside(LayerChain(layers))
 
             def residuals(width: int) -> list[nn.Module]:
                 return [residual(width, dilation) for dilation in (1, 3, 9)]
@@ -130,11 +130,11 @@ class DacNetwork(nn.Module):
         """The modules that encoding runs, the quantizer included; they decide which codes come out."""
         return [self.encoder, self.quantizer]
 
-    def encode(self, audio: Tensor, history: History | Past, *, final: bool = False) -> Tensor:
+    def encode(self, audio: Tensor, history: History | StreamMemory, *, final: bool = False) -> Tensor:
         """audio [B, T * hop] -> latents [B, T, E]; if not causal, of the frames that are ready, `final` of all."""
         return self.encoder(audio[:, None], history, final=final).transpose(1, 2)
 
-    def decode(self, z: Tensor, history: History | Past, *, final: bool = False) -> Tensor:
+    def decode(self, z: Tensor, history: History | StreamMemory, *, final: bool = False) -> Tensor:
         """latents [B, T, E] -> audio [B, n]; `final` adds the rest.
 
         Causal: n = T * hop, from `delay` samples before the frame on. Not causal: the samples that are ready.

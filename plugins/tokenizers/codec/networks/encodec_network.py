@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec.streams.sliding import (
     Beside,
-    Line,
+    LayerChain,
     Padding,
-    Past,
     Recurrent,
     SlidingConv,
     SlidingUpsample,
+    StreamMemory,
     delay,
     lookahead,
 )
@@ -90,7 +90,7 @@ class EncodecNetwork(nn.Module):
             inner = width // compress
             return [
                 Beside(
-                    Line([
+                    LayerChain([
                         nn.ELU(), conv(width, inner, residual_kernel, dilation=dilation_growth**j),
                         nn.ELU(), conv(inner, width, 1),
                     ])
@@ -103,25 +103,25 @@ class EncodecNetwork(nn.Module):
         for ratio in reversed(ratios):
             layers += [*residuals(width), nn.ELU(), conv(width, 2 * width, 2 * ratio, stride=ratio)]
             width *= 2
-        self.encoder = Line([*layers, Recurrent(width, lstm_layers), nn.ELU(), conv(width, latent, last_kernel)])
+        self.encoder = LayerChain([*layers, Recurrent(width, lstm_layers), nn.ELU(), conv(width, latent, last_kernel)])
 
         layers = [conv(latent, width, kernel), Recurrent(width, lstm_layers)]
         for ratio in ratios:
             up = nn.ConvTranspose1d(width, width // 2, 2 * ratio, stride=ratio)
             layers += [nn.ELU(), SlidingUpsample(up, ratio - ratio // 2, ratio // 2), *residuals(width // 2)]
             width //= 2
-        self.decoder = Line([*layers, nn.ELU(), conv(width, 1, last_kernel)])
+        self.decoder = LayerChain([*layers, nn.ELU(), conv(width, 1, last_kernel)])
         self.register_buffer("codes", torch.randn(codebooks, codebook_size, latent))
 
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs."""
         return [self.encoder]
 
-    def encode(self, audio: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def encode(self, audio: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         """audio [B, n] -> latents [B, T, E] of the frames that are ready; `final` gives the rest."""
         return self.encoder(audio[:, None], past, final=final).transpose(1, 2)
 
-    def decode(self, z: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def decode(self, z: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         """latents [B, T, E] -> audio [B, n], the samples that are ready; `final` gives the rest."""
         return self.decoder(z.transpose(1, 2), past, final=final)[:, 0]
 

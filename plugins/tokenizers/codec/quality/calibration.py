@@ -13,7 +13,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.errors import DataError
-from accomp.plugins.tokenizers.codec.quality.excerpts import Excerpt, Music
+from accomp.plugins.tokenizers.codec.quality.excerpts import Music, Stretch
 from accomp.plugins.tokenizers.codec.quality.measures import Distances, Judged
 from accomp.plugins.tokenizers.codec.training.losses import mel_filters
 
@@ -35,11 +35,11 @@ class Calibration:
 
     label: str
     sample_rate: int
-    change: Callable[[Excerpt, Music, int], Tensor] = field(repr=False)
+    change: Callable[[Stretch, Music, int], Tensor] = field(repr=False)
     distances: Distances = field(repr=False)
     delay: int = 0
 
-    def judge(self, excerpt: Excerpt, music: Music) -> tuple[Judged, Tensor]:
+    def judge(self, excerpt: Stretch, music: Music) -> tuple[Judged, Tensor]:
         """What it does to an excerpt, and what it makes of it [N]. Raises DataError."""
         original = excerpt.read(self.sample_rate)
         changed = self.change(excerpt, music, self.sample_rate)
@@ -91,7 +91,7 @@ def mel_griffin_lim(sound: Tensor, rate: int) -> Tensor:
     return _sound(spectrum, window, step, len(sound))
 
 
-def another_song(excerpt: Excerpt, music: Music, rate: int) -> Tensor:
+def another_song(excerpt: Stretch, music: Music, rate: int) -> Tensor:
     """The next excerpt of the group that is of another song, else the next of all, [N] at `rate` Hz; as long as this.
 
     Raises DataError where there is no other song.
@@ -106,11 +106,11 @@ def another_song(excerpt: Excerpt, music: Music, rate: int) -> Tensor:
     return torch.nn.functional.pad(sound, (0, max(0, n - len(sound))))[:n]
 
 
-def _song(excerpt: Excerpt) -> str:
+def _song(excerpt: Stretch) -> str:
     return excerpt.sound.song or excerpt.name
 
 
-def _of_itself(change: Change) -> Callable[[Excerpt, Music, int], Tensor]:
+def _of_itself(change: Change) -> Callable[[Stretch, Music, int], Tensor]:
     return lambda excerpt, _, rate: change(excerpt.read(rate), rate)
 
 

@@ -18,9 +18,9 @@ from accomp.core.interfaces import Tokenizer
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec.files.resolve import NamedCodec
 from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances, listening_gain, vectors
-from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Excerpt, Music
+from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, Stretch
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure, figure, ratio
-from accomp.plugins.tokenizers.codec.quality.measures import Judge, Judged, figures, nominal_bitrate, silence_db
+from accomp.plugins.tokenizers.codec.quality.measures import CodecScorer, Judged, figures, nominal_bitrate, silence_db
 from accomp.plugins.tokenizers.codec.quality.predictability import Prediction
 from accomp.plugins.tokenizers.codec.quality.speed import streamed_rtf
 from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec
@@ -33,7 +33,7 @@ _TIMED = 2.0  # seconds of sound
 
 
 @frozen(eq=False)
-class Heard:
+class DecodedStretch:
     """A stretch of an excerpt as every codec gives it: (samples [N], rate in Hz), levels as they are."""
 
     group: str
@@ -42,7 +42,7 @@ class Heard:
     original: tuple[np.ndarray, int]
     decoded: dict[str, tuple[np.ndarray, int]] = field(factory=dict)
 
-    def for_listening(self) -> Heard:
+    def for_listening(self) -> DecodedStretch:
         """All of them by one gain, so that they compare: the original at LISTENING_LUFS, no peak over PEAK."""
         sound, rate = self.original
         gain = listening_gain(sound, rate, [one for one, _ in self.decoded.values()])
@@ -66,7 +66,7 @@ class Candidate(Protocol):
     @property
     def delay(self) -> int: ...
 
-    def judge(self, excerpt: Excerpt, music: Music) -> tuple[Judged, Tensor]:
+    def judge(self, excerpt: Stretch, music: Music) -> tuple[Judged, Tensor]:
         """What an excerpt says of it, and what it makes of the excerpt [N]."""
         ...
 
@@ -77,7 +77,7 @@ class _Coded:
 
     label: str
     space: TokenSpace
-    judged_by: Judge
+    judged_by: CodecScorer
 
     @property
     def sample_rate(self) -> int:
@@ -87,7 +87,7 @@ class _Coded:
     def delay(self) -> int:
         return self.space.delay
 
-    def judge(self, excerpt: Excerpt, music: Music) -> tuple[Judged, Tensor]:
+    def judge(self, excerpt: Stretch, music: Music) -> tuple[Judged, Tensor]:
         return self.judged_by(excerpt.read(self.sample_rate), excerpt.name)
 
 
@@ -101,7 +101,7 @@ def compare(
     predictions: Mapping[str, Prediction] | None = None,
     players: int = 0,
     listen: float = 4.0,
-) -> tuple[dict[str, Any], list[Heard]]:
+) -> tuple[dict[str, Any], list[DecodedStretch]]:
     """The record of a comparison, JSON-able, and `players` stretches of each group to listen to, of `listen` s each.
 
     `advance` is told of each excerpt of each codec and calibration; these are heard in mixes and files only.
@@ -112,7 +112,7 @@ def compare(
     judged: dict[str, list[Judged]] = {}
     described, calibrated = [], []
     for one in codecs:
-        coded = _Coded(one.label, one.codec.space, Judge(one.codec))
+        coded = _Coded(one.label, one.codec.space, CodecScorer(one.codec))
         learnt = (predictions or {}).get(one.label)
         judged[one.label], results = _examine(coded, music, advance, hearing, heard, listen, coded.space, learnt)
         told = {} if learnt is None else {"prediction": _learnt(learnt, coded.space)}
@@ -148,7 +148,7 @@ def _examine(
     music: Music,
     advance: Advance,
     hearing: Hearing,
-    heard: dict[int, Heard],
+    heard: dict[int, DecodedStretch],
     listen: float,
     space: TokenSpace | None = None,
     prediction: Prediction | None = None,
@@ -253,13 +253,13 @@ def _first(music: Music, n: int) -> list[int]:
     ]
 
 
-def _original(excerpt: Excerpt, codecs: Sequence[NamedCodec], listen: float) -> Heard:
+def _original(excerpt: Stretch, codecs: Sequence[NamedCodec], listen: float) -> DecodedStretch:
     """At the highest of the codecs' rates."""
     rate = max(one.codec.space.sample_rate for one in codecs)
     sound = excerpt.read(rate).numpy()
     begin, end = _stretch(len(sound) / rate, listen)
     part = sound[round(begin * rate) : round(end * rate)]
-    return Heard(excerpt.group, excerpt.name, excerpt.start + begin, (part, rate))
+    return DecodedStretch(excerpt.group, excerpt.name, excerpt.start + begin, (part, rate))
 
 
 def _stretch(length: float, seconds: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from accomp.core.evaluation.cache import Cache
 from accomp.core.evaluation.frechet import LEAST, Pair, frechet_of, limit
 from accomp.core.evaluation.intervals import jackknife
 from accomp.core.interfaces import Embedder
-from accomp.plugins.tokenizers.codec.quality.excerpts import Excerpt
+from accomp.plugins.tokenizers.codec.quality.excerpts import Stretch
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure
 
 _SEED = 0
@@ -31,7 +31,7 @@ class Hearing:
     failed: dict[str, int] = field(factory=dict)
     _cache: Cache = field(factory=Cache)
 
-    def pair(self, excerpt: Excerpt, decoded: np.ndarray, rate: int) -> Pair | None:
+    def pair(self, excerpt: Stretch, decoded: np.ndarray, rate: int) -> Pair | None:
         """decoded [N] at `rate` Hz -> points of decoded and of original; None, and noted, if they cannot be heard.
 
         Both are cut to the shorter one's length, and turned by one gain, that which brings the original to the level at

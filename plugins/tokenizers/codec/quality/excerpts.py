@@ -55,7 +55,7 @@ class Song:
 
 
 @frozen
-class Excerpt:
+class Stretch:
     """`seconds` of a sound from `start` (s). `group`: an instrument class, MIXES or FILES."""
 
     group: str
@@ -84,7 +84,7 @@ class Music:
         songs: those that excerpts are of, where a corpus knows them.
     """
 
-    excerpts: tuple[Excerpt, ...]
+    excerpts: tuple[Stretch, ...]
     silent: tuple[str, ...]
     failed: tuple[str, ...]
     about: str
@@ -139,7 +139,7 @@ def _choose(
     about: str,
     problems: Iterable[str],
 ) -> Music:
-    excerpts: list[Excerpt] = []
+    excerpts: list[Stretch] = []
     silent: list[str] = []
     failed = list(problems)
     for group, sounds in groups.items():
@@ -155,7 +155,7 @@ def _choose(
             if start is None:
                 silent.append(f"{group}: {sound.name}")
                 continue
-            excerpts.append(Excerpt(group, sound, start, seconds))
+            excerpts.append(Stretch(group, sound, start, seconds))
             found += 1
     if not excerpts:
         why = "; ".join([*failed, *(f"silent: {name}" for name in silent)][:3]) or "there is none"

@@ -68,7 +68,7 @@ class Distances:
         return numbers, (float(wanted.double().square().sum()), float(got.double().square().sum()))
 
 
-class Judge:
+class CodecScorer:
     """A codec under examination."""
 
     def __init__(self, codec: Tokenizer):
@@ -140,7 +140,7 @@ def measure(codec: Tokenizer, excerpts: Sequence[Tensor]) -> dict[str, float]:
 
     Raises ValueError when there are no excerpts or one is shorter than 4096 samples plus the codec's delay.
     """
-    judge = Judge(codec)
+    judge = CodecScorer(codec)
     if not excerpts or min(len(x) for x in excerpts) < judge.shortest:
         raise ValueError(f"need at least one excerpt, each of {judge.shortest} samples or more")
     judged = [judge(x)[0] for x in excerpts]

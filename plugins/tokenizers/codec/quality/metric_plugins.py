@@ -13,7 +13,7 @@ from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
 from accomp.core.types import Take, TokenSpace
-from accomp.plugins.tokenizers.codec.quality.excerpts import MIXES, Excerpt, Music
+from accomp.plugins.tokenizers.codec.quality.excerpts import MIXES, Music, Stretch
 
 _GIVEN = frozenset({"truth"})
 """What a take has here beside its audio."""
@@ -64,7 +64,7 @@ def judge_by(metric: Metric, name: str, codec: Tokenizer, music: Music, advance:
     return {"numbers": numbers, "judged": judged, "left_out": left_out}
 
 
-def _take(id: str, excerpt: Excerpt, codec: Tokenizer, rate: int) -> Take:
+def _take(id: str, excerpt: Stretch, codec: Tokenizer, rate: int) -> Take:
     space = codec.space
     sound = excerpt.read(space.sample_rate)
     n = len(sound) - space.delay  # what follows would need frames after the end

@@ -15,7 +15,7 @@ from accomp.core.pages.document import document
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.pages.players import player
 from accomp.core.pages.sound import RANGE, SPREAD, difference_data, lossless_data, spectrogram_data
-from accomp.plugins.tokenizers.codec.quality.comparison import STEMS, Heard
+from accomp.plugins.tokenizers.codec.quality.comparison import STEMS, DecodedStretch
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES
 
 _STYLES = ("accent", "second", "third", "quiet")
@@ -81,7 +81,7 @@ _MEANINGS = (
 )  # fmt: skip
 
 
-def page(record: dict[str, Any], heard: Sequence[Heard]) -> str:
+def page(record: dict[str, Any], heard: Sequence[DecodedStretch]) -> str:
     """The whole document."""
     codecs = record["codecs"]
     sections = [
@@ -306,7 +306,7 @@ def _speed(record: dict[str, Any]) -> list[Html]:
             tag("p", note, class_="note")]  # fmt: skip
 
 
-def _listening(heard: Sequence[Heard]) -> list[Html]:
+def _listening(heard: Sequence[DecodedStretch]) -> list[Html]:
     if not heard:
         return []
     intro = (
@@ -318,7 +318,7 @@ def _listening(heard: Sequence[Heard]) -> list[Html]:
     return [tag("p", intro, class_="note"), *(_pair(one.for_listening()) for one in heard)]
 
 
-def _pair(heard: Heard) -> Html:
+def _pair(heard: DecodedStretch) -> Html:
     sounds = {"Original": heard.original, **heard.decoded}
     return tag(
         "article",
@@ -328,7 +328,7 @@ def _pair(heard: Heard) -> Html:
     )
 
 
-def _player(label: str, sound: np.ndarray, rate: int, heard: Heard) -> Html:
+def _player(label: str, sound: np.ndarray, rate: int, heard: DecodedStretch) -> Html:
     about = f"{label}, {heard.group}, {heard.name}"
     made = label != "Original"
     difference = _difference(sound, rate, heard) if made else None
@@ -336,7 +336,7 @@ def _player(label: str, sound: np.ndarray, rate: int, heard: Heard) -> Html:
     return player(label, lossless_data(sound, rate), about=about, picture=picture, difference=difference, made=made)
 
 
-def _difference(sound: np.ndarray, rate: int, heard: Heard) -> str:
+def _difference(sound: np.ndarray, rate: int, heard: DecodedStretch) -> str:
     original, common = heard.original
     same = resample(sound, rate, common)
     n = min(len(same), len(original))

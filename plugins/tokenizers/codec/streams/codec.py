@@ -21,7 +21,7 @@ BLOCK = 500
 """Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
 
 
-class Live(Protocol):
+class LivePath(Protocol):
     """A faster way for the few frames that a push of a live stream brings, in one direction.
 
     It computes what the network does; between its calls the network itself may go on with the same history.
@@ -70,7 +70,7 @@ class FrozenCodec:
             part.double()
         self.network = network
         self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
-        self._live: dict[int, tuple[Live, Live]] = {}
+        self._live: dict[int, tuple[LivePath, LivePath]] = {}
         """By the number of rows: what encodes, what decodes."""
 
     def to(self, device: torch.device | str) -> FrozenCodec:
@@ -89,7 +89,7 @@ class FrozenCodec:
         """Whether `prepare` takes seconds at most; torch.compile may take minutes for a deep network."""
         return False
 
-    def _compiled(self, batch: int, frames: int) -> tuple[Live, Live]:
+    def _compiled(self, batch: int, frames: int) -> tuple[LivePath, LivePath]:
         space, device = self.space, self.device
         audio = torch.zeros(batch, frames * space.hop, dtype=torch.float64, device=device)
         codes = torch.zeros(batch, space.codebooks, frames, dtype=torch.int64, device=device)
@@ -122,10 +122,10 @@ class FrozenCodec:
     def decoder(self, batch: int = 1) -> Stream:
         return self._decoder(batch, self._live[batch][1] if batch in self._live else None)
 
-    def _encoder(self, batch: int, live: Live | None) -> Stream:
+    def _encoder(self, batch: int, live: LivePath | None) -> Stream:
         return EncoderStream(self, batch, live)
 
-    def _decoder(self, batch: int, live: Live | None) -> Stream:
+    def _decoder(self, batch: int, live: LivePath | None) -> Stream:
         return DecoderStream(self, batch, live)
 
     def encode_on(self, audio: Tensor, history: History) -> Tensor:
@@ -179,7 +179,7 @@ class EncoderStream:
     A row reset in the middle of a frame hears that frame's earlier samples as zeros.
     """
 
-    def __init__(self, codec: FrozenCodec, batch: int, live: Live | None = None):
+    def __init__(self, codec: FrozenCodec, batch: int, live: LivePath | None = None):
         self._codec, self._batch, self._live = codec, batch, live
         self._begin()
 
@@ -226,7 +226,7 @@ class DecoderStream:
     network gives there (a lone stream drops that part).
     """
 
-    def __init__(self, codec: FrozenCodec, batch: int, live: Live | None = None):
+    def __init__(self, codec: FrozenCodec, batch: int, live: LivePath | None = None):
         self._codec, self._batch, self._live = codec, batch, live
         self._begin()
 
@@ -268,7 +268,7 @@ class DecoderStream:
         return audio[:, drop:]
 
 
-def new_history(live: Live | None, batch: int) -> History:
+def new_history(live: LivePath | None, batch: int) -> History:
     """An empty history: of the kind that `live` works with, where there is one."""
     if live is None:
         return History()

@@ -10,7 +10,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from accomp.core.errors import PluginError
-from accomp.core.streaming.graphs import recorded
+from accomp.core.streaming.graphs import cuda_graph
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 
 
@@ -69,7 +69,7 @@ class Recording(FixedHistory):
         def run(x: Tensor) -> Tensor:
             return step(x, *pasts)
 
-        self._run = recorded(run, example) if example.is_cuda else run
+        self._run = cuda_graph(run, example) if example.is_cuda else run
         self._input, self._copied = example.clone(), example.is_cuda  # what a recording returns, its next run replaces
         self.reset(torch.ones(len(example), dtype=torch.bool))
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from accomp.core.errors import PluginError
 from accomp.core.interfaces import Stream
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, Live, blocks, check_rows, checked_audio
-from accomp.plugins.tokenizers.codec.streams.sliding import Past
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath, blocks, check_rows, checked_audio
+from accomp.plugins.tokenizers.codec.streams.sliding import StreamMemory
 
 BLOCK = 50
 """Frames (about 1 s) that are worked on at a time: every layer runs at up to the rate of the samples."""
 
-Run = Callable[[Tensor, Past, bool], Tensor]
+Run = Callable[[Tensor, StreamMemory, bool], Tensor]
 """run(x [b, ..., n], past, final) -> what became ready [b, ..., m]; `final` gives all that is left."""
 
 
@@ -38,22 +38,22 @@ class LookaheadCodec(FrozenCodec):
             )
         super().prepare(batch, frames)
 
-    def _encoder(self, batch: int, live: Live | None) -> Stream:
+    def _encoder(self, batch: int, live: LivePath | None) -> Stream:
         return super()._encoder(batch, live) if self.network.causal else LookaheadEncoder(self, batch)
 
-    def _decoder(self, batch: int, live: Live | None) -> Stream:
+    def _decoder(self, batch: int, live: LivePath | None) -> Stream:
         return super()._decoder(batch, live) if self.network.causal else LookaheadDecoder(self, batch)
 
 
 def encode_whole(network: Any, audio: Tensor) -> Tensor:
     """audio [B, T * hop] -> latents [B, T, E] of a network of a LookaheadCodec, by itself."""
-    return network.encode(audio, History()) if network.causal else network.encode(audio, Past(), final=True)
+    return network.encode(audio, History()) if network.causal else network.encode(audio, StreamMemory(), final=True)
 
 
 def decode_whole(network: Any, z: Tensor) -> Tensor:
     """latents [B, T, E] -> audio from the first frame's first sample on; a causal network's lacks the last `delay`."""
     if not network.causal:
-        return network.decode(z, Past(), final=True)
+        return network.decode(z, StreamMemory(), final=True)
     return network.decode(z, History())[:, network.delay :]
 
 
@@ -104,7 +104,7 @@ class LookaheadEncoder:
     def _silence(self, samples: int) -> Tensor:
         return torch.zeros(self._batch, samples, dtype=torch.float64, device=self._codec.device)
 
-    def _encode(self, audio: Tensor, past: Past, final: bool) -> Tensor:
+    def _encode(self, audio: Tensor, past: StreamMemory, final: bool) -> Tensor:
         return self._codec.codebooks.quantize(self._codec.network.encode(audio, past, final=final))
 
 
@@ -143,7 +143,7 @@ class LookaheadDecoder:
         check_rows(rows, self._batch)
         self._together.restart(rows.to(self._nothing.device), self._nothing, self._nothing)
 
-    def _decode(self, codes: Tensor, past: Past, final: bool) -> Tensor:
+    def _decode(self, codes: Tensor, past: StreamMemory, final: bool) -> Tensor:
         return self._codec.network.decode(self._codec.embed(codes), past, final=final)
 
 
@@ -152,7 +152,7 @@ class _Group:
     """Rows (indices) that began together. `ready` is what they have given and the others have not yet."""
 
     rows: Tensor
-    past: Past
+    past: StreamMemory
     ready: Tensor
     begun: bool = False
 
@@ -172,7 +172,7 @@ class Together:
     def __init__(self, run: Run, nothing: Tensor, silence: Tensor):
         """`nothing` is an input of no frames [B, ..., 0], `silence` the output [B, ..., 0] that belongs to it."""
         self._run, self._nothing, self._silence = run, nothing, silence
-        self._groups = [_Group(torch.arange(len(nothing), device=nothing.device), Past(), silence)]
+        self._groups = [_Group(torch.arange(len(nothing), device=nothing.device), StreamMemory(), silence)]
 
     def push(self, x: Tensor) -> None:
         """More input [B, ..., n]."""
@@ -212,7 +212,7 @@ class Together:
         if leaving:
             given = torch.cat([group.ready for group in leaving])
             anew = torch.cat([group.rows for group in leaving])
-            staying.append(_Group(anew, Past(), given[..., : given.shape[-1] - surplus]))
+            staying.append(_Group(anew, StreamMemory(), given[..., : given.shape[-1] - surplus]))
             self._advance(staying[-1], opening)
         self._groups = staying
 

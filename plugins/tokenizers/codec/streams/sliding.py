@@ -16,7 +16,7 @@ from torch import Tensor, nn
 Padding = Literal["zeros", "reflect"]
 
 
-class Past:
+class StreamMemory:
     """What the layers of one stream remember: tensors by layer and name, rows in their first dimension."""
 
     def __init__(self, kept: Mapping[tuple[nn.Module, str], Tensor] | None = None):
@@ -28,9 +28,9 @@ class Past:
     def keep(self, layer: nn.Module, x: Tensor, name: str = "") -> None:
         self._kept[layer, name] = x.clone()
 
-    def rows(self, which: Tensor) -> Past:
+    def rows(self, which: Tensor) -> StreamMemory:
         """That of the rows in `which` (indices) alone."""
-        return Past({key: tensor[which] for key, tensor in self._kept.items()})
+        return StreamMemory({key: tensor[which] for key, tensor in self._kept.items()})
 
 
 class SlidingConv(nn.Module):
@@ -51,7 +51,7 @@ class SlidingConv(nn.Module):
         """Output i needs inputs up to i * stride + ahead."""
         return self.window - 1 - self.left
 
-    def forward(self, x: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def forward(self, x: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         x = self._zeros(x, past, final) if self.padding == "zeros" else self._mirrored(x, past, final)
         n = max(0, (x.shape[-1] - self.window) // self.stride + 1)
         if x.shape[-1]:
@@ -60,7 +60,7 @@ class SlidingConv(nn.Module):
             return x.new_zeros(len(x), self.conv.out_channels, 0)
         return self.conv(x[..., : (n - 1) * self.stride + self.window])
 
-    def _zeros(self, x: Tensor, past: Past, final: bool) -> Tensor:
+    def _zeros(self, x: Tensor, past: StreamMemory, final: bool) -> Tensor:
         before = past.get(self)
         if before is None:
             if not x.shape[-1]:
@@ -68,7 +68,7 @@ class SlidingConv(nn.Module):
             before = x.new_zeros(*x.shape[:-1], self.left)
         return F.pad(torch.cat([before, x], dim=-1), (0, self.right if final else 0))
 
-    def _mirrored(self, x: Tensor, past: Past, final: bool) -> Tensor:
+    def _mirrored(self, x: Tensor, past: StreamMemory, final: bool) -> Tensor:
         """The first and the last input are not repeated. Where there are too few to mirror, zeros stand in for them."""
         before = past.get(self)
         if before is None:
@@ -100,7 +100,7 @@ class SlidingUpsample(nn.Module):
         self.conv, self.left, self.right = conv, left, right
         (self.stride,) = conv.stride
 
-    def forward(self, x: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def forward(self, x: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         last = past.get(self)
         if not x.shape[-1] and (last is None or not final):
             return x.new_zeros(len(x), self.conv.out_channels, 0)
@@ -120,7 +120,7 @@ class Beside(nn.Module):
         super().__init__()
         self.body = body
 
-    def forward(self, x: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def forward(self, x: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         y = self.body(x, past, final=final)
         waiting = past.get(self)
         x = x if waiting is None else torch.cat([waiting, x], dim=-1)
@@ -136,7 +136,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(width, width, layers, batch_first=True)
 
-    def forward(self, x: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def forward(self, x: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         if not x.shape[-1]:
             return x
         state = past.get(self)  # [B, 2, layers, C]
@@ -146,12 +146,12 @@ class Recurrent(nn.Module):
         return x + y.transpose(1, 2)
 
 
-class Line(nn.ModuleList):
+class LayerChain(nn.ModuleList):
     """Layers one after the other over [B, C, n]; those of this file get the past, the others see single samples."""
 
-    def forward(self, x: Tensor, past: Past, *, final: bool = False) -> Tensor:
+    def forward(self, x: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         for layer in self:
-            remembers = isinstance(layer, (SlidingConv, SlidingUpsample, Beside, Recurrent, Line))
+            remembers = isinstance(layer, (SlidingConv, SlidingUpsample, Beside, Recurrent, LayerChain))
             x = layer(x, past, final=final) if remembers else layer(x)
         return x
 

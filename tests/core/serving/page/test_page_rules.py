@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from page_files import packed, unpacked
 
-from accomp.core.realtime.audio_bridge import Schedule
-from accomp.core.realtime.concealment import Seams
+from accomp.core.realtime.audio_bridge import AudioBridge
+from accomp.core.realtime.concealment import GapConcealer
 
 QUANTUM = 128  # samples that a browser asks for at a time
 
@@ -38,7 +38,7 @@ def test_random_arrivals_are_heard_and_counted_as_in_python(node, seed):
     steps = random_arrivals(rng, 200, QUANTUM, first)
     sound = sound_of(QUANTUM * 240)
     settings = {"rate": 48000, "chunk": chunk, "delay": delay, "first": first}
-    python = Schedule(rate=48000, block=QUANTUM, chunk=chunk, delay=delay, first=first, ahead=48000)
+    python = AudioBridge(rate=48000, block=QUANTUM, chunk=chunk, delay=delay, first=first, ahead=48000)
     heard = []
     for what, a, *b in steps:
         if what == "put":
@@ -63,7 +63,7 @@ def test_a_fade_longer_than_the_browsers_blocks_is_that_of_longer_blocks(node, s
     rng = np.random.default_rng(seed)
     there = [int(rng.choice([0, 256, rng.integers(0, 257)])) for _ in range(60)]
     sound = sound_of(256 * len(there), seed)
-    python, seams = sound.copy(), Seams(240, 256)
+    python, seams = sound.copy(), GapConcealer(240, 256)
     for number, count in enumerate(there):
         seams.fill(python[256 * number : 256 * (number + 1)], count)
     halves = [part for count in there for part in (min(count, 128), max(0, count - 128))]
