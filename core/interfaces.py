@@ -185,7 +185,7 @@ class Objective(Protocol):
 
 @runtime_checkable
 class CausalSampler(Protocol):
-    """Many sessions play in one batch, each to its own taste: a sampler may name `dials`, settings of its Config that
+    """Many sessions play in one batch, each by its own settings: a sampler may name `controls`, keys of its Config that
     `pick` also takes by name, as numbers [B]. The usual one is ("temperature",)."""
 
     decoding: ClassVar[Decoding]

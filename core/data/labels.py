@@ -55,7 +55,7 @@ class ClassLabels:
 
 
 def describe(counts: Mapping[str, Counter[str]], clips: int) -> list[str]:
-    """`Labelling.counts` of so many clips in words, a line for each label."""
+    """`ClassLabels.counts` of so many clips in words, a line for each label."""
     lines = []
     for label, classes in counts.items():
         heard = ", ".join(f"{name} {count}" for name, count in classes.items() if count)

@@ -58,7 +58,7 @@ class Chunks:
         """The steps of the rows without input, A = n (k - 1), chunk by chunk: [B, A]."""
         return self._steps(range(1, self.layout.clock.k))
 
-    def held(self, y: Tensor) -> Tensor:
+    def tokens_in(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what all rows hold, those of the clip and those without input [B, K, S + A]."""
         before_alone = self._steps(range(self.layout.clock.k - 1))
         return torch.cat([self.layout.inputs_of(y), self.layout.emitted(y, before_alone)], dim=2)
@@ -67,7 +67,7 @@ class Chunks:
         """What is told of frames, values [B, T, N] -> of all rows [B, S + A, N]."""
         return torch.cat([self.layout.timeline_rows(values), self.layout.timeline_at(values, self.alone)], dim=1)
 
-    def targets(self, y: Tensor) -> Tensor:
+    def targets_of(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> what the chunks put out [B, K, n k]; negative where nothing is to be."""
         return self.layout.emitted(y, self._steps(range(self.layout.clock.k)))
 

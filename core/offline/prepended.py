@@ -49,7 +49,7 @@ class Prepended:
         """How many rows the outputs of T frames take."""
         return frames + self.codebooks - 1
 
-    def held(self, y: Tensor, steps: Tensor | None = None) -> Tensor:
+    def tokens_in(self, y: Tensor, steps: Tensor | None = None) -> Tensor:
         """Codes y [B, K, T] -> what the rows of these steps [S] hold, of all where None [B, K, S]."""
         return self._layout.emitted(y, (self._every(y) if steps is None else steps) - 1)
 
@@ -58,7 +58,7 @@ class Prepended:
         every = torch.arange(self.steps(values.shape[1]), device=values.device)
         return self._layout.timeline_at(values, every if steps is None else steps)
 
-    def targets(self, y: Tensor) -> Tensor:
+    def targets_of(self, y: Tensor) -> Tensor:
         """Codes y [B, K, T] -> what the rows predict [B, K, T + K - 1]; negative where nothing is to be."""
         return self._layout.emitted(y, self._every(y))
 
@@ -114,7 +114,7 @@ def continue_(
             told = model.timeline_embedding(
                 {name: layout.timeline_rows(values, part) for name, values in timelines.items()}
             )
-            h = model.hidden(None, guidance.repeat(layout.held(codes, part)), start, state, told)
+            h = model.hidden(None, guidance.repeat(layout.tokens_in(codes, part)), start, state, told)
         logits = guidance.combine(model.logits(h[:, -1:])[:, :, 0, model.vocabulary.first_code :])
         picked = sampler.pick(logits, noise.fold(first + step - levels))
         open_ = levels[max(0, step - frames + 1) : step - done + 1]  # levels whose frame s - q is to be filled

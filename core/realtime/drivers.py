@@ -66,14 +66,14 @@ class FilePlayback:
         return now
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray]:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         now = slice(self._told, self.place)
         self._told = now.stop
         return self.sound[now], self.played[now].copy()
 
 
 class TimerDriver:
-    """Takes a block of a feed whenever one would have to be heard; an AudioSide."""
+    """Takes a block of a feed whenever one would have to be heard; an AudioDriver."""
 
     def __init__(self, feed: FilePlayback, seconds: float):
         """seconds: how long a block lasts."""
@@ -88,14 +88,14 @@ class TimerDriver:
         self._thread.start()
 
     def stop(self) -> None:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         self._stopped.set()
         self._thread.join()
         if self._failure:
             raise self._failure
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         return self._feed.fresh()
 
     def _run(self) -> None:

@@ -43,7 +43,7 @@ def load_sounddevice() -> ModuleType:
 
 
 class SoundDevice:
-    """An open stream of one channel in, out or both, in blocks of a fixed size; an AudioSide once it has a part.
+    """An open stream of one channel in, out or both, in blocks of a fixed size; an AudioDriver once it has a part.
 
     Attributes:
         latency_in, latency_out: from the air to the callback, and from there to the air (s), as PortAudio reckons them.
@@ -103,7 +103,7 @@ class SoundDevice:
         self._stream.start()
 
     def stop(self) -> None:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         self._stream.stop()
         if self._failure:
             raise self._failure
@@ -113,7 +113,7 @@ class SoundDevice:
         self._stream.close()
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         assert self._part is not None, "joined before it began"
         return self._part.fresh(last=last)
 
@@ -149,7 +149,7 @@ class Part(Protocol):
         ...
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         ...
 
 
@@ -173,7 +173,7 @@ class Accompanied:
         return True
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         return self._feed.fresh()
 
 
@@ -213,7 +213,7 @@ class Ensemble:
         return True
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
-        """As AudioSide says."""
+        """As AudioDriver says."""
         if self._ring is None:
             return None
         size = self._schedule.block

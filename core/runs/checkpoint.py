@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 @frozen
-class LoadedRun:
+class TrainedModel:
     """A trained model with all that it takes to play; the model is in evaluation mode."""
 
     spec: Spec
@@ -210,7 +210,9 @@ def prune_checkpoints(run: Path, keep: int, spare: Collection[int] = ()) -> None
             shutil.rmtree(checkpoint_folder(run, step))
 
 
-def load_run(run: Path, registry: Registry, device: torch.device | str = "cpu", step: int | None = None) -> LoadedRun:
+def load_run(
+    run: Path, registry: Registry, device: torch.device | str = "cpu", step: int | None = None
+) -> TrainedModel:
     """The trained model of a run folder, at its newest checkpoint or that of a `step`; needs no training data.
 
     Raises CheckpointError where there is none, and where the tokenizer is not the one that the model was trained with.
@@ -229,7 +231,7 @@ def load_run(run: Path, registry: Registry, device: torch.device | str = "cpu", 
         )
     model = build_model(spec, tokenizer.space, registry)
     load_weights(checkpoint, model)
-    return LoadedRun(
+    return TrainedModel(
         spec=spec,
         tokenizer=tokenizer.to(device),
         model=model.to(device).eval(),

@@ -106,9 +106,9 @@ class AudioSessionBatch:
         self.slots.leave(slot)
         self.places[slot] = None
 
-    def dial(self, slot: int, temperature: float) -> int:
+    def set_temperature(self, slot: int, temperature: float) -> int:
         """Another temperature -> the sample of the session from which it holds. Raises ValueError as Slots does."""
-        self.slots.dial(slot, temperature)
+        self.slots.set_temperature(slot, temperature)
         return self.next_place(slot)
 
     def tell(self, slot: int, name: str, source: Source | None) -> int:

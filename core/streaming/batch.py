@@ -46,15 +46,15 @@ class SessionBatch:
         if batch < 1:
             raise ValueError(f"{batch} slots; at least one is needed")
         self.taken = torch.zeros(batch, dtype=torch.bool)
-        self._usual = {name: temperature for name in getattr(sampler, "dials", ()) if name == "temperature"}
+        self._usual = {name: temperature for name in getattr(sampler, "controls", ()) if name == "temperature"}
         self.has_temperature = bool(self._usual)
         self._sessions = torch.zeros(batch, dtype=torch.int64)
         self._seeds = torch.zeros(batch, dtype=torch.int64)
         self._labels = {name: torch.full((batch,), -1) for name in model.classes}
-        self._dials = {name: torch.full((batch,), value) for name, value in self._usual.items()}
+        self._controls = {name: torch.full((batch,), value) for name, value in self._usual.items()}
         self._tokens = session_of(
             model, sampler, sessions=self._sessions, labels=self._labels, window=window, guidance=guidance,
-            dials=self._dials, runtime=runtime,
+            controls=self._controls, runtime=runtime,
         )  # fmt: skip
         self._tokens.pull()
         self._clock = model.layout.clock
@@ -81,29 +81,29 @@ class SessionBatch:
         slot = int(free[0])
         if unknown := sorted(set(labels or {}) - set(self._labels)):
             raise ValueError(f"unknown labels {unknown}; the model takes {sorted(self._labels)}")
-        if temperature is not None and not self._dials:
+        if temperature is not None and not self._controls:
             raise ValueError(NO_TEMPERATURE)
         if unknown := sorted(set(told) - set(self._tokens.model.timelines)):
             raise ValueError(no_timeline(unknown, self._tokens.model))
         self._sessions[slot], self._seeds[slot] = session, seed
         for name, classes in self._labels.items():
             classes[slot] = (labels or {}).get(name, -1)
-        for name, dial in self._dials.items():
+        for name, dial in self._controls.items():
             dial[slot] = self._usual[name] if temperature is None else temperature
         rows = torch.zeros_like(self.taken)
         rows[slot] = True
         ahead = self._tokens.reset(
-            rows, sessions=self._sessions, labels=self._labels, seed=self._seeds, dials=self._dials,
+            rows, sessions=self._sessions, labels=self._labels, seed=self._seeds, controls=self._controls,
             timelines=[told if row == slot else {} for row in range(len(self.taken))],
         )  # fmt: skip
         self.taken[slot], self._heard[slot] = True, 0
         return slot, ahead[slot]
 
-    def dial(self, slot: int, temperature: float) -> None:
+    def set_temperature(self, slot: int, temperature: float) -> None:
         """Another temperature for a session from its next frame on. Raises ValueError where the sampler has none."""
-        if not self._dials:
+        if not self._controls:
             raise ValueError(NO_TEMPERATURE)
-        self._tokens.dial(self._playing(slot), "temperature", temperature)
+        self._tokens.set_control(self._playing(slot), "temperature", temperature)
 
     def tell(self, slot: int, name: str, source: Source | None) -> None:
         """Another timeline for a session from its next group of frames on; None withholds it. Raises ValueError."""

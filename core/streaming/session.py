@@ -43,7 +43,7 @@ class TokenSession:
         seed: int = 0,
         guidance: Guidance = UNGUIDED,
         prompt: Tensor | None = None,
-        dials: Mapping[str, Tensor] | None = None,
+        controls: Mapping[str, Tensor] | None = None,
         timelines: Sequence[Mapping[str, Source]] = (),
         runtime: Runtime = EAGER,
     ):
@@ -56,8 +56,8 @@ class TokenSession:
         self.model, self.layout, self.guidance, self.sampler = model, model.layout, guidance, sampler
         self.batch = len(sessions)
         self.device, self._dtype = model.device, model.dtype
-        self._dialled = dials is not None
-        who = self._checked(sessions, seed, labels, dials)
+        self._dialled = controls is not None
+        who = self._checked(sessions, seed, labels, controls)
         with torch.inference_mode():
             self._step = self._made(window, who, runtime)
             self._begin(who, sessions, prompt, timelines)
@@ -74,19 +74,19 @@ class TokenSession:
         labels: Mapping[str, Tensor],
         seed: int | Tensor = 0,
         prompt: Tensor | None = None,
-        dials: Mapping[str, Tensor] | None = None,
+        controls: Mapping[str, Tensor] | None = None,
         timelines: Sequence[Mapping[str, Source]] = (),
     ) -> None:
         """End all sessions and begin B others, as if all were new. What was not pulled is gone.
 
         sessions [B] int64 tell these sessions' randomness from that of others with the same `seed`, a number for all or
         [B]. labels: name -> classes [B] int64, -1 where withheld. prompt: codes [B, K, P] that the first P frames of
-        every session are instead of what is drawn. dials: name -> [B], what the sampler's settings are session by
+        every session are instead of what is drawn. controls: name -> [B], what the sampler's settings are session by
         session, of these always or never; never: what it was built with. timelines: for each session name -> what it is
         told, by the numbers of its frames; those that are not there are withheld. Raises ValueError for labels,
-        classes, codes, dials, timelines or shapes that do not fit.
+        classes, codes, controls, timelines or shapes that do not fit.
         """
-        self._begin(self._checked(sessions, seed, labels, dials), sessions, prompt, timelines)
+        self._begin(self._checked(sessions, seed, labels, controls), sessions, prompt, timelines)
 
     def _begin(
         self,
@@ -105,22 +105,24 @@ class TokenSession:
         self._frames: list[Tensor] = []  # complete frames [B, K, m] that were not pulled
 
     def _checked(
-        self, sessions: Tensor, seed: int | Tensor, labels: Mapping[str, Tensor], dials: Mapping[str, Tensor] | None
+        self, sessions: Tensor, seed: int | Tensor, labels: Mapping[str, Tensor], controls: Mapping[str, Tensor] | None
     ) -> Sessions:
         """Who plays, on the device. Raises ValueError, with every problem."""
         check_playable(self.model, sessions, labels)
         if len(sessions) != self.batch:
             raise ValueError(f"{len(sessions)} sessions; these are {self.batch} at a time")
-        has = set(getattr(self.sampler, "dials", ()))
-        if dials is not None and set(dials) != has:
-            raise ValueError(f"dials {sorted(dials)} were given to a sampler that has {sorted(has) or 'none'}")
-        if (dials is not None) != self._dialled:
-            raise ValueError(f"dials must be given {'always' if self._dialled else 'from the beginning on'} or never")
+        has = set(getattr(self.sampler, "controls", ()))
+        if controls is not None and set(controls) != has:
+            raise ValueError(f"controls {sorted(controls)} were given to a sampler that has {sorted(has) or 'none'}")
+        if (controls is not None) != self._dialled:
+            raise ValueError(
+                f"controls must be given {'always' if self._dialled else 'from the beginning on'} or never"
+            )
         seeds = seed.to(self.device) if isinstance(seed, Tensor) else seed
         return Sessions(
             KeyedRandom.of_sessions(seeds, sessions.to(self.device), self.model.space.levels),
             {name: classes.to(self.device) for name, classes in labels.items()},
-            {name: dial.to(self.device, torch.float32) for name, dial in (dials or {}).items()},
+            {name: dial.to(self.device, torch.float32) for name, dial in (controls or {}).items()},
         )
 
     def _checked_timelines(self, timelines: Sequence[Mapping[str, Source]]) -> list[dict[str, Source]]:
@@ -142,14 +144,14 @@ class TokenSession:
         self._conductor.tell(row, name, source)
 
     @torch.inference_mode()
-    def dial(self, row: int, name: str, value: float) -> None:
+    def set_control(self, row: int, name: str, value: float) -> None:
         """Another setting of the sampler for the session in a row, written in place: from its next step on.
 
         Raises ValueError where it has no such dial, or was given none at the beginning.
         """
-        if name not in self._step.dials:
-            raise ValueError(f"no dial {name!r}; these sessions have {sorted(self._step.dials) or 'none'}")
-        self._step.dials[name][row] = value
+        if name not in self._step.controls:
+            raise ValueError(f"no dial {name!r}; these sessions have {sorted(self._step.controls) or 'none'}")
+        self._step.controls[name][row] = value
 
     def listen(self, audio: Tensor, rows: Sequence[int] | None = None) -> None:
         """What the sessions hear next, audio [B, n] at the codec's rate, before its latents are pushed.
@@ -191,7 +193,7 @@ class TokenSession:
         sessions: Tensor | None = None,
         labels: Mapping[str, Tensor] | None = None,
         seed: int | Tensor = 0,
-        dials: Mapping[str, Tensor] | None = None,
+        controls: Mapping[str, Tensor] | None = None,
         timelines: Sequence[Mapping[str, Source]] = (),
     ) -> Tensor:
         """End the sessions of the rows where the bool mask [B] is true and begin new ones; the others go on unchanged.
@@ -201,7 +203,7 @@ class TokenSession:
         frames that the new sessions put out ahead of any input, -1 in the other rows; their next ones come with those
         of the others. Raises ValueError in the middle of a chunk, while a prompt is played, and as `begin` does.
         """
-        who = None if sessions is None else self._checked(sessions, seed, labels or {}, dials)
+        who = None if sessions is None else self._checked(sessions, seed, labels or {}, controls)
         self._advance()
         new = rows.tolist() if self.model.timelines else []
         k, step, rows = self.layout.clock.k, self._step, rows.to(self.device)

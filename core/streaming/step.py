@@ -29,12 +29,12 @@ class Sessions:
     Attributes:
         noise: its keys are [B, K].
         labels: name -> classes [B] int64, -1 where withheld.
-        dials: name -> [B]; none of them, or all that the sampler has.
+        controls: name -> [B]; none of them, or all that the sampler has.
     """
 
     noise: KeyedRandom
     labels: Mapping[str, Tensor]
-    dials: Mapping[str, Tensor] = field(factory=dict)
+    controls: Mapping[str, Tensor] = field(factory=dict)
 
 
 class Step:
@@ -48,7 +48,7 @@ class Step:
         state: what the backbone remembers, of the G variants of each session.
         start: [G * B, K, De], how the sessions' labels look; None for a model without labels.
         noise: [B, K], the keys of their randomness.
-        dials: name -> [B], what the sampler is told session by session.
+        controls: name -> [B], what the sampler is told session by session.
         steps: [B, K, k + K - 1], what the last steps put out: LABELS before the beginning.
         rows: G * B.
         told: name of a timeline -> [G * B, k, N], what is told of the rows of a group; of a row alone the last is.
@@ -72,7 +72,7 @@ class Step:
         batch, device = len(sessions.noise.key), model.table.weight.device
         self.rows = batch * len(guidance.variants)
         self.noise = KeyedRandom(sessions.noise.key.clone())
-        self.dials = {name: dial.clone() for name, dial in sessions.dials.items()}
+        self.controls = {name: dial.clone() for name, dial in sessions.controls.items()}
         self.start = model.start(guidance.spread_labels(sessions.labels))
         pinned = range(self.layout.start, self.layout.start + 1)
         self.state = model.backbone.new_state(self.rows, window, chunk=k, pinned=pinned, dtype=runtime.cache_type)
@@ -94,8 +94,8 @@ class Step:
         if sessions is None:
             return
         self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
-        for name, dial in self.dials.items():
-            dial.copy_(torch.where(rows, sessions.dials[name], dial))
+        for name, dial in self.controls.items():
+            dial.copy_(torch.where(rows, sessions.controls[name], dial))
         start = self.model.start(self.guidance.spread_labels(sessions.labels))
         if self.start is not None and start is not None:
             self.start.copy_(torch.where(anew[:, None, None], start, self.start))
@@ -144,7 +144,7 @@ class Step:
     def _pick(self, logits: Tensor) -> Tensor:
         """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
         frame = self.layout.frame(self.state.position[: len(logits)] - 1 - self.layout.start)
-        picked = self.sampler.pick(logits, self.noise.fold(frame), **self.dials)
+        picked = self.sampler.pick(logits, self.noise.fold(frame), **self.controls)
         return torch.where(frame < 0, LABELS, picked)
 
     def _append(self, picked: Tensor) -> Tensor:

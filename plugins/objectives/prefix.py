@@ -86,9 +86,9 @@ class Prefix:
         told = model.timeline_embedding(
             {name: chunks.timeline_rows(values) for name, values in batch.timelines.items()}
         )
-        e = model.embed(chunks.held(heard), model.start(batch.labels), told)
+        e = model.embed(chunks.tokens_in(heard), model.start(batch.labels), told)
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
         h = model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight())
-        return model.cross_entropy(model.logits(chunks.predicting(h)), chunks.targets(y), self.weights)
+        return model.cross_entropy(model.logits(chunks.predicting(h)), chunks.targets_of(y), self.weights)

@@ -45,6 +45,6 @@ class PrefixOffline:
         told = model.timeline_embedding(
             {name: self.layout.timeline_rows(values) for name, values in batch.timelines.items()}
         )
-        e = model.fuser.fuse(None, model.embed(self.layout.held(y), model.start(batch.labels), told))
+        e = model.fuser.fuse(None, model.embed(self.layout.tokens_in(y), model.start(batch.labels), told))
         h = model.backbone(torch.cat([x, e], dim=1), sight=self.layout.sight(batch.valid))
-        return model.cross_entropy(model.logits(h[:, x.shape[1] :]), self.layout.targets(y))
+        return model.cross_entropy(model.logits(h[:, x.shape[1] :]), self.layout.targets_of(y))

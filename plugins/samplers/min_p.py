@@ -22,7 +22,7 @@ class MinP:
     """
 
     decoding: ClassVar[Decoding] = "causal"
-    dials: ClassVar[tuple[str, ...]] = ("temperature",)
+    controls: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:

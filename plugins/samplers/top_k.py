@@ -18,7 +18,7 @@ class TopK:
     """argmax(logits / temperature + Gumbel noise) over the k likeliest codes: a sample from the softmax of those."""
 
     decoding: ClassVar[Decoding] = "causal"
-    dials: ClassVar[tuple[str, ...]] = ("temperature",)
+    controls: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:

@@ -23,7 +23,7 @@ class TopP:
     """
 
     decoding: ClassVar[Decoding] = "causal"
-    dials: ClassVar[tuple[str, ...]] = ("temperature",)
+    controls: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:

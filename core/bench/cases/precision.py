@@ -17,7 +17,7 @@ from accomp.core.errors import CombinationError
 from accomp.core.model.model import Model
 from accomp.core.model.sequence import PADDING
 from accomp.core.registry import Registry
-from accomp.core.runs.checkpoint import LoadedRun, load_run
+from accomp.core.runs.checkpoint import TrainedModel, load_run
 from accomp.core.runs.folder import model_folder
 from accomp.core.runs.run import playing_checkpoint
 from accomp.core.spec.runtime import Runtime
@@ -55,7 +55,7 @@ def precision(run: Path, registry: Registry, *, batches: int, device: str | None
         return list(_lines(found, run, list(_clips(found, batches))))
 
 
-def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[BenchRow]:
+def _lines(found: TrainedModel, run: Path, clips: list[CodeBatch]) -> Iterator[BenchRow]:
     exact = None
     suited = {name: one for name, one in RUNTIMES.items() if one.suits(found.model.table.weight.device)}
     for name, runtime in suited.items():
@@ -69,7 +69,7 @@ def _lines(found: LoadedRun, run: Path, clips: list[CodeBatch]) -> Iterator[Benc
         yield BenchRow("precision", str(run), (), model.table.weight.device.type, name, figures)
 
 
-def _loss(model: Model, runtime: Runtime, found: LoadedRun, batch: CodeBatch) -> tuple[float, int]:
+def _loss(model: Model, runtime: Runtime, found: TrainedModel, batch: CodeBatch) -> tuple[float, int]:
     """The sum of nats over the tokens of some clips, and how many there are."""
     layout, device = model.layout, model.table.weight.device
     x = found.tokenizer.embed(batch.context.to(device)).to(model.table.weight.dtype)
@@ -86,7 +86,7 @@ def _loss(model: Model, runtime: Runtime, found: LoadedRun, batch: CodeBatch) ->
     return float(loss.total) * tokens, tokens
 
 
-def _clips(found: LoadedRun, batches: int) -> Iterator[CodeBatch]:
+def _clips(found: TrainedModel, batches: int) -> Iterator[CodeBatch]:
     spec = found.spec
     loader = ClipLoader(
         spec.store.path, "validation", found.tokenizer, frames=spec.train.frames, batch=spec.train.batch, seed=0,

@@ -267,7 +267,7 @@ class Stage:
         match message:
             case Dial():
                 for one in live.voices:
-                    self.slots.dial(one.slot, message.temperature)
+                    self.slots.set_temperature(one.slot, message.temperature)
             case Switch("mute"):
                 live.muted = message.on
             case Switch("freeze"):

@@ -25,7 +25,7 @@ def codes(layout: DelayPattern, frames: int) -> torch.Tensor:
 @given(layouts, lengths)
 def test_each_row_holds_level_q_of_frame_s_minus_1_minus_q(layout, frames):
     y = codes(layout, frames)
-    held = layout.clip(y)
+    held = layout.inputs_of(y)
     for row in range(layout.rows(frames)):
         step = row - layout.start
         for q in range(layout.codebooks):
@@ -37,7 +37,7 @@ def test_each_row_holds_level_q_of_frame_s_minus_1_minus_q(layout, frames):
 @given(layouts, lengths)
 def test_each_row_predicts_level_q_of_frame_s_minus_q(layout, frames):
     y = codes(layout, frames)
-    targets = layout.targets(y)
+    targets = layout.targets_of(y)
     for row in range(layout.rows(frames)):
         for q in range(layout.codebooks):
             frame = row - layout.start - q
@@ -52,11 +52,11 @@ def test_row_after_row_holds_what_the_whole_clip_does(layout, frames):
     rows = []
     for row in range(layout.rows(frames)):
         step = torch.tensor([row, row]) - layout.start
-        rows.append(layout.held(step[:, None], out))
+        rows.append(layout.tokens_in(step[:, None], out))
         frame = layout.frame(step)
         teacher = y.gather(2, frame.clamp(0, frames - 1)[..., None])[..., 0]
         out = torch.where((frame >= 0) & (frame < frames), teacher, LABELS)
-    assert torch.equal(torch.stack(rows, dim=2), layout.clip(y))
+    assert torch.equal(torch.stack(rows, dim=2), layout.inputs_of(y))
 
 
 @given(layouts, lengths)
@@ -77,7 +77,7 @@ def test_align_undoes_the_delay(layout, more):
     put_out = torch.stack(
         [torch.stack([y[:, q, max(s - q, 0)] for q in range(layout.codebooks)], dim=1) for s in range(steps)], dim=2
     )
-    assert torch.equal(layout.align(put_out), y[:, :, : more + 1])
+    assert torch.equal(layout.undelay(put_out), y[:, :, : more + 1])
 
 
 def test_the_delay_pattern_is_the_reference_codes():

@@ -75,7 +75,10 @@ class Filler:
 def teacher_forced(model: Model, x: Tensor, codes: Tensor, labels: dict[str, Tensor]) -> Tensor:
     """Logits [B, K, T + K - 1, C] of one forward over input and output."""
     layout = Prepended(model.space.codebooks)
-    rows = [model.fuser.fuse(x, None), model.fuser.fuse(None, model.embed(layout.held(codes), model.start(labels)))]
+    rows = [
+        model.fuser.fuse(x, None),
+        model.fuser.fuse(None, model.embed(layout.tokens_in(codes), model.start(labels))),
+    ]
     h = model.backbone(torch.cat(rows, dim=1), causal=True)
     return model.logits(h[:, x.shape[1] :])[..., model.vocabulary.first_code :]
 

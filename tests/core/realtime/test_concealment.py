@@ -1,4 +1,4 @@
-"""Seams: sound that is there is heard as it is, and where it ends or begins again nothing clicks."""
+"""GapConcealer: sound that is there is heard as it is, and where it ends or begins again nothing clicks."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def streaming_logits(model, x: Tensor, y: Tensor) -> Tensor:
-    return model(x, model.layout.clip(y), LABELS)
+    return model(x, model.layout.inputs_of(y), LABELS)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -83,7 +83,7 @@ def test_in_chunks(t_f, k, scale, tmp_path):
     starts = torch.arange(0, model.layout.steps(FRAMES) - k, k).expand(BATCH, -1)
     assert starts.shape[1] >= 2
     chunks, rows = Chunks(model.layout, FRAMES, starts), model.layout.rows(FRAMES)
-    e = model.embed(chunks.held(y), model.start(LABELS))
+    e = model.embed(chunks.tokens_in(y), model.start(LABELS))
     fused = model.fuser.fuse(model.layout.inputs(x, model.input_padding), e[:, :rows])
     h = torch.cat([fused, model.fuser.fuse(None, e[:, rows:])], dim=1)
     ours = model.logits(chunks.predicting(model.backbone(h, sight=chunks.sight())))
@@ -124,7 +124,7 @@ def test_behind_the_whole_input(scale, tmp_path):
     w, (x, y) = reference.random_weights("offline"), clip()
     file = saved(w, tmp_path / "x.ckpt", prefix="model._orig_mod.")
     model = imported(file, tmp_path / "run", scale=scale)
-    e = model.embed(Prepended(LEVELS).held(y), model.start(LABELS))
+    e = model.embed(Prepended(LEVELS).tokens_in(y), model.start(LABELS))
     h = torch.cat([model.fuser.fuse(x, None), model.fuser.fuse(None, e)], dim=1)
     theirs = partial(reference.offline_prefix, w, x, instrument=INSTRUMENTS, scale=scale)
     ours = model.logits(model.backbone(h))[:, :, FRAMES:]

@@ -136,14 +136,14 @@ def test_the_arithmetic_is_the_reference_s_stemgen():
 def test_streaming_models_agree(name, model_of):
     data, model = arrays(name), model_of(name)
     assert model.clock == Clock(STREAMING[name], 1)
-    held = model.layout.clip(y_of(data))
+    held = model.layout.inputs_of(y_of(data))
     x, start = model.layout.inputs(data["input_emb"], model.input_padding), model.start(labels_of(data))
     assert close(model.fuser.fuse(x, model.embed(held, start)), data["fused_embedding"], 1e-5)
     logits = model(data["input_emb"], held, labels_of(data))
     assert close(logits, data["raw_logits"])
     assert torch.equal(data["logits_mask"][0], supervised())
     assert close(aligned(logits)[:, supervised()], data["logits"][:, supervised()])
-    target = model.layout.targets(y_of(data))
+    target = model.layout.targets_of(y_of(data))
     assert torch.equal(
         aligned(target[..., None])[..., 0][:, supervised()], (data["targets"] - FIRST_CODE)[:, supervised()]
     )
@@ -156,14 +156,14 @@ def test_streaming_models_agree(name, model_of):
 def test_chunked_models_agree(context, model_of):
     data, model = arrays(CHUNKED), model_of(CHUNKED)
     assert model.clock == Clock(0, 4)
-    held = model.layout.clip(y_of(data))
+    held = model.layout.inputs_of(y_of(data))
     x, e = model.layout.inputs(data["input_emb"], model.input_padding), model.embed(held, model.start(labels_of(data)))
     fused = model.fuser.fuse(x[:, : context + 1], e[:, : context + 1])
     rows = torch.cat([fused, model.fuser.fuse(None, e[:, context + 1 : context + 5])], dim=1)
     assert close(rows, data[f"ctx{context}_model_input"], 1e-5)
     logits = model.logits(model.backbone(rows))[:, :, context : context + 4]
     assert close(logits, data[f"ctx{context}_logits"])
-    target = model.layout.targets(y_of(data))[:, :, context : context + 4]
+    target = model.layout.targets_of(y_of(data))[:, :, context : context + 4]
     assert torch.equal(target >= 0, data[f"ctx{context}_logits_mask"])
     assert close(model.cross_entropy(logits, target).total, data[f"ctx{context}_loss"], 1e-5)
 
@@ -174,10 +174,10 @@ def test_offline_prefix_models_agree(model_of):
     assert model.clock is None
     layout = Prepended(LEVELS)
     x = model.fuser.fuse(data["input_emb"], None)
-    e = model.fuser.fuse(None, model.embed(layout.held(y_of(data)), model.start(labels_of(data))))
+    e = model.fuser.fuse(None, model.embed(layout.tokens_in(y_of(data)), model.start(labels_of(data))))
     logits = model.logits(model.backbone(torch.cat([x, e], dim=1)))[:, :, FRAMES:]
     assert close(aligned(logits[:, :, : FRAMES + 1])[:, supervised()], data["logits"][:, supervised()])
-    target = layout.targets(y_of(data))
+    target = layout.targets_of(y_of(data))
     assert (target >= 0).sum() == 2 * LEVELS * FRAMES, "here every frame of every level has a step"
     assert close(model.cross_entropy(logits, before_the_last(target)).total, data["loss"], 1e-5)
 

@@ -53,7 +53,7 @@ def alone(player, sound, seed, told=None, temperature=0.9, instrument=-1) -> np.
     tokens = TokenSession(
         player.model, player.sampler, sessions=torch.tensor([number_of("stream", 0)]),
         labels={"instrument": torch.tensor([instrument])}, window=player.window, seed=seed, timelines=[told or {}],
-        dials={"temperature": torch.tensor([temperature])},
+        controls={"temperature": torch.tensor([temperature])},
     )  # fmt: skip
     session = AudioSession(player.tokenizer, tokens)
     session.push(torch.from_numpy(sound)[None])

@@ -106,7 +106,7 @@ def test_timelines_are_conditions_of_their_own(load, registry):
     assert spec.conditions.shares() == {"context": 0.2, "instrument": 0.1, "metronome": 0.15, "chart": 0.0}
     assert set(spec.conditions.labels) == {"instrument"}
     assert structure(json.loads(json.dumps(resolve(spec))), registry) == spec
-    assert set(spec.conditions.all_told().shares().values()) == {0.0}
+    assert set(spec.conditions.without_dropout().shares().values()) == {0.0}
     assert problems(load, told.replace("chart = {}", "chart = { classes = 3 }")) == [
         "unknown key 'classes'; known keys: detail, drop @ jam.toml: conditions.chart"
     ]

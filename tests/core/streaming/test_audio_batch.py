@@ -155,7 +155,7 @@ def test_a_dial_is_turned_for_one_session_and_from_the_place_on_that_is_told():
         sounds, places = [], []
         for tick in range(30):
             if tick == at:
-                places.append(slots.dial(1, 8.0))
+                places.append(slots.set_temperature(1, 8.0))
             made = slots.step({slot: noise(rng, slots.hop) for slot in (0, 1)})
             sounds.append(np.stack([made[slot][1] for slot in (0, 1)]))
             if tick == at:
@@ -238,10 +238,10 @@ def test_wrong_calls_say_what_is_wrong():
     with pytest.raises(ValueError, match="takes no timeline chart"):
         slots.join(told={"chart": lambda first, frames: np.zeros((frames, 25))})
     with pytest.raises(ValueError, match="nobody plays in slot 1"):
-        slots.dial(1, 0.5)
+        slots.set_temperature(1, 0.5)
     greedy = AudioSessionBatch(tokenizer, model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW)
     greedy.join()
     with pytest.raises(ValueError, match="the sampler has no temperature"):
-        greedy.dial(0, 0.5)
+        greedy.set_temperature(0, 0.5)
     with pytest.raises(ValueError, match="no dial 'temperature'"):
-        session_of(model).dial(0, "temperature", 0.5)
+        session_of(model).set_control(0, "temperature", 0.5)

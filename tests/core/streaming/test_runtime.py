@@ -111,7 +111,7 @@ def logits_of(runtime: Runtime) -> Tensor:
     x = model.layout.inputs(x, model.input_padding).to(model.table.weight.dtype)
     state = model.backbone.new_state(2, FRAMES, chunk=FRAMES + 1, dtype=runtime.cache_type)
     start = model.start({"instrument": torch.tensor([0, 1])})
-    return model.rows(x, model.layout.clip(y), start, state).float()
+    return model.rows(x, model.layout.inputs_of(y), start, state).float()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_temperature_of_its_own_for_every_session():
         sessions=torch.tensor([4, 4]),
         labels={"instrument": torch.tensor([1, 1])},
         window=64,
-        dials={"temperature": torch.tensor([0.0, 0.7])},
+        controls={"temperature": torch.tensor([0.0, 0.7])},
     )
     together = played(both, x)
     for row, temperature in enumerate((0.0, 0.7)):
@@ -244,19 +244,19 @@ def test_a_temperature_of_its_own_for_every_session():
         assert torch.equal(played(one, x[:1])[0], together[row])
     mine, again = torch.tensor([0.0, 0.7]), {"labels": {"instrument": torch.tensor([1, 1])}}
     session = TokenSession(
-        model, both.sampler, sessions=torch.tensor([4, 4]), window=64, dials={"temperature": mine}, **again
+        model, both.sampler, sessions=torch.tensor([4, 4]), window=64, controls={"temperature": mine}, **again
     )
-    session.begin(torch.tensor([4, 4]), dials={"temperature": torch.ones(2)}, **again)
+    session.begin(torch.tensor([4, 4]), controls={"temperature": torch.ones(2)}, **again)
     assert mine.tolist() == pytest.approx([0.0, 0.7]), "what was given is not written into"
-    with pytest.raises(ValueError, match="dials must be given always or never"):
+    with pytest.raises(ValueError, match="controls must be given always or never"):
         session.begin(torch.tensor([4, 4]), **again)
-    with pytest.raises(ValueError, match="dials must be given from the beginning on or never"):
-        session_of(model).begin(torch.tensor([0, 1]), dials={"temperature": mine}, **again)
-    with pytest.raises(ValueError, match=r"dials \['hue'\] were given to a sampler that has \['temperature'\]"):
+    with pytest.raises(ValueError, match="controls must be given from the beginning on or never"):
+        session_of(model).begin(torch.tensor([0, 1]), controls={"temperature": mine}, **again)
+    with pytest.raises(ValueError, match=r"controls \['hue'\] were given to a sampler that has \['temperature'\]"):
         both.begin(
             torch.tensor([0, 1]),
             labels={"instrument": torch.tensor([1, 1])},
-            dials={"hue": torch.zeros(2)},
+            controls={"hue": torch.zeros(2)},
         )
 
 
