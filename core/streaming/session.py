@@ -284,7 +284,7 @@ class TokenSession:
             self._conductor.alone(number, moving)
             frames = settle(step.alone())
         self._conductor.done(moving)
-        step.back()
+        step.rewind()
         hold()
         return frames.clone()
 

@@ -111,7 +111,7 @@ def logits_of(runtime: Runtime) -> Tensor:
     x = model.layout.inputs(x, model.input_padding).to(model.table.weight.dtype)
     state = model.backbone.new_state(2, FRAMES, chunk=FRAMES + 1, dtype=runtime.cache_type)
     start = model.start({"instrument": torch.tensor([0, 1])})
-    return model.rows(x, model.layout.inputs_of(y), start, state).float()
+    return model.step(x, model.layout.inputs_of(y), start, state).float()
 
 
 @pytest.mark.parametrize(
