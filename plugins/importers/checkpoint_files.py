@@ -72,9 +72,9 @@ class _PlainLoader(yaml.SafeLoader):
 
 def _check_archive(file: Path) -> None:
     """Of a zip, which torch reads without looking at its checksums."""
-    if not zipfile.is_zipfile(file):
-        return
     try:
+        if not zipfile.is_zipfile(file):  # raises BadZipFile for some damaged ends
+            return
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError) as error:

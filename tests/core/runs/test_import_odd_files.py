@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import reference_arithmetic as reference
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference_runs import imported
 
@@ -79,6 +79,7 @@ def test_a_folder_is_named(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(place=st.floats(0, 0.999), bit=st.integers(0, 7))
+@example(place=0.984375, bit=0)
 def test_a_flipped_bit_never_becomes_a_weight(tmp_path_factory, place, bit):
     folder = tmp_path_factory.mktemp("bit")
     file = file_of(folder, {"model.a": torch.arange(200.0)})
