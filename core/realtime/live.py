@@ -33,7 +33,8 @@ from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice
 from accomp.core.realtime.undisturbed import undisturbed
 from accomp.core.realtime.warmup import Rehearsal, measure_latency
 from accomp.core.registry import Registry
-from accomp.core.runs.run import check_streams, live_session
+from accomp.core.runs.player import check_streams
+from accomp.core.runs.run import live_session
 
 LOOK = 0.1
 """Seconds after which the main thread looks again how things are."""

@@ -16,7 +16,7 @@ from accomp.core.runs.checkpoint import CARD as CHECKPOINT
 from accomp.core.runs.checkpoint import WEIGHTS, Checkpoint
 from accomp.core.runs.checkpoint_folders import checkpoint_folder
 from accomp.core.runs.models import CARD
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.spec.sections import RunSpec
 
 MACHINE = ("accelerator", "devices", "strategy", "precision", "threads", "logger")

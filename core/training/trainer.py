@@ -34,7 +34,7 @@ from accomp.core.runs.checkpoint import (
 from accomp.core.runs.folder import model_folder
 from accomp.core.runs.history import NATS, append_losses, rewind_losses
 from accomp.core.runs.models import find_model
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.spec.build import build_model, build_objective, build_tokenizer
 from accomp.core.spec.schema import Spec, resolve
 from accomp.core.training.compile import compile_loss

@@ -10,7 +10,7 @@ import numpy as np
 from attrs import field, frozen
 
 from accomp.core.realtime.warmup import RHO
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.frames import HEARD, Frame, decoded, encoded
 from accomp.core.serving.playing.hearing import Hearing
 from accomp.core.serving.playing.runs import slots_of

@@ -14,7 +14,7 @@ from accomp.core.model.conditions import class_names
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.limits import Limits
 from accomp.core.serving.messages import (
     OFF,

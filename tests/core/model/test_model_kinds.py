@@ -29,7 +29,8 @@ from accomp.core.offline.compose import compose
 from accomp.core.report import write_report
 from accomp.core.runs.folder import open_run
 from accomp.core.runs.history import read_losses
-from accomp.core.runs.run import Player, load_player, perform, play
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import perform, play
 from accomp.core.training.trainer import train
 from accomp.core.types import Take
 from accomp.plugins.samplers.top_k import TopK
