@@ -1,4 +1,4 @@
-"""A trained model with everything that it takes to play: the checkpoint, the sampler, the runtime."""
+"""A trained model prepared for playing: checkpoint, sampler, guidance, runtime."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from accomp.core.streaming.precision import prepared
 
 @frozen(eq=False)
 class Player:
-    """A trained model with all it needs to play.
+    """A trained model prepared for playing.
 
     Attributes:
-        window: frames that it may look back, the length of its training clips.
-        step, weights: the checkpoint's optimizer steps, and the hash of its weights.
-        objective: what it was trained for, by name.
-        guidance: how closely it heeds what it is told.
-        runtime: whether it is compiled; the model is in that precision already.
-        kept: what it plays with, made at the first use.
+        window: frames of attention, the length of its training clips.
+        step, weights: optimizer steps of the checkpoint, and the hash of its weights.
+        objective: name of the training objective.
+        guidance: scale of classifier-free guidance for each condition.
+        runtime: compilation and precision; the model is in that precision already.
+        kept: sessions and graphs that are created on first use and reused.
     """
 
     tokenizer: Tokenizer
@@ -53,12 +53,12 @@ class Player:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the model."""
         return self.model.device
 
     @property
     def clocked(self) -> bool:
-        """Whether it plays by a clock, so that it can stream; otherwise it hears the whole clip first."""
+        """True for a model with a clock, which can stream; False for a model of whole clips."""
         return self.model.clock is not None
 
 
@@ -71,10 +71,10 @@ def load_player(
     guidance: Mapping[str, float] | None = None,
     runtime: Runtime | None = None,
 ) -> Player:
-    """The model of a run folder, from its `playing_checkpoint`; `sampler`, `guidance` and `runtime` stand in for the
-    run's own.
+    """Load the model of a run folder from its `playing_checkpoint`.
 
-    Raises CombinationError for a sampler or a guidance that does not fit the model.
+    `sampler`, `guidance` and `runtime` override those of the run. Raises CombinationError for a sampler or a guidance
+    that does not fit the model.
     """
     checkpoint = playing_checkpoint(run)
     loaded = load_run(model_folder(run), registry, device, step=checkpoint.step)
@@ -99,9 +99,9 @@ def load_player(
 
 
 def playing_checkpoint(run: Path) -> Checkpoint:
-    """The checkpoint that plays: the best on validation, or the newest where that one is not there any more.
+    """Return the checkpoint with the lowest validation loss, or the newest where that one has been removed.
 
-    A run that has borrowed a model plays that one's. Raises CheckpointError where nothing is trained yet.
+    A run that has borrowed a model uses that one's. Raises CheckpointError where nothing is trained yet.
     """
     run = model_folder(run)
     best = best_step(run)
@@ -114,24 +114,24 @@ def playing_checkpoint(run: Path) -> Checkpoint:
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 of a checkpoint's weights."""
+    """Return the SHA-256 of a checkpoint's weights."""
     return str(checkpoint.files[WEIGHTS]["sha256"])
 
 
 def check_streams(player: Player) -> Clock:
-    """The model's clock. Raises CombinationError, saying what to do instead, where it cannot play while it listens."""
+    """Return the model's clock. Raises CombinationError, with the alternatives, for a model that cannot stream."""
     if player.model.clock is None:
         raise CombinationError(
-            f"the model was trained with objective {player.objective!r}: it hears a whole clip before it plays and "
+            f"the model was trained with objective {player.objective!r}: it needs the whole clip before it plays and "
             f"cannot stream; `accomp generate` and `accomp layer` give it whole recordings"
         )
     return player.model.clock
 
 
 def prepare_codec(tokenizer: Tokenizer, runtime: Runtime, device: torch.device, batch: int = 1) -> None:
-    """Compile what the codec's streams of `batch` rows compute, where it offers that.
+    """Compile the codec's streams of `batch` rows, where the codec supports that.
 
-    "auto" does where it is a matter of seconds, or on a GPU. "on" warns where it cannot be.
+    "auto" compiles where it takes seconds only, or on a GPU. "on" warns where compilation is impossible.
     """
     quick = device.type == "cuda" or getattr(tokenizer, "prepares_quickly", False)
     if runtime.compile == "off" or (runtime.compile == "auto" and not quick) or not hasattr(tokenizer, "prepare"):

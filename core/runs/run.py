@@ -1,4 +1,4 @@
-"""A trained model at work: a recording fed to it piece by piece, as if live, or given to it whole."""
+"""Playing of a trained model to a recording, in blocks as if live, or as a whole."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from accomp.core.streaming.session import AudioSession, TokenSession
 
 @define(eq=False)
 class Played:
-    """What came out, and how long each piece took (s); a recording given whole is one piece.
+    """The output of a model, with the time (s) each block took; a recording given as a whole is one block.
 
     Attributes:
-        start: from the session's birth until it can hear something.
-        whole, encode, decode: from a piece in to its sound out, and the codec's shares of that.
-        frames: how many frames of codes came with each piece.
+        start: from the creation of the session until it can take input.
+        whole, encode, decode: from a block in to its audio out, and the codec's shares of that.
+        frames: number of frames of codes for each block.
         audio: the stem [N], as long as the input.
         codes: [K, T] int64, or latents [E, T], all frames.
     """
@@ -52,9 +52,9 @@ def perform(
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
 ) -> Played:
-    """sound [N] -> what the model plays to it, whatever its kind: a whole clip in, a whole stem out.
+    """Play to a whole recording [N] with a model of any kind, and return a stem of the same length.
 
-    A model with a clock sees of it what the clock allows, as in `play`, which also tells the meaning of the arguments.
+    A model with a clock sees no more of the input than its clock allows, as in `play`, which documents the arguments.
     """
     if player.clocked:
         return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session, prompt=prompt, told=told)
@@ -64,8 +64,10 @@ def perform(
     assert isinstance(player.sampler, CausalSampler | MaskedSampler), "latents are played by a clock"
     times = [now(device)]
     with torch.inference_mode():
-        heard = F.pad(torch.from_numpy(sound)[None].to(device), (0, space.delay))  # for what the decoder's end needs
-        x = tokenizer.embed(tokenizer.encode(heard))
+        padded = F.pad(
+            torch.from_numpy(sound)[None].to(device), (0, space.delay)
+        )  # the last output samples need this lookahead
+        x = tokenizer.embed(tokenizer.encode(padded))
         times.append(now(device))
         codes = compose(
             player.model,
@@ -100,39 +102,39 @@ def play(
     told: Mapping[str, Source] = NOT_TOLD,
     listener: Callable[[np.ndarray], None] | None = None,
 ) -> Played:
-    """sound [N] in pieces of so many samples, and what they leave over as a last one -> what the model plays to it.
+    """Stream a recording [N] in blocks of the given sizes; the remainder is a last block.
 
-    labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
-    sampled. prompt: codes [K, P] that the stem begins with. told: timeline -> what it says of the frames; those
-    that the model has and are not given are withheld. listener: gets what is played, [n] each time, as it comes; an
-    interruption comes between two pieces. Raises CombinationError for a model that cannot stream.
+    labels: name -> class; labels of the model that are not given are withheld. `seed` and `session` are the keys of the
+    random numbers. prompt: codes [K, P] with which the stem begins. told: timeline -> source of its values; timelines
+    that are not given are withheld. listener: called with each new audio [n]; an interruption takes effect between two
+    blocks. Raises CombinationError for a model that cannot stream.
     """
     device = player.device
     tokenizer = TimedTokenizer(player.tokenizer, device)
     began = now(device)
     tokens = CodeRecorder(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt, told=told))
     live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
-    heard: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-    def hear(sound: Tensor) -> None:
-        heard.append(sound.cpu())
+    def emit(sound: Tensor) -> None:
+        outputs.append(sound.cpu())
         if listener is not None:
-            listener(heard[-1][0].float().numpy())
+            listener(outputs[-1][0].float().numpy())
 
-    hear(live.pull())  # what comes before any input is computed now
+    emit(live.pull())  # output that precedes the first input
     start = now(device) - began
     played = Played(start)
     for piece in _cut(torch.from_numpy(sound)[None], pieces):
         tokenizer.encode_time = tokenizer.decode_time = 0.0
         before, began = tokens.count, now(device)
         live.push(piece.to(device))
-        hear(live.pull())
+        emit(live.pull())
         played.whole.append(now(device) - began)
         played.encode.append(tokenizer.encode_time)
         played.decode.append(tokenizer.decode_time)
         played.frames.append(tokens.count - before)
-    hear(live.close())
-    played.audio = torch.cat(heard, dim=1)[0].numpy()
+    emit(live.close())
+    played.audio = torch.cat(outputs, dim=1)[0].numpy()
     played.codes = torch.cat(tokens.codes, dim=2)[0].cpu().numpy()
     return played
 
@@ -140,7 +142,7 @@ def play(
 def live_session(
     player: Player, *, labels: Mapping[str, int], seed: int, session: int, told: Mapping[str, Source] = NOT_TOLD
 ) -> AudioSession:
-    """A session of this player, for as long as one likes; the arguments are those of `play`."""
+    """Open a session of unlimited length; the arguments are those of `play`."""
     return AudioSession(player.tokenizer, tokens_of(player, labels=labels, seed=seed, session=session, told=told))
 
 
@@ -153,7 +155,7 @@ def tokens_of(
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
 ) -> TokenSession:
-    """The player's session of codes, begun anew as `play` is told to: it has one, which is compiled once.
+    """Restart the player's only token session, which is compiled once, with the arguments of `play`.
 
     Raises CombinationError for a model that cannot stream.
     """
@@ -178,7 +180,7 @@ def tokens_of(
 
 @torch.inference_mode()
 def codes_of(tokenizer: Tokenizer, sound: np.ndarray, device: torch.device) -> np.ndarray:
-    """sound [N] -> its codes [K, T], T = ceil(N / hop)."""
+    """Encode a sound [N] to codes [K, T], T = ceil(N / hop)."""
     return tokenizer.encode(torch.from_numpy(sound)[None].to(device))[0].cpu().numpy()
 
 
@@ -190,7 +192,7 @@ def _framewise(player: Player) -> Framewise:
 
 
 def _classes(model: Model, labels: Mapping[str, int]) -> dict[str, Tensor]:
-    """The labels that the model takes, each [1]; -1 where it is not given."""
+    """Return the classes of the model's labels, each [1]; -1 where not given."""
     return {name: torch.tensor([labels.get(name, -1)]) for name in model.classes}
 
 

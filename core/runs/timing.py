@@ -1,4 +1,4 @@
-"""Wrappers that measure how long the codec's streams work, and that record the codes of a session."""
+"""Wrappers that measure the working time of the codec's streams and record the codes of a session."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from accomp.core.streaming.session import TokenSession
 
 
 def now(device: torch.device) -> float:
-    """The time (s), once all that was asked of the device is done."""
+    """Synchronise the device and return the time (s)."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 class CodeRecorder:
-    """A session that keeps the codes it gave, and counts their frames."""
+    """A session wrapper that records the codes and counts their frames."""
 
     def __init__(self, tokens: TokenSession):
         self._tokens = tokens
@@ -39,7 +39,7 @@ class CodeRecorder:
 
 
 class TimedTokenizer:
-    """A tokenizer that adds up how long its streams work (s)."""
+    """A tokenizer wrapper that sums the working time of its streams (s)."""
 
     def __init__(self, tokenizer: Tokenizer, device: torch.device):
         self._tokenizer, self._device = tokenizer, device

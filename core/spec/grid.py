@@ -24,13 +24,13 @@ GIVEN = {
     "evaluate.cells": "[anchors] cells says what the takes are compared with",
     "evaluate.cache": "there is one for the whole grid, in its folder",
 }
-"""Keys that a grid gives to its cells itself, and what to write instead."""
+"""Keys that the grid sets in its cells, and the alternative for each."""
 
 
 def load_grid(path: str | Path, registry: Registry, folder: str | None = None) -> Grid:
-    """Read a grid file, or a shipped one by its bare name; `folder` stands in for the file's own.
+    """Read a grid file, or a shipped one by its bare name; `folder` overrides the file's own.
 
-    Raises SpecError with every problem of the file and of all its cells; equal ones are told once.
+    Raises SpecError with every problem of the file and of all its cells; equal ones are reported once.
     """
     path = find_spec(path)
     data = read_toml(path)
@@ -47,7 +47,7 @@ def load_grid(path: str | Path, registry: Registry, folder: str | None = None) -
 
 
 def _converter() -> Any:
-    """Tables of any content stay as they are."""
+    """Create a converter that leaves tables of any content unchanged."""
     converter = strict_converter()
     converter.register_structure_hook_func(lambda kind: kind == Data, _table)
     return converter
@@ -60,7 +60,7 @@ def _table(value: Any, _: Any) -> Data:
 
 
 class _Sheet:
-    """A grid file on the table: its cells are put together here, and all mistakes collected."""
+    """Construction of the cells of a grid file, with collection of all mistakes."""
 
     def __init__(self, spec: GridSpec, registry: Registry, path: Path):
         self._spec, self._registry, self._path = spec, registry, path
@@ -78,7 +78,7 @@ class _Sheet:
         self._conditions(spec)
 
     def cells(self, folder: str) -> tuple[tuple[GridCell, ...], tuple[Skipped, ...]]:
-        """All of them, valid. Raises SpecError with all that is wrong anywhere."""
+        """Return all cells, validated. Raises SpecError with all problems."""
         base = merge(self._base(self._spec.base, "base"), self._spec.set)
         drafts: dict[str, tuple[Data, Data]] = {}  # name -> axes, data
         skipped = []
@@ -106,7 +106,7 @@ class _Sheet:
         return cells, tuple(skipped)
 
     def whole(self) -> Data:
-        """The file with defaults, and its bases as they were read."""
+        """Return the file with defaults, and its bases as they were read."""
         data = plain(self._spec)
         for section in (data, *data["extra"]):
             if isinstance(section.get("base"), str):
@@ -119,7 +119,7 @@ class _Sheet:
             self._mistakes.append(line)
 
     def _base(self, base: str | Data, where: str) -> Data:
-        """The content of a base; empty, with the mistake noted, where there is none."""
+        """Return the content of a base; empty, with the mistake recorded, where there is none."""
         if not isinstance(base, str):
             return base
         if base not in self._bases:
@@ -132,7 +132,7 @@ class _Sheet:
         return self._bases[base]
 
     def _combinations(self) -> Iterator[Data]:
-        """The values of the axes, the first one slowest. None where there are no axes."""
+        """Yield the combinations of the axes, the first one slowest; none where there are no axes."""
         if self._axes:
             for values in itertools.product(*self._axes.values()):
                 yield dict(zip(self._axes, values, strict=True))
@@ -153,14 +153,14 @@ class _Sheet:
         return merge(self._mended(merge(start, extra.set)), extra.set)
 
     def _mended(self, data: Data) -> Data:
-        """With what every [[when]] sets whose condition holds."""
+        """Apply every [[when]] whose condition holds."""
         for rule in self._spec.when:
             if self._holds(rule.where, data):
                 data = merge(data, rule.set)
         return data
 
     def _conditions(self, spec: GridSpec) -> None:
-        """Notes conditions that say nothing, and rules that would take from a cell what it is named after."""
+        """Record invalid conditions, and rules that would change a swept key."""
         for where, condition in self._wheres(spec):
             for key, wanted in leaves(condition, COMPARISONS):
                 unknown = [word for word in wanted if word not in COMPARISONS] if isinstance(wanted, Mapping) else []
@@ -185,7 +185,7 @@ class _Sheet:
                     self._mistake(f"{key} is for the grid to decide; {GIVEN[key]}", f"{where}.{key}")
 
     def _idle_conditions(self) -> None:
-        """Notes those on a key that no cell has, most likely misspelt."""
+        """Record conditions on keys that no cell has, most likely misspelt."""
         for where, condition in self._wheres(self._spec):
             for key, _ in leaves(condition, COMPARISONS):
                 if key not in self._compared:
@@ -193,7 +193,7 @@ class _Sheet:
 
     @staticmethod
     def _wheres(spec: GridSpec) -> Iterator[tuple[str, Data]]:
-        """The condition of every rule, with its place in the file."""
+        """Yield the condition of every rule, with its place in the file."""
         yield from ((f"when[{number}].where", rule.where) for number, rule in enumerate(spec.when))
         yield from ((f"skip[{number}].where", rule.where) for number, rule in enumerate(spec.skip))
 
@@ -233,13 +233,13 @@ class _Sheet:
 
 
 def _label(key: str, axes: Iterable[str]) -> str:
-    """The last word of a key, or all of it where two axes end with the same one."""
+    """Return the last part of a key, or all of it where two axes end with the same one."""
     last = key.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in axes) == 1 else key
 
 
 def _describe(value: Any) -> str:
-    """A swept value in a cell's name: true, 1, -0.2s; a section with a plugin as plugin(key=value)."""
+    """Format a swept value for a cell's name: true, 1, -0.2s; a section with a plugin as plugin(key=value)."""
     if isinstance(value, Mapping) and "plugin" in value:
         rest = ",".join(f"{key}={_describe(item)}" for key, item in value.items() if key != "plugin")
         return f"{value['plugin']}({rest})" if rest else str(value["plugin"])

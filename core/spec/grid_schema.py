@@ -1,4 +1,4 @@
-"""A grid spec: many experiments in one TOML file, each a cell that is told apart from its neighbours by a few values.
+"""A grid spec: many experiments (cells) in one TOML file, which differ in a few values.
 
     base = "streaming_k1"                       # a spec file, or the name of a shipped one
 
@@ -52,7 +52,7 @@ from accomp.core.spec.sections import CELLS, OF_TAKES, CellName
 
 @frozen
 class WhenSpec:
-    """Where the condition holds, these keys have these values. Cells without a key of the condition do not meet it."""
+    """Values of keys in the cells that meet a condition. Cells without a key of the condition do not meet it."""
 
     where: Data
     set: Data
@@ -60,7 +60,7 @@ class WhenSpec:
 
 @frozen
 class SkipSpec:
-    """Combinations of swept values that are left out, and why; the plan lists them."""
+    """A condition on combinations that are left out, with the reason; the plan lists them."""
 
     where: Data
     reason: str = field(validator=v.min_len(1))
@@ -72,8 +72,8 @@ class ExtraSpec:
 
     Attributes:
         base: its own spec file, or the name of a shipped one; the grid's where absent.
-        like: instead, the name of a cell that comes before it.
-        set: what it has of its own.
+        like: instead, the name of a preceding cell.
+        set: its own settings.
     """
 
     name: str = field(validator=v.min_len(1))
@@ -84,12 +84,12 @@ class ExtraSpec:
 
 @frozen
 class AnchorsSpec:
-    """`cells`: what takes are compared with, judged once for all cells; the anchors that [evaluate] cells knows."""
+    """Anchors of a grid, scored once for all cells: `cells` are names as in [evaluate] cells."""
 
     cells: tuple[CellName, ...] = tuple(name for name in CELLS if name not in OF_TAKES)
 
     def __attrs_post_init__(self) -> None:
-        """Raises ValueError for the model, which is no anchor, and for a name that stands there twice."""
+        """Raise ValueError for the model, which is no anchor, and for a repeated name."""
         if "model" in self.cells or len(set(self.cells)) < len(self.cells):
             raise ValueError(f"cells is {list(self.cells)}; expected anchors, none of them twice")
 
@@ -121,8 +121,8 @@ class GridCell:
     """One experiment of a grid.
 
     Attributes:
-        axes: swept key -> value, as the file writes it; empty for extra cells.
-        spec: all of it; `run.folder` is the grid's, which gives every cell a place of its own.
+        axes: swept key -> value, as in the file; empty for extra cells.
+        spec: complete spec; `run.folder` is the grid's, which assigns a folder to every cell.
     """
 
     name: str
@@ -131,7 +131,7 @@ class GridCell:
 
     @property
     def swept(self) -> bool:
-        """Whether it is one of the sweep's."""
+        """True for a cell of the sweep."""
         return bool(self.axes)
 
 
