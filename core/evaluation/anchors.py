@@ -1,8 +1,7 @@
-"""Anchors: what is judged beside a model's takes, to say what a number means.
+"""Anchors: clip sets that are scored beside a model's takes, for comparison.
 
-true_stem       what the musicians played
-random_pairing  another song's sounding stem of the same instrument class
-codec           the true stem, encoded and decoded: the best that the codec lets a model do
+true_stem       the recorded stem random_pairing  another song's sounding stem of the same instrument class codec
+the true stem, encoded and decoded: the upper bound of the codec
 """
 
 from __future__ import annotations
@@ -27,14 +26,15 @@ from accomp.core.spec.schema import Spec
 from accomp.core.types import Track
 
 ANCHORS = {"true_stem": "true stem", "random_pairing": "random pairing", "codec": "true stem through the codec"}
-"""Name of each -> its title."""
+"""Anchor -> its title."""
 NO_PARTNER = "no partner: no other held-out song has a sounding stem of this instrument class"
 
 
 def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
-    """Those that [evaluate] names, each over the takes' clips and further ones from all splits but the one trained on.
+    """Build the anchors of [evaluate], each over the takes' clips and further ones from all splits but the training
+    split.
 
-    `folder` is where they keep what is made for them.
+    `folder` is where generated audio is kept.
     """
     if not (set(spec.evaluate.cells) & set(ANCHORS)):
         return []
@@ -66,7 +66,7 @@ def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
 def _random_pairing(
     spec: Spec, true: Sequence[SongClip], tracks: Sequence[Track], failures: Sequence[Failure]
 ) -> ClipSet:
-    """A clip is never paired with its own song."""
+    """Pair each clip with a stem of another song."""
     pairs, lonely = [], []
     for clip in true:
         other = partner(clip.context, tracks, spec.seed, spec.pairs)
@@ -79,7 +79,7 @@ def _random_pairing(
 
 @frozen
 class _Codec:
-    """A sound [N] through the codec's ears and out of its mouth."""
+    """A function that encodes and decodes a sound [N]."""
 
     tokenizer: Tokenizer
     device: torch.device
@@ -91,6 +91,6 @@ class _Codec:
 
 
 def _takes_first(lists: Sequence[list[tuple[str, Excerpt]]], takes: int) -> list[tuple[str, Excerpt]]:
-    """The first `takes` of the first list, then one of each list in turn."""
+    """Interleave lists: the first `takes` of the first list, then one of each list in turn."""
     turns = zip_longest(lists[0][takes:], *lists[1:])
     return lists[0][:takes] + [one for turn in turns for one in turn if one is not None]

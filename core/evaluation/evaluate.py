@@ -1,4 +1,4 @@
-"""Judging: every metric on the takes and on the anchors, with what could not be judged by name."""
+"""Evaluation: every metric on the takes and on the anchors, with a record of clips that could not be scored."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from accomp.core.trouble import raise_trouble
 
 RECORD, PART = "metrics.json", "metrics.part.json"
 ANCHORS = "anchors"
-"""Folder of the sound that is made for them."""
+"""Folder of the audio of the anchors."""
 
 
 def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
-    """Judge the cells of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
+    """Score the clip sets of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
 
-    A cell that is judged already, from the same sound with the same metrics, is not judged again, so a killed
-    evaluation goes on. Raises DataError where there are no takes, or takes of another model or with other settings;
-    WorkError for takes that are not what was made, and for a metric that gives NaN or Inf.
+    A set that is scored already, from the same audio with the same metrics, is not scored again, so a killed evaluation
+    resumes. Raises DataError where there are no takes, or takes of another model or with other settings; WorkError for
+    altered takes, and for a metric that returns NaN or Inf.
     """
     if "model" not in spec.evaluate.cells:
         evaluate_anchors(spec, registry, run)
@@ -53,10 +53,10 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
 
 
 def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
-    """Judge the anchors of [evaluate] alone, for which no model is needed, and write metrics.json into `folder`.
+    """Score the anchors of [evaluate] alone, without a model, and write metrics.json into `folder`.
 
     Resumes as `evaluate` does. They depend on corpus, pairs, tokenizer, seed, [generate] split, takes, seconds and
-    prompt, [evaluate] and the metrics; on no model. Raises WorkError for a metric that gives NaN or Inf.
+    prompt, [evaluate] and the metrics. Raises WorkError for a metric that returns NaN or Inf.
     """
     with threads(spec.run.threads):
         _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
@@ -83,7 +83,7 @@ def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet
 
 
 def _takes(spec: Spec, run: Path) -> dict[str, Any]:
-    """takes.json, if its takes are what this spec and the run's model would give now."""
+    """Read takes.json, if its takes equal those that this spec and the run's model would give now."""
     path = run / generate.RECORD
     missing = "no takes to judge yet; run `accomp generate SPEC` first"
     made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
@@ -99,7 +99,7 @@ def _takes(spec: Spec, run: Path) -> dict[str, Any]:
 
 
 def _held(path: Path) -> dict[str, Any]:
-    """Cells that an earlier evaluation left; none where its file is not there or broken."""
+    """Read the results of an earlier evaluation; empty where the file is missing or damaged."""
     try:
         cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
