@@ -1,4 +1,4 @@
-"""What benchmarks measure: every figure's name, unit, and which way is better."""
+"""Figures of benchmarks: name, unit, and direction of improvement."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attrs import frozen
 
 @frozen
 class Figure:
-    """How a figure is shown.
+    """Display of a figure.
 
     Attributes:
         heading: of its column, with the unit.
         meaning: a line for people.
-        better: "less" or "more"; "" where it is neither, as with a count.
+        better: "less" or "more"; "" where neither applies, as with a count.
     """
 
     heading: str
@@ -67,7 +67,7 @@ FIGURES = {
 
 
 def shown(value: float) -> str:
-    """A number with three digits that count, whole where it has more."""
+    """Format a number with three significant digits, or as a whole number where it has more."""
     if value != value:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
