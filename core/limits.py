@@ -19,6 +19,8 @@ MOST_DIGITS = 100
 """Digits of a number in a file; the libraries that read them stop at thousands."""
 MOST_CELLS = 10_000
 """Points of a grid."""
+MOST_AHEAD = 16
+"""Steps ahead that are predicted in training, each by a head of its own."""
 MOST_PARAMETERS = 10**11
 """Of a model: more than any machine that trains one has room for."""
 

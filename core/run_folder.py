@@ -13,6 +13,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from accomp.core.ahead_keys import AheadKeys
 from accomp.core.checkpoint_folders import strays
 from accomp.core.console import say, warn
 from accomp.core.errors import CheckpointError, SpecError
@@ -196,6 +197,9 @@ def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[st
     """One line per key that may not change and does."""
     once = {"pairs": plain(PairRules())}  # what a run did that was begun before there was such a section
     before, after = dict(_leaves({**once, **held})), dict(_leaves(new))
+    for key, value in _leaves({"objective": plain(AheadKeys())}):  # or such keys
+        if key in after:
+            before.setdefault(key, value)
     for key in sorted(before.keys() | after.keys()):
         old, now = before.get(key, "absent"), after.get(key, "absent")
         if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):

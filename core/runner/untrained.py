@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from accomp.core.build import build_model, build_objective, build_sampler, build_tokenizer
+from accomp.core.future_heads import give_heads
 from accomp.core.guidance import Guidance
 from accomp.core.registry import Registry
 from accomp.core.runner.compiling import compile_loss
+from accomp.core.runner.loss_module import LossModule
 from accomp.core.runner.optimising import optimizer_of
 from accomp.core.runner.playing import Player
 from accomp.core.spec import Spec
@@ -29,8 +31,10 @@ def training_step(spec: Spec, space: TokenSpace, registry: Registry, fabric: Fab
     """
     model = build_model(spec, space, registry).to(fabric.device)
     objective = build_objective(spec, space, registry)
+    heads = give_heads(model, 0, objective)
+    learners = LossModule(model, objective, objective, heads).to(fabric.device)
     compile_loss(objective, spec.train.compile, fabric.device)
-    optimizer = optimizer_of(model, spec.train, spec.run.precision)
+    optimizer = optimizer_of(learners, spec.train, spec.run.precision)
     rng = torch.Generator().manual_seed(0)
 
     def step() -> None:

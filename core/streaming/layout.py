@@ -85,10 +85,13 @@ class Layout:
         before = torch.arange(-self.start - 1, self.steps(y.shape[2]) - 1, device=y.device)
         return self.held(steps, self.put_out(y, before))
 
-    def targets(self, y: Tensor) -> Tensor:
-        """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be."""
+    def targets(self, y: Tensor, ahead: int = 0) -> Tensor:
+        """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be.
+
+        ahead: row of step s predicts step s + ahead instead; a row before the first step still predicts nothing.
+        """
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
-        return self.put_out(y, steps)
+        return self.put_out(y, steps + ahead).masked_fill(steps < 0, LABELS)
 
     def put_out(self, y: Tensor, steps: Tensor) -> Tensor:
         """What steps [S] or [B, S] of a clip put out: y[:, q, s - q] -> [B, K, S].
