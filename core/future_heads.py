@@ -1,4 +1,4 @@
-"""Multi-token prediction: in training, further heads predict from hidden states what a model plays a few steps later."""
+"""Multi-token prediction: in training, further heads predict from hidden states what comes some steps later."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def load_heads(heads: nn.Module | None, state: dict[str, Tensor] | None, where: 
     state = state or {}
     if {name: weight.shape for name, weight in own.items()} != {name: weight.shape for name, weight in state.items()}:
         raise CheckpointError(
-            f"the training there looks {_told(state)} @ {where}",
+            f"the training there {_told(state)} @ {where}",
             f"but the spec's objective {_told(own)}; set objective.ahead as it was, or begin with its model in another "
             f"run folder: train.start",
         )
@@ -88,7 +88,9 @@ def load_heads(heads: nn.Module | None, state: dict[str, Tensor] | None, where: 
 
 def _told(state: dict[str, Tensor]) -> str:
     shapes = [tuple(weight.shape) for name, weight in state.items() if name.endswith("weight")]
-    return f"{len(shapes)} steps ahead, heads {shapes}"
+    return f"looks {len(shapes)} step{'' if len(shapes) == 1 else 's'} ahead" + (
+        f" by heads {shapes}" if shapes else ""
+    )
 
 
 def _each(heads: nn.Module) -> Sequence[nn.Module]:
