@@ -88,9 +88,8 @@ def load_heads(heads: nn.Module | None, state: dict[str, Tensor] | None, where: 
 
 def _told(state: dict[str, Tensor]) -> str:
     shapes = [tuple(weight.shape) for name, weight in state.items() if name.endswith("weight")]
-    return f"looks {len(shapes)} step{'' if len(shapes) == 1 else 's'} ahead" + (
-        f" by heads {shapes}" if shapes else ""
-    )
+    told = f"looks {len(shapes)} step{'' if len(shapes) == 1 else 's'} ahead"
+    return f"{told} by heads {shapes}" if shapes else told
 
 
 def _each(heads: nn.Module) -> Sequence[nn.Module]:
