@@ -446,7 +446,7 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(
     Of each step's clips, which are those of the one process in the same order, the first process takes the first half.
     Lightning starts the second process with the same command line, unless torchrun has; it leaves when training ends.
     """
-    still = {**data, "backbone": {**data["backbone"], "dropout": 0.0}}
+    still = {**data, "backbone": {**data["backbone"], "dropout": 0.0}, "objective": {"plugin": "ar", "ahead": 2}}
     still["conditions"] = {"context": {"drop": 0.0}, "instrument": {"classes": 18, "drop": 0.0}}
     keys = {"batch": 4, "log_every": 1, "validate_every": 2, "lr": 1e-3, "final_lr": 1e-3}
 
