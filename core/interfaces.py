@@ -172,6 +172,9 @@ class Objective(Protocol):
     # the model's), and `turn_loss(turn, model, adversary, batch, rng, shared)`; plugins/objectives/arc_forcing.py is
     # one. Where `judged_by` is "newest" the newest checkpoint plays, not that of the lowest validation loss.
 
+    # An objective some of whose parts learn beside the model, and do not play, has `new_heads(model)`, a module of them
+    # or None, and uses those that it is given as `heads` (core/future_heads.py); they are trained and kept with a run.
+
     # An objective whose training is to be compiled has `loss_of(...)`, too: what `loss` calls when it has drawn all it
     # draws, with tensors whose shapes depend on the batch's alone. It makes one graph, with no look at their values.
 

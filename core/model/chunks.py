@@ -67,9 +67,12 @@ class Chunks:
         """What is told of frames, values [B, T, N] -> of all rows [B, S + A, N]."""
         return torch.cat([self.layout.timeline_rows(values), self.layout.timeline_at(values, self.alone)], dim=1)
 
-    def targets_of(self, y: Tensor) -> Tensor:
-        """Target codes y [B, K, T] -> what the chunks put out [B, K, n k]; negative where nothing is to be."""
-        return self.layout.emitted(y, self._steps(range(self.layout.clock.k)))
+    def targets_of(self, y: Tensor, ahead: int = 0) -> Tensor:
+        """Target codes y [B, K, T] -> what the chunks put out [B, K, n k]; negative where nothing is to be.
+
+        ahead: for each of their steps what is put out so many steps later, be that beyond the chunk.
+        """
+        return self.layout.emitted(y, self._steps(range(ahead, self.layout.clock.k + ahead)))
 
     def predicting(self, h: Tensor) -> Tensor:
         """h [B, S + A, D] of all rows -> those of the rows that predict the chunks' steps, in order [B, n k, D]."""

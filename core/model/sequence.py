@@ -85,10 +85,13 @@ class DelayPattern:
         before = torch.arange(-self.start - 1, self.steps(y.shape[2]) - 1, device=y.device)
         return self.tokens_in(steps, self.emitted(y, before))
 
-    def targets_of(self, y: Tensor) -> Tensor:
-        """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be."""
+    def targets_of(self, y: Tensor, ahead: int = 0) -> Tensor:
+        """Target codes y [B, K, T] -> what the rows should predict [B, K, S]; negative where nothing is to be.
+
+        ahead: row of step s predicts step s + ahead instead; a row before the first step still predicts nothing.
+        """
         steps = torch.arange(-self.start, self.steps(y.shape[2]), device=y.device)
-        return self.emitted(y, steps)
+        return self.emitted(y, steps + ahead).masked_fill(steps < 0, LABELS)
 
     def emitted(self, y: Tensor, steps: Tensor) -> Tensor:
         """What steps [S] or [B, S] of a clip put out: y[:, q, s - q] -> [B, K, S].
