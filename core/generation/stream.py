@@ -21,7 +21,7 @@ from accomp.core.generation.latency import as_records as budget_told
 from accomp.core.generation.latency import budget_of, part_times
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.timeline_options import Conducting
-from accomp.core.model.conditions import chosen
+from accomp.core.model.conditions import parse_conditions
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.names import nearest
@@ -152,7 +152,7 @@ def player_of(
 def labels_of(player: Player, instrument: int, conditions: Sequence[str]) -> dict[str, int]:
     """What the model is told: the instrument's class, where it is told that, and NAME=VALUE of other labels."""
     known = player.model.conditions.labels
-    return chosen([f"{INSTRUMENT}={CLASSES[instrument]}"] * (INSTRUMENT in known) + [*conditions], known)
+    return parse_conditions([f"{INSTRUMENT}={CLASSES[instrument]}"] * (INSTRUMENT in known) + [*conditions], known)
 
 
 def check_chunk(chunk: float | None) -> None:

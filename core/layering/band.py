@@ -14,7 +14,7 @@ from accomp.core.console import progress, say
 from accomp.core.errors import UserError, WorkError
 from accomp.core.layering.recipe import Recipe
 from accomp.core.layering.tree import Node, Tree
-from accomp.core.model.conditions import chosen, class_names, class_numbers
+from accomp.core.model.conditions import class_names, class_numbers, parse_conditions
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.run import Player, perform, within_full_scale
@@ -54,7 +54,7 @@ class Band:
         labels = self.player.model.conditions.labels
         word = asked if "=" in asked else f"{INSTRUMENT}={asked}"
         told = (*self.fixed, word) if "=" in asked or INSTRUMENT in labels else self.fixed
-        numbers = chosen(told, labels)
+        numbers = parse_conditions(told, labels)
         names = {name: class_names(name, labels[name])[number] for name, number in numbers.items()}
         if names.get(INSTRUMENT) in {CLASSES[number] for number in NOT_TARGETS}:
             raise UserError(f"no model learns to play {names[INSTRUMENT]!r}, only to hear it")

@@ -11,8 +11,8 @@ from torch import Tensor
 from accomp.core.interfaces import MaskedSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import UNGUIDED, Guidance
-from accomp.core.model.masking import MASKED
 from accomp.core.model.model import Model
+from accomp.core.model.tokens import MASK
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.graphs import captured_step
 from accomp.core.types import AttentionPattern
@@ -26,12 +26,12 @@ def hidden(
     valid: Tensor | None = None,
     timelines: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor:
-    """x [B, T, E] and codes [B, K, T], MASKED where unknown -> what the backbone makes of each frame [B, T, D].
+    """x [B, T, E] and codes [B, K, T], MASK where unknown -> what the backbone makes of each frame [B, T, D].
 
     The labels, and what is told of a frame, are added to every frame, and every frame sees all others (arXiv
     2312.08723, section 2.1), or those that are `valid` [B, T].
     """
-    e = model.embed(held, told=model.timeline_embedding(timelines))
+    e = model.embed(held, timelines=model.timeline_embedding(timelines))
     h = model.fuser.fuse(x, e, model.label_embedding(labels))
     if valid is None:
         return model.backbone(h, causal=False)
@@ -75,8 +75,8 @@ class Framewise:
             clips = self._clips[x.shape]
         clips.begin(x, labels, told)
         batch, levels, done = known.shape
-        canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASKED)], dim=2)
-        return sampler.fill(clips.predict, canvas, canvas == MASKED, noise)
+        canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASK)], dim=2)
+        return sampler.fill(clips.predict, canvas, canvas == MASK, noise)
 
 
 class _Clips:
@@ -98,7 +98,7 @@ class _Clips:
         self._forwards: list[Callable[[Tensor], Tensor]] = [_Level(self, level).logits for level in levels]
         if runtime.compiles(x.device):
             batch = len(x) // len(guidance.variants)
-            canvas = torch.full((batch, len(levels), x.shape[1]), MASKED, device=x.device)
+            canvas = torch.full((batch, len(levels), x.shape[1]), MASK, device=x.device)
             self._forwards = [captured_step(forward, canvas) for forward in self._forwards]
 
     def begin(self, x: Tensor, labels: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> None:
@@ -110,7 +110,7 @@ class _Clips:
             self.labels[name].copy_(classes)
 
     def predict(self, canvas: Tensor, level: int) -> Tensor:
-        """canvas [B, K, T], MASKED where unknown -> the guided logits of a level [B, T, C]."""
+        """canvas [B, K, T], MASK where unknown -> the guided logits of a level [B, T, C]."""
         return self._forwards[level](canvas)
 
 

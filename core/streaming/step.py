@@ -16,7 +16,7 @@ from accomp.core.interfaces import CausalSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import LABELS
+from accomp.core.model.tokens import CONDITION
 from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.graphs import captured_step
@@ -49,7 +49,7 @@ class Step:
         start: [G * B, K, De], how the sessions' labels look; None for a model without labels.
         noise: [B, K], the keys of their randomness.
         controls: name -> [B], what the sampler is told session by session.
-        steps: [B, K, k + K - 1], what the last steps put out: LABELS before the beginning.
+        steps: [B, K, k + K - 1], what the last steps put out: CONDITION before the beginning.
         rows: G * B.
         told: name of a timeline -> [G * B, k, N], what is told of the rows of a group; of a row alone the last is.
         heard: x [G * B, k, E], the input of a group -> frames [B, K, k], complete if the group is a whole chunk.
@@ -76,7 +76,7 @@ class Step:
         self.start = model.start(guidance.spread_labels(sessions.labels))
         pinned = range(self.layout.start, self.layout.start + 1)
         self.state = model.backbone.new_state(self.rows, window, chunk=k, pinned=pinned, dtype=runtime.cache_type)
-        self.steps = torch.full((batch, levels, k + levels - 1), LABELS, device=device)
+        self.steps = torch.full((batch, levels, k + levels - 1), CONDITION, device=device)
         self.told = {
             name: model.table.weight.new_zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines
         }
@@ -90,7 +90,7 @@ class Step:
         anew = self.guidance.repeat(rows)
         self.state.reset(anew)
         self.state.rollback(torch.where(anew, -self.blanks, self.state.position))
-        self.steps.masked_fill_(rows[:, None, None], LABELS)
+        self.steps.masked_fill_(rows[:, None, None], CONDITION)
         if sessions is None:
             return
         self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
@@ -142,10 +142,10 @@ class Step:
         return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
 
     def _pick(self, logits: Tensor) -> Tensor:
-        """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
+        """What the step of the last absorbed row puts out [B, K]: codes, CONDITION where level q has no frame yet."""
         frame = self.layout.frame(self.state.position[: len(logits)] - 1 - self.layout.start)
         picked = self.sampler.pick(logits, self.noise.fold(frame), **self.controls)
-        return torch.where(frame < 0, LABELS, picked)
+        return torch.where(frame < 0, CONDITION, picked)
 
     def _append(self, picked: Tensor) -> Tensor:
         """What a step put out [B, K] -> the frames [B, K, k] that the last k steps complete."""
