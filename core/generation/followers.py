@@ -12,8 +12,8 @@ from accomp.core.names import nearest
 from accomp.core.registry import Registry
 from accomp.core.runs.run import Player, check_streams
 from accomp.core.spec.parsing import strict_converter
-from accomp.core.streaming.carrying import ChordForecast
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.chord_forecast import ChordForecast
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 FOLLOW = "follow"
 
@@ -23,7 +23,7 @@ def is_follow(asked: str) -> bool:
     return asked == FOLLOW or asked.startswith(f"{FOLLOW}:")
 
 
-def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> dict[str, Followed]:
+def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> dict[str, FollowedTimeline]:
     """For each timeline of which "follow" or "follow:NAME" is asked what follows it, for one session at a time; words
     that ask for something else are passed over.
 
@@ -32,13 +32,13 @@ def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> di
     """
     space = player.tokenizer.space
     return {
-        name: Followed(name, follower_of(name, how, space.sample_rate, registry), check_streams(player), space)
+        name: FollowedTimeline(name, follower_of(name, how, space.sample_rate, registry), check_streams(player), space)
         for name, how in asked.items()
         if is_follow(how)
     }
 
 
-def carry_chords(following: Mapping[str, Followed], counted: Beats | None) -> None:
+def carry_chords(following: Mapping[str, FollowedTimeline], counted: Beats | None) -> None:
     """Let the chords that are followed come again by the beats that are followed, or else by those that are `counted`
     from a session's beginning on."""
     if "chart" in following:
@@ -47,7 +47,7 @@ def carry_chords(following: Mapping[str, Followed], counted: Beats | None) -> No
         def beats(chunk: int) -> Beats | None:
             return counted if metronome is None else metronome.known(chunk).beats
 
-        chart.foresee = ChordForecast(beats, chart.space.frame_rate, chart.clock.k)
+        chart.forecast = ChordForecast(beats, chart.space.frame_rate, chart.clock.k)
 
 
 def follower_of(timeline: str, how: str, sample_rate: int, registry: Registry) -> Follower:
@@ -63,11 +63,11 @@ def follower_of(timeline: str, how: str, sample_rate: int, registry: Registry) -
 
 def how_it_went(told: Mapping[str, Source]) -> list[str]:
     """At the end of a stream, a line for each timeline that was followed."""
-    return [_went(source) for source in told.values() if isinstance(source, Followed)]
+    return [_went(source) for source in told.values() if isinstance(source, FollowedTimeline)]
 
 
-def _went(source: Followed) -> str:
-    listened = source.listened()
+def _went(source: FollowedTimeline) -> str:
+    listened = source.summary()
     if listened.since is None:
         nothing = {"metronome": "no beat was found", "chart": "no chord was heard"}[source.name]
         return f"{source.name}: {nothing} in {listened.seconds:.1f} s of input; it was withheld all the time"

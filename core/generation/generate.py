@@ -30,7 +30,7 @@ from accomp.core.runs.run import Played, Player, codes_of, load_player, perform,
 from accomp.core.spec.build import build_corpus
 from accomp.core.spec.runtime import Runtime
 from accomp.core.spec.schema import Spec, resolve
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 from accomp.core.training.validation import other_songs
 from accomp.core.trouble import raise_trouble
 
@@ -105,7 +105,7 @@ def _take(
     spec: Spec,
     player: Player,
     run: Path,
-    following: Mapping[str, Followed],
+    following: Mapping[str, FollowedTimeline],
     other: Excerpt | None = None,
 ) -> dict[str, Any]:
     """The record of an excerpt's take: of the one that is there if it is current, else of a new one.
@@ -159,7 +159,7 @@ def _take(
         "deaf": None if other is None else {"track": other.track.id, "start": other.start},
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
         "told": sorted(told),
-        "followed": {name: source.listened().since for name, source in following.items()},
+        "followed": {name: source.summary().since for name, source in following.items()},
         "prompt_frames": spec.generate.prompt,
         "prompt_seconds": spec.generate.prompt / space.frame_rate,
         "sample_rate": space.sample_rate,

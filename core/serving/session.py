@@ -22,7 +22,7 @@ from accomp.core.serving.playing.resampling import Drift
 from accomp.core.serving.playing.sounding import Outbox, Sounding
 from accomp.core.serving.playing.stage import Stage
 from accomp.core.serving.server import Server
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 LONGEST_PROBED = 20.0
 """Seconds of what is heard during calibration that are kept."""
@@ -148,15 +148,15 @@ class Session:
         self._play(asked, fit, path, await self._followers(stage, names))
         return None
 
-    async def _followers(self, stage: Stage, names: Iterable[str]) -> dict[str, Followed]:
+    async def _followers(self, stage: Stage, names: Iterable[str]) -> dict[str, FollowedTimeline]:
         """What follows these timelines, as far as there is something; made where no tick waits for it."""
-        made: dict[str, Followed] = {}
+        made: dict[str, FollowedTimeline] = {}
         for name in names:
             with suppress(Unplayable):  # which is told when it is asked for
                 made[name] = await asyncio.to_thread(follower, stage.player, stage.registry, name)
         return made
 
-    def _play(self, asked: Start, fit: Fit, path: Path, followers: dict[str, Followed]) -> None:
+    def _play(self, asked: Start, fit: Fit, path: Path, followers: dict[str, FollowedTimeline]) -> None:
         server, rate = self.server, self.hello.rate
         stage, space = server.stages[fit.name], server.stages[fit.name].slots.space
         self.inbox = Inbox(rate)

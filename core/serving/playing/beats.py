@@ -17,7 +17,7 @@ from accomp.core.music.timelines import Source, source, steady
 from accomp.core.registry import Registry
 from accomp.core.runs.run import Player
 from accomp.core.serving.messages import FOLLOW, OFF, Metronome, Tempo
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Beats:
     tempo: Tempo | None = None
     chart: tuple[Chart, int] | None = None
     follows: set[str] = field(factory=set)
-    spare: dict[str, Followed] = field(factory=dict)
+    spare: dict[str, FollowedTimeline] = field(factory=dict)
     failure: str = ""
 
     def metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class Beats:
         return ("chart",)
 
     def sources(
-        self, names: Iterable[str], place_of: Callable[[int], float], following: dict[str, Followed]
+        self, names: Iterable[str], place_of: Callable[[int], float], following: dict[str, FollowedTimeline]
     ) -> dict[str, Source | None]:
         """What a voice is told of these timelines now; None: withheld.
 
@@ -98,10 +98,10 @@ class Beats:
         """
         return {name: self._source(name, place_of, following) for name in names}
 
-    def now(self, place: int, following: Mapping[str, Followed]) -> tuple[float | None, str | None]:
+    def now(self, place: int, following: Mapping[str, FollowedTimeline]) -> tuple[float | None, str | None]:
         """Beats a minute and the chord at a place, set or followed; None where they are not known."""
         bpm, chord = self.tempo.bpm if self.tempo else None, None
-        if (heard := following.get("metronome")) and (beats := heard.listened().last.beats):
+        if (heard := following.get("metronome")) and (beats := heard.summary().last.beats):
             bpm = 60 / float(np.diff(beats.times[-2:])[0])
         if self.chart is not None and self.tempo is not None:
             at = (place - self.chart[1]) / bar_length(self.tempo, self.rate)
@@ -109,8 +109,8 @@ class Beats:
             if at >= 0:
                 chords = bars[int(at) % len(bars)]
                 chord = chords[min(int(at % 1 * len(chords)), len(chords) - 1)]
-        elif (heard := following.get("chart")) and heard.listened().last.chords:
-            chord = heard.listened().last.chords[-1].chord
+        elif (heard := following.get("chart")) and heard.summary().last.chords:
+            chord = heard.summary().last.chords[-1].chord
         return bpm, chord
 
     def _check(self, name: str, value: object) -> None:
@@ -124,7 +124,7 @@ class Beats:
         else:
             self.follows.discard(name)
 
-    def _followed(self, name: str) -> Followed:
+    def _followed(self, name: str) -> FollowedTimeline:
         found = self.spare.pop(name, None) or follower(self.player, self.registry, name)
         found.follower = Careful(found.follower, self._failed)
         return found
@@ -132,7 +132,9 @@ class Beats:
     def _failed(self, error: Exception) -> None:
         self.failure = f"what follows the music has failed: {error}"
 
-    def _source(self, name: str, place_of: Callable[[int], float], following: dict[str, Followed]) -> Source | None:
+    def _source(
+        self, name: str, place_of: Callable[[int], float], following: dict[str, FollowedTimeline]
+    ) -> Source | None:
         following.pop(name, None)
         if name in self.follows:
             following[name] = self._followed(name)
@@ -157,7 +159,7 @@ class Beats:
         return steady(tempo.bpm, tempo.beats_per_bar, tempo.place / self.rate)
 
 
-def follower(player: Player, registry: Registry, name: str) -> Followed:
+def follower(player: Player, registry: Registry, name: str) -> FollowedTimeline:
     """What follows a timeline in a session's input. Raises Unplayable."""
     try:
         return followed(player, registry, {name: FOLLOW})[name]

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from accomp.core.realtime.model_thread import ModelThread
-from accomp.core.realtime.undisturbed import undisturbed
+from accomp.core.realtime.realtime_process import realtime_process
 from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.stage import Stage
 
@@ -90,7 +90,7 @@ class Engine:
     def _work(self, prepare: Callable[[Callable[[str], None]], dict[str, Stage]]) -> None:
         try:
             self.stages = prepare(self._say)
-            with undisturbed():
+            with realtime_process():
                 self.beat, self.preparing = time.monotonic(), ""
                 while not self._ended.is_set():
                     self._round()

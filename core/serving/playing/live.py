@@ -17,7 +17,7 @@ from accomp.core.serving.playing.hearing import Hearing, Inbox
 from accomp.core.serving.playing.recording import Recording
 from accomp.core.serving.playing.resampling import Drift
 from accomp.core.serving.playing.sounding import FADE, Outbox, Sounding
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 LEVELS = (0.005, 0.12)
 """Seconds of input that may wait, after a tick, for `PATIENCE` seconds; else the session is anchored anew."""
@@ -30,7 +30,7 @@ class Voice:
 
     slot: int
     origin: int
-    following: dict[str, Followed] = field(factory=dict)
+    following: dict[str, FollowedTimeline] = field(factory=dict)
 
 
 @define(eq=False, repr=False)
@@ -57,7 +57,7 @@ class LiveSession:
     drift: Drift | None = None
     recording: Recording | None = None
     beats: Beats | None = None
-    spare: dict[str, Followed] = field(factory=dict)
+    spare: dict[str, FollowedTimeline] = field(factory=dict)
     voices: list[Voice] = field(factory=list)
     swap_at: int | None = None
     frozen: bool = False

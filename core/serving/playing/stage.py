@@ -292,7 +292,7 @@ class Stage:
         assert live.beats is not None
         for voice in live.voices:
             for name, source in live.beats.sources(names, self._place_of(live, voice), voice.following).items():
-                self.slots.tell(voice.slot, name, source)
+                self.slots.set_timeline(voice.slot, name, source)
 
     def _place_of(self, live: LiveSession, voice: Voice) -> Callable[[int], float]:
         return lambda frame: live.hearing.place_at(voice.origin + self.slots.place_of(frame))
@@ -318,7 +318,7 @@ class Stage:
         assert live.beats is not None
         told = live.beats.sources(self.player.model.timelines, self._place_of(live, new), new.following)
         for key, source in told.items():
-            self.slots.tell(new.slot, key, source)
+            self.slots.set_timeline(new.slot, key, source)
         return round(live.hearing.place_at(live.swap_at if live.swap_at is not None else old.origin + place))
 
 

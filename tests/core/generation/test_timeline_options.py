@@ -18,7 +18,7 @@ from accomp.core.generation.timeline_options import Conducting, read_metronome
 from accomp.core.music.chords import chord_named
 from accomp.core.music.timelines import metronome
 from accomp.core.registry import Registry
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 REGISTRY = Registry(third_party=False)
 
@@ -136,7 +136,7 @@ def test_what_nobody_says_is_followed_where_it_can_be(capsys):
     registry = with_followers(Registry(third_party=False), Pulse)
     told = Conducting().sources(live_player("metronome"), registry)
     assert list(told) == ["metronome"]
-    assert isinstance(told["metronome"], Followed)
+    assert isinstance(told["metronome"], FollowedTimeline)
     assert "metronome: followed in the input; --metronome says what you know of it" in capsys.readouterr().out
     assert Conducting().sources(live_player(), registry) == {}
     assert capsys.readouterr() == ("", "")
@@ -152,7 +152,7 @@ def test_chords_may_be_followed_with_or_without_a_metronome(metronome):
     assert set(told) == {"chart"} | ({"metronome"} if metronome != "off" else set())
     sound = np.concatenate([np.zeros(40 * 8), np.ones(10 * 8)]).astype(np.float32)
     for source in told.values():
-        if isinstance(source, Followed):
+        if isinstance(source, FollowedTimeline):
             source.begin()
             source.listen(sound)
     values = told["chart"](0, 50)

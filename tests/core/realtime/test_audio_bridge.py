@@ -19,7 +19,7 @@ from small import Constant, session_of, small_model
 
 from accomp.core.clock import Clock, LatencyBudget, block_waits
 from accomp.core.realtime.audio_bridge import PATIENCE, AudioBridge, ModelWorker
-from accomp.core.streaming.session import AudioSession
+from accomp.core.streaming.audio_session import AudioSession
 
 RATE, BLOCK = 100, 4
 NEVER = threading.Event()
@@ -127,11 +127,11 @@ def test_a_chunk_that_is_late_is_heard_to_the_end_of_what_is_there_then_fades_th
         schedule.exchange(None, out)
         heard.append(out)
 
-    assert schedule.put_down(sound[:33]) == 33
+    assert schedule.write_output(sound[:33]) == 33
     exchange()
     exchange()  # 13 samples are there
     exchange()  # none
-    assert schedule.put_down(sound[33:]) == 67  # 27 come too late
+    assert schedule.write_output(sound[33:]) == 67  # 27 come too late
     exchange()
     exchange()
     out = np.concatenate(heard)
@@ -201,7 +201,7 @@ def test_the_audio_side_takes_no_memory_for_sound():
 
     def exchanges() -> None:
         for there in (size, size, size // 2, 0, size, size + size // 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0):
-            schedule.put_down(made[:there])
+            schedule.write_output(made[:there])
             schedule.exchange(heard, out)
 
     exchanges()

@@ -17,7 +17,8 @@ from accomp.core.music.timelines import source, steady
 from accomp.core.registry import Registry
 from accomp.core.serving.messages import Tempo
 from accomp.core.serving.playing.beats import Beats, Unplayable, bar_length
-from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.session import TokenSession
 
 SOUND = np.random.default_rng(0).uniform(-0.4, 0.4, 640 * 150).astype(np.float32)
 HOP = 640
