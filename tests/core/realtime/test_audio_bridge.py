@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small import Constant, session_of, small_model
 
 from accomp.core.clock import Clock, LatencyBudget, block_waits
-from accomp.core.realtime.audio_bridge import PATIENCE, AudioBridge, ModelWorker
+from accomp.core.realtime.audio_bridge import INPUT_BUFFER, AudioBridge, ModelWorker
 from accomp.core.streaming.audio_session import AudioSession
 
 RATE, BLOCK = 100, 4
@@ -107,7 +107,7 @@ def test_with_any_stalls_every_sample_is_heard_once_at_its_place_or_counted(paus
     np.testing.assert_array_equal(out, expected)
     check(schedule, out, first=first, chunk=chunk, delay=delay, made=session.played)
     check_heard(schedule, session.heard)
-    patience = max(PATIENCE * RATE, 2 * chunk)
+    patience = max(INPUT_BUFFER * RATE, 2 * chunk)
     longest = BLOCK * (max(pauses, default=0) + 1)
     assert (lost > 0) == (longest > patience + BLOCK)
     assert (np.array(session.heard) == 0).sum() == schedule.counts().lost

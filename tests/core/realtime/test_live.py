@@ -103,7 +103,7 @@ def test_a_file_is_accompanied_in_real_time_as_offline(
         "played 1.50 s in real time, in blocks of 20 ms\n", "overruns: ",
     ):  # fmt: skip
         assert words in told, words
-    if "the model has done no step" not in told:
+    if "the model has computed no step" not in told:
         p50, p99, p999, most, _, _ = numbers(
             "steps: # ms (p50), # ms (p99), # ms (p99.9), # ms at most; busy #% of the time; ahead by # ms at least",
             told,
