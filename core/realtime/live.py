@@ -12,7 +12,7 @@ from accomp.core.compute.devices import describe, number_of
 from accomp.core.compute.interrupts import InterruptFlag, stop_wish
 from accomp.core.console import live_line, say, warn
 from accomp.core.errors import CombinationError, WorkError
-from accomp.core.generation.followers import how_it_went
+from accomp.core.generation.followers import follow_report
 from accomp.core.generation.latency import as_records
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.stream import (
@@ -66,7 +66,7 @@ def stream_live(request: StreamRequest, registry: Registry, *, force: bool = Fal
         player = stack.enter_context(player_of(request.run, registry, request.guidance, request.runtime))
         clock = check_streams(player)
         labels = labels_of(player, number, request.conditions)
-        timelines = request.conducting.sources(player, registry)
+        timelines = request.timelines.sources(player, registry)
         space = player.tokenizer.space
         block = samples_of(request.chunk, space)
         sound = read_input(request.input, space.sample_rate) if devices[0] is None else None
@@ -101,7 +101,7 @@ def stream_live(request: StreamRequest, registry: Registry, *, force: bool = Fal
         with stop_wish() as interrupt:
             failure = _play(bridge, model, side, thread, recording, interrupt)
             recording.finish()
-        for line in [*how_it_went(timelines), *summary(bridge, model, side, interrupt.signal)]:
+        for line in [*follow_report(timelines), *summary(bridge, model, side, interrupt.signal)]:
             say(line)
         if mixed is not None and not recording.seconds:
             raise WorkError("ended before anything was played; nothing was written")

@@ -9,7 +9,7 @@ import numpy as np
 from attrs import define, evolve, field
 
 from accomp.core.errors import PluginError
-from accomp.core.generation.followers import carry_chords, followed
+from accomp.core.generation.followers import followed, set_chord_forecast
 from accomp.core.interfaces import Follower
 from accomp.core.music.annotations import NOTHING, Annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
@@ -138,7 +138,7 @@ class SessionTimelines:
         following.pop(name, None)
         if name in self.follows:
             following[name] = self._take_follower(name)
-        carry_chords(following, None)  # by the followed metronome, if any
+        set_chord_forecast(following, None)  # by the followed metronome, if any
         if name in following:
             return following[name]
         tempo, chart, rate = self.tempo, self.chart, self.player.tokenizer.space.frame_rate
