@@ -31,9 +31,10 @@ from accomp.core.runs.history import best_step
 from accomp.core.spec.build import build_sampler, check_combination
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.spec.sections import PluginSpec
+from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.precision import prepared
-from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.streaming.session import TokenSession
 
 
 @frozen(eq=False)

@@ -12,11 +12,12 @@ from torch import Tensor
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
 from accomp.core.model.ahead_keys import AheadKeys
-from accomp.core.model.forgetting import forget
 from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.model.past_dropout import drop_past
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import PADDING
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
@@ -53,7 +54,7 @@ class AR(LooksAhead):
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
         assert clock is not None, "build refuses this objective without a clock"
         batch = withhold(batch, model.conditions, rng)
-        past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
+        past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         return self.loss_of(model, batch, DelayPattern(clock, self.levels), past)
 
     def loss_of(self, model: Model, batch: Batch, layout: DelayPattern, past: Tensor | None = None) -> Loss:

@@ -14,11 +14,12 @@ from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
 from accomp.core.model.ahead_keys import AheadKeys
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
-from accomp.core.model.forgetting import forget
 from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.model.past_dropout import drop_past
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import PADDING
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
@@ -75,7 +76,7 @@ class Prefix(LooksAhead):
             raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
         count = self.chunks if model.training else None
         drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device, non_blocking=True)
-        past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
+        past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         return self.loss_of(model, batch, Chunks(layout, frames, drawn), past)
 
     def loss_of(self, model: Model, batch: Batch, chunks: Chunks, past: Tensor | None = None) -> Loss:
@@ -94,6 +95,6 @@ class Prefix(LooksAhead):
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
-        h = chunks.predicting(model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight()))
+        h = chunks.predicting_rows(model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight()))
         loss = model.cross_entropy(model.logits(h), chunks.targets_of(y), self.weights)
         return self.looking_ahead(loss, model, h, lambda steps: chunks.targets_of(y, steps), self.weights)
