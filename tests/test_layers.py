@@ -28,6 +28,8 @@ STORE_READERS = frozenset(
     {
         "accomp.core.data.ingest",
         "accomp.core.data.loader",
+        "accomp.core.data.stored_records",
+        "accomp.core.data.stored_songs",
         "accomp.core.data.store_commands",
         "accomp.core.bench.made_up_songs",
     }

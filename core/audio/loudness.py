@@ -143,3 +143,11 @@ def _high_pass(rate: int, frequency: float, q: float) -> tuple[np.ndarray, np.nd
     w = 2 * np.pi * frequency / rate
     c, alpha = np.cos(w), np.sin(w) / (2 * q)
     return np.array([(1 + c) / 2, -(1 + c), (1 + c) / 2]), np.array([1 + alpha, -2 * c, 1 - alpha])
+
+
+def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
+    """A decoded stem as a file can hold it, and the factor it was scaled with. Raises ValueError for NaN and Inf."""
+    if not np.isfinite(sound).all():
+        raise ValueError("the decoded stem holds NaN or Inf")
+    gain = min(1.0, 0.99 / max(float(np.abs(sound).max(initial=0.0)), 1e-9))
+    return sound * np.float32(gain), gain

@@ -9,35 +9,31 @@ disk of the stems, kilobytes a minute, once.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 
 from accomp.core.console import progress, say
 from accomp.core.data.encode import PartEncoder
+from accomp.core.data.stored_records import is_stored, misfits, open_writer, record_of, relabel
 from accomp.core.data.summary import IngestSummary, Padded, Skipped
 from accomp.core.data.tokenize_song import SongTokenizer, SongTokens
 from accomp.core.engines import Outcome, Task, check_engine, run_tasks
 from accomp.core.errors import DataError, WorkError
-from accomp.core.files import hash_files, seen, settled
-from accomp.core.interfaces import Corpus, Tokenizer
-from accomp.core.music.annotations import read_annotations
+from accomp.core.interfaces import Corpus
 from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.spec.pairs import PairRules
 from accomp.core.spec.runner import RunnerSpec
 from accomp.core.spec.schema import Spec
-from accomp.core.types import TokenSpace, Track
-from accomp.zarr_store.layout import Identity, Pair, Part, SkipRecord, StemFile, StoreError, TrackRecord
+from accomp.core.types import Track
+from accomp.zarr_store.layout import SkipRecord, TrackRecord
 from accomp.zarr_store.writer import StoreWriter
 
 
@@ -118,12 +114,12 @@ def ingest_corpus(
         fingerprint=tokenizer.fingerprint,
     )
     failed: list[str] = []
-    with _open_writer(store, tokenizer, settings) as writer:
+    with open_writer(store, tokenizer, settings) as writer:
         todo: list[tuple[str, Track]] = []
         kept: list[tuple[str, Track]] = []
         for split, track in tracks:
-            (kept if _is_stored(writer, split, track) else todo).append((split, track))
-        relabelled = sum(_relabel(writer, split, track, space.sample_rate) for split, track in kept)
+            (kept if is_stored(writer, split, track) else todo).append((split, track))
+        relabelled = sum(relabel(writer, split, track, space.sample_rate) for split, track in kept)
         if todo:
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
@@ -136,7 +132,7 @@ def ingest_corpus(
                     writer.skip(SkipRecord(track.id, split, song))
                 elif song is not None:
                     _announce_rates(song, space.sample_rate, rates)
-                    writer.add(_record(split, track, song, space), song.codes, song.levels)
+                    writer.add(record_of(split, track, song, space), song.codes, song.levels)
                 advance(1, note=f"{split}/{track.id}")
         if failed:
             raise WorkError("\n".join((*failed, f"{len(failed)} songs failed; the others are in the store, and the "
@@ -144,7 +140,7 @@ def ingest_corpus(
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
     problems, notes = (tuple(getattr(corpus, what, ())) for what in ("problems", "notes"))
-    problems += _misfits(tracks, writer, space.sample_rate)
+    problems += misfits(tracks, writer, space.sample_rate)
     return attrs.evolve(summary, relabelled=relabelled, problems=problems, notes=notes)
 
 
@@ -186,43 +182,6 @@ def _made_here(
             del song
 
 
-def _record(split: str, track: Track, song: SongTokens, space: TokenSpace) -> TrackRecord:
-    """What is stored of a song beside its arrays."""
-    names = [tuple(song.names[row] for row in rows) for rows in song.members]
-    stems = [Part("stem", members, number) for members, number in zip(names, song.instruments, strict=False)]
-    record = TrackRecord(
-        id=track.id,
-        split=split,
-        source=track.source,
-        licence=track.licence,
-        samples=song.samples,
-        frames=space.frames(song.samples),
-        bandwidth=song.bandwidth,
-        parts=(*stems, *(Part("mix", members) for members in names[len(stems) :])),
-        pairs=tuple(Pair(*pair) for pair in song.pairs),
-        files=tuple(StemFile(**attrs.asdict(source)) for source in song.sources),
-    )
-    return _as_told(record, track, space.sample_rate)
-
-
-def _as_told(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
-    """The record with the labels of the song and its stems, and the annotations that fit its length."""
-    own = [track.stems[part.members[0]].labels if part.kind == "stem" else {} for part in record.parts]
-    parts = (dataclasses.replace(part, labels=dict(labels)) for part, labels in zip(record.parts, own, strict=True))
-    annotations, _ = read_annotations(track.annotations.table(), record.samples / rate)
-    return dataclasses.replace(record, labels=dict(track.labels), parts=tuple(parts), annotations=annotations.table())
-
-
-def _misfits(tracks: Sequence[tuple[str, Track]], writer: StoreWriter, rate: int) -> tuple[str, ...]:
-    """A line for each annotation that does not fit the length of its song, which is stored without it."""
-    told = (
-        (split, track, read_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
-        for split, track in tracks
-        if track.annotations.table() and (split, track.id) in writer.records
-    )
-    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in told for problem in found)
-
-
 def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
     tracks = [(split, track) for split in corpus.splits for track in corpus.tracks(split)]
     seen: set[tuple[str, str]] = set()
@@ -231,83 +190,6 @@ def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
             raise DataError(f"two songs of split {split!r} are called {track.id!r}; each needs its own name")
         seen.add((split, track.id))
     return tracks
-
-
-@contextmanager
-def _open_writer(store: str | Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> Iterator[StoreWriter]:
-    try:
-        writer = StoreWriter(
-            store,
-            identity_of(tokenizer),
-            settings,
-            implied=PairRules().ingested(),
-            made_with=f"accomp {metadata.version('accomp')}",
-            on_wait=lambda: say(f"another process is writing to {store}; waiting for it"),
-        )
-    except StoreError as error:
-        raise DataError(str(error)) from error
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise DataError(f"no token store can be made here: {error.strerror} @ {error.filename}") from error
-    with writer:
-        yield writer
-
-
-def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
-    """Whether the store's version of a track was made from the same audio, and nothing that was left out has come back.
-
-    Raises DataError where the store has the track from another corpus.
-    """
-    record = writer.records.get((split, track.id))
-    if record is None:
-        return False
-    if record.source != track.source:
-        raise DataError(
-            f"the store has the track {track.id!r} of split {split!r} from {record.source!r}, this corpus is "
-            f"{track.source!r}; give each corpus a store of its own @ {writer.path}"
-        )
-    classes = {part.members[0]: part.instrument for part in record.stems}
-    given = {name: stem.instrument for name, stem in track.stems.items()}
-    if record.licence != track.licence or [file.name for file in record.files] != list(given):
-        return False
-    if any(given[name] != instrument for name, instrument in classes.items()):
-        return False
-    now = {file.name: _seen(track.stems[file.name].files) for file in record.files}
-    if not all(_is_same_file(file, track.stems[file.name].files, now[file.name]) for file in record.files):
-        return False
-    if not writer.renew(record):
-        return False
-    found = tuple(
-        dataclasses.replace(file, seen=now[file.name] if settled(now[file.name]) else []) for file in record.files
-    )
-    if found != record.files:
-        writer.rewrite(dataclasses.replace(record, files=found))
-    return True
-
-
-def _relabel(writer: StoreWriter, split: str, track: Track, rate: int) -> bool:
-    """Whether a track that is stored had to get other labels or annotations."""
-    record = writer.records[split, track.id]
-    labelled = _as_told(record, track, rate)
-    if labelled != record:
-        writer.rewrite(labelled)
-    return labelled != record
-
-
-def _is_same_file(file: StemFile, paths: Sequence[Path], now: list[list[int]]) -> bool:
-    """By what is seen of it, where all of that is as it was; else by its hash. One that was missing must be, still."""
-    if file.bytes == -1 or not now:
-        return file.bytes == -1 and not now
-    if now == file.seen:
-        return True
-    return sum(size for size, *_ in now) == file.bytes and hash_files(paths) == file.sha256
-
-
-def _seen(paths: Sequence[Path]) -> list[list[int]]:
-    """Nothing where one is missing."""
-    try:
-        return seen(paths)
-    except FileNotFoundError:
-        return []
 
 
 def _announce_rates(song: SongTokens, rate: int, announced: set[int]) -> None:
@@ -346,8 +228,3 @@ def _only_heard(record: TrackRecord) -> list[int]:
     """Instrument classes of the stems that are a target of no pair."""
     targets = {pair.target for pair in record.pairs}
     return [int(part.instrument or 0) for row, part in enumerate(record.stems) if row not in targets]
-
-
-def identity_of(tokenizer: Tokenizer) -> Identity:
-    """What the store remembers of a tokenizer, and is refused without."""
-    return Identity(attrs.asdict(tokenizer.space), tokenizer.name, tokenizer.fingerprint)

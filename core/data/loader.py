@@ -15,32 +15,25 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from accomp.core.audio.loudness import nonsilent
 from accomp.core.console import warn
-from accomp.core.data.ingest import identity_of
 from accomp.core.data.labels import ClassLabels, check
 from accomp.core.data.song_timelines import SongTimelines
-from accomp.core.data.windows import windows
+from accomp.core.data.stored_songs import (
+    Pair,
+    check_rules,
+    named_pair,
+    open_store,
+    store_warnings,
+    target_labels,
+    tracks_of,
+    windows_of,
+)
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Tokenizer
 from accomp.core.model.conditions import LabelCondition, TimelineCondition
-from accomp.core.music.instruments import CLASSES
-from accomp.core.music.labels import all_labels
-from accomp.core.spec.pairs import INGESTED, PairRules
+from accomp.core.spec.pairs import PairRules
 from accomp.core.types import CodeBatch
 from accomp.zarr_store import layout
-from accomp.zarr_store.reader import Store, StoredTrack, damaged
-
-
-@frozen
-class Pair:
-    """A target stem and the stems whose mean it accompanies, by their names in the corpus."""
-
-    split: str
-    track: str
-    target: str
-    instrument: int
-    members: tuple[str, ...]
 
 
 @frozen
@@ -50,36 +43,6 @@ class Clip:
     pair: Pair
     start: int
     frames: int
-
-
-def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
-    """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
-    try:
-        return Store(path, identity_of(tokenizer))
-    except layout.StoreError as error:
-        raise DataError(str(error)) from error
-
-
-def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
-    """Every pair of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
-    tracks = _tracks(open_store(path, tokenizer), split)
-    return [_named(track.record, pair) for track in tracks for pair in track.record.pairs]
-
-
-def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tuple[np.ndarray, Counter[str]]]:
-    """For each pair of a track, what `windows` says of windows of `frames` frames.
-
-    Raises DataError where the track is broken.
-    """
-    try:
-        sounding = nonsilent(track.levels(), rules.silence_db)
-    except layout.StoreError as error:
-        raise DataError(str(error)) from error
-    record = track.record
-    rows = {part.members[0]: row for row, part in enumerate(record.stems)}
-    for pair in record.pairs:
-        mixture = np.any(sounding[[rows[name] for name in record.parts[pair.context].members]], axis=0)
-        yield windows(sounding[pair.target], mixture, frames, rules)
 
 
 class ClipLoader:
@@ -120,9 +83,9 @@ class ClipLoader:
         self._rank, self._world, self._pin = rank, world, pin
         self._rules = rules or PairRules()
         self._store = open_store(path, tokenizer)
-        _check_rules(self._store, self._rules)
+        check_rules(self._store, self._rules)
         self._space = tokenizer.space
-        self._tracks = _tracks(self._store, split)
+        self._tracks = tracks_of(self._store, split)
         self._labels = self._labelling(labels or {})
         songs = [track.record.annotations for track in self._tracks]
         self._telling = SongTimelines(songs, timelines or {}, tokenizer.space.frame_rate, str(self._store.path))
@@ -136,7 +99,7 @@ class ClipLoader:
                 f"up to {longest:.1f} s, windows rejected: {self._reasons()}; take shorter clips or other "
                 f"music @ {path}"
             )
-        for line in _described(self._store, self._tracks, split):
+        for line in store_warnings(self._store, self._tracks, split):
             warn(line)
         if not self._store.finished:
             warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
@@ -152,7 +115,7 @@ class ClipLoader:
         """A clip by its number, in the order of tracks, pairs and time."""
         track, pair, start = self._index[number]
         record = self._tracks[track].record
-        return Clip(_named(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
+        return Clip(named_pair(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
 
     def __iter__(self) -> Self:
         return self
@@ -254,10 +217,10 @@ class ClipLoader:
         return ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
 
     def _labelling(self, conditions: Mapping[str, LabelCondition]) -> ClassLabels:
-        songs = {track.record.id: _target_labels(track.record) for track in self._tracks}
+        songs = {track.record.id: target_labels(track.record) for track in self._tracks}
 
         def everywhere() -> list[dict[str, str]]:
-            return [labels for record in self._store.records() for labels in _target_labels(record)]
+            return [labels for record in self._store.records() for labels in target_labels(record)]
 
         check(songs, conditions, everywhere, where=str(self._store.path))
         return ClassLabels(songs, conditions)
@@ -309,59 +272,3 @@ class ClipLoader:
         digest.update(self._labels.digest())
         digest.update(self._telling.digest())
         return digest.hexdigest()[:16]
-
-
-def _described(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
-    """What should be known of the store before it is learned from."""
-    if isinstance(store.path, Path) and (old := sum(not track.checked for track in tracks)):
-        yield (
-            f"{old} of {len(tracks)} songs of split {split!r} were stored by an earlier accomp, without checksums of "
-            f"their chunks, so that a flipped bit may be read as another code; `accomp store verify {store.path}` "
-            f"finds those, the next `accomp ingest SPEC` adds the checksums"
-        )
-
-
-def _tracks(store: Store, split: str) -> list[StoredTrack]:
-    """Raises DataError for an empty split, and for a track that is damaged; in a folder all are opened for that."""
-    try:
-        tracks = store.tracks(split)
-        for track in tracks:
-            _check_classes(track)
-            if isinstance(store.path, Path):
-                track.open()
-        if tracks:
-            return tracks
-        held = Counter(record.split for record in store.records())
-    except layout.StoreError as error:
-        raise DataError(str(error)) from error
-    told = ", ".join(f"{name} ({count} tracks)" for name, count in held.items()) or "no track at all"
-    raise DataError(
-        f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
-    )
-
-
-def _check_classes(track: StoredTrack) -> None:
-    """Raises StoreError for a stem of an instrument that there is not."""
-    for part in track.record.stems:
-        if not 0 <= int(part.instrument or 0) < len(CLASSES):
-            raise damaged(track.folder, f"its record has instrument {part.instrument}; there are {len(CLASSES)}")
-
-
-def _check_rules(store: Store, rules: PairRules) -> None:
-    """Raises DataError for a store whose pairs were made by other rules than these."""
-    held, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
-    if differing := [name for name in INGESTED if held[name] != asked[name]]:
-        told = "; ".join(f"pairs.{name} is {held[name]!r} there, {asked[name]!r} in the spec" for name in differing)
-        raise DataError(f"{told}; ingest into another store path, or use the rules of the store @ {store.path}")
-
-
-def _target_labels(record: layout.TrackRecord) -> list[dict[str, str]]:
-    """All labels of the target of each pair."""
-    targets = [record.parts[pair.target] for pair in record.pairs]
-    return [all_labels(record.labels, part.labels, int(part.instrument or 0)) for part in targets]
-
-
-def _named(record: layout.TrackRecord, pair: layout.Pair) -> Pair:
-    target = record.parts[pair.target]
-    members = record.parts[pair.context].members
-    return Pair(record.split, record.id, target.members[0], int(target.instrument or 0), members)

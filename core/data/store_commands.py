@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from accomp.core.console import progress, say
-from accomp.core.data.loader import windows_of
+from accomp.core.data.stored_songs import windows_of
 from accomp.core.errors import DataError
 from accomp.core.music.labels import INSTRUMENT, all_labels
 from accomp.core.spec.pairs import INGESTED, PairRules

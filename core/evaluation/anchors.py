@@ -18,12 +18,12 @@ from attrs import frozen
 
 from accomp.core.compute.devices import device_of
 from accomp.core.data.excerpts import Excerpt, Failure, choose, partner
+from accomp.core.data.stored_songs import TRAIN
 from accomp.core.evaluation.clip_sets import ClipSet, CodecClip, SongClip
 from accomp.core.interfaces import Tokenizer
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_corpus, build_tokenizer
 from accomp.core.spec.schema import Spec
-from accomp.core.training.trainer import TRAIN
 from accomp.core.types import Track
 
 ANCHORS = {"true_stem": "true stem", "random_pairing": "random pairing", "codec": "true stem through the codec"}

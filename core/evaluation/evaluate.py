@@ -20,7 +20,7 @@ from accomp.core.generation import generate
 from accomp.core.generation.take_files import identity_of_takes
 from accomp.core.records import read_record
 from accomp.core.registry import Registry
-from accomp.core.runs.run import playing_checkpoint, weights_hash
+from accomp.core.runs.player import playing_checkpoint, weights_hash
 from accomp.core.spec.schema import Spec
 from accomp.core.trouble import raise_trouble
 

@@ -17,7 +17,8 @@ from accomp.core.interfaces import Objective
 from accomp.core.music.annotations import read_annotations
 from accomp.core.music.timelines import KINDS, frame_times
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player, codes_of, load_player
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import codes_of
 from accomp.core.spec.build import build_objective
 from accomp.core.spec.schema import Spec
 from accomp.core.training.validation import nothing_withheld, other_songs

@@ -10,7 +10,7 @@ from accomp.core.music.annotations import Beats
 from accomp.core.music.timelines import Source
 from accomp.core.names import nearest
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player, check_streams
+from accomp.core.runs.player import Player, check_streams
 from accomp.core.spec.parsing import strict_converter
 from accomp.core.streaming.chord_forecast import ChordForecast
 from accomp.core.streaming.followed_timeline import FollowedTimeline

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from accomp.core.audio import io as audio
-from accomp.core.audio.loudness import mix_for_listening
+from accomp.core.audio.loudness import mix_for_listening, within_full_scale
 from accomp.core.compute.devices import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.console import progress, say, warn
 from accomp.core.data.excerpts import Excerpt, Failure, choose, keyed
@@ -26,7 +26,8 @@ from accomp.core.music.annotations import Annotations
 from accomp.core.music.instruments import CLASSES
 from accomp.core.music.timelines import Source, sources
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Played, Player, codes_of, load_player, perform, play, within_full_scale
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import Played, codes_of, perform, play
 from accomp.core.spec.build import build_corpus
 from accomp.core.spec.runtime import Runtime
 from accomp.core.spec.schema import Spec, resolve

@@ -15,12 +15,11 @@ from typing import Self
 import numpy as np
 
 from accomp.core.audio import io as audio
-from accomp.core.audio.loudness import mix_for_listening
+from accomp.core.audio.loudness import mix_for_listening, within_full_scale
 from accomp.core.console import say, warn
 from accomp.core.errors import Interrupted, WorkError
 from accomp.core.files import write_atomic
 from accomp.core.generation.live_wav import LiveWav
-from accomp.core.runs.run import within_full_scale
 from accomp.core.trouble import fault, trouble_in
 
 

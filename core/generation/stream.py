@@ -26,14 +26,8 @@ from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.names import nearest
 from accomp.core.registry import Registry
-from accomp.core.runs.run import (
-    Played,
-    Player,
-    check_streams,
-    load_player,
-    play,
-    playing_checkpoint,
-)
+from accomp.core.runs.player import Player, check_streams, load_player, playing_checkpoint
+from accomp.core.runs.run import Played, play
 from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
 from accomp.core.spec.runtime import Runtime
 from accomp.core.types import TokenSpace

@@ -16,7 +16,7 @@ from accomp.core.music.annotations import Annotations, read_annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, sources, steady
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 
 OFF = "off"
 AUTO = "auto"

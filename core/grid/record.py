@@ -45,7 +45,7 @@ from accomp.core.registry import Registry
 from accomp.core.runs.folder import versions
 from accomp.core.runs.history import best_step, read_losses
 from accomp.core.spec.build import space_of
-from accomp.core.spec.grid import Grid
+from accomp.core.spec.grid_schema import Grid
 from accomp.core.spec.parsing import plain
 from accomp.core.spec.schema import Spec
 

@@ -26,9 +26,9 @@ from accomp.core.evaluation import evaluate
 from accomp.core.files import OWNER, write_atomic
 from accomp.core.generation import generate
 from accomp.core.runs.checkpoint import latest_checkpoint
-from accomp.core.runs.run import playing_checkpoint, weights_hash
+from accomp.core.runs.player import playing_checkpoint, weights_hash
 from accomp.core.spec.fingerprints import Identity, identify
-from accomp.core.spec.grid import Grid, GridCell
+from accomp.core.spec.grid_schema import Grid, GridCell
 from accomp.core.spec.runner import RunnerSpec
 from accomp.core.spec.schema import Spec
 from accomp.core.spec.sections import CellName

@@ -139,7 +139,7 @@ def _writing_page(tree: Tree) -> Iterator[None]:
 def _grow(tree: Tree, parent: str, run: Path, registry: Registry, request: LayerRequest, ask: Ask | None) -> None:
     from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
     from accomp.core.layering.band import Band
-    from accomp.core.runs.run import load_player, playing_checkpoint
+    from accomp.core.runs.player import load_player, playing_checkpoint
 
     spec = playing_checkpoint(run).spec
     with threads(spec["run"].get("threads") or PLAYING_THREADS):

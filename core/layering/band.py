@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
+from accomp.core.audio.loudness import within_full_scale
 from accomp.core.compute.devices import number_of
 from accomp.core.console import progress, say
 from accomp.core.errors import UserError, WorkError
@@ -17,7 +18,8 @@ from accomp.core.layering.tree import Node, Tree
 from accomp.core.model.conditions import class_names, class_numbers, parse_conditions
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
-from accomp.core.runs.run import Player, perform, within_full_scale
+from accomp.core.runs.player import Player
+from accomp.core.runs.run import perform
 
 
 @frozen

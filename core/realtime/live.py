@@ -33,7 +33,8 @@ from accomp.core.realtime.realtime_process import realtime_process
 from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice, device_name
 from accomp.core.realtime.warmup import WarmUp, measure_latency
 from accomp.core.registry import Registry
-from accomp.core.runs.run import check_streams, live_session
+from accomp.core.runs.player import check_streams
+from accomp.core.runs.run import live_session
 
 POLL_INTERVAL = 0.1
 """Polling interval of the main thread in seconds."""

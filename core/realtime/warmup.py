@@ -11,7 +11,8 @@ from accomp.core.clock import LatencyBudget, block_waits
 from accomp.core.generation.latency import budget_of, part_times
 from accomp.core.music.timelines import NOT_TOLD, Source
 from accomp.core.realtime.audio_bridge import IDLE
-from accomp.core.runs.run import Player, check_streams, play
+from accomp.core.runs.player import Player, check_streams
+from accomp.core.runs.run import play
 
 RHO = 0.7
 """Share of real time that the model may take: with less headroom a late step is never caught up."""

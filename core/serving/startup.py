@@ -15,7 +15,7 @@ from accomp.core.console import say, warn
 from accomp.core.errors import CombinationError, UserError
 from accomp.core.generation.stream import player_of
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.playing.capacity import LADDER, Capacity, measure_capacity
 from accomp.core.serving.playing.fitting import Fit, Path, best, fit, measure
 from accomp.core.serving.playing.runs import Followers, slots_of

@@ -12,7 +12,7 @@ from accomp.core.model.future_heads import give_heads
 from accomp.core.model.guidance import Guidance
 from accomp.core.music.timelines import KINDS
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.spec.build import build_model, build_objective, build_sampler, build_tokenizer
 from accomp.core.spec.schema import Spec
 from accomp.core.streaming.precision import prepared

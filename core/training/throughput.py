@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from accomp.core.model.future_heads import give_heads
+from accomp.core.compute.roofline import matmul_rate
 from accomp.core.music.timelines import KINDS
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_model, build_objective, without_memory
@@ -87,8 +88,25 @@ def arithmetic(precision: str) -> torch.dtype:
     return names[precision.split("-")[0]]
 
 
-def speed_told(record: Mapping[str, Any]) -> str:
-    """A record of kind "speed" in words."""
+def speed_record(
+    spec: Spec, space: TokenSpace, registry: Registry, timed: Timed, clips: int, device: torch.device
+) -> dict[str, Any]:
+    """Compare the throughput of timed steps of `clips` clips with the device's best rate of matrix products."""
+    dtype = arithmetic(spec.run.precision)
+    flops = step_flops(spec, space, registry) * timed.steps / timed.seconds
+    peak = matmul_rate(device, dtype)
+    return {
+        "clips_per_second": timed.steps * clips / timed.seconds,
+        "data_wait": timed.data_wait,
+        "flops": flops,
+        "arithmetic": str(dtype).removeprefix("torch."),
+        "matmul_rate": peak,
+        "matmul_share": flops / peak,
+    }
+
+
+def describe_speed(record: Mapping[str, Any]) -> str:
+    """Describe a record of kind "speed" in one line."""
     return (
         f"{record['clips_per_second']:.3g} clips/s while learning; {record['data_wait']:.1%} of the time waiting for "
         f"data; {record['flops'] / 1e12:.3g} TFLOP/s a device, {record['matmul_share']:.0%} of what it reaches in big "

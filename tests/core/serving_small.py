@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.address import Address
 from accomp.core.serving.frames import HEARD, Frame, decoded, encoded
 from accomp.core.serving.limits import Limits

@@ -19,7 +19,7 @@ from accomp.core.model.tokens import PADDING
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import TrainedModel, load_run
 from accomp.core.runs.folder import model_folder
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.precision import prepared
 from accomp.core.types import CodeBatch

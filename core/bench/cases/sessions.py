@@ -21,7 +21,7 @@ from accomp.core.bench.variants import Variant, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.console import progress, warn
 from accomp.core.model.model import Model
-from accomp.core.runs.run import prepare_codec
+from accomp.core.runs.player import prepare_codec
 from accomp.core.streaming.audio_session import AudioSession
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

@@ -10,7 +10,7 @@ import numpy as np
 from attrs import field, frozen
 
 from accomp.core.realtime.warmup import RHO
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.frames import HEARD, Frame, decode, encode
 from accomp.core.serving.playing.input_stream import InputStream
 from accomp.core.serving.playing.output_stream import OutputStream

@@ -10,7 +10,7 @@ from attrs import frozen
 from accomp.core.errors import CombinationError, PluginError
 from accomp.core.interfaces import CausalSampler
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player, check_streams, prepare_codec
+from accomp.core.runs.player import Player, check_streams, prepare_codec
 from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 

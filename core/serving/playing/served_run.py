@@ -10,7 +10,7 @@ import numpy as np
 from attrs import define, field
 
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.limits import Limits
 from accomp.core.serving.messages import (
     OFF,

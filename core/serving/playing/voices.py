@@ -10,7 +10,7 @@ from accomp.core.compute.devices import number_of
 from accomp.core.model.conditions import class_names
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.playing.live import LiveSession, Voice
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 

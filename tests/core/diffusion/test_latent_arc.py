@@ -12,7 +12,7 @@ from accomp.core.diffusion.adversary import Adversary
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.runs.checkpoint import checkpoint_folder, latest_checkpoint, load_run, load_training
 from accomp.core.runs.folder import open_run
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.training.trainer import train
 from accomp.plugins.objectives.arc_forcing import ArcForcing, _rollout
 from accomp.plugins.samplers.ping_pong import PingPong

@@ -15,13 +15,15 @@ import torch
 from fakes import EnergyTokenizer
 
 from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import within_full_scale
 from accomp.core.clock import Clock
 from accomp.core.errors import CheckpointError, DataError
 from accomp.core.generation import generate as module
 from accomp.core.generation.generate import generate
 from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.music.instruments import CLASSES
-from accomp.core.runs.run import Played, Player, load_player, play, within_full_scale
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import Played, play
 from accomp.core.types import TokenSpace
 
 RATE = 32000

@@ -16,7 +16,7 @@ from accomp.core.evaluation.clip_sets import deaf_cells, take_cell
 from accomp.core.generation import generate as module
 from accomp.core.generation.generate import generate, settings_of
 from accomp.core.music.annotations import read_annotations
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.spec.build import build_model, build_sampler, check_combination
 
 KNOWN = read_annotations({"beats": [0.1 + 0.4 * i for i in range(9)], "beats_per_bar": 2, "chords": [[0, 4, "Am"]]})[0]

@@ -19,7 +19,7 @@ from accomp.core.layering import LayerRequest, band, layer
 from accomp.core.layering.recipe import ROOT
 from accomp.core.layering.tree import Node, Tree
 from accomp.core.runs.checkpoint import read_checkpoint
-from accomp.core.runs.run import Player, playing_checkpoint
+from accomp.core.runs.player import Player, playing_checkpoint
 
 RATE = 32000
 TRIO = ("Bass", "percussive", "Piano")
@@ -257,7 +257,7 @@ def test_conditions_and_guidance_are_used_and_kept(
 def test_a_model_that_is_told_other_things(trained: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stem category instead of an instrument, beside a genre that is the same for all layers."""
     from accomp.core.model.conditions import Conditions, LabelCondition
-    from accomp.core.runs.run import load_player
+    from accomp.core.runs.player import load_player
 
     player = load_player(trained.run, trained.registry, "cpu")  # type: ignore[arg-type]
     one = band.Band(trained.run, player, {}, fixed=["genre=electronic"])

@@ -25,7 +25,7 @@ from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.realtime import live as realtime
 from accomp.core.realtime.live import stream_live
 from accomp.core.realtime.warmup import WarmUp, measure_latency
-from accomp.core.runs.run import load_player
+from accomp.core.runs.player import load_player
 
 RATE = 32000
 T_F = -30
