@@ -69,6 +69,6 @@ class AR(LooksAhead):
             {name: layout.timeline_rows(values) for name, values in batch.timelines.items()}
         )
         x = layout.inputs(batch.x, model.input_padding)
-        h = model.hidden(x, layout.inputs_of(heard), model.start(batch.labels), told=told)
+        h = model.hidden(x, layout.inputs_of(heard), model.start(batch.labels), timelines=told)
         loss = model.cross_entropy(model.logits(h), layout.targets_of(y), self.weights)
         return self.looking_ahead(loss, model, h, lambda steps: layout.targets_of(y, steps), self.weights)
