@@ -56,7 +56,7 @@ STAGES = (
 VALUES = frozenset({"types", "clock", "keyed_random", "interfaces", "tensors"})
 SERVER = "accomp.core.serving"
 """Needs the libraries of an extra, but for its command line, through which alone it is reached."""
-SERVER_COMMANDS = frozenset({f"{SERVER}.commands", f"{SERVER}.jamming"})
+SERVER_COMMANDS = frozenset({f"{SERVER}.commands", f"{SERVER}.launch"})
 WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch"})  # they ask for what is not used; see README.md
 
 

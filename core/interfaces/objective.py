@@ -28,6 +28,8 @@ class Objective(Protocol):
         adversary(model), turn(step), turn_loss(turn, model, adversary, batch, rng, shared)     adversarial training:
                     the adversary's module, the side that a step trains ("generator" for the model), and the loss of
                     that side; see plugins/objectives/arc_forcing.py.
+        new_heads(model), heads     a module that learns beside the model and does not play, or None; the trainer sets
+                    it as `heads`, trains it and keeps it with the run (core/model/future_heads.py).
 
     Attributes:
         decoding: kind of the samplers that fit the trained model.

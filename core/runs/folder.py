@@ -16,6 +16,7 @@ from typing import Any
 from accomp.core.console import say, warn
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.files import clear_unfinished, folder_lock, write_atomic
+from accomp.core.model.ahead_keys import AheadKeys
 from accomp.core.records import read_record
 from accomp.core.runs.checkpoint_folders import strays
 from accomp.core.spec.pairs import PairRules
@@ -196,6 +197,9 @@ def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[st
     """Yield one line per key that must not change and does."""
     once = {"pairs": plain(PairRules())}  # behaviour of runs that began before this section existed
     before, after = dict(_leaves({**once, **held})), dict(_leaves(new))
+    for key, value in _leaves({"objective": plain(AheadKeys())}):  # or such keys
+        if key in after:
+            before.setdefault(key, value)
     for key in sorted(before.keys() | after.keys()):
         old, now = before.get(key, "absent"), after.get(key, "absent")
         if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):

@@ -193,6 +193,12 @@ def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]
             )
     elif spec.clock is not None:
         layout = DelayPattern(spec.clock, space.codebooks)
+        ahead = getattr(spec.objective.config, "ahead", 0)
+        if isinstance(ahead, int) and ahead >= spec.train.frames:
+            yield (
+                f"objective.ahead = {ahead} steps leads beyond every clip of train.frames = {spec.train.frames}; lower "
+                f"it, or take longer clips"
+            )
 
         def fits(frames: int) -> bool:
             return layout.steps(frames) >= space.codebooks and bool(chunk_starts(layout, frames))

@@ -49,6 +49,8 @@ class Identity:
 def identify(spec: Spec, anchors: Iterable[str] = ()) -> Identity:
     """Compute the hashes of a spec; `anchors` are the anchors it is compared with."""
     data = resolve(spec)
+    if not data["objective"].get("ahead"):  # as it was before there were such heads
+        data["objective"] = _without(data["objective"], "ahead", "ahead_weight")
     store = {**_some(data, "corpus", "tokenizer", "store"), "pairs": spec.pairs.ingested()}
     training = {
         "store": store,

@@ -49,7 +49,7 @@ class Duel:
         generator = turn == "generator"
         for weight in self._model.parameters():
             weight.requires_grad_(generator)
-        self.adversary.learning(not generator)
+        self.adversary.set_trainable(not generator)
         return generator, Against(turn, self.adversary if generator else self._model, shared)
 
     def rate(self, lr: float) -> None:

@@ -17,12 +17,12 @@ class LossModule(nn.Module):
     """The loss of a batch: by `learning` in training mode, by `objective` otherwise.
 
     The two are equal, but the loss of `learning` may be compiled: training batches have one shape, validation batches
-    have several.
+    have several. `heads` are trained beside the model; both objectives hold them.
     """
 
-    def __init__(self, model: Model, objective: Objective, learning: Objective):
+    def __init__(self, model: Model, objective: Objective, learning: Objective, heads: nn.Module | None = None):
         super().__init__()
-        self.model, self.objective, self.learning = model, objective, learning
+        self.model, self.objective, self.learning, self.heads = model, objective, learning, heads
 
     def forward(
         self, batch: Batch, rng: torch.Generator, against: Against | None = None

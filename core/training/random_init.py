@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from accomp.core.model.future_heads import give_heads
 from accomp.core.model.guidance import Guidance
 from accomp.core.music.timelines import KINDS
 from accomp.core.registry import Registry
@@ -16,6 +17,7 @@ from accomp.core.spec.build import build_model, build_objective, build_sampler, 
 from accomp.core.spec.schema import Spec
 from accomp.core.streaming.precision import prepared
 from accomp.core.training.compile import compile_loss
+from accomp.core.training.loss_module import LossModule
 from accomp.core.training.optim import optimizer_of
 from accomp.core.types import Batch, TokenSpace
 
@@ -30,8 +32,10 @@ def training_step(spec: Spec, space: TokenSpace, registry: Registry, fabric: Fab
     """
     model = build_model(spec, space, registry).to(fabric.device)
     objective = build_objective(spec, space, registry)
+    heads = give_heads(model, 0, objective)
+    learners = LossModule(model, objective, objective, heads).to(fabric.device)
     compile_loss(objective, spec.train.compile, fabric.device)
-    optimizer = optimizer_of(model, spec.train, spec.run.precision)
+    optimizer = optimizer_of(learners, spec.train, spec.run.precision)
     rng = torch.Generator().manual_seed(0)
 
     def step() -> None:

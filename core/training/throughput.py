@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from accomp.core.model.future_heads import give_heads
 from accomp.core.compute.roofline import matmul_rate
 from accomp.core.music.timelines import KINDS
 from accomp.core.registry import Registry
@@ -74,6 +75,8 @@ def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
             {name: torch.zeros(1, frames, KINDS[name].width) for name in spec.conditions.timelines},
         )
     objective = build_objective(spec, space, registry)
+    with torch.device("meta"):
+        give_heads(model, 0, objective)
     with FlopCounterMode(display=False) as counter:
         objective.loss(model, batch, model.clock, torch.Generator().manual_seed(0)).total.backward()
     return counter.get_total_flops() * spec.train.batch * spec.train.accumulate

@@ -19,6 +19,7 @@ from accomp.core.compute.sharding import load_optimizer, whole
 from accomp.core.console import Advance, progress, say
 from accomp.core.data.labels import describe
 from accomp.core.data.prefetch import PrefetchLoader
+from accomp.core.model.future_heads import give_heads, load_heads
 from accomp.core.data.stored_songs import TRAIN, VALIDATION
 from accomp.core.errors import SpecError
 from accomp.core.registry import Registry
@@ -123,16 +124,21 @@ class _Training:
         objective, learning = (build_objective(spec, self.tokenizer.space, registry) for _ in range(2))
         self.objective, self.unit = objective, str(getattr(objective, "unit", NATS))
         self.compiled = compile_loss(learning, spec.train.compile, fabric.device, sharded=spec.run.strategy == "fsdp")
-        self.stepper = fabric.setup_module(LossModule(self.model, objective, learning))
+        self.heads = give_heads(self.model, number_of(spec.seed, "heads"), learning, objective)
+        state = load_training(resumed) if resumed else {}
+        if resumed:
+            load_heads(self.heads, state.get("heads"), resumed.folder)
+        learners = LossModule(self.model, objective, learning, self.heads)
+        self.stepper = fabric.setup_module(learners)
         self.stepper.train()
-        self.plain_optimizer = optimizer_of(self.model, spec.train, spec.run.precision)
+        self.plain_optimizer = optimizer_of(learners, spec.train, spec.run.precision)
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.plain_optimizer))
         self.duel: Duel | None = None
         if hasattr(objective, "adversary"):
             self.duel = Duel(fabric, learning, self.model, spec, number_of(spec.seed, "adversary"))
         self.batches = PrefetchLoader(self.loader)
         if resumed:
-            self._resume(resumed)
+            self._resume(resumed, state)
         if fabric.is_global_zero:
             say(f"{TRAIN}: {self.loader.describe()}")
             for line in describe(self.loader.label_counts(), len(self.loader)):
@@ -261,6 +267,7 @@ class _Training:
     def _save(self) -> None:
         """Write a checkpoint; all processes take part in gathering sharded weights."""
         weights, optimizer = whole(dict(self.model.state_dict())), whole(self.plain_optimizer.state_dict())
+        heads = None if self.heads is None else whole(dict(self.heads.state_dict()))
         since_log = mean_over_processes(self.fabric, self.meter.state_dict())
         if self.fabric.is_global_zero:
             training = {
@@ -272,6 +279,8 @@ class _Training:
             }
             if self.duel:
                 training["adversary"] = self.duel.state_dict()
+            if heads:
+                training["heads"] = heads
             save_checkpoint(
                 self.folder,
                 self.step,
@@ -285,8 +294,8 @@ class _Training:
             prune_checkpoints(self.folder, self.spec.train.keep, spare={self.best_step})
         self.fabric.barrier()
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
-        state = load_training(checkpoint)
+    def _resume(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; state: what it holds for training."""
         load_optimizer(self.plain_optimizer, state["optimizer"])
         if self.duel:
             self.duel.load_state_dict(state["adversary"])

@@ -15,7 +15,7 @@ from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
 from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import CombinationError
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import PADDING
+from accomp.core.model.tokens import PADDING
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import TrainedModel, load_run
 from accomp.core.runs.folder import model_folder

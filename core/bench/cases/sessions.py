@@ -22,7 +22,7 @@ from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.console import progress, warn
 from accomp.core.model.model import Model
 from accomp.core.runs.player import prepare_codec
-from accomp.core.streaming.session import AudioSession
+from accomp.core.streaming.audio_session import AudioSession
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SAMPLES = 60

@@ -75,7 +75,8 @@ def test_takes_are_complete_and_told(generated: tiny.Trained) -> None:
 def test_the_stem_is_what_one_push_gives(generated: tiny.Trained) -> None:
     """Offline, by the session alone, without any of the runner's clocks."""
     from accomp.core.compute.devices import number_of
-    from accomp.core.streaming.session import AudioSession, TokenSession
+    from accomp.core.streaming.audio_session import AudioSession
+    from accomp.core.streaming.session import TokenSession
 
     player = load_player(generated.run, generated.registry, torch.device("cpu"))
     id = made(generated.run)["takes"][0]
