@@ -158,7 +158,7 @@ def page(name: str, space: TokenSpace, measured: Sequence[Measured], where: str,
         "a chunk, and the 99.9th percentile of its lateness) and the machine is busy at most "
         f"{RHO:.0%} of the time. "
         "First: from a chunk's last input frame to its codes; whole: all the work for its k frames. With fewer than "
-        "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and hears noise."
+        "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and its input is noise."
     )
     header = [tag("h1", f"What could be played live: {name}"), tag("p", machine, class_="note")]
     main: list[Html] = [

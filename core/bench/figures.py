@@ -25,10 +25,10 @@ class Figure:
 FIGURES = {
     "p50_ms": Figure("p50 ms", "half of the steps took at most this long"),
     "p99_ms": Figure("p99 ms", "99 % of the steps took at most this long"),
-    "p999_ms": Figure("p99.9 ms", "99.9 % did; told from 1000 steps on"),
+    "p999_ms": Figure("p99.9 ms", "99.9 % did; reported from 1000 steps on"),
     "first_p50_ms": Figure("first p50 ms", "from a chunk's last input frame to its first codes"),
     "first_p99_ms": Figure("first p99 ms", "the same, 99 % of the chunks"),
-    "first_p999_ms": Figure("first p99.9 ms", "the same, 99.9 %; told from 1000 chunks on"),
+    "first_p999_ms": Figure("first p99.9 ms", "the same, 99.9 %; reported from 1000 chunks on"),
     "cpu_ms": Figure("cpu ms", "median processor time of all threads, which other work on the machine hardly changes"),
     "device_ms": Figure("device ms", "median time between events on the GPU"),
     "n": Figure("n", "how many were timed", ""),

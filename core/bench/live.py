@@ -26,7 +26,7 @@ def clock_of(subject: BenchModel, k: str = "") -> Clock:
     clock = subject.spec.clock
     if clock is None:
         raise UserError(
-            f"objective {subject.spec.objective.plugin!r} hears whole clips and has no steps to time @ {subject.name}"
+            f"objective {subject.spec.objective.plugin!r} needs whole clips and has no steps to time @ {subject.name}"
         )
     if (k == "1" and clock.k > 1) or (k == "more" and clock.k == 1):
         other = "chunk" if clock.k > 1 else "stream"

@@ -40,7 +40,7 @@ def held(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     if (found := _status("VmRSS")) is None:
-        raise OSError("this system has no /proc/self/status that tells how much memory a process holds")
+        raise OSError("this system has no /proc/self/status with the memory of a process")
     return found
 
 

@@ -94,7 +94,7 @@ def interleaved(
     *,
     period: float | Mapping[str, float] = math.inf,
     paced: bool = False,
-    told: str = "bench",
+    title: str = "bench",
 ) -> dict[str, Times]:
     """Time all functions in turns, `rounds` times a block of each; each round begins with another one.
 
@@ -106,7 +106,7 @@ def interleaved(
     paces = {name: PacedInput(periods[name]) for name in names} if paced else {}
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     late = dict.fromkeys(names, 0)
-    with progress(told, rounds) as advance:
+    with progress(title, rounds) as advance:
         for turn in range(rounds):
             first = turn % len(names)
             for name in names[first:] + names[:first]:

@@ -57,7 +57,7 @@ class PartEncoder:
         if whole.shape[2] != frames:
             raise PluginError(
                 f"tokenizer {tokenizer.name!r} gave {whole.shape[2]} frames for {samples} samples, expected {frames}; "
-                f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
+                f"`accomp check-plugin tokenizer {tokenizer.name}` shows more"
             )
         tokens: np.ndarray = whole.transpose(1, 2).numpy()
         if not tokenizer.space.continuous:
@@ -67,7 +67,7 @@ class PartEncoder:
         if not np.array_equal(latents, tokens):
             raise PluginError(
                 f"tokenizer {tokenizer.name!r} gives latents that float16, in which the store keeps them, cannot hold; "
-                f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
+                f"`accomp check-plugin tokenizer {tokenizer.name}` shows more"
             )
         return latents
 

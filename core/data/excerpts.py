@@ -177,8 +177,8 @@ def _usable(track: Track, *, least: int = 2) -> Track:
             lengths[name] = samples / rate
     why |= unequal(lengths)
     if len(track.stems) - len(why) < least:
-        told = "".join(f"; {name}: {reason}" for name, reason in why.items())
-        raise DataError(f"{len(track.stems) - len(why)} of {len(track.stems)} stems can be used of {least}{told}")
+        reasons = "".join(f"; {name}: {reason}" for name, reason in why.items())
+        raise DataError(f"{len(track.stems) - len(why)} of {len(track.stems)} stems can be used of {least}{reasons}")
     return attrs.evolve(track, stems={name: stem for name, stem in track.stems.items() if name not in why})
 
 

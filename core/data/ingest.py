@@ -215,7 +215,7 @@ def _summary(
         seconds=sum(r.samples for r in records) / rate,
         parts=sum(len(r.parts) for r in records),
         pairs=sum(len(r.pairs) for r in records),
-        heard=dict(Counter(CLASSES[number] for r in records for number in _never_targets(r))),
+        context_only=dict(Counter(CLASSES[number] for r in records for number in _never_targets(r))),
         added=sum((split, track.id) in writer.records for split, track in done) - replaced,
         replaced=replaced,
         others=len(writer.records) - len(records),

@@ -58,10 +58,10 @@ def describe(counts: Mapping[str, Counter[str]], clips: int) -> list[str]:
     """Describe `ClassLabels.counts` of a number of clips, one line a label."""
     lines = []
     for label, classes in counts.items():
-        heard = ", ".join(f"{name} {count}" for name, count in classes.items() if count)
+        counted = ", ".join(f"{name} {count}" for name, count in classes.items() if count)
         unheard = ", ".join(name for name, count in classes.items() if not count)
         lines.append(
-            f"{label}: {classes.total()} of {clips} clips labelled: {heard or 'none'}"
+            f"{label}: {classes.total()} of {clips} clips labelled: {counted or 'none'}"
             + (f"; in no clip: {unheard}" if unheard and label != INSTRUMENT else "")
         )
     return lines

@@ -75,17 +75,17 @@ def load_song(track: Track, space: TokenSpace, rules: PairRules) -> Song:
         stems[row, : len(sound)] = sound
         levels[row] = a_weighted_level(stems[row], space.sample_rate, space.hop)[: levels.shape[1]]
         sources[name] = evolve(sources[name], padded=length - len(sound))
-    heard = [bool(nonsilent(level, rules.silence_db).any()) for level in levels]
-    for name in (name for name, sounding in zip(names, heard, strict=True) if not sounding):
+    audible = [bool(nonsilent(level, rules.silence_db).any()) for level in levels]
+    for name in (name for name, sounding in zip(names, audible, strict=True) if not sounding):
         sources[name] = evolve(sources[name], skipped="silent throughout")
-    for row, why in _mixtures(stems, heard).items():
+    for row, why in _mixtures(stems, audible).items():
         sources[names[row]] = evolve(sources[names[row]], skipped=why)
-        heard[row] = False
+        audible[row] = False
     names = tuple(name for name in names if not sources[name].skipped)
     instruments = tuple(track.stems[name].instrument for name in names)
     _check_enough(instruments, tuple(sources.values()), rules)
-    if not all(heard):
-        stems, levels = stems[heard], levels[heard]
+    if not all(audible):
+        stems, levels = stems[audible], levels[audible]
     reach = audio.bandwidth(stems.mean(axis=0), space.sample_rate)
     return Song(names, instruments, stems, levels, reach, tuple(sources.values()))
 
@@ -139,17 +139,17 @@ def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
     return longest
 
 
-def _mixtures(stems: np.ndarray, heard: Sequence[bool]) -> dict[int, str]:
+def _mixtures(stems: np.ndarray, audible: Sequence[bool]) -> dict[int, str]:
     """Find rows of stems [S, N] that repeat another row or are the sum of the others, up to a gain; return them with
     the reason why they are left out: a context with such a stem would contain its own target.
     """
     products = stems @ stems.T
     left: dict[int, str] = {}
-    for row in (row for row, sounding in enumerate(heard) if sounding):
-        before = [other for other in range(row) if heard[other] and other not in left]
+    for row in (row for row, sounding in enumerate(audible) if sounding):
+        before = [other for other in range(row) if audible[other] and other not in left]
         if any(_is_sum(products, row, [other]) for other in before):
             left[row] = "the same sound as another stem of the song"
-    kept = [row for row, sounding in enumerate(heard) if sounding and row not in left]
+    kept = [row for row, sounding in enumerate(audible) if sounding and row not in left]
     for row in kept if len(kept) > 2 else ():
         if _is_sum(products, row, [other for other in kept if other != row]):
             left[row] = "a mixture: the sum of the song's other stems"
@@ -170,5 +170,5 @@ def _check_enough(instruments: Sequence[int], sources: Sequence[Source], rules: 
     if len(instruments) < 2:
         raise DataError(f"{len(instruments)} of {len(sources)} stems can be used, an accompaniment needs 2{why}")
     if not any(map(rules.may_be_target, instruments)):
-        heard = ", ".join(rules.never_targets)
-        raise DataError(f"no stem may be learned to play (only heard, by pairs.never_targets: {heard}){why}")
+        excluded = ", ".join(rules.never_targets)
+        raise DataError(f"no stem may be a target (pairs.never_targets: {excluded}){why}")

@@ -242,7 +242,7 @@ class ClipLoader:
         context, target = (np.zeros(shape, np.float32 if self._space.continuous else np.int64) for _ in range(2))
         valid = np.zeros(shape[:2], dtype=bool)
         chosen = self._index[numbers]
-        told: list[dict[str, np.ndarray]] = []
+        features: list[dict[str, np.ndarray]] = []
         for row, (track, place, start) in enumerate(chosen.tolist()):
             song = self._tracks[track]
             pair = song.record.pairs[place]
@@ -253,13 +253,15 @@ class ClipLoader:
             except layout.StoreError as error:
                 raise DataError(str(error)) from error
             valid[row, : stop - start] = True
-            told.append(self._telling.of(track, start, self._frames))
+            features.append(self._telling.of(track, start, self._frames))
         return CodeBatch(
             context=self._tensor(context.transpose(0, 2, 1)),
             target=self._tensor(target.transpose(0, 2, 1)),
             valid=self._tensor(valid),
             labels={name: self._tensor(classes) for name, classes in self._labels.of(chosen).items()},
-            timelines={name: self._tensor(np.stack([one[name] for one in told])) for name in told[0]} if told else {},
+            timelines={name: self._tensor(np.stack([one[name] for one in features])) for name in features[0]}
+            if features
+            else {},
         )
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:

@@ -188,8 +188,8 @@ def _described(found: dict[str, Any]) -> str:
         lines.append(f"from {source}: {count} songs")
     left = found["left_out"]
     if left["songs"]:
-        told = ", ".join(f"{count} {reason}" for reason, count in left["songs"].items())
-        lines.append(f"left out: {sum(left['songs'].values())} songs ({told})")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left["songs"].items())
+        lines.append(f"left out: {sum(left['songs'].values())} songs ({reasons})")
     if left["stems"]:
         lines.append(f"left out: {left['stems']} stems of songs that are there")
     lines.append(_size(found))

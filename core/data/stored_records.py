@@ -117,12 +117,12 @@ def _annotated(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
 
 def misfits(tracks: Sequence[tuple[str, Track]], writer: StoreWriter, rate: int) -> tuple[str, ...]:
     """List the annotations that do not fit the length of their song, which is stored without them."""
-    told = (
+    checked = (
         (split, track, read_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
         for split, track in tracks
         if track.annotations.table() and (split, track.id) in writer.records
     )
-    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in told for problem in found)
+    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in checked for problem in found)
 
 
 def _is_same_file(file: StemFile, paths: Sequence[Path], now: list[list[int]]) -> bool:

@@ -52,7 +52,7 @@ class IngestSummary:
         relabelled: songs that this run gave other labels, their tokens untouched.
         others: songs in the store that this corpus does not have.
         annotated: "beats", "bar", "chords" -> number of tracks with these annotations.
-        heard: instrument class -> stems that are in mixtures but never a target.
+        context_only: instrument class -> stems that are in mixtures but never a target.
         skipped, padded: everything left out or lengthened, in this run or an earlier one.
         problems: exclusions by the corpus itself, as it reports them.
         notes: assumptions of the corpus, as it reports them.
@@ -71,7 +71,7 @@ class IngestSummary:
     problems: tuple[str, ...] = ()
     relabelled: int = field(default=0, eq=False)
     notes: tuple[str, ...] = ()
-    heard: Mapping[str, int] = field(factory=dict)
+    context_only: Mapping[str, int] = field(factory=dict)
     annotated: Mapping[str, int] = field(factory=dict)
 
     def __str__(self) -> str:
@@ -90,9 +90,11 @@ class IngestSummary:
         stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)
         silent = f" ({stems['silent']} of them silent throughout)" if stems["silent"] else ""
         lines += _listing(f"{stems.total()} stems left out{silent}", [skip for skip in self.skipped if skip.stem])
-        if self.heard:
-            told = ", ".join(f"{name} {count}" for name, count in sorted(self.heard.items()))
-            lines.append(f"{sum(self.heard.values())} stems are heard but never learned (pairs.never_targets): {told}")
+        if self.context_only:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(self.context_only.items()))
+            lines.append(
+                f"{sum(self.context_only.values())} stems are input only, never targets (pairs.never_targets): {counts}"
+            )
         lines += _listing(f"{len(self.padded)} stems lengthened with silence", self.padded)
         lines += _listing(f"{len(self.problems)} problems in the corpus", self.problems)
         lines += self.notes

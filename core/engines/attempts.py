@@ -75,8 +75,8 @@ class Attempt:
 class TaskQueue:
     """Queue of tasks and retries. Tasks are taken from their iterator when there is room for them."""
 
-    def __init__(self, tasks: Iterable[Task | None], retries: int, tell: Callable[[str], None]):
-        self._tasks, self._retries, self._tell = iter(tasks), retries, tell
+    def __init__(self, tasks: Iterable[Task | None], retries: int, report: Callable[[str], None]):
+        self._tasks, self._retries, self._report = iter(tasks), retries, report
         self._again: list[Attempt] = []
 
     def next(self) -> Attempt | None:
@@ -90,7 +90,7 @@ class TaskQueue:
         """Return the task's outcome, None where it will be tried again."""
         if answer.failure and answer.error is None and attempt.number <= self._retries:
             self._again.append(evolve(attempt, number=attempt.number + 1))
-            self._tell(f"{attempt.task.name}: {answer.failure}; trying again ({attempt.number} of {self._retries})")
+            self._report(f"{attempt.task.name}: {answer.failure}; trying again ({attempt.number} of {self._retries})")
             return None
         return Outcome(
             attempt.task, answer.value, answer.failure, answer.trace, answer.error, attempt.number, answer.seconds

@@ -58,14 +58,14 @@ class RayPool:
 
     def wait(self) -> tuple[Attempt, Answer]:
         """See Pool."""
-        told = False
+        announced = False
         while True:
             self._hand_out()
             ready, _ = self._ray.wait([*self._starting, *self._working], num_returns=1, timeout=PATIENCE)
             if not ready:
-                if not self._working and not told:
+                if not self._working and not announced:
                     warn(f"the Ray cluster has no room yet for a worker with {self._asks()}; waiting for it")
-                    told = True
+                    announced = True
                 continue
             (first,) = ready
             if first in self._working:

@@ -58,8 +58,8 @@ def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
     if "codec" in spec.evaluate.cells:
         tokenizer = build_tokenizer(spec, registry).to(device_of(spec.run.accelerator))
         through = _Codec(tokenizer, device_of(spec.run.accelerator))
-        heard = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
-        cells.append(ClipSet("codec", ANCHORS["codec"], tuple(heard), tuple(failures)))
+        decoded = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
+        cells.append(ClipSet("codec", ANCHORS["codec"], tuple(decoded), tuple(failures)))
     return [cell for cell in cells if cell.name in spec.evaluate.cells]
 
 
@@ -86,8 +86,8 @@ class _Codec:
 
     @torch.inference_mode()
     def __call__(self, sound: np.ndarray) -> np.ndarray:
-        heard = F.pad(torch.from_numpy(sound)[None].to(self.device), (0, self.tokenizer.space.delay))
-        return self.tokenizer.decode(self.tokenizer.encode(heard))[0, : len(sound)].float().cpu().numpy()
+        padded = F.pad(torch.from_numpy(sound)[None].to(self.device), (0, self.tokenizer.space.delay))
+        return self.tokenizer.decode(self.tokenizer.encode(padded))[0, : len(sound)].float().cpu().numpy()
 
 
 def _takes_first(lists: Sequence[list[tuple[str, Excerpt]]], takes: int) -> list[tuple[str, Excerpt]]:

@@ -163,7 +163,7 @@ def deaf_cells(run: Path, made: dict[str, Any]) -> list[ClipSet]:
         if "deaf" in json.loads(clip.made_from):
             clips.append(attrs.evolve(clip, played="deaf"))
         else:
-            lonely.append(Failure(clip.id, "no other song whose context it could hear"))
+            lonely.append(Failure(clip.id, "no other song to take a context from"))
     return [ClipSet("deaf", f"{_title(made)}, hearing another song", tuple(clips), (*_failed(made), *lonely))]
 
 

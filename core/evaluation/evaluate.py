@@ -44,8 +44,8 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
         takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
         if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
             warn(
-                "there are takes of an earlier accomp, without hashes: whether they still are what was made cannot be "
-                f"told; remove {run / 'takes'} and run `accomp generate SPEC` to make them anew"
+                "there are takes of an earlier accomp, without hashes: changes to them cannot be "
+                f"detected; remove {run / 'takes'} and run `accomp generate SPEC` to generate them again"
             )
         deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
@@ -63,17 +63,17 @@ def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
 
 
 def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
-    judge = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
+    scorer = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
     held = {**_held(folder / RECORD), **_held(folder / PART)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
         for cell in cells:
-            identity = judge.identity(cell)
+            identity = scorer.identity(cell)
             if held.get(cell.name, {}).get("identity") == identity:
                 done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
-                advance(len(cell.clips), note=f"{cell.title}: judged already")
+                advance(len(cell.clips), note=f"{cell.title}: scored already")
             else:
-                done[cell.name] = {"identity": identity, **judge.cell(cell, advance)}
+                done[cell.name] = {"identity": identity, **scorer.cell(cell, advance)}
                 write_atomic(folder / PART, json.dumps({"cells": done}, allow_nan=False))
     record = {"seed": spec.seed, "loudness": spec.evaluate.loudness, **about, "cells": done}
     write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -85,7 +85,7 @@ def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet
 def _takes(spec: Spec, run: Path) -> dict[str, Any]:
     """Read takes.json, if its takes equal those that this spec and the run's model would give now."""
     path = run / generate.RECORD
-    missing = "no takes to judge yet; run `accomp generate SPEC` first"
+    missing = "no takes to score yet; run `accomp generate SPEC` first"
     made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
     checkpoint = playing_checkpoint(run)
     if made["checkpoint"]["weights"] != weights_hash(checkpoint):

@@ -28,7 +28,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     covariance is singular. The bias of small sets is estimated by `limit`.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"{len(a)} and {len(b)} points; a covariance needs 2 of each, and many for a distance to tell")
+        raise ValueError(f"{len(a)} and {len(b)} points; a covariance needs 2 of each, and a meaningful distance many")
     x, y = _root(a), _root(b)
     shift = a.mean(0, dtype=np.float64) - b.mean(0, dtype=np.float64)
     overlap = np.linalg.svd(x @ y.T, compute_uv=False).sum()

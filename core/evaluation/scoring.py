@@ -45,17 +45,17 @@ class Scorer:
 
     def cell(self, cell: ClipSet, advance: Advance) -> dict[str, Any]:
         """Score all clips of a set. Raises WorkError for a metric that returns NaN or Inf."""
-        tallies = {name: _Outcomes(metric) for name, metric in self._fresh().items()}
+        outcomes = {name: _Outcomes(metric) for name, metric in self._fresh().items()}
         for clip in cell.clips:
-            heard = PreparedClip(clip, cell, self._hearing)
-            for tally in tallies.values():
-                tally.count(clip.id, CLASSES[clip.instrument], heard)
+            prepared = PreparedClip(clip, cell, self._hearing)
+            for outcome in outcomes.values():
+                outcome.count(clip.id, CLASSES[clip.instrument], prepared)
             advance(1, note=f"{cell.title}: {clip.id}")
         return {
             "title": cell.title,
             "clips": len(cell.clips),
             "left_out": plain(cell.left_out),
-            "metrics": {name: self._record(cell, name, tally) for name, tally in tallies.items()},
+            "metrics": {name: self._record(cell, name, outcome) for name, outcome in outcomes.items()},
         }
 
     def _build(self) -> dict[str, Metric]:
@@ -76,8 +76,8 @@ class Scorer:
         self._used = True
         return self._metrics
 
-    def _record(self, cell: ClipSet, name: str, tally: _Outcomes) -> dict[str, Any]:
-        metric, takes = tally.metric, tally.metric.per_take()
+    def _record(self, cell: ClipSet, name: str, outcome: _Outcomes) -> dict[str, Any]:
+        metric, takes = outcome.metric, outcome.metric.per_take()
 
         def over(part: str, ids: Sequence[str]) -> dict[str, Any]:
             rng = keyed(self._spec.seed, "interval", cell.name, name, part)
@@ -92,17 +92,17 @@ class Scorer:
                     raise WorkError(f"{text}; expected a number")
             return {"scored": len(ids), "numbers": numbers}
 
-        classes = [label for label in CLASSES if label in tally.scored.values()]
+        classes = [label for label in CLASSES if label in outcome.scored.values()]
         return {
             "provenance": getattr(metric, "provenance", ""),
             "best": dict(metric.best),
             "answers": dict(getattr(metric, "answers", {})),
-            **over("", list(tally.scored)),
-            "empty": plain(tally.empty),
-            "failed": plain([*tally.failed, *(tally.lacking if tally.applies else ())]),
-            "applies": tally.applies,
-            "needs": sorted(tally.needs),
-            "classes": {label: over(label, tally.of_class(label)) for label in classes},
+            **over("", list(outcome.scored)),
+            "empty": plain(outcome.empty),
+            "failed": plain([*outcome.failed, *(outcome.lacking if outcome.applies else ())]),
+            "applies": outcome.applies,
+            "needs": sorted(outcome.needs),
+            "classes": {label: over(label, outcome.of_class(label)) for label in classes},
             "takes": takes,
         }
 
@@ -135,9 +135,9 @@ class _Outcomes:
     def of_class(self, label: str) -> list[str]:
         return [id for id, of in self.scored.items() if of == label]
 
-    def count(self, id: str, label: str, heard: PreparedClip) -> None:
+    def count(self, id: str, label: str, prepared: PreparedClip) -> None:
         try:
-            take = heard.by(self.metric)
+            take = prepared.by(self.metric)
             if missing := sorted(need for need in self.needs if getattr(take, need) is None):
                 self.lacking.append(Failure(id, f"the clip has no {' and no '.join(missing)}"))
                 return
@@ -157,8 +157,8 @@ class _Outcomes:
         elif isinstance(error, WorkError) or (isinstance(error, UserError) and not isinstance(error, DataError)):
             raise error
         else:
-            told = isinstance(error, DataError | ValueError)
-            self.failed.append(Failure(id, str(error) if told else f"{type(error).__name__}: {error}"))
+            expected = isinstance(error, DataError | ValueError)
+            self.failed.append(Failure(id, str(error) if expected else f"{type(error).__name__}: {error}"))
 
 
 def plain(failures: Sequence[Failure]) -> list[dict[str, str]]:

@@ -87,11 +87,13 @@ class Teacher:
         annotations, _ = read_annotations(known)
         pieces, _, frames = target.shape
         rate, start = player.tokenizer.space.frame_rate, float(known.get("start", 0.0))
-        told = {
+        timelines = {
             name: KINDS[name].of(annotations, frame_times(0, pieces * frames, rate, start))
             for name in player.model.timelines
         }
-        return {name: torch.from_numpy(one).view(pieces, frames, -1).to(player.device) for name, one in told.items()}
+        return {
+            name: torch.from_numpy(one).view(pieces, frames, -1).to(player.device) for name, one in timelines.items()
+        }
 
 
 def _pieces(context: Tensor, target: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,7 +24,7 @@ def grid(
     Raises SpecError with every mistake in the file, UserError for incompatible options.
     """
     if calibrate and not plan:
-        raise UserError("--calibrate tells what a grid would cost; give it together with --plan")
+        raise UserError("--calibrate measures the costs of a grid; give it together with --plan")
     if plan and report_only:
         raise UserError("give either --plan or --report-only")
     loaded = load_grid(path, registry, folder)

@@ -183,8 +183,8 @@ def _totals(work: GridWork, done: dict[str, bool], costs: dict[str, Cost]) -> li
         return [*lines, "nothing is left to be done"]
     lines.append(f"time: about {_hours(sum(spent.values()))} of work{_side_by_side(work, todo)}")
     for what, seconds in spent.items():
-        told = ", ".join(f"{source} ({count})" for source, count in sources[what].items())
-        lines.append(f"  {what}: {_hours(seconds)}; from {told}")
+        listed = ", ".join(f"{source} ({count})" for source, count in sources[what].items())
+        lines.append(f"  {what}: {_hours(seconds)}; from {listed}")
     if any(STORED in counter for counter in sources.values()):
         lines.append(
             f"  stored figures may well be off by a factor of {DOUBTFUL:g}, on a GPU by more; "
@@ -222,7 +222,7 @@ def _warnings(work: GridWork, lives: dict[str, Playability]) -> list[str]:
             text = f"cannot be played live: t_f = {budget.nearest_t_f} frames could be ({found.source})"
         groups.setdefault(text, []).append(one.cell.name)
     lines = [f"warning: {_listed(names)} {text}" for text, names in groups.items()]
-    return ["", *lines, "they are trained and judged all the same, offline"] if lines else []
+    return ["", *lines, "they are trained and scored all the same, offline"] if lines else []
 
 
 def _made_with(work: GridWork, done: dict[str, bool]) -> list[str]:
@@ -232,11 +232,11 @@ def _made_with(work: GridWork, done: dict[str, bool]) -> list[str]:
         path = piece.folder / "versions.json"
         if done[piece.key] and path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            told = ", ".join(f"{name} {found[name]}" for name in ("accomp", "git", "torch") if name in found)
-            groups.setdefault(told, []).append(piece.name)
+            listed = ", ".join(f"{name} {found[name]}" for name in ("accomp", "git", "torch") if name in found)
+            groups.setdefault(listed, []).append(piece.name)
     if len(groups) < 2:
         return []
-    lines = [f"  {told}: {', '.join(names)}" for told, names in groups.items()]
+    lines = [f"  {listed}: {', '.join(names)}" for listed, names in groups.items()]
     return ["", "warning: not all models were trained by the same versions:", *lines]
 
 

@@ -82,7 +82,7 @@ class Ledger:
         """Return the whole content; work without a state is "waiting"."""
         grid, pieces = self._work.grid, self._work.pieces.values()
         done = {piece.key: piece.record() for piece in pieces}
-        told = {key: attrs.asdict(states.get(key, WAITING)) for key in done}
+        rows = {key: attrs.asdict(states.get(key, WAITING)) for key in done}
         return {
             "format": FORMAT,
             "name": grid.name,
@@ -91,7 +91,7 @@ class Ledger:
             "cells": [
                 {
                     **self._cell(one),
-                    **told[one.judged.key],
+                    **rows[one.judged.key],
                     "training": self._training(one.training, done),
                     **self._results(one.judged, done),
                 }
@@ -100,7 +100,7 @@ class Ledger:
             "anchors": [
                 {
                     **self._named(one),
-                    **told[one.key],
+                    **rows[one.key],
                     "cells": self._once(one, _anchors) if done[one.key] else None,
                 }
                 for one in pieces
@@ -112,7 +112,7 @@ class Ledger:
                     "kind": one.kind,
                     "name": one.name,
                     **self._named(one),
-                    **told[one.key],
+                    **rows[one.key],
                     "cells": list(one.cells),
                     "seconds": (done[one.key] or {}).get("seconds", {}),
                 }
@@ -186,8 +186,8 @@ def clock_of(spec: Spec, registry: Registry) -> dict[str, Any] | None:
     space = space_of(spec, registry)
     frame = space.hop / space.sample_rate
     both = {"t_f": spec.clock.t_f, "k": spec.clock.k}
-    told = {name: {"frames": value, "seconds": round(value * frame, 9)} for name, value in both.items()}
-    return {**told, "frame_seconds": frame}
+    times = {name: {"frames": value, "seconds": round(value * frame, 9)} for name, value in both.items()}
+    return {**times, "frame_seconds": frame}
 
 
 def training_of(folder: Path, spec: Spec) -> dict[str, Any] | None:

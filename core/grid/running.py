@@ -64,7 +64,7 @@ class _Board:
             users = [key for key, other in work.pieces.items() if piece.key in other.needs]
             if all(self._states[key].status == "done" for key in users):
                 self._states[piece.key] = State("done")
-        self._told = 0
+        self._reported = 0
         self._todo = sum(state.status != "done" for state in self._states.values())
         if done := len(self._states) - self._todo:
             say(f"done already: {done} of {len(self._states)} pieces of work")
@@ -87,17 +87,17 @@ class _Board:
     def ended(self, outcome: Outcome) -> None:
         """Record that a task is done, or has failed finally."""
         piece: Work = outcome.task.argument
-        self._told += 1
+        self._reported += 1
         if outcome.failure:
             self._fail(piece, outcome.failure)
-            warn(f"failed: {piece.title}: {outcome.failure} (what it said: {piece.folder / LOG})")
+            warn(f"failed: {piece.title}: {outcome.failure} (its output: {piece.folder / LOG})")
             if outcome.trace and outcome.error is None:
                 piece.folder.mkdir(parents=True, exist_ok=True)
                 with (piece.folder / LOG).open("a", encoding="utf-8") as file:
                     file.write(outcome.trace)
         else:
             self._states[piece.key] = State("done")
-            say(f"done: {piece.title}, {duration(outcome.seconds)} ({self._told} of {self._todo})")
+            say(f"done: {piece.title}, {duration(outcome.seconds)} ({self._reported} of {self._todo})")
         self._ledger.write(self._states)
 
     def close(self) -> None:

@@ -217,7 +217,7 @@ def _refuse_what_cannot_be(cells: Sequence[GridCell], pieces: Sequence[Work]) ->
     problems = []
     for kind, what, cure in (
         ("store", "fill the same store with different tokens", "give each a store.path of its own"),
-        ("cell", "play the same takes and are judged differently", "judge both by all the metrics"),
+        ("cell", "play the same takes and are scored differently", "score both by all the metrics"),
     ):
         first: dict[str, Work] = {}
         for work in (work for work in pieces if work.kind == kind):

@@ -40,7 +40,7 @@ def _hindrance(objective: Objective, device: torch.device, sharded: bool) -> str
     if sharded:
         return 'under run.strategy = "fsdp" weights are gathered between the layers, which no single graph holds'
     if not callable(getattr(objective, "loss_of", None)):
-        return f"objective {type(objective).__name__} has no `loss_of`, what is left when all has been drawn"
+        return f"objective {type(objective).__name__} has no `loss_of`, the loss after all random draws"
     return lacking(device)
 
 
@@ -66,6 +66,6 @@ class _Compiled:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if self._insists:
                 raise WorkError(f"the training step cannot be compiled: {why}; {OFF}") from error
-            warn(f"the training step cannot be compiled, and goes on uncompiled: {why}")
+            warn(f"the training step cannot be compiled, and runs uncompiled: {why}")
             self._gave_up = True
         return self._loss_of(*given)

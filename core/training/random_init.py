@@ -81,5 +81,7 @@ def random_batch(spec: Spec, space: TokenSpace, device: torch.device) -> Batch:
         else torch.randint(space.codebook_size, (clips, space.codebooks, frames), device=device)
     )
     labels = {name: torch.zeros(clips, dtype=torch.int64, device=device) for name in spec.conditions.labels}
-    told = {name: torch.randn(clips, frames, KINDS[name].width, device=device) for name in spec.conditions.timelines}
-    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels, told)
+    timelines = {
+        name: torch.randn(clips, frames, KINDS[name].width, device=device) for name in spec.conditions.timelines
+    }
+    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels, timelines)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from accomp.core.model.future_heads import give_heads
 from accomp.core.compute.roofline import matmul_rate
+from accomp.core.model.future_heads import give_heads
 from accomp.core.music.timelines import KINDS
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_model, build_objective, without_memory

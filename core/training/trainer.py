@@ -19,9 +19,9 @@ from accomp.core.compute.sharding import load_optimizer, whole
 from accomp.core.console import Advance, progress, say
 from accomp.core.data.labels import describe
 from accomp.core.data.prefetch import PrefetchLoader
-from accomp.core.model.future_heads import give_heads, load_heads
 from accomp.core.data.stored_songs import TRAIN, VALIDATION
 from accomp.core.errors import SpecError
+from accomp.core.model.future_heads import give_heads, load_heads
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import (
     Checkpoint,
@@ -163,16 +163,16 @@ class _Training:
                 self.spent = self._spent()
                 last, due = self.step == train.steps or self.spent >= 1, self.step % train.log_every == 0
                 stop = any_process(self.fabric, bool(wish.signal)) if due or self.fabric.world_size == 1 else False
-                judge = last or self.step % train.validate_every == 0
+                validate = last or self.step % train.validate_every == 0
                 save = last or stop or self.step % train.checkpoint_every == 0
                 if (
-                    due or judge or save or self.step == first + 1
+                    due or validate or save or self.step == first + 1
                 ):  # the first step compiles and allocates; it is not timed
                     check_finite(self.fabric, self.meter, spec=self.spec, folder=self.folder)
                     self.timer.rest(self.step, self.batches.waited)
                     if due or last:
                         self._log_losses((self.step - first) * self._clips() / (time.monotonic() - self.began))
-                    better = judge and self._validate()
+                    better = validate and self._validate()
                     if save or better:
                         self._save()
                     self.timer.go(self.step, self.batches.waited)
