@@ -174,7 +174,7 @@ class Flow:
         late = torch.rand(len(x), generator=rng) < self.config.input_drop
         since = torch.where(late, torch.randint(0, x.shape[1] + 1, (len(x),), generator=rng), 0).to(x.device)
         early = torch.arange(x.shape[1], device=x.device) < since[:, None]
-        return x.mper_clip_fill(early[..., None], 0.0)
+        return x.masked_fill(early[..., None], 0.0)
 
 
 def check_latents(name: str, space: TokenSpace) -> None:
