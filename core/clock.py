@@ -179,5 +179,5 @@ def block_waits(space: TokenSpace, block: int) -> tuple[float, float]:
     the greatest common divisor of block and hop allows.
     """
     common = math.gcd(space.hop, block)
-    heard, taken = -space.lookahead % common, -space.delay % common
-    return (block - common + heard) / space.sample_rate, (block - common + taken) / space.sample_rate
+    arrival, departure = -space.lookahead % common, -space.delay % common
+    return (block - common + arrival) / space.sample_rate, (block - common + departure) / space.sample_rate

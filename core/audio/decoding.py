@@ -23,7 +23,7 @@ from accomp.core.errors import DataError
 from accomp.core.trouble import reached
 
 HIGHEST_PEAK = 2.0
-"""Float audio may overshoot 1 a little; beyond this its scale is another one."""
+"""Float audio may overshoot 1 a little; a higher peak means another scale."""
 
 _PIECE = 2**20  # samples of each channel read at a time
 _CANCELLED = 0.01  # of the channels' level (-40 dB): the mean of two opposite channels is that soft
@@ -41,7 +41,7 @@ def decoded_length(path: Path) -> tuple[int, int]:
 
 
 def read_native(path: Path, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
-    """Mono [N] of one file, and its rate (Hz)."""
+    """Read one file as mono [N], with its rate (Hz)."""
     whole = start == 0 and seconds is None
     with reading(path):
         check_length(path)
@@ -68,7 +68,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _is_to_be_counted(path: Path) -> bool:
-    """Whether no header tells the length. Raises DataError for one that tells more than the file can hold."""
+    """Test that no header states the length. Raises DataError for one that states more than the file can hold."""
     claimed, size = flac_samples(path), path.stat().st_size
     if claimed is not None and claimed > size * DENSEST:
         raise DataError(
@@ -79,7 +79,9 @@ def _is_to_be_counted(path: Path) -> bool:
 
 
 def _read_part(path: Path, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
-    """[N, channels] from `start` on, of a file whose header tells its length. Raises DataError where it is shorter."""
+    """Read [N, channels] from `start` on, of a file whose header states its length. Raises DataError where it is
+    shorter.
+    """
     with soundfile.SoundFile(os.fsencode(path)) as file:
         native = file.samplerate
         file.seek(min(round(start * native), file.frames))
@@ -93,9 +95,9 @@ def _read_part(path: Path, start: float, seconds: float | None) -> tuple[np.ndar
 
 
 def _read_through(path: Path, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
-    """[N, channels], read from the file's beginning on, whatever its header says of the length.
+    """Read [N, channels] from the file's beginning on, for any length in its header.
 
-    Raises DataError for a whole file that holds another length than the header claims.
+    Raises DataError for a whole file whose length differs from that of the header.
     """
     with _from_the_start(path) as file:
         native, skipped = file.samplerate, round(start * file.samplerate)
@@ -110,7 +112,9 @@ def _read_through(path: Path, start: float, seconds: float | None) -> tuple[np.n
 
 
 def _pieces(file: soundfile.SoundFile, wanted: int | None) -> Iterator[np.ndarray]:
-    """[n, channels] float32, until `wanted` samples are read or the sound ends: no claim is ever allocated."""
+    """Yield [n, channels] float32, until `wanted` samples are read or the file ends; nothing is allocated by claimed
+    length.
+    """
     left = wanted
     while left is None or left > 0:
         piece = np.empty((_PIECE if left is None else min(_PIECE, left), file.channels), dtype=np.float32)
@@ -127,7 +131,7 @@ def _joined(pieces: Sequence[np.ndarray], channels: int) -> np.ndarray:
 
 
 class _Forward(soundfile.SoundFile):
-    """A sound that is read once, from its beginning: nothing is sought, which an unknown length does not allow."""
+    """A sound file that is read once, from its beginning: an unknown length does not allow seeking."""
 
     def seekable(self) -> bool:
         return False
@@ -135,8 +139,9 @@ class _Forward(soundfile.SoundFile):
 
 @contextmanager
 def _from_the_start(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The sound of a FLAC file, without the length in its header, or of MPEG audio, as from a pipe: libsndfile reads
-    these to their end, and others as far as it believes in."""
+    """Open a FLAC file without the length in its header, or MPEG audio, as from a pipe: libsndfile then reads to the
+    end of the data instead of the claimed length.
+    """
     if flac_samples(path) is not None:
         with io.BufferedReader(_WithoutLength(path)) as raw, _Forward(raw) as file:
             yield file
@@ -159,7 +164,7 @@ def _feed(path: Path, into: int) -> None:
 
 
 class _WithoutLength(io.FileIO):
-    """A FLAC file whose header does not say how long it is."""
+    """A FLAC file whose header does not state its length."""
 
     _HEAD = 64
 

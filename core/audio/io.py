@@ -1,6 +1,6 @@
-"""Audio in and out of files: mono float32 at a stated rate, and clear words for what cannot be read.
+"""Reading and writing of audio files: mono float32 at a stated rate, with precise errors for unreadable files.
 
-No length is believed: what is there is read in blocks, to its end, and compared with what the header claims.
+Claimed lengths are not trusted: files are read in blocks, to their end, and compared with their headers.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _BLOCK = 1024  # spectra at a time
 
 
 def duration(files: Path | Sequence[Path]) -> tuple[int, int]:
-    """(samples, sample rate in Hz) of a file; of several files that are summed, those of the longest.
+    """Return (samples, sample rate in Hz) of a file; of several files that are summed, those of the longest.
 
-    The header's length, where the file can hold it; counted by reading where no header tells it. Raises DataError for a
-    file that is missing, cut off or not audio, and for files that cannot be one sound: of other rates, or of lengths
-    that differ by more than PADDING.
+    The length is that of the header, where plausible; counted by reading where no header states it. Raises DataError
+    for a file that is missing, truncated or not audio, and for files that cannot be summed: of other rates, or of
+    lengths that differ by more than PADDING.
     """
     headers = {path: decoded_length(path) for path in _each(files)}
     rates = {rate for _, rate in headers.values()}
@@ -52,11 +52,13 @@ def duration(files: Path | Sequence[Path]) -> tuple[int, int]:
 
 
 def read(files: Path | Sequence[Path], rate: int, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
-    """Mono float32 [N] at `rate` Hz: channels averaged, resampled (soxr, best quality) where the file's rate differs.
+    """Read mono float32 [N] at `rate` Hz: channels averaged, resampled (soxr, best quality) where the file's rate
+    differs.
 
-    Several files are summed; one that is shorter, by PADDING at most, is silent after its end. Reads `seconds` from
+    Several files are summed; one that is shorter, by PADDING at most, is padded with silence. Reads `seconds` from
     `start` (both s). Raises DataError for a missing, corrupt or truncated file, for NaN or Inf, for samples on another
-    scale than [-1, 1], as `duration` does, and for a whole file whose channels cancel each other or that is offset.
+    scale than [-1, 1], as `duration` does, and for a whole file whose channels cancel each other or that has a DC
+    offset.
     """
     paths = _each(files)
     if len(paths) > 1:
@@ -71,16 +73,19 @@ def read(files: Path | Sequence[Path], rate: int, *, start: float = 0.0, seconds
 
 
 def resample(audio: np.ndarray, native: int, rate: int) -> np.ndarray:
-    """audio [N] at `native` Hz -> float32 at `rate` Hz (soxr, very high quality); unchanged where they are equal."""
+    """Resample audio [N] from `native` to `rate` Hz, float32 (soxr, very high quality); unchanged where they are
+    equal.
+    """
     if native == rate:
         return np.ascontiguousarray(audio, dtype=np.float32)
     return soxr.resample(audio.astype(np.float32), native, rate, quality="VHQ")
 
 
 def bandwidth(audio: np.ndarray, rate: int) -> float:
-    """Highest frequency (Hz) at which audio [N] carries energy: its mean spectrum is within 80 dB of the peak there.
+    """Return the highest frequency (Hz) at which audio [N] carries energy: its mean spectrum is within 80 dB of the
+    peak there.
 
-    Tells what the rate alone does not: a 16 kHz recording resampled to 32 kHz has nothing above 8 kHz. 0 for silence.
+    A 16 kHz recording resampled to 32 kHz has a bandwidth of 8 kHz. 0 for silence.
     """
     n = _BANDWIDTH_FFT
     window = np.hanning(n)
@@ -102,12 +107,12 @@ def write(path: Path, audio: np.ndarray, rate: int) -> None:
     if not peak <= 1.0:
         raise ValueError(f"peak {peak:.3f} would clip; scale the audio first @ {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with named(path):  # through Python, which tells why a file cannot be written; libsndfile says "System error"
+    with named(path):  # written by Python, whose errors are specific; libsndfile raises "System error"
         path.write_bytes(encoded(audio, rate, path.suffix))
 
 
 def encoded(audio: np.ndarray, rate: int, suffix: str) -> bytes:
-    """Float audio [N] or [N, channels] as a file of 16-bit PCM of that kind (".wav", ".flac")."""
+    """Encode float audio [N] or [N, channels] as the bytes of a 16-bit PCM file of that kind (".wav", ".flac")."""
     file = io.BytesIO()
     soundfile.write(file, audio, rate, format=suffix.removeprefix(".").upper(), subtype="PCM_16")
     return file.getvalue()
@@ -118,6 +123,6 @@ def _each(files: Path | Sequence[Path]) -> Sequence[Path]:
 
 
 def channels(path: Path) -> int:
-    """Channels of a file. Raises DataError for one that is missing or not audio."""
+    """Return the number of channels of a file. Raises DataError for one that is missing or not audio."""
     with reading(path), soundfile.SoundFile(os.fsencode(path)) as file:
         return file.channels

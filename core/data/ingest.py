@@ -1,10 +1,10 @@
-"""The corpus becomes tokens: every song's stems, and mixtures of them to accompany, go into the store.
+"""Ingest: tokenization of a corpus, stems and mixtures, into the store.
 
-Why mixtures are encoded here and not while training: a codec is not linear, so the tokens of a mixture do not follow
+Mixtures are encoded here and not while training, since a codec is not linear: the tokens of a mixture do not follow
 from those of its stems, and training would have to read, mix and encode audio for each clip of each step. A full-size
-codec takes 44 GFLOP a second of audio, more than a training step itself; a frame-rate codec 4 ms, still some 3 s for
-64 clips of 10 s, and either way training would need the corpus at hand. A few mixtures a target cost a few times the
-disk of the stems, kilobytes a minute, once.
+codec takes 44 GFLOP a second of audio, more than a training step itself; a frame-rate codec 4 ms, still some 3 s for 64
+clips of 10 s, and either way training would need the corpus at hand. A few mixtures a target cost a few times the disk
+space of the stems, kilobytes a minute, once.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from accomp.zarr_store.writer import StoreWriter
 
 
 def ingest(spec: Spec, registry: Registry) -> IngestSummary:
-    """Fill the spec's store from its corpus, and tell what came of it. What is already there is not done again.
+    """Fill the spec's store from its corpus and return a summary. Stored songs are not tokenized again.
 
-    Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings, UserError
-    for an engine that cannot be used, WorkError where songs failed on their workers.
+    Raises DataError for an unreadable corpus and for a store of another tokenizer or other settings, UserError for an
+    unavailable engine, WorkError where songs failed on their workers.
     """
     from accomp.core.spec.build import (
-        build_corpus,  # takes seconds to import, and a reader of the store does not need it
+        build_corpus,  # imports for seconds, and readers of the store do not need it
     )
 
     corpus = build_corpus(spec, registry)
@@ -65,7 +65,7 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
 
 
 def encoder_of(spec: Spec, registry: Registry | None = None) -> PartEncoder:
-    """The encoder that a spec asks for, on this machine's device, with as many threads as this process has."""
+    """Build the encoder of a spec, on this machine's device, with as many threads as this process has."""
     from accomp.core.compute.devices import device_of
     from accomp.core.spec.build import build_tokenizer
 
@@ -86,14 +86,14 @@ def ingest_corpus(
     runner: RunnerSpec | None = None,
     build: Callable[[], PartEncoder] | None = None,
 ) -> IngestSummary:
-    """As `ingest`, of parts already built. `rules`: of pairs; those that a spec without [pairs] has where not given.
+    """Ingest parts that are already built. `rules`: of pairs; the defaults of [pairs] where not given.
 
-    Songs are tokenized here, or by the workers that `runner` says; `build`, which they need, gives each of them an
-    encoder like `encode` and can be pickled. Only this process writes.
+    Songs are tokenized here, or by the workers of `runner`; `build`, required for these, gives each of them an encoder
+    like `encode` and can be pickled. Only this process writes.
 
-    A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes, whoever did the
-    work. A song whose audio has changed since is done again, one whose labels alone have changed gets these; songs that
-    had to be skipped are tried again each time.
+    A killed ingest is resumable. The same corpus, tokenizer and settings give the same bytes, for any number of
+    workers. A song whose audio has changed is tokenized again; one whose labels alone have changed is relabelled;
+    skipped songs are tried again each time.
     """
     tokenizer, rules = encode.tokenizer, rules or PairRules()
     space = tokenizer.space
@@ -124,7 +124,7 @@ def ingest_corpus(
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
         rates: set[int] = set()
-        with progress("ingest", len(tracks)) as advance, _made(todo, make, runner, failed) as songs:
+        with progress("ingest", len(tracks)) as advance, _tokenized(todo, make, runner, failed) as songs:
             if kept:
                 advance(len(kept), note="already there")
             for split, track, song in songs:
@@ -145,15 +145,16 @@ def ingest_corpus(
 
 
 @contextmanager
-def _made(
+def _tokenized(
     todo: Sequence[tuple[str, Track]], make: SongTokenizer, runner: RunnerSpec | None, failed: list[str]
 ) -> Iterator[Iterator[tuple[str, Track, SongTokens | str | None]]]:
-    """Each song with its tokens, or why it has none, made here or by the workers of `runner`, as they are done.
+    """Yield each song with its tokens, or the reason why it has none, as they finish here or on the workers of
+    `runner`.
 
-    None, and a line in `failed`, where the work failed. Raises UserError where a worker says that the input is wrong.
+    A failed task yields None and a line in `failed`. Raises UserError where a worker reports invalid input.
     """
     if runner is None or not todo:
-        yield _made_here(todo, make)
+        yield _tokenized_here(todo, make)
         return
 
     def songs(outcomes: Iterator[Outcome]) -> Iterator[tuple[str, Track, SongTokens | str | None]]:
@@ -169,10 +170,10 @@ def _made(
         yield songs(outcomes)
 
 
-def _made_here(
+def _tokenized_here(
     todo: Sequence[tuple[str, Track]], make: SongTokenizer
 ) -> Iterator[tuple[str, Track, SongTokens | str | None]]:
-    """The next song is read while one is encoded."""
+    """Tokenize songs here; the next song is read while one is encoded."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(make.load, track) for _, track in todo[:1]]
         for number, (split, track) in enumerate(todo):
@@ -214,7 +215,7 @@ def _summary(
         seconds=sum(r.samples for r in records) / rate,
         parts=sum(len(r.parts) for r in records),
         pairs=sum(len(r.pairs) for r in records),
-        heard=dict(Counter(CLASSES[number] for r in records for number in _only_heard(r))),
+        context_only=dict(Counter(CLASSES[number] for r in records for number in _never_targets(r))),
         added=sum((split, track.id) in writer.records for split, track in done) - replaced,
         replaced=replaced,
         others=len(writer.records) - len(records),
@@ -224,7 +225,7 @@ def _summary(
     )
 
 
-def _only_heard(record: TrackRecord) -> list[int]:
-    """Instrument classes of the stems that are a target of no pair."""
+def _never_targets(record: TrackRecord) -> list[int]:
+    """List the instrument classes of stems that are the target of no pair."""
     targets = {pair.target for pair in record.pairs}
     return [int(part.instrument or 0) for row, part in enumerate(record.stems) if row not in targets]

@@ -1,6 +1,6 @@
-"""Batches of token clips out of the store: every pair of mixture and target, cut into windows, in a random order.
+"""Batches of token clips from the store: every pair of mixture and target, cut into windows, in random order.
 
-The order is a function of the seed alone, so a run that stops goes on with the very clips that come next.
+The order is a function of the seed alone, so a resumed run continues with exactly the clips that come next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from accomp.zarr_store import layout
 
 @frozen
 class Clip:
-    """Frames [start, start + frames) of a pair; fewer than were asked for only where the whole song is shorter."""
+    """Frames [start, start + frames) of a pair; fewer than requested only where the whole song is shorter."""
 
     pair: Pair
     start: int
@@ -46,13 +46,13 @@ class Clip:
 
 
 class ClipLoader:
-    """Clips of `frames` frames of one split, endlessly, as CodeBatch; every clip comes once before one comes again.
+    """An endless iterator over clips of `frames` frames of one split, as CodeBatch; epochs are random permutations.
 
-    The rules of core/spec/pairs.py say where windows begin and which are kept. A song shorter than a window is padded
-    and marked in `valid`. No clip holds frames of two songs.
+    The rules of core/spec/pairs.py define where windows begin and which are kept. A song shorter than a window is
+    padded and marked in `valid`. No clip holds frames of two songs.
 
     Attributes:
-        rejected: reason -> number of windows that were not kept.
+        rejected: reason -> number of rejected windows.
     """
 
     def __init__(
@@ -71,13 +71,15 @@ class ClipLoader:
         world: int = 1,
         pin: bool = False,
     ):
-        """`labels`: which labels of the targets the batches tell, and as which classes. `timelines`: which they tell.
-        `batch` is per rank. `rules`: those that a spec without [pairs] has where not given.
+        """Open the store and index its windows.
 
-        The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
-        with numbers, where no window is left, for a store whose pairs were made by other rules, with all of them for
-        labels that the store does not have and values that are none of their classes, for timelines of which it knows
-        nothing, and as `open_store`.
+        labels, timelines: conditions of the batches. batch: clips per rank. rules: the defaults of [pairs] where not
+        given. rank, world: each of the `world` processes of a run gets different clips. pin: page-locked tensors, for a
+        GPU.
+
+        Raises DataError where no window is left (with the counts), for a store whose pairs were made by other rules,
+        for labels that the store does not have and values that are none of their classes, for timelines without any
+        annotations, and as `open_store`.
         """
         self._frames, self._batch, self._seed = frames, batch, seed
         self._rank, self._world, self._pin = rank, world, pin
@@ -104,15 +106,15 @@ class ClipLoader:
         if not self._store.finished:
             warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
         self._digest = self._hash()
-        self._seen = 0  # clips handed out by all ranks together
+        self._seen = 0  # clips consumed by all ranks together
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
-        """Number of clips in the split."""
+        """Count the clips of the split."""
         return len(self._index)
 
     def __getitem__(self, number: int) -> Clip:
-        """A clip by its number, in the order of tracks, pairs and time."""
+        """Return a clip by its number, in the order of tracks, pairs and time."""
         track, pair, start = self._index[number]
         record = self._tracks[track].record
         return Clip(named_pair(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
@@ -127,26 +129,26 @@ class ClipLoader:
         return self._assemble(numbers)
 
     def describe(self) -> str:
-        """How many clips there are, of what, and how many windows were not kept, and why."""
+        """Describe the clips, and the rejected windows with the reasons."""
         rate = self._store.identity.space["sample_rate"] / self._store.identity.space["hop"]
         clips = f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs"
         return "\n".join([f"{clips}; windows not kept: {self._reasons()}", *self._telling.describe()])
 
     def label_counts(self) -> dict[str, Counter[str]]:
-        """label -> class name -> clips, the commonest first; clips without that label are in none."""
+        """Count label -> class name -> clips, the most frequent first; clips without that label are not counted."""
         return self._labels.counts(self._index)
 
     def fixed(self, batches: int) -> Iterator[CodeBatch]:
-        """At most so many batches of clips that are the same each time, whatever the seed; shared among the ranks.
+        """Yield at most `batches` batches of clips that are the same each time, for any seed, divided among the ranks.
 
-        Ends early where the split has fewer clips; then the last batch is a smaller one.
+        Ends early where the split has fewer clips; the last batch is smaller then.
         """
         numbers = self._fixed_numbers(batches)
         for first in range(0, len(numbers), self._batch):
             yield self._assemble(numbers[first : first + self._batch])
 
     def fixed_clips(self, batches: int) -> list[Clip]:
-        """Which clips `fixed` gives, in its order."""
+        """List the clips of `fixed`, in its order."""
         return [self[number] for number in self._fixed_numbers(batches)]
 
     def _fixed_numbers(self, batches: int) -> list[int]:
@@ -154,11 +156,11 @@ class ClipLoader:
         return order[self._rank :: self._world].tolist()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the data has been read, JSON-able."""
+        """Return the read position, JSON-able."""
         return {"seen": self._seen, "seed": self._seed, "clips": len(self), "digest": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there. Raises DataError where the clips are not those that the state was taken with."""
+        """Continue from a read position. Raises DataError where the clips are not those of the state."""
         if (state["digest"], state["seed"]) != (self._digest, self._seed):
             raise DataError(
                 f"the training data has changed since the checkpoint: {state['clips']} clips in the order of seed "
@@ -168,7 +170,7 @@ class ClipLoader:
         self._seen = state["seen"]
 
     def unigram_entropy(self) -> np.ndarray:
-        """Entropy of each level of the targets' codes over all clips, [K] nats: the loss of knowing how common each is.
+        """Compute the entropy of the targets' codes, [K] nats: the loss of a predictor that knows the code frequencies.
 
         Each frame counts as often as it is in a clip.
         """
@@ -180,7 +182,7 @@ class ClipLoader:
         return -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each channel of the targets' latents over all clips, [E] twice.
+        """Compute mean and variance of each channel of the targets' latents over all clips, [E] twice.
 
         Each frame counts as often as it is in a clip.
         """
@@ -194,7 +196,7 @@ class ClipLoader:
         return mean, np.maximum(squares / count - mean**2, 0.0)
 
     def _targets(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each target's tokens [T, K or E], and in how many clips each frame is [T]."""
+        """Yield each target's tokens [T, K or E], and the number of clips that contain each frame [T]."""
         coverage: dict[tuple[int, int], np.ndarray] = {}
         for track, pair, start in self._index.tolist():
             record = self._tracks[track].record
@@ -206,7 +208,7 @@ class ClipLoader:
             yield self._tracks[track].codes(part), steps.cumsum()[:-1]
 
     def _windows(self, number: int) -> np.ndarray:
-        """The kept windows of a track, [n, 3]: track, pair, start."""
+        """Return the kept windows of a track, [n, 3]: track, pair, start."""
         kept = []
         for place, (starts, rejected) in enumerate(windows_of(self._tracks[number], self._frames, self._rules)):
             self.rejected.update(rejected)
@@ -226,7 +228,7 @@ class ClipLoader:
         return ClassLabels(songs, conditions)
 
     def _numbered(self, place: int) -> int:
-        """Which clip has that place in the endless order: one random permutation after another."""
+        """Return the clip at a place of the endless order: one random permutation after another."""
         epoch, place = divmod(place, len(self))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._permutation(epoch)
@@ -240,7 +242,7 @@ class ClipLoader:
         context, target = (np.zeros(shape, np.float32 if self._space.continuous else np.int64) for _ in range(2))
         valid = np.zeros(shape[:2], dtype=bool)
         chosen = self._index[numbers]
-        told: list[dict[str, np.ndarray]] = []
+        features: list[dict[str, np.ndarray]] = []
         for row, (track, place, start) in enumerate(chosen.tolist()):
             song = self._tracks[track]
             pair = song.record.pairs[place]
@@ -251,13 +253,15 @@ class ClipLoader:
             except layout.StoreError as error:
                 raise DataError(str(error)) from error
             valid[row, : stop - start] = True
-            told.append(self._telling.of(track, start, self._frames))
+            features.append(self._telling.of(track, start, self._frames))
         return CodeBatch(
             context=self._tensor(context.transpose(0, 2, 1)),
             target=self._tensor(target.transpose(0, 2, 1)),
             valid=self._tensor(valid),
             labels={name: self._tensor(classes) for name, classes in self._labels.of(chosen).items()},
-            timelines={name: self._tensor(np.stack([one[name] for one in told])) for name in told[0]} if told else {},
+            timelines={name: self._tensor(np.stack([one[name] for one in features])) for name in features[0]}
+            if features
+            else {},
         )
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
@@ -265,7 +269,7 @@ class ClipLoader:
         return tensor.pin_memory() if self._pin else tensor
 
     def _hash(self) -> str:
-        """Changes with the audio of any track, with the choice of windows, and with what the clips are labelled."""
+        """Hash the audio of the tracks, the choice of windows, and the labels and timelines of the clips."""
         digest = hashlib.sha256(self._index.astype("<i8").tobytes())
         for track in self._tracks:
             digest.update("\0".join((track.record.id, *(file.sha256 for file in track.record.files))).encode())

@@ -24,7 +24,7 @@ from accomp.zarr_store.writer import StoreWriter
 
 
 def identity_of(tokenizer: Tokenizer) -> Identity:
-    """What the store remembers of a tokenizer, and is refused without."""
+    """Return the identity of a tokenizer, which must match that of a store."""
     return Identity(attrs.asdict(tokenizer.space), tokenizer.name, tokenizer.fingerprint)
 
 
@@ -48,7 +48,7 @@ def open_writer(store: str | Path, tokenizer: Tokenizer, settings: dict[str, Any
 
 
 def is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
-    """Whether the store's version of a track was made from the same audio, and nothing that was left out has come back.
+    """Test that a track is stored, from the same audio, and that no stem that was left out has become usable.
 
     Raises DataError where the store has the track from another corpus.
     """
@@ -80,7 +80,7 @@ def is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
 
 
 def relabel(writer: StoreWriter, split: str, track: Track, rate: int) -> bool:
-    """Whether a track that is stored had to get other labels or annotations."""
+    """Update labels and annotations of a stored track; True where they had changed."""
     record = writer.records[split, track.id]
     labelled = _annotated(record, track, rate)
     if labelled != record:
@@ -89,7 +89,7 @@ def relabel(writer: StoreWriter, split: str, track: Track, rate: int) -> bool:
 
 
 def record_of(split: str, track: Track, song: SongTokens, space: TokenSpace) -> TrackRecord:
-    """What is stored of a song beside its arrays."""
+    """Build the record of a song, which is stored beside its arrays."""
     names = [tuple(song.names[row] for row in rows) for rows in song.members]
     stems = [Part("stem", members, number) for members, number in zip(names, song.instruments, strict=False)]
     record = TrackRecord(
@@ -108,7 +108,7 @@ def record_of(split: str, track: Track, song: SongTokens, space: TokenSpace) -> 
 
 
 def _annotated(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
-    """The record with the labels of the song and its stems, and the annotations that fit its length."""
+    """Add the labels of the song and its stems, and the annotations that fit its length."""
     own = [track.stems[part.members[0]].labels if part.kind == "stem" else {} for part in record.parts]
     parts = (dataclasses.replace(part, labels=dict(labels)) for part, labels in zip(record.parts, own, strict=True))
     annotations, _ = read_annotations(track.annotations.table(), record.samples / rate)
@@ -116,17 +116,17 @@ def _annotated(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
 
 
 def misfits(tracks: Sequence[tuple[str, Track]], writer: StoreWriter, rate: int) -> tuple[str, ...]:
-    """A line for each annotation that does not fit the length of its song, which is stored without it."""
-    told = (
+    """List the annotations that do not fit the length of their song, which is stored without them."""
+    checked = (
         (split, track, read_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
         for split, track in tracks
         if track.annotations.table() and (split, track.id) in writer.records
     )
-    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in told for problem in found)
+    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in checked for problem in found)
 
 
 def _is_same_file(file: StemFile, paths: Sequence[Path], now: list[list[int]]) -> bool:
-    """By what is seen of it, where all of that is as it was; else by its hash. One that was missing must be, still."""
+    """Compare the metadata of a file; where these differ, its hash. A file that was missing must still be missing."""
     if file.bytes == -1 or not now:
         return file.bytes == -1 and not now
     if now == file.seen:
@@ -135,7 +135,7 @@ def _is_same_file(file: StemFile, paths: Sequence[Path], now: list[list[int]]) -
 
 
 def _seen(paths: Sequence[Path]) -> list[list[int]]:
-    """Nothing where one is missing."""
+    """Return the metadata of files; empty where one is missing."""
     try:
         return seen(paths)
     except FileNotFoundError:

@@ -36,7 +36,7 @@ class Pair:
 
 
 def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
-    """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
+    """Open the token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
     try:
         return Store(path, identity_of(tokenizer))
     except layout.StoreError as error:
@@ -44,15 +44,15 @@ def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
 
 
 def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
-    """Every pair of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
+    """List the pairs of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
     tracks = tracks_of(open_store(path, tokenizer), split)
     return [named_pair(track.record, pair) for track in tracks for pair in track.record.pairs]
 
 
 def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tuple[np.ndarray, Counter[str]]]:
-    """For each pair of a track, what `windows` says of windows of `frames` frames.
+    """Yield, for each pair of a track, the result of `windows` for windows of `frames` frames.
 
-    Raises DataError where the track is broken.
+    Raises DataError for a damaged track.
     """
     try:
         sounding = nonsilent(track.levels(), rules.silence_db)
@@ -66,7 +66,9 @@ def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tu
 
 
 def tracks_of(store: Store, split: str) -> list[StoredTrack]:
-    """Raises DataError for an empty split, and for a track that is damaged; in a folder all are opened for that."""
+    """Return the tracks of a split. Raises DataError for an empty split and a damaged track; in a folder all are
+    opened.
+    """
     try:
         tracks = store.tracks(split)
         for track in tracks:
@@ -75,25 +77,27 @@ def tracks_of(store: Store, split: str) -> list[StoredTrack]:
                 track.open()
         if tracks:
             return tracks
-        held = Counter(record.split for record in store.records())
+        counts = Counter(record.split for record in store.records())
     except layout.StoreError as error:
         raise DataError(str(error)) from error
-    told = ", ".join(f"{name} ({count} tracks)" for name, count in held.items()) or "no track at all"
+    splits = ", ".join(f"{name} ({count} tracks)" for name, count in counts.items()) or "no track at all"
     raise DataError(
-        f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
+        f"the store has no track of split {split!r}; it has {splits}; run `accomp ingest SPEC` @ {store.path}"
     )
 
 
 def check_rules(store: Store, rules: PairRules) -> None:
-    """Raises DataError for a store whose pairs were made by other rules than these."""
-    held, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
-    if differing := [name for name in INGESTED if held[name] != asked[name]]:
-        told = "; ".join(f"pairs.{name} is {held[name]!r} there, {asked[name]!r} in the spec" for name in differing)
-        raise DataError(f"{told}; ingest into another store path, or use the rules of the store @ {store.path}")
+    """Raise DataError for a store whose pairs were made by other rules than these."""
+    stored, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
+    if differing := [name for name in INGESTED if stored[name] != asked[name]]:
+        changes = "; ".join(
+            f"pairs.{name} is {stored[name]!r} there, {asked[name]!r} in the spec" for name in differing
+        )
+        raise DataError(f"{changes}; ingest into another store path, or use the rules of the store @ {store.path}")
 
 
 def target_labels(record: layout.TrackRecord) -> list[dict[str, str]]:
-    """All labels of the target of each pair."""
+    """Return all labels of the target of each pair."""
     targets = [record.parts[pair.target] for pair in record.pairs]
     return [all_labels(record.labels, part.labels, int(part.instrument or 0)) for part in targets]
 
@@ -105,7 +109,7 @@ def named_pair(record: layout.TrackRecord, pair: layout.Pair) -> Pair:
 
 
 def store_warnings(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
-    """What should be known of the store before it is learned from."""
+    """Yield warnings about a store that is used for training."""
     if isinstance(store.path, Path) and (old := sum(not track.checked for track in tracks)):
         yield (
             f"{old} of {len(tracks)} songs of split {split!r} were stored by an earlier accomp, without checksums of "
@@ -115,7 +119,7 @@ def store_warnings(store: Store, tracks: list[StoredTrack], split: str) -> Itera
 
 
 def _check_classes(track: StoredTrack) -> None:
-    """Raises StoreError for a stem of an instrument that there is not."""
+    """Raise StoreError for a stem of an unknown instrument class."""
     for part in track.record.stems:
         if not 0 <= int(part.instrument or 0) < len(CLASSES):
             raise damaged(track.folder, f"its record has instrument {part.instrument}; there are {len(CLASSES)}")

@@ -78,15 +78,15 @@ def load_heads(heads: nn.Module | None, state: dict[str, Tensor] | None, where: 
     state = state or {}
     if {name: weight.shape for name, weight in own.items()} != {name: weight.shape for name, weight in state.items()}:
         raise CheckpointError(
-            f"the training there {_told(state)} @ {where}",
-            f"but the spec's objective {_told(own)}; set objective.ahead as it was, or begin with its model in another "
-            f"run folder: train.start",
+            f"the training there {_described(state)} @ {where}",
+            f"but the spec's objective {_described(own)}; set objective.ahead as it was, or begin with its model in "
+            f"another run folder: train.start",
         )
     if heads is not None:
         heads.load_state_dict(state)
 
 
-def _told(state: dict[str, Tensor]) -> str:
+def _described(state: dict[str, Tensor]) -> str:
     shapes = [tuple(weight.shape) for name, weight in state.items() if name.endswith("weight")]
     told = f"looks {len(shapes)} step{'' if len(shapes) == 1 else 's'} ahead"
     return f"{told} by heads {shapes}" if shapes else told

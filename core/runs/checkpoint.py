@@ -197,7 +197,7 @@ def load_weights(checkpoint: Checkpoint, model: Model) -> None:
 def load_training(checkpoint: Checkpoint) -> dict[str, Any]:
     """Load the training state, on the CPU. Raises CheckpointError where there is none."""
     if TRAINING not in checkpoint.files:
-        raise CheckpointError(f"a checkpoint of weights only: training cannot go on from it @ {checkpoint.folder}")
+        raise CheckpointError(f"a checkpoint of weights only: training cannot be resumed from it @ {checkpoint.folder}")
     path = _intact(checkpoint, TRAINING)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

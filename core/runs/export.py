@@ -57,13 +57,13 @@ def _half(name: str, weight: torch.Tensor) -> torch.Tensor:
 
 def _described(checkpoint: Checkpoint, weights: Path) -> str:
     """Return the checkpoint's description, reduced to the weights and without keys of the machine."""
-    told = json.loads((checkpoint.folder / CHECKPOINT).read_text(encoding="utf-8"))
-    told["files"] = {WEIGHTS: {"bytes": weights.stat().st_size, "sha256": hash_file(weights)}}
+    description = json.loads((checkpoint.folder / CHECKPOINT).read_text(encoding="utf-8"))
+    description["files"] = {WEIGHTS: {"bytes": weights.stat().st_size, "sha256": hash_file(weights)}}
     run = attrs.fields_dict(RunSpec)
-    told["spec"]["run"] = {
-        key: run[key].default if key in MACHINE else value for key, value in told["spec"]["run"].items()
+    description["spec"]["run"] = {
+        key: run[key].default if key in MACHINE else value for key, value in description["spec"]["run"].items()
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(description, indent=2) + "\n"
 
 
 def _card(path: Path) -> dict[str, object]:

@@ -17,8 +17,8 @@ from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
 from accomp.core.runs.player import Player, check_streams, prepare_codec
 from accomp.core.runs.timing import CodeRecorder, TimedTokenizer, now
-from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.latent_session import session_of
 from accomp.core.streaming.session import TokenSession
 
 

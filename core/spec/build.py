@@ -114,7 +114,7 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
         yield f"objective {spec.objective.plugin!r} trains a model that plays by a clock; add a section [clock]"
     if not objective.clocked and spec.clock is not None:
         yield (
-            f"objective {spec.objective.plugin!r} trains a model that hears whole clips: no t_f or k applies to it; "
+            f"objective {spec.objective.plugin!r} trains a model of whole clips: no t_f or k applies to it; "
             f"remove the section [clock], or choose an objective with a clock"
         )
     if spec.clock is not None and spec.clock.k > 1 and objective.clocked and not objective.chunked:
@@ -138,7 +138,7 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
                 f"{{ drop = 0.2 }}, or remove it"
             )
         elif told_by == "follow" and spec.clock is None:
-            yield f'generate.{name} = "follow" goes with a model that plays by a clock; this one hears whole clips'
+            yield f'generate.{name} = "follow" goes with a model that plays by a clock; this one needs whole clips'
 
 
 def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:

@@ -60,13 +60,13 @@ def identify(spec: Spec, anchors: Iterable[str] = ()) -> Identity:
     }
     takes = {"training": training, **_some(data, "sampler", "guidance", "generate"), "runtime": spec.runtime.precision}
     scores = {"takes": takes, **_some(data, "metric"), "evaluate": _without(data["evaluate"], "anchors", *WHERE)}
-    judged = {
+    clips = {
         **_some(data, "corpus", "tokenizer", "pairs", "seed", "metric"),
         "generate": _without(data["generate"], *GIVEN),
         "evaluate": _without(data["evaluate"], *WHERE),
         "cells": list(anchors),
     }
-    return Identity(*(digest(part) for part in (store, training, takes, scores, judged)))
+    return Identity(*(digest(part) for part in (store, training, takes, scores, clips)))
 
 
 def digest(value: Any) -> str:

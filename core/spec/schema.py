@@ -102,8 +102,8 @@ def resolve(spec: Spec) -> dict[str, Any]:
     for kind in PLUGIN_SECTIONS:
         data[kind] = _flat(data[kind])
     data["metric"] = [_flat(section) for section in data["metric"]]
-    told = data["conditions"]
-    data["conditions"] = {"context": told["context"], **told["labels"], **told["timelines"]}
+    table = data["conditions"]
+    data["conditions"] = {"context": table["context"], **table["labels"], **table["timelines"]}
     return data
 
 

@@ -1,4 +1,4 @@
-"""Training and playing without music or training: a spec's models on noise, to see what they take."""
+"""Untrained models of a spec on random input, for measurements of training and playing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def training_step(spec: Spec, space: TokenSpace, registry: Registry, fabric: Fabric) -> Callable[[], None]:
-    """An optimizer step of an untrained model, as often as it is called, on the fabric's device and in its precision.
+    """Return a function that runs an optimizer step of an untrained model, on the fabric's device and in its precision.
 
     It draws from torch's global generators: keep it within own_randomness.
     """
@@ -51,7 +51,7 @@ def training_step(spec: Spec, space: TokenSpace, registry: Registry, fabric: Fab
 
 
 def untrained_player(spec: Spec, registry: Registry, device: torch.device) -> Player:
-    """The model of a spec as its weights begin, with all it needs to play."""
+    """Return the untrained model of a spec as a Player."""
     tokenizer = build_tokenizer(spec, registry).to(device)
     return Player(
         tokenizer=tokenizer,
@@ -67,12 +67,12 @@ def untrained_player(spec: Spec, registry: Registry, device: torch.device) -> Pl
 
 
 def noise(space: TokenSpace, frames: int) -> np.ndarray:
-    """Random sound [N] of so many frames, well below full scale."""
+    """Return random audio [N] of `frames` frames, well below full scale."""
     return (0.1 * np.random.default_rng(0).standard_normal(frames * space.hop)).astype(np.float32)
 
 
 def random_batch(spec: Spec, space: TokenSpace, device: torch.device) -> Batch:
-    """As many clips of random latents and codes as a step of the spec takes at a time."""
+    """Return random latents and codes for the clips of one step of the spec."""
     clips, frames = spec.train.batch, spec.train.frames
     x = torch.randn(clips, frames, space.latent_dim, device=device)
     y = (
@@ -81,5 +81,7 @@ def random_batch(spec: Spec, space: TokenSpace, device: torch.device) -> Batch:
         else torch.randint(space.codebook_size, (clips, space.codebooks, frames), device=device)
     )
     labels = {name: torch.zeros(clips, dtype=torch.int64, device=device) for name in spec.conditions.labels}
-    told = {name: torch.randn(clips, frames, KINDS[name].width, device=device) for name in spec.conditions.timelines}
-    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels, told)
+    timelines = {
+        name: torch.randn(clips, frames, KINDS[name].width, device=device) for name in spec.conditions.timelines
+    }
+    return Batch(x, y, torch.ones(clips, frames, dtype=torch.bool, device=device), labels, timelines)

@@ -1,4 +1,4 @@
-"""How fast training steps go, which share of it they wait for data, and what that is of the machine's best."""
+"""Throughput of training: speed of steps, share of data wait, and share of the machine's best rate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from accomp.core.model.future_heads import give_heads
 from accomp.core.compute.roofline import matmul_rate
+from accomp.core.model.future_heads import give_heads
 from accomp.core.music.timelines import KINDS
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_model, build_objective, without_memory
@@ -19,7 +19,7 @@ from accomp.core.types import Batch, TokenSpace
 
 
 class Timed(NamedTuple):
-    """Steps that were timed, in how many seconds, of which so many passed in waiting for a batch."""
+    """Timed steps, their seconds, and the seconds of these that passed in waiting for a batch."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -27,19 +27,19 @@ class Timed(NamedTuple):
 
     @property
     def data_wait(self) -> float:
-        """The share of the time in which the loop waited for data; where it ran ahead of a GPU, at most that."""
+        """Share of the time in which the loop waited for data; an upper bound where it ran ahead of a GPU."""
         return self.waited / self.seconds if self.seconds else 0.0
 
     def since(self, before: Timed) -> Timed:
-        """What was timed after `before`."""
+        """Subtract the state `before`."""
         return Timed(self.steps - before.steps, self.seconds - before.seconds, self.waited - before.waited)
 
 
 class StepTimer:
-    """A stopwatch over steps. It stands still while the model is judged or saved.
+    """A stopwatch over steps, paused during validation and checkpoints.
 
     Attributes:
-        total: all that was timed.
+        total: the timed steps.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class StepTimer:
         self._begun: Timed | None = None
 
     def go(self, step: int, waited: float) -> None:
-        """Time what follows; `step` steps are done and `waited` seconds have been waited so far. The device is idle."""
+        """Start, with `step` steps done and `waited` seconds of data wait so far. The device must be idle."""
         self._begun = Timed(step, time.perf_counter(), waited)
 
     def rest(self, step: int, waited: float) -> None:
-        """Take in what was done since `go`, nothing without one. The device is idle."""
+        """Pause and add the steps since `go`, if there was one. The device must be idle."""
         if self._begun is not None:
             lap, total = Timed(step, time.perf_counter(), waited).since(self._begun), self.total
             self.total = Timed(total.steps + lap.steps, total.seconds + lap.seconds, total.waited + lap.waited)
@@ -59,9 +59,9 @@ class StepTimer:
 
 
 def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
-    """Multiplications and additions of matrix products in one device's optimizer step, forward and backward.
+    """Count the multiplications and additions of matrix products in one device's optimizer step, forward and backward.
 
-    Counted on tensors without content. Attention counts in full, also where a mask lets a kernel skip half of it.
+    They are counted on meta tensors. Attention counts in full, also where a mask lets a kernel skip half of it.
     """
     frames = spec.train.frames
     model = without_memory(lambda: build_model(spec, space, registry)).to("meta").train()
@@ -83,7 +83,7 @@ def step_flops(spec: Spec, space: TokenSpace, registry: Registry) -> int:
 
 
 def arithmetic(precision: str) -> torch.dtype:
-    """In which numbers matrices are multiplied at a precision of [run]."""
+    """Return the type in which matrices are multiplied at a precision of [run]."""
     names = {"32": torch.float32, "64": torch.float64, "16": torch.float16, "bf16": torch.bfloat16}
     return names[precision.split("-")[0]]
 

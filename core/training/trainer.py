@@ -1,4 +1,4 @@
-"""Training: the model learns to play what the musicians played, and the run folder records how it went."""
+"""Training of a model on the stored songs, with checkpoints, validation and a record of losses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from accomp.core.compute.sharding import load_optimizer, whole
 from accomp.core.console import Advance, progress, say
 from accomp.core.data.labels import describe
 from accomp.core.data.prefetch import PrefetchLoader
-from accomp.core.model.future_heads import give_heads, load_heads
 from accomp.core.data.stored_songs import TRAIN, VALIDATION
 from accomp.core.errors import SpecError
+from accomp.core.model.future_heads import give_heads, load_heads
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import (
     Checkpoint,
@@ -90,7 +90,7 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
 
 
 class _Training:
-    """One process's part of a run: everything that moves, and the loop that moves it."""
+    """One process's part of a training run: its state and the loop."""
 
     def __init__(self, spec: Spec, registry: Registry, run: Path, fabric: Fabric, resumed: Checkpoint | None):
         self.spec, self.registry, self.folder, self.fabric = spec, registry, run, fabric
@@ -108,12 +108,12 @@ class _Training:
         self.validation = Validation(held_out, spec.train.validation_batches, number_of(spec.seed, "validation"))
         self._log = TrainingLog(run, registry, fabric)
         self.step = 0
-        self.before = 0.0  # seconds of training in earlier sittings
+        self.before = 0.0  # seconds of training in earlier sessions
         self.began = time.monotonic()
-        self.spent = 0.0  # share of [train] minutes
+        self.spent = 0.0  # elapsed share of [train] minutes
         self.meter = LossMeter(fabric.device, rescaled=spec.run.precision.startswith("16"))  # since the last log line
         self.timer, self.logged = StepTimer(), Timed()  # logged: the state at the last log line
-        self.best = math.inf  # lowest validation loss, and the step it came after
+        self.best = math.inf  # lowest validation loss, and its step
         self.best_step = 0
         if resumed:
             load_weights(resumed, self.model)
@@ -150,7 +150,7 @@ class _Training:
             self._validate()
 
     def run(self) -> None:
-        """The remaining steps."""
+        """Run the remaining steps."""
         train, first = self.spec.train, self.step
         with stop_wish() as wish, self.batches, self._progress() as advance:
             if self.step:
@@ -163,14 +163,16 @@ class _Training:
                 self.spent = self._spent()
                 last, due = self.step == train.steps or self.spent >= 1, self.step % train.log_every == 0
                 stop = any_process(self.fabric, bool(wish.signal)) if due or self.fabric.world_size == 1 else False
-                judge = last or self.step % train.validate_every == 0
+                validate = last or self.step % train.validate_every == 0
                 save = last or stop or self.step % train.checkpoint_every == 0
-                if due or judge or save or self.step == first + 1:  # the first step prepares much, and is not timed
+                if (
+                    due or validate or save or self.step == first + 1
+                ):  # the first step compiles and allocates; it is not timed
                     check_finite(self.fabric, self.meter, spec=self.spec, folder=self.folder)
                     self.timer.rest(self.step, self.batches.waited)
                     if due or last:
                         self._log_losses((self.step - first) * self._clips() / (time.monotonic() - self.began))
-                    better = judge and self._validate()
+                    better = validate and self._validate()
                     if save or better:
                         self._save()
                     self.timer.go(self.step, self.batches.waited)
@@ -190,14 +192,14 @@ class _Training:
                 say(describe_speed(numbers))
 
     def _progress(self) -> AbstractContextManager[Advance]:
-        """Shown by one process only."""
+        """Show the progress in the first process."""
         if self.fabric.is_global_zero:
             minutes = self.spec.train.minutes
             return progress("train", 60 * minutes if minutes else self.spec.train.steps)
         return nullcontext(lambda units=1.0, *, note="": None)
 
     def _optimizer_step(self) -> None:
-        """One step, begun: nothing waits for its end. Random numbers belong to seed, step and process."""
+        """Enqueue one step without synchronising. Random numbers are keyed by seed, step and process."""
         train, place = self.spec.train, (self.step, self.fabric.global_rank)
         torch.manual_seed(number_of(self.spec.seed, "step", *place))
         losses: dict[str, Tensor] = {}
@@ -221,7 +223,7 @@ class _Training:
         optimizer.zero_grad(set_to_none=True)
 
     def _side(self) -> tuple[Any, torch.optim.Optimizer, tuple[Against, ...]]:
-        """Whose step this is: its module and optimizer, and in a duel whom it is against."""
+        """Return module and optimizer of the side that this step trains, and in a duel its opponent."""
         if self.duel is None:
             return self.stepper, self.optimizer, ()
         shared = torch.Generator().manual_seed(number_of(self.spec.seed, "rollout", self.step))
@@ -231,7 +233,7 @@ class _Training:
         return self.duel.stepper, self.duel.optimizer, (against,)
 
     def _validate(self) -> bool:
-        """Record the validation, before the first one what it is compared with; whether it is the best one so far."""
+        """Record the validation, before the first one also the unigram loss; return True for the best one so far."""
         found = self.validation.run(self.model, ThroughModule(self.stepper), self._prepare)
         if self.step == 0:
             self._log.record("unigram", self.step, self.validation.unigram(found["tokens"], self.objective))
@@ -244,7 +246,7 @@ class _Training:
         return better
 
     def _log_losses(self, clips_per_second: float) -> None:
-        """The mean losses since the last log line."""
+        """Record the mean losses since the last log line."""
         means, norm = self.meter.take()
         means = mean_over_processes(self.fabric, means)
         lately, self.logged = self.timer.total.since(self.logged), self.timer.total
@@ -259,11 +261,11 @@ class _Training:
         self._log.record("train", self.step, numbers)
 
     def _clips(self) -> int:
-        """How many clips a step of all processes takes."""
+        """Count the clips of one step over all processes."""
         return self.spec.train.batch * self.spec.train.accumulate * self.fabric.world_size
 
     def _save(self) -> None:
-        """Write a checkpoint; all processes take part in making spread weights whole."""
+        """Write a checkpoint; all processes take part in gathering sharded weights."""
         weights, optimizer = whole(dict(self.model.state_dict())), whole(self.plain_optimizer.state_dict())
         heads = None if self.heads is None else whole(dict(self.heads.state_dict()))
         since_log = mean_over_processes(self.fabric, self.meter.state_dict())
@@ -304,11 +306,11 @@ class _Training:
         self.spent = self._spent()
 
     def _seconds(self) -> float:
-        """Of training, earlier sittings included."""
+        """Return the training time, earlier sessions included."""
         return self.before + time.monotonic() - self.began
 
     def _spent(self) -> float:
-        """The share of [train] minutes that is over, by the slowest process's clock; 0 where time does not matter."""
+        """Return the elapsed share of [train] minutes, by the slowest process's clock; 0 without a time limit."""
         if self.spec.train.minutes is None:
             return 0.0
         here = self._seconds() / 60 / self.spec.train.minutes

@@ -141,7 +141,7 @@ def test_what_is_followed_is_told_from_when_it_was_heard_and_remembered(told):
         ({}, 'generate.metronome = "follow", but the model takes no metronome'),
         (
             {"conditions": {"metronome": {"drop": 0.2}}, "objective": {"plugin": "mlm"}, "clock": None},
-            "hears whole clips",
+            "needs whole clips",
         ),
     ],
 )
