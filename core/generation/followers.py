@@ -18,12 +18,12 @@ from accomp.core.streaming.followed_timeline import FollowedTimeline
 FOLLOW = "follow"
 
 
-def is_follow(asked: str) -> bool:
+def is_follow(option: str) -> bool:
     """Whether a user's word is "follow", or "follow:NAME" with the name of a follower."""
-    return asked == FOLLOW or asked.startswith(f"{FOLLOW}:")
+    return option == FOLLOW or option.startswith(f"{FOLLOW}:")
 
 
-def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> dict[str, FollowedTimeline]:
+def followed(player: Player, registry: Registry, options: Mapping[str, str]) -> dict[str, FollowedTimeline]:
     """Followed timelines of one session, for each word that is "follow" or "follow:NAME"; other words are skipped.
 
     Raises CombinationError for a model that cannot stream, PluginError for an unknown follower or a missing library.
@@ -31,7 +31,7 @@ def followed(player: Player, registry: Registry, asked: Mapping[str, str]) -> di
     space = player.tokenizer.space
     return {
         name: FollowedTimeline(name, follower_of(name, how, space.sample_rate, registry), check_streams(player), space)
-        for name, how in asked.items()
+        for name, how in options.items()
         if is_follow(how)
     }
 

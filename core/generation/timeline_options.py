@@ -47,18 +47,18 @@ class TimelineOptions:
 
     def _resolve(self, player: Player, registry: Registry) -> TimelineOptions:
         """Resolve AUTO."""
-        asked = {"metronome": self.metronome, "chart": self.chart}
-        for name in (name for name, how in asked.items() if how == AUTO):
-            asked[name] = OFF
+        options = {"metronome": self.metronome, "chart": self.chart}
+        for name in (name for name, how in options.items() if how == AUTO):
+            options[name] = OFF
             if name in player.model.timelines:
                 try:
                     follower_of(name, FOLLOW, player.tokenizer.space.sample_rate, registry)
                 except PluginError as error:
                     warn(f"the {name} is withheld, so the model plays worse than it can: {error} @ --{name}")
                 else:
-                    asked[name] = FOLLOW
+                    options[name] = FOLLOW
                     say(f"{name}: followed in the input; --{name} says what you know of it, or off")
-        return TimelineOptions(**asked)
+        return TimelineOptions(**options)
 
     def _sources(self, player: Player, registry: Registry) -> dict[str, Source]:
         self._check(player)
@@ -78,28 +78,28 @@ class TimelineOptions:
 
     def _check(self, player: Player) -> None:
         has = ", ".join(player.model.timelines) or "neither metronome nor chart"
-        for name, asked in (("metronome", self.metronome), ("chart", self.chart)):
-            if asked != OFF and name not in player.model.timelines:
+        for name, option in (("metronome", self.metronome), ("chart", self.chart)):
+            if option != OFF and name not in player.model.timelines:
                 raise UserError(
                     f"the model takes no {name}; it takes {has}. Train one with [conditions] {name} = {{ drop = 0.2 }} "
-                    f"@ --{name} {asked}"
+                    f"@ --{name} {option}"
                 )
 
 
-def read_metronome(asked: str) -> Annotations:
+def read_metronome(option: str) -> Annotations:
     """Beats of a metronome. Raises UserError for words that are neither a tempo nor a file, DataError for a bad
     file.
     """
-    if asked == OFF:
+    if option == OFF:
         return Annotations()
-    if match := _STEADY.fullmatch(asked.strip()):
+    if match := _STEADY.fullmatch(option.strip()):
         try:
             return steady(float(match["bpm"]), int(match["bar"] or 4), float(match["offset"] or 0))
         except (ValueError, ZeroDivisionError) as error:
-            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {asked}; expected {METRONOME}") from None
-    if not Path(asked).is_file():
-        raise UserError(f"neither a tempo nor a file @ --metronome {asked}; expected {METRONOME}")
-    return annotations_of(Path(asked))
+            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {option}; expected {METRONOME}") from None
+    if not Path(option).is_file():
+        raise UserError(f"neither a tempo nor a file @ --metronome {option}; expected {METRONOME}")
+    return annotations_of(Path(option))
 
 
 def annotations_of(path: Path) -> Annotations:
@@ -116,14 +116,14 @@ def annotations_of(path: Path) -> Annotations:
     return found
 
 
-def chart_of(asked: str) -> Chart:
+def chart_of(option: str) -> Chart:
     """Read a chart, typed or from a file. Raises UserError, naming the place of a mistake."""
-    path = Path(asked)
+    path = Path(option)
     try:
         is_file = path.is_file()
     except OSError:  # a long chart is not a valid file name
         is_file = False
     try:
-        return read_chart(path.read_text(encoding="utf-8") if is_file else asked)
+        return read_chart(path.read_text(encoding="utf-8") if is_file else option)
     except (ValueError, OSError) as error:
-        raise UserError(f"{error} @ --chart {asked}; expected {CHART}") from None
+        raise UserError(f"{error} @ --chart {option}; expected {CHART}") from None

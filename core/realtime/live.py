@@ -80,7 +80,7 @@ def stream_live(request: StreamRequest, registry: Registry, *, force: bool = Fal
         thread = ModelThread()
         waits = device.waits if device is not None and sound is None else (0.0, 0.0)
         measured = thread.do(
-            lambda: measure_latency(player, block, labels=labels, waits=waits, told=timelines)
+            lambda: measure_latency(player, block, labels=labels, waits=waits, timelines=timelines)
         ).result()
         check_budget(measured, describe(player.device), force=force)
 

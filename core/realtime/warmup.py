@@ -59,12 +59,12 @@ def measure_latency(
     *,
     labels: Mapping[str, int],
     waits: tuple[float, float] = (0.0, 0.0),
-    told: Mapping[str, Source] = NOT_TOLD,
+    timelines: Mapping[str, Source] = NOT_TOLD,
 ) -> WarmUp:
     """Run on noise, `block` samples at a time, after a few warm-up chunks; the latency budget of real-time playing.
 
-    waits: latency of a sound device before the model's input and after its output (s). told: as in `play`; following
-    takes time.
+    waits: latency of a sound device before the model's input and after its output (s). timelines: `told` of
+    `play`; followers take time.
     """
     clock, space = check_streams(player), player.tokenizer.space
 
@@ -74,8 +74,8 @@ def measure_latency(
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, block * pieces(max(FRAMES, CHUNKS * clock.k)))
     sound = noise.astype(np.float32)
     warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
-    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, told=told)
-    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, told=told)
+    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, told=timelines)
+    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, told=timelines)
     budget = live_budget(budget_of(clock, space, [part_times(played, clock)]), block, waits)
     came = np.asarray(played.frames) > 0
     return WarmUp(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])

@@ -295,6 +295,6 @@ class Connection:
             return
         session.connection = None
         if how == "lost" and session.live is not None:
-            session.lose(self.server.limits.resume)
+            session.wait_reconnect(self.server.limits.resume)
             return
         await session.end(how, "the connection was closed")

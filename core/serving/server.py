@@ -102,8 +102,8 @@ class Server:
             return self._refused("error", "the server's model has failed; its log says why", RETRY)
         slots = self.slots
         if not slots["free"]:
-            who = "somebody plays here already" if slots["all"] == 1 else f"all {slots['all']} places are taken"
-            return self._refused("full", f"{who}; try again in {RETRY} s", RETRY)
+            reason = "a session plays here already" if slots["all"] == 1 else f"all {slots['all']} places are taken"
+            return self._refused("full", f"{reason}; try again in {RETRY} s", RETRY)
         if self.clocked and not all(run.ticks.in_time(self.limits.late_share) for run in self.runs.values()):
             return self._refused("late", "the server was late in the last minute; try again in a minute", 60)
         return None

@@ -229,10 +229,10 @@ class Session:
         state["lost_input_ms"] = round(1000 * lost / self.hello.rate, 1)
         state["drift_ppm"] = round(1e6 * (live.drift.share if live.drift else 0.0), 1)
         state["ahead_ms"] = round(1000 * live.margin, 1)
-        if live.beats is not None and live.voices:
+        if live.timelines is not None and live.voices:
             try:
                 place = round(live.input.place_at(live.input.taken))
-                state["bpm"], state["chord"] = live.beats.now(place, live.voices[0].following)
+                state["bpm"], state["chord"] = live.timelines.now(place, live.voices[0].following)
             except (IndexError, RuntimeError):  # a concurrent change
                 pass
         state["said"] = live.recording.failure if live.recording is not None else ""

@@ -118,7 +118,7 @@ class SessionBatch:
 
     def complete(self, slot: int) -> int:
         """Number of frames of a session that are complete so far."""
-        return self._clock.frames_completed_by_next(self._frames_in[self._taken(slot)], self._tokens.model.space.levels)
+        return self._clock.frames_complete(self._frames_in[self._taken(slot)], self._tokens.model.space.levels)
 
     def leave(self, slot: int) -> None:
         """End the session of a slot and free it. Raises ValueError for a free slot."""
@@ -152,4 +152,4 @@ class SessionBatch:
         """Count k more frames of input for a session -> the number of frames that they complete."""
         clock, levels, before = self._clock, self._tokens.model.space.levels, self._frames_in[slot]
         self._frames_in[slot] = before + clock.k
-        return clock.frames_completed_by_next(before + clock.k, levels) - clock.frames_completed_by_next(before, levels)
+        return clock.frames_complete(before + clock.k, levels) - clock.frames_complete(before, levels)

@@ -90,19 +90,19 @@ class ChordForecast:
         return self._repeats[beyond_now]
 
     def _of_beats(self, chords: tuple[Span, ...]) -> list[str]:
-        """Chords of the beats that were heard in full, by their middle; "" before the first."""
+        """Chords of the beats that are complete, by their middle; "" before the first."""
         middles = [(a + b) / 2 for a, b in pairwise(self._past) if b <= chords[-1].end]
         at = np.searchsorted([span.start for span in chords], middles, side="right") - 1
         return [chords[i].chord if i >= 0 else "" for i in at]
 
 
-def _repeated(heard: list[str], ahead: int, step: int) -> str:
-    """Chord `ahead` beats after the last of `heard`, if it repeats after a multiple of `step` beats; else ""."""
-    codes = np.unique(heard, return_inverse=True)[1] if heard else np.zeros(0, int)
+def _repeated(chords: list[str], ahead: int, step: int) -> str:
+    """Chord `ahead` beats after the last of `chords`, if it repeats after a multiple of `step` beats; else ""."""
+    codes = np.unique(chords, return_inverse=True)[1] if chords else np.zeros(0, int)
     best, found = _agreement(codes, max(1, ahead - 1)), ""
-    for back in range(-(-ahead // step) * step, min(LONGEST, len(heard) - LEAST_COMPARED) + 1, step):
+    for back in range(-(-ahead // step) * step, min(LONGEST, len(chords) - LEAST_COMPARED) + 1, step):
         if (agreement := _agreement(codes, back)) > best:
-            best, found = agreement, heard[ahead - 1 - back]
+            best, found = agreement, chords[ahead - 1 - back]
     return found
 
 

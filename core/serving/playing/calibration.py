@@ -137,7 +137,7 @@ def _problem(agree: float, snr: float, doubled: bool, loudest: float) -> str:
     if agree > AGREE:
         return f"the device is unsteady: three measurements differ by {1000 * agree:.1f} ms; try again"
     if doubled:
-        return "the probe was received twice: the device is unsteady, or plays it in two places; try again"
+        return "the probe was heard twice: the device is unsteady, or plays it in two places; try again"
     if snr < PEAK_DB:
         cut = "; the microphone is overdriven, turn it down" if loudest >= 0.999 else "; turn the volume up"
         return f"too noisy: the probe stands only {snr:.0f} dB above the rest{cut}"

@@ -168,7 +168,7 @@ class LiveSession:
         """The page's place at a sample of a voice's slot."""
         return round(self.input.place_at(voice.origin + sample))
 
-    def tell(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         self.outbox.send(message)
 
 

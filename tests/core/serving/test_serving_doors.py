@@ -106,7 +106,7 @@ def test_who_comes_when_all_is_full_is_told_when_to_try_again(jam):
         assert code == 1013
         assert told["reason"] == "full"
         assert told["retry_after"] > 0
-        assert "somebody plays here already" in told["why"]
+        assert "a session plays here already" in told["why"]
         one.say(type="stop")
         one.next("ended")
     with Client(jam) as third:
@@ -152,7 +152,7 @@ def test_wrong_words_are_a_problem_and_the_session_goes_on(jam):
     with Client(jam) as client:
         client.hello()
         client.socket.send("{")
-        assert "no JSON" in client.next("problem")["why"]
+        assert "not JSON" in client.next("problem")["why"]
         client.say(type="dial", temperature=99)
         assert "expected a number from 0 to 10" in client.next("problem")["why"]
         client.say(type="dial", temperature=1)

@@ -107,11 +107,11 @@ def test_messages_are_read_as_the_contract_says():
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        ("{", "no JSON"),
-        ("[" * 9000, "no JSON"),
+        ("{", "not JSON"),
+        ("[" * 9000, "not JSON"),
         ('{"type": 3}', 'with a "type"'),
         ("3", "a JSON object"),
-        ('{"type": "dial", "temperature": NaN}', "NaN is no number"),
+        ('{"type": "dial", "temperature": NaN}', "NaN is not a number"),
         ('{"type": "dial", "temperature": true}', "dial.temperature is True; expected a number from 0 to 10"),
         ('{"type": "mute"}', "mute.on is None; expected true or false"),
         ('{"type": "start", "count_in": {"bpm": 1}}', "start.count_in.bpm is 1; expected a number from 20 to 400"),

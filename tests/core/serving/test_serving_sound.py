@@ -354,7 +354,7 @@ def test_a_recording_ends_at_its_limit_and_where_the_disk_does(tmp_path):
     assert soundfile.info(tmp_path / "one/input.wav").frames < 2500
     other = recorder.begin("two", 1000, {})
     other._files["input.wav"] = FullDisk()
-    other.heard(0, np.zeros(5, np.float32))
+    other.add_input(0, np.zeros(5, np.float32))
     recorder.flush()
     assert "No space left" in other.failure
 
