@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from accomp.core.clock import Clock
 from accomp.core.console import warn
@@ -16,6 +15,7 @@ from accomp.core.errors import CheckpointError, CombinationError, PluginError
 from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Tokenizer
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
+from accomp.core.offline.framewise import Framewise
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import WEIGHTS, Checkpoint, latest_checkpoint, load_run, read_checkpoint
 from accomp.core.runs.checkpoint_folders import checkpoint_folder
@@ -24,7 +24,24 @@ from accomp.core.runs.history import best_step
 from accomp.core.spec.build import build_sampler, check_combination
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.spec.sections import PluginSpec
+from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.precision import prepared
+from accomp.core.streaming.session import TokenSession
+
+
+@define(eq=False)
+class PooledTokens:
+    """A token session of a player and the audio session that uses it; free once that one is closed or gone."""
+
+    tokens: TokenSession
+    controlled: bool
+    user: Callable[[], AudioSession | None] = lambda: None
+
+    @property
+    def free(self) -> bool:
+        """True where another audio session may use the tokens."""
+        user = self.user()
+        return user is None or user.closed
 
 
 @frozen(eq=False)
@@ -37,7 +54,8 @@ class Player:
         objective: name of the training objective.
         guidance: scale of classifier-free guidance for each condition.
         runtime: compilation and precision; the model is in that precision already.
-        kept: sessions and graphs that are created on first use and reused.
+        pool: the token sessions that were built, each compiled once, with the audio session that uses it.
+        offline: the compiled pass of a model without a clock; empty before its first use.
     """
 
     tokenizer: Tokenizer
@@ -49,7 +67,8 @@ class Player:
     objective: str
     guidance: Guidance = UNGUIDED
     runtime: Runtime = EAGER
-    kept: dict[str, Any] = field(factory=dict, init=False, repr=False)
+    pool: list[PooledTokens] = field(factory=list, init=False, repr=False)
+    offline: list[Framewise] = field(factory=list, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -10,16 +12,17 @@ import torch.nn.functional as F
 from attrs import define, field
 from torch import Tensor
 
+from accomp.core.errors import UserError
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Tokenizer
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import NOT_TOLD, Source
+from accomp.core.names import nearest
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
-from accomp.core.runs.player import Player, check_streams, prepare_codec
+from accomp.core.runs.player import Player, PooledTokens, check_streams, prepare_codec
 from accomp.core.runs.timing import CodeRecorder, TimedTokenizer, now
 from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.latent_session import session_of
-from accomp.core.streaming.session import TokenSession
 
 
 @define(eq=False)
@@ -101,20 +104,26 @@ def play(
     session: int,
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
+    controls: Mapping[str, float] | None = None,
     listener: Callable[[np.ndarray], None] | None = None,
 ) -> Played:
     """Stream a recording [N] in blocks of the given sizes; the remainder is a last block.
 
     labels: name -> class; labels of the model that are not given are withheld. `seed` and `session` are the keys of the
-    random numbers. prompt: codes [K, P] with which the stem begins. told: timeline -> source of its values; timelines
-    that are not given are withheld. listener: called with each new audio [n]; an interruption takes effect between two
-    blocks. Raises CombinationError for a model that cannot stream.
+    random numbers. prompt: codes [K, P] with which the stem begins. controls: the sampler's parameters, all of them or
+    none. told: timeline -> source of its values; timelines that are not given are withheld. listener: called with each
+    new audio [n]; an interruption takes effect between two blocks. Raises CombinationError for a model that cannot
+    stream.
     """
     device = player.device
     tokenizer = TimedTokenizer(player.tokenizer, device)
     began = now(device)
-    tokens = CodeRecorder(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt, told=told))
+    pooled = pooled_tokens(
+        player, labels=labels, seed=seed, session=session, prompt=prompt, told=told, controls=controls
+    )
+    tokens = CodeRecorder(pooled.tokens)
     live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
+    pooled.user = weakref.ref(live)
     outputs: list[Tensor] = []
 
     def emit(sound: Tensor) -> None:
@@ -141,13 +150,22 @@ def play(
 
 
 def live_session(
-    player: Player, *, labels: Mapping[str, int], seed: int, session: int, told: Mapping[str, Source] = NOT_TOLD
+    player: Player,
+    *,
+    labels: Mapping[str, int],
+    seed: int,
+    session: int,
+    told: Mapping[str, Source] = NOT_TOLD,
+    controls: Mapping[str, float] | None = None,
 ) -> AudioSession:
-    """Open a session of unlimited length; the arguments are those of `play`."""
-    return AudioSession(player.tokenizer, tokens_of(player, labels=labels, seed=seed, session=session, told=told))
+    """Open a session of unlimited length with a state of its own. The arguments are those of `play`."""
+    pooled = pooled_tokens(player, labels=labels, seed=seed, session=session, told=told, controls=controls)
+    live = AudioSession(player.tokenizer, pooled.tokens)
+    pooled.user = weakref.ref(live)
+    return live
 
 
-def tokens_of(
+def pooled_tokens(
     player: Player,
     *,
     labels: Mapping[str, int],
@@ -155,28 +173,36 @@ def tokens_of(
     session: int,
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
-) -> TokenSession:
-    """Restart the player's only token session, which is compiled once, with the arguments of `play`.
+    controls: Mapping[str, float] | None = None,
+) -> PooledTokens:
+    """Restart a free token session of the player; another one is built, and compiled, where all are in use.
 
-    Raises CombinationError for a model that cannot stream.
+
+    The arguments are those of `play`. Raises CombinationError for a model that cannot stream, UserError for labels
+    and classes that it does not have.
     """
     check_streams(player)
     sessions, classes = torch.tensor([session]), _classes(player.model, labels)
     given = None if prompt is None else torch.from_numpy(prompt)[None]
-    tokens: TokenSession | None = player.kept.get("tokens")
-    if tokens is None:
+    settings = None if controls is None else {name: torch.tensor([value]) for name, value in controls.items()}
+    free = (pooled for pooled in player.pool if pooled.free and pooled.controlled == (controls is not None))
+    pooled = next(free, None)
+    if pooled is None:
         prepare_codec(player.tokenizer, player.runtime, player.device)
-        tokens = player.kept["tokens"] = session_of(
+        tokens = session_of(
             player.model,
             player.sampler,
             sessions=sessions,
             labels=classes,
             window=player.window,
             guidance=player.guidance,
+            controls=settings,
             runtime=player.runtime,
         )
-    tokens.begin(sessions, labels=classes, seed=seed, prompt=given, timelines=[told])
-    return tokens
+        pooled = PooledTokens(tokens, controls is not None)
+        player.pool.append(pooled)
+    pooled.tokens.begin(sessions, labels=classes, seed=seed, prompt=given, controls=settings, timelines=[told])
+    return pooled
 
 
 @torch.inference_mode()
@@ -186,14 +212,27 @@ def codes_of(tokenizer: Tokenizer, sound: np.ndarray, device: torch.device) -> n
 
 
 def _framewise(player: Player) -> Framewise:
-    if "framewise" not in player.kept:
-        player.kept["framewise"] = Framewise(player.model, player.guidance, player.runtime)
-    framewise: Framewise = player.kept["framewise"]
-    return framewise
+    if not player.offline:
+        player.offline.append(Framewise(player.model, player.guidance, player.runtime))
+    return player.offline[0]
 
 
 def _classes(model: Model, labels: Mapping[str, int]) -> dict[str, Tensor]:
-    """Return the classes of the model's labels, each [1]; -1 where not given."""
+    """Return the classes of the model's labels, each [1]; -1 where not given.
+
+    Raises UserError, with every problem, for a label or a class that the model does not have.
+    """
+    problems = []
+    for name, number in labels.items():
+        if name not in model.classes:
+            problems.append(f"the model has no label {name!r}{nearest(name, model.classes, what='its labels')}")
+        elif not isinstance(number, Integral) or not -1 <= number < model.classes[name]:
+            problems.append(
+                f"label {name!r} is {number!r}; expected the number of a class, 0 to {model.classes[name] - 1}, or -1 "
+                f"to withhold it"
+            )
+    if problems:
+        raise UserError(*problems)
     return {name: torch.tensor([labels.get(name, -1)]) for name in model.classes}
 
 

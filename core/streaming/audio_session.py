@@ -26,6 +26,11 @@ class AudioSession:
         self._ready: list[Tensor] = []  # audio [B, n] that was not pulled
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """True once the input has ended."""
+        return self._closed
+
     @torch.inference_mode()
     def push(self, audio: Tensor) -> None:
         """audio [B, n] float in [-1, 1], any n. Raises ValueError for another shape and for a closed session."""
@@ -43,7 +48,8 @@ class AudioSession:
 
         To play live at t_f < 0 pull ahead: the audio is ready before its input.
         """
-        self._decode()
+        if not self._closed:  # afterwards its token session may belong to another
+            self._decode()
         return self._take(None if ahead else max(0, self._pushed - self._pulled))
 
     @torch.inference_mode()
@@ -72,6 +78,10 @@ class AudioSession:
                 f"later than its lookahead {space.lookahead} and delay {space.delay} say"
             )
         return rest
+
+    def end(self) -> None:
+        """Close the session without its rest, so that another one may use the token session."""
+        self._closed = True
 
     def _push_codes(self, codes: Tensor) -> None:
         if codes.shape[2]:

@@ -18,9 +18,9 @@ OPTIONS: dict[str, Any] = {
 def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     """Compile the method `step` into one graph for arguments like the `example`; it is run, on a GPU more than once.
 
-    It must be called with such arguments only, which are copied to the memory of the `example`, and its object must
-    keep its tensors; neither is checked. On a GPU it becomes a CUDA graph: its result is overwritten by the next call.
-    Raises the errors of torch.compile where it is not one graph.
+    Its arguments are copied to the memory of the `example`; its object must keep its tensors, which is not checked. On
+    a GPU it becomes a CUDA graph: its result is overwritten by the next call. Raises the errors of torch.compile where
+    it is not one graph; a call raises ValueError for arguments of another shape.
     """
     compiled: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
 
@@ -41,8 +41,7 @@ def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     graph = cuda_graph(call_compiled) if on_gpu else call_compiled
 
     def call(*arguments: Tensor) -> Tensor:
-        for buffer, argument in zip(example, arguments, strict=True):
-            buffer.copy_(argument)
+        fill(example, arguments)
         return graph()
 
     return call
@@ -74,9 +73,17 @@ def cuda_graph(run: Callable[..., Tensor], *example: Tensor) -> Callable[..., Te
         out = run(*buffers)
 
     def replay(*arguments: Tensor) -> Tensor:
-        for buffer, argument in zip(buffers, arguments, strict=True):
-            buffer.copy_(argument)
+        fill(buffers, arguments)
         captured.replay()
         return out
 
     return replay
+
+
+def fill(places: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
+    """Copy the arguments of a graph to where it reads them. Raises ValueError for another shape, which copy_ would
+    broadcast."""
+    for place, argument in zip(places, arguments, strict=True):
+        if place.shape != argument.shape:
+            raise ValueError(f"got shape {tuple(argument.shape)}; the graph was made for {tuple(place.shape)}")
+        place.copy_(argument)
