@@ -39,17 +39,17 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
     if "model" not in spec.evaluate.cells:
         evaluate_anchors(spec, registry, run)
         return
-    made = _takes(spec, run)
+    record = _takes(spec, run)
     with threads(spec.run.threads):
-        takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
+        takes = take_cell(run, record, Teacher(spec, registry, run, record["takes"]).losses)
         if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
             warn(
                 "there are takes of an earlier accomp, without hashes: changes to them cannot be "
                 f"detected; remove {run / 'takes'} and run `accomp generate SPEC` to generate them again"
             )
-        deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
+        deaf = deaf_cells(run, record) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
-        _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"], "takes": identity_of_takes(made)})
+        _judge(spec, registry, run, cells, {"checkpoint": record["checkpoint"], "takes": identity_of_takes(record)})
 
 
 def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
@@ -64,13 +64,13 @@ def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
 
 def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
     scorer = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
-    held = {**_held(folder / RECORD), **_held(folder / PART)}
+    earlier = {**_earlier(folder / RECORD), **_earlier(folder / PART)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
         for cell in cells:
             identity = scorer.identity(cell)
-            if held.get(cell.name, {}).get("identity") == identity:
-                done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
+            if earlier.get(cell.name, {}).get("identity") == identity:
+                done[cell.name] = {**earlier[cell.name], "left_out": plain(cell.left_out)}
                 advance(len(cell.clips), note=f"{cell.title}: scored already")
             else:
                 done[cell.name] = {"identity": identity, **scorer.cell(cell, advance)}
@@ -86,19 +86,21 @@ def _takes(spec: Spec, run: Path) -> dict[str, Any]:
     """Read takes.json, if its takes equal those that this spec and the run's model would give now."""
     path = run / generate.RECORD
     missing = "no takes to score yet; run `accomp generate SPEC` first"
-    made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
+    record = read_record(path, "run `accomp generate SPEC` again", missing=missing)
     checkpoint = playing_checkpoint(run)
-    if made["checkpoint"]["weights"] != weights_hash(checkpoint):
+    if record["checkpoint"]["weights"] != weights_hash(checkpoint):
         raise DataError(
-            f"the takes were made by the model of step {made['checkpoint']['step']}, the run's best is now that of "
+            f"the takes were made by the model of step {record['checkpoint']['step']}, the run's best is now that of "
             f"step {checkpoint.step}; run `accomp generate SPEC` again @ {path}"
         )
-    if generate.settings_of(made) != (now := generate.settings(spec)):
-        raise DataError(f"the takes were made with {made['settings']}, the spec says {now}; run `accomp generate SPEC`")
-    return made
+    if generate.settings_of(record) != (now := generate.settings(spec)):
+        raise DataError(
+            f"the takes were made with {record['settings']}, the spec says {now}; run `accomp generate SPEC`"
+        )
+    return record
 
 
-def _held(path: Path) -> dict[str, Any]:
+def _earlier(path: Path) -> dict[str, Any]:
     """Read the results of an earlier evaluation; empty where the file is missing or damaged."""
     try:
         cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
