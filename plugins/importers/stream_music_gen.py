@@ -26,7 +26,8 @@ from accomp.core.spec.schema import Spec, load_spec, resolve, structure
 from accomp.core.spec.toml_files import toml_text
 from accomp.core.types import TokenSpace
 from accomp.plugins.importers.checkpoint_files import arguments, load
-from accomp.plugins.importers.stream_music_gen_weights import Reference, parts, recognise, translated
+from accomp.plugins.importers.stream_music_gen_translation import parts, translated
+from accomp.plugins.importers.stream_music_gen_weights import Reference, recognise
 
 CODEC = "tokenizer."
 """What the names of the codec's weights begin with, which its checkpoints hold beside the model's."""

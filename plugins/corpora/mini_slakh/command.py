@@ -5,7 +5,6 @@ The command can be interrupted: songs are written atomically, and the same comma
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -20,17 +19,16 @@ from attrs import evolve
 from accomp.core.compute.cores import cores
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
-from accomp.core.files import hash_file, write_atomic
+from accomp.core.files import hash_file
 from accomp.core.trouble import raise_trouble
 from accomp.plugins.corpora import debian
-from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
-from accomp.plugins.corpora.mini_slakh.render import Source, add_known, render_song, song_of, variant_entry
+from accomp.plugins.corpora.mini_slakh.record import RECORD, same_request, source_of, write_record
+from accomp.plugins.corpora.mini_slakh.render import Source, add_known, render_song, song_of
 from accomp.plugins.corpora.mini_slakh.variants import Variant, variants_of
 from accomp.plugins.corpora.pool import each
 
-RECORD = "SOURCES.json"
 _RECIPE = 1
 """Version; increase it with every change of the audio, so that a folder never mixes versions."""
 
@@ -43,10 +41,12 @@ def mini_slakh(
     licence: Annotated[
         str, typer.Option(help="Licence of the music in --midi, written into the metadata.")
     ] = "unstated",
-    minutes: Annotated[float | None, typer.Option(min=0.25, help="Minutes of mix; all available music by default.")] =
-    None,
-    longest: Annotated[float, typer.Option(min=plan.SHORTEST, help="Longest song in seconds; longer ones are cut.")] =
-    240.0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.25, help="Minutes of mix; all available music by default.")
+    ] = None,
+    longest: Annotated[
+        float, typer.Option(min=plan.SHORTEST, help="Longest song in seconds; longer ones are cut.")
+    ] = 240.0,
     source: Annotated[
         str,
         typer.Option(
@@ -60,12 +60,12 @@ def mini_slakh(
         typer.Option(help="General MIDI sound font (.sf2) instead of TimGM6mb; further ones are for variants."),
     ] = None,
     transpose: Annotated[
-        list[int] | None, typer.Option(metavar="SEMITONES", help="Semitones by which train songs are also rendered
-        transposed; repeatable.")
+        list[int] | None,
+        typer.Option(metavar="SEMITONES", help="Also render train songs transposed by semitones; repeatable."),
     ] = None,
     tempo: Annotated[
-        list[float] | None, typer.Option(metavar="FACTOR", help="Tempo factor at which train songs are also rendered;
-        repeatable.")
+        list[float] | None,
+        typer.Option(metavar="FACTOR", help="Also render train songs at a tempo factor; repeatable."),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where Debian packages are unpacked.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
@@ -98,23 +98,23 @@ def mini_slakh(
     }
     if variants:
         request |= {"variants": [v.suffix for v in variants], "fonts": [hash_file(path) for path in fonts]}
-    record = _same_request(out, request)
+    record = same_request(out, request)
     if record is not None:
-        _tell_earlier(out, record, music, longest)
+        _add_missing_labels(out, record, music, longest)
     if record and all((out / song["folder"]).is_dir() for song in record["songs"]):
         say(f"{out} is complete already: {len(record['songs'])} songs")
         return
     workers = workers or cores()
     planned, problems = _plan(music, longest, minutes, workers)
     planned += _varied(planned, variants, problems, longest, workers)
-    _write_record(out, request, music, fonts, planned, problems)
+    write_record(out, request, music, fonts, planned, problems)
     for stale in out.glob("*/.Track*"):  # unfinished songs of a killed run
         shutil.rmtree(stale)
     _render([song for song in planned if not (out / song.folder).is_dir()], problems, workers, out, fonts, longest)
     planned = [song for song in planned if (out / song.folder).is_dir()]
     if not planned:
         raise DataError(f"no song could be rendered: {'; '.join(f'{name}: {why}' for name, why in problems[:5])}")
-    _write_record(out, request, music, fonts, planned, problems)
+    write_record(out, request, music, fonts, planned, problems)
     _summary(out, music, fonts, planned, problems, minutes)
 
 
@@ -201,11 +201,6 @@ def _varied(
     ]
 
 
-def _of_variant(song: plan.Planned) -> dict[str, Any]:
-    variant = song.candidate.source.variant
-    return {} if variant is None else {"variant": variant_entry(variant, song.folder)}
-
-
 def _render(
     songs: list[plan.Planned],
     problems: list[tuple[str, str]],
@@ -227,69 +222,12 @@ def _render(
             ) from error
 
 
-def _same_request(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record of an earlier run with the same request. Raises DataError for any other content of `out`."""
-    record = earlier(out, RECORD, ("request",))
-    if record is None:
-        return None
-    before = record["request"]
-    if different := [
-        f"{key} was {before.get(key)}, is {request.get(key)}"
-        for key in {**request, **before}
-        if before.get(key) != request.get(key)
-    ]:
-        raise DataError(
-            f"{out} was made from other music or options ({'; '.join(different)}); "
-            "name another folder, or delete this one"
-        )
-    return record
-
-
-def _tell_earlier(out: Path, record: dict[str, Any], music: sources.Music, longest: float) -> None:
+def _add_missing_labels(out: Path, record: dict[str, Any], music: sources.Music, longest: float) -> None:
     """Add labels and annotations to songs of an earlier version; their audio stays."""
     known = {source.name: source for source in music.sources}
-    given = [add_known(out / song["folder"], _source_of(song, known), longest=longest) for song in record["songs"]]
+    given = [add_known(out / song["folder"], source_of(song, known), longest=longest) for song in record["songs"]]
     if any(given):
         say(f"{sum(given)} songs of an earlier run received labels or annotations; `accomp ingest` passes them on")
-
-
-def _source_of(song: dict[str, Any], known: dict[str, Source]) -> Source:
-    """Return the source of a song in the record."""
-    source = known[song["source"]]
-    if "variant" not in song:
-        return source
-    how = song["variant"]
-    return evolve(source, variant=Variant(how["transpose"], how["tempo"], how["fonts_only"]))
-
-
-def _write_record(
-    out: Path,
-    request: dict[str, Any],
-    music: sources.Music,
-    fonts: Sequence[Path],
-    planned: list[plan.Planned],
-    problems: list[tuple[str, str]],
-) -> None:
-    record = {
-        "request": request,
-        "music": music.used,
-        "sound_font": fonts[0].name,
-        **({"further_sound_fonts": [font.name for font in fonts[1:]]} if fonts[1:] else {}),
-        "sample_rate": synth.RATE,
-        "songs": [
-            {
-                "folder": song.folder,
-                "source": song.candidate.source.name,
-                "licence": song.candidate.source.licence,
-                "fingerprint": song.candidate.fingerprint,
-                "seconds": song.candidate.seconds,
-                **_of_variant(song),
-            }
-            for song in planned
-        ],
-        "left_out": [{"name": name, "why": why} for name, why in problems],
-    }
-    write_atomic(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _summary(

@@ -1,4 +1,4 @@
-"""MIDI files as multi-part songs: reading, trimming, cutting, fingerprints, writing.
+"""MIDI files as multi-part songs: reading, trimming, cutting, fingerprints.
 
 A part is one instrument: all notes of one General MIDI program on any tracks and channels, so that a doubled guitar is
 one stem and never the context of itself; all drums are one part. Controllers and pitch bends of a channel belong to
@@ -123,30 +123,6 @@ def read(data: bytes, *, longest: float, tempo: float = 1.0) -> Song:
     events, seconds = _cut(events, longest)
     moments = (_within(times, first.seconds, seconds) for times in grid)
     return Song(_parts(events), seconds, resolution, tuple(tempos), fingerprint, first.seconds, *moments)
-
-
-def write(song: Song, parts: tuple[Part, ...]) -> bytes:
-    """Write parts to a type 1 MIDI file, synchronous with the rendered audio."""
-    file = mido.MidiFile(type=1, ticks_per_beat=song.resolution)
-    conductor = mido.MidiTrack()
-    last = 0
-    for tick, tempo in song.tempos:
-        conductor.append(mido.MetaMessage("set_tempo", tempo=tempo, time=tick - last))
-        last = tick
-    file.tracks.append(conductor)
-    for part in parts:
-        track = mido.MidiTrack()
-        if not part.is_drum:
-            channels = sorted({event.message.channel for event in part.events})
-            track.extend(mido.Message("program_change", channel=channel, program=part.program) for channel in channels)
-        last = 0
-        for event in part.events:
-            track.append(event.message.copy(time=event.tick - last))
-            last = event.tick
-        file.tracks.append(track)
-    buffer = io.BytesIO()
-    file.save(file=buffer)
-    return buffer.getvalue()
 
 
 def _parse(data: bytes) -> mido.MidiFile:

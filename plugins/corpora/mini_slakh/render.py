@@ -17,7 +17,7 @@ from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import loudness
 from accomp.core.files import folder_atomic, write_atomic
 from accomp.core.music.instruments import CLASSES
-from accomp.plugins.corpora.mini_slakh import midi, synth
+from accomp.plugins.corpora.mini_slakh import midi, midi_writer, synth
 from accomp.plugins.corpora.mini_slakh.variants import MOMENTS, SPANS, Variant, annotated, transposed
 
 METADATA = "metadata.yaml"
@@ -83,10 +83,10 @@ def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest:
         for number, (part, sound, level, font) in enumerate(heard):
             name = f"S{number:02d}"
             audio.write(work / "stems" / f"{name}.flac", gain * sound, synth.RATE)
-            (work / "MIDI" / f"{name}.mid").write_bytes(midi.write(song, (part,)))
+            (work / "MIDI" / f"{name}.mid").write_bytes(midi_writer.write(song, (part,)))
             stems[name] = _stem_entry(part, font, level)
         audio.write(work / "mix.flac", gain * _sum([row[1] for row in heard]), synth.RATE)
-        (work / "all_src.mid").write_bytes(midi.write(song, tuple(row[0] for row in heard)))
+        (work / "all_src.mid").write_bytes(midi_writer.write(song, tuple(row[0] for row in heard)))
         entry = {
             "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint + _suffix(source))),
             "audio_dir": "stems",
