@@ -25,7 +25,7 @@ from accomp.plugins.importers.stream_music_gen_weights import (
 
 
 def parts(model: Reference) -> dict[str, Any]:
-    """The sections of a spec that build this model here."""
+    """Return the spec sections of the equivalent model."""
     sizes = model.sizes
     fusers = {
         "streaming": {"plugin": "gated_add", "norm": "reference"},
@@ -41,13 +41,13 @@ def parts(model: Reference) -> dict[str, Any]:
 
 
 def translated(model: Reference, scale: float) -> dict[str, Tensor]:
-    """The weights of the model that `parts` builds; `scale` is s, which the reference multiplies its scores with."""
+    """Convert weights to the model of `parts`; `scale` is s, the factor of attention scores in the reference."""
     padding = model.weights.get("input_padding", torch.empty(0, model.sizes["E"]))
     return {"input_padding": padding, **_around(model), **_backbone(model, scale)}
 
 
 def _around(model: Reference) -> dict[str, Tensor]:
-    """Embeddings, fuser and heads."""
+    """Convert embeddings, fuser and heads."""
     if model.kind == "StemGen":
         return {**_stemgen_ids(model), **_renamed(model, {"input_emb.input_fc": "fuser.project"})}
     ours = {"table.weight": model.weights["output_emb.emb.weight"]}
@@ -70,7 +70,7 @@ def _around(model: Reference) -> dict[str, Tensor]:
 
 
 def _stemgen_ids(model: Reference) -> dict[str, Tensor]:
-    """Table and heads, which there have no row for PAD and instruments.
+    """Convert table and heads, which lack rows for PAD and instruments there.
 
     Its levels share one table: code c of level q is row 2 + q C + c, and the mask of level q row 1 + q C, which is also
     a code of the level below. Here every level has its own mask, its PAD. The instrument is added once, by level 0.
@@ -96,7 +96,7 @@ def _stemgen_ids(model: Reference) -> dict[str, Tensor]:
 
 
 def _renamed(model: Reference, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Weight and bias of those modules that the model has."""
+    """Return weight and bias of the existing modules by their new names."""
     pairs = [(f"{there}.{part}", f"{here}.{part}") for there, here in names.items() for part in ("weight", "bias")]
     return {here: model.weights[there] for there, here in pairs if there in model.weights}
 

@@ -28,7 +28,7 @@ OWN = {
         "input_emb.input_fc.weight": "M E", "input_emb.input_fc.bias": "M",
     },
 }  # fmt: skip
-"""Kind -> the keys that only it has."""
+"""Kind -> keys that identify it."""
 TABLE = {"output_emb.emb.weight": "VK D"}
 PROJECTION = {"proj_in_to_out.weight": "D E", "proj_in_to_out.bias": "D"}
 LAYERS = (
@@ -40,18 +40,18 @@ LAYERS = (
 )  # fmt: skip
 """Even and odd layers."""
 COPY = "encoder.to_logits.output_fc"
-"""Where StemGen's heads stand a second time."""
+"""Prefix of the copy of StemGen's heads."""
 ROPE_BASE = 10_000.0
 
 
 @frozen(eq=False)
 class Reference:
-    """One of its models: every weight is there, and their shapes fit together.
+    """One of its models with complete weights of consistent shapes.
 
     Attributes:
         kind: a key of OWN. A chunked model has the weights of a streaming one.
-        sizes: the letters above -> numbers, and L, how many blocks of attention and feed-forward there are.
-        weights: name, without what stands before all of them -> float32.
+        sizes: the letters above -> numbers, and L, the number of blocks of attention and feed-forward.
+        weights: name without common prefix -> float32.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Reference:
 
     @property
     def streams(self) -> bool:
-        """Whether it plays by a clock."""
+        """True for a streaming model, which has a clock."""
         return self.kind.startswith("streaming")
 
     @property
@@ -70,7 +70,7 @@ class Reference:
 
 
 def recognise(weights: Mapping[str, Tensor]) -> Reference:
-    """Which model these weights are. Raises CheckpointError, with everything that is wrong, where they are none."""
+    """Identify the model of these weights. Raises CheckpointError with all problems for other weights."""
     found = {kind: len(own.keys() & weights.keys()) for kind, own in OWN.items()}
     kind = max(found, key=lambda kind: found[kind])
     if any(name.startswith("film_gen.") for name in weights):
@@ -109,7 +109,7 @@ def layers_prefix(kind: str) -> str:
 
 
 def _counted(kind: str, weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Levels and blocks, by the numbers in the names."""
+    """Return the numbers of levels and blocks by the numbers in the names."""
 
     def count(before: str) -> int:
         numbers = [re.match(rf"{re.escape(before)}\.(\d+)\.", name) for name in weights]
@@ -119,7 +119,7 @@ def _counted(kind: str, weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _shapes(kind: str, weights: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, str]:
-    """Name -> shape of every weight that a model of that kind has; what may be absent is in where `weights` has it."""
+    """Return name -> shape of every weight of a model of that kind; optional ones only if in `weights`."""
     shapes = OWN[kind] | {f"{layers_prefix(kind)}.rotary_pos_emb.inv_freq": "R"}
     for layer in range(len(LAYERS) * sizes["L"]):
         names = LAYERS[layer % len(LAYERS)].items()
@@ -140,13 +140,13 @@ def _shapes(kind: str, weights: Mapping[str, Tensor], sizes: Mapping[str, int]) 
 
 
 def _bare(weights: Mapping[str, Tensor]) -> bool:
-    """Whether latents are as wide as the model; the reference does not project them then."""
+    """Return True if latents have the model width; the reference does not project them then."""
     shapes = [weights[name].shape for name in ("ln_in.weight", "ln_fuse.weight") if name in weights]
     return len(shapes) == 2 and shapes[0] == shapes[1] and not PROJECTION.keys() & weights.keys()
 
 
 def _measured(shapes: Mapping[str, str], weights: Mapping[str, Tensor], counted: Mapping[str, int]) -> dict[str, int]:
-    """Letter -> its size, as most weights have it, so that the odd one out is told and not the others."""
+    """Return the size of each letter by majority of the weights, so that only outliers are reported."""
     dims = [
         pair
         for name, shape in shapes.items()
@@ -168,7 +168,7 @@ def _measured(shapes: Mapping[str, str], weights: Mapping[str, Tensor], counted:
 
 
 def _size(dim: str, sizes: Mapping[str, int]) -> int | None:
-    """ "KC+2" -> K * C + 2; None where a letter is not known."""
+    """ "KC+2" -> K * C + 2; None for an unknown letter."""
     if any(letter.isalpha() and letter not in sizes for letter in dim):
         return None
     terms = [math.prod(sizes[letter] for letter in term) if term.isalpha() else int(term) for term in dim.split("+")]
@@ -206,7 +206,7 @@ def _problems(
         if not torch.allclose(turning.float(), expected_turning, rtol=0.01):
             yield f"inv_freq is not that of rotary positions with base {ROPE_BASE:g}"
         if 2 * len(turning) > sizes.get("d", math.inf):
-            yield f"{2 * len(turning)} dimensions of a head turn, of {sizes['d']}"
+            yield f"{2 * len(turning)} dimensions of a head rotate, of {sizes['d']}"
 
 
 def _listed(names: Iterable[str], most: int = 20) -> str:

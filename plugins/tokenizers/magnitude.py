@@ -1,4 +1,4 @@
-"""The `magnitude` tokenizer: codes of STFT magnitudes, phases reconstructed by rule; weights are included."""
+"""The `magnitude` tokenizer: codes that say magnitudes only, phases made by rule, with weights that come along."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuo
 class Magnitude(FrozenCodec):
     """32 kHz mono, hop 640 (50 Hz), causal: STFT magnitudes in the codes, phases from the magnitudes.
 
-    Frame i depends on samples up to its own last one (lookahead 0). A sample is complete 1120 samples later, after all
-    its windows (delay 1120, 35 ms). Input levels are not normalised. On a CPU the order of operations is fixed, so that
-    streams are bit-identical to the offline call.
+    Frame i hears samples up to its own last one (lookahead 0). A sample has all its windows 1120 samples later (delay
+    1120, 35 ms). Levels are taken as they are: nothing is normalised. On a CPU every number is computed in an order of
+    its own, so that streams give the very bits of the offline call.
     """
 
     network: Any
 
     @frozen(kw_only=True)
     class Config:
-        """Weights, their sizes, and synthesis.
+        """Which weights, the sizes they must have, and how sound is made of them.
 
         Attributes:
-            weights: "default" (included), a path, "hub:owner/repo/file[@revision]", or "random" (untrained, for tests).
-            codebooks: K, number of leading codebooks of the file (the default has 8).
+            weights: "default" (shipped), a path, "hub:owner/repo/file[@revision]", or "random" (untrained, for tests).
+            codebooks: K, the first so many of the file's (the shipped one has 8).
             codebook_size: C.
-            bands, latent: mel bands of a sub-frame, and E, the width of codebook vectors.
-            width, hidden: widths of the blocks.
-            encoder_blocks, decoder_blocks, kernel: numbers of blocks, and frames of a kernel.
-            phase: phase reconstruction: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
-            rounds: rounds of Griffin-Lim after the rule.
-            vocoder: weights of a network that corrects the reconstruction, a path or "hub:..."; "" for none. Codes
-                and fingerprint do not depend on it.
-            continuous: 0 for codes; n, 4 to `latent`, for n whitened latents a frame instead: the first principal
-                components of the vectors before quantization, divided by their standard deviation. `encode` then
-                gives [B, n, T] float32, rounded to float16 as in token stores.
-            stay: hysteresis: a level keeps the previous code if its squared distance is at most 1 + stay times the
-                least. Sustained sounds then keep their codes, which sounds steadier and is easier to predict.
-            seed: seed of random weights.
+            bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
+            width, hidden: of the blocks.
+            encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
+            phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
+            rounds: of Griffin-Lim after the rule.
+            vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
+                and the fingerprint, are the same with it and without.
+            continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
+                components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T]
+                float32, rounded to float16, which is what a token store keeps.
+            stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
+                a sound that lasts keeps its codes, which is heard as calm, and can be predicted.
+            seed: of random weights.
         """
 
         weights: str = "default"
@@ -95,7 +95,7 @@ class Magnitude(FrozenCodec):
                 raise ValueError(f"continuous {value}; expected at most latent = {self.latent}")
 
     def __init__(self, config: Config):
-        """Raises CheckpointError, with instructions, for missing weights, other sizes, or weights of two codecs."""
+        """Raises CheckpointError, saying what to do, when weights are missing, of other sizes, or of two codecs."""
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "magnitude", sizes, config.seed)
         self._take(config, network)
@@ -112,13 +112,13 @@ class Magnitude(FrozenCodec):
         self.use_vocoder(load_vocoder(config.vocoder, network) if config.vocoder else None)
 
     def use_vocoder(self, vocoder: Vocoder | None) -> None:
-        """Use a vocoder, frozen, in streams opened from now on; None: no vocoder."""
+        """From now on streams that are opened sound by this vocoder, which is taken over and frozen; None: by none."""
         self._vocoder = vocoder and vocoder.eval().requires_grad_(False).to(self.device)
         self._live.clear()
         self._ready()
 
     def _ready(self) -> None:
-        """Build the kernels for the present device."""
+        """Make what works on the present device."""
         rule, rounds = self._config.phase, self._config.rounds
         self._phases = phase_rule(rule, self.device, window=WINDOW, hop=STEP, rounds=rounds)
         self._cpu: tuple[LivePath, LivePath] | None = None
@@ -127,7 +127,7 @@ class Magnitude(FrozenCodec):
                 from accomp.plugins.tokenizers.codec.streams import magnitude_cpu, vocoder_cpu
             except ImportError as error:
                 raise PluginError(
-                    f"tokenizer 'magnitude' needs numba on a CPU, which could not be imported ({error}); "
+                    f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
                     "run: pip install 'accomp[codec]'"
                 ) from error
             encoder = magnitude_cpu.CpuEncoder(self.network, self._config.stay)
@@ -150,7 +150,7 @@ class Magnitude(FrozenCodec):
         return self._cpu is not None
 
     def prepare(self, batch: int = 1, frames: int = 1) -> None:
-        """Do nothing on a CPU, where everything is compiled already."""
+        """On a CPU all is compiled already."""
         if self._cpu is None:
             super().prepare(batch, frames)
 
@@ -185,7 +185,7 @@ class Magnitude(FrozenCodec):
         return self._phases.tail(held).to(self.device)
 
     def settled(self, magnitudes: Tensor, history: History) -> Tensor:
-        """Magnitudes [B, n, 641] -> spectra with phases [B, n, 2, 641]; see PhaseRule.spectra."""
+        """Magnitudes [B, n, 641] -> what the phase rule makes of them, [B, n, 2, 641]; see PhaseRule.spectra."""
         return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)))
 
     def _sound(self, magnitudes: Tensor, z: Tensor, history: History) -> Tensor:
@@ -202,7 +202,7 @@ class Magnitude(FrozenCodec):
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
-        """Return the token space of a configuration without loading weights."""
+        """What the codes of a codec so configured mean; no weights are loaded."""
         levels = (
             (0, 0, config.continuous) if config.continuous else (config.codebooks, config.codebook_size, config.latent)
         )
@@ -210,31 +210,31 @@ class Magnitude(FrozenCodec):
 
     @classmethod
     def architecture(cls, config: Config) -> dict[str, Any]:
-        """Return the sizes that weights must match."""
+        """The sizes that weights must fit."""
         return attrs.asdict(config, filter=lambda a, _: a.name not in _NOT_SIZES)
 
     @classmethod
     def network_of(cls, config: Config) -> MagnitudeNetwork:
-        """Return an untrained network for `accomp codec train`, from the global random state."""
+        """An untrained network, from the global random state: what `accomp codec train` trains."""
         return MagnitudeNetwork(**cls.architecture(config))
 
     @classmethod
     def training(cls) -> tuple[type[Any], type[Any]]:
-        """Return the class of [train] and that of the trainer."""
+        """The class of [train], and that of the trainer."""
         from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
 
         return MagnitudeTrainSpec, MagnitudeTrainer
 
     @classmethod
     def parts(cls) -> dict[str, Any]:
-        """Return further trainable parts of this codec by their name in [codec] part."""
+        """What else `accomp codec train` trains for this codec, by the name that [codec] part gives it."""
         from accomp.plugins.tokenizers.codec.training.vocoder_part import VocoderPart
 
         return {"vocoder": VocoderPart(cls)}
 
     @classmethod
     def trained(cls, config: Config, network: Any) -> Magnitude:
-        """Wrap a trained network as codec; takes ownership of the network."""
+        """The codec of a network that `accomp codec train` made; the network is taken over."""
         codec = cls.__new__(cls)
         codec._take(config, network)
         return codec

@@ -249,7 +249,7 @@ def test_the_command_says_the_main_figures_and_warns(report):
     assert re.search(r"Mixes \(2 excerpts, 100 frames, 0 vectors\): mel [\d.]+ \([\d.]+ to [\d.]+\), stft", told)
     assert "Piano (" not in told
     assert "codecs.json" in told
-    assert re.search(r"sounds without Frechet distance: 1\.00 s of sound; musicnn hears patches", told)
+    assert re.search(r"sounds without Frechet distance: 1\.00 s of sound; musicnn needs patches", told)
     assert "exact magnitudes, random phases\n  Mixes (2 excerpts, 0 vectors): mel" in told
 
 
