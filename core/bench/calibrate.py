@@ -37,7 +37,7 @@ MARGIN = 5
 """How many t_f are shown on either side of the border."""
 LIVE = "Could it be played live?"
 _MEANING = (
-    "Blocks of one frame, as in `accomp stream --realtime`. A clock (t_f, k) can be played live where t_f leaves the "
+    "Blocks of one frame, as in accomp stream --realtime. A clock (t_f, k) can be played live where t_f leaves the "
     "time that is needed (delay between codebooks, codec, a chunk, and the 99.9th percentile of its lateness) and the "
     f"machine is busy at most {RHO:.0%} of the time. "
     "First: from a chunk's last input frame to its codes; whole: all the work for its k frames. With fewer than "

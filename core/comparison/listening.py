@@ -34,7 +34,7 @@ def listening(entries: Sequence[Entry]) -> list[Html]:
         "louder."
     )
     cards = [_song(id, takes) for id, takes in shown.items()]
-    found = [*folded_after(SHOWN, cards, "songs"), tag("p", intro, class_="note")]
+    found = [*folded_after(SHOWN, cards, "song"), tag("p", intro, class_="note")]
     if len(songs) > len(shown):
         found.append(tag("p", f"{len(songs) - len(shown)} more songs are in the run folders.", class_="note"))
     return found

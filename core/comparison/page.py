@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from attrs import field, frozen
 
-from accomp.core.comparison.blind import Answer, answers_told, listening_test, script
+from accomp.core.comparison.blind import Answer, answer_tables, listening_test, script
 from accomp.core.comparison.curves import chunk_sizes, curves
 from accomp.core.comparison.entries import Entry
 from accomp.core.comparison.export import as_csv, as_json
@@ -64,7 +64,7 @@ class Comparison:
 def page(comparison: Comparison) -> str:
     """Return the document: players, answers and curves; below them the details, folded."""
     entries = comparison.entries
-    blind = [*listening_test(), *answers_told(comparison.answers, comparison.rng())]
+    blind = [*listening_test(), *answer_tables(comparison.answers, comparison.rng())]
     sections = [
         Section("section-listen", "Listen", listening(entries)),
         Section(
@@ -90,7 +90,8 @@ def _lead(entries: Sequence[Entry]) -> str:
     told = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
     if t_fs:
         ks = ", ".join(f"{k:g}" for k in chunk_sizes(entries))
-        told.append(f"t_f from {t_fs[0]:g} to {t_fs[-1]:g} s, k {ks} s")
+        span = f"{t_fs[0]:g}" if len(t_fs) == 1 else f"from {t_fs[0]:g} to {t_fs[-1]:g}"
+        told.append(f"t_f {span} s, k {ks} s")
     return " · ".join(told)
 
 

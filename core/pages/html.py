@@ -53,6 +53,10 @@ def _attribute(key: str, value: object) -> str:
     return f" {key}" if value is True else f' {key}="{escape(str(value), quote=True)}"'
 
 
+LONG = 10
+"""Letters of a heading from which on it may wrap after an underscore."""
+
+
 @frozen
 class Across:
     """A table's cell that takes the rest of its row, such as the reason why a row has no numbers."""
@@ -63,8 +67,8 @@ class Across:
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], *, caption: str, style: str = "numbers") -> Html:
     """Return a table in a scroll box of its own, below its caption; the first cell of a row is its heading.
 
-    `style` is a class of the style sheet: "numbers" aligns the other cells right, "words" left. Headings may wrap after
-    an underscore.
+    `style` is a class of the style sheet: "numbers" aligns the other cells right, "words" left. Long headings may wrap
+    after an underscore.
     """
     names = list(head)
     content = tag(
@@ -94,7 +98,7 @@ def _row(cells: list[object], columns: int) -> Html:
 
 def _breakable(name: object) -> object:
     """A name such as loss_level_0, with a place to wrap after each underscore."""
-    if not isinstance(name, str) or isinstance(name, Html):
+    if not isinstance(name, str) or isinstance(name, Html) or len(name) < LONG:
         return name
     first, *others = name.split("_")
     return [first, *(["_", tag("wbr"), other] for other in others)]

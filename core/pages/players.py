@@ -40,8 +40,9 @@ def player_grid(players: Sequence[Html]) -> Html:
 
 
 def folded_after(shown: int, cards: Sequence[Html], noun: str) -> list[Html]:
-    """Return the first cards as they are and the others folded under their count and `noun` in the plural."""
+    """Return the first cards as they are and the others folded under their count and `noun`, which stands in the singular."""
     if len(cards) <= shown:
         return list(cards)
     rest = cards[shown:]
-    return [*cards[:shown], tag("details", tag("summary", f"{len(rest)} more {noun}"), rest, class_="more")]
+    count = f"{len(rest)} more {noun}{'s' if len(rest) > 1 else ''}"
+    return [*cards[:shown], tag("details", tag("summary", count), rest, class_="more")]

@@ -30,7 +30,7 @@ def listening(data: RunData) -> list[Html]:
     if not data.takes:
         return [tag("p", "No takes yet: accomp generate.", class_="note")]
     cards = [_take(take, data) for take in data.takes[:MOST]]
-    found = [*folded_after(SHOWN, cards, "takes"), tag("p", _ABOUT, class_="note")]
+    found = [*folded_after(SHOWN, cards, "take"), tag("p", _ABOUT, class_="note")]
     if len(data.takes) > MOST:
         hidden = len(data.takes) - MOST
         found.append(tag("p", f"{hidden} more takes are in the run folder under takes/.", class_="note"))

@@ -142,16 +142,23 @@ def _metric_note(judged: dict[str, dict[str, Any]]) -> str:
 
 def _class_table(metric: str, judged: dict[str, dict[str, Any]], numbers: list[str]) -> Html | None:
     """The same numbers by instrument class, folded; None where there are none."""
-    rows = [
-        [f"{label}, {title}", *(_value(part["numbers"].get(number)) for number in numbers), part["scored"]]
-        for label in CLASSES
-        for title, one in judged.items()
-        if (part := one.get("classes", {}).get(label))
-    ]
+    rows = []
+    for label in CLASSES:
+        parts = [one.get("classes", {}).get(label) for one in judged.values()]
+        if any(parts):
+            clips = [part["scored"] if part else 0 for part in parts]
+            values = {number: [part and part["numbers"].get(number) for part in parts] for number in numbers}
+            rows += [[label if len(numbers) == 1 else f"{label}, {number}", *map(_value, each), _counts(clips)]
+                     for number, each in values.items()]  # fmt: skip
     if not rows:
         return None
-    found = table(["", *numbers, "clips scored"], rows, caption=f"{metric} by instrument class")
+    found = table(["", *judged, "clips scored"], rows, caption=f"{metric} by instrument class")
     return tag("details", tag("summary", "By instrument class"), found)
+
+
+def _counts(clips: list[int]) -> str:
+    """One count for all cells, or the range."""
+    return f"{clips[0]}" if min(clips) == max(clips) else f"{min(clips)} to {max(clips)}"
 
 
 def _value(number: dict[str, Any] | None) -> object:

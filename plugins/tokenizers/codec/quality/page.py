@@ -313,7 +313,7 @@ def _listening(heard: Sequence[DecodedStretch]) -> list[Html]:
         f"Below, the difference from the original: red is louder, blue softer, by {SPREAD:g} dB or more at the ends of "
         f"the scale; what lies more than {RANGE:g} dB down counts as equally soft."
     )
-    return [*folded_after(SHOWN, [_pair(one.for_listening()) for one in heard], "excerpts"),
+    return [*folded_after(SHOWN, [_pair(one.for_listening()) for one in heard], "excerpt"),
             tag("p", intro, class_="note")]  # fmt: skip
 
 
