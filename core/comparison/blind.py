@@ -139,7 +139,8 @@ def answer_tables(answers: Sequence[Answer], rng: np.random.Generator) -> list[H
     wins = [[name, f"{100 * found.share[name]:.0f} %", found.trials[name]] for name in found.share]
     return [
         tag("p", f"{len(answers)} answers of {listeners} listeners. {test}.", class_="note"),
-        tag("div", table(["", "won", "comparisons"], wins, caption="Preferred in blind listening", style="numbers narrow"),
+        tag("div",
+            table(["", "won", "comparisons"], wins, caption="Preferred in blind listening", style="numbers narrow"),
             differences_table(found.pairs, "Pairs (Wilcoxon signed rank, Bonferroni)"), class_="card"),
     ]  # fmt: skip
 

@@ -40,7 +40,7 @@ def player_grid(players: Sequence[Html]) -> Html:
 
 
 def folded_after(shown: int, cards: Sequence[Html], noun: str) -> list[Html]:
-    """Return the first cards as they are and the others folded under their count and `noun`, which stands in the singular."""
+    """Return the first cards as they are and the others folded under their count. `noun`: in the singular."""
     if len(cards) <= shown:
         return list(cards)
     rest = cards[shown:]

@@ -20,8 +20,8 @@ QUIET = -50.0
 _LABELS = {"context": "Context (input of the model)", "stem": "Generated stem", "mix": "Mix of both",
            "true": "True stem"}  # fmt: skip
 _ABOUT = (
-    f"Every player is set to {LISTENING_LUFS:g} LUFS; in the mix the accompaniment is 5 dB louder than each stem of the "
-    "context. Spectrograms: time across, frequency up (40 Hz to 12 kHz), brighter is louder."
+    f"Every player is set to {LISTENING_LUFS:g} LUFS; in the mix the accompaniment is 5 dB louder than each stem of "
+    "the context. Spectrograms: time across, frequency up (40 Hz to 12 kHz), brighter is louder."
 )
 
 

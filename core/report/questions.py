@@ -129,7 +129,7 @@ def _share(model: dict[str, Any], random: float, true: float) -> str:
 
 
 def verdict(clips: int, *, better: bool, worse: bool) -> bool | None:
-    """Return True where a model is surely better, False where it is surely worse, None where the clips do not decide."""
+    """Return True for surely better, False for surely worse, None where the clips do not decide."""
     return better if clips >= FEWEST and (better or worse) else None
 
 

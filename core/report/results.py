@@ -200,7 +200,7 @@ def _whole(takes: list[dict[str, Any]]) -> Html:
         for take in takes
     ]  # fmt: skip
     note = (
-        "Not a streaming model: it needs the whole clip before it plays, so that there is neither a step with a deadline "
+        "Not a streaming model: it needs the whole clip before it plays, so there is neither a deadline of a step "
         f"nor a latency budget. Measured on {takes[0]['timings']['device']}."
     )
     head = ["take", "length", "time taken", "real-time factor"]

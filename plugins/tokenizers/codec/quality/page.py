@@ -71,7 +71,7 @@ _MEANINGS = (
      "entropy of their frequencies: as how many equally frequent codes they count."),
     ("repeated", "share of frames whose code is the frame's before, level by level."),
     ("predicted", "held-out loss, nats a code, of one small fixed predictor (two causal Transformer layers of width "
-     "128 and a receptive field of 4 s; a frame's levels one after the other; 500 steps) of the codes of the corpus's train mixes: "
+     "128 and a context of 4 s; a frame's levels one after the other; 500 steps) of the codes of the train mixes: "
      "the learnable part of a codec's codes. By training frequencies: the loss of a predictor without context."),
     ("bit rate", "nominal: frame rate x levels x log2 of the codes a level. Entropy: frame rate x the entropies' sum, "
      "the rate of codes that are each coded alone by their frequencies."),
