@@ -59,7 +59,7 @@ test: setup
 
 # A browser plays by the clock: alone, one test after another.
 test-page: setup
-	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page
+	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page tests/core/pages
 
 jam: setup
 	$(BIN)/accomp jam
