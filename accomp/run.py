@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accomp import catalog
-from accomp.arguments import checked_samples, positive, whole
-from accomp.audio import Accompaniment
+from accomp.arguments import positive, sound_of, whole
+from accomp.audio import Accompaniment, timings_of
 from accomp.core.clock import Clock
 from accomp.core.compute.devices import PLAYING_THREADS, number_of, threads
 from accomp.core.errors import UserError
 from accomp.core.model.conditions import class_names, classes_called
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.models import find_model
-from accomp.core.runs.run import Played, Player, load_player, perform, play, playing_checkpoint
+from accomp.core.runs.run import Player, load_player, perform, play, playing_checkpoint
 
 if TYPE_CHECKING:
     from accomp.core.interfaces import Tokenizer
@@ -201,7 +201,7 @@ class Run:
             >>> take = run.accompany("song.wav", instrument="Bass", seed=1)
             >>> take.save("bass.wav")
         """
-        sound = self._sound(audio, sample_rate)
+        sound = sound_of(audio, sample_rate, self.sample_rate)
         controls = self._controls(temperature)
         how: dict[str, Any] = {
             "labels": self._classes(instrument, labels),
@@ -217,11 +217,9 @@ class Run:
             elif controls is None:
                 played = perform(self.player, sound, **how)
             else:
-                raise UserError(
-                    f"temperature={temperature}: this model has no clock; set sampler.temperature in its spec"
-                )
+                raise UserError(f"temperature={temperature}: a model without a clock has the sampler's own")
         return Accompaniment(
-            played.audio, self.sample_rate, played.codes, _timings(played, self.sample_rate), sound, instrument
+            played.audio, self.sample_rate, played.codes, timings_of(played, self.sample_rate), sound, instrument
         )
 
     def session(
@@ -308,29 +306,3 @@ class Run:
         from accomp.core.generation.timeline_options import Conducting
 
         return Conducting(metronome, chart).sources(self.player, self._registry)
-
-    def _sound(self, audio: str | Path | ArrayLike, sample_rate: int | None) -> np.ndarray:
-        from accomp.core.audio import io
-        from accomp.core.generation.stream import read_input
-
-        if isinstance(audio, str | Path):
-            if sample_rate is not None:
-                raise UserError(f"sample_rate={sample_rate}: a file has one of its own; it is for samples")
-            return read_input(Path(audio), self.sample_rate)
-        samples = checked_samples(audio)
-        if not len(samples):
-            raise UserError("there are no samples to play to")
-        if sample_rate is None:
-            raise UserError(f"samples need their rate: sample_rate={self.sample_rate}, if it is that of the codec")
-        return io.resample(samples, positive("sample_rate", sample_rate), self.sample_rate)
-
-
-def _timings(played: Played, rate: int) -> dict[str, float]:
-    whole, seconds = sum(played.whole), len(played.audio) / rate
-    return {
-        "start": played.start,
-        "whole": whole,
-        "encode": sum(played.encode),
-        "decode": sum(played.decode),
-        "real_time_factor": whole / seconds if seconds else 0.0,
-    }
