@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,22 +105,6 @@ class Run:
         from accomp.core.spec.schema import structure
 
         return structure(playing_checkpoint(self.folder).spec, self._registry, where=str(self.folder))
-
-    def own_spec(self) -> Spec:
-        """The spec of the run folder, which may play a model of another. Raises UserError where it has none."""
-        import json
-
-        from accomp.core.runs.folder import SPEC
-        from accomp.core.spec.schema import structure
-
-        path = self.folder / SPEC
-        if not path.is_file():
-            raise UserError(
-                f"the run has no spec of its own, only a model; have it play in an experiment: accomp.run_spec(spec, "
-                f"model={str(self.folder)!r}) @ {path}"
-            )
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return structure({**data, "run": {**data["run"], "folder": str(self.folder)}}, self._registry, where=str(path))
 
     @property
     def clock(self) -> Clock | None:
@@ -274,7 +258,19 @@ class Run:
 
         return Batch(self, positive("slots", slots), temperature)
 
-    def evaluate(self, metrics: list[str] | None = None) -> Scores:
+    def train(self) -> Path:
+        """Train on, where the spec of the run folder asks for more; `accomp.train`. Load the run anew to play it."""
+        from accomp.experiment import own_spec, train
+
+        return train(own_spec(self.folder))
+
+    def generate(self) -> Path:
+        """Play to held-out songs, into the run folder; `accomp.generate`."""
+        from accomp.experiment import generate, own_spec
+
+        return generate(own_spec(self.folder))
+
+    def evaluate(self, metrics: Sequence[str] | None = None) -> Scores:
         """Judge the run's takes; `accomp.evaluate`."""
         from accomp.scores import evaluate
 

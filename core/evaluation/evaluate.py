@@ -24,20 +24,22 @@ from accomp.core.runs.run import playing_checkpoint, weights_hash
 from accomp.core.spec.schema import Spec
 from accomp.core.trouble import raise_trouble
 
-RECORD, PART = "metrics.json", "metrics.part.json"
+RECORD, CHOSEN = "metrics.json", "metrics.chosen.json"
+"""Of the spec's metrics, and of others that were asked for."""
 ANCHORS = "anchors"
 """Folder of the sound that is made for them."""
 
 
-def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
-    """Judge the cells of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
+def evaluate(spec: Spec, registry: Registry, run: Path, *, record: str = RECORD) -> None:
+    """Judge the cells of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json, or
+    the `record` of another name.
 
     A cell that is judged already, from the same sound with the same metrics, is not judged again, so a killed
     evaluation goes on. Raises DataError where there are no takes, or takes of another model or with other settings;
     WorkError for takes that are not what was made, and for a metric that gives NaN or Inf.
     """
     if "model" not in spec.evaluate.cells:
-        evaluate_anchors(spec, registry, run)
+        evaluate_anchors(spec, registry, run, record=record)
         return
     made = _takes(spec, run)
     with threads(spec.run.threads):
@@ -49,22 +51,25 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
             )
         deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
-        _judge(spec, registry, run, cells, {"checkpoint": made["checkpoint"], "takes": identity_of_takes(made)})
+        about = {"checkpoint": made["checkpoint"], "takes": identity_of_takes(made)}
+        _judge(spec, registry, run / record, cells, about)
 
 
-def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
+def evaluate_anchors(spec: Spec, registry: Registry, folder: Path, *, record: str = RECORD) -> None:
     """Judge the anchors of [evaluate] alone, for which no model is needed, and write metrics.json into `folder`.
 
     Resumes as `evaluate` does. They depend on corpus, pairs, tokenizer, seed, [generate] split, takes, seconds and
     prompt, [evaluate] and the metrics; on no model. Raises WorkError for a metric that gives NaN or Inf.
     """
     with threads(spec.run.threads):
-        _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
+        _judge(spec, registry, folder / record, anchor_cells(spec, registry, folder / ANCHORS), {})
 
 
-def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
+def _judge(spec: Spec, registry: Registry, path: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
+    """Judge the cells and write the record at `path`; PATH.part.json holds those that are judged so far."""
+    folder, part = path.parent, path.with_suffix(".part.json")
     judge = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
-    held = {**_held(folder / RECORD), **_held(folder / PART)}
+    held = {**_held(path), **_held(part)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
         for cell in cells:
@@ -74,10 +79,10 @@ def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet
                 advance(len(cell.clips), note=f"{cell.title}: judged already")
             else:
                 done[cell.name] = {"identity": identity, **judge.cell(cell, advance)}
-                write_atomic(folder / PART, json.dumps({"cells": done}, allow_nan=False))
+                write_atomic(part, json.dumps({"cells": done}, allow_nan=False))
     record = {"seed": spec.seed, "loudness": spec.evaluate.loudness, **about, "cells": done}
-    write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    (folder / PART).unlink(missing_ok=True)
+    write_atomic(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    part.unlink(missing_ok=True)
     for line in summary(record):
         say(line)
 

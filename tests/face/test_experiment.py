@@ -57,7 +57,10 @@ def test_a_run_has_scores_and_a_report(ran):
 
 
 def test_chosen_metrics_are_judged(ran):
-    assert list(accomp.evaluate(ran, metrics=["envelopes"])) == ["envelopes"]
+    before = {name: (ran.folder / name).read_bytes() for name in ("metrics.json", "spec.json")}
+    scores = accomp.evaluate(ran, metrics=["envelopes"])
+    assert scores == accomp.evaluate(ran)
+    assert {name: (ran.folder / name).read_bytes() for name in before} == before
     with pytest.raises(UserError, match="envelopes"):
         accomp.evaluate(ran, metrics=["envelops"])
 
