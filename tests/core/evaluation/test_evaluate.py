@@ -241,7 +241,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_cell(made: tiny.Trained, monk
     assert not (made.run / RECORD).exists()
     assert judged(made) == expected
     assert len(seen) == 6 + 15
-    assert not (made.run / module.PART).exists()
+    assert not (made.run / "metrics.part.json").exists()
 
 
 def test_stale_takes_are_refused(made: tiny.Trained) -> None:
