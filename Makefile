@@ -83,7 +83,7 @@ format: setup
 types: setup
 	@mkdir -p .cache/types/accomp
 	@for folder in core plugins zarr_store specs; do ln -sfn ../../../$$folder .cache/types/accomp/$$folder; done
-	@for file in accomp/*.py; do ln -sfn ../../../$$file .cache/types/$$file; done
+	@for file in accomp/*; do ln -sfn ../../../$$file .cache/types/$$file; done
 	$(BIN)/mypy
 
 clean:
