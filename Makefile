@@ -1,9 +1,9 @@
 # make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
-# make jam     a page opens: play, or drop a song on it, and a model plays along, live (docs/live.md)
+# make jam     a page opens: play, or drop a song on it, and a model plays along, live (docs/guides/live.md)
 # make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
 # make test    the test suite; make test-page: the live page in Chromium, on a machine with nothing else to do
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
-# make torture bits, disks, signals and kills at random against everything: docs/reliability.md (some minutes; TIMES=3: more)
+# make torture bits, disks, signals and kills at random against everything: docs/guides/reliability.md (some minutes; TIMES=3: more)
 # make lint    ruff: rules and format          make format   let ruff mend both
 # make types   mypy over the installed names   make clean    remove caches and builds (not .venv, data, runs)
 #

@@ -18,7 +18,7 @@ class Coherence(WindowScores):
 
     COCOLA's features and a bilinear score, but with a small network of our own, trained with `accomp coherence train`
     on the mini-Slakh. Not comparable with published COCOLA numbers. It hears rhythm, and hardly any harmony:
-    docs/metrics.md tells what was measured.
+    docs/guides/metrics.md tells what was measured.
     """
 
     best: ClassVar[dict[str, float]] = {}
