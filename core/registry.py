@@ -34,7 +34,7 @@ class _BuiltIns:
 
 
 def _table() -> dict[str, Any]:
-    path = resources.files("accomp.core").parent / "registry.toml"  # type: ignore[attr-defined]  # a real folder
+    path = resources.files("accomp") / "registry.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 

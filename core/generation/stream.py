@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from attrs import field, frozen
@@ -136,17 +137,26 @@ def player_of(
     Raises UserError for keys and values that [runtime] does not have, and what `load_player` does.
     """
     spec = playing_checkpoint(run).spec
-    settings, given = spec["run"], dict(spec.get("runtime", {}))
-    for word in runtime:
-        key, _, value = (part.strip() for part in word.partition("="))
-        given[key] = value
-    try:
-        chosen_runtime = structure_fields(strict_converter(), given, Runtime)
-    except Problems as problems:
-        raise UserError(*(f"{text} @ --runtime {'.'.join(map(str, path))}" for path, text in problems.found)) from None
+    settings, chosen_runtime = spec["run"], runtime_of(spec, runtime)
     with threads(settings.get("threads") or PLAYING_THREADS):
         device = device_of(settings["accelerator"])
         yield load_player(run, registry, device, guidance=guidance, runtime=chosen_runtime)
+
+
+def runtime_of(spec: Mapping[str, Any], words: Sequence[str], where: str = "--runtime") -> Runtime:
+    """The [runtime] of a spec, plain data, with KEY=VALUE of `words` instead of its own.
+
+    Raises UserError, with every problem @ `where`, for keys and values that [runtime] does not have.
+    """
+    given = dict(spec.get("runtime", {}))
+    for word in words:
+        key, _, value = (part.strip() for part in word.partition("="))
+        given[key] = value
+    try:
+        chosen: Runtime = structure_fields(strict_converter(), given, Runtime)
+    except Problems as problems:
+        raise UserError(*(f"{text} @ {where} {'.'.join(map(str, path))}" for path, text in problems.found)) from None
+    return chosen
 
 
 def labels_of(player: Player, instrument: int, conditions: Sequence[str]) -> dict[str, int]:

@@ -131,7 +131,7 @@ def class_numbers(labels: Mapping[str, str], conditions: Mapping[str, LabelCondi
 
 
 def chosen(words: Iterable[str], conditions: Mapping[str, LabelCondition]) -> dict[str, int]:
-    """What a user asks for, "genre=jazz", as label -> class. Case does not matter where it decides nothing.
+    """The words of a command line, "genre=jazz", as label -> class. Case does not matter where it decides nothing.
 
     Raises UserError, with all mistakes, for a word of another form, a label that the model does not take or that is
     given twice, and a class that it does not have.
@@ -140,25 +140,52 @@ def chosen(words: Iterable[str], conditions: Mapping[str, LabelCondition]) -> di
     problems = []
     for word in words:
         name, equals, text = (part.strip() for part in word.partition("="))
-        if not (name and equals and text):
-            problems.append(f"expected NAME=VALUE, as in genre=jazz @ --condition {word}")
-        elif name not in conditions:
-            if conditions:
-                why = f"has no condition {name!r}{nearest(name, conditions, what='its conditions')}"
-            else:
-                why = f"has no condition {name!r}, nor any other; it plays by what it hears alone"
-            problems.append(f"the model {why} @ --condition {word}")
-        elif name in found:
-            problems.append(f"{name!r} is given twice @ --condition {word}")
-        else:
-            names = class_names(name, conditions[name])
-            fitting = [text] if text in names else [known for known in names if known.lower() == text.lower()]
-            if len(fitting) == 1:
-                found[name] = names.index(fitting[0])
-            else:
-                problems.append(
-                    f"no {name} is called {text!r}{nearest(text, names, what='known')} @ --condition {word}"
-                )
+        try:
+            if not (name and equals and text):
+                raise UserError("expected NAME=VALUE, as in genre=jazz")
+            number = class_called(name, text, conditions)
+            if name in found:
+                raise UserError(f"{name!r} is given twice")
+            found[name] = number
+        except UserError as error:
+            problems.append(f"{error} @ --condition {word}")
     if problems:
         raise UserError(*problems)
     return found
+
+
+def classes_called(
+    given: Mapping[str, str], conditions: Mapping[str, LabelCondition], others: Iterable[str] = ()
+) -> dict[str, int]:
+    """Label -> the name of a class, as label -> class.
+
+    others: further names that may be meant where a label is not known. Raises UserError with all mistakes, as `chosen`.
+    """
+    found: dict[str, int] = {}
+    problems = []
+    for name, text in given.items():
+        try:
+            found[name] = class_called(name, text, conditions, others)
+        except UserError as error:
+            problems.append(f"{error} @ {name}={text!r}")
+    if problems:
+        raise UserError(*problems)
+    return found
+
+
+def class_called(label: str, text: str, conditions: Mapping[str, LabelCondition], others: Iterable[str] = ()) -> int:
+    """The class of a label by its name. Raises UserError for a label or a class that the model does not have."""
+    if label not in conditions:
+        if not conditions:
+            raise UserError(f"the model has no condition {label!r}, nor any other; it plays by what it hears alone")
+        what = nearest(
+            label, [*conditions, *others], what="its conditions" + (" and other arguments" if others else "")
+        )
+        raise UserError(f"the model has no condition {label!r}{what}")
+    names = class_names(label, conditions[label])
+    if not isinstance(text, str):
+        raise UserError(f"expected the name of a class, got {text!r}; {label} has {', '.join(names)}")
+    fitting = [text] if text in names else [known for known in names if known.lower() == text.lower()]
+    if len(fitting) != 1:
+        raise UserError(f"no {label} is called {text!r}{nearest(text, names)}")
+    return names.index(fitting[0])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.console import warn
-from accomp.core.errors import CheckpointError, CombinationError, PluginError
+from accomp.core.errors import CheckpointError, CombinationError, PluginError, UserError
 from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Stream, Tokenizer
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import NOT_TOLD, Source
+from accomp.core.names import nearest
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
 from accomp.core.registry import Registry
@@ -36,6 +39,21 @@ from accomp.core.streaming.precision import prepared
 from accomp.core.streaming.session import AudioSession, TokenSession
 
 
+@define(eq=False)
+class PooledTokens:
+    """A token session of a player, and the audio session that uses it; free once that one is closed or gone."""
+
+    tokens: TokenSession
+    controlled: bool
+    user: Callable[[], AudioSession | None] = lambda: None
+
+    @property
+    def free(self) -> bool:
+        """Whether another audio session may begin on it."""
+        user = self.user()
+        return user is None or user.closed
+
+
 @frozen(eq=False)
 class Player:
     """A trained model with all it needs to play.
@@ -46,7 +64,8 @@ class Player:
         objective: what it was trained for, by name.
         guidance: how closely it heeds what it is told.
         runtime: whether it is compiled; the model is in that precision already.
-        kept: what it plays with, made at the first use.
+        pool: the token sessions that were built, each compiled once, with the audio session that uses it.
+        offline: the compiled pass of a model without a clock; empty before its first use.
     """
 
     tokenizer: Tokenizer
@@ -58,7 +77,8 @@ class Player:
     objective: str
     guidance: Guidance = UNGUIDED
     runtime: Runtime = EAGER
-    kept: dict[str, Any] = field(factory=dict, init=False, repr=False)
+    pool: list[PooledTokens] = field(factory=list, init=False, repr=False)
+    offline: list[Framewise] = field(factory=list, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -204,20 +224,26 @@ def play(
     session: int,
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
+    controls: Mapping[str, float] | None = None,
     listener: Callable[[np.ndarray], None] | None = None,
 ) -> Played:
     """sound [N] in pieces of so many samples, and what they leave over as a last one -> what the model plays to it.
 
     labels: name -> class; those that the model has and are not given are withheld. `seed` and `session` decide what is
-    sampled. prompt: codes [K, P] that the stem begins with. told: timeline -> what it says of the frames; those
+    sampled. prompt: codes [K, P] that the stem begins with. controls: setting of the sampler -> its value, instead of
+    that of its Config, all of them or none. told: timeline -> what it says of the frames; those
     that the model has and are not given are withheld. listener: gets what is played, [n] each time, as it comes; an
     interruption comes between two pieces. Raises CombinationError for a model that cannot stream.
     """
     device = player.device
     tokenizer = _TimedTokenizer(player.tokenizer, device)
     began = _now(device)
-    tokens = _Remembering(tokens_of(player, labels=labels, seed=seed, session=session, prompt=prompt, told=told))
+    pooled = pooled_tokens(
+        player, labels=labels, seed=seed, session=session, prompt=prompt, told=told, controls=controls
+    )
+    tokens = _Remembering(pooled.tokens)
     live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
+    pooled.user = weakref.ref(live)
     heard: list[Tensor] = []
 
     def hear(sound: Tensor) -> None:
@@ -244,13 +270,22 @@ def play(
 
 
 def live_session(
-    player: Player, *, labels: Mapping[str, int], seed: int, session: int, told: Mapping[str, Source] = NOT_TOLD
+    player: Player,
+    *,
+    labels: Mapping[str, int],
+    seed: int,
+    session: int,
+    told: Mapping[str, Source] = NOT_TOLD,
+    controls: Mapping[str, float] | None = None,
 ) -> AudioSession:
-    """A session of this player, for as long as one likes; the arguments are those of `play`."""
-    return AudioSession(player.tokenizer, tokens_of(player, labels=labels, seed=seed, session=session, told=told))
+    """Begin a session of any length with a state of its own. The arguments are those of `play`."""
+    pooled = pooled_tokens(player, labels=labels, seed=seed, session=session, told=told, controls=controls)
+    live = AudioSession(player.tokenizer, pooled.tokens)
+    pooled.user = weakref.ref(live)
+    return live
 
 
-def tokens_of(
+def pooled_tokens(
     player: Player,
     *,
     labels: Mapping[str, int],
@@ -258,28 +293,35 @@ def tokens_of(
     session: int,
     prompt: np.ndarray | None = None,
     told: Mapping[str, Source] = NOT_TOLD,
-) -> TokenSession:
-    """The player's session of codes, begun anew as `play` is told to: it has one, which is compiled once.
+    controls: Mapping[str, float] | None = None,
+) -> PooledTokens:
+    """A free token session of the player, begun anew; another one is built, and compiled, where all are in use.
 
-    Raises CombinationError for a model that cannot stream.
+    The arguments are those of `play`. Raises CombinationError for a model that cannot stream, UserError for labels
+    and classes that it does not have.
     """
     check_streams(player)
     sessions, classes = torch.tensor([session]), _classes(player.model, labels)
     given = None if prompt is None else torch.from_numpy(prompt)[None]
-    tokens: TokenSession | None = player.kept.get("tokens")
-    if tokens is None:
+    settings = None if controls is None else {name: torch.tensor([value]) for name, value in controls.items()}
+    free = (pooled for pooled in player.pool if pooled.free and pooled.controlled == (controls is not None))
+    pooled = next(free, None)
+    if pooled is None:
         prepare_codec(player.tokenizer, player.runtime, player.device)
-        tokens = player.kept["tokens"] = session_of(
+        tokens = session_of(
             player.model,
             player.sampler,
             sessions=sessions,
             labels=classes,
             window=player.window,
             guidance=player.guidance,
+            controls=settings,
             runtime=player.runtime,
         )
-    tokens.begin(sessions, labels=classes, seed=seed, prompt=given, timelines=[told])
-    return tokens
+        pooled = PooledTokens(tokens, controls is not None)
+        player.pool.append(pooled)
+    pooled.tokens.begin(sessions, labels=classes, seed=seed, prompt=given, controls=settings, timelines=[told])
+    return pooled
 
 
 def prepare_codec(tokenizer: Tokenizer, runtime: Runtime, device: torch.device, batch: int = 1) -> None:
@@ -298,10 +340,9 @@ def prepare_codec(tokenizer: Tokenizer, runtime: Runtime, device: torch.device, 
 
 
 def _framewise(player: Player) -> Framewise:
-    if "framewise" not in player.kept:
-        player.kept["framewise"] = Framewise(player.model, player.guidance, player.runtime)
-    framewise: Framewise = player.kept["framewise"]
-    return framewise
+    if not player.offline:
+        player.offline.append(Framewise(player.model, player.guidance, player.runtime))
+    return player.offline[0]
 
 
 @torch.inference_mode()
@@ -329,7 +370,21 @@ def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _classes(model: Model, labels: Mapping[str, int]) -> dict[str, Tensor]:
-    """The labels that the model takes, each [1]; -1 where it is not given."""
+    """The labels that the model takes, each [1]; -1 where one is not given.
+
+    Raises UserError, with every problem, for a label that the model does not take and what is no class of one.
+    """
+    problems = []
+    for name, number in labels.items():
+        if name not in model.classes:
+            problems.append(f"the model has no label {name!r}{nearest(name, model.classes, what='its labels')}")
+        elif not isinstance(number, Integral) or not -1 <= number < model.classes[name]:
+            problems.append(
+                f"label {name!r} is {number!r}; expected the number of a class, 0 to {model.classes[name] - 1}, or -1 "
+                f"to withhold it"
+            )
+    if problems:
+        raise UserError(*problems)
     return {name: torch.tensor([labels.get(name, -1)]) for name in model.classes}
 
 

@@ -351,6 +351,11 @@ class AudioSession:
         self._ready: list[Tensor] = []  # audio [B, n] that was not pulled
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether the input has ended."""
+        return self._closed
+
     @torch.inference_mode()
     def push(self, audio: Tensor) -> None:
         """audio [B, n] float in [-1, 1], any n. Raises ValueError for another shape and for a closed session."""
@@ -368,7 +373,8 @@ class AudioSession:
 
         To play live at t_f < 0 pull ahead: the sound is there before its input is.
         """
-        self._play()
+        if not self._closed:  # afterwards its token session may belong to another
+            self._play()
         return self._take(None if ahead else max(0, self._heard - self._played))
 
     @torch.inference_mode()
@@ -397,6 +403,10 @@ class AudioSession:
                 f"later than its lookahead {space.lookahead} and delay {space.delay} say"
             )
         return rest
+
+    def end(self) -> None:
+        """Close the session without its rest: another one may use the token session."""
+        self._closed = True
 
     def _listen(self, codes: Tensor) -> None:
         if codes.shape[2]:

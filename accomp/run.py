@@ -1,0 +1,343 @@
+"""A trained model that plays: to recordings, in a live session, or in many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from accomp.audio import Accompaniment
+from accomp.catalog import registry
+from accomp.core.clock import Clock
+from accomp.core.compute.devices import PLAYING_THREADS, number_of, threads
+from accomp.core.errors import UserError
+from accomp.core.model.conditions import class_names, classes_called
+from accomp.core.music.labels import INSTRUMENT
+from accomp.core.runs.models import find_model
+from accomp.core.runs.run import Played, Player, load_player, perform, play, playing_checkpoint
+
+if TYPE_CHECKING:
+    from accomp.core.interfaces import Tokenizer
+    from accomp.core.music.timelines import Source
+    from accomp.core.registry import Registry
+    from accomp.core.spec.schema import Spec
+    from accomp.scores import Scores
+    from accomp.session import Batch, Session
+
+
+def load_run(
+    run: str | Path,
+    *,
+    device: str | None = None,
+    compile: bool | None = None,
+    weights: str | None = None,
+    guidance: Mapping[str, float] | None = None,
+) -> Run:
+    """Load the trained model of a run: of its best checkpoint on validation.
+
+    Args:
+        run: A run folder, the name of a model that comes along (`accomp models`), or "hub:owner/repo[@revision]".
+        device: "cpu", "cuda", "mps" or "auto"; that of the run's spec where not given.
+        compile: Whether to compile a step before the music starts, which takes a minute and makes it several times as
+            fast; as in the run's spec where not given, which usually means: on a GPU.
+        weights: "float32", "bfloat16", "int8" or, on CPUs, "w8a8"; as in the run's spec where not given.
+        guidance: Condition -> scale of classifier-free guidance; as in the run's spec where not given.
+
+    Returns:
+        The run, ready to play.
+
+    Raises:
+        UserError: There is no such run, nothing is trained in it, or it does not fit the arguments.
+
+    Example:
+        >>> run = accomp.load_run("pretrained", device="cpu")
+    """
+    from accomp.core.compute.devices import device_of
+    from accomp.core.generation.stream import runtime_of
+
+    found = registry()
+    folder = find_model(run, found)
+    checkpoint = playing_checkpoint(folder)
+    words = [] if compile is None else [f"compile={'on' if compile else 'off'}"]
+    words += [] if weights is None else [f"weights={weights}"]
+    settings = checkpoint.spec["run"]
+    count = settings.get("threads") or PLAYING_THREADS
+    with threads(count):
+        player = load_player(
+            folder,
+            found,
+            device_of(device or settings["accelerator"]),
+            guidance=guidance,
+            runtime=runtime_of(checkpoint.spec, words),
+        )
+    return Run(folder, player, found, count)
+
+
+class Run:
+    """A trained model and all that it needs to play; made by `load_run`.
+
+    Attributes:
+        folder: The run folder.
+        player: What the commands of accomp play with; private to accomp.
+    """
+
+    def __init__(self, folder: Path, player: Player, registry: Registry, threads: int):
+        self.folder = folder
+        self.player, self._registry, self._threads = player, registry, threads
+
+    def __repr__(self) -> str:
+        clock = "plays to whole recordings" if self.clock is None else f"t_f = {self.clock.t_f}, k = {self.clock.k}"
+        return f"<Run {self.folder}: step {self.player.step}, {clock}, {self.tokenizer.name}, {self.player.device}>"
+
+    @property
+    def spec(self) -> Spec:
+        """The spec that the model was trained with, complete."""
+        from accomp.core.spec.schema import structure
+
+        return structure(playing_checkpoint(self.folder).spec, self._registry, where=str(self.folder))
+
+    def own_spec(self) -> Spec:
+        """The spec of the run folder, which may play a model of another. Raises UserError where it has none."""
+        import json
+
+        from accomp.core.runs.folder import SPEC
+        from accomp.core.spec.schema import structure
+
+        path = self.folder / SPEC
+        if not path.is_file():
+            raise UserError(
+                f"the run has no spec of its own, only a model; have it play in an experiment: accomp.run_spec(spec, "
+                f"model={str(self.folder)!r}) @ {path}"
+            )
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return structure({**data, "run": {**data["run"], "folder": str(self.folder)}}, self._registry, where=str(path))
+
+    @property
+    def clock(self) -> Clock | None:
+        """How far the model sees the input (t_f) and how much it plays at once (k), in codec frames.
+
+        None for a model that hears a whole recording before it plays.
+        """
+        return self.player.model.clock
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The codec."""
+        return self.player.tokenizer
+
+    @property
+    def model(self) -> Any:
+        """The network, a `torch.nn.Module` in evaluation mode."""
+        return self.player.model
+
+    @property
+    def sample_rate(self) -> int:
+        """The codec's, in Hz: of all that the model hears and plays."""
+        return self.tokenizer.space.sample_rate
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Label -> the names of its classes, of the labels that the model takes."""
+        known = self.player.model.conditions.labels
+        return {name: tuple(class_names(name, condition)) for name, condition in known.items()}
+
+    @property
+    def latency(self) -> float:
+        """How far a live output lags behind its input on an infinitely fast machine, in seconds.
+
+        Negative for a model that plays ahead of what it has heard. Raises UserError for a model that cannot stream.
+        """
+        from accomp.core.clock import LatencyBudget
+        from accomp.core.runs.run import check_streams
+
+        clock = check_streams(self.player)
+        return LatencyBudget(clock, self.tokenizer.space, 0.0, 0.0, 0.0, 0.0).algorithmic
+
+    def accompany(
+        self,
+        audio: str | Path | ArrayLike,
+        *,
+        sample_rate: int | None = None,
+        instrument: str | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        metronome: str = "auto",
+        chart: str = "auto",
+        block: int | None = None,
+        **labels: str,
+    ) -> Accompaniment:
+        """Play to a recording as if it came live; the same arguments give the same stem.
+
+        Args:
+            audio: An audio file of any rate and number of channels, or samples [N] in [-1, 1].
+            sample_rate: Of samples, in Hz; they are resampled where the codec has another. Not for a file.
+            instrument: What to play, such as "Bass"; withheld from the model where not given.
+            seed: Decides what is sampled.
+            temperature: Of sampling; the sampler's own where not given.
+            metronome: The beats: "120bpm", "90bpm/3" (beats a bar), "120bpm@0.35" (first downbeat, in seconds), a file
+                of beats, "follow" (found in the input) or "off". "auto" follows where the model takes a metronome.
+            chart: The chords: "C Am F G", a text file, "follow" or "off". "auto" follows where the model takes a chart.
+            block: Samples fed at a time, a codec frame where not given; the stem does not depend on it.
+            **labels: The other labels of `Run.labels`, by the names of their classes: genre="jazz". Those not given are
+                withheld.
+
+        Returns:
+            The stem, as long as the recording.
+
+        Raises:
+            UserError: A label, a class or an argument is not known, or the audio cannot be used.
+
+        Example:
+            >>> take = run.accompany("song.wav", instrument="Bass", seed=1)
+            >>> take.save("bass.wav")
+        """
+        sound = self._sound(audio, sample_rate)
+        numbers = self._classes(instrument, labels)
+        controls = self._controls(temperature)
+        told = self._timelines(metronome, chart)
+        piece = _positive("block", self.tokenizer.space.hop if block is None else block)
+        with self._computing():
+            if self.player.clocked:
+                pieces = [piece] * -(-len(sound) // piece)
+                played = play(
+                    self.player, sound, pieces, labels=numbers, seed=seed, session=number_of("stream"), told=told,
+                    controls=controls,
+                )  # fmt: skip
+            else:
+                played = perform(self.player, sound, labels=numbers, seed=seed, session=number_of("stream"), told=told)
+        return Accompaniment(
+            played.audio, self.sample_rate, played.codes, _timings(played, self.sample_rate), sound, instrument
+        )
+
+    def session(
+        self,
+        *,
+        instrument: str | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        metronome: str = "auto",
+        chart: str = "auto",
+        **labels: str,
+    ) -> Session:
+        """Begin a live session, which shares nothing with any other.
+
+        Args:
+            instrument, seed, temperature, metronome, chart, **labels: As for `accompany`.
+
+        Returns:
+            The session; as a context manager it ends with the block.
+
+        Raises:
+            UserError: The model cannot stream, or an argument is not known.
+
+        Example:
+            >>> with run.session(instrument="Bass") as session:
+            ...     out = session.push(block)
+        """
+        from accomp.session import Session
+
+        return Session(
+            self,
+            labels=self._classes(instrument, labels),
+            seed=seed,
+            controls=self._controls(temperature),
+            told=lambda: self._timelines(metronome, chart),
+        )
+
+    def batch(self, slots: int, *, temperature: float = 1.0) -> Batch:
+        """Make room for many sessions that advance together, as a server has them.
+
+        Args:
+            slots: How many there can be at a time; all are computed at every step.
+            temperature: Of sessions that join without one, where the sampler has a temperature.
+
+        Returns:
+            An empty batch.
+
+        Raises:
+            UserError: The model cannot stream, or cannot be compiled as its runtime says.
+        """
+        from accomp.session import Batch
+
+        return Batch(self, _positive("slots", slots), temperature)
+
+    def evaluate(self, metrics: list[str] | None = None) -> Scores:
+        """Judge the run's takes; `accomp.evaluate`."""
+        from accomp.scores import evaluate
+
+        return evaluate(self, metrics=metrics)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """With the number of CPU threads that the run plays with."""
+        with threads(self._threads):
+            yield
+
+    def _classes(self, instrument: str | None, labels: Mapping[str, str]) -> dict[str, int]:
+        given = {**({} if instrument is None else {INSTRUMENT: instrument}), **labels}
+        return classes_called(given, self.player.model.conditions.labels)
+
+    def _controls(self, temperature: float | None) -> dict[str, float] | None:
+        if temperature is None:
+            return None
+        has = tuple(getattr(self.player.sampler, "controls", ()))
+        if has != ("temperature",):
+            raise UserError(f"temperature={temperature:g}: the sampler of this run has no temperature to set")
+        if not temperature >= 0:
+            raise UserError(f"temperature={temperature:g}; expected 0 or more")
+        return {"temperature": float(temperature)}
+
+    def _timelines(self, metronome: str, chart: str) -> dict[str, Source]:
+        from accomp.core.generation.timeline_options import Conducting
+
+        return Conducting(metronome, chart).sources(self.player, self._registry)
+
+    def _sound(self, audio: str | Path | ArrayLike, sample_rate: int | None) -> np.ndarray:
+        from accomp.core.audio import io
+        from accomp.core.generation.stream import read_input
+
+        if isinstance(audio, str | Path):
+            if sample_rate is not None:
+                raise UserError(f"sample_rate={sample_rate}: a file has one of its own; it is for samples")
+            return read_input(Path(audio), self.sample_rate)
+        samples = checked_samples(audio)
+        if sample_rate is None:
+            raise UserError(f"samples need their rate: sample_rate={self.sample_rate}, if it is that of the codec")
+        return io.resample(samples, _positive("sample_rate", sample_rate), self.sample_rate)
+
+
+def checked_samples(audio: ArrayLike) -> np.ndarray:
+    """Samples [N] as float32. Raises UserError for another shape or type, NaN and infinity."""
+    try:
+        samples = np.asarray(audio)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"not an array of samples: {error}") from None
+    if samples.dtype.kind != "f":
+        raise UserError(f"samples are {samples.dtype}; expected float32 in [-1, 1]")
+    if samples.ndim != 1:
+        hint = "; average the channels: audio.mean(axis=0)" if samples.ndim == 2 else ""
+        raise UserError(f"samples have shape {samples.shape}; expected [N], one channel{hint}")
+    if not np.isfinite(samples).all():
+        raise UserError("the samples hold NaN or infinity")
+    return samples.astype(np.float32, copy=False)
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise UserError(f"{name}={value!r}; expected a positive whole number")
+    return int(value)
+
+
+def _timings(played: Played, rate: int) -> dict[str, float]:
+    whole, seconds = sum(played.whole), len(played.audio) / rate
+    return {
+        "start": played.start,
+        "whole": whole,
+        "encode": sum(played.encode),
+        "decode": sum(played.decode),
+        "real_time_factor": whole / seconds if seconds else 0.0,
+    }

@@ -1,0 +1,269 @@
+"""Live sessions: one that plays along with a stream of blocks, and many that advance together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from attrs import frozen
+from numpy.typing import ArrayLike, NDArray
+
+from accomp.core.compute.devices import number_of
+from accomp.core.errors import UserError
+from accomp.core.runs.run import live_session, prepare_codec
+from accomp.core.streaming.audio_batch import AudioSessionBatch
+
+if TYPE_CHECKING:
+    from accomp.core.music.timelines import Source
+    from accomp.run import Run
+
+
+@frozen
+class Stats:
+    """Counts of a session.
+
+    Attributes:
+        seconds_in, seconds_out: Of audio.
+        pushes: How often `push` was called.
+        busy: Seconds of computing.
+        median_ms, max_ms: Of a push.
+    """
+
+    seconds_in: float
+    seconds_out: float
+    pushes: int
+    busy: float
+    median_ms: float
+    max_ms: float
+
+    @property
+    def real_time_factor(self) -> float:
+        """Computing per second of input, below 1 where the machine keeps up."""
+        return self.busy / self.seconds_in if self.seconds_in else 0.0
+
+
+class Session:
+    """A live session of a run; made by `Run.session`. Its state is its own.
+
+    Output sample n accompanies input sample n; how much later it comes is `latency`.
+
+    Attributes:
+        sample_rate: Of input and output, in Hz.
+        latency: Seconds by which the output lags behind the input, computing time apart; negative: it runs ahead, and
+            `push` gives it in time with the input.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        labels: Mapping[str, int],
+        seed: int,
+        controls: Mapping[str, float] | None,
+        told: Callable[[], Mapping[str, Source]],
+    ):
+        self.sample_rate, self.latency = run.sample_rate, run.latency
+        self._run, self._labels, self._seed, self._controls, self._told = run, labels, seed, controls, told
+        self._begin()
+
+    def _begin(self) -> None:
+        with self._run._computing():
+            self._live = live_session(
+                self._run.player,
+                labels=self._labels,
+                seed=self._seed,
+                session=number_of("stream"),
+                told=self._told(),
+                controls=self._controls,
+            )
+            self._live.pull()  # what the model plays before any input is computed now
+        self._times: list[float] = []
+        self._in = self._out = 0
+
+    def push(self, block: ArrayLike) -> NDArray[np.float32]:
+        """Hear a block and play what is ready.
+
+        Args:
+            block: Samples [n] or [1, n] in [-1, 1] at `sample_rate`, any n.
+
+        Returns:
+            Samples of the same shape but for their number: at most as many as came in so far and were not yet given.
+
+        Raises:
+            UserError: The samples have another shape or type, or the session has ended.
+        """
+        if self._live.closed:
+            raise UserError("the session has ended; begin another with run.session(...), or this one anew with reset()")
+        sound, row = _block(block)
+        began = time.perf_counter()
+        with self._run._computing():
+            self._live.push(torch.from_numpy(sound)[None].to(self._run.player.device))
+            out = self._live.pull()[0].float().cpu().numpy()
+        self._times.append(time.perf_counter() - began)
+        self._in, self._out = self._in + len(sound), self._out + len(out)
+        return out[None] if row else out
+
+    def finish(self) -> NDArray[np.float32]:
+        """End the input and the session.
+
+        Returns:
+            The rest of the output [n], so that as many samples came out as went in. What the model would have heard
+            later is silence. Empty where the session has ended before.
+        """
+        if self._live.closed:
+            return np.zeros(0, dtype=np.float32)
+        with self._run._computing():
+            rest: NDArray[np.float32] = self._live.close()[0].float().cpu().numpy()
+        self._out += len(rest)
+        return rest
+
+    def reset(self) -> None:
+        """Begin anew, as if nothing had been heard: the same input gives the same output again."""
+        self.close()
+        self._begin()
+
+    def close(self) -> None:
+        """End the session; what it would still play is not computed."""
+        self._live.end()
+
+    @property
+    def stats(self) -> Stats:
+        """What came in and went out, and how long it took."""
+        times = np.array(self._times or [0.0])
+        return Stats(
+            self._in / self.sample_rate,
+            self._out / self.sample_rate,
+            len(self._times),
+            float(sum(self._times)),
+            float(1000 * np.median(times)),
+            float(1000 * times.max()),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "ended" if self._live.closed else f"latency {1000 * self.latency:.0f} ms"
+        return f"<Session of {self._run.folder}: {self.stats.seconds_in:.2f} s in, {state}>"
+
+
+class Batch:
+    """Many live sessions that advance together, one frame chunk at a time; made by `Run.batch`.
+
+    What a session plays depends on no other one.
+
+    Attributes:
+        sample_rate: Of input and output, in Hz.
+        block: Samples that every session hears at a step.
+        slots: How many sessions there can be.
+    """
+
+    def __init__(self, run: Run, slots: int, temperature: float):
+        from accomp.core.runs.run import check_streams
+
+        check_streams(run.player)
+        player = run.player
+        with run._computing():
+            prepare_codec(player.tokenizer, player.runtime, player.device, slots)
+            self._batch = AudioSessionBatch(
+                player.tokenizer,
+                player.model,
+                player.sampler,  # type: ignore[arg-type]  # check_streams sees to it
+                slots,
+                window=player.window,
+                guidance=player.guidance,
+                temperature=temperature,
+                runtime=player.runtime,
+            )
+        self._run, self.sample_rate, self.block, self.slots = run, run.sample_rate, self._batch.hop, slots
+
+    @property
+    def playing(self) -> list[int]:
+        """The slots in which a session plays."""
+        return self._batch.taken
+
+    def join(
+        self,
+        *,
+        instrument: str | None = None,
+        seed: int = 0,
+        temperature: float | None = None,
+        metronome: str = "auto",
+        chart: str = "auto",
+        **labels: str,
+    ) -> int:
+        """Begin a session.
+
+        Args:
+            instrument, seed, temperature, metronome, chart, **labels: As for `Run.session`.
+
+        Returns:
+            Its slot.
+
+        Raises:
+            UserError: All slots are taken, or an argument is not known.
+        """
+        if not self._batch.free:
+            raise UserError(f"all {self.slots} slots are taken; end a session with leave(slot), or make a larger batch")
+        run = self._run
+        numbers = run._classes(instrument, labels)
+        run._controls(temperature)
+        with run._computing():
+            return self._batch.join(
+                session=number_of("stream"), seed=seed, labels=numbers, temperature=temperature,
+                told=run._timelines(metronome, chart),
+            )  # fmt: skip
+
+    def step(self, blocks: Mapping[int, ArrayLike]) -> dict[int, NDArray[np.float32]]:
+        """Advance all sessions by one block.
+
+        Args:
+            blocks: Slot -> samples [block]. A session without one hears silence.
+
+        Returns:
+            Slot -> samples [block] that it plays, of the sessions that have begun to.
+
+        Raises:
+            UserError: A block has another shape, or belongs to no session.
+        """
+        heard = {self._playing(slot): _block(block)[0] for slot, block in blocks.items()}
+        for slot, sound in heard.items():
+            if len(sound) != self.block:
+                raise UserError(f"slot {slot}: {len(sound)} samples; a step takes {self.block} of each session")
+        with self._run._computing():
+            return {slot: sound for slot, (_, sound) in self._batch.step(heard).items()}
+
+    def place(self, slot: int) -> int | None:
+        """The sample of the input that the next output of a session belongs to; None before its first output."""
+        return self._batch.places[self._playing(slot)]
+
+    def leave(self, slot: int) -> None:
+        """End the session of a slot. Raises UserError where none plays."""
+        self._batch.leave(self._playing(slot))
+
+    def _playing(self, slot: int) -> int:
+        if slot not in self._batch.taken:
+            taken = ", ".join(map(str, self._batch.taken)) or "in none"
+            raise UserError(f"no session plays in slot {slot!r}; sessions play in {taken}")
+        return slot
+
+    def __repr__(self) -> str:
+        return f"<Batch of {self._run.folder}: {len(self.playing)} of {self.slots} slots taken>"
+
+
+def _block(block: Any) -> tuple[NDArray[np.float32], bool]:
+    """Samples [n], and whether they came as [1, n]."""
+    from accomp.run import checked_samples
+
+    given = block.detach().cpu().numpy() if isinstance(block, torch.Tensor) else np.asarray(block)
+    row = given.ndim == 2 and len(given) == 1
+    return checked_samples(given[0] if row else given), row
