@@ -34,7 +34,7 @@ def pages() -> dict[str, str]:
 def cells(path: Path) -> Iterator[str]:
     """The cells of a notebook as Markdown."""
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        text = "".join(cell["source"])
+        text = "".join(line for line in cell["source"] if not line.startswith("%"))
         yield f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
 
 
