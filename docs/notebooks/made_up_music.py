@@ -36,7 +36,7 @@ def song(number: int, seconds: float) -> dict[str, np.ndarray]:
         put("bass", count * beat, note(keys[0] - 12, beat), 0.3)
         for key in keys:
             put("piano", count * beat, note(key + 12, 2 * beat), 0.08)
-        hit = rng.standard_normal(RATE // 20) * np.exp(-np.arange(RATE // 20) / 300)
+        hit = rng.standard_normal(RATE // 3) * np.exp(-np.arange(RATE // 3) / 3000)
         put("drums", count * beat, hit, 0.3 if count % 2 else 0.15)
     return stems
 

@@ -49,11 +49,12 @@ def cell_parts(cell: dict[str, Any], pictures: dict[str, bytes], stem: str) -> I
         yield text
         return
     yield f"```python\n{text}\n```"
-    for output in cell.get("outputs", ()):
+    outputs = cell.get("outputs", ())
+    if printed := "".join("".join(output["text"]) for output in outputs if output.get("name") == "stdout"):
+        yield block(printed)
+    for output in outputs:
         data = output.get("data", {})
-        if output["output_type"] == "stream" and output["name"] == "stdout":
-            yield block("".join(output["text"]))
-        elif "image/png" in data:
+        if "image/png" in data:
             name = f"{stem}-{len(pictures)}.png"
             pictures[name] = base64.b64decode("".join(data["image/png"]))
             yield f"![output]({name})"

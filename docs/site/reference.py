@@ -15,7 +15,7 @@ from mkdocs.structure.files import File
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cli_pages import commands  # noqa: E402
-from source import ROOT, config_of, doc, find_class, settings, table  # noqa: E402
+from source import ROOT, config_of, doc, find_class, settings, table, with_real_defaults  # noqa: E402
 
 SECTIONS = {
     "clock": ("accomp.core.clock", "Clock"),
@@ -65,7 +65,7 @@ def spec_page() -> str:
         assert found is not None, f"{module} has no class {cls}"
         parts += [f"## [{name}]", described(doc(found[1]))]
         if name not in WITHOUT_TABLE:
-            parts.append(table(settings(found[1])))
+            parts.append(table(with_real_defaults(settings(found[1]), module, cls)))
     return "\n\n".join(parts) + "\n"
 
 

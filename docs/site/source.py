@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+
+import attrs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +81,17 @@ def settings(node: ast.ClassDef) -> list[Setting]:
                 name = line.target.id
                 found.append(Setting(name, readable(kind), default(line.value), described.get(name, "")))
     return found
+
+
+def with_real_defaults(rows: list[Setting], name: str, cls: str) -> list[Setting]:
+    """The settings with the values that constants in their defaults stand for; imports the module."""
+    found = {attribute.name: attribute.default for attribute in attrs.fields(getattr(import_module(name), cls))}
+    shown = []
+    for row in rows:
+        value = found.get(row.name)
+        plain = isinstance(value, int | float | str | tuple) and not isinstance(value, bool)
+        shown.append(replace(row, default=json.dumps(value)) if plain and row.default else row)
+    return shown
 
 
 def default(value: ast.expr | None) -> str | None:
