@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
+
 from accomp.core.cli.main import with_plugin_commands
 from accomp.core.registry import Registry
 

@@ -14,8 +14,8 @@ from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cli_pages import commands  # noqa: E402
-from source import ROOT, config_of, doc, find_class, settings, table, with_real_defaults  # noqa: E402
+from cli_pages import commands
+from source import ROOT, config_of, doc, find_class, settings, table, with_real_defaults
 
 SECTIONS = {
     "clock": ("accomp.core.clock", "Clock"),
@@ -103,5 +103,8 @@ def described(text: str) -> str:
 
 def cli_page() -> str:
     """Commands and options, with the words of their own help."""
-    parts = ["# Command line", "`accomp COMMAND --help` prints the same. SPEC is a spec file or the name of a shipped one."]
+    parts = [
+        "# Command line",
+        "`accomp COMMAND --help` prints the same. SPEC is a spec file or the name of a shipped one.",
+    ]
     return "\n\n".join([*parts, *commands()]) + "\n"

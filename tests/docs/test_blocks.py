@@ -7,10 +7,11 @@ import tomllib
 import numpy as np
 import pytest
 import soundfile
+from doc_pages import FENCE, PAGES, ROOT, blocks
+
 from accomp.core.registry import Registry
 from accomp.core.spec.build import check_combination
 from accomp.core.spec.schema import load_spec
-from doc_pages import FENCE, PAGES, ROOT, blocks
 
 REGISTRY = Registry(third_party=False)
 FIRST = ("README.md", "docs/index.md", "docs/tutorial.md")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import typer
+from doc_pages import PAGES, ROOT, command_lines, inline_commands
+
 from accomp.core.cli.main import with_plugin_commands
 from accomp.core.registry import Registry
 from accomp.core.spec.schema import load_spec
-from doc_pages import PAGES, ROOT, command_lines, inline_commands
 
 REGISTRY = Registry(third_party=False)
 SHIPPED = {path.stem for path in (ROOT / "specs").glob("*.toml")}
