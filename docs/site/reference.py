@@ -54,11 +54,11 @@ def spec_page() -> str:
     """Sections and keys of a spec."""
     parts = [
         "# Spec keys",
-        "A spec is a TOML file ([Experiments](../guides/experiments.md)). Besides the sections below it has `seed` (0), which "
-        "decides data order, initial weights, dropped conditions and sampling; one section for each part, `corpus`, "
-        "`tokenizer`, `fuser`, `backbone`, `objective`, `sampler`, with `plugin = NAME` and the keys of that "
-        "[plugin](plugins.md); a list of `[[metric]]`; and `[guidance]` with a scale for each condition. Lengths in frames "
-        'may be written as a duration, `"10s"`. `--set section.key=VALUE` overrides a key on the command line.',
+        "A spec is a TOML file ([Experiments](../guides/experiments.md)). Besides the sections below it has `seed` (0), "
+        "which decides data order, initial weights, dropped conditions and sampling; one section for each part, "
+        "`corpus`, `tokenizer`, `fuser`, `backbone`, `objective`, `sampler`, with `plugin = NAME` and the keys of that "
+        "[plugin](plugins.md); a list of `[[metric]]`; and `[guidance]` with a scale for each condition. Lengths in "
+        'frames may be written as a duration, `"10s"`. `--set section.key=VALUE` overrides a key on the command line.',
     ]
     for name, (module, cls) in SECTIONS.items():
         found = find_class(module, cls)

@@ -1,4 +1,4 @@
-"""Every block of the documentation is code: Python compiles, TOML parses and specs load; that of the first pages runs."""
+"""Every block of code in the documentation compiles or parses, specs load, and the code of the first pages runs."""
 
 from __future__ import annotations
 

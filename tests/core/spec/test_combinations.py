@@ -1,4 +1,4 @@
-"""What goes with what: every shipped objective with every sampler, fuser and clock, as the tables of docs/guides/models.md say."""
+"""Every shipped objective with every sampler, fuser and clock, as the tables of docs/guides/models.md say."""
 
 from __future__ import annotations
 
