@@ -17,14 +17,14 @@ class Plugin:
     Attributes:
         kind: such as "sampler".
         name: unique within its kind; the value of `plugin` in a spec.
-        summary: one line.
         provider: the distribution that it comes from, with its version.
+        summary: one line.
     """
 
     kind: str
     name: str
-    summary: str
     provider: str
+    summary: str
 
 
 def registry() -> Registry:
@@ -50,7 +50,12 @@ def plugins(kind: str | None = None) -> list[Plugin]:
     Example:
         >>> [plugin.name for plugin in accomp.plugins("fuser")]
     """
-    return [Plugin(row.kind, row.name, row.summary, row.provider) for row in registry().components(kind)]
+    return listed(registry(), kind)
+
+
+def listed(components: Registry, kind: str | None = None) -> list[Plugin]:
+    """The plugins of a registry, as `plugins` gives them."""
+    return [Plugin(row.kind, row.name, row.provider, row.summary) for row in components.components(kind)]
 
 
 def check_plugin(kind: str, name: str, **config: Any) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accomp.catalog import registry
+from accomp import catalog
 from accomp.core.pipeline import run_stage
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def load_spec(spec: str | Path, settings: Mapping[str, Any] | None = None) -> Sp
     from accomp.core.spec.build import check_combination
     from accomp.core.spec.schema import load_spec as load
 
-    found = registry()
+    found = catalog.registry()
     loaded = load(spec, found, assignments(settings or {}))
     check_combination(loaded, found)
     return loaded
@@ -93,7 +93,6 @@ def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, regist
     Raises:
         UserError: The parts do not fit, the folder holds another experiment, or what the stages raise.
     """
-    from accomp import catalog
     from accomp.core.runs.folder import borrow_model, model_folder, run_of
     from accomp.core.runs.models import find_model
     from accomp.core.spec.build import check_combination

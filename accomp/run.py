@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accomp import catalog
+from accomp.arguments import checked_samples, positive, whole
 from accomp.audio import Accompaniment
-from accomp.catalog import registry
 from accomp.core.clock import Clock
 from accomp.core.compute.devices import PLAYING_THREADS, number_of, threads
 from accomp.core.errors import UserError
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from accomp.core.spec.schema import Spec
     from accomp.scores import Scores
     from accomp.session import Batch, Session
+
+
+_ARGUMENTS = ("instrument", "seed", "temperature", "metronome", "chart")
+"""What a misspelt label may mean besides the labels of a model."""
 
 
 def load_run(
@@ -59,7 +65,7 @@ def load_run(
     from accomp.core.compute.devices import device_of
     from accomp.core.generation.stream import runtime_of
 
-    found = registry()
+    found = catalog.registry()
     folder = find_model(run, found)
     checkpoint = playing_checkpoint(folder)
     words = [] if compile is None else [f"compile={'on' if compile else 'off'}"]
@@ -196,19 +202,24 @@ class Run:
             >>> take.save("bass.wav")
         """
         sound = self._sound(audio, sample_rate)
-        numbers = self._classes(instrument, labels)
         controls = self._controls(temperature)
-        told = self._timelines(metronome, chart)
-        piece = _positive("block", self.tokenizer.space.hop if block is None else block)
+        how: dict[str, Any] = {
+            "labels": self._classes(instrument, labels),
+            "seed": whole("seed", seed),
+            "session": number_of("stream"),
+            "told": self._timelines(metronome, chart),
+        }
+        piece = positive("block", self.tokenizer.space.hop if block is None else block)
         with self._computing():
             if self.player.clocked:
                 pieces = [piece] * -(-len(sound) // piece)
-                played = play(
-                    self.player, sound, pieces, labels=numbers, seed=seed, session=number_of("stream"), told=told,
-                    controls=controls,
-                )  # fmt: skip
+                played = play(self.player, sound, pieces, controls=controls, **how)
+            elif controls is None:
+                played = perform(self.player, sound, **how)
             else:
-                played = perform(self.player, sound, labels=numbers, seed=seed, session=number_of("stream"), told=told)
+                raise UserError(
+                    f"temperature={temperature}: this model has no clock; set sampler.temperature in its spec"
+                )
         return Accompaniment(
             played.audio, self.sample_rate, played.codes, _timings(played, self.sample_rate), sound, instrument
         )
@@ -243,7 +254,7 @@ class Run:
         return Session(
             self,
             labels=self._classes(instrument, labels),
-            seed=seed,
+            seed=whole("seed", seed),
             controls=self._controls(temperature),
             told=lambda: self._timelines(metronome, chart),
         )
@@ -263,7 +274,7 @@ class Run:
         """
         from accomp.session import Batch
 
-        return Batch(self, _positive("slots", slots), temperature)
+        return Batch(self, positive("slots", slots), temperature)
 
     def evaluate(self, metrics: list[str] | None = None) -> Scores:
         """Judge the run's takes; `accomp.evaluate`."""
@@ -279,15 +290,17 @@ class Run:
 
     def _classes(self, instrument: str | None, labels: Mapping[str, str]) -> dict[str, int]:
         given = {**({} if instrument is None else {INSTRUMENT: instrument}), **labels}
-        return classes_called(given, self.player.model.conditions.labels)
+        return classes_called(given, self.player.model.conditions.labels, _ARGUMENTS)
 
     def _controls(self, temperature: float | None) -> dict[str, float] | None:
         if temperature is None:
             return None
         has = tuple(getattr(self.player.sampler, "controls", ()))
         if has != ("temperature",):
-            raise UserError(f"temperature={temperature:g}: the sampler of this run has no temperature to set")
-        if not temperature >= 0:
+            raise UserError(f"temperature={temperature!r}: the sampler of this run has no temperature to set")
+        if not isinstance(temperature, int | float | np.number):
+            raise UserError(f"temperature={temperature!r}; expected a number")
+        if not 0 <= temperature < math.inf:
             raise UserError(f"temperature={temperature:g}; expected 0 or more")
         return {"temperature": float(temperature)}
 
@@ -305,31 +318,11 @@ class Run:
                 raise UserError(f"sample_rate={sample_rate}: a file has one of its own; it is for samples")
             return read_input(Path(audio), self.sample_rate)
         samples = checked_samples(audio)
+        if not len(samples):
+            raise UserError("there are no samples to play to")
         if sample_rate is None:
             raise UserError(f"samples need their rate: sample_rate={self.sample_rate}, if it is that of the codec")
-        return io.resample(samples, _positive("sample_rate", sample_rate), self.sample_rate)
-
-
-def checked_samples(audio: ArrayLike) -> np.ndarray:
-    """Samples [N] as float32. Raises UserError for another shape or type, NaN and infinity."""
-    try:
-        samples = np.asarray(audio)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"not an array of samples: {error}") from None
-    if samples.dtype.kind != "f":
-        raise UserError(f"samples are {samples.dtype}; expected float32 in [-1, 1]")
-    if samples.ndim != 1:
-        hint = "; average the channels: audio.mean(axis=0)" if samples.ndim == 2 else ""
-        raise UserError(f"samples have shape {samples.shape}; expected [N], one channel{hint}")
-    if not np.isfinite(samples).all():
-        raise UserError("the samples hold NaN or infinity")
-    return samples.astype(np.float32, copy=False)
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise UserError(f"{name}={value!r}; expected a positive whole number")
-    return int(value)
+        return io.resample(samples, positive("sample_rate", sample_rate), self.sample_rate)
 
 
 def _timings(played: Played, rate: int) -> dict[str, float]:

@@ -99,10 +99,10 @@ def with_metrics(spec: Spec, metrics: Sequence[str] | None) -> Spec:
     """The spec with these metrics and no others. Raises UserError for one that is not installed."""
     if metrics is None:
         return spec
-    from accomp.catalog import registry
+    from accomp import catalog
     from accomp.core.spec.schema import resolve, structure
 
     data = resolve(spec)
     known = {section["plugin"]: section for section in data["metric"]}
     sections = [known.get(name, {"plugin": name}) for name in metrics]
-    return attrs.evolve(spec, metric=structure({**data, "metric": sections}, registry()).metric)
+    return attrs.evolve(spec, metric=structure({**data, "metric": sections}, catalog.registry()).metric)

@@ -12,6 +12,7 @@ import torch
 from attrs import frozen
 from numpy.typing import ArrayLike, NDArray
 
+from accomp.arguments import checked_samples, whole
 from accomp.core.compute.devices import number_of
 from accomp.core.errors import UserError
 from accomp.core.runs.run import live_session, prepare_codec
@@ -219,7 +220,7 @@ class Batch:
         run._controls(temperature)
         with run._computing():
             return self._batch.join(
-                session=number_of("stream"), seed=seed, labels=numbers, temperature=temperature,
+                session=number_of("stream"), seed=whole("seed", seed), labels=numbers, temperature=temperature,
                 told=run._timelines(metronome, chart),
             )  # fmt: skip
 
@@ -262,8 +263,6 @@ class Batch:
 
 def _block(block: Any) -> tuple[NDArray[np.float32], bool]:
     """Samples [n], and whether they came as [1, n]."""
-    from accomp.run import checked_samples
-
     given = block.detach().cpu().numpy() if isinstance(block, torch.Tensor) else np.asarray(block)
     row = given.ndim == 2 and len(given) == 1
     return checked_samples(given[0] if row else given), row

@@ -18,9 +18,9 @@ OPTIONS: dict[str, Any] = {
 def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     """The method `step` as one graph for arguments like the `example`; it is run, on a GPU more than once.
 
-    It has to be called with nothing but such arguments, which are copied to where the `example` lies, and its object
-    must keep its tensors: nobody looks. On a GPU it becomes a CUDA graph: what it returns is overwritten by its next
-    call. Raises what torch.compile raises where it is no one graph.
+    It has to be called with such arguments, which are copied to where the `example` lies; its object must keep its
+    tensors, which is not checked. On a GPU it becomes a CUDA graph: what it returns is overwritten by its next
+    call. Raises what torch.compile raises where it is no one graph; a call, ValueError for arguments of another shape.
     """
     made: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
 
@@ -41,8 +41,7 @@ def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
     graph = cuda_graph(again) if on_gpu else again
 
     def call(*arguments: Tensor) -> Tensor:
-        for place, argument in zip(example, arguments, strict=True):
-            place.copy_(argument)
+        fill(example, arguments)
         return graph()
 
     return call
@@ -73,9 +72,17 @@ def cuda_graph(run: Callable[..., Tensor], *example: Tensor) -> Callable[..., Te
         out = run(*places)
 
     def replay(*arguments: Tensor) -> Tensor:
-        for place, argument in zip(places, arguments, strict=True):
-            place.copy_(argument)
+        fill(places, arguments)
         recording.replay()
         return out
 
     return replay
+
+
+def fill(places: Sequence[Tensor], arguments: Sequence[Tensor]) -> None:
+    """Copy the arguments of a graph to where it reads them. Raises ValueError for another shape, which copy_ would
+    broadcast."""
+    for place, argument in zip(places, arguments, strict=True):
+        if place.shape != argument.shape:
+            raise ValueError(f"got shape {tuple(argument.shape)}; the graph was made for {tuple(place.shape)}")
+        place.copy_(argument)

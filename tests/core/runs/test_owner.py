@@ -110,7 +110,7 @@ def test_every_stage_owns_its_run_folder(tmp_path, monkeypatch):
     def look(stage, spec, registry, folder):
         seen.append(json.loads((folder / files.OWNER).read_text())["process"])
 
-    monkeypatch.setattr("accomp.core.cli.main.run_stage", look)
+    monkeypatch.setattr("accomp.experiment.run_stage", look)
     for stage in ("ingest", "train", "generate", "evaluate", "report", "run"):
         assert main([stage, "quickstart", "--run", "run"]) == 0
     assert set(seen) == {os.getpid()}
@@ -127,7 +127,7 @@ def test_two_commands_work_one_after_the_other(tmp_path, monkeypatch, capsys):
         time.sleep(0.2)
         inside[0] -= 1
 
-    monkeypatch.setattr("accomp.core.cli.main.run_stage", work)
+    monkeypatch.setattr("accomp.experiment.run_stage", work)
     threads = [threading.Thread(target=main, args=(["report", "quickstart", "--run", "run"],)) for _ in range(2)]
     for thread in threads:
         thread.start()

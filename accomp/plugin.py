@@ -1,1 +1,0 @@
-"""All that a plugin imports from accomp."""

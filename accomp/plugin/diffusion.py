@@ -1,0 +1,40 @@
+"""Noise, flow and rollout, for objectives and samplers of models that play latents."""
+
+from __future__ import annotations
+
+from accomp.core.diffusion.adversary import Adversary, Conditioning, swapped
+from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
+from accomp.core.diffusion.block_layout import Blocks
+from accomp.core.diffusion.denoising import GuidedSteps, Path, Steps, check_latents, levels, log_ratio
+from accomp.core.diffusion.flow import Flow, FlowKeys
+from accomp.core.diffusion.latent_model import LatentModel
+from accomp.core.diffusion.process import clean_of, noised, velocity
+from accomp.core.diffusion.rollout import Velocity, roll_out
+from accomp.core.diffusion.timesteps import DISTRIBUTIONS, Name, stratified
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "Adversary",
+    "Blocks",
+    "Conditioning",
+    "Flow",
+    "FlowKeys",
+    "GuidedSteps",
+    "LatentModel",
+    "Name",
+    "Path",
+    "Steps",
+    "Velocity",
+    "adversary_loss",
+    "check_latents",
+    "clean_of",
+    "contrastive_loss",
+    "generator_loss",
+    "levels",
+    "log_ratio",
+    "noised",
+    "roll_out",
+    "stratified",
+    "swapped",
+    "velocity",
+]

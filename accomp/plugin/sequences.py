@@ -1,0 +1,42 @@
+"""Token sequences: delay pattern, model, masks, chunks, KV caches; for objectives, backbones, fusers and samplers."""
+
+from __future__ import annotations
+
+from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
+from accomp.core.model.forgetting import forget
+from accomp.core.model.level_weights import each_level, weights_of
+from accomp.core.model.masking import MASKED, STEPS, Candidates, Draw, each, fill_in, per_level, training_mask
+from accomp.core.model.model import Model, withhold
+from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.offline.framewise import hidden
+from accomp.core.offline.prepended import Prepended
+from accomp.core.streaming.graphs import cuda_graph
+from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
+from accomp.core.tensors import total
+
+__all__ = [
+    "MASKED",
+    "PADDING",
+    "STEPS",
+    "CacheSlots",
+    "Candidates",
+    "Chunks",
+    "DelayPattern",
+    "Draw",
+    "Model",
+    "Prepended",
+    "RingKVCache",
+    "chunk_starts",
+    "cuda_graph",
+    "draw_starts",
+    "each",
+    "each_level",
+    "fill_in",
+    "forget",
+    "hidden",
+    "per_level",
+    "total",
+    "training_mask",
+    "weights_of",
+    "withhold",
+]
