@@ -84,7 +84,7 @@ format: setup
 names:
 	@mkdir -p .cache/types/accomp
 	@for folder in core plugins zarr_store specs; do ln -sfn ../../../$$folder .cache/types/accomp/$$folder; done
-	@for file in accomp/*.py; do ln -sfn ../../../$$file .cache/types/$$file; done
+	@for file in accomp/*.py accomp/plugin; do ln -sfn ../../../$$file .cache/types/$$file; done
 
 types: setup names
 	$(BIN)/mypy

@@ -54,7 +54,7 @@ def spec_page() -> str:
     """Sections and keys of a spec."""
     parts = [
         "# Spec keys",
-        "A spec is a TOML file ([Experiments](../guides/experiments.md)). Besides the sections below it has `seed` (0), "
+        "A spec is a TOML file ([Experiments](../guides/experiments.md)). Besides the sections below it has `seed`, "
         "which decides data order, initial weights, dropped conditions and sampling; one section for each part, "
         "`corpus`, `tokenizer`, `fuser`, `backbone`, `objective`, `sampler`, with `plugin = NAME` and the keys of that "
         "[plugin](plugins.md); a list of `[[metric]]`; and `[guidance]` with a scale for each condition. Lengths in "
