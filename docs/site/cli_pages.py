@@ -45,7 +45,11 @@ def commands() -> Iterator[str]:
         yield "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
         yield f"    {command.get_usage(context).removeprefix('Usage: ')}"
         records = [parameter.get_help_record(context) for parameter in command.params]
-        rows = [f"| `{cell(names)}` | {cell(text)} |" for names, text in filter(None, records) if names != "--help"]
+        rows = [
+            f"| `{' '.join(names.split())}` | {cell(text)} |"
+            for names, text in filter(None, records)
+            if names != "--help"
+        ]
         if rows:
             yield "\n".join(["| option | |", "|---|---|", *rows])
 

@@ -138,6 +138,6 @@ def table(rows: list[Setting]) -> str:
     lines = ["| key | type | default |" + (" meaning |" if told else ""), "|---|---|---|" + ("---|" if told else "")]
     for row in rows:
         value = "required" if row.default is None else "absent" if row.default == "absent" else f"`{row.default}`"
-        cells = [f"`{row.name}`", f"`{row.type}`", value, *([row.text] if told else [])]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        cells = [f"`{row.name}`", f"`{row.type}`", value, *([row.text.replace("|", "\\|")] if told else [])]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
