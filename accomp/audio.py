@@ -45,7 +45,7 @@ class Sound:
             UserError: The name ends otherwise, or the sound holds NaN or infinity.
         """
         from accomp.core.audio import io
-        from accomp.core.runs.run import within_full_scale
+        from accomp.core.audio.loudness import within_full_scale
 
         path = Path(path)
         if path.suffix.lower() not in (".wav", ".flac"):

@@ -20,7 +20,8 @@ from accomp.core.errors import UserError
 from accomp.core.model.conditions import class_names, classes_called
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.models import find_model
-from accomp.core.runs.run import Played, Player, load_player, perform, play, playing_checkpoint
+from accomp.core.runs.player import Player, load_player, playing_checkpoint
+from accomp.core.runs.run import Played, perform, play
 
 if TYPE_CHECKING:
     from accomp.core.interfaces import Tokenizer
@@ -158,7 +159,7 @@ class Run:
         Negative for a model that plays ahead of what it has heard. Raises UserError for a model that cannot stream.
         """
         from accomp.core.clock import LatencyBudget
-        from accomp.core.runs.run import check_streams
+        from accomp.core.runs.player import check_streams
 
         clock = check_streams(self.player)
         return LatencyBudget(clock, self.tokenizer.space, 0.0, 0.0, 0.0, 0.0).algorithmic
@@ -305,9 +306,9 @@ class Run:
         return {"temperature": float(temperature)}
 
     def _timelines(self, metronome: str, chart: str) -> dict[str, Source]:
-        from accomp.core.generation.timeline_options import Conducting
+        from accomp.core.generation.timeline_options import TimelineOptions
 
-        return Conducting(metronome, chart).sources(self.player, self._registry)
+        return TimelineOptions(metronome, chart).sources(self.player, self._registry)
 
     def _sound(self, audio: str | Path | ArrayLike, sample_rate: int | None) -> np.ndarray:
         from accomp.core.audio import io

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from accomp.arguments import checked_samples, whole
 from accomp.core.compute.devices import number_of
 from accomp.core.errors import UserError
-from accomp.core.runs.run import live_session, prepare_codec
+from accomp.core.runs.player import prepare_codec
+from accomp.core.runs.run import live_session
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Batch:
     """
 
     def __init__(self, run: Run, slots: int, temperature: float):
-        from accomp.core.runs.run import check_streams
+        from accomp.core.runs.player import check_streams
 
         check_streams(run.player)
         player = run.player
@@ -221,7 +222,7 @@ class Batch:
         with run._computing():
             return self._batch.join(
                 session=number_of("stream"), seed=whole("seed", seed), labels=numbers, temperature=temperature,
-                told=run._timelines(metronome, chart),
+                timelines=run._timelines(metronome, chart),
             )  # fmt: skip
 
     def step(self, blocks: Mapping[int, ArrayLike]) -> dict[int, NDArray[np.float32]]:

@@ -41,9 +41,9 @@ def serve(spec_name: str, slots: int) -> None:
     from accomp.core.serving.playing.engine import Engine
     from accomp.core.serving.playing.fitting import measure
     from accomp.core.serving.playing.runs import slots_of
-    from accomp.core.serving.playing.stage import Stage
+    from accomp.core.serving.playing.served_run import ServedRun
     from accomp.core.serving.playing.ticks import Ticks
-    from accomp.core.serving.security import Door
+    from accomp.core.serving.security import AccessControl
     from accomp.core.serving.server import Server
     from accomp.core.serving.web import run_until_signal
     from accomp.core.spec.schema import load_spec
@@ -51,21 +51,21 @@ def serve(spec_name: str, slots: int) -> None:
 
     registry = Registry()
     limits = Limits(hellos_per_minute=10_000, sessions_per_address=10_000, ending=0.5, late_share=1.0)
-    server = Server("serve", Engine(), Door(TOKEN), limits)
+    server = Server("serve", Engine(), AccessControl(TOKEN), limits)
     took: list[float] = []
-    stages: dict[str, Stage] = {}
+    stages: dict[str, ServedRun] = {}
 
     def seen(seconds: float, late: bool, parts: dict[str, float]) -> None:
         took.append(seconds)
         server.metrics.ticked(seconds, late, parts)
 
-    def prepare(say: object) -> dict[str, Stage]:
+    def prepare(say: object) -> dict[str, ServedRun]:
         spec = load_spec(spec_name, registry)
         player = untrained_player(spec, registry, device_of("cpu"))
         made = slots_of(player, slots)
         server.measured["bench"] = measure(made, 20)
         ticks = Ticks(made.hop / made.space.sample_rate, seen)
-        stages["bench"] = Stage("bench", player, made, registry, True, ticks, limits)
+        stages["bench"] = ServedRun("bench", player, made, registry, True, ticks, limits)
         print(json.dumps({"ready": True, "period": ticks.period}), flush=True)
         return stages
 
@@ -80,7 +80,7 @@ def serve(spec_name: str, slots: int) -> None:
     print(
         json.dumps(
             {
-                "took": took, "late": ticks.late, "reanchored": ticks.reanchored, "mb": usage.ru_maxrss / 1024,
+                "took": took, "late": ticks.late, "reanchored": ticks.resynced, "mb": usage.ru_maxrss / 1024,
                 "dropped": server.metrics.output_dropped._value.get(), "lost": server.metrics.input_lost._value.get(),
             }
         ),
@@ -122,13 +122,13 @@ async def client(port: int, seconds: float, bad: str = "") -> Received:
 
 
 async def _play(socket: Any, began: float, seconds: float, bad: str) -> None:
-    from accomp.core.serving.frames import HEARD, Frame, encoded
+    from accomp.core.serving.frames import HEARD, Frame, encode
 
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, FRAME).astype(np.float32)
     if bad == "sends NaN":
         noise[:] = np.nan
     for number in range(round(seconds * RATE / FRAME)):
-        message = encoded(Frame(HEARD, number * FRAME, noise, number), "f32")
+        message = encode(Frame(HEARD, number * FRAME, noise, number), "f32")
         if bad == "breaks frames" and number == 200:
             message = message[:-3]
         if bad == "falls silent" and number > 200:

@@ -1,4 +1,4 @@
-"""The clock: which input and output frames a prediction may see. The only place where this arithmetic is written.
+"""The clock: the input and output frames that a prediction may use. This arithmetic is written nowhere else.
 
 The chunk of k frames that starts at frame s is predicted from input frames [0, s + t_f) and output frames [0, s).
 """
@@ -24,19 +24,21 @@ class Clock:
     k: int = field(default=1, validator=[v.ge(1), v.le(10_000)])
 
     def visible(self, s: int) -> int:
-        """Number of input frames that the chunk starting at frame s is predicted from: max(0, s + t_f)."""
+        """Count the input frames that the chunk starting at frame s is predicted from: max(0, s + t_f)."""
         return max(0, s + self.t_f)
 
     def frames_ready(self, n_in: int) -> int:
-        """Output steps that may be emitted once input frames [0, n_in) are there; without delay a step is a frame."""
+        """Count the output steps that may be emitted once input frames [0, n_in) are available; without a delay pattern
+        a step is a frame.
+        """
         return 0 if n_in < self.t_f else self.k * ((n_in - self.t_f) // self.k + 1)
 
     def frames_complete(self, n_in: int, codebooks: int) -> int:
-        """Frames of which all `codebooks` levels are there: under the delay pattern level q comes q steps later."""
+        """Count the frames with all `codebooks` levels emitted: under the delay pattern level q comes q steps later."""
         return max(0, self.frames_ready(n_in) - (codebooks - 1))
 
     def inputs_needed(self, n_out: int, codebooks: int = 1) -> int:
-        """Smallest n_in with frames_complete(n_in, codebooks) >= n_out; 0 where the output leads the input."""
+        """Return the smallest n_in with frames_complete(n_in, codebooks) >= n_out; 0 where the output leads."""
         if n_out <= 0:
             return 0
         last_chunk = (n_out + codebooks - 2) // self.k * self.k
@@ -55,10 +57,10 @@ class Clock:
 
 @frozen
 class LatencyBudget:
-    """Can this clock be played live here? What a machine was measured to take, against what t_f and k leave it.
+    """Test of live use on a machine: measured times against the time that t_f and k leave.
 
-    Output sample n belongs to input sample n. It needs frame (n + delay) // hop of the output, whose last level
-    comes K - 1 steps later and sees t_f + K - 1 frames more of the input, each `lookahead` samples late. So at worst
+    Output sample n belongs to input sample n. It needs frame (n + delay) // hop of the output, whose last level comes K
+    - 1 steps later and depends on t_f + K - 1 further frames of the input, each `lookahead` samples late. So at worst
 
         -t_f frames >= (K - 1) frames + lookahead + delay + input + encode + first + decode + output + jitter
 
@@ -66,11 +68,12 @@ class LatencyBudget:
 
     Attributes:
         encode, decode: codec time for one frame.
-        first: from a frame's latents to the codes they complete: one step where k = 1, a chunk where it goes out whole.
+        first: from a frame's latents to the codes they complete: one step where k = 1, a chunk where it is emitted
+            whole.
         chunk: time to generate k frames.
         input, output: buffers of the sound device.
-        jitter: how much later than usual the slowest step comes (p99.9).
-        rho: the share of real time that the work may take. Below 1 there is room to catch up after a late step.
+        jitter: excess of the slowest step over the usual one (p99.9).
+        rho: largest allowed share of real time. Below 1 there is room to catch up after a late step.
     """
 
     clock: Clock
@@ -91,7 +94,7 @@ class LatencyBudget:
 
     @property
     def structural(self) -> float:
-        """What delay pattern and codec take on any machine: K - 1 frames, the lookahead, the decoder's delay.
+        """Delay of delay pattern and codec on any machine: K - 1 frames, the lookahead, the decoder's delay.
 
         Latents have no delay pattern: a frame is complete when its block is.
         """
@@ -100,7 +103,7 @@ class LatencyBudget:
 
     @property
     def algorithmic(self) -> float:
-        """How far the output lags behind the input on an infinitely fast machine; negative where it runs ahead."""
+        """Lag of the output behind the input on an infinitely fast machine; negative where it leads."""
         return self.structural + self.clock.t_f * self.frame
 
     @property
@@ -111,31 +114,31 @@ class LatencyBudget:
 
     @property
     def available(self) -> float:
-        """The left side: what predicting ahead leaves; negative where the clock looks ahead instead."""
+        """The left side: the time that a negative t_f leaves; negative for t_f > 0."""
         return -self.clock.t_f * self.frame
 
     @property
     def load(self) -> float:
-        """Share of real time that generating and coding take; above 1 the machine falls ever further behind."""
+        """Share of real time that generating and coding take; above 1 the machine falls behind without bound."""
         return self.chunk / (self.clock.k * self.frame) + (self.encode + self.decode) / self.frame
 
     @property
     def deployable(self) -> bool:
-        """Both conditions hold."""
+        """True where both conditions hold."""
         return self.load <= self.rho and self.clock.t_f <= self._latest_t_f()
 
     @property
     def nearest_t_f(self) -> int | None:
-        """The greatest t_f (frames) up to the clock's that can be played live; None where the load forbids them all."""
+        """The greatest t_f (frames) up to the clock's that is deployable; None where the load excludes all."""
         return min(self.clock.t_f, self._latest_t_f()) if self.load <= self.rho else None
 
     @property
     def nearest(self) -> Clock | None:
-        """The nearest clock that can be played live: another t_f, if none will do another k, if none will do None.
+        """The nearest deployable clock: another t_f, else also a smaller k, else None.
 
-        A chunk takes k rows with input and k - 1 without (session.py), so the load is less the smaller k is. Its times
-        at another k are reckoned from those at this one, all rows alike. A block of latents takes the same forwards
-        whatever k is, so the longer, the less load: another k is no way out, and none is named.
+        A chunk takes k rows with input and k - 1 without (session.py), so the load falls with k. Times at another k are
+        extrapolated from those at this one, with equal time a row. A block of latents takes the same number of forward
+        passes for any k, so a smaller k does not help there and none is returned.
         """
         if self.space.continuous:
             return None if self.nearest_t_f is None else Clock(self.nearest_t_f, self.clock.k)
@@ -150,7 +153,7 @@ class LatencyBudget:
         return -math.ceil(round(self.required / self.frame, 6))
 
     def verdict(self) -> str:
-        """One sentence for people: deployable or not, with the numbers and what would be."""
+        """Describe the result in one sentence with the numbers and the nearest deployable clock."""
         numbers = (
             f"t_f = {self.clock.t_f} frames leaves {1000 * self.available:.0f} ms of the {1000 * self.required:.0f} ms "
             f"needed ({self.required / self.frame:.1f} frames); the machine is busy {self.load:.0%} of the time"
@@ -168,12 +171,13 @@ class LatencyBudget:
 
 
 def block_waits(space: TokenSpace, block: int) -> tuple[float, float]:
-    """What it costs at worst (s) to hear and play in blocks of so many samples: LatencyBudget's `input` and `output`.
+    """Return the worst-case delays (s) of input and output in blocks of `block` samples: LatencyBudget's `input` and
+    `output`.
 
-    A frame is heard with the end of the block that holds its last sample and the lookahead; what a frame completes is
-    taken with the beginning of the block that holds its first sample, `delay` samples earlier. Both lie anywhere in
-    a block that the greatest common divisor of block and hop allows.
+    A frame is available at the end of the block that holds its last sample and the lookahead; its output is played from
+    the beginning of the block that holds its first sample, `delay` samples earlier. Both lie anywhere in a block that
+    the greatest common divisor of block and hop allows.
     """
     common = math.gcd(space.hop, block)
-    heard, taken = -space.lookahead % common, -space.delay % common
-    return (block - common + heard) / space.sample_rate, (block - common + taken) / space.sample_rate
+    arrival, departure = -space.lookahead % common, -space.delay % common
+    return (block - common + arrival) / space.sample_rate, (block - common + departure) / space.sample_rate

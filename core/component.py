@@ -1,4 +1,4 @@
-"""One named part of accomp or of another package, before its code is imported."""
+"""Registry entry of a plugin, available before its code is imported."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ KINDS = (
     "corpus", "tokenizer", "fuser", "backbone", "objective", "sampler", "metric", "embedder", "follower", "command",
     "model",
 )  # fmt: skip
-"""What a component can be. A "command" is a typer function that becomes a line of `accomp`, a "model" a function that
-gives the folder of a trained model (core/runs/models.py)."""
+"""Kinds of components. A "command" is a typer function that becomes a subcommand of `accomp`; a "model" is a function
+that returns the folder of a trained model (core/runs/models.py).
+"""
 
 
 @frozen
 class Component:
-    """One named part. `target` is "module:attribute", imported on first use.
+    """A plugin by name. Its target is imported on first use.
 
     Attributes:
         kind: one of KINDS.
         name: unique within its kind; a command's name may be two words, "group command".
+        target: "module:attribute".
         summary: one line for `accomp plugins`.
-        extra: the optional dependency group of its distribution that brings its libraries; "" where it needs none.
-        provider: the distribution and version it comes from; filled in by the registry.
+        extra: optional dependency group of its distribution that installs its libraries; "" where it needs none.
+        provider: distribution and version that it comes from; set by the registry.
+
+    Example:
+        Component("sampler", "argmax", "accomp_argmax:Argmax", "greedy decoding")
     """
 
     kind: str
@@ -38,7 +43,14 @@ class Component:
     provider: str = field(default="", eq=False)
 
     def load(self) -> Any:
-        """The class or function. Raises PluginError, naming the extra to install, when a library is missing."""
+        """Import the class or function.
+
+        Returns:
+            The attribute that `target` names.
+
+        Raises:
+            PluginError: the import fails; names the extra to be installed where a library is missing.
+        """
         module, _, attribute = self.target.partition(":")
         where = f"{self.kind} {self.name!r} of {self.provider or 'an unregistered plugin'}"
         try:

@@ -1,4 +1,4 @@
-"""Words for the person at the terminal: results to stdout, warnings and progress to stderr."""
+"""Output to the terminal: results to stdout, warnings and progress to stderr."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.text import Text
 
 
 class Advance(Protocol):
-    """What `progress` hands out: call it with the units of work just done and, if there is one, a short note."""
+    """Callback of `progress`: takes the units of work just done and an optional short note."""
 
     def __call__(self, units: float = 1, *, note: str = "") -> None: ...
 
 
 class _Terminal:
-    """A stream that may be a terminal's: of one that is closed nobody reads, and the work goes on all the same."""
+    """A stream that ignores EIO, the error of a closed terminal, so that the work continues."""
 
     def __init__(self, stream: Any):
         self._stream = stream
@@ -47,20 +47,20 @@ class _Terminal:
 
 
 def say(text: str) -> None:
-    """A result or an announcement, one or more plain lines on stdout."""
+    """Print a result or an announcement, one or more plain lines, to stdout."""
     print(text, file=_Terminal(sys.stdout), flush=True)
 
 
 def warn(text: str) -> None:
-    """Something the user should know although the work goes on; stderr."""
+    """Print a warning, which does not end the work, to stderr."""
     print(f"warning: {text}", file=_Terminal(sys.stderr), flush=True)
 
 
 @contextmanager
 def progress(description: str, total: float | None, *, every: float = 10.0) -> Iterator[Advance]:
-    """Shows how far long work has come, on stderr: a bar on a terminal, else a plain line each `every` seconds.
+    """Show progress on stderr: a bar on a terminal, else a plain line each `every` seconds.
 
-    `total` is the number of units, None where it is not known. Yields a function to call with each unit done.
+    `total` is the number of units, None where it is unknown. Yields a function to be called with each unit done.
     """
     console = _console()
     show = _bar(console, description, total) if console.is_terminal else _lines(description, total, every)
@@ -70,9 +70,9 @@ def progress(description: str, total: float | None, *, every: float = 10.0) -> I
 
 @contextmanager
 def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
-    """One line on stderr that tells how things are: kept up to date on a terminal, else again each `every` seconds.
+    """Show one status line on stderr: updated in place on a terminal, else printed again each `every` seconds.
 
-    Yields a function to call with the line, as often as one likes.
+    Yields a function that takes the line; it may be called at any rate.
     """
     console = _console()
     if console.is_terminal:
@@ -91,7 +91,7 @@ def live_line(*, every: float = 3.0) -> Iterator[Callable[[str], None]]:
 
 
 def _console() -> Console:
-    """On stderr."""
+    """Open a console on stderr."""
     return Console(file=cast(TextIO, _Terminal(sys.stderr)))
 
 

@@ -1,12 +1,13 @@
-"""Errors that a user can cause and mend; the command line prints them without a traceback."""
+"""Errors that a user can cause and correct. The command line prints them without a traceback."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """What was given, what was expected, where, and what to do. Exit code 2.
+    """A mistake of the user: the given value, the expected one, the place, and the remedy. Exit code 2.
 
-    `problems` holds one line per mistake, so that all of them are told at once.
+    Attributes:
+        problems: one line a mistake, so that all of them are reported at once.
     """
 
     def __init__(self, *problems: str):
@@ -14,37 +15,39 @@ class UserError(Exception):
         self.problems = problems
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, ...]]:
-        """Pickled with its lines apart, as a worker on another machine sends it."""
+        """Pickle the lines separately, for workers in other processes."""
         return type(self), self.problems
 
 
 class SpecError(UserError):
-    """A spec file that cannot be read or whose values do not fit."""
+    """A spec file that is unreadable or has invalid values."""
 
 
 class PluginError(UserError):
-    """A plugin is unknown, provided twice, broken, or lacks its library."""
+    """A plugin that is unknown, provided twice, broken, or without its library."""
 
 
 class CombinationError(UserError):
-    """Parts that cannot work together; names both sides."""
+    """Incompatible parts; the message names both."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, truncated, or made for something else."""
+    """A checkpoint that is missing, truncated, or made for another model."""
 
 
 class DataError(UserError):
-    """A corpus, store, or audio file that is missing, empty, broken, or made by another codec."""
+    """A corpus, store or audio file that is missing, empty, broken, or of another codec."""
 
 
 class WorkError(Exception):
-    """The work failed though the input was in order; the text says why and what is kept. Exit code 1, no traceback."""
+    """A failure although the input was valid; the text gives the cause and the results that are kept. Exit code 1, no
+    traceback.
+    """
 
 
 class Interrupted(Exception):
-    """The user ended the work; the text says what is kept. Exit code 130, no traceback."""
+    """An interruption by the user; the text names the results that are kept. Exit code 130, no traceback."""
 
 
 class EmptyClip(ValueError):
-    """A clip in which there is nothing to judge, such as silence; the text says what is missing. No failure."""
+    """A clip with nothing to score, such as silence. The text gives the reason; this is no failure."""

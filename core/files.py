@@ -1,4 +1,4 @@
-"""Writing that a killed process cannot leave half done: a thing gets its final name when all of it is there."""
+"""Atomic writes of files and folders: a path gets its final name only when its content is complete."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from accomp.core.errors import DataError
 from accomp.core.trouble import named
 
 OWNER = ".owner.json"
-"""In a locked folder: whose lock it is."""
+"""File in a locked folder that names the process which holds the lock."""
 
 _OLD = "old."
-"""In the name of what holds a folder that is being replaced."""
+"""Infix in the temporary name of a folder that is being replaced."""
 
 _TICK = 3 * 10**9
-"""Nanoseconds in which a file on a disk that counts whole or even seconds may change unseen."""
+"""Nanoseconds within which a change may be invisible on file systems with timestamps of one or two seconds."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write `data` to `path` through a temporary neighbour; parent folders are made."""
+    """Write `data` to `path` through a temporary file beside it; missing parent folders are created."""
     with named(path, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
@@ -49,9 +49,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def folder_atomic(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name, replacing what was there, when the block ends well.
+    """Yield a temporary folder that is renamed to `path`, replacing an existing one, when the block succeeds.
 
-    `replace` False: where another process was first, its folder stays, and the one made here is dropped.
+    `replace` False: a folder that another process created first stays, and the new one is discarded.
     """
     with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +75,10 @@ def folder_atomic(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def clear_unfinished(folder: Path, names: str) -> None:
-    """Remove what killed processes left behind of files and folders whose whole name matches `names`, a regular
-    expression, in a folder that nobody else writes to.
+    """Remove temporary files and folders that killed processes left in a folder without other writers.
 
-    A folder that was about to be replaced, and whose successor never got its name, gets it back.
+    names: a regular expression that the whole final name matches. A folder whose replacement was interrupted gets its
+    name back.
     """
     unfinished = re.compile(rf"\.(?:{names})\.(?P<old>{re.escape(_OLD)})?[a-z0-9_]{{8}}", re.DOTALL)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -95,10 +95,10 @@ def clear_unfinished(folder: Path, names: str) -> None:
 
 @contextmanager
 def folder_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """A folder, made if need be, that no other process has locked while the block runs; a killed one lets go of it.
+    """Hold an exclusive lock on a folder, which is created if missing; the lock of a killed process is released.
 
-    Calls `on_wait` where another one has it, with who that is, and waits. Where folders cannot be locked, as on some
-    network file systems, says so. Raises DataError where there can be no such folder, or nothing may be written there.
+    Calls `on_wait` with the owner where the folder is locked, and waits. Warns where folders cannot be locked, as on
+    some network file systems. Raises DataError where the folder cannot be created or written to.
     """
     import fcntl  # POSIX only
 
@@ -123,7 +123,7 @@ def folder_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _owned(folder: Path) -> Iterator[None]:
-    """Says in the folder who works there. What a killed process said is said anew by the next one."""
+    """Record the owner in the folder; the record of a killed process is overwritten by the next one."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     who = {"process": os.getpid(), "host": platform.node(), "since": since, "command": " ".join(sys.argv[:3])}
     try:
@@ -137,7 +137,7 @@ def _owned(folder: Path) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> str:
-    """Who works there, as far as that is told; whoever has just got the lock may be about to."""
+    """Describe the owner of a lock; retries briefly, since a new owner may not have written its record yet."""
     for _ in range(10):
         try:
             who = json.loads((folder / OWNER).read_text(encoding="utf-8"))
@@ -148,32 +148,35 @@ def _owner(folder: Path) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
+    """Hash a file's bytes: SHA-256, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """SHA-256, hex, of the bytes of one file; of several, of their hashes in this order."""
+    """Hash files: SHA-256, hex, of the bytes of one file; of several, of their hashes in this order."""
     hashes = [hash_file(path) for path in paths]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def seen(paths: Sequence[Path]) -> list[list[int]]:
-    """What shows a change of files without reading them: of each the size, times of change of content and of entry
-    (ns), and inode. Raises OSError.
+    """Return metadata that reveals a change of files without reading them: size, mtime and ctime (ns), inode of each.
+
+    Raises OSError.
     """
     found = [path.stat() for path in paths]
     return [[one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for one in found]
 
 
 def settled(found: list[list[int]]) -> bool:
-    """Whether a further change would show in `seen`: not yet where the disk counts whole seconds, and this one runs."""
+    """Test that a further change would show in `seen`; false within one tick of a file system that counts whole
+    seconds.
+    """
     return not any(changed % 10**9 == 0 and time.time_ns() - changed < _TICK for _, changed, _, _ in found)
 
 
 def _prefix(path: Path) -> str:
-    """Of the name of a temporary neighbour, which may not be longer than names can be."""
+    """Return the prefix of temporary names, shortened to the limit of file names."""
     return f".{path.name.encode()[:150].decode(errors='ignore')}."
 
 

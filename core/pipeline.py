@@ -1,4 +1,4 @@
-"""The stages of an experiment by name. Each imports what it runs when it runs, so that naming one costs nothing."""
+"""Stages of an experiment by name. Each is imported only when it runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from accomp.core.spec.schema import Spec
 
 
 def run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
-    """Run "ingest", "train", "generate", "evaluate" or "report" of a spec, whose run folder is `folder`.
+    """Run "ingest", "train", "generate", "evaluate" or "report" of a spec in the run folder `folder`.
 
-    Raises what the stage raises.
+    Raises the errors of the stage.
     """
     match stage:
         case "ingest":

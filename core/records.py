@@ -1,4 +1,4 @@
-"""Reading back what was written down as JSON: an object, or a sentence that says what to do."""
+"""Reading of JSON records with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from accomp.core.errors import DataError, UserError
 
 
 def read_record(path: Path, cure: str, *, missing: str = "", error: type[UserError] = DataError) -> dict[str, Any]:
-    """The JSON object in a file. Raises `error`, with the `cure`, where there is none.
+    """Read the JSON object in a file. Raises `error`, with the `cure`, where there is none.
 
-    missing: what is said, instead, where there is no file.
+    missing: the message, instead, where the file does not exist.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

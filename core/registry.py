@@ -1,7 +1,7 @@
-"""Name -> component look-up: every part, built in or third-party, is found here and nowhere else.
+"""Registry of all components, built in and third-party.
 
-The built-ins are rows of registry.toml, read by a small pluggy plugin of our own; other packages are pluggy plugins
-found through the entry-point group "accomp". Both give the same rows, and a row's code is imported on first use.
+The built-ins are rows of registry.toml, read by an internal pluggy plugin; other packages are pluggy plugins found
+through the entry-point group "accomp". Both yield the same rows, and a row's code is imported on first use.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from accomp.core.third_party import LONGEST, contained
 
 BUILT_IN = "accomp (built in)"
 RETIRED = "retired"
-"""The table of registry.toml that says of parts which are gone what to do without them."""
+"""Table of registry.toml with the replacements of removed components."""
 
 
 class _BuiltIns:
-    """registry.toml, seen by pluggy as one more plugin."""
+    """registry.toml as a pluggy plugin."""
 
     @hooks.hookimpl
     def accomp_components(self) -> list[Component]:
@@ -43,11 +43,11 @@ class Registry:
 
     Attributes:
         pm: the pluggy manager; `tell` calls the hooks of packages.
-        broken: provider -> why its plugin could not be used. Reported, never fatal.
+        broken: provider -> reason why its plugin is unusable. Reported, never fatal.
     """
 
     def __init__(self, *, third_party: bool = True):
-        """Raises PluginError when two providers offer the same kind and name."""
+        """Load all components. Raises PluginError when two providers offer the same kind and name."""
         self.pm = pluggy.PluginManager(hooks.PROJECT)
         self.pm.add_hookspecs(hooks)
         self.broken: dict[str, str] = {}
@@ -72,7 +72,7 @@ class Registry:
                 self.pm.unregister(name=name)
 
     def _refuse_unknown_hooks(self, plugin: object) -> None:
-        """What pm.check_pending() does, for one plugin and with the name that was probably meant."""
+        """Check one plugin as pm.check_pending() does, and suggest the nearest hook name."""
         for caller in self.pm.get_hookcallers(plugin) or ():
             if not caller.has_spec():
                 specified = [name for name, known in vars(self.pm.hook).items() if known.has_spec()]
@@ -97,9 +97,9 @@ class Registry:
             self._rows[row.kind, row.name] = attrs.evolve(row, provider=provider)
 
     def tell(self, hook: str, **values: Any) -> None:
-        """Call a hook of every package that has it, the last one registered first.
+        """Call a hook of every package that implements it, the last one registered first.
 
-        Raises PluginError, with the package named, for whatever one raises.
+        Raises PluginError, with the name of the package, for any exception.
         """
         for implementation in reversed(getattr(self.pm.hook, hook).get_hookimpls()):
             who = implementation.plugin_name.partition(" [")[0]
@@ -112,18 +112,20 @@ class Registry:
                 ) from error
 
     def components(self, kind: str | None = None) -> list[Component]:
-        """Every component, or those of one kind, ordered by kind and name. Raises PluginError for an unknown kind."""
+        """Return all components, or those of one kind, ordered by kind and name. Raises PluginError for an unknown
+        kind.
+        """
         if kind is not None:
             _check_kind(kind)
         rows = [row for row in self._rows.values() if kind in (None, row.kind)]
         return sorted(rows, key=lambda row: (KINDS.index(row.kind), row.name))
 
     def names(self, kind: str) -> list[str]:
-        """Names of one kind, sorted. Raises PluginError for an unknown kind."""
+        """Return the names of one kind, sorted. Raises PluginError for an unknown kind."""
         return [row.name for row in self.components(kind)]
 
     def find(self, kind: str, name: str) -> Component:
-        """The component of that kind and name. Raises PluginError, with the nearest name, when there is none."""
+        """Return the component of that kind and name. Raises PluginError, with the nearest name, for an unknown one."""
         names = self.names(kind)
         if name in names:
             return self._rows[kind, name]

@@ -1,4 +1,4 @@
-"""Sums of which some terms may be absent."""
+"""Sums of optional tensors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from torch import Tensor
 
 
 def total(*terms: Tensor | None) -> Tensor | None:
-    """The sum of the terms that are there, broadcast against each other; None where none is."""
+    """Sum the terms that are not None, broadcast against each other; None where all are."""
     there = [term for term in terms if term is not None]
     return sum(there[1:], start=there[0]) if there else None

@@ -1,7 +1,7 @@
-"""Code of other packages, run so that it cannot take the process with it.
+"""Isolation of third-party code, so that it cannot end the process.
 
-Code that leaves, hangs or raises anything is an error that can be told, and what it prints goes to stderr, where it
-breaks no output.
+Exits, timeouts and exceptions of any class become errors that can be reported. Standard output is redirected to stderr,
+so that it does not corrupt the output of a command.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from types import FrameType
 from accomp.core.errors import PluginError
 
 LONGEST = 20.0
-"""Seconds that a plugin may take to be imported and to say what it has; it should import nothing heavy."""
+"""Timeout (s) of a plugin's import and of its `accomp_components`; it should import nothing heavy."""
 
 
 @contextmanager
 def contained(who: str, *, seconds: float | None = None) -> Iterator[None]:
-    """Run a block of the package `who`, at most so long (s), with its standard output turned to stderr.
+    """Run a block of the package `who`, with an optional timeout in seconds and its standard output redirected to
+    stderr.
 
-    Raises PluginError for SystemExit and every other BaseException but KeyboardInterrupt, and for a block that lasts
-    too long; other exceptions pass. Only the main thread, where there are timers (POSIX), can be interrupted.
+    Raises PluginError for SystemExit and every other BaseException but KeyboardInterrupt, and for a timeout; other
+    exceptions pass. The timeout works in the main thread and where there are interval timers (POSIX) only.
     """
     with redirect_stdout(_Aside(who)), _interrupted(who, seconds):
         try:
@@ -45,10 +46,10 @@ def _interrupted(who: str, seconds: float | None) -> Iterator[None]:
         yield
         return
 
-    def ring(_: int, __: FrameType | None) -> None:
+    def on_alarm(_: int, __: FrameType | None) -> None:
         raise _Late
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds or 0.0)
     try:
         yield
@@ -60,7 +61,7 @@ def _interrupted(who: str, seconds: float | None) -> Iterator[None]:
 
 
 class _Aside(io.TextIOBase):
-    """Standard output of a package: on stderr, behind the package's name."""
+    """Standard output of a package, redirected to stderr with the package's name in front."""
 
     def __init__(self, who: str):
         self._start = f"{who} prints: "
@@ -77,4 +78,4 @@ class _Aside(io.TextIOBase):
 
 
 class _Late(BaseException):
-    """The time is over. No Exception, so that no handler in the block takes it for one of its own."""
+    """A timeout. It is a BaseException, so that no handler within the block catches it."""

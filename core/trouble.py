@@ -1,7 +1,7 @@
-"""The machine's trouble, which is no result: a full disk, a right that is missing, memory that ran out.
+"""System faults that are no result of the work: a full disk, a missing permission, exhausted memory.
 
-Whoever notes down that some work has failed asks here first, and lets such an error pass, so that the command ends and
-the same one goes on later. This is the one place that knows which errors these are, and what is said of them.
+Code that records a failed task calls this module first and re-raises such an error, so that the command ends and can be
+repeated. It is the only place that classifies these errors and words their messages.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _KINDS = {
     errno.EMFILE: _TOO_MANY,
     errno.ENFILE: _TOO_MANY,
 }
-"""errno -> what it is, and what to do."""
+"""errno -> description and remedy."""
 
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 def trouble_in(error: BaseException | None) -> OSError | MemoryError | None:
-    """The machine's trouble that lies behind an error, whatever was made of it on the way; None where there is none.
+    """Return the system fault in the chain of causes of an error, None where there is none.
 
-    A UserError that was made of a missing right is no trouble: whoever raised it knows that the place was ill chosen.
+    A UserError caused by a missing permission does not count: its message already names the path.
     """
     explained = False
     while error is not None:
@@ -63,18 +63,18 @@ def trouble_in(error: BaseException | None) -> OSError | MemoryError | None:
 
 
 def raise_trouble(error: BaseException) -> None:
-    """Raises the machine's trouble where it lies behind `error`."""
+    """Raise the system fault that caused `error`, if there is one."""
     if (found := trouble_in(error)) is not None:
         raise found from (None if found is error else error)
 
 
 def words(trouble: OSError | MemoryError) -> str:
-    """What happened, at which file, how much room there is, that what is done is kept, and what to do."""
+    """Compose the message: the fault, the file, the free space, the remedy; finished work is kept."""
     return f"{fault(trouble)}; what is done is kept; {_kind(trouble)[1]} and run the same command again to go on"
 
 
 def fault(trouble: OSError | MemoryError) -> str:
-    """What happened, at which file, how much room there is."""
+    """Describe the fault: its kind, the file, the free space."""
     if isinstance(trouble, MemoryError):
         return f"out of memory: {trouble}"
     return f"{_kind(trouble)[0]}: {trouble.strerror}{_where(trouble)}"
@@ -82,7 +82,7 @@ def fault(trouble: OSError | MemoryError) -> str:
 
 @contextmanager
 def named(path: Path | str, part: Path | str | None = None) -> Iterator[None]:
-    """Errors of the system that name no file get the name of `path`, and those that name one within `part`."""
+    """Set the file name of system errors that have none, or one within `part`, to `path`."""
     try:
         yield
     except Exception as error:
@@ -92,14 +92,14 @@ def named(path: Path | str, part: Path | str | None = None) -> Iterator[None]:
                 link.filename, link.filename2 = str(path), None
             link = link.__cause__ or link.__context__
         found = trouble_in(error)
-        if isinstance(found, OSError) and found.filename is None:  # what safetensors said
+        if isinstance(found, OSError) and found.filename is None:  # raised by safetensors
             found.filename = str(path)
             raise found from error
         raise
 
 
 def reached(path: Path) -> None:
-    """Raises the machine's trouble where it is why a file that is there cannot be read."""
+    """Raise the system fault, if any, that prevents reading an existing file."""
     try:
         with path.open("rb") as file:
             file.read(1)
@@ -125,7 +125,7 @@ def _as_trouble(error: BaseException) -> OSError | MemoryError | None:
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in text:
         return MemoryError(text.splitlines()[0])
-    if (found := _OF_RUST.search(text)) and int(found[1]) in _KINDS:  # what safetensors says
+    if (found := _OF_RUST.search(text)) and int(found[1]) in _KINDS:  # raised by safetensors
         return OSError(int(found[1]), os.strerror(int(found[1])))
     return None
 
@@ -137,7 +137,7 @@ def _where(trouble: OSError) -> str:
 
 
 def _free(path: Path) -> str:
-    """How much room there is, by the nearest folder that can be asked."""
+    """Describe the free space, measured at the nearest accessible folder."""
     for folder in path.absolute().parents:
         try:
             return f" ({shutil.disk_usage(folder).free / 1e6:.1f} MB free)"

@@ -1,4 +1,4 @@
-"""The values that flow through the house. Frozen; shapes in the letters B, T, S, K, V, E, N of interfaces.py."""
+"""Values that the parts of accomp exchange. Frozen; shape letters B, T, S, K, V, E, N as in core/interfaces."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 
 @frozen
 class TokenSpace:
-    """What a tokenizer's codes mean: enough to refuse tokens of another codec.
+    """The code format of a tokenizer, detailed enough to refuse the tokens of another codec.
 
     Attributes:
         sample_rate: Hz.
         hop: samples a frame.
-        codebooks: K, RVQ levels modelled; 0 for a tokenizer of continuous latents.
+        codebooks: K, RVQ levels that are modelled; 0 for a tokenizer of continuous latents.
         codebook_size: C, codes a level; 0 for continuous latents.
         latent_dim: E, width of `Tokenizer.embed`.
         lookahead: samples of audio after a frame's last sample that its code depends on; 0 is causal.
         delay: samples by which decoding lags: sample n of the output needs frames up to (n + delay) // hop.
+
+    Example:
+        space = TokenSpace(sample_rate=16000, hop=640, codebooks=4, codebook_size=1024, latent_dim=128)
+        assert space.frames(16000) == 25 and space.frame_rate == 25.0
     """
 
     sample_rate: int = field(validator=v.gt(0))
@@ -45,17 +49,17 @@ class TokenSpace:
 
     @property
     def continuous(self) -> bool:
-        """Whether a frame is a latent of E numbers instead of K codes."""
+        """True for latents of E numbers a frame instead of K codes."""
         return self.codebooks == 0
 
     @property
     def levels(self) -> int:
-        """How many things of a frame come one after the other: K codes, or one latent."""
+        """Number of successive predictions a frame: K codes, or one latent."""
         return self.codebooks or 1
 
     @property
     def channels(self) -> int:
-        """How many numbers `Tokenizer.encode` gives for a frame: K codes, or the E of a latent."""
+        """Numbers a frame that `Tokenizer.encode` returns: K codes, or the E of a latent."""
         return self.codebooks or self.latent_dim
 
     @property
@@ -64,11 +68,22 @@ class TokenSpace:
         return self.sample_rate / self.hop
 
     def frames(self, samples: int) -> int:
-        """Frames that cover `samples`: ceil(N / hop)."""
+        """Count the frames that cover a clip.
+
+        Args:
+            samples: N.
+
+        Returns:
+            ceil(N / hop).
+        """
         return -(-samples // self.hop)
 
     def fingerprint(self) -> str:
-        """Hash of every field, hex; equal spaces have equal fingerprints."""
+        """Hash all fields.
+
+        Returns:
+            16 hexadecimal digits; equal spaces have equal fingerprints.
+        """
         return hashlib.sha256(json.dumps(attrs.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -81,11 +96,14 @@ class Stem:
     """One recorded or rendered part of a song.
 
     Attributes:
-        path: of its audio, or of the first of several files that begin together and are summed.
-        instrument: one of core.music.instruments.CLASSES, its index.
-        name: for people.
-        labels: of this stem alone, text by name, before the song's. ValueError for what core.music.labels refuses.
-        more: the other files of a stem that has several.
+        path: audio file; the first one of a stem whose several files begin together and are summed.
+        instrument: index in core.music.instruments.CLASSES.
+        name: display name.
+        labels: labels of this stem, text by name; they take precedence over the song's.
+        more: the other files of a stem of several files.
+
+    Raises:
+        ValueError: labels that core.music.labels refuses.
     """
 
     path: Path
@@ -96,7 +114,7 @@ class Stem:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All its files; `core.audio.io` reads them as one sound."""
+        """All files of the stem; `core.audio.io.read` sums them."""
         return (self.path, *self.more)
 
 
@@ -109,10 +127,12 @@ class Track:
     """A song: stems that start together.
 
     Attributes:
-        id: its name, unique in its split; accents are composed (Unicode NFC), as are those of the stems' names.
-        stems: by a name that is unique in the song.
-        labels: of the whole song, text by name, such as genre: "rock"; a spec's [conditions] may ask for them.
-        annotations: its beats and chords, where they are known.
+        id: name, unique in its split; normalised to Unicode NFC, as are the names of the stems.
+        stems: stems by name, unique in the song.
+        source: name of the corpus.
+        licence: licence of the recording.
+        labels: labels of the whole song, text by name, such as genre: "rock"; [conditions] of a spec refers to them.
+        annotations: beats and chords, where they are known.
     """
 
     id: str = field(converter=composed)
@@ -125,16 +145,16 @@ class Track:
 
 @frozen(eq=False)
 class CodeBatch:
-    """Token clips as the loader gives them, before latents are looked up.
+    """A batch of token clips, as the loader returns it, before embedding.
 
-    Where the codec's latents are continuous, [B, K, T] int64 is [B, E, T] float32 instead.
+    For continuous latents, [B, K, T] int64 is [B, E, T] float32 instead.
 
     Attributes:
         context: [B, K, T] codes of the input mixture.
-        target: [B, K, T] codes of the stem to be played.
+        target: [B, K, T] codes of the stem to be predicted.
         valid: [B, T] bool, frames that count in the loss.
         labels: condition name -> [B] int64 class.
-        timelines: condition name -> [B, T, N] float, what is told of each frame (core/music/timelines.py).
+        timelines: condition name -> [B, T, N] float, features of each frame (core/music/timelines.py).
     """
 
     context: Tensor
@@ -146,9 +166,14 @@ class CodeBatch:
 
 @frozen(eq=False)
 class Batch:
-    """What an objective sees: latents x [B, T, E], target codes y [B, K, T], valid [B, T], the rest as in CodeBatch.
+    """A batch as an objective takes it. Continuous targets are latents [B, E, T] float instead of codes.
 
-    Where the codec's latents are continuous y is the target's latents, [B, E, T] float.
+    Attributes:
+        x: [B, T, E] input latents.
+        y: [B, K, T] target codes.
+        valid: [B, T] bool, frames that count in the loss.
+        labels: condition name -> [B] int64 class.
+        timelines: condition name -> [B, T, N] float.
     """
 
     x: Tensor
@@ -159,11 +184,11 @@ class Batch:
 
 
 class AttentionPattern(NamedTuple):
-    """Rows that do not stand in one line: where each lies in the sequence, and which rows it sees.
+    """Positions and attention mask of rows that do not follow one another.
 
     Attributes:
-        position: [B or 1, S] int64.
-        visible: [B or 1, S, S] bool, row i may attend to row j; every row sees itself.
+        position: [B or 1, S] int64, position of each row in the sequence.
+        visible: [B or 1, S, S] bool, row i may attend to row j; every row attends to itself.
     """
 
     position: Tensor
@@ -172,11 +197,18 @@ class AttentionPattern(NamedTuple):
 
 @frozen(eq=False)
 class Take:
-    """One accompaniment to be judged. Audio is float32 mono [N] at `sample_rate`, context and stem of equal length.
+    """One accompaniment with its context, to be scored. Audio is float32 mono [N] at `sample_rate`.
 
-    `truth` is the stem that the musicians played, where it is known. `losses` are those of the model that made the
-    take, as its objective counts them on the codes of context and true stem: "own", and "swapped" where it is given
-    another song's context instead. None for takes that no model made. `stems`: of how many the context is a mixture.
+    Attributes:
+        id: name, unique in its set.
+        context: [N] mixture that was accompanied.
+        stem: [N] accompaniment.
+        sample_rate: Hz.
+        instrument: index in core.music.instruments.CLASSES.
+        truth: [N] the recorded stem, where it is known.
+        losses: losses of the model on the codes of context and recorded stem: "own", and "swapped" with the context of
+            another song. None where no model made the take.
+        stems: number of stems in the context.
     """
 
     id: str
@@ -189,18 +221,18 @@ class Take:
     stems: int = 1
 
 
-@define(eq=False)  # torch.compile cannot trace how a frozen one is made
+@define(eq=False)  # torch.compile cannot trace the construction of a frozen class
 class Loss:
-    """What an objective minimises, in nats a token, or whatever unit the objective names.
+    """The value that an objective minimises, in nats a token or in the objective's own unit.
 
     Attributes:
-        total: scalar, to be differentiated.
+        total: scalar, differentiable.
         parts: detached scalars by name.
-        counts: [K], of how many tokens of each level `total` is the mean, so that it can be compared with what knowing
-            each level's code frequencies is worth; None where it is no such mean. For latents: of how many frames
-            each of the `parts` is the mean.
-        right: [K], the share of each level's tokens whose likeliest code is the right one; None where it was not asked
-            for, or there is no likeliest code.
+        counts: [K] tokens of each level that `total` is the mean of, for comparison with the loss of a unigram
+            predictor;
+            None where `total` is no such mean. For latents: frames that each of `parts` is the mean of.
+        right: [K] accuracy, the share of tokens of each level whose likeliest code is correct; None where it was not
+            computed or is undefined.
     """
 
     total: Tensor
@@ -212,10 +244,16 @@ class Loss:
     def over(
         cls, nats: Tensor, counted: Tensor, right: Tensor | None = None, weights: Sequence[float] | None = None
     ) -> Loss:
-        """The mean of nats [B, K, S] where `counted` [B, K, S] is true, all levels pooled; `level_q` are those of one.
+        """Average a loss over tokens, all levels pooled; the parts `level_q` average one level each.
 
-        right: [B, K, S] bool, whether the likeliest code is the right one. A level without a token counts as 0.
-        weights: K of them, how much a token of each level counts in `total`; all alike where not given.
+        Args:
+            nats: [B, K, S] loss of each token.
+            counted: [B, K, S] bool, tokens that count.
+            right: [B, K, S] bool, true where the likeliest code is correct.
+            weights: K weights of the levels in `total`; equal where None.
+
+        Returns:
+            The mean; a level without tokens contributes 0.
         """
         sums, counts = (nats * counted).sum((0, 2)), counted.sum((0, 2))
         parts = {f"level_{q}": mean for q, mean in enumerate(sums.detach() / counts.clamp(min=1))}

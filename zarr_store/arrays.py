@@ -1,4 +1,4 @@
-"""How an array of a track has to be laid out, by what the track's record says. Nothing else is read."""
+"""Expected layout of a track's arrays, derived from its record, and its comparison with Zarr metadata."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from accomp.zarr_store.layout import Identity, TrackRecord
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 INDEX_CODECS = [BYTES, {"name": "crc32c"}]
 CHAINS = {("bytes", "blosc"): False, ("bytes", "blosc", "crc32c"): True}
-"""Codecs of an inner chunk -> whether a checksum stands behind it; those of versions 1 to 4 have none."""
+"""Codecs of an inner chunk -> presence of a checksum; versions 1 to 4 have none."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What an array's metadata must say: shape and type, as Zarr names it."""
+    """Expected metadata of an array: shape and type, as Zarr names it."""
 
     shape: tuple[int, ...]
     data_type: str
 
     @classmethod
     def tokens(cls, record: TrackRecord, identity: Identity) -> Expected:
-        """[P, T, K] codes of a track, or [P, T, E] latents."""
+        """Return the layout of a track's codes [P, T, K], or latents [P, T, E]."""
         shape = (len(record.parts), record.frames, identity.channels)
         return cls(shape, "float16" if identity.continuous else "uint16")
 
     @classmethod
     def levels(cls, record: TrackRecord) -> Expected:
-        """[S, T] of a track."""
+        """Return the layout of a track's levels [S, T]."""
         return cls((len(record.stems), record.frames), "float16")
 
     def chunk_of(self, metadata: dict[str, Any]) -> tuple[int, bool]:
-        """Frames of an inner chunk, and whether it carries a checksum.
+        """Return the frames of an inner chunk, and whether it carries a checksum.
 
-        Raises ValueError, with what differs, for metadata of another array or of another way to lay one out; KeyError
-        or TypeError for what is no metadata.
+        Raises ValueError, with the difference, for metadata of another array or another layout; KeyError or TypeError
+        for anything that is no array metadata.
         """
         (sharding,) = metadata["codecs"]
         inner = sharding["configuration"]

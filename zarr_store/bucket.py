@@ -1,12 +1,12 @@
-"""Writing into an object store, where nothing can be renamed: what makes a track appear is its zarr.json, put last.
+"""Writing into an object store, which has no renames: a track becomes visible with its zarr.json, written last.
 
-An object is put whole or not at all, and readers look for tracks by their zarr.json. So the arrays are put first; what
-a killed writer leaves are arrays without a zarr.json, which no reader sees and the next writer of that track replaces.
-A track is removed in the reverse order. A reader that has already opened a track that is being replaced may be told
-that a part of it is gone.
+Objects are written atomically, and readers find tracks by their zarr.json. So the arrays are written first; a killed
+writer leaves arrays without a zarr.json, which no reader sees and the next writer of that track replaces. A track is
+removed in the reverse order. A reader that has opened a track before its replacement may get an error for a missing
+part.
 
-One process at a time writes. It holds the lock while it keeps putting the object .writer anew; when that has stood
-still for LEASE seconds, the process is taken to be dead. Nobody's clock is compared with another's.
+There is one writer at a time. It holds the lock by rewriting the object .writer periodically; when the object has not
+changed for LEASE seconds, the process counts as dead. No clocks of different machines are compared.
 """
 
 from __future__ import annotations
@@ -26,37 +26,39 @@ from accomp.zarr_store.layout import WRITER, StoreError
 from accomp.zarr_store.places import ObjectPath
 
 LEASE = 60.0
-"""Seconds without a sign of life after which another writer takes over; four signs are given in that time."""
+"""Seconds without renewal after which another writer takes over the lock; it is renewed four times in that time."""
 
 
 class Bucket:
-    """A prefix of an object store that one process at a time writes to. Methods as those of folder.Folder."""
+    """A prefix of an object store with one writer at a time. Methods as those of folder.Folder."""
 
     def __init__(self, path: ObjectPath, on_wait: Callable[[], None] | None):
-        """Raises StoreError where another process writes and there is no `on_wait`."""
+        """Acquire the lock. Raises StoreError where another process writes and there is no `on_wait`."""
         self.path = path
         self._lock = _Lock(path / WRITER, LEASE)
         self._lock.take(on_wait)
 
     def entries(self) -> set[str]:
-        """Names directly below, but for the lock."""
+        """List the names directly below, without the lock."""
         return {entry.name for entry in self.path.iterdir()} - {WRITER}
 
     def clear(self) -> None:
-        """Nothing to do: whatever a killed writer was at is replaced with its track."""
+        """Do nothing: objects of a killed writer are replaced with their track."""
 
     def write(self, data: bytes, *names: str) -> None:
-        """One object."""
+        """Write one object."""
         self._lock.check()
         self.path.joinpath(*names).write_bytes(data)
 
     def begin(self, data: bytes, *names: str) -> None:
-        """zarr.json under these names, where it is not there yet."""
+        """Write zarr.json under these names, where it does not exist yet."""
         if not self.path.joinpath(*names, "zarr.json").exists():
             self.write(data, *names, "zarr.json")
 
     def put(self, work: Path, *names: str) -> None:
-        """The folder `work`, of `scratch`, under these names, in place of what was there; its zarr.json last."""
+        """Upload the folder `work`, from `scratch`, under these names, replacing earlier objects; its zarr.json
+        last.
+        """
         self._lock.check()
         self.remove(*names)
         files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
@@ -64,7 +66,7 @@ class Bucket:
             self.path.joinpath(*names, name).write_bytes((work / name).read_bytes())
 
     def remove(self, *names: str) -> None:
-        """zarr.json first: from then on no reader sees the rest."""
+        """Delete zarr.json first, which hides the rest from readers."""
         self._lock.check()
         final = self.path.joinpath(*names)
         (final / "zarr.json").unlink()
@@ -73,19 +75,19 @@ class Bucket:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new folder on this machine."""
+        """Create a local temporary folder."""
         with tempfile.TemporaryDirectory(prefix="accomp-") as work:
             yield Path(work)
 
     def close(self) -> None:
-        """Let another writer in."""
+        """Release the lock."""
         self._lock.release()
 
     abandon = close
 
 
 class _Lock:
-    """An object that belongs to the process whose words it holds."""
+    """A lock object, owned by the process whose token it contains."""
 
     def __init__(self, place: ObjectPath, lease: float):
         self._place, self._lease = place, lease
@@ -108,7 +110,7 @@ class _Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises StoreError where another writer has taken over, as when this process was asleep for long."""
+        """Raise StoreError where another writer has taken over, for instance after a suspension of this process."""
         if self._lost:
             raise StoreError(f"this process has lost its hold of the store ({self._lost}); run the same command again")
 
@@ -123,7 +125,7 @@ class _Lock:
         return json.dumps({**self._who, "signs": self._signs}).encode()
 
     def _stands_still(self) -> bool:
-        """Whether the lock stays the same for the length of a lease; False as soon as it changes or is gone."""
+        """Test that the lock does not change for the length of a lease; False as soon as it changes or is gone."""
         before, until = self._read(), time.monotonic() + self._lease
         while time.monotonic() < until:
             time.sleep(self._lease / 20)
@@ -142,7 +144,7 @@ class _Lock:
         return words is not None and str(self._who["writer"]) in words.decode(errors="replace")
 
     def _keep(self) -> None:
-        """Gives signs of life until the lock is released or lost."""
+        """Renew the lock until it is released or lost."""
         missed = time.monotonic() + self._lease
         while not self._released.wait(self._lease / 4):
             try:

@@ -1,4 +1,4 @@
-"""Checksums by which a track knows whether it still is what was written."""
+"""Checksums of tracks, for the detection of damage."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 from accomp.zarr_store.places import ObjectPath
 
 RECORD = "record"
-"""Name under which the checksum of the track's own attributes stands among those of its files."""
+"""Key of the checksum of a track's own attributes, among those of its files."""
 
 
 def sums_of(folder: Path) -> dict[str, str]:
-    """Path below a folder -> SHA-256, hex, of every file in it."""
+    """Return path below a folder -> SHA-256, hex, of every file in it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def sealed(attributes: dict[str, Any], sums: dict[str, str]) -> dict[str, Any]:
-    """A track's attributes with the checksums of its files, and one of themselves."""
+    """Add the checksums of a track's files, and of the attributes themselves, to its attributes."""
     return {**attributes, "checksums": {**sums, RECORD: sum_of(attributes)}}
 
 
 def is_sealed(attributes: dict[str, Any]) -> bool:
-    """Whether attributes still have the checksum that they were sealed with; True for those that never were."""
+    """Test that attributes match their checksum; True for attributes without one."""
     sums = attributes.get("checksums")
     return sums is None or (isinstance(sums, dict) and sums.get(RECORD) == sum_of(attributes))
 
 
 def changed(folder: Path | ObjectPath, attributes: dict[str, Any]) -> list[str]:
-    """What of a track that has checksums is not what was written, a line each.
+    """Describe every mismatch of a track that has checksums, one line each.
 
-    Raises PermissionError where that cannot be found out.
+    Raises PermissionError for unreadable files.
     """
     found = [] if is_sealed(attributes) else ["its record is not what was written"]
     sums = attributes["checksums"]
@@ -55,6 +55,6 @@ def changed(folder: Path | ObjectPath, attributes: dict[str, Any]) -> list[str]:
 
 
 def sum_of(attributes: dict[str, Any]) -> str:
-    """SHA-256, hex, of attributes in whatever order and spacing a file has them; `checksums` does not count."""
+    """Hash attributes: SHA-256, hex, independent of order and spacing; `checksums` is excluded."""
     held = {name: value for name, value in attributes.items() if name != "checksums"}
     return hashlib.sha256(json.dumps(held, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

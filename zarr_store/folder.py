@@ -1,4 +1,4 @@
-"""Writing into a folder: one rename makes a track appear, so that a killed process leaves nothing half done."""
+"""Writing into a folder: tracks become visible by one rename, so that a killed process leaves no partial ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from accomp.zarr_store.layout import PARTIAL, StoreError
 
 
 class Folder:
-    """A folder that one process at a time writes to. Paths are given as names, from its root down."""
+    """A folder with one writer at a time. Paths are given as names, from its root down."""
 
     def __init__(self, path: Path, on_wait: Callable[[], None] | None):
-        """Makes the folder, and waits for another writer after calling `on_wait`.
+        """Create the folder and acquire its lock; waits for another writer after calling `on_wait`.
 
-        Raises StoreError where there is another and no `on_wait`, OSError where nothing can be written.
+        Raises StoreError where there is another writer and no `on_wait`, OSError where the folder is not writable.
         """
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
@@ -31,15 +31,15 @@ class Folder:
             raise
 
     def entries(self) -> set[str]:
-        """Names in the folder, but for what a killed writer was at."""
+        """List the names in the folder, without temporary files."""
         return {entry.name for entry in self.path.iterdir()} - {PARTIAL}
 
     def clear(self) -> None:
-        """Remove what a killed writer was at."""
+        """Remove temporary files of a killed writer."""
         shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
 
     def write(self, data: bytes, *names: str) -> None:
-        """One file, whole; its folder, if it is not the root, must be there."""
+        """Write one file atomically; its folder, if it is not the root, must exist."""
         final = self.path.joinpath(*names)
         with self.scratch() as work:
             draft = work / "draft"
@@ -49,14 +49,14 @@ class Folder:
         _sync(final.parent)
 
     def begin(self, data: bytes, *names: str) -> None:
-        """A folder with one file, zarr.json, where it is not there yet."""
+        """Create a folder with one file, zarr.json, where it does not exist yet."""
         folder = self.path.joinpath(*names)
         folder.mkdir(exist_ok=True)
         if not (folder / "zarr.json").exists():
             self.write(data, *names, "zarr.json")
 
     def put(self, work: Path, *names: str) -> None:
-        """The folder `work`, of `scratch`, whole under these names, in place of what was there."""
+        """Move the folder `work`, from `scratch`, to these names, replacing an earlier one."""
         final = self.path.joinpath(*names)
         _settle(work)
         if final.exists():
@@ -65,13 +65,13 @@ class Folder:
         _sync(final.parent)
 
     def remove(self, *names: str) -> None:
-        """Out of readers' sight by one rename, then deleted."""
+        """Hide a folder from readers by one rename, then delete it."""
         with self.scratch() as old:
             self.path.joinpath(*names).rename(old / "old")
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new folder that nobody reads; what is still in it at the end of the block is deleted."""
+        """Create a temporary folder, which is deleted at the end of the block with its content."""
         work = self.path / PARTIAL / uuid4().hex
         work.mkdir(parents=True)
         try:
@@ -80,17 +80,17 @@ class Folder:
             shutil.rmtree(work, ignore_errors=True)
 
     def close(self) -> None:
-        """Let another writer in."""
+        """Release the lock."""
         self.clear()
         os.close(self._lock)
 
     def abandon(self) -> None:
-        """Let another writer in, and leave everything as it is."""
+        """Release the lock and leave all files as they are."""
         os.close(self._lock)
 
 
 def _settle(folder: Path) -> None:
-    """Have everything in a folder on the disk, so that after a power cut a name stands for a whole track."""
+    """Flush a folder to the disk, so that after a power cut a name stands for a complete track."""
     for parent, _, names in os.walk(folder):
         for name in names:
             _sync(Path(parent, name))
@@ -106,7 +106,7 @@ def _sync(path: Path) -> None:
 
 
 def _lock(handle: int, path: Path, on_wait: Callable[[], None] | None) -> None:
-    """Holds until the handle is closed or the process ends, however it ends."""
+    """Acquire a lock that lasts until the handle is closed or the process ends."""
     import fcntl  # POSIX only, and only writing needs it
 
     try:

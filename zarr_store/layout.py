@@ -1,16 +1,16 @@
-"""What a token store looks like on disk. Zarr 3 throughout: any Zarr library can read it.
+"""On-disk format of a token store. Zarr 3 throughout: any Zarr library can read it.
 
     STORE                        attributes: format, version, identity, ingest, finished, and a checksum of these
       tracks/<split>/<key>       attributes: TrackRecord, version, and checksums of the files below and of the record
         codes  [P, T, K] uint16  part (stem or mixture), frame, level; [P, T, E] float16 of a codec without codebooks
         level  [S, T]    float16 A-weighted level of the S stems, which are the first S parts (dB)
       skipped/<split>/<key>      attributes: SkipRecord; no arrays
-      .partial/                  what a writer is at; never read, cleared by the next writer
-      .writer                    in an object store: who writes
+      .partial/                  temporary files of a writer; never read, cleared by the next writer
+      .writer                    in an object store: the lock of the writer
 
-A track is a folder of its own that is there whole or not at all (folder.py and bucket.py say how), and different tracks
-never share a file. Each array is one shard, whose inner chunks hold FRAMES frames of
-one part, compressed by numcodecs' Blosc (zstd, bit shuffle) and followed by their CRC-32C, as is the shard's index.
+A track is a folder that is written atomically (folder.py, bucket.py), and different tracks share no files. Each array
+is one shard, whose inner chunks hold FRAMES frames of one part, compressed by numcodecs' Blosc (zstd, bit shuffle) and
+followed by their CRC-32C, as is the shard's index.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from urllib.parse import quote
 FORMAT = "accomp tokens"
 VERSION = 5
 READABLE = (1, 2, 3, 4, 5)
-"""Version 1 knows no labels, version 2 no checksums, version 3 no annotations, version 4 no checksums of chunks, no
-latents, and not how an audio file was found. A writer makes an older store a version 5 without touching its tracks;
-what they lack comes with the next ingest, which writes their tokens anew where they still are what was written."""
+"""Version 1 has no labels, version 2 no checksums, version 3 no annotations, version 4 no checksums of chunks, no
+latents, and no metadata of audio files as found. A writer upgrades an older store to version 5 without changing its
+tracks; the next ingest adds the missing data, and rewrites tokens that are undamaged.
+"""
 FRAMES = 1024
-"""Frames an inner chunk. Reading a clip decodes one or two chunks a part."""
+"""Frames of an inner chunk. Reading a clip decodes one or two chunks a part."""
 
 TRACKS = "tracks"
 SKIPPED = "skipped"
@@ -37,12 +38,12 @@ _LONGEST_KEY = 200
 
 
 class StoreError(ValueError):
-    """A store that is missing, broken, busy, or holds something else than was asked for."""
+    """A store that is missing, damaged, locked, or of other content than expected."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose tokens these are: `space` (fields of the TokenSpace), tokenizer name, hash of its weights."""
+    """Tokenizer of a store: `space` (fields of the TokenSpace), name, hash of its weights."""
 
     space: dict[str, int]
     tokenizer: str
@@ -50,7 +51,7 @@ class Identity:
 
     @property
     def continuous(self) -> bool:
-        """Whether the tokens are latents, float16, instead of codes."""
+        """True for latents, float16, instead of codes."""
         return self.space["codebooks"] == 0
 
     @property
@@ -65,17 +66,16 @@ class Identity:
 
 @dataclass(frozen=True)
 class StemFile:
-    """A stem's audio file as it was found.
+    """A stem's audio file as found.
 
     Attributes:
         name: unique in its track.
-        rate: of the file (Hz); 0 where it could not be read.
+        rate: of the file (Hz); 0 where it was unreadable.
         bytes: size of the file; -1 where it is missing.
         sha256: of the file's bytes, hex; "" where it is missing.
         padded: samples of silence added at its end, at the store's rate, to make it as long as the longest stem.
-        skipped: why it was left out; "" for a stem that is in the store.
-        seen: of each of its files the size, times of change of content and of entry (ns), and inode that it was found
-            with; empty where that is not known for sure.
+        skipped: reason why it was left out; "" for a stem that is in the store.
+        seen: size, mtime and ctime (ns), and inode of each of its files as found; empty where these may still change.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Pair:
-    """A target stem and what it accompanies, as rows of `codes`; `draw` counts the choices made for this target."""
+    """A target stem and its context, as rows of `codes`; `draw` counts the contexts of this target."""
 
     target: int
     context: int
@@ -111,18 +111,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """All that is known of a stored track but its tokens.
+    """Metadata of a stored track.
 
     Attributes:
-        id, split, source, licence: as the corpus gives them.
-        samples: length at the store's sample rate; all parts are equally long.
+        id, split, source, licence: from the corpus.
+        samples: length at the store's sample rate, the same for all parts.
         frames: T.
         bandwidth: highest frequency that carries energy (Hz).
         parts: rows of `codes`, stems first.
-        pairs: what can be trained on.
-        files: every stem's file, those left out too.
+        pairs: training pairs.
+        files: every stem's file, including those left out.
         labels: of the song, text by name.
-        annotations: of the song, as core/music/annotations.py writes them; {} where nothing is known.
+        annotations: of the song, as core/music/annotations.py writes them; {} where there are none.
     """
 
     id: str
@@ -149,12 +149,12 @@ class TrackRecord:
         return tuple(file for file in self.files if file.skipped)
 
     def attributes(self) -> dict[str, Any]:
-        """As JSON-able attributes of the track's group."""
+        """Convert to JSON-able attributes of the track's group."""
         return asdict(self)
 
     @classmethod
     def of(cls, attributes: dict[str, Any]) -> TrackRecord:
-        """The inverse of `attributes`. Raises KeyError or TypeError for attributes of another kind."""
+        """Invert `attributes`. Raises KeyError or TypeError for attributes of another kind."""
         given = {name: value for name, value in attributes.items() if name not in ("checksums", "version")}
         parts = (Part(**{**part, "members": tuple(part["members"])}) for part in given.pop("parts"))
         pairs = (Pair(**pair) for pair in given.pop("pairs"))
@@ -164,7 +164,7 @@ class TrackRecord:
 
 @dataclass(frozen=True)
 class SkipRecord:
-    """A track that was left out, and why. Ingest tries it again each time."""
+    """A track that was left out, with the reason. Each ingest tries it again."""
 
     id: str
     split: str
@@ -172,7 +172,8 @@ class SkipRecord:
 
 
 def key(track_id: str) -> str:
-    """A track's id as a name for its group: the same characters where every file system takes them, else escaped.
+    """Convert a track's id to the name of its group: the same characters where every file system accepts them, else
+    escaped.
 
     Raises StoreError for an empty id.
     """

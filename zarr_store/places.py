@@ -1,6 +1,6 @@
-"""Where a store lies: a folder, or a prefix of an object store such as s3://bucket/name or gs://bucket/name.
+"""Location of a store: a folder, or a prefix of an object store such as s3://bucket/name or gs://bucket/name.
 
-Folders are pathlib's paths. `ObjectPath` has those of their methods that reading needs, over fsspec; the functions
+Folders are pathlib's paths. `ObjectPath` has the methods of these that reading requires, over fsspec; the functions
 below read either kind.
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 from accomp.zarr_store.layout import StoreError
 
 ReadRange = Callable[[int, int], bytes]
-"""(offset, how many bytes) -> bytes."""
+"""(offset, number of bytes) -> bytes."""
 
 
 def place(path: str | Path | ObjectPath) -> Path | ObjectPath:
-    """A folder, or an object store where the text is a URL. "simplecache::s3://..." keeps what is read on the disk.
+    """Return a folder, or an object path for a URL. "simplecache::s3://..." caches reads on the disk.
 
-    Raises StoreError for a URL whose library is missing or that it does not understand.
+    Raises StoreError for a URL whose library is missing or whose scheme is unknown.
     """
     if isinstance(path, str) and "://" in path:
         return ObjectPath.at(path)
@@ -28,15 +28,15 @@ def place(path: str | Path | ObjectPath) -> Path | ObjectPath:
 
 
 class ObjectPath:
-    """A name in an object store, which knows no folders, only names with the same beginning."""
+    """A name in an object store, which has no folders, only common prefixes."""
 
     def __init__(self, filesystem: Any, path: str, url: str):
-        """`filesystem` is fsspec's, `path` what it calls the place, `url` what people do."""
+        """`filesystem` is fsspec's, `path` the name within it, `url` the name for people."""
         self.filesystem, self.path, self.url = filesystem, path.rstrip("/"), url.rstrip("/")
 
     @classmethod
     def at(cls, url: str) -> ObjectPath:
-        """As `place`."""
+        """Create a path; see `place`."""
         try:
             from fsspec.core import url_to_fs
 
@@ -51,32 +51,32 @@ class ObjectPath:
 
     @property
     def name(self) -> str:
-        """The last part of it."""
+        """The last part of the name."""
         return self.path.rpartition("/")[2]
 
     @property
     def parent(self) -> ObjectPath:
-        """Without its last part."""
+        """The name without its last part."""
         return ObjectPath(self.filesystem, self.path.rpartition("/")[0], self.url.rpartition("/")[0])
 
     def __truediv__(self, name: str) -> ObjectPath:
         return ObjectPath(self.filesystem, f"{self.path}/{name}", f"{self.url}/{name}")
 
     def joinpath(self, *names: str) -> ObjectPath:
-        """A place below this one."""
+        """Append parts to the name."""
         return self / "/".join(names) if names else self
 
     def __str__(self) -> str:
         return self.url
 
     def exists(self) -> bool:
-        """Whether there is an object of this name, or any below it."""
+        """Test for an object of this name, or any below it."""
         with self.errors_named():
             self.filesystem.invalidate_cache()
             return bool(self.filesystem.exists(self.path))
 
     def iterdir(self) -> Iterator[ObjectPath]:
-        """What lies directly below, in no order; nothing where there is nothing."""
+        """List the names directly below, in no order; empty where there are none."""
         with self.errors_named():
             self.filesystem.invalidate_cache()  # another process may have written since
             try:
@@ -88,28 +88,28 @@ class ObjectPath:
                 yield self / path.rstrip("/").rpartition("/")[2]
 
     def read_bytes(self) -> bytes:
-        """The whole object. Raises FileNotFoundError where there is none."""
+        """Read the whole object. Raises FileNotFoundError where there is none."""
         with self.errors_named():
             return bytes(self.filesystem.cat_file(self.path))
 
     def write_bytes(self, data: bytes) -> None:
-        """Put an object: others see the old one or the new one, never a part."""
+        """Write an object atomically."""
         with self.errors_named():
             self.filesystem.pipe_file(self.path, data)
 
     def create(self, data: bytes) -> bool:
-        """Put an object where there is none of that name; whether there was none."""
+        """Write an object unless one of that name exists; True where it was written."""
         try:
             self.filesystem.pipe_file(self.path, data, mode="create")
         except Exception as error:
-            if isinstance(error, FileExistsError) or self.exists():  # libraries tell it in different words
+            if isinstance(error, FileExistsError) or self.exists():  # libraries raise different errors for it
                 return False
             with self.errors_named():
                 raise
         return True
 
     def unlink(self) -> None:
-        """Delete an object, where it is there."""
+        """Delete an object, if it exists."""
         with self.errors_named():
             try:
                 self.filesystem.rm_file(self.path)
@@ -117,7 +117,7 @@ class ObjectPath:
                 return
 
     def below(self) -> list[ObjectPath]:
-        """All objects below, in order."""
+        """List all objects below, in order."""
         with self.errors_named():
             self.filesystem.invalidate_cache()
             found = sorted(self.filesystem.find(self.path))
@@ -125,7 +125,7 @@ class ObjectPath:
 
     @contextmanager
     def errors_named(self) -> Iterator[None]:
-        """Whatever a library for some object store may raise becomes a StoreError that names the place."""
+        """Convert any exception of an object-store library to a StoreError that names the location."""
         try:
             yield
         except (StoreError, FileNotFoundError):
@@ -135,11 +135,11 @@ class ObjectPath:
 
 
 def children(folder: Path | ObjectPath, name: str) -> Iterator[tuple[Path | ObjectPath, bytes | None]]:
-    """Each folder directly below, in order, and its file of that name; None where it has none."""
+    """Yield each folder directly below, in order, with its file of that name; None where it has none."""
     if isinstance(folder, ObjectPath):
         below = sorted(folder.iterdir(), key=lambda child: child.path)
         files = {child.path: child / name for child in below}
-        with folder.errors_named():  # all at once: object stores answer slowly, and many questions together
+        with folder.errors_named():  # concurrently: object stores have a high latency and a high throughput
             found = folder.filesystem.cat([file.path for file in files.values()], on_error="omit") if files else {}
         for child in below:
             if child.name != name:
@@ -155,7 +155,7 @@ def children(folder: Path | ObjectPath, name: str) -> Iterator[tuple[Path | Obje
 
 @contextmanager
 def ranges(file: Path | ObjectPath) -> Iterator[ReadRange]:
-    """For reading parts of a file. Raises FileNotFoundError where there is none."""
+    """Open a file for range reads. Raises FileNotFoundError where there is none."""
     if isinstance(file, ObjectPath):
 
         def part(offset: int, size: int) -> bytes:
@@ -174,7 +174,7 @@ def ranges(file: Path | ObjectPath) -> Iterator[ReadRange]:
 
 
 def size_of(file: Path | ObjectPath) -> int:
-    """Bytes of a file. Raises FileNotFoundError where there is none."""
+    """Return the bytes of a file. Raises FileNotFoundError where there is none."""
     if isinstance(file, ObjectPath):
         with file.errors_named():
             return int(file.filesystem.size(file.path))
@@ -182,7 +182,7 @@ def size_of(file: Path | ObjectPath) -> int:
 
 
 def bytes_below(folder: Path | ObjectPath) -> int:
-    """Bytes of all files below a folder."""
+    """Sum the bytes of all files below a folder."""
     if isinstance(folder, ObjectPath):
         with folder.errors_named():
             folder.filesystem.invalidate_cache()

@@ -1,4 +1,4 @@
-"""Reading a token store. Any number of readers may work while a writer adds tracks."""
+"""Reading of a token store. Any number of readers may work while a writer adds tracks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from accomp.zarr_store.shards import Damaged, Shard
 
 
 class StoredTrack:
-    """A song in the store: its `record`, and its tokens and levels, which are read when asked for.
+    """A song in the store: its `record`, and its tokens and levels, which are read lazily.
 
     Attributes:
         checksums: file below its folder -> SHA-256, hex; empty for a track of before version 3.
@@ -45,9 +45,9 @@ class StoredTrack:
         self._identity = identity
 
     def codes(self, part: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames [start, stop) of a part -> [stop - start, K] uint16, or latents [stop - start, E] float16.
+        """Read frames [start, stop) of a part: [stop - start, K] uint16, or latents [stop - start, E] float16.
 
-        Raises IndexError outside the song, StoreError where it is damaged, OSError where the disk fails.
+        Raises IndexError outside the song, StoreError where it is damaged, OSError for a failure of the disk.
         """
         with self._errors_named():
             tokens = self._codes.read(part, start, stop)
@@ -59,7 +59,7 @@ class StoredTrack:
         return tokens
 
     def levels(self) -> np.ndarray:
-        """A-weighted level of every stem, [S, T] float16 dB. Raises as `codes`."""
+        """Read the A-weighted level of every stem, [S, T] float16 dB. Raises as `codes`."""
         with self._errors_named():
             levels = np.stack([self._level.read(row) for row in range(len(self.record.stems))])
             if not np.isfinite(levels).all():
@@ -67,7 +67,7 @@ class StoredTrack:
         return levels
 
     def open(self) -> None:
-        """Compare what its arrays say of themselves with its record, and the checksums of their indices.
+        """Compare the metadata of the arrays with the record, and check the checksums of their indices.
 
         Raises StoreError where they differ.
         """
@@ -76,12 +76,12 @@ class StoredTrack:
 
     @property
     def checked(self) -> bool:
-        """Whether a flipped bit in its arrays is noticed when they are read. Raises as `open`."""
+        """Test that the chunks have checksums, so that a flipped bit is detected on reading. Raises as `open`."""
         self.open()
         return self._codes.checked and self._level.checked
 
     def bytes(self) -> int:
-        """What it takes on the disk, metadata too."""
+        """Return the track's bytes on the disk, including metadata."""
         return bytes_below(self.folder)
 
     @cached_property
@@ -102,21 +102,21 @@ class StoredTrack:
 
 
 class Store:
-    """A token store, open for reading. What a writer adds later shows in the next call of `tracks`.
+    """A token store, open for reading. Tracks that a writer adds later appear in the next call of `tracks`.
 
     Attributes:
         path: its folder, or its place in an object store.
-        identity: whose tokens it holds.
-        ingest: what the tokens depend on beside the tokenizer and the audio, such as the number of submixes.
-        version, made_with: of the format, and of the program that made it.
-        finished: False while an ingest is at work, and after one that was stopped.
+        identity: tokenizer of its tokens.
+        ingest: settings that the tokens depend on beside the tokenizer and the audio, such as the number of submixes.
+        version, made_with: of the format, and of the program that wrote it.
+        finished: False during an ingest, and after an interrupted one.
     """
 
     def __init__(self, path: str | Path | ObjectPath, expect: Identity | None = None):
-        """`path`: a folder, or a URL such as s3://bucket/name.
+        """Open the store at `path`, a folder or a URL such as s3://bucket/name.
 
-        Raises StoreError for a place without a token store, one that may not be read or whose description is damaged,
-        and one whose identity is not `expect`.
+        Raises StoreError for a place without a token store, an unreadable one or one with damaged attributes, and one
+        whose identity is not `expect`.
         """
         self.path = where = place(path)
         attributes = root_attributes(where)
@@ -133,28 +133,30 @@ class Store:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits that hold tracks, sorted."""
+        """List the splits that have tracks, sorted."""
         return tuple(sorted({record.split for record in self._records(TRACKS, self._record)}))
 
     def tracks(self, split: str) -> list[StoredTrack]:
-        """The complete tracks of a split, ordered by id; empty where there is none.
+        """Return the complete tracks of a split, ordered by id; empty where there is none.
 
-        Raises StoreError for a record that is damaged.
+        Raises StoreError for a damaged record.
         """
         groups = _groups(self.path / TRACKS / key(split))
         return sorted((self.track(*group) for group in groups), key=lambda track: track.record.id)
 
     def track(self, folder: Path | ObjectPath, attributes: dict[str, Any]) -> StoredTrack:
-        """The track in a folder with these attributes. Raises StoreError where they are damaged."""
+        """Return the track in a folder with these attributes. Raises StoreError where they are damaged."""
         record = self._record(folder, attributes)
         return StoredTrack(folder, record, self.identity, attributes.get("checksums") or {})
 
     def records(self) -> list[TrackRecord]:
-        """The records of all tracks, ordered by split and id."""
+        """Return the records of all tracks, ordered by split and id."""
         return [record for record, _ in self.held()]
 
     def held(self) -> list[tuple[TrackRecord, bool]]:
-        """The records of all tracks, and whether this version wrote their arrays, ordered by split and id."""
+        """Return the records of all tracks, each with True where this version wrote its arrays, ordered by split
+        and id.
+        """
 
         def both(folder: Path | ObjectPath, attributes: dict[str, Any]) -> tuple[TrackRecord, bool]:
             return self._record(folder, attributes), attributes.get("version") == VERSION
@@ -162,7 +164,7 @@ class Store:
         return sorted(self._records(TRACKS, both), key=lambda found: (found[0].split, found[0].id))
 
     def skipped(self) -> list[SkipRecord]:
-        """Tracks that were left out, ordered by split and id."""
+        """Return the tracks that were left out, ordered by split and id."""
         return sorted(self._records(SKIPPED, skip_record), key=lambda record: (record.split, record.id))
 
     def _records(self, kind: str, make: Callable[[Path | ObjectPath, dict[str, Any]], Any]) -> Iterator[Any]:
@@ -177,7 +179,7 @@ class Store:
 
 
 def damaged(folder: Path | ObjectPath, why: str) -> StoreError:
-    """For a song, stored or left out, that is not what was written: says which, why, and what to do."""
+    """Create the error for a damaged song, stored or left out, with its name, the reason and the remedy."""
     store = folder.parent.parent.parent
     return StoreError(
         f"song {unquote(folder.parent.name)}/{unquote(folder.name)}: {why}; `accomp store verify {store} --remove` "
@@ -186,7 +188,7 @@ def damaged(folder: Path | ObjectPath, why: str) -> StoreError:
 
 
 def record_problems(folder: Path | ObjectPath, attributes: dict[str, Any], identity: Identity) -> list[str]:
-    """What shows that a track's record is not one that was written for this folder of a store of `identity`."""
+    """List the signs that a track's record was not written for this folder of a store of `identity`."""
     if not is_sealed(attributes) or ("version" in attributes and "checksums" not in attributes):
         return ["its record is not what was written"]
     try:
@@ -209,7 +211,7 @@ def record_problems(folder: Path | ObjectPath, attributes: dict[str, Any], ident
 
 
 def skip_record(folder: Path | ObjectPath, attributes: dict[str, Any]) -> SkipRecord:
-    """Raises StoreError where it is damaged."""
+    """Parse a SkipRecord. Raises StoreError where it is damaged."""
     given = {name: value for name, value in attributes.items() if name != "checksums"}
     try:
         record = SkipRecord(**given)
@@ -221,7 +223,9 @@ def skip_record(folder: Path | ObjectPath, attributes: dict[str, Any]) -> SkipRe
 
 
 def root_attributes(path: Path | ObjectPath) -> dict[str, Any] | None:
-    """Attributes of the store's root group, None where there is no group. Raises StoreError for one of another kind."""
+    """Read the attributes of the store's root group, None where there is no group. Raises StoreError for another
+    format.
+    """
     try:
         attributes = attributes_of(path)
         if attributes is None:
@@ -262,7 +266,7 @@ def _broken_root(path: Path | ObjectPath, why: str) -> StoreError:
 
 
 def check_identity(path: Path | ObjectPath, found: Identity, expect: Identity) -> None:
-    """Raises StoreError, naming both sides, where a store's tokens are not those of the expected tokenizer."""
+    """Raise StoreError, naming both sides, where a store's tokens are not those of the expected tokenizer."""
     if found != expect:
         raise StoreError(
             f"the store holds tokens of {found}; this experiment uses {expect}; ingest into another store path, or use "
@@ -271,7 +275,7 @@ def check_identity(path: Path | ObjectPath, found: Identity, expect: Identity) -
 
 
 def attributes_of(group: Path | ObjectPath) -> dict[str, Any] | None:
-    """Attributes of a group, None where there is no group. Raises Damaged for metadata that cannot be read."""
+    """Read the attributes of a group, None where there is no group. Raises Damaged for unreadable metadata."""
     try:
         return parsed((group / "zarr.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -279,7 +283,7 @@ def attributes_of(group: Path | ObjectPath) -> dict[str, Any] | None:
 
 
 def parsed(metadata: bytes) -> dict[str, Any]:
-    """Attributes out of a group's zarr.json. Raises Damaged where it is broken."""
+    """Parse the attributes in a group's zarr.json. Raises Damaged where it is invalid."""
     try:
         return dict(json.loads(metadata)["attributes"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,9 +1,9 @@
-"""Clips out of a one-shard Zarr array, in microseconds.
+"""Fast reads of clips from a one-shard Zarr array, in microseconds.
 
-Zarr's own reader takes some 3 ms to plan a selection of any size. Training reads a thousand small ones a second, so
-here a shard is read as its specification lays it out: at the end the index, (offset, bytes) of each inner chunk as
-little-endian uint64, and its CRC-32C; before it the chunks, each compressed by Blosc, with a CRC-32C of its own behind
-it since version 5. Every checksum is compared on every read.
+Zarr's own reader takes some 3 ms to plan a selection of any size. Training reads a thousand small ones a second, so a
+shard is read here by its specification: at the end the index, (offset, bytes) of each inner chunk as little-endian
+uint64, and its CRC-32C; before it the chunks, each compressed by Blosc, followed by a CRC-32C of its own since version
+5. Every checksum is compared on every read.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from accomp.zarr_store.places import ObjectPath, ranges, size_of
 
 _CRC = 4  # bytes
 _BLOSC = Struct("<4xI4xI")
-"""The header of what Blosc has compressed: bytes before and after, at 4 and 12 (README_CHUNK_FORMAT of c-blosc)."""
+"""Header of Blosc-compressed data: bytes before and after, at 4 and 12 (README_CHUNK_FORMAT of c-blosc)."""
 
 
 class Damaged(ValueError):
-    """An array that is not what was written; says what is wrong with it."""
+    """A damaged array; the text describes the damage."""
 
 
 class Shard:
     """An array [rows, T, ...] whose single shard is chunked along T, one row a chunk.
 
     Attributes:
-        checked: whether its chunks carry checksums.
+        checked: True where its chunks carry checksums.
     """
 
     def __init__(self, folder: Path | ObjectPath, expected: Expected, sha256: str | None = None):
-        """`folder` is the array's; `sha256`, where it is known, of its metadata.
+        """Open the array in `folder`; `sha256`, where it is known, is of its metadata.
 
-        Raises Damaged where it is missing, broken, or not the array that is expected; OSError where the disk fails.
+        Raises Damaged where it is missing, invalid, or another array than expected; OSError for a failure of the disk.
         """
         self._folder = folder
         self.shape, self.dtype = expected.shape, np.dtype(expected.data_type).newbyteorder("<")
@@ -72,9 +72,9 @@ class Shard:
         return index
 
     def read(self, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """[stop - start, ...] of one row.
+        """Read [stop - start, ...] of one row.
 
-        Raises IndexError outside the array, Damaged for a broken file, OSError where the disk fails.
+        Raises IndexError outside the array, Damaged for an invalid file, OSError for a failure of the disk.
         """
         stop = self.shape[1] if stop is None else stop
         if not (0 <= row < self.shape[0] and 0 <= start <= stop <= self.shape[1]):
@@ -102,7 +102,7 @@ class Shard:
 
 
 def _checked(data: bytes) -> bytes:
-    """What stands before the checksum at the end of `data`. Raises ValueError where it is not what was written."""
+    """Strip and compare the checksum at the end of `data`. Raises ValueError for a mismatch."""
     body = data[:-_CRC]
     if len(data) < _CRC or crc32c(body) != int.from_bytes(data[-_CRC:], "little"):
         raise ValueError("its checksum differs")

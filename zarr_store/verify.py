@@ -1,4 +1,4 @@
-"""Whether a store still holds what was written: every file against its checksum, every record against its place."""
+"""Verification of a store: every file against its checksum, every record against its place."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from accomp.zarr_store.writer import open_for_writing
 
 @dataclass(frozen=True)
 class Checked:
-    """A track that was looked at.
+    """A verified track.
 
     Attributes:
-        split, id: whose it is; by its folder, as far as that can be told, where the record is broken.
+        split, id: of the record; from its folder, as far as possible, where the record is damaged.
         place: its folder.
-        problems: what is wrong with it, a line each; empty where all is well.
-        by_checksum: False for a track of an earlier version, which has none: that its tokens can be decoded and lie in
-            range is then all that is known.
+        problems: damages, a line each; empty where there are none.
+        by_checksum: False for a track of an earlier version, which has none: then its tokens were only decoded and
+            compared with their range.
     """
 
     split: str
@@ -35,10 +35,9 @@ class Checked:
 
 
 def verify(store: Store) -> Iterator[Checked]:
-    """Every track of the store, ordered by the names of their folders; all of its bytes are read.
+    """Verify every track of the store, ordered by the names of their folders; all of its bytes are read.
 
-    A song that was left out comes too, where the record of that is damaged. Raises PermissionError for what may not be
-    read.
+    Damaged records of songs that were left out are included. Raises PermissionError for unreadable files.
     """
     for split, _ in children(store.path / TRACKS, "zarr.json"):
         for folder, metadata in children(split, "zarr.json"):
@@ -70,7 +69,9 @@ def _checked(store: Store, folder: Path | ObjectPath, metadata: bytes | None) ->
 
 
 def remove(store: Store, tracks: Sequence[Checked]) -> None:
-    """Take tracks out of the store, so that the next ingest makes them again. Raises StoreError where one writes."""
+    """Remove tracks from the store, so that the next ingest tokenizes them again. Raises StoreError during
+    another write.
+    """
     files = open_for_writing(store.path)
     try:
         for track in tracks:
@@ -80,7 +81,7 @@ def remove(store: Store, tracks: Sequence[Checked]) -> None:
 
 
 def _undecodable(track: StoredTrack, rows: int | None) -> list[str]:
-    """Whether its arrays are those of its record, and so many parts of it, or all, can be decoded."""
+    """Test that the arrays match the record, and decode some of the parts, or all."""
     try:
         track.open()
         track.levels()

@@ -1,4 +1,4 @@
-"""Writing a token store so that a killed process leaves nothing half done."""
+"""Writing of a token store, safe against a kill at any time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from accomp.zarr_store.shards import Damaged
 
 
 def open_for_writing(path: str | Path | ObjectPath, on_wait: Callable[[], None] | None = None) -> Folder | Bucket:
-    """Where a store lies or shall lie, for this process alone; to be closed.
+    """Open the place of a store, existing or new, for this process alone; to be closed.
 
     Waits for another writer after calling `on_wait`; without `on_wait`, raises StoreError at once.
     """
@@ -43,11 +43,11 @@ def open_for_writing(path: str | Path | ObjectPath, on_wait: Callable[[], None] 
 
 
 class StoreWriter:
-    """A token store, made where there is none, open for adding tracks. One writer at a time; use it in a `with` block.
+    """A token store, created if it is missing, open for adding tracks. One writer at a time; use it in a `with` block.
 
     Attributes:
-        records: the tracks that are complete, by (split, id).
-        skipped: why the others were left out, by (split, id).
+        records: the complete tracks, by (split, id).
+        skipped: reasons of exclusion of the others, by (split, id).
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class StoreWriter:
         made_with: str = "",
         on_wait: Callable[[], None] | None = None,
     ):
-        """Waits for another writer after calling `on_wait`; without `on_wait`, raises StoreError at once.
+        """Open the store; waits for another writer after calling `on_wait`; without it, raises StoreError at once.
 
-        Raises StoreError for a folder with other things in it and for a store of another `identity` or `ingest`, and
-        OSError where nothing can be written. `implied` is what stores of earlier versions say nothing of in their
-        `ingest`, `made_with` a note about the program for those who come later.
+        Raises StoreError for a folder with other content and for a store of another `identity` or `ingest`, and OSError
+        where it is not writable. `implied`: settings that stores of earlier versions do not record in `ingest`.
+        `made_with`: name of the program, for later readers.
         """
         self.path = place(path)
         self._files = open_for_writing(self.path, on_wait)
@@ -77,7 +77,9 @@ class StoreWriter:
             self._old = {(record.split, record.id) for record, current in held if not current}
             self.skipped = {(record.split, record.id): record.reason for record in store.skipped()}
             self._store = store
-            for name in self.skipped.keys() & self.records.keys():  # killed between adding and forgetting the skip
+            for name in (
+                self.skipped.keys() & self.records.keys()
+            ):  # the writer was killed between adding the track and removing the skip record
                 self._forget_skip(*name)
         except BaseException:
             self._files.abandon()
@@ -107,11 +109,10 @@ class StoreWriter:
         return attributes
 
     def add(self, record: TrackRecord, codes: np.ndarray, levels: np.ndarray) -> None:
-        """Store a track, replacing an earlier one of the same split and id. codes [P, T, K], or latents
-        [P, T, E], and levels [S, T] dB.
+        """Store a track, replacing an earlier one of the same split and id.
 
-        Raises ValueError for arrays that do not fit the record and OSError where the disk is full; then the store is
-        as it was.
+        codes [P, T, K], or latents [P, T, E], and levels [S, T] dB. Raises ValueError for arrays that do not fit the
+        record and OSError where the disk is full; the store is unchanged then.
         """
         identity = Identity(**self._attributes["identity"])
         expected = (len(record.parts), record.frames, identity.channels), (len(record.stems), record.frames)
@@ -130,9 +131,9 @@ class StoreWriter:
             self._forget_skip(record.split, record.id)
 
     def renew(self, record: TrackRecord) -> bool:
-        """Give a track of an earlier version checksums on its chunks; False where it is not what was written, any more.
+        """Add checksums to the chunks of a track of an earlier version; False where it is damaged.
 
-        For a track that has no checksums at all, that is found out only as far as it can still be decoded.
+        In a track without any checksums, damage is detected by decoding only.
         """
         if (record.split, record.id) not in self._old:
             return True
@@ -149,17 +150,17 @@ class StoreWriter:
         return True
 
     def rewrite(self, record: TrackRecord) -> None:
-        """Store a record of the same tokens, which stay: one that differs in labels, or in how its files were found."""
+        """Replace the record of unchanged tokens: other labels, or other metadata of the files."""
         names = _names(TRACKS, record.split, record.id)
         held = attributes_of(self.path.joinpath(*names)) or {}
         attributes = record.attributes() | ({"version": held["version"]} if "version" in held else {})
-        if "checksums" in held:  # a track of an earlier version has none, and what is on the disk may have rotted
+        if "checksums" in held:  # a track of an earlier version has none, and its files may be damaged
             attributes = sealed(attributes, held["checksums"])
         self._files.write(_group(attributes), *names, "zarr.json")
         self.records[record.split, record.id] = record
 
     def skip(self, record: SkipRecord) -> None:
-        """Remember that a track was left out; an earlier version of it is removed."""
+        """Record that a track was left out; an earlier version of it is removed."""
         with self._files.scratch() as work:
             (work / "zarr.json").write_bytes(_group(sealed(asdict(record), {})))
             self._put(work, SKIPPED, record.split, record.id)
@@ -168,11 +169,11 @@ class StoreWriter:
             self._files.remove(*_names(TRACKS, record.split, record.id))
 
     def finish(self) -> None:
-        """Remember that every track of the corpus has been tried."""
+        """Record that every track of the corpus has been tried."""
         self._mark(True)
 
     def begin(self) -> None:
-        """Remember that tracks are about to be added."""
+        """Record that tracks are about to be added."""
         self._mark(False)
 
     def _mark(self, finished: bool) -> None:
@@ -191,7 +192,7 @@ class StoreWriter:
         self._files.put(work, kind, split, name)
 
     def close(self) -> None:
-        """Let another writer in."""
+        """Release the lock."""
         self._files.close()
 
     def __enter__(self) -> Self:
@@ -210,7 +211,7 @@ def _codes(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def _latents(latents: np.ndarray) -> np.ndarray:
-    """As float16. Raises ValueError for those that float16 does not hold."""
+    """Convert to float16. Raises ValueError for values beyond its range."""
     kept = latents.astype(np.float16)
     if not np.array_equal(kept.astype(latents.dtype), latents) or not np.isfinite(kept).all():
         raise ValueError("latents that are no finite float16 numbers; a codec of continuous latents gives such")
@@ -226,12 +227,12 @@ def _root(attributes: dict[str, Any]) -> bytes:
 
 
 def _group(attributes: dict[str, Any]) -> bytes:
-    """A group is one JSON file, zarr.json."""
+    """Return the content of zarr.json, the one file of a group."""
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2).encode()
 
 
 def _write_array(folder: Path, name: str, values: np.ndarray, frames: int) -> None:
-    """[rows, T, ...] as one shard of chunks of a row and at most `frames` frames."""
+    """Write [rows, T, ...] as one shard of chunks of a row and at most `frames` frames."""
     rows, length, *rest = values.shape
     chunk = min(frames, length)
     array = zarr.create_array(
@@ -242,7 +243,7 @@ def _write_array(folder: Path, name: str, values: np.ndarray, frames: int) -> No
         shards=(rows, -(-length // chunk) * chunk, *rest),
         compressors=(BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()),
         dimension_names=("part", "frame", "level")[: values.ndim],
-        config={"write_empty_chunks": True},  # silence is stored like anything else; what is not there is broken
+        config={"write_empty_chunks": True},  # silence is stored too, so a missing chunk is damage
     )
     array[:] = values
 

@@ -1,1 +1,1 @@
-"""Sound in files and in arrays: reading, lengths as they are claimed and as they are, loudness."""
+"""Audio files and arrays: decoding, claimed and actual lengths, loudness."""

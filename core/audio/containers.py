@@ -1,12 +1,12 @@
-"""How much sound an audio file's container claims, and whether the file can hold it.
+"""Length claims of audio containers, checked against the file.
 
-Headers are claims: a recorder that lost power leaves a length of 0, a pipe leaves none, a copy that broke off ends
-early, and damage says anything. libsndfile believes some of them without a word, so they are read here too. By format:
+Headers are unreliable: a recorder that lost power leaves a length of 0, a pipe leaves none, an interrupted copy is too
+short, and damage gives any value. libsndfile trusts some of them silently, so they are parsed here too. By format:
 
     WAV, RF64, BW64 (RIFF; EBU Tech 3306), AIFF and AIFC, W64, CAF      bytes of the chunk of samples against the file's
-    Ogg (RFC 3533)                                                     the last page must say that it is the last
+    Ogg (RFC 3533)                                                     the last page must have the end-of-stream flag
     FLAC (RFC 9639)                                                    samples of STREAMINFO, 0 where unknown
-    MP3                                                                whether a Xing or Info frame tells a length
+    MP3                                                                presence of a length in a Xing or Info frame
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from typing import BinaryIO
 from accomp.core.errors import DataError
 
 DENSEST = 65_536
-"""Samples that no format packs into fewer bytes than one: FLAC's longest block of a constant takes more than a byte."""
+"""Upper bound of samples a byte in any format: FLAC's longest block of a constant takes more than a byte."""
 
-_STREAMED = 0x7FFF_F000  # from here on, a 32-bit length is what programs write that cannot go back to the header
-_CHUNKS = 10_000  # a file with more of them before its samples is no recording
+_STREAMED = 0x7FFF_F000  # 32-bit lengths from here on are written by programs that cannot seek back to the header
+_CHUNKS = 10_000  # limit of chunks before the samples
 _FLAC_TOTAL = slice(21, 26)  # of the file: "fLaC", a block header of 4 bytes, then STREAMINFO
 
 
 def check_length(path: Path) -> None:
-    """Raise DataError for a file that ends before its container says, or whose container says that nothing is in it
-    though something is. Formats that are not known here pass."""
+    """Raise DataError for a file that is shorter than its container claims, or whose container claims to be empty
+    though it is not. Unknown formats pass.
+    """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         magic = file.read(12)
@@ -40,7 +41,7 @@ def check_length(path: Path) -> None:
 
 
 def flac_samples(path: Path) -> int | None:
-    """Samples that a FLAC file's STREAMINFO claims, 0 where it says "unknown"; None for a file that is no FLAC."""
+    """Return the samples that a FLAC file's STREAMINFO claims, 0 where it says "unknown"; None for any other file."""
     with path.open("rb") as file:
         head = file.read(_FLAC_TOTAL.stop)
     if head[:4] != b"fLaC" or len(head) < _FLAC_TOTAL.stop:
@@ -49,7 +50,7 @@ def flac_samples(path: Path) -> int | None:
 
 
 def without_flac_length(head: bytes) -> bytes:
-    """The first bytes of a FLAC file, with its number of samples made "unknown"."""
+    """Return the first bytes of a FLAC file with the number of samples set to "unknown"."""
     changed = bytearray(head)
     changed[_FLAC_TOTAL.start] &= 0xF0
     changed[_FLAC_TOTAL.start + 1 : _FLAC_TOTAL.stop] = bytes(4)
@@ -57,7 +58,7 @@ def without_flac_length(head: bytes) -> bytes:
 
 
 def is_mp3_of_unknown_length(path: Path) -> bool:
-    """Whether a file is MPEG audio whose first frame tells no length, so that whoever announces one has guessed."""
+    """Test for MPEG audio whose first frame has no length, so that any length given for it is a guess."""
     with path.open("rb") as file:
         head = file.read(10)
         start = 0
@@ -71,7 +72,7 @@ def is_mp3_of_unknown_length(path: Path) -> bool:
 
 
 def _chunks(magic: bytes, file: BinaryIO) -> Iterator[tuple[bytes, int, int | None]] | None:
-    """(name, place of its content, bytes it claims) of each chunk; None for a format without such chunks."""
+    """Yield (name, offset of its content, bytes it claims) of each chunk; None for a format without such chunks."""
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return _riff(file, ">" if magic[:4] == b"RIFX" else "<")
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
@@ -129,7 +130,7 @@ def _check_chunks(chunks: Iterator[tuple[bytes, int, int | None]], size: int, pa
 
 
 def _check_ogg(file: BinaryIO, size: int, path: Path) -> None:
-    """The last page has the flag "end of stream", and is there to its end."""
+    """Check that the last page has the flag "end of stream" and is complete."""
     file.seek(max(0, size - 2**16 - 2**9))
     tail = file.read()
     start = tail.rfind(b"OggS")

@@ -1,15 +1,15 @@
-"""Which stems of a song go together by their length: one that ends early, or goes on alone, costs no other stem."""
+"""Selection of the stems of a song by their length; a stem of another length does not exclude the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 PADDING = 1.0
-"""Stems of a song may differ by so many seconds; a shorter one gets silence at its end."""
+"""Largest difference (s) in length between stems of a song; a shorter one is padded with silence."""
 
 
 def unequal(seconds: Mapping[str, float]) -> dict[str, str]:
-    """Why each stem is left out whose length (s) is not that of most of the song's stems, within PADDING.
+    """Return the reason of exclusion for each stem whose length (s) differs from that of most of the song's stems.
 
     Most: the group within PADDING of one stem's length, from it downwards, that holds most stems; of equally large
     groups the longest, so of two stems the longer one is kept.

@@ -1,4 +1,4 @@
-"""How loud sound is: frame by frame, to tell silence, and over a clip, to mix for listening."""
+"""Levels of audio: frame by frame, for silence detection, and over a clip, for mixing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 SILENCE_DB = -60.0
-"""Frames at or below this A-weighted level (dB re full scale) are silent where nothing else is said."""
+"""Default threshold: frames at or below this A-weighted level (dB re full scale) are silent."""
 FLOOR_DB = -100.0
-"""The lowest level there is: below it, levels are not told apart."""
+"""Lower bound of all levels."""
 LISTENING_LUFS = -18.0
 PEAK = 0.99
 SILENT_PEAK = 1e-3
@@ -19,12 +19,12 @@ _STFT_FRAMES = 128  # frames transformed at a time: they stay in the cache, at a
 
 
 def a_weighted_level(audio: np.ndarray, rate: int, hop: int | None = None) -> np.ndarray:
-    """audio [N] at `rate` Hz -> level [N // hop + 1], float32 dB re full scale, never below FLOOR_DB.
+    """Compute the level [N // hop + 1] of audio [N] at `rate` Hz, float32 dB re full scale, never below FLOOR_DB.
 
         level(t) = 10 log10(2 sum_f |X(t, f)|^2 10^(A(f) / 10) / n^2)     X: STFT, Hann, n = 2 hop, A: IEC 61672
 
-    Value t belongs to the n samples centred at sample t * hop; zeros are assumed around the clip. `hop` is
-    rate // 50 where not given (50 Hz).
+    Value t belongs to the n samples centred at sample t * hop; zeros are assumed around the clip. `hop` is rate // 50
+    where not given (50 Hz).
     """
     hop = hop or rate // 50
     n = 2 * hop
@@ -42,7 +42,7 @@ def a_weighted_level(audio: np.ndarray, rate: int, hop: int | None = None) -> np
 
 
 def a_weighting(frequency: np.ndarray) -> np.ndarray:
-    """A(f) in dB of frequencies in Hz (IEC 61672), never below -80 dB; 0 dB at 1 kHz."""
+    """Compute A(f) in dB of frequencies in Hz (IEC 61672), never below -80 dB; 0 dB at 1 kHz."""
     f2 = np.asarray(frequency, dtype=np.float64) ** 2
     poles = 20.598997**2, 107.65265**2, 737.86223**2, 12194.217**2
     gain = poles[3] * f2**2
@@ -51,17 +51,17 @@ def a_weighting(frequency: np.ndarray) -> np.ndarray:
 
 
 def nonsilent(level_db: np.ndarray, threshold: float = SILENCE_DB) -> np.ndarray:
-    """Level in dB -> bool mask of the same shape, True where something sounds: where it is above `threshold` (dB)."""
+    """Compare levels in dB with a threshold (dB): bool mask of the same shape, True where the level is above it."""
     return level_db > threshold
 
 
 def silent(audio: np.ndarray) -> bool:
-    """Whether nothing in audio [N] reaches SILENT_PEAK, so that there is nothing in it to judge."""
+    """Test that audio [N] stays below SILENT_PEAK, so that there is nothing to score."""
     return float(np.abs(audio).max(initial=0.0)) < SILENT_PEAK
 
 
 def loudness(audio: np.ndarray, rate: int) -> float:
-    """Gated loudness of mono audio [N] in LUFS (ITU-R BS.1770-4); -inf for silence.
+    """Compute the gated loudness of mono audio [N] in LUFS (ITU-R BS.1770-4); -inf for silence.
 
     Blocks of 0.4 s every 0.1 s; a clip shorter than one block is measured as a single block.
     """
@@ -78,7 +78,9 @@ def loudness(audio: np.ndarray, rate: int) -> float:
 
 
 def normalise(audio: np.ndarray, rate: int, lufs: float = LISTENING_LUFS) -> np.ndarray:
-    """audio [N] scaled to `lufs`, or to a peak of 0.99 where that comes first. Silence (-inf LUFS) stays as it is."""
+    """Scale audio [N] to `lufs`, or to a peak of 0.99 where that is reached first. Silence (-inf LUFS) stays
+    unchanged.
+    """
     audio = _scaled(audio, rate, lufs)
     peak = float(np.abs(audio).max(initial=0.0))
     return audio * (PEAK / peak) if peak > PEAK else audio
@@ -87,11 +89,11 @@ def normalise(audio: np.ndarray, rate: int, lufs: float = LISTENING_LUFS) -> np.
 def mix_for_listening(
     context: np.ndarray, stem: np.ndarray, rate: int, *, stems: int, lufs: float = LISTENING_LUFS, above_db: float = 5.0
 ) -> np.ndarray:
-    """context [N] (a mixture of `stems` stems) and stem [N] -> their mix [N] at `lufs`, peak at most 0.99.
+    """Mix context [N] (a mixture of `stems` stems) and stem [N] at `lufs`, with a peak of at most 0.99.
 
-    The stem stands `above_db` over each input stem, these being taken as equally loud:
-    L_stem = L_context - 10 log10(stems) + above_db.
-    A silent context or stem stays silent; raises ValueError where lengths differ or `stems` is not positive.
+    The stem is `above_db` louder than each input stem, these being assumed equally loud: L_stem = L_context - 10
+    log10(stems) + above_db. A silent context or stem stays silent; raises ValueError where lengths differ or `stems` is
+    not positive.
     """
     if context.shape != stem.shape or stems < 1:
         raise ValueError(
@@ -111,9 +113,9 @@ def _lufs(power: np.ndarray) -> np.ndarray:
 
 
 def _k_weighted(audio: np.ndarray, rate: int) -> np.ndarray:
-    """The K filter (a high shelf of 4 dB at 1.5 kHz, a high pass at 38 Hz), applied to the spectra of blocks.
+    """Apply the K filter (a high shelf of 4 dB at 1.5 kHz, a high pass at 38 Hz) to the spectra of blocks.
 
-    Each block rings for half a second into the next, where the filter has long died away (overlap-add).
+    The response of each block extends half a second into the next, where it has long decayed (overlap-add).
     """
     ring = rate // 2
     size = 2 ** max(17, (4 * ring - 1).bit_length())
@@ -130,7 +132,7 @@ def _k_weighted(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _high_shelf(rate: int, gain_db: float, frequency: float, q: float) -> tuple[np.ndarray, np.ndarray]:
-    """Biquad (b, a) of R. Bristow-Johnson's audio EQ cookbook."""
+    """Compute the biquad (b, a) of R. Bristow-Johnson's audio EQ cookbook."""
     g = 10 ** (gain_db / 40)
     w = 2 * np.pi * frequency / rate
     c, r = np.cos(w), np.sin(w) / q * np.sqrt(g)  # r = 2 sqrt(g) alpha
@@ -143,3 +145,11 @@ def _high_pass(rate: int, frequency: float, q: float) -> tuple[np.ndarray, np.nd
     w = 2 * np.pi * frequency / rate
     c, alpha = np.cos(w), np.sin(w) / (2 * q)
     return np.array([(1 + c) / 2, -(1 + c), (1 + c) / 2]), np.array([1 + alpha, -2 * c, 1 - alpha])
+
+
+def within_full_scale(sound: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scale a decoded stem into the range of a file; return it with the factor. Raises ValueError for NaN and Inf."""
+    if not np.isfinite(sound).all():
+        raise ValueError("the decoded stem holds NaN or Inf")
+    gain = min(1.0, 0.99 / max(float(np.abs(sound).max(initial=0.0)), 1e-9))
+    return sound * np.float32(gain), gain

@@ -1,1 +1,1 @@
-"""`accomp bench`: how fast the runtime is on this machine, one file a benchmark."""
+"""`accomp bench`: performance of the runtime on this machine, one file a benchmark."""

@@ -1,4 +1,4 @@
-"""`accomp bench --calibrate`: which clocks (t_f, k) this machine could play live, by what playing took."""
+"""`accomp bench --calibrate`: the clocks (t_f, k) that this machine can play live, from measured times."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ KS = (1, 2, 5, 10, 25, 50)
 """Chunk sizes (frames) that are timed."""
 LEAST_CHUNKS = 20
 MARGIN = 5
-"""How many t_f are shown on either side of the border."""
+"""Number of t_f shown on either side of the border."""
 
 
 @frozen
 class Measured:
-    """What playing chunks of one size took.
+    """Measured times of chunks of one size.
 
     Attributes:
         k: frames.
-        chunks: of which the percentiles are.
-        times: `encode`, `first`, `chunk`, `decode`, `jitter` as LatencyBudget wants them (s); jitter is the 99.9th
+        chunks: number of chunks behind the percentiles.
+        times: `encode`, `first`, `chunk`, `decode`, `jitter` as LatencyBudget takes them (s); jitter is the 99.9th
             percentile over the median.
     """
 
@@ -53,7 +53,7 @@ class Measured:
     times: Mapping[str, float]
 
     def budget(self, space: TokenSpace, t_f: int = 0) -> LatencyBudget:
-        """The latency budget of playing live, a frame a block, at a future visibility t_f (frames)."""
+        """Return the latency budget of live use, a frame a block, at a future visibility t_f (frames)."""
         return live_budget(budget_of(Clock(t_f, self.k), space, [self.times]), space.hop)
 
 
@@ -67,9 +67,9 @@ def calibrate(
     threads: int | None = None,
     steps: int = 1000,
 ) -> None:
-    """Time `steps` frames at each k, tell the region in which the latency budget holds, and plot it on a page.
+    """Time `steps` frames at each k, print the deployable region, and plot it on a page.
 
-    Raises UserErrors for a spec that is not in order or cannot stream, and for a page whose name is no .html.
+    Raises UserErrors for a spec that is invalid or cannot stream, and for a page whose name is no .html.
     """
     if out.suffix != ".html":
         raise UserError(f"a page's name ends with .html @ --out {out}")
@@ -87,28 +87,28 @@ def calibrate(
 
 
 def _measure(found: BenchModel, steps: int) -> Iterator[Measured]:
-    """Plays noise, a frame at a time as it comes live, with an untrained model for each k."""
+    """Play to noise, a frame at a time as if live, with an untrained model for each k."""
     with progress("calibrate", len(KS)) as advance:
         for k in KS:
-            spec = attrs.evolve(found.spec, clock=Clock(0, k))  # t_f changes what is heard, not what is computed
+            spec = attrs.evolve(found.spec, clock=Clock(0, k))  # t_f changes the input, not the computation
             player = untrained_player(spec, found.registry, found.device)
             chunks = max(LEAST_CHUNKS, math.ceil(steps / k))
             sound = noise(found.space, chunks * k)
             how: dict[str, Any] = {"labels": {}, "seed": 0, "session": 0}
-            play(player, sound[: 2 * k * found.space.hop], [found.space.hop] * 2 * k, **how)  # what happens once only
+            play(player, sound[: 2 * k * found.space.hop], [found.space.hop] * 2 * k, **how)  # one-time costs
             played = play(player, sound, [found.space.hop] * chunks * k, **how)
             yield Measured(k, chunks, part_times(played, Clock(0, k)))
             advance(1, note=f"k = {k}")
 
 
 def border(space: TokenSpace, measured: Sequence[Measured]) -> list[tuple[int, int]]:
-    """(t_f, k) in frames: the greatest t_f <= 0 that can be played live, for each k that can be at all."""
+    """Return (t_f, k) in frames: the greatest deployable t_f <= 0 for each k that has one."""
     found = ((one.budget(space).nearest_t_f, one.k) for one in measured)
     return [(t_f, k) for t_f, k in found if t_f is not None]
 
 
 def points(space: TokenSpace, measured: Sequence[Measured]) -> Iterator[tuple[int, int, bool]]:
-    """(t_f, k, whether it can be played live) around the border, in frames."""
+    """Return (t_f, k, deployable) around the border, in frames."""
     edges = [t_f for t_f, _ in border(space, measured)] or [0]
     step = max(1, (max(edges) - min(edges) + 2 * MARGIN) // 30)
     for one in measured:
@@ -117,7 +117,7 @@ def points(space: TokenSpace, measured: Sequence[Measured]) -> Iterator[tuple[in
 
 
 def rows(space: TokenSpace, measured: Sequence[Measured]) -> list[list[str]]:
-    """A head, and what each k takes, needs and allows."""
+    """Return a header, and the times, the requirement and the border of each k."""
     head = [
         "k",
         "chunks",
@@ -144,7 +144,7 @@ def rows(space: TokenSpace, measured: Sequence[Measured]) -> list[list[str]]:
 
 
 def page(name: str, space: TokenSpace, measured: Sequence[Measured], where: str, machine: str) -> str:
-    """The document: the plot, and the table behind it."""
+    """Build the document: the plot, and its table."""
     frame = 1 / space.frame_rate
     by_fate: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for t_f, k, fate in points(space, measured):
@@ -158,7 +158,7 @@ def page(name: str, space: TokenSpace, measured: Sequence[Measured], where: str,
         "a chunk, and the 99.9th percentile of its lateness) and the machine is busy at most "
         f"{RHO:.0%} of the time. "
         "First: from a chunk's last input frame to its codes; whole: all the work for its k frames. With fewer than "
-        "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and hears noise."
+        "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and its input is noise."
     )
     header = [tag("h1", f"What could be played live: {name}"), tag("p", machine, class_="note")]
     main: list[Html] = [

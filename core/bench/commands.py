@@ -1,4 +1,4 @@
-"""`accomp bench`: its command lines. What measures is imported when it runs."""
+"""`accomp bench`: its command lines. Benchmarks are imported when they run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def benchmarks(
     threads: Threads = None,
     steps: Annotated[int, typer.Option(min=1, help="With --calibrate: frames of each k that are timed.")] = 1000,
 ) -> None:
-    """How fast the runtime is here: figures of untrained models on noise, so neither corpus nor training is needed."""
+    """Measure the runtime on this machine with untrained models on noise; neither corpus nor training is needed."""
     if calibrate is None:
         if context.invoked_subcommand is None:
             raise UserError("which benchmark? `accomp bench --help` lists them; --calibrate SPEC finds what plays live")
@@ -66,7 +66,7 @@ def stream(
     context: typer.Context,
     spec: SpecName = None,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of each variant; p99.9 is told from 1000 on.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Of each variant; p99.9 is reported from 1000 on.")] = 1000,
     paced: Paced = False,
     variant: Variants = None,
     device: Device = None,
@@ -74,7 +74,7 @@ def stream(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """One session frame by frame (k = 1), its window full: the ways to run the model, in turns."""
+    """Measure one session frame by frame (k = 1), with a full window, in all runtime variants in turns."""
     from accomp.core.bench.cases.stream import Stream
 
     _run(context, Stream(steps, paced, tuple(variant or ())), spec, settings, device, threads, json, compare)
@@ -85,14 +85,14 @@ def chunk(
     context: typer.Context,
     spec: SpecName = None,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="Chunks of each variant; p99.9 is told from 1000 on.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Chunks of each variant; p99.9 is reported from 1000 on.")] = 100,
     variant: Variants = None,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """One session that plays k > 1 frames at a time: a chunk, and the wait for its first frame."""
+    """Measure one session with chunks of k > 1 frames: a chunk, and the latency of its first frame."""
     from accomp.core.bench.cases.chunk import Chunk
 
     _run(context, Chunk(steps, tuple(variant or ())), spec, settings, device, threads, json, compare)
@@ -111,7 +111,7 @@ def mlm(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """Ten seconds by a model that hears whole clips: masked sampling, with the spec's guidance."""
+    """Measure ten seconds of a model of whole clips: masked sampling, with the spec's guidance."""
     from accomp.core.bench.cases.mlm import Mlm
 
     _run(
@@ -137,7 +137,7 @@ def train(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """An optimizer step: frames a second, share of the machine's matmul rate."""
+    """Measure an optimizer step: frames a second, share of the machine's matmul rate."""
     from accomp.core.bench.cases.train import Train
 
     _run(context, Train(repeat), spec, settings, device, threads, json, compare)
@@ -159,7 +159,7 @@ def codec(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """Encoding and decoding as a stream, against the same in one call."""
+    """Measure encoding and decoding as a stream and in one call."""
     from accomp.core.bench.cases.codec import Codec
 
     made = _options(
@@ -194,7 +194,7 @@ def sessions(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """More and more sessions in one batch, until one comes late."""
+    """Increase the number of sessions in one batch until one misses its deadline."""
     from accomp.core.bench.cases.sessions import BATCHES, Sessions
 
     batches, loads = tuple(batch or BATCHES), tuple(load or ())
@@ -217,7 +217,7 @@ def loader(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """Clips out of a token store: how many a second, and what one takes on the disk."""
+    """Measure reading of clips from a token store: clips a second, and their bytes on the disk."""
     from accomp.core.bench.cases.loader import Loader
     from accomp.core.bench.made_up_songs import Songs
 
@@ -237,7 +237,7 @@ def precision(
     json: Json = None,
     compare: Before = None,
 ) -> None:
-    """What int8 and bfloat16, of weights and cache, cost a trained model in held-out loss."""
+    """Measure the held-out loss of int8 and bfloat16, of weights and cache, with a trained model."""
     from accomp.core.bench.cases.precision import precision as measure
     from accomp.core.bench.measuring import show
     from accomp.core.runs.models import find_model
@@ -254,14 +254,14 @@ def suite(
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this run; repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Run nothing; write the tables with what is there.")] = False,
 ) -> None:
-    """Many benchmarks in one go, with targets beside what was measured."""
+    """Run many benchmarks, with targets beside the measurements."""
     from accomp.core.bench.suite import suite as measure
 
     raise typer.Exit(measure(file, context.obj, json=json, only=only or (), plan=plan))
 
 
 def _options(cls: type[Any], **values: object) -> Any:
-    """The benchmark with these options. Raises UserError for one out of range."""
+    """Create the benchmark with these options. Raises UserError for one out of range."""
     try:
         return cls(**values)
     except ValueError as error:

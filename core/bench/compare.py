@@ -1,4 +1,4 @@
-"""A record beside an earlier one: how often as much each figure is."""
+"""Comparison of a record with an earlier one: the ratio of each figure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from accomp.core.bench.record import BenchRow, Record
 from accomp.core.bench.table import aligned, groups, heading
 
 OUTSIDE = ("n", "speed_low", "speed_high")
-"""Figures of which no ratio is told."""
+"""Figures without a ratio."""
 
 
 def lines(now: Record, before: Record) -> list[str]:
-    """For every case that both have: each figure now over that before, and which way it went. One text a line.
+    """Format, for every common case, the ratio of each figure to the earlier one, and its direction. One line each.
 
-    Where another processor, GPU or torch was measured before, every line says so.
+    Every line is marked where the earlier record is of another processor, GPU or version of torch.
     """
     other = different(now, before)
     lines = [f"the earlier record: {before.machine.get('date', 'undated')}, load {before.machine.get('load')}"]
@@ -33,7 +33,7 @@ def lines(now: Record, before: Record) -> list[str]:
 
 
 def ratios(now: BenchRow, before: BenchRow) -> Iterator[tuple[str, str, str, str, str]]:
-    """(figure, now, before, ratio, "better", "worse" or "") for each figure that both have."""
+    """Return (figure, now, before, ratio, "better", "worse" or "") for each common figure."""
     for name, figure in FIGURES.items():
         if name in OUTSIDE or name not in now.figures or name not in before.figures:
             continue
@@ -46,6 +46,6 @@ def ratios(now: BenchRow, before: BenchRow) -> Iterator[tuple[str, str, str, str
 
 
 def different(now: Record, before: Record) -> dict[str, tuple[object, object]]:
-    """Facts about the machine that make times differ: name -> now, before."""
+    """Return the properties of the machine that affect times and differ: name -> now, before."""
     pairs = {name: (now.machine.get(name), before.machine.get(name)) for name in WHAT_MAKES_TIMES}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,4 +1,4 @@
-"""What benchmarks measure: every figure's name, unit, and which way is better."""
+"""Figures of benchmarks: name, unit, and direction of improvement."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attrs import frozen
 
 @frozen
 class Figure:
-    """How a figure is shown.
+    """Display of a figure.
 
     Attributes:
         heading: of its column, with the unit.
         meaning: a line for people.
-        better: "less" or "more"; "" where it is neither, as with a count.
+        better: "less" or "more"; "" where neither applies, as with a count.
     """
 
     heading: str
@@ -25,10 +25,10 @@ class Figure:
 FIGURES = {
     "p50_ms": Figure("p50 ms", "half of the steps took at most this long"),
     "p99_ms": Figure("p99 ms", "99 % of the steps took at most this long"),
-    "p999_ms": Figure("p99.9 ms", "99.9 % did; told from 1000 steps on"),
+    "p999_ms": Figure("p99.9 ms", "99.9 % did; reported from 1000 steps on"),
     "first_p50_ms": Figure("first p50 ms", "from a chunk's last input frame to its first codes"),
     "first_p99_ms": Figure("first p99 ms", "the same, 99 % of the chunks"),
-    "first_p999_ms": Figure("first p99.9 ms", "the same, 99.9 %; told from 1000 chunks on"),
+    "first_p999_ms": Figure("first p99.9 ms", "the same, 99.9 %; reported from 1000 chunks on"),
     "cpu_ms": Figure("cpu ms", "median processor time of all threads, which other work on the machine hardly changes"),
     "device_ms": Figure("device ms", "median time between events on the GPU"),
     "n": Figure("n", "how many were timed", ""),
@@ -67,7 +67,7 @@ FIGURES = {
 
 
 def shown(value: float) -> str:
-    """A number with three digits that count, whole where it has more."""
+    """Format a number with three significant digits, or as a whole number where it has more."""
     if value != value:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The machine that was measured, as a record tells it."""
+"""Description of the machine, as part of a record."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from accomp.core.compute.cores import cores
 from accomp.core.runs.folder import versions
 
 BUSY = 0.5
-"""Load average over cores above which times are worth little."""
+"""Load average per core above which times are unreliable."""
 
 WHAT_MAKES_TIMES = ("cpu", "cores", "gpu", "torch", "cuda")
-"""Facts of which another value makes two records hard to compare."""
+"""Properties whose difference makes two records hard to compare."""
 
 
 def host() -> dict[str, Any]:
-    """Processor, cores, memory, GPU, versions, load and date; what cannot be found out is left out."""
+    """Collect processor, cores, memory, GPU, versions, load and date; unknown ones are absent."""
     found: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": _processor(),
@@ -39,12 +39,12 @@ def host() -> dict[str, Any]:
 
 
 def load() -> float | None:
-    """Processes that wanted a core, mean of the last minute; None where the system does not count them."""
+    """Return the load average of the last minute; None where the system has none."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def busy(facts: dict[str, Any]) -> str:
-    """A warning where other work shared the machine when `facts` were gathered; empty where not."""
+    """Return a warning where other work shared the machine when `facts` were gathered; else an empty string."""
     now, cores = facts.get("load"), facts.get("cores")
     if now is None or not cores or now <= BUSY * cores:
         return ""
@@ -55,7 +55,7 @@ def busy(facts: dict[str, Any]) -> str:
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """The machine in one line."""
+    """Describe the machine in one line."""
     memory = f", {facts['memory_gb']:g} GB" if "memory_gb" in facts else ""
     gpu = f"; {facts['gpu']}, {facts['gpu_memory_gb']:g} GB" if "gpu" in facts else ""
     where = f"{facts['cpu']}, {facts['cores']} cores{memory}{gpu}"

@@ -1,4 +1,4 @@
-"""Sessions of an untrained model that hear noise, frame by frame."""
+"""Sessions of an untrained model on noise, frame by frame."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ MB = 1e6
 
 
 def clock_of(subject: BenchModel, k: str = "") -> Clock:
-    """The clock of what streams. Raises UserError for a spec without one, and where k is not "1" or "more" as asked."""
+    """Return the clock of a streaming model. Raises UserError for a spec without one, and for k other than
+    requested.
+    """
     clock = subject.spec.clock
     if clock is None:
         raise UserError(
-            f"objective {subject.spec.objective.plugin!r} hears whole clips and has no steps to time @ {subject.name}"
+            f"objective {subject.spec.objective.plugin!r} needs whole clips and has no steps to time @ {subject.name}"
         )
     if (k == "1" and clock.k > 1) or (k == "more" and clock.k == 1):
         other = "chunk" if clock.k > 1 else "stream"
@@ -35,10 +37,10 @@ def clock_of(subject: BenchModel, k: str = "") -> Clock:
 
 
 class SteadySessions:
-    """B sessions in one batch, in their steady state: as many frames as the window holds have passed.
+    """B sessions in one batch, in steady state: the window is full.
 
     Attributes:
-        first: s until the first step was done, with everything that is compiled for it.
+        first: s until the first step was done, including compilation.
     """
 
     def __init__(self, subject: BenchModel, model: Accompanist, variant: Variant, batch: int = 1):
@@ -63,20 +65,20 @@ class SteadySessions:
         self.first = timed(begin, subject.device)[0]
 
     def fill(self) -> None:
-        """Frames pass until the window is full, and to where a chunk has just been played."""
+        """Run frames until the window is full and a chunk has just been played."""
         clock = self.model.layout.clock
         while self._heard < self.window + 1 or (self._heard - clock.t_f) % clock.k:
             self.frame()
 
     def frame(self) -> Tensor:
-        """One input frame in; what became complete out [B, K, m], where a listener could have it."""
+        """Push one input frame and return the completed output [B, K, m] on the host."""
         self.session.push(self._noise[self._heard % len(self._noise)][:, None])
         self._heard += 1
         return self.session.pull().cpu()
 
     @property
     def step_bytes(self) -> int:
-        """What a step reads: all weights but the tables of embeddings, and everything that the sessions hold."""
+        """Count the bytes that a step reads: all weights but embedding tables, and the state of the sessions."""
         tables = [m.weight for m in self.model.modules() if isinstance(m, torch.nn.Embedding)]
         spared = {id(weight) for weight in (*tables, self.model.input_padding)}
         weights = [weight for weight in (*self.model.parameters(), *self.model.buffers()) if id(weight) not in spared]
@@ -84,5 +86,5 @@ class SteadySessions:
 
     @property
     def session_bytes(self) -> int:
-        """What each session holds beside the weights: the tensors of its state."""
+        """Count the bytes of state of each session."""
         return memory.bytes_of(self.session.state) // self.batch

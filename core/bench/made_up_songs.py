@@ -1,4 +1,4 @@
-"""A token store of songs that nobody wrote, as large as real ones."""
+"""A token store of synthetic songs of realistic size."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from accomp.zarr_store.writer import StoreWriter
 
 @frozen
 class Songs:
-    """What to make up.
+    """Size of the synthetic store.
 
     Attributes:
-        songs: how many.
+        songs: number of songs.
         minutes: length of each.
         stems: of each.
-        incompressible: all codes equally likely; else as surprising as those of music: each song draws from its own
-            share of the codebook, and frames repeat at times.
+        incompressible: all codes equally likely; else with an entropy like that of music: each song draws from its own
+            share of the codebook, and some frames repeat.
     """
 
     songs: int = field(default=40, validator=v.ge(1))
@@ -37,12 +37,12 @@ class Songs:
 
 
 def identity(space: TokenSpace) -> SimpleNamespace:
-    """All of a tokenizer that a loader asks for."""
+    """Return the part of a tokenizer that a loader needs."""
     return SimpleNamespace(space=space, name="made up", fingerprint="none")
 
 
 def write(path: Path, space: TokenSpace, rules: PairRules, submixes: int, wanted: Songs) -> None:
-    """Make the store; its mixtures follow the rules of an ingest."""
+    """Write the store; its mixtures follow the rules of an ingest."""
     one = identity(space)
     settings: dict[str, Any] = {"submixes": submixes, "seed": 0, **rules.ingested()}
     with StoreWriter(path, Identity(attrs.asdict(space), one.name, one.fingerprint), settings) as writer:
@@ -55,21 +55,21 @@ def write(path: Path, space: TokenSpace, rules: PairRules, submixes: int, wanted
 
 
 def bytes_of(path: Path) -> tuple[int, float]:
-    """Bytes of a store's songs on the disk, and of these for each frame of one of their parts."""
+    """Return the bytes of a store's songs on the disk, and those of each frame of one of their parts."""
     tracks = Store(path).tracks("train")
     whole = sum(track.bytes() for track in tracks)
     return whole, whole / sum(len(track.record.parts) * track.record.frames for track in tracks)
 
 
 def draw_tokens(shape: tuple[int, int], space: TokenSpace, rng: np.random.Generator, *, flat: bool) -> np.ndarray:
-    """[P, T, K] codes as `draw_codes` makes them; [P, T, E] latents of unit variance for a space without codebooks."""
+    """Draw [P, T, K] codes by `draw_codes`; [P, T, E] latents of unit variance for a space without codebooks."""
     if space.continuous:
         return rng.standard_normal((*shape, space.latent_dim)).astype(np.float16)
     return draw_codes((*shape, space.codebooks), space.codebook_size, rng, flat=flat)
 
 
 def draw_codes(shape: tuple[int, int, int], size: int, rng: np.random.Generator, *, flat: bool) -> np.ndarray:
-    """[P, T, K] codes, all equally likely, or with the skewed frequencies and repeats that music has."""
+    """Draw [P, T, K] codes, all equally likely, or with the skewed frequencies and repeats of music."""
     if flat:
         return rng.integers(0, size, shape)
     order = rng.permutation(size)

@@ -1,4 +1,4 @@
-"""Running benchmarks: the spec, the threads, the machine, and what is said of them."""
+"""Running of benchmarks: spec, threads, machine, and output."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Benchmark(Protocol):
     """A frozen attrs class whose fields are its options and whose name, in lower case, is its command's.
 
     Attributes:
-        default: the spec that is measured where none is named.
-        threads: CPU threads where neither spec nor command line says how many; None leaves it to torch.
+        default: the default spec.
+        threads: default CPU threads; None leaves the number to torch.
     """
 
     default: ClassVar[str]
@@ -37,17 +37,17 @@ def measure(
     device: str | None = None,
     threads: int | None = None,
 ) -> list[BenchRow]:
-    """The lines of one benchmark. Raises UserErrors for a spec, a device or options that do not fit."""
+    """Run one benchmark and return its rows. Raises UserErrors for a spec, a device or options that do not fit."""
     found = subject(spec or benchmark.default, settings, registry, device=device, threads=threads)
     with using(found.spec.run.threads or benchmark.threads):
         return list(benchmark.lines(found))
 
 
 def show(lines_of: Callable[[], Sequence[BenchRow]], json: Path | None, before: Path | None) -> None:
-    """Measure, and tell it: a table, a JSON file, a comparison with an earlier one.
+    """Run a benchmark and print a table, write a JSON file, and compare with an earlier record.
 
-    Warns of a machine that is busy. Raises what the measuring does, and DataError for an earlier record that cannot be
-    read, before anything is measured.
+    Warns of a busy machine. Raises the errors of the measurement, and, before it begins, DataError for an unreadable
+    earlier record.
     """
     earlier = record.load(before) if before else None
     facts = host.host()

@@ -1,4 +1,4 @@
-"""Memory of this process and of the GPU, while something runs."""
+"""Memory of this process and of the GPU."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def begin_peak(device: torch.device) -> None:
-    """From now on `peak` counts anew; where the system does not let that be, since the process began."""
+    """Reset `peak`; where the system does not allow that, it counts from the beginning of the process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
-        _FORGET.write_text("5")  # Linux: the highest resident size begins anew
+        _FORGET.write_text("5")  # Linux: resets the peak resident size
 
 
 def peak(device: torch.device) -> int:
-    """The most bytes at a time: allocated on a GPU, else resident in this process."""
+    """Return the peak bytes: allocated on a GPU, else resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if (found := _status("VmHWM")) is not None:
@@ -36,18 +36,20 @@ def peak(device: torch.device) -> int:
 
 
 def held(device: torch.device) -> int:
-    """Bytes now: allocated on a GPU, else resident in this process. Raises OSError where there is no /proc to tell."""
+    """Return the present bytes: allocated on a GPU, else resident in this process. Raises OSError without /proc."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     if (found := _status("VmRSS")) is None:
-        raise OSError("this system has no /proc/self/status that tells how much memory a process holds")
+        raise OSError("this system has no /proc/self/status with the memory of a process")
     return found
 
 
 def bytes_of(value: object) -> int:
-    """Bytes of all tensors in a value: in containers, in attributes of objects, and inside tensors that wrap some."""
+    """Count the bytes of all tensors in a value: in containers, in attributes of objects, and inside wrapper
+    tensors.
+    """
     if isinstance(value, Tensor):
-        if hasattr(value, "__tensor_flatten__"):  # such as int8 weights, whose nbytes are those of what they stand for
+        if hasattr(value, "__tensor_flatten__"):  # such as int8 weights, whose nbytes are those of the float tensor
             names, _ = value.__tensor_flatten__()
             return sum(bytes_of(getattr(value, name)) for name in names)
         return value.nbytes
@@ -59,13 +61,16 @@ def bytes_of(value: object) -> int:
 
 
 def slope(hours: np.ndarray, held: np.ndarray) -> float:
-    """Growth in bytes an hour: the slope of the least-squares line through samples of memory, at least two times."""
+    """Return the growth in bytes an hour: the slope of the least-squares line through samples of memory.
+
+    The samples are of at least two times.
+    """
     away = hours - hours.mean()
     return float((away * held).sum() / (away**2).sum())
 
 
 def _status(name: str) -> int | None:
-    """A line of /proc/self/status, in bytes."""
+    """Read a line of /proc/self/status, in bytes."""
     try:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Processes that read clips from a store, each as fast as it can. Imports little: every process does so anew."""
+"""Processes that read clips from a store at full speed. Imports are few, since every process repeats them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from accomp.core.types import TokenSpace
 
 @frozen
 class Reading:
-    """What the readers are told: clips of so many `frames`, `seconds` long."""
+    """Settings of the readers: clips of `frames` frames, `seconds` long."""
 
     path: Path
     space: TokenSpace
@@ -31,7 +31,7 @@ class Reading:
     seconds: float
 
     def loader(self, rank: int) -> ClipLoader:
-        """That of one process."""
+        """Open the loader of one process."""
         tokenizer: Any = identity(self.space)
         return ClipLoader(
             self.path,
@@ -45,7 +45,7 @@ class Reading:
         )
 
     def rates(self) -> tuple[float, float]:
-        """Examples a second that all processes get together, and for each second of one's processor time.
+        """Measure the clips a second of all processes together, and the clips for each second of one's processor time.
 
         Opening the store does not count. Raises WorkError where a process fails.
         """
@@ -69,7 +69,7 @@ class Reading:
 
 
 def _read(reading: Reading, rank: int, start: Any, answers: Any) -> None:
-    """One process: as many batches as it can get in the time."""
+    """Run one process: read batches until the time is over."""
     torch.set_num_threads(1)
     loader = reading.loader(rank)
     next(loader)

@@ -1,4 +1,4 @@
-"""What was measured, as JSON: the machine, and a line for each case of each benchmark."""
+"""Benchmark records as JSON: the machine, and a row for each case of each benchmark."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class BenchRow:
     Attributes:
         bench: the benchmark.
         spec: the spec's name or file.
-        settings: what was set in it, "KEY=VALUE" each.
+        settings: overrides, "KEY=VALUE" each.
         where: device and threads.
-        case: what distinguishes it from the benchmark's other lines.
-        figures: by the names of FIGURES; what was not measured is absent.
+        case: distinguishes it from the benchmark's other rows.
+        figures: by the names of FIGURES; absent where not measured.
     """
 
     bench: str
@@ -39,18 +39,18 @@ class BenchRow:
 
     @property
     def key(self) -> tuple[str, str, tuple[str, ...], str, str]:
-        """Equal for the same case in two records; the name of a GPU is no part of it."""
+        """Key of the case, equal in two records; the name of a GPU is no part of it."""
         return self.bench, self.spec, self.settings, self.where, self.case
 
 
 def on_cpu(threads: int) -> str:
-    """Where a line was measured that was measured on so many threads of a CPU."""
+    """Name the place of a measurement on that number of CPU threads."""
     return "cpu, 1 thread" if threads == 1 else f"cpu, {threads} threads"
 
 
 @frozen
 class Record:
-    """`machine`: see host.host. `lines` in the order in which they were measured."""
+    """A record: `machine` as host.host returns it, `lines` in the order of measurement."""
 
     machine: dict[str, Any]
     lines: tuple[BenchRow, ...] = ()
@@ -58,12 +58,12 @@ class Record:
 
 
 def save(record: Record, path: Path) -> None:
-    """Write it as JSON; NaN does not occur."""
+    """Write a record as JSON, without NaN."""
     write_atomic(path, json.dumps(attrs.asdict(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> Record:
-    """Read it back. Raises DataError for what is no such file."""
+    """Read a record. Raises DataError for any other file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

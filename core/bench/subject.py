@@ -1,4 +1,4 @@
-"""What is measured: the parts of a spec at their sizes, untrained, and noise instead of music."""
+"""Subject of a benchmark: the untrained parts of a spec at their sizes, with noise as input."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from accomp.core.types import TokenSpace
 
 @frozen(eq=False)
 class BenchModel:
-    """A spec on a device. Neither corpus nor store nor training is needed; weights of a tokenizer only where it plays.
+    """A spec on a device, without corpus, store or training; a tokenizer's weights are needed only where it is used.
 
     Attributes:
-        name, settings: the spec as it was named, and what was set in it.
+        name, settings: the spec as it was named, and its overrides.
     """
 
     name: str
@@ -35,7 +35,7 @@ class BenchModel:
 
     @property
     def space(self) -> TokenSpace:
-        """Of the spec's tokenizer."""
+        """Token space of the spec's tokenizer."""
         return space_of(self.spec, self.registry)
 
     @property
@@ -44,7 +44,7 @@ class BenchModel:
         return 1 / self.space.frame_rate
 
     def model(self) -> Model:
-        """The model, ready to play."""
+        """The model, prepared for playing."""
         return build_model(self.spec, self.space, self.registry).to(self.device).eval()
 
     def sampler(self) -> CausalSampler | MaskedSampler | DenoisedSampler:
@@ -56,17 +56,17 @@ class BenchModel:
         return build_tokenizer(self.spec, self.registry).to(self.device)
 
     def latents(self, batch: int, frames: int) -> Tensor:
-        """Random input [B, T, E] on the device."""
+        """Return random input [B, T, E] on the device."""
         noise = torch.Generator().manual_seed(0)
         return torch.randn(batch, frames, self.space.latent_dim, generator=noise).to(self.device)
 
     def audio(self, batch: int, frames: int) -> Tensor:
-        """Random sound [B, T * hop] on the device, well below full scale."""
+        """Return random audio [B, T * hop] on the device, well below full scale."""
         noise = torch.Generator().manual_seed(0)
         return 0.1 * torch.randn(batch, frames * self.space.hop, generator=noise).to(self.device)
 
     def line(self, bench: object, case: str, figures: dict[str, float]) -> BenchRow:
-        """A line of the record; the class of `bench` is the benchmark's name."""
+        """Return a row of the record; the class of `bench` is the benchmark's name."""
         where = on_cpu(torch.get_num_threads()) if self.device.type == "cpu" else self.device.type
         return BenchRow(type(bench).__name__.lower(), self.name, self.settings, where, case, figures)
 
@@ -79,9 +79,9 @@ def subject(
     device: str | None = None,
     threads: int | None = None,
 ) -> BenchModel:
-    """A spec by name or file; `device` and `threads` stand in for those of its [run].
+    """Build a spec by name or file; `device` and `threads` override those of its [run].
 
-    Raises UserErrors for a spec that is not in order and a device that is not here.
+    Raises UserErrors for an invalid spec and an unavailable device.
     """
     spec = load_spec(name, registry, settings)
     run = attrs.evolve(spec.run, threads=threads or spec.run.threads)

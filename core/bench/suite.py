@@ -1,4 +1,4 @@
-"""`accomp bench suite`: many benchmarks in one go, as a TOML file lists them, targets beside what was measured.
+"""`accomp bench suite`: many benchmarks, as a TOML file lists them, with targets beside the measurements.
 
 title = "..."
 device = "cuda"                          # of every run
@@ -60,7 +60,7 @@ def _a_figure(_: Any, __: Any, name: str) -> None:
 
 @frozen
 class Target:
-    """A figure that a run is to reach, in the figure's own unit; `what` for people, `case` as above."""
+    """A target of a run's figure, in the figure's own unit; `what` for people, `case` as above."""
 
     what: str
     figure: str = field(validator=_a_figure)
@@ -71,7 +71,7 @@ class Target:
 
 @frozen
 class Run:
-    """One benchmark of one spec. `threads`: instead of the suite's."""
+    """One benchmark of one spec. `threads`: overrides the suite's."""
 
     name: str
     bench: str
@@ -84,7 +84,7 @@ class Run:
 
 @frozen
 class Suite:
-    """What a file lists. `device` and `threads` as in a spec's [run]."""
+    """Content of a suite file. `device` and `threads` as in a spec's [run]."""
 
     title: str
     run: tuple[Run, ...] = field(validator=v.min_len(1))
@@ -92,7 +92,7 @@ class Suite:
     threads: int | None = None
 
     def threads_of(self, run: Run) -> int | None:
-        """How many a run of it takes."""
+        """Return the threads of a run."""
         return run.threads or self.threads
 
 
@@ -104,12 +104,11 @@ def suite(
     only: Sequence[str] = (),
     plan: bool = False,
 ) -> int:
-    """Run what the file lists, or the runs named in `only`; the record goes to `json`, its tables beside it as .md.
+    """Run the benchmarks of a file, or those named in `only`; the record goes to `json`, its tables beside it as .md.
 
-    Lines that an earlier record of the same machine has are replaced case by case, so that a suite can be run in parts.
-    `plan` runs nothing and writes the tables with what the record has. A run that fails is named, and stops no other:
-    then the exit code is 1. Raises SpecError, with every mistake, for a file, a spec or options that are not in order,
-    before anything runs.
+    Rows of an earlier record of the same machine are replaced case by case, so that a suite can be run in parts. `plan`
+    runs nothing and writes the tables of the existing record. A run that fails is named, and stops no other: then the
+    exit code is 1. Raises SpecError, with every mistake, for an invalid file, spec or option, before anything runs.
     """
     wanted = load(path)
     chosen = _chosen(wanted, only, path)
@@ -133,7 +132,7 @@ def suite(
         try:
             threads = wanted.threads_of(run)
             lines = measure(benchmarks[run.name], run.spec, run.set, registry, device=wanted.device, threads=threads)
-        except Exception as error:  # out of memory, a part that this machine lacks: the other figures are wanted still
+        except Exception as error:  # out of memory, or an unavailable part: the other runs continue
             failed[run.name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             warn(f"{run.name} failed: {failed[run.name]}")
             continue
@@ -157,14 +156,14 @@ def load(path: Path) -> Suite:
 
 
 def merged(known: Record, lines: Sequence[BenchRow]) -> Record:
-    """The record with these lines, in the place of those with the same key."""
+    """Merge rows into a record, replacing those with the same key."""
     new = {line.key: line for line in lines}
     kept = [new.pop(line.key, line) for line in known.lines]
     return evolve(known, lines=(*kept, *new.values()))
 
 
 def verdicts(wanted: Suite, known: Record, failed: Mapping[str, str]) -> Iterator[list[str]]:
-    """A head and a row a target: what, figure, must, aim, measured, and whether it was reached."""
+    """Return a header and a row a target: what, figure, must, aim, measured, and the verdict."""
     yield ["", "figure", "must", "aim", "measured", "reached"]
     for run in wanted.run:
         lines = [line for line in known.lines if _made_by(run, wanted.threads_of(run), line)]
@@ -189,7 +188,7 @@ def _reached(value: float, target: Target, better: str) -> str:
 
 
 def _made_by(run: Run, threads: int | None, line: BenchRow) -> bool:
-    """Whether a line is of the run: the same benchmark, spec, settings and threads, and the pace that is asked for."""
+    """Test that a row is of the run: the same benchmark, spec, settings and threads, and the requested pace."""
     named = run.spec is None or line.spec == run.spec
     there = threads is None or line.where in ("cuda", on_cpu(threads))
     paced = bool(run.options.get("paced")) == ("paced" in line.case)
@@ -217,7 +216,7 @@ def _chosen(wanted: Suite, only: Sequence[str], path: Path) -> list[Run]:
 
 
 def _earlier(json: Path, facts: dict[str, Any]) -> Record:
-    """The record that is there, where it was made on such a machine; else an empty one."""
+    """Return the existing record, where it is of such a machine; else an empty one."""
     known = record.load(json) if json.exists() else Record(facts)
     other = [name for name in host.WHAT_MAKES_TIMES if known.machine.get(name) != facts.get(name)]
     if other:

@@ -1,4 +1,4 @@
-"""A record as tables: for the terminal, and for Markdown."""
+"""Records as tables: for the terminal, and for Markdown."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from accomp.core.bench.record import BenchRow
 
 
 def text(lines: Sequence[BenchRow]) -> str:
-    """A table for each benchmark and spec, under a heading that says what was measured and where."""
+    """Format a table for each benchmark and spec, under a heading with settings and device."""
     return "\n\n".join(_text(group) for group in groups(lines))
 
 
 def markdown(lines: Sequence[BenchRow]) -> str:
-    """The same as Markdown."""
+    """Format the tables as Markdown."""
     return "\n\n".join(_markdown(group) for group in groups(lines))
 
 
 def groups(lines: Iterable[BenchRow]) -> list[list[BenchRow]]:
-    """Lines that share everything but the case, in the order in which these groups first came."""
+    """Group rows that share everything but the case, in order of their first appearance."""
     found: dict[tuple[object, ...], list[BenchRow]] = {}
     for line in lines:
         found.setdefault(line.key[:-1], []).append(line)
@@ -27,18 +27,18 @@ def groups(lines: Iterable[BenchRow]) -> list[list[BenchRow]]:
 
 
 def heading(line: BenchRow) -> str:
-    """What a group of lines has in common."""
+    """Describe the common properties of a group of rows."""
     settings = "".join(f" --set {setting}" for setting in line.settings)
     return f"{line.bench}: {line.spec}{settings} ({line.where})"
 
 
 def columns(lines: Sequence[BenchRow]) -> list[str]:
-    """The figures that any of the lines has."""
+    """List the figures that any of the rows has."""
     return [name for name in FIGURES if any(name in line.figures for line in lines)]
 
 
 def rows(lines: Sequence[BenchRow]) -> Iterator[list[str]]:
-    """The head, then a row a line; a figure that a line lacks is "-"."""
+    """Return the header, then the cells of each row; "-" for a missing figure."""
     names = columns(lines)
     yield ["", *(FIGURES[name].heading for name in names)]
     for line in lines:
@@ -46,7 +46,7 @@ def rows(lines: Sequence[BenchRow]) -> Iterator[list[str]]:
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of equal length as lines of text, the first column left, the others right."""
+    """Format rows of equal length as lines of text, the first column left, the others right."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     marks = "<" + ">" * (len(widths) - 1)
     return [
@@ -56,7 +56,7 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def ruled(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of equal length as lines of a Markdown table."""
+    """Format rows of equal length as lines of a Markdown table."""
     head, *body = [f"| {' | '.join(row)} |" for row in cells]
     return [head, f"|{'|'.join(['---'] + ['---:'] * (len(cells[0]) - 1))}|", *body]
 

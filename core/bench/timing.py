@@ -1,6 +1,7 @@
-"""Timing in turns: what is compared runs block by block in one process, so that what else the machine does hits all.
+"""Interleaved timing: compared functions run block by block in one process, so that other load affects all alike.
 
-Wall time is what a listener waits for; processor time is what an otherwise idle machine would take with one thread.
+Wall time is the latency that a listener experiences; processor time is that of an otherwise idle machine with one
+thread.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from accomp.core.compute.roofline import synchronize
 from accomp.core.console import progress
 
 ENOUGH_FOR_P999 = 1000
-"""Steps without which no 99.9th percentile is told."""
+"""Smallest number of steps for a 99.9th percentile."""
 
 
 @frozen(eq=False)
 class Work:
-    """Something to be timed again and again.
+    """A function to be timed repeatedly.
 
     Attributes:
-        run: does it once, and leaves its result where a listener could have it.
-        block: how often it runs in each round.
+        run: runs it once, with its result on the host.
+        block: runs in each round.
     """
 
     run: Callable[[], Any]
@@ -36,13 +37,13 @@ class Work:
 
 @frozen(eq=False)
 class Times:
-    """What the repetitions of one work took (s), a row a round.
+    """Times of the repetitions of one function (s), a row a round.
 
     Attributes:
-        wall: [R, n] by the clock, until the device had done it all.
+        wall: [R, n] wall time, until the device had finished.
         cpu: [R, n] of all threads of the process.
         device: [R, n] between events on a GPU; None elsewhere.
-        late: of these, how many ended after their deadline.
+        late: number of runs that missed their deadline.
     """
 
     wall: np.ndarray
@@ -51,7 +52,7 @@ class Times:
     late: int = 0
 
     def figures(self, period: float) -> dict[str, float]:
-        """Percentiles (ms), n, real-time factor and late steps an hour; `period`: s of music that each step plays."""
+        """Return percentiles (ms), n, real-time factor and late steps an hour; `period`: s of music a step."""
         found = {**percentiles(self.wall), "n": float(self.wall.size)}
         if self.device is None:
             found["cpu_ms"] = 1000 * float(np.median(self.cpu))
@@ -63,7 +64,7 @@ class Times:
 
 
 class PacedInput:
-    """A metronome: live input comes one `period` (s) after the other, whatever became of what came before."""
+    """A schedule of live input: one block every `period` (s), independent of the processing."""
 
     def __init__(
         self,
@@ -75,11 +76,11 @@ class PacedInput:
         self._due = now()
 
     def restart(self) -> None:
-        """The next beat is now."""
+        """Begin a new schedule now."""
         self._due = self._now()
 
     def wait(self) -> float:
-        """Waits for the next beat, or not at all where it has passed; the time at which its work is due."""
+        """Sleep until the next block, or not at all where it is late; return its due time."""
         if (ahead := self._due - self._now()) > 0:
             self._sleep(ahead)
         self._due += self.period
@@ -93,19 +94,19 @@ def interleaved(
     *,
     period: float | Mapping[str, float] = math.inf,
     paced: bool = False,
-    told: str = "bench",
+    title: str = "bench",
 ) -> dict[str, Times]:
-    """Time all works in turns, `rounds` times a block of each; another one begins each round.
+    """Time all functions in turns, `rounds` times a block of each; each round begins with another one.
 
-    period: s within which a step has to be done; a longer one counts as late. `paced`: steps begin one period after
-    the other, and what is late delays those behind it, as live; else each begins when the last one ended.
+    period: deadline (s) of a step; a longer one counts as late. `paced`: steps begin one period after the other, and a
+    late one delays those after it, as live; else each begins when the last one ended.
     """
     names = list(works)
     periods = period if isinstance(period, Mapping) else dict.fromkeys(names, period)
     paces = {name: PacedInput(periods[name]) for name in names} if paced else {}
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     late = dict.fromkeys(names, 0)
-    with progress(told, rounds) as advance:
+    with progress(title, rounds) as advance:
         for turn in range(rounds):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
@@ -121,7 +122,7 @@ def interleaved(
 
 
 def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, float, float]:
-    """What `run` takes once (s): by the clock, of the processor, on the device (0 where that is the processor)."""
+    """Time one call of `run` (s): wall, processor, device (0 where that is the processor)."""
     synchronize(device)
     events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
     began, used = time.perf_counter(), time.process_time()
@@ -136,25 +137,25 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, float, f
 
 
 def percentile(seconds: np.ndarray, share: float) -> float:
-    """The least of the times that at least this share of them does not exceed."""
+    """Return the least of the times that at least this share of them does not exceed."""
     ordered = np.sort(seconds, axis=None)
     return float(ordered[max(0, math.ceil(share * ordered.size - 1e-9) - 1)])
 
 
 def percentiles(seconds: np.ndarray, prefix: str = "") -> dict[str, float]:
-    """p50, p99 and, of enough, p99.9 (ms) by the names of their figures."""
+    """Return p50, p99 and, of enough, p99.9 (ms) by the names of their figures."""
     shares = {"p50_ms": 0.5, "p99_ms": 0.99} | ({"p999_ms": 0.999} if seconds.size >= ENOUGH_FOR_P999 else {})
     return {f"{prefix}{name}": 1000 * percentile(seconds, share) for name, share in shares.items()}
 
 
 def speeds(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """How often as fast we are, from one time a round [R] of each: median and quartiles over the rounds."""
+    """Return the speed-up of one time a round [R] over another: median and quartiles over the rounds."""
     low, middle, high = np.quantile(theirs / ours, [0.25, 0.5, 0.75])
     return {"speed": float(middle), "speed_low": float(low), "speed_high": float(high)}
 
 
 def compare_to_first(times: Mapping[str, Times]) -> dict[str, dict[str, float]]:
-    """For each but the first, `speeds` of the medians of its rounds against those of the first."""
+    """Return, for each but the first, `speeds` of the medians of its rounds against those of the first."""
     medians = {name: np.median(one.wall, axis=1) for name, one in times.items()}
     base = next(iter(medians))
     return {name: {} if name == base else speeds(mine, medians[base]) for name, mine in medians.items()}

@@ -1,4 +1,4 @@
-"""The ways in which one model can be run, side by side: eager, compiled, and the precisions."""
+"""Runtime variants of one model: eager, compiled, and the precisions."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ VARIANTS = (
     Variant("compiled w8a8", Runtime(compile="on", weights="w8a8")),
     Variant("compiled w8a8, bfloat16 cache", Runtime(compile="on", weights="w8a8", cache="bfloat16")),
 )
-"""In the order in which they are told; the first of those that run is what the others are compared with."""
+"""In display order; the first of those that run is the baseline of comparisons."""
 
 
 def variants(names: Sequence[str] = (), device: torch.device = CPU) -> list[Variant]:
-    """Those of these names, all that are for the device where none is given. Raises UserError for a name that there is
-    not."""
+    """Return the variants of these names, all that suit the device where none is given. Raises UserError for an unknown
+    name.
+    """
     known = {one.name: one for one in VARIANTS}
     if unknown := [name for name in names if name not in known]:
         raise UserError(

@@ -10,7 +10,7 @@ from accomp.core.console import say, warn
 from accomp.core.errors import UserError
 from accomp.core.registry import Registry
 from accomp.core.runs.models import card_of, find_model, folder_of
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 
 
 def models(registry: Registry, name: str | None = None, *, as_json: bool = False) -> None:

@@ -67,7 +67,7 @@ def stream_command(
 ) -> None:
     """Accompany an audio file with the live runtime; prints the real-time factor and the latency budget."""
     from accomp.core.generation.stream import StreamRequest, stream
-    from accomp.core.generation.timeline_options import Conducting
+    from accomp.core.generation.timeline_options import TimelineOptions
 
     wanted = StreamRequest(
         find_model(run, context.obj),
@@ -79,7 +79,7 @@ def stream_command(
         conditions=tuple(condition or ()),
         guidance=scales(guidance),
         runtime=tuple(runtime or ()),
-        conducting=Conducting(metronome, chart),
+        timelines=TimelineOptions(metronome, chart),
     )
     if realtime:
         from accomp.core.realtime.live import stream_live

@@ -1,1 +1,1 @@
-"""What computes: devices, processors, compilers, sharded weights, interrupts, and the limits of a machine."""
+"""Devices, cores, compilers, sharded weights, signals, and the limits of a machine."""

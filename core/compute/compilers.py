@@ -1,4 +1,4 @@
-"""Whether this machine has what torch.compile needs."""
+"""Requirements of torch.compile on this machine."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def cpp_compiler() -> str:
-    """Path of the C++ compiler that torch.compile would find; empty where there is none."""
+    """Return the path of the C++ compiler that torch.compile finds; empty where there is none."""
     compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
     return next((path for name in compilers if name and (path := shutil.which(name))), "")
 
 
 def python_headers() -> bool:
-    """Whether what is compiled can be called from Python."""
+    """Test for the Python headers that compiled code requires."""
     return Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
 def lacking(device: torch.device) -> str:
-    """What is missing to compile for a device, and the cure; empty where nothing is."""
+    """Return the missing requirement of compilation for a device, with the remedy; empty where nothing is missing."""
     if device.type == "cuda" and find_spec("triton") is None:
         return "Triton is not installed, which writes the GPU's code"
     if not cpp_compiler():

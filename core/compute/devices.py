@@ -1,4 +1,4 @@
-"""Where and with which random numbers a stage computes: device, threads, seeds. Nothing global outlives a block."""
+"""Devices, threads and random numbers of a stage. Global settings are restored at the end of each block."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from accomp.core.errors import SpecError
 
 PLAYING_THREADS = 1
-"""CPU threads for playing where a spec names none: a step of one frame is too small to share out."""
+"""Default CPU threads for playing: a step of one frame is too small to be parallelised."""
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The one device that everything but training computes on; `accelerator` as in a spec's [run].
+    """Return the device of everything but training; `accelerator` as in a spec's [run].
 
-    "auto": a CUDA device, else Apple's, else the CPU. Raises SpecError for one that this machine lacks.
+    "auto": a CUDA device, else Apple's, else the CPU. Raises SpecError for an unavailable one.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
@@ -31,7 +31,7 @@ def device_of(accelerator: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """A device in words, for records of times."""
+    """Describe a device, for records of times."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -40,7 +40,7 @@ def describe(device: torch.device) -> str:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """torch computes with `count` CPU threads (None: as before) while the block runs."""
+    """Set torch's CPU threads to `count` (None: unchanged) within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -51,12 +51,12 @@ def threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """What the block draws from torch's global generators, or how it seeds them, leaves no trace outside."""
+    """Restore torch's global generators after the block, whether it draws from them or seeds them."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 def number_of(*names: object) -> int:
-    """A number in [0, 2^63) that belongs to these names alone: seeds, session numbers."""
+    """Hash names to a number in [0, 2^63): seeds, session numbers."""
     digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

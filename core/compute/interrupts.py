@@ -1,4 +1,4 @@
-"""Signals as a wish: long work ends at the next good place, with everything saved.
+"""Deferred signals: long work ends at the next safe point, with everything saved.
 
 SIGINT is Ctrl-C, SIGQUIT Ctrl-\\, SIGHUP a terminal that closes; SIGTERM comes from batch systems.
 """
@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class InterruptFlag:
-    """`signal` is the name of the first signal that came, "" while none did."""
+    """Flag of a pending interruption: `signal` is the name of the first signal that arrived, "" while none did."""
 
     def __init__(self) -> None:
         self.signal = ""
@@ -23,10 +23,10 @@ class InterruptFlag:
 
 @contextmanager
 def stop_wish() -> Iterator[InterruptFlag]:
-    """While the block runs, the first of SIGNALS only sets the wish; a second one interrupts at once.
+    """Defer the first of SIGNALS within the block by setting the flag; a second one interrupts at once.
 
-    Whoever was started to ignore SIGHUP (nohup) or SIGQUIT goes on ignoring it. Outside the main thread, where Python
-    lets nobody handle signals, nothing is caught.
+    Signals that the process was started to ignore, SIGHUP (nohup) or SIGQUIT, stay ignored. Outside the main thread,
+    where Python allows no signal handlers, none is installed.
     """
     wish = InterruptFlag()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What this machine can do at best: the rates that measured work is compared with."""
+"""Peak rates of this machine, with which measured work is compared."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 import torch
 
 REPEATS = 7
-"""Timings of which the median counts; as many calls in each as keep a GPU's queue full."""
+"""Number of timings, of which the median counts; each with as many calls as keep a GPU's queue full."""
 
 
 @torch.no_grad()
 def matmul_rate(device: torch.device | str, dtype: torch.dtype) -> float:
-    """FLOP/s of a big square matrix product in `dtype`, as torch computes it here and now (threads, TF32 setting).
+    """Measure FLOP/s of a large square matrix product in `dtype`, with torch's present settings (threads, TF32).
 
-    Raises what torch raises where the device does not multiply such numbers.
+    Raises torch's error where the device does not support the type.
     """
     device = torch.device(device)
     size, calls = (8192, 10) if device.type == "cuda" else (1024, 1)
@@ -28,7 +28,7 @@ def matmul_rate(device: torch.device | str, dtype: torch.dtype) -> float:
 
 @torch.no_grad()
 def copy_bandwidth(device: torch.device | str) -> float:
-    """Bytes/s that a copy within the device's memory moves: what it reads and what it writes, both counted."""
+    """Measure bytes/s of a copy within the device's memory, reads and writes both counted."""
     device = torch.device(device)
     size, calls = (2**30, 10) if device.type == "cuda" else (2**27, 1)
     source = torch.ones(size // 4, device=device)
@@ -37,7 +37,7 @@ def copy_bandwidth(device: torch.device | str) -> float:
 
 
 def _seconds(work: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Median time of `calls` calls in a row, after as many to warm up."""
+    """Return the median time of `calls` successive calls, after as many to warm up."""
     times = []
     for _ in range(1 + REPEATS):
         synchronize(device)
@@ -50,6 +50,6 @@ def _seconds(work: Callable[[], object], calls: int, device: torch.device) -> fl
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done what it was told to; nothing to wait for on a CPU."""
+    """Wait until the device has finished all queued work; returns at once on a CPU."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

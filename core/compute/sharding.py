@@ -1,4 +1,4 @@
-"""Weights and optimizer state spread over processes (FSDP), and whole again, as checkpoints hold them."""
+"""Sharding of weights and optimizer state over processes (FSDP), and their gathering for checkpoints."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Spread a module over the processes: each layer of its lists of layers by itself, then all the rest together.
+    """Shard a module over the processes: each layer of its lists of layers by itself, then the rest together.
 
-    A layer is whole only while it computes. `mesh` has a dimension "data_parallel". Parameters without numbers stay as
-    they are, and want no gradient: there is nothing to spread.
+    A layer is gathered only while it computes. `mesh` has a dimension "data_parallel". Empty parameters stay unsharded
+    and require no gradient.
     """
     processes = mesh["data_parallel"]
     lists = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
@@ -30,9 +30,9 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def whole(state: Any) -> Any:
-    """A state_dict, or a part of one, with every tensor whole; those that were spread lie on the CPU.
+    """Gather every sharded tensor of a state_dict, or of a part of one, on the CPU.
 
-    All processes take part at the same time.
+    A collective operation of all processes.
     """
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()
@@ -44,7 +44,7 @@ def whole(state: Any) -> Any:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the whole state_dict of an optimizer, spread as its parameters are. All processes take part."""
+    """Load the gathered state_dict of an optimizer, sharded as its parameters are. A collective operation."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     spread = {
         number: {name: _like(parameters[number], value) for name, value in moments.items()}
@@ -54,7 +54,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 def _like(parameter: Tensor, value: Any) -> Any:
-    """A tensor of a parameter's shape, spread as it is; anything else as it came."""
+    """Shard a tensor of a parameter's shape like the parameter; return anything else unchanged."""
     if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value

@@ -1,1 +1,1 @@
-"""From songs on disk to batches of tokens: the ingest, the store, and its loader."""
+"""Data pipeline from songs on disk to batches of tokens: ingest, store access, loader."""

@@ -1,4 +1,4 @@
-"""Many mixtures of a song into tokens, fast, in bounded memory, and with the same result on any number of cores."""
+"""Encoding of many mixtures of a song: fast, in bounded memory, with the same result for any number of cores."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from accomp.core.errors import PluginError
 from accomp.core.interfaces import Tokenizer
 
 ROWS = 8
-"""Parts encoded together. Fixed, so that rounding, and with it the codes, does not depend on the machine."""
+"""Parts encoded together. Constant, so that rounding, and with it the codes, does not depend on the machine."""
 SAMPLES = 2**19
-"""Samples, over the rows, that a tokenizer is given at a time."""
+"""Samples, over the rows, in one call of the tokenizer."""
 
 
 class PartEncoder:
-    """stems [S, N] -> codes [P, T, K] of P parts, each the mean of some of the stems.
+    """Encoder of stems [S, N] to codes [P, T, K] of P parts, each the mean of some of the stems.
 
-    Works through a song with the tokenizer's streams, so that memory does not grow with its length, nor with the
-    number of parts. `workers` groups of parts are encoded side by side, each on one core.
+    It processes a song with the tokenizer's streams, so that memory grows neither with its length nor with the number
+    of parts. `workers` groups of parts are encoded concurrently, each on one core.
     """
 
     def __init__(self, tokenizer: Tokenizer, device: torch.device | str = "cpu", workers: int = 1):
-        """The tokenizer must be on `device`."""
+        """Take a tokenizer that is already on `device`."""
         self.tokenizer, self._device, self._workers = tokenizer, device, workers
 
     def __call__(self, stems: np.ndarray, members: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """stems [S, N], the rows of stems that each part is the mean of -> codes [P, T, K] uint16.
+        """Encode stems [S, N]; `members` are the rows of stems whose mean each part is. Returns codes [P, T, K] uint16.
 
-        Latents, of a tokenizer without codebooks, are [P, T, E] float16. Raises PluginError for a tokenizer that gives
-        another number of frames than ceil(N / hop), or latents that are no float16 numbers.
+        Latents, of a tokenizer without codebooks, are [P, T, E] float16. Raises PluginError for a tokenizer that
+        returns another number of frames than ceil(N / hop), or latents outside the range of float16.
         """
         groups = [members[first : first + ROWS] for first in range(0, len(members), ROWS)]
         with ThreadPoolExecutor(self._workers) as pool, _one_core_each():
@@ -57,7 +57,7 @@ class PartEncoder:
         if whole.shape[2] != frames:
             raise PluginError(
                 f"tokenizer {tokenizer.name!r} gave {whole.shape[2]} frames for {samples} samples, expected {frames}; "
-                f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
+                f"`accomp check-plugin tokenizer {tokenizer.name}` shows more"
             )
         tokens: np.ndarray = whole.transpose(1, 2).numpy()
         if not tokenizer.space.continuous:
@@ -67,13 +67,13 @@ class PartEncoder:
         if not np.array_equal(latents, tokens):
             raise PluginError(
                 f"tokenizer {tokenizer.name!r} gives latents that float16, in which the store keeps them, cannot hold; "
-                f"`accomp check-plugin tokenizer {tokenizer.name}` tells more"
+                f"`accomp check-plugin tokenizer {tokenizer.name}` shows more"
             )
         return latents
 
 
 def _mean(stems: np.ndarray, rows: Sequence[int], out: np.ndarray) -> None:
-    """The mean of some rows [N], to the bits of np.mean, which would copy them first."""
+    """Average some rows [N], bit-identical to np.mean, without its copy."""
     out[:] = stems[rows[0]]
     for row in rows[1:]:
         out += stems[row]
@@ -82,7 +82,7 @@ def _mean(stems: np.ndarray, rows: Sequence[int], out: np.ndarray) -> None:
 
 @contextmanager
 def _one_core_each() -> Iterator[None]:
-    """Threads that start in the block compute on one core each."""
+    """Limit threads that start within the block to one core each."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Which parts of held-out songs are accompanied and judged: chosen by seed, sounding, and named."""
+"""Selection of excerpts of held-out songs for accompaniment and scoring: by seed, without silence, with names."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from accomp.core.spec.pairs import PairRules
 from accomp.core.types import Track
 
 TRIES = 12
-"""Places in a song that are listened to before a stem counts as silent there."""
+"""Places in a song that are analysed before a stem counts as silent there."""
 LISTENED = 16000
-"""Hz at which it is found out where a stem sounds."""
+"""Sample rate (Hz) of the analysis that finds where a stem sounds."""
 ROUNDS = 8
-"""Excerpts taken from one song at most."""
+"""Largest number of passes over the stems of one song."""
 
 LONGEST_NAME = 160
-"""Characters of a name kept in an excerpt's id: file systems end at 255 bytes, and what is half written adds some."""
+"""Characters of a name kept in an excerpt's id: file systems end at 255 bytes, and temporary names are longer."""
 
 
 @frozen
 class Failure:
-    """A clip that was asked for and has no result, and why."""
+    """A requested clip without a result, and the reason."""
 
     clip: str
     reason: str
@@ -40,7 +40,7 @@ class Failure:
 
 @frozen
 class Excerpt:
-    """`seconds` of a song from `start` (both s): stem `target` is to be played to the mean of the stems `context`."""
+    """`seconds` of a song from `start` (both s): stem `target` accompanies the mean of the stems `context`."""
 
     track: Track
     target: str
@@ -63,22 +63,22 @@ class Excerpt:
         return self.track.stems[self.target].instrument
 
     def context_audio(self, rate: int) -> np.ndarray:
-        """Mean of the context's stems, [seconds * rate] float32. Raises DataError for a file that cannot be read."""
+        """Read the mean of the context's stems, [seconds * rate] float32. Raises DataError for an unreadable file."""
         stems = [_read(self.track, name, self.start, self.seconds, rate) for name in self.context]
         return np.stack(stems).mean(axis=0)
 
     def stem_audio(self, rate: int) -> np.ndarray:
-        """The target, [seconds * rate] float32. Raises DataError for a file that cannot be read."""
+        """Read the target, [seconds * rate] float32. Raises DataError for an unreadable file."""
         return _read(self.track, self.target, self.start, self.seconds, rate)
 
 
 def choose(
     tracks: Sequence[Track], count: int, seconds: float, seed: int, rules: PairRules
 ) -> tuple[list[Excerpt], list[Failure]]:
-    """`count` excerpts, or fewer where the songs do not hold so many, and the songs that gave none.
+    """Choose `count` excerpts, or fewer where the songs do not suffice; also return the songs that gave none.
 
     Different songs come first, then other stems of the same songs, then other places. The context is the mean of all
-    other stems. By the rules a stem may be a target, and sounds together with the others. The choice of an excerpt
+    other stems. The target is allowed by the rules and sounds together with the context. The choice of an excerpt
     depends on the seed and its own song alone.
     """
     songs = sorted(tracks, key=lambda track: keyed(seed, "song", track.id).random())
@@ -103,9 +103,9 @@ def choose(
 
 
 def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int, rules: PairRules) -> Excerpt | None:
-    """Another song's sounding stem of the same instrument class, as long as the excerpt; None if there is none.
+    """Find another song's sounding stem of the same instrument class, as long as the excerpt; None if there is none.
 
-    Songs that cannot be read are passed over here: they are named where an excerpt of their own is asked for.
+    Unreadable songs are skipped here; they are reported where an excerpt of their own is requested.
     """
     others = [track for track in tracks if track.id != excerpt.track.id]
     for track in sorted(others, key=lambda track: keyed(seed, "partner", excerpt.id, track.id).random()):
@@ -123,7 +123,9 @@ def partner(excerpt: Excerpt, tracks: Sequence[Track], seed: int, rules: PairRul
 def _where_it_sounds(
     track: Track, name: str, seconds: float, rng: np.random.Generator, rules: PairRules
 ) -> float | None:
-    """Where (s) a stem sounds for long enough; None where it does not, or cannot be read."""
+    """Return the time (s) from which a stem sounds for long enough; None where there is none, or the file is
+    unreadable.
+    """
     for start in _starts(track, seconds, rng):
         with suppress(DataError):
             if _share(_sounding(track, name, start, seconds, rules)) >= rules.sounding:
@@ -132,15 +134,15 @@ def _where_it_sounds(
 
 
 def keyed(seed: int, *names: object) -> np.random.Generator:
-    """A generator of random numbers that belongs to `seed` and these names alone."""
+    """Create a random generator whose seed is a hash of `seed` and these names."""
     words = hashlib.sha256("\0".join(map(str, (seed, *names))).encode()).digest()
     return np.random.default_rng(np.frombuffer(words, dtype=np.uint32))
 
 
 def _excerpts(track: Track, seconds: float, seed: int, rules: PairRules) -> Iterator[Excerpt]:
-    """Excerpts of one song: each stem that may be played once, in random order, then again elsewhere.
+    """Yield excerpts of one song: each allowed stem once, in random order, then again elsewhere.
 
-    Raises DataError for a song shorter than an excerpt, or with fewer than two stems that can be used.
+    Raises DataError for a song shorter than an excerpt, or with fewer than two usable stems.
     """
     track = _usable(track)
     rng = keyed(seed, "excerpt", track.id, seconds)
@@ -161,7 +163,7 @@ def _excerpts(track: Track, seconds: float, seed: int, rules: PairRules) -> Iter
 
 
 def _usable(track: Track, *, least: int = 2) -> Track:
-    """The song with the stems that can be read and are as long as most of them: those that an ingest uses.
+    """Return the song with its readable stems of the usual length, the same as an ingest uses.
 
     Raises DataError, with the reasons, where fewer than `least` are left.
     """
@@ -175,13 +177,13 @@ def _usable(track: Track, *, least: int = 2) -> Track:
             lengths[name] = samples / rate
     why |= unequal(lengths)
     if len(track.stems) - len(why) < least:
-        told = "".join(f"; {name}: {reason}" for name, reason in why.items())
-        raise DataError(f"{len(track.stems) - len(why)} of {len(track.stems)} stems can be used of {least}{told}")
+        reasons = "".join(f"; {name}: {reason}" for name, reason in why.items())
+        raise DataError(f"{len(track.stems) - len(why)} of {len(track.stems)} stems can be used of {least}{reasons}")
     return attrs.evolve(track, stems={name: stem for name, stem in track.stems.items() if name not in why})
 
 
 def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[float]:
-    """Whole seconds from which an excerpt fits into the shortest stem, in random order, a few of them."""
+    """Draw some whole seconds, in random order, from which an excerpt fits into the shortest stem."""
     lengths = (audio.duration(stem.files) for stem in track.stems.values())
     shortest = min(samples / rate for samples, rate in lengths)
     if shortest < seconds:
@@ -191,7 +193,7 @@ def _starts(track: Track, seconds: float, rng: np.random.Generator) -> list[floa
 
 
 def _plays(track: Track, target: str, context: tuple[str, ...], start: float, seconds: float, rules: PairRules) -> bool:
-    """Whether target and any stem of the context sound together for long enough."""
+    """Test that target and at least one stem of the context sound together for long enough."""
     stem = _sounding(track, target, start, seconds, rules)
     if _share(stem) < rules.sounding:
         return False
@@ -200,7 +202,7 @@ def _plays(track: Track, target: str, context: tuple[str, ...], start: float, se
 
 
 def _sounding(track: Track, name: str, start: float, seconds: float, rules: PairRules) -> np.ndarray:
-    """Where a stem sounds, 50 times a second."""
+    """Return the activity of a stem, 50 times a second."""
     return nonsilent(a_weighted_level(_read(track, name, start, seconds, LISTENED), LISTENED), rules.silence_db)
 
 
@@ -209,11 +211,11 @@ def _share(mask: np.ndarray) -> float:
 
 
 def _read(track: Track, name: str, start: float, seconds: float, rate: int) -> np.ndarray:
-    """Exactly round(seconds * rate) samples. Raises DataError where the file does not hold them."""
+    """Read exactly round(seconds * rate) samples. Raises DataError for a shorter file."""
     files = track.stems[name].files
     sound = audio.read(files, rate, start=start, seconds=seconds)
     wanted = round(seconds * rate)
-    if len(sound) < wanted - 2:  # resampling may round a sample away
+    if len(sound) < wanted - 2:  # resampling may lose a sample by rounding
         raise DataError(
             f"{len(sound) / rate:.2f} s could be read from {start:g} s; expected {seconds:g} s @ {files[0]}"
         )

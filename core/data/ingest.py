@@ -1,54 +1,50 @@
-"""The corpus becomes tokens: every song's stems, and mixtures of them to accompany, go into the store.
+"""Ingest: tokenization of a corpus, stems and mixtures, into the store.
 
-Why mixtures are encoded here and not while training: a codec is not linear, so the tokens of a mixture do not follow
+Mixtures are encoded here and not while training, since a codec is not linear: the tokens of a mixture do not follow
 from those of its stems, and training would have to read, mix and encode audio for each clip of each step. A full-size
-codec takes 44 GFLOP a second of audio, more than a training step itself; a frame-rate codec 4 ms, still some 3 s for
-64 clips of 10 s, and either way training would need the corpus at hand. A few mixtures a target cost a few times the
-disk of the stems, kilobytes a minute, once.
+codec takes 44 GFLOP a second of audio, more than a training step itself; a frame-rate codec 4 ms, still some 3 s for 64
+clips of 10 s, and either way training would need the corpus at hand. A few mixtures a target cost a few times the disk
+space of the stems, kilobytes a minute, once.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 
 from accomp.core.console import progress, say
 from accomp.core.data.encode import PartEncoder
+from accomp.core.data.stored_records import is_stored, misfits, open_writer, record_of, relabel
 from accomp.core.data.summary import IngestSummary, Padded, Skipped
 from accomp.core.data.tokenize_song import SongTokenizer, SongTokens
 from accomp.core.engines import Outcome, Task, check_engine, run_tasks
 from accomp.core.errors import DataError, WorkError
-from accomp.core.files import hash_files, seen, settled
-from accomp.core.interfaces import Corpus, Tokenizer
-from accomp.core.music.annotations import read_annotations
+from accomp.core.interfaces import Corpus
 from accomp.core.music.instruments import CLASSES
 from accomp.core.registry import Registry
 from accomp.core.spec.pairs import PairRules
 from accomp.core.spec.runner import RunnerSpec
 from accomp.core.spec.schema import Spec
-from accomp.core.types import TokenSpace, Track
-from accomp.zarr_store.layout import Identity, Pair, Part, SkipRecord, StemFile, StoreError, TrackRecord
+from accomp.core.types import Track
+from accomp.zarr_store.layout import SkipRecord, TrackRecord
 from accomp.zarr_store.writer import StoreWriter
 
 
 def ingest(spec: Spec, registry: Registry) -> IngestSummary:
-    """Fill the spec's store from its corpus, and tell what came of it. What is already there is not done again.
+    """Fill the spec's store from its corpus and return a summary. Stored songs are not tokenized again.
 
-    Raises DataError for a corpus that cannot be read and for a store of another tokenizer or other settings, UserError
-    for an engine that cannot be used, WorkError where songs failed on their workers.
+    Raises DataError for an unreadable corpus and for a store of another tokenizer or other settings, UserError for an
+    unavailable engine, WorkError where songs failed on their workers.
     """
     from accomp.core.spec.build import (
-        build_corpus,  # takes seconds to import, and a reader of the store does not need it
+        build_corpus,  # imports for seconds, and readers of the store do not need it
     )
 
     corpus = build_corpus(spec, registry)
@@ -69,7 +65,7 @@ def ingest(spec: Spec, registry: Registry) -> IngestSummary:
 
 
 def encoder_of(spec: Spec, registry: Registry | None = None) -> PartEncoder:
-    """The encoder that a spec asks for, on this machine's device, with as many threads as this process has."""
+    """Build the encoder of a spec, on this machine's device, with as many threads as this process has."""
     from accomp.core.compute.devices import device_of
     from accomp.core.spec.build import build_tokenizer
 
@@ -90,14 +86,14 @@ def ingest_corpus(
     runner: RunnerSpec | None = None,
     build: Callable[[], PartEncoder] | None = None,
 ) -> IngestSummary:
-    """As `ingest`, of parts already built. `rules`: of pairs; those that a spec without [pairs] has where not given.
+    """Ingest parts that are already built. `rules`: of pairs; the defaults of [pairs] where not given.
 
-    Songs are tokenized here, or by the workers that `runner` says; `build`, which they need, gives each of them an
-    encoder like `encode` and can be pickled. Only this process writes.
+    Songs are tokenized here, or by the workers of `runner`; `build`, required for these, gives each of them an encoder
+    like `encode` and can be pickled. Only this process writes.
 
-    A killed ingest goes on where it was. The same corpus, tokenizer and settings give the same bytes, whoever did the
-    work. A song whose audio has changed since is done again, one whose labels alone have changed gets these; songs that
-    had to be skipped are tried again each time.
+    A killed ingest is resumable. The same corpus, tokenizer and settings give the same bytes, for any number of
+    workers. A song whose audio has changed is tokenized again; one whose labels alone have changed is relabelled;
+    skipped songs are tried again each time.
     """
     tokenizer, rules = encode.tokenizer, rules or PairRules()
     space = tokenizer.space
@@ -118,17 +114,17 @@ def ingest_corpus(
         fingerprint=tokenizer.fingerprint,
     )
     failed: list[str] = []
-    with _open_writer(store, tokenizer, settings) as writer:
+    with open_writer(store, tokenizer, settings) as writer:
         todo: list[tuple[str, Track]] = []
         kept: list[tuple[str, Track]] = []
         for split, track in tracks:
-            (kept if _is_stored(writer, split, track) else todo).append((split, track))
-        relabelled = sum(_relabel(writer, split, track, space.sample_rate) for split, track in kept)
+            (kept if is_stored(writer, split, track) else todo).append((split, track))
+        relabelled = sum(relabel(writer, split, track, space.sample_rate) for split, track in kept)
         if todo:
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
         rates: set[int] = set()
-        with progress("ingest", len(tracks)) as advance, _made(todo, make, runner, failed) as songs:
+        with progress("ingest", len(tracks)) as advance, _tokenized(todo, make, runner, failed) as songs:
             if kept:
                 advance(len(kept), note="already there")
             for split, track, song in songs:
@@ -136,7 +132,7 @@ def ingest_corpus(
                     writer.skip(SkipRecord(track.id, split, song))
                 elif song is not None:
                     _announce_rates(song, space.sample_rate, rates)
-                    writer.add(_record(split, track, song, space), song.codes, song.levels)
+                    writer.add(record_of(split, track, song, space), song.codes, song.levels)
                 advance(1, note=f"{split}/{track.id}")
         if failed:
             raise WorkError("\n".join((*failed, f"{len(failed)} songs failed; the others are in the store, and the "
@@ -144,20 +140,21 @@ def ingest_corpus(
         writer.finish()
         summary = _summary(store, tracks, writer, done=todo, replaced=replaced, rate=space.sample_rate)
     problems, notes = (tuple(getattr(corpus, what, ())) for what in ("problems", "notes"))
-    problems += _misfits(tracks, writer, space.sample_rate)
+    problems += misfits(tracks, writer, space.sample_rate)
     return attrs.evolve(summary, relabelled=relabelled, problems=problems, notes=notes)
 
 
 @contextmanager
-def _made(
+def _tokenized(
     todo: Sequence[tuple[str, Track]], make: SongTokenizer, runner: RunnerSpec | None, failed: list[str]
 ) -> Iterator[Iterator[tuple[str, Track, SongTokens | str | None]]]:
-    """Each song with its tokens, or why it has none, made here or by the workers of `runner`, as they are done.
+    """Yield each song with its tokens, or the reason why it has none, as they finish here or on the workers of
+    `runner`.
 
-    None, and a line in `failed`, where the work failed. Raises UserError where a worker says that the input is wrong.
+    A failed task yields None and a line in `failed`. Raises UserError where a worker reports invalid input.
     """
     if runner is None or not todo:
-        yield _made_here(todo, make)
+        yield _tokenized_here(todo, make)
         return
 
     def songs(outcomes: Iterator[Outcome]) -> Iterator[tuple[str, Track, SongTokens | str | None]]:
@@ -173,10 +170,10 @@ def _made(
         yield songs(outcomes)
 
 
-def _made_here(
+def _tokenized_here(
     todo: Sequence[tuple[str, Track]], make: SongTokenizer
 ) -> Iterator[tuple[str, Track, SongTokens | str | None]]:
-    """The next song is read while one is encoded."""
+    """Tokenize songs here; the next song is read while one is encoded."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(make.load, track) for _, track in todo[:1]]
         for number, (split, track) in enumerate(todo):
@@ -184,43 +181,6 @@ def _made_here(
             waiting = [pool.submit(make.load, track) for _, track in todo[number + 1 : number + 2]]
             yield split, track, song if isinstance(song, str) else make.encode(track, song)
             del song
-
-
-def _record(split: str, track: Track, song: SongTokens, space: TokenSpace) -> TrackRecord:
-    """What is stored of a song beside its arrays."""
-    names = [tuple(song.names[row] for row in rows) for rows in song.members]
-    stems = [Part("stem", members, number) for members, number in zip(names, song.instruments, strict=False)]
-    record = TrackRecord(
-        id=track.id,
-        split=split,
-        source=track.source,
-        licence=track.licence,
-        samples=song.samples,
-        frames=space.frames(song.samples),
-        bandwidth=song.bandwidth,
-        parts=(*stems, *(Part("mix", members) for members in names[len(stems) :])),
-        pairs=tuple(Pair(*pair) for pair in song.pairs),
-        files=tuple(StemFile(**attrs.asdict(source)) for source in song.sources),
-    )
-    return _as_told(record, track, space.sample_rate)
-
-
-def _as_told(record: TrackRecord, track: Track, rate: int) -> TrackRecord:
-    """The record with the labels of the song and its stems, and the annotations that fit its length."""
-    own = [track.stems[part.members[0]].labels if part.kind == "stem" else {} for part in record.parts]
-    parts = (dataclasses.replace(part, labels=dict(labels)) for part, labels in zip(record.parts, own, strict=True))
-    annotations, _ = read_annotations(track.annotations.table(), record.samples / rate)
-    return dataclasses.replace(record, labels=dict(track.labels), parts=tuple(parts), annotations=annotations.table())
-
-
-def _misfits(tracks: Sequence[tuple[str, Track]], writer: StoreWriter, rate: int) -> tuple[str, ...]:
-    """A line for each annotation that does not fit the length of its song, which is stored without it."""
-    told = (
-        (split, track, read_annotations(track.annotations.table(), writer.records[split, track.id].samples / rate)[1])
-        for split, track in tracks
-        if track.annotations.table() and (split, track.id) in writer.records
-    )
-    return tuple(f"{problem} @ {split}/{track.id}: annotations" for split, track, found in told for problem in found)
 
 
 def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
@@ -231,83 +191,6 @@ def _all_tracks(corpus: Corpus) -> list[tuple[str, Track]]:
             raise DataError(f"two songs of split {split!r} are called {track.id!r}; each needs its own name")
         seen.add((split, track.id))
     return tracks
-
-
-@contextmanager
-def _open_writer(store: str | Path, tokenizer: Tokenizer, settings: dict[str, Any]) -> Iterator[StoreWriter]:
-    try:
-        writer = StoreWriter(
-            store,
-            identity_of(tokenizer),
-            settings,
-            implied=PairRules().ingested(),
-            made_with=f"accomp {metadata.version('accomp')}",
-            on_wait=lambda: say(f"another process is writing to {store}; waiting for it"),
-        )
-    except StoreError as error:
-        raise DataError(str(error)) from error
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise DataError(f"no token store can be made here: {error.strerror} @ {error.filename}") from error
-    with writer:
-        yield writer
-
-
-def _is_stored(writer: StoreWriter, split: str, track: Track) -> bool:
-    """Whether the store's version of a track was made from the same audio, and nothing that was left out has come back.
-
-    Raises DataError where the store has the track from another corpus.
-    """
-    record = writer.records.get((split, track.id))
-    if record is None:
-        return False
-    if record.source != track.source:
-        raise DataError(
-            f"the store has the track {track.id!r} of split {split!r} from {record.source!r}, this corpus is "
-            f"{track.source!r}; give each corpus a store of its own @ {writer.path}"
-        )
-    classes = {part.members[0]: part.instrument for part in record.stems}
-    given = {name: stem.instrument for name, stem in track.stems.items()}
-    if record.licence != track.licence or [file.name for file in record.files] != list(given):
-        return False
-    if any(given[name] != instrument for name, instrument in classes.items()):
-        return False
-    now = {file.name: _seen(track.stems[file.name].files) for file in record.files}
-    if not all(_is_same_file(file, track.stems[file.name].files, now[file.name]) for file in record.files):
-        return False
-    if not writer.renew(record):
-        return False
-    found = tuple(
-        dataclasses.replace(file, seen=now[file.name] if settled(now[file.name]) else []) for file in record.files
-    )
-    if found != record.files:
-        writer.rewrite(dataclasses.replace(record, files=found))
-    return True
-
-
-def _relabel(writer: StoreWriter, split: str, track: Track, rate: int) -> bool:
-    """Whether a track that is stored had to get other labels or annotations."""
-    record = writer.records[split, track.id]
-    labelled = _as_told(record, track, rate)
-    if labelled != record:
-        writer.rewrite(labelled)
-    return labelled != record
-
-
-def _is_same_file(file: StemFile, paths: Sequence[Path], now: list[list[int]]) -> bool:
-    """By what is seen of it, where all of that is as it was; else by its hash. One that was missing must be, still."""
-    if file.bytes == -1 or not now:
-        return file.bytes == -1 and not now
-    if now == file.seen:
-        return True
-    return sum(size for size, *_ in now) == file.bytes and hash_files(paths) == file.sha256
-
-
-def _seen(paths: Sequence[Path]) -> list[list[int]]:
-    """Nothing where one is missing."""
-    try:
-        return seen(paths)
-    except FileNotFoundError:
-        return []
 
 
 def _announce_rates(song: SongTokens, rate: int, announced: set[int]) -> None:
@@ -332,7 +215,7 @@ def _summary(
         seconds=sum(r.samples for r in records) / rate,
         parts=sum(len(r.parts) for r in records),
         pairs=sum(len(r.pairs) for r in records),
-        heard=dict(Counter(CLASSES[number] for r in records for number in _only_heard(r))),
+        context_only=dict(Counter(CLASSES[number] for r in records for number in _never_targets(r))),
         added=sum((split, track.id) in writer.records for split, track in done) - replaced,
         replaced=replaced,
         others=len(writer.records) - len(records),
@@ -342,12 +225,7 @@ def _summary(
     )
 
 
-def _only_heard(record: TrackRecord) -> list[int]:
-    """Instrument classes of the stems that are a target of no pair."""
+def _never_targets(record: TrackRecord) -> list[int]:
+    """List the instrument classes of stems that are the target of no pair."""
     targets = {pair.target for pair in record.pairs}
     return [int(part.instrument or 0) for row, part in enumerate(record.stems) if row not in targets]
-
-
-def identity_of(tokenizer: Tokenizer) -> Identity:
-    """What the store remembers of a tokenizer, and is refused without."""
-    return Identity(attrs.asdict(tokenizer.space), tokenizer.name, tokenizer.fingerprint)

@@ -1,4 +1,4 @@
-"""Which class of a model's conditions each clip has: names become numbers once, when a loader opens a store."""
+"""Label classes of clips: names become numbers once, when a loader opens a store."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from accomp.core.music.instruments import CLASSES
 from accomp.core.music.labels import INSTRUMENT
 
 Songs = Mapping[str, Sequence[Mapping[str, str]]]
-"""Song -> for each of its pairs, the labels of the stem that is to be played."""
+"""Song -> for each of its pairs, the labels of the target stem."""
 
 _SHOWN = 5
 
 
 class ClassLabels:
-    """The classes of all pairs of some songs, looked up for many clips at once.
+    """Classes of all pairs of some songs, looked up for many clips at once.
 
-    Each label's classes are one array [pairs], -1 where a stem does not have it: it is as if withheld in every clip.
+    Each label's classes are one array [pairs], -1 where a stem does not have it, as if it were withheld in every clip.
     """
 
     def __init__(self, songs: Songs, conditions: Mapping[str, LabelCondition]):
-        """The labels that `conditions` asks for, which `check` has found in order."""
+        """Take the labels of `conditions`, which `check` has validated."""
         self._names = {label: class_names(label, condition) for label, condition in conditions.items()}
         self._first = np.cumsum([0, *map(len, songs.values())])
         self._classes = {label: np.empty(self._first[-1], dtype=np.int64) for label in conditions}
@@ -36,12 +36,12 @@ class ClassLabels:
             self._classes[label][:] = [-1 if name is None else number[name] for name in known]
 
     def of(self, clips: np.ndarray) -> dict[str, np.ndarray]:
-        """label -> classes [n] int64 of clips [n, 3]: number of the song, of its pair, and a start."""
+        """Look up label -> classes [n] int64 of clips [n, 3]: number of the song, of its pair, and a start."""
         pairs = self._first[clips[:, 0]] + clips[:, 1]
         return {label: classes[pairs] for label, classes in self._classes.items()}
 
     def counts(self, clips: np.ndarray) -> dict[str, Counter[str]]:
-        """label -> class -> how many of these clips have it, all classes, the commonest first."""
+        """Count label -> class -> clips, for all classes, the most frequent first."""
         found = {}
         for label, classes in self.of(clips).items():
             names = self._names[label]
@@ -50,18 +50,18 @@ class ClassLabels:
         return found
 
     def digest(self) -> bytes:
-        """Changes with any class of any label but the instrument, which goes with the choice of pairs."""
+        """Hash the classes of all labels but the instrument, which follows from the choice of pairs."""
         return b"".join(self._classes[label].astype("<i8").tobytes() for label in self._classes if label != INSTRUMENT)
 
 
 def describe(counts: Mapping[str, Counter[str]], clips: int) -> list[str]:
-    """`ClassLabels.counts` of so many clips in words, a line for each label."""
+    """Describe `ClassLabels.counts` of a number of clips, one line a label."""
     lines = []
     for label, classes in counts.items():
-        heard = ", ".join(f"{name} {count}" for name, count in classes.items() if count)
+        counted = ", ".join(f"{name} {count}" for name, count in classes.items() if count)
         unheard = ", ".join(name for name, count in classes.items() if not count)
         lines.append(
-            f"{label}: {classes.total()} of {clips} clips labelled: {heard or 'none'}"
+            f"{label}: {classes.total()} of {clips} clips labelled: {counted or 'none'}"
             + (f"; in no clip: {unheard}" if unheard and label != INSTRUMENT else "")
         )
     return lines
@@ -73,9 +73,9 @@ def check(
     everywhere: Callable[[], Iterable[Mapping[str, str]]],
     where: str,
 ) -> None:
-    """Raises DataError with every label that no song has, and every value that is none of its label's classes.
+    """Raise DataError with every label that no song has, and every value that is none of its label's classes.
 
-    `everywhere` gives the labels in the whole store, from which it is told what would be right; `where` names them.
+    `everywhere` returns the labels of the whole store, for the suggestions in the message; `where` names them.
     """
     problems = []
     for label, condition in conditions.items():
@@ -105,7 +105,7 @@ def check(
 
 
 def _right(label: str, condition: LabelCondition, everywhere: Iterable[Mapping[str, str]]) -> str:
-    """The classes as a spec would have to give them: those of its own that there are, in their order, then the rest."""
+    """Return the classes that a spec should list: the given ones that exist, in their order, then the rest."""
     if label == INSTRUMENT and isinstance(condition.classes, int):
         return str(len(CLASSES))
     held = {labels[label] for labels in everywhere if label in labels}

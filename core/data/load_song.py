@@ -1,4 +1,4 @@
-"""Songs as ingest hears them: stems of one length, checked."""
+"""Loading of songs for the ingest: stems of one length, checked."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from accomp.core.trouble import raise_trouble
 from accomp.core.types import Stem, TokenSpace, Track
 
 SHORTEST = 1.0
-"""A song of fewer seconds is refused."""
-_MIXED = 0.01  # of a stem's energy (-20 dB): less than that is left of a mixture without the stems that it holds
+"""Shortest song (s) that is accepted."""
+_MIXED = 0.01  # of a stem's energy (-20 dB): largest residual of a mixture after subtraction of its stems
 
 
 @frozen
 class Source:
-    """A stem's file as it was found, or its files together. The fields are those of the store's StemFile."""
+    """A stem's file or files as found. The fields are those of the store's StemFile."""
 
     name: str
     rate: int
@@ -36,14 +36,14 @@ class Source:
 
 @frozen(eq=False)
 class Song:
-    """A song that can be trained on: at least two stems that sound, one of them an allowed target.
+    """A song for training: at least two stems that sound, one of them an allowed target.
 
     Attributes:
         names, instruments: of the S stems that sound, in the order of the track.
         stems: audio [S, N] float32 at the tokenizer's rate.
         levels: A-weighted level of each codec frame [S, T] (dB).
         bandwidth: highest frequency with energy (Hz).
-        sources: every stem of the track, those left out too.
+        sources: every stem of the track, including those left out.
     """
 
     names: tuple[str, ...]
@@ -55,12 +55,12 @@ class Song:
 
 
 def load_song(track: Track, space: TokenSpace, rules: PairRules) -> Song:
-    """Read and check the stems of a track. Those that cannot be used are left out and named: silent ones, those of
-    another length than the song's, mixtures of the others.
+    """Read and check the stems of a track. Silent stems, stems of another length and mixtures of others are left out by
+    name.
 
-    `rules` say what is silent, and what may be learned.
+    `rules` define silence and the allowed targets.
 
-    Raises DataError where the song as a whole cannot be used: too short, or with too few stems.
+    Raises DataError where the song as a whole is unusable: too short, or with too few stems.
     """
     sources, sounds = _read_stems(track, space.sample_rate)
     for name, why in unequal({name: len(sound) / space.sample_rate for name, sound in sounds.items()}).items():
@@ -71,21 +71,21 @@ def load_song(track: Track, space: TokenSpace, rules: PairRules) -> Song:
     stems = np.zeros((len(names), length), dtype=np.float32)
     levels = np.empty((len(names), space.frames(length)), dtype=np.float32)
     for row, name in enumerate(names):
-        sound = sounds.pop(name)  # a long song with many stems is there once
+        sound = sounds.pop(name)  # in place: a long song with many stems is large
         stems[row, : len(sound)] = sound
         levels[row] = a_weighted_level(stems[row], space.sample_rate, space.hop)[: levels.shape[1]]
         sources[name] = evolve(sources[name], padded=length - len(sound))
-    heard = [bool(nonsilent(level, rules.silence_db).any()) for level in levels]
-    for name in (name for name, sounding in zip(names, heard, strict=True) if not sounding):
+    audible = [bool(nonsilent(level, rules.silence_db).any()) for level in levels]
+    for name in (name for name, sounding in zip(names, audible, strict=True) if not sounding):
         sources[name] = evolve(sources[name], skipped="silent throughout")
-    for row, why in _mixtures(stems, heard).items():
+    for row, why in _mixtures(stems, audible).items():
         sources[names[row]] = evolve(sources[names[row]], skipped=why)
-        heard[row] = False
+        audible[row] = False
     names = tuple(name for name in names if not sources[name].skipped)
     instruments = tuple(track.stems[name].instrument for name in names)
     _check_enough(instruments, tuple(sources.values()), rules)
-    if not all(heard):
-        stems, levels = stems[heard], levels[heard]
+    if not all(audible):
+        stems, levels = stems[audible], levels[audible]
     reach = audio.bandwidth(stems.mean(axis=0), space.sample_rate)
     return Song(names, instruments, stems, levels, reach, tuple(sources.values()))
 
@@ -107,7 +107,7 @@ def _read_stems(track: Track, rate: int) -> tuple[dict[str, Source], dict[str, n
 def _seen(stem: Stem) -> list[list[int]]:
     try:
         return seen(stem.files)
-    except OSError:  # told where it is read
+    except OSError:  # reported where it is read
         return []
 
 
@@ -126,7 +126,9 @@ def _read_stem(name: str, stem: Stem, rate: int) -> tuple[Source, np.ndarray | N
         raise_trouble(error)
         return evolve(source, skipped=f"cannot be read: {error.strerror}"), None
     except DataError as error:
-        return evolve(source, skipped=str(error).partition(" @ ")[0]), None  # the store must not depend on the place
+        return evolve(
+            source, skipped=str(error).partition(" @ ")[0]
+        ), None  # the store must not depend on absolute paths
     return source, sound
 
 
@@ -137,16 +139,17 @@ def _common_length(sounds: dict[str, np.ndarray], rate: int) -> int:
     return longest
 
 
-def _mixtures(stems: np.ndarray, heard: Sequence[bool]) -> dict[int, str]:
-    """Rows of stems [S, N], of those `heard`, that repeat another row or are the sum of the others, up to a gain; and
-    why they are left out: a context with such a stem would hold its own target."""
+def _mixtures(stems: np.ndarray, audible: Sequence[bool]) -> dict[int, str]:
+    """Find rows of stems [S, N] that repeat another row or are the sum of the others, up to a gain; return them with
+    the reason why they are left out: a context with such a stem would contain its own target.
+    """
     products = stems @ stems.T
     left: dict[int, str] = {}
-    for row in (row for row, sounding in enumerate(heard) if sounding):
-        before = [other for other in range(row) if heard[other] and other not in left]
+    for row in (row for row, sounding in enumerate(audible) if sounding):
+        before = [other for other in range(row) if audible[other] and other not in left]
         if any(_is_sum(products, row, [other]) for other in before):
             left[row] = "the same sound as another stem of the song"
-    kept = [row for row, sounding in enumerate(heard) if sounding and row not in left]
+    kept = [row for row, sounding in enumerate(audible) if sounding and row not in left]
     for row in kept if len(kept) > 2 else ():
         if _is_sum(products, row, [other for other in kept if other != row]):
             left[row] = "a mixture: the sum of the song's other stems"
@@ -154,9 +157,9 @@ def _mixtures(stems: np.ndarray, heard: Sequence[bool]) -> dict[int, str]:
 
 
 def _is_sum(products: np.ndarray, row: int, others: Sequence[int]) -> bool:
-    """Whether next to nothing is left of a row without the best multiple of the sum of `others`.
+    """Test that almost nothing is left of a row after projection on the sum of `others`.
 
-    products [S, S]: inner product of every two rows.
+    products [S, S]: inner products of the rows.
     """
     energy, power, shared = products[row, row], products[np.ix_(others, others)].sum(), products[row, others].sum()
     return bool(shared > 0 and energy - shared**2 / power < _MIXED * energy)
@@ -167,5 +170,5 @@ def _check_enough(instruments: Sequence[int], sources: Sequence[Source], rules: 
     if len(instruments) < 2:
         raise DataError(f"{len(instruments)} of {len(sources)} stems can be used, an accompaniment needs 2{why}")
     if not any(map(rules.may_be_target, instruments)):
-        heard = ", ".join(rules.never_targets)
-        raise DataError(f"no stem may be learned to play (only heard, by pairs.never_targets: {heard}){why}")
+        excluded = ", ".join(rules.never_targets)
+        raise DataError(f"no stem may be a target (pairs.never_targets: {excluded}){why}")

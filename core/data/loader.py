@@ -1,6 +1,6 @@
-"""Batches of token clips out of the store: every pair of mixture and target, cut into windows, in a random order.
+"""Batches of token clips from the store: every pair of mixture and target, cut into windows, in random order.
 
-The order is a function of the seed alone, so a run that stops goes on with the very clips that come next.
+The order is a function of the seed alone, so a resumed run continues with exactly the clips that come next.
 """
 
 from __future__ import annotations
@@ -15,81 +15,44 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from accomp.core.audio.loudness import nonsilent
 from accomp.core.console import warn
-from accomp.core.data.ingest import identity_of
 from accomp.core.data.labels import ClassLabels, check
 from accomp.core.data.song_timelines import SongTimelines
-from accomp.core.data.windows import windows
+from accomp.core.data.stored_songs import (
+    Pair,
+    check_rules,
+    named_pair,
+    open_store,
+    store_warnings,
+    target_labels,
+    tracks_of,
+    windows_of,
+)
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Tokenizer
 from accomp.core.model.conditions import LabelCondition, TimelineCondition
-from accomp.core.music.instruments import CLASSES
-from accomp.core.music.labels import all_labels
-from accomp.core.spec.pairs import INGESTED, PairRules
+from accomp.core.spec.pairs import PairRules
 from accomp.core.types import CodeBatch
 from accomp.zarr_store import layout
-from accomp.zarr_store.reader import Store, StoredTrack, damaged
-
-
-@frozen
-class Pair:
-    """A target stem and the stems whose mean it accompanies, by their names in the corpus."""
-
-    split: str
-    track: str
-    target: str
-    instrument: int
-    members: tuple[str, ...]
 
 
 @frozen
 class Clip:
-    """Frames [start, start + frames) of a pair; fewer than were asked for only where the whole song is shorter."""
+    """Frames [start, start + frames) of a pair; fewer than requested only where the whole song is shorter."""
 
     pair: Pair
     start: int
     frames: int
 
 
-def open_store(path: str | Path, tokenizer: Tokenizer) -> Store:
-    """The token store at `path`. Raises DataError where there is none, or one of another tokenizer."""
-    try:
-        return Store(path, identity_of(tokenizer))
-    except layout.StoreError as error:
-        raise DataError(str(error)) from error
-
-
-def pairs(path: str | Path, split: str, tokenizer: Tokenizer) -> list[Pair]:
-    """Every pair of a split, ordered by track. Raises DataError for an empty split and as `open_store` does."""
-    tracks = _tracks(open_store(path, tokenizer), split)
-    return [_named(track.record, pair) for track in tracks for pair in track.record.pairs]
-
-
-def windows_of(track: StoredTrack, frames: int, rules: PairRules) -> Iterator[tuple[np.ndarray, Counter[str]]]:
-    """For each pair of a track, what `windows` says of windows of `frames` frames.
-
-    Raises DataError where the track is broken.
-    """
-    try:
-        sounding = nonsilent(track.levels(), rules.silence_db)
-    except layout.StoreError as error:
-        raise DataError(str(error)) from error
-    record = track.record
-    rows = {part.members[0]: row for row, part in enumerate(record.stems)}
-    for pair in record.pairs:
-        mixture = np.any(sounding[[rows[name] for name in record.parts[pair.context].members]], axis=0)
-        yield windows(sounding[pair.target], mixture, frames, rules)
-
-
 class ClipLoader:
-    """Clips of `frames` frames of one split, endlessly, as CodeBatch; every clip comes once before one comes again.
+    """An endless iterator over clips of `frames` frames of one split, as CodeBatch; epochs are random permutations.
 
-    The rules of core/spec/pairs.py say where windows begin and which are kept. A song shorter than a window is padded
-    and marked in `valid`. No clip holds frames of two songs.
+    The rules of core/spec/pairs.py define where windows begin and which are kept. A song shorter than a window is
+    padded and marked in `valid`. No clip holds frames of two songs.
 
     Attributes:
-        rejected: reason -> number of windows that were not kept.
+        rejected: reason -> number of rejected windows.
     """
 
     def __init__(
@@ -108,21 +71,23 @@ class ClipLoader:
         world: int = 1,
         pin: bool = False,
     ):
-        """`labels`: which labels of the targets the batches tell, and as which classes. `timelines`: which they tell.
-        `batch` is per rank. `rules`: those that a spec without [pairs] has where not given.
+        """Open the store and index its windows.
 
-        The `world` processes of a run get different clips. `pin`: page-locked tensors, for a GPU. Raises DataError,
-        with numbers, where no window is left, for a store whose pairs were made by other rules, with all of them for
-        labels that the store does not have and values that are none of their classes, for timelines of which it knows
-        nothing, and as `open_store`.
+        labels, timelines: conditions of the batches. batch: clips per rank. rules: the defaults of [pairs] where not
+        given. rank, world: each of the `world` processes of a run gets different clips. pin: page-locked tensors, for a
+        GPU.
+
+        Raises DataError where no window is left (with the counts), for a store whose pairs were made by other rules,
+        for labels that the store does not have and values that are none of their classes, for timelines without any
+        annotations, and as `open_store`.
         """
         self._frames, self._batch, self._seed = frames, batch, seed
         self._rank, self._world, self._pin = rank, world, pin
         self._rules = rules or PairRules()
         self._store = open_store(path, tokenizer)
-        _check_rules(self._store, self._rules)
+        check_rules(self._store, self._rules)
         self._space = tokenizer.space
-        self._tracks = _tracks(self._store, split)
+        self._tracks = tracks_of(self._store, split)
         self._labels = self._labelling(labels or {})
         songs = [track.record.annotations for track in self._tracks]
         self._telling = SongTimelines(songs, timelines or {}, tokenizer.space.frame_rate, str(self._store.path))
@@ -136,23 +101,23 @@ class ClipLoader:
                 f"up to {longest:.1f} s, windows rejected: {self._reasons()}; take shorter clips or other "
                 f"music @ {path}"
             )
-        for line in _described(self._store, self._tracks, split):
+        for line in store_warnings(self._store, self._tracks, split):
             warn(line)
         if not self._store.finished:
             warn(f"the ingest into {path} has not ended; split {split!r} has {len(self._tracks)} tracks so far")
         self._digest = self._hash()
-        self._seen = 0  # clips handed out by all ranks together
+        self._seen = 0  # clips consumed by all ranks together
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
-        """Number of clips in the split."""
+        """Count the clips of the split."""
         return len(self._index)
 
     def __getitem__(self, number: int) -> Clip:
-        """A clip by its number, in the order of tracks, pairs and time."""
+        """Return a clip by its number, in the order of tracks, pairs and time."""
         track, pair, start = self._index[number]
         record = self._tracks[track].record
-        return Clip(_named(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
+        return Clip(named_pair(record, record.pairs[pair]), int(start), min(self._frames, record.frames))
 
     def __iter__(self) -> Self:
         return self
@@ -164,26 +129,26 @@ class ClipLoader:
         return self._assemble(numbers)
 
     def describe(self) -> str:
-        """How many clips there are, of what, and how many windows were not kept, and why."""
+        """Describe the clips, and the rejected windows with the reasons."""
         rate = self._store.identity.space["sample_rate"] / self._store.identity.space["hop"]
         clips = f"{len(self)} clips of {self._frames / rate:g} s out of {len(self._tracks)} songs"
         return "\n".join([f"{clips}; windows not kept: {self._reasons()}", *self._telling.describe()])
 
     def label_counts(self) -> dict[str, Counter[str]]:
-        """label -> class name -> clips, the commonest first; clips without that label are in none."""
+        """Count label -> class name -> clips, the most frequent first; clips without that label are not counted."""
         return self._labels.counts(self._index)
 
     def fixed(self, batches: int) -> Iterator[CodeBatch]:
-        """At most so many batches of clips that are the same each time, whatever the seed; shared among the ranks.
+        """Yield at most `batches` batches of clips that are the same each time, for any seed, divided among the ranks.
 
-        Ends early where the split has fewer clips; then the last batch is a smaller one.
+        Ends early where the split has fewer clips; the last batch is smaller then.
         """
         numbers = self._fixed_numbers(batches)
         for first in range(0, len(numbers), self._batch):
             yield self._assemble(numbers[first : first + self._batch])
 
     def fixed_clips(self, batches: int) -> list[Clip]:
-        """Which clips `fixed` gives, in its order."""
+        """List the clips of `fixed`, in its order."""
         return [self[number] for number in self._fixed_numbers(batches)]
 
     def _fixed_numbers(self, batches: int) -> list[int]:
@@ -191,11 +156,11 @@ class ClipLoader:
         return order[self._rank :: self._world].tolist()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the data has been read, JSON-able."""
+        """Return the read position, JSON-able."""
         return {"seen": self._seen, "seed": self._seed, "clips": len(self), "digest": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there. Raises DataError where the clips are not those that the state was taken with."""
+        """Continue from a read position. Raises DataError where the clips are not those of the state."""
         if (state["digest"], state["seed"]) != (self._digest, self._seed):
             raise DataError(
                 f"the training data has changed since the checkpoint: {state['clips']} clips in the order of seed "
@@ -205,7 +170,7 @@ class ClipLoader:
         self._seen = state["seen"]
 
     def unigram_entropy(self) -> np.ndarray:
-        """Entropy of each level of the targets' codes over all clips, [K] nats: the loss of knowing how common each is.
+        """Compute the entropy of the targets' codes, [K] nats: the loss of a predictor that knows the code frequencies.
 
         Each frame counts as often as it is in a clip.
         """
@@ -217,7 +182,7 @@ class ClipLoader:
         return -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each channel of the targets' latents over all clips, [E] twice.
+        """Compute mean and variance of each channel of the targets' latents over all clips, [E] twice.
 
         Each frame counts as often as it is in a clip.
         """
@@ -231,7 +196,7 @@ class ClipLoader:
         return mean, np.maximum(squares / count - mean**2, 0.0)
 
     def _targets(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each target's tokens [T, K or E], and in how many clips each frame is [T]."""
+        """Yield each target's tokens [T, K or E], and the number of clips that contain each frame [T]."""
         coverage: dict[tuple[int, int], np.ndarray] = {}
         for track, pair, start in self._index.tolist():
             record = self._tracks[track].record
@@ -243,7 +208,7 @@ class ClipLoader:
             yield self._tracks[track].codes(part), steps.cumsum()[:-1]
 
     def _windows(self, number: int) -> np.ndarray:
-        """The kept windows of a track, [n, 3]: track, pair, start."""
+        """Return the kept windows of a track, [n, 3]: track, pair, start."""
         kept = []
         for place, (starts, rejected) in enumerate(windows_of(self._tracks[number], self._frames, self._rules)):
             self.rejected.update(rejected)
@@ -254,16 +219,16 @@ class ClipLoader:
         return ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
 
     def _labelling(self, conditions: Mapping[str, LabelCondition]) -> ClassLabels:
-        songs = {track.record.id: _target_labels(track.record) for track in self._tracks}
+        songs = {track.record.id: target_labels(track.record) for track in self._tracks}
 
         def everywhere() -> list[dict[str, str]]:
-            return [labels for record in self._store.records() for labels in _target_labels(record)]
+            return [labels for record in self._store.records() for labels in target_labels(record)]
 
         check(songs, conditions, everywhere, where=str(self._store.path))
         return ClassLabels(songs, conditions)
 
     def _numbered(self, place: int) -> int:
-        """Which clip has that place in the endless order: one random permutation after another."""
+        """Return the clip at a place of the endless order: one random permutation after another."""
         epoch, place = divmod(place, len(self))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._permutation(epoch)
@@ -277,7 +242,7 @@ class ClipLoader:
         context, target = (np.zeros(shape, np.float32 if self._space.continuous else np.int64) for _ in range(2))
         valid = np.zeros(shape[:2], dtype=bool)
         chosen = self._index[numbers]
-        told: list[dict[str, np.ndarray]] = []
+        features: list[dict[str, np.ndarray]] = []
         for row, (track, place, start) in enumerate(chosen.tolist()):
             song = self._tracks[track]
             pair = song.record.pairs[place]
@@ -288,13 +253,15 @@ class ClipLoader:
             except layout.StoreError as error:
                 raise DataError(str(error)) from error
             valid[row, : stop - start] = True
-            told.append(self._telling.of(track, start, self._frames))
+            features.append(self._telling.of(track, start, self._frames))
         return CodeBatch(
             context=self._tensor(context.transpose(0, 2, 1)),
             target=self._tensor(target.transpose(0, 2, 1)),
             valid=self._tensor(valid),
             labels={name: self._tensor(classes) for name, classes in self._labels.of(chosen).items()},
-            timelines={name: self._tensor(np.stack([one[name] for one in told])) for name in told[0]} if told else {},
+            timelines={name: self._tensor(np.stack([one[name] for one in features])) for name in features[0]}
+            if features
+            else {},
         )
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
@@ -302,66 +269,10 @@ class ClipLoader:
         return tensor.pin_memory() if self._pin else tensor
 
     def _hash(self) -> str:
-        """Changes with the audio of any track, with the choice of windows, and with what the clips are labelled."""
+        """Hash the audio of the tracks, the choice of windows, and the labels and timelines of the clips."""
         digest = hashlib.sha256(self._index.astype("<i8").tobytes())
         for track in self._tracks:
             digest.update("\0".join((track.record.id, *(file.sha256 for file in track.record.files))).encode())
         digest.update(self._labels.digest())
         digest.update(self._telling.digest())
         return digest.hexdigest()[:16]
-
-
-def _described(store: Store, tracks: list[StoredTrack], split: str) -> Iterator[str]:
-    """What should be known of the store before it is learned from."""
-    if isinstance(store.path, Path) and (old := sum(not track.checked for track in tracks)):
-        yield (
-            f"{old} of {len(tracks)} songs of split {split!r} were stored by an earlier accomp, without checksums of "
-            f"their chunks, so that a flipped bit may be read as another code; `accomp store verify {store.path}` "
-            f"finds those, the next `accomp ingest SPEC` adds the checksums"
-        )
-
-
-def _tracks(store: Store, split: str) -> list[StoredTrack]:
-    """Raises DataError for an empty split, and for a track that is damaged; in a folder all are opened for that."""
-    try:
-        tracks = store.tracks(split)
-        for track in tracks:
-            _check_classes(track)
-            if isinstance(store.path, Path):
-                track.open()
-        if tracks:
-            return tracks
-        held = Counter(record.split for record in store.records())
-    except layout.StoreError as error:
-        raise DataError(str(error)) from error
-    told = ", ".join(f"{name} ({count} tracks)" for name, count in held.items()) or "no track at all"
-    raise DataError(
-        f"the store has no track of split {split!r}; it has {told}; run `accomp ingest SPEC` @ {store.path}"
-    )
-
-
-def _check_classes(track: StoredTrack) -> None:
-    """Raises StoreError for a stem of an instrument that there is not."""
-    for part in track.record.stems:
-        if not 0 <= int(part.instrument or 0) < len(CLASSES):
-            raise damaged(track.folder, f"its record has instrument {part.instrument}; there are {len(CLASSES)}")
-
-
-def _check_rules(store: Store, rules: PairRules) -> None:
-    """Raises DataError for a store whose pairs were made by other rules than these."""
-    held, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
-    if differing := [name for name in INGESTED if held[name] != asked[name]]:
-        told = "; ".join(f"pairs.{name} is {held[name]!r} there, {asked[name]!r} in the spec" for name in differing)
-        raise DataError(f"{told}; ingest into another store path, or use the rules of the store @ {store.path}")
-
-
-def _target_labels(record: layout.TrackRecord) -> list[dict[str, str]]:
-    """All labels of the target of each pair."""
-    targets = [record.parts[pair.target] for pair in record.pairs]
-    return [all_labels(record.labels, part.labels, int(part.instrument or 0)) for part in targets]
-
-
-def _named(record: layout.TrackRecord, pair: layout.Pair) -> Pair:
-    target = record.parts[pair.target]
-    members = record.parts[pair.context].members
-    return Pair(record.split, record.id, target.members[0], int(target.instrument or 0), members)

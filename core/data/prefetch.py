@@ -1,4 +1,4 @@
-"""The next batches are read while the model learns from this one."""
+"""Prefetching: a thread reads the next batches during the training step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from accomp.core.data.loader import ClipLoader
 from accomp.core.types import CodeBatch
 
 DEPTH = 2
-"""Batches that lie ready at most, besides the one being read."""
+"""Largest number of finished batches in the queue, besides the one being read."""
 
 
 class _Read(NamedTuple):
-    """A batch and the loader's state after it; or why there is none."""
+    """A batch and the loader's state after it, or the exception that reading it raised."""
 
     batch: CodeBatch | None
     state: dict[str, Any]
@@ -24,18 +24,18 @@ class _Read(NamedTuple):
 
 
 class PrefetchLoader:
-    """What a ClipLoader gives, in its order, read by a thread before it is asked for.
+    """A ClipLoader whose batches are read ahead by a thread, in the same order.
 
-    Its state is that of what was taken, not of what was read: a run that stops loses nothing. What goes wrong in
-    reading a batch is raised when that batch is asked for. The thread begins with the first batch; use it as a context,
-    so that it ends.
+    Its state is that of the consumed batches, not of those read ahead, so that a run that stops loses none. An
+    exception in reading a batch is raised when that batch is requested. The thread begins with the first batch; use the
+    loader as a context manager to end it.
 
     Attributes:
-        waited: seconds in which whoever asked had to wait.
+        waited: seconds that the consumer has waited for batches.
     """
 
     def __init__(self, loader: ClipLoader):
-        """`loader` is the thread's from the first batch on; nobody else may read from it."""
+        """Take over `loader`, which only the thread may read from the first batch on."""
         self.waited = 0.0
         self._loader, self._state = loader, loader.state_dict()
         self._ready: Queue[_Read] = Queue(DEPTH)
@@ -46,7 +46,7 @@ class PrefetchLoader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the thread, after the batch that it is reading."""
+        """End the thread, after the batch that it is reading."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -68,11 +68,11 @@ class PrefetchLoader:
         return read.batch
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the loader after the last batch that was taken."""
+        """Return the state of the loader after the last consumed batch."""
         return self._state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; before the first batch. Raises DataError as ClipLoader.load_state_dict."""
+        """Continue from a state; before the first batch only. Raises DataError as ClipLoader.load_state_dict."""
         assert self._thread is None, "the thread has read on already"
         self._loader.load_state_dict(state)
         self._state = self._loader.state_dict()
@@ -82,7 +82,7 @@ class PrefetchLoader:
         while error is None and not self._ended.is_set():
             try:
                 read = _Read(next(self._loader), self._loader.state_dict())
-            except Exception as problem:  # whoever asks for the batch is told
+            except Exception as problem:  # raised where the batch is requested
                 error = problem
                 read = _Read(None, {}, problem)
             self._hand_over(read)

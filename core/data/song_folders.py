@@ -1,5 +1,4 @@
-"""Songs in folders on disk: what corpora share. Which folders there are, what had to be left out, and in which split a
-song is where nobody has said so."""
+"""Folders of songs on disk, shared by the corpora: listing, exclusions with reasons, and hashed splits."""
 
 from __future__ import annotations
 
@@ -18,30 +17,34 @@ SPLITS = ("train", "validation", "test")
 AUDIO = (
     ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf",
 )  # fmt: skip
-"""Suffixes of files that are taken for audio, in lower case."""
+"""Suffixes of audio files, in lower case."""
 NOT_READ = (
     ".m4a", ".mp4", ".m4b", ".aac", ".alac", ".wma", ".ape", ".wv", ".tta", ".dsf", ".dff", ".ac3", ".dts", ".mka",
     ".webm", ".mpc", ".mp2", ".amr", ".ra", ".au", ".snd", ".sd2", ".voc", ".rex", ".rx2", ".m4p", ".spx", ".tak",
 )  # fmt: skip
-"""Suffixes of sound that is not read, in lower case: such files are named."""
+"""Suffixes of unsupported audio formats, in lower case: such files are reported."""
 
 
 def split_of(song: str, *, held_out: float = 0.1) -> str:
-    """The split of a song, from a hash of its id alone: adding songs moves none. `held_out` is the share of validation,
-    and of test."""
+    """Assign a song to a split by a hash of its id alone, so that adding songs moves none.
+
+    held_out: share of validation, and of test.
+    """
     place = int.from_bytes(hashlib.sha256(composed(song).encode()).digest()[:8], "big") / 2**64
     return "test" if place < held_out else "validation" if place < 2 * held_out else "train"
 
 
 def splits_among(found: Iterable[str | None]) -> tuple[str, ...]:
-    """Of the splits of songs, those that there are, in order; all of them where there is no song."""
+    """List the splits that occur among songs, in order; all of them where there is no song."""
     used = {split for split in found if split is not None}
     return tuple(split for split in SPLITS if not used or split in used)
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Audio files that lie directly in a folder, by name; hidden ones are no audio ("._x.wav" is what macOS leaves),
-    and those whose name is no text are left out (`not_read`)."""
+    """List the audio files directly in a folder, by name.
+
+    Hidden files are excluded ("._x.wav" is an artefact of macOS), and those whose names are not UTF-8 (`not_read`).
+    """
     return sorted(
         path
         for path in folder.iterdir()
@@ -50,13 +53,13 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, by name, without hidden ones and those whose name is no text (`not_read`)."""
+    """List the folders in a folder, by name, without hidden ones and those whose names are not UTF-8 (`not_read`)."""
     found = (path for path in folder.iterdir() if not path.name.startswith(".") and is_text(path.name))
     return sorted(path for path in found if path.is_dir())
 
 
 def not_read(folder: Path) -> Iterator[str]:
-    """A line for each entry of a folder that looks like sound, or like a folder, and is not read."""
+    """Describe each entry of a folder that looks like audio, or like a folder, and is not read."""
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         sound = path.suffix.lower() in (*AUDIO, *NOT_READ)
         if not is_text(path.name) and (sound or path.is_dir()):
@@ -68,9 +71,9 @@ def not_read(folder: Path) -> Iterator[str]:
 
 
 def folders_once(root: Path) -> tuple[list[Path], list[str]]:
-    """Every folder from `root` down, links included, each real folder once; and a line for each link not followed.
+    """Walk the folders from `root` down, following links, each real folder once; describe each link not followed.
 
-    Links come after everything that lies in the root itself; one that leads to the root or above it is not followed.
+    Links come after everything that is in the root itself; one that leads to the root or above it is not followed.
     """
     seen: set[str] = set()
     folders, left = [], []
@@ -89,33 +92,36 @@ def folders_once(root: Path) -> tuple[list[Path], list[str]]:
 
 
 class SongFolders:
-    """The folders of a corpus, split by split, and what `tracks` had to leave out of it.
+    """The folders of a corpus, split by split, with the record of exclusions.
 
     Attributes:
         problems: a line for each stem, song or label that was left out, with the reason; none twice.
     """
 
     def __init__(self, root: str, folders: Mapping[str, str], *, song: str, get: str):
-        """`folders`: each split's folder under the root, "" for the root itself. `song`: what a song looks like on
-        disk, `get`: how to come by a corpus, both for messages."""
+        """Take the layout of a corpus.
+
+        folders: each split's folder under the root, "" for the root itself. song: appearance of a song on disk, get:
+        source of the corpus, both for messages.
+        """
         self.root = Path(root).expanduser()
         self.problems: list[str] = []
         self._folders, self._song, self._get = folders, song, get
 
     def leave_out(self, why: str) -> None:
-        """Note what was left out, and where."""
+        """Record an exclusion and its place."""
         if why not in self.problems:
             self.problems.append(why)
 
     def labels(self, given: object, where: str) -> dict[str, str]:
-        """The labels among what metadata gives for labels; those that are none are noted."""
+        """Return the valid labels of metadata; invalid ones are recorded."""
         labels, problems = read_labels(given)
         for problem in problems:
             self.leave_out(f"{problem} @ {where}")
         return labels
 
     def annotations(self, given: object, where: str) -> Annotations:
-        """What metadata gives for annotations, where it gives any; what does not hold is noted."""
+        """Return the valid annotations of metadata; invalid ones are recorded."""
         if given is None:
             return NOTHING
         annotations, problems = read_annotations(given)
@@ -124,7 +130,7 @@ class SongFolders:
         return annotations
 
     def folder(self, split: str) -> Path:
-        """Where a split's songs are. Raises DataError for an unknown split and a missing folder."""
+        """Return the folder of a split. Raises DataError for an unknown split and a missing folder."""
         if split not in self._folders:
             raise DataError(f"unknown split {split!r}; expected one of {', '.join(self._folders)} @ {self.root}")
         expected = ", ".join(dict.fromkeys(filter(None, self._folders.values()))) or f"folders {self._song}"
@@ -136,7 +142,7 @@ class SongFolders:
         return folder
 
     def of(self, split: str, pattern: str = "*", *, where: Callable[[Path], bool] = lambda _: True) -> list[Path]:
-        """Folders of a split's songs, by name: those that match `pattern` and are `where` says.
+        """List the folders of a split's songs, by name, that match `pattern` and satisfy `where`.
 
         Raises DataError for an unknown split, a missing folder, and a split without songs.
         """
@@ -147,7 +153,7 @@ class SongFolders:
         return found
 
     def read(self, split: str, folders: Iterable[Path], track: Callable[[Path], Track]) -> Iterator[Track]:
-        """What `track` makes of each folder; one for which it raises DataError is left out, with that reason.
+        """Apply `track` to each folder; one for which it raises DataError is left out, with that reason.
 
         Raises DataError where none is left.
         """

@@ -1,4 +1,4 @@
-"""What a model is told of the frames of clips: timelines from the annotations of stored songs."""
+"""Timelines of clips, from the annotations of stored songs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accomp.core.music.timelines import KINDS, frame_times, knows
 
 
 class SongTimelines:
-    """The timelines of some songs, for clips of them; of a song of which nothing is known they are withheld."""
+    """Timelines of some songs, for clips of them; withheld for a song without annotations."""
 
     def __init__(
         self,
@@ -24,9 +24,9 @@ class SongTimelines:
         frame_rate: float,
         where: str,
     ):
-        """songs: the annotations of each as stored. `where` names them.
+        """songs: annotations of each as stored. `where` names them in errors.
 
-        Raises DataError for timelines of which no song knows anything, unless they are always withheld anyway.
+        Raises DataError for timelines that no song has, unless they are always withheld anyway.
         """
         self._timelines, self._rate = tuple(timelines), frame_rate
         self._songs = [read_annotations(table)[0] for table in songs]
@@ -40,11 +40,11 @@ class SongTimelines:
             )
 
     def of(self, song: int, start: int, frames: int) -> dict[str, np.ndarray]:
-        """Name -> [frames, N] float32 of a song's frames from `start` on."""
+        """Return name -> [frames, N] float32 of a song's frames from `start` on."""
         return {name: self._values(name, song, start, frames) for name in self._timelines}
 
     def describe(self) -> list[str]:
-        """Of how many songs each timeline is known, in words."""
+        """Describe for how many songs each timeline is known."""
         return [
             f"{name}: {_NEEDS[name]} of {sum(known)} of {len(known)} songs are known"
             + ("" if all(known) else "; in clips of the others it is withheld")
@@ -52,7 +52,7 @@ class SongTimelines:
         ]
 
     def digest(self) -> bytes:
-        """Changes with what is told of any frame."""
+        """Hash all values of the timelines."""
         if not self._timelines:
             return b""
         return json.dumps([self._timelines, [song.table() for song in self._songs]], sort_keys=True).encode()

@@ -1,7 +1,6 @@
-"""What is in a token store, and whether it still is what was written: `accomp store`.
+"""`accomp store`: contents of a token store, and its verification.
 
-Beside ingest and the loader this is the third page that opens a store: it shows one as it lies on the disk, without the
-corpus it was made from and the tokenizer that made it.
+Beside ingest and loader this module opens a store: as it is on the disk, without its corpus and its tokenizer.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from accomp.core.console import progress, say
-from accomp.core.data.loader import windows_of
+from accomp.core.data.stored_songs import windows_of
 from accomp.core.errors import DataError
 from accomp.core.music.labels import INSTRUMENT, all_labels
 from accomp.core.spec.pairs import INGESTED, PairRules
@@ -29,19 +28,19 @@ SHOWN = 20
 
 
 def inspect(path: str, *, as_json: bool = False) -> None:
-    """Say what a store holds: counts, hours, tokenizer, songs a split, labels, bytes an example.
+    """Print the contents of a store: counts, hours, tokenizer, songs a split, labels, bytes an example.
 
-    Raises DataError for what is no token store.
+    Raises DataError for any other folder.
     """
     found = _contents(path)
     say(json.dumps(found, indent=1) if as_json else _described(found))
 
 
 def verify(path: str, *, mend: bool = False) -> int:
-    """Say which songs are not what was written and must be ingested again; 1 where there are any, else 0.
+    """Print the damaged songs, which must be ingested again; return 1 where there are any, else 0.
 
-    `mend` takes these out, so that the next ingest makes them again. Raises DataError for what is no token store, and
-    where another process is writing and something is to be taken out.
+    `mend` removes them, so that the next ingest tokenizes them again. Raises DataError for any other folder, and for
+    removal while another process is writing.
     """
     try:
         store = Store(path)
@@ -61,7 +60,9 @@ def verify(path: str, *, mend: bool = False) -> int:
 
 
 def _left_out(store: Store) -> int:
-    """How many songs the last ingest left out; 0 where that cannot be read, which is among what is broken."""
+    """Count the songs that the last ingest left out; 0 where that is unreadable, which is reported among the
+    damages.
+    """
     try:
         return len(store.skipped())
     except StoreError:
@@ -93,14 +94,14 @@ def _verdict(store: Store, checked: list[Checked], broken: list[Checked], left_o
 
 @frozen
 class _Disk:
-    """What the songs of a store take."""
+    """Disk space of the songs of a store."""
 
     bytes: int
     examples: int
 
 
 def _contents(path: str) -> dict[str, Any]:
-    """All that `inspect` tells, JSON-able."""
+    """Collect the output of `inspect`, JSON-able."""
     try:
         store = Store(path)
         records = store.records()
@@ -140,7 +141,7 @@ def _contents(path: str) -> dict[str, Any]:
 
 
 def _disk(store: Store) -> _Disk:
-    """Bytes of all songs with their metadata, and how many examples of 20 s can be cut out of them."""
+    """Measure the bytes of all songs with their metadata, and the number of examples of 20 s that they hold."""
     frames = round(EXAMPLE_SECONDS * store.identity.space["sample_rate"] / store.identity.space["hop"])
     held = {**PairRules().ingested(), **store.ingest}
     rules = PairRules(**{name: held[name] for name in INGESTED})
@@ -153,7 +154,7 @@ def _disk(store: Store) -> _Disk:
 
 
 def _labels(records: list[TrackRecord]) -> dict[str, Counter[str]]:
-    """label -> text -> stems that have it."""
+    """Count label -> text -> stems."""
     counts: dict[str, Counter[str]] = {INSTRUMENT: Counter()}
     for record in records:
         for part in record.stems:
@@ -187,8 +188,8 @@ def _described(found: dict[str, Any]) -> str:
         lines.append(f"from {source}: {count} songs")
     left = found["left_out"]
     if left["songs"]:
-        told = ", ".join(f"{count} {reason}" for reason, count in left["songs"].items())
-        lines.append(f"left out: {sum(left['songs'].values())} songs ({told})")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left["songs"].items())
+        lines.append(f"left out: {sum(left['songs'].values())} songs ({reasons})")
     if left["stems"]:
         lines.append(f"left out: {left['stems']} stems of songs that are there")
     lines.append(_size(found))

@@ -1,4 +1,4 @@
-"""What an ingest tells: how much the store holds, and everything that was left out or changed, by name."""
+"""Summary of an ingest: contents of the store, and everything that was left out or changed, by name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from attrs import field, frozen
 
 SHOWN = 20
-"""Lines of detail that are printed; the rest is counted, and in the store by name."""
+"""Number of detail lines that are printed; the rest is counted, and is in the store by name."""
 
 
 @frozen
 class Skipped:
-    """A track, or a stem of a track that is used otherwise, that was left out. `stem` is "" for a whole track."""
+    """A track, or a stem of an otherwise used track, that was left out. `stem` is "" for a whole track."""
 
     split: str
     track: str
@@ -27,7 +27,7 @@ class Skipped:
 
 @frozen
 class Padded:
-    """A stem that was shorter than the others and got so many seconds of silence at its end."""
+    """A stem that was shorter than the others and was padded with `seconds` of silence at its end."""
 
     split: str
     track: str
@@ -40,7 +40,7 @@ class Padded:
 
 @frozen
 class IngestSummary:
-    """What the store holds of a corpus; the same after an ingest in one go and after one in many pieces.
+    """Contents of the store for a corpus; the same after an uninterrupted ingest and a resumed one.
 
     Attributes:
         store: its path.
@@ -51,11 +51,11 @@ class IngestSummary:
         added, replaced: songs that this run stored, and those it stored again because their audio had changed.
         relabelled: songs that this run gave other labels, their tokens untouched.
         others: songs in the store that this corpus does not have.
-        annotated: "beats", "bar", "chords" -> tracks of which these are known.
-        heard: instrument class -> stems that are in mixtures but never a target.
-        skipped, padded: everything left out or lengthened, whenever that happened.
-        problems: what the corpus itself left out, in its own words, where it tells.
-        notes: what else it says of itself, such as how it guessed.
+        annotated: "beats", "bar", "chords" -> number of tracks with these annotations.
+        context_only: instrument class -> stems that are in mixtures but never a target.
+        skipped, padded: everything left out or lengthened, in this run or an earlier one.
+        problems: exclusions by the corpus itself, as it reports them.
+        notes: assumptions of the corpus, as it reports them.
     """
 
     store: str | Path
@@ -71,7 +71,7 @@ class IngestSummary:
     problems: tuple[str, ...] = ()
     relabelled: int = field(default=0, eq=False)
     notes: tuple[str, ...] = ()
-    heard: Mapping[str, int] = field(factory=dict)
+    context_only: Mapping[str, int] = field(factory=dict)
     annotated: Mapping[str, int] = field(factory=dict)
 
     def __str__(self) -> str:
@@ -90,9 +90,11 @@ class IngestSummary:
         stems = Counter("silent" if "silent" in skip.reason else "other" for skip in self.skipped if skip.stem)
         silent = f" ({stems['silent']} of them silent throughout)" if stems["silent"] else ""
         lines += _listing(f"{stems.total()} stems left out{silent}", [skip for skip in self.skipped if skip.stem])
-        if self.heard:
-            told = ", ".join(f"{name} {count}" for name, count in sorted(self.heard.items()))
-            lines.append(f"{sum(self.heard.values())} stems are heard but never learned (pairs.never_targets): {told}")
+        if self.context_only:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(self.context_only.items()))
+            lines.append(
+                f"{sum(self.context_only.values())} stems are input only, never targets (pairs.never_targets): {counts}"
+            )
         lines += _listing(f"{len(self.padded)} stems lengthened with silence", self.padded)
         lines += _listing(f"{len(self.problems)} problems in the corpus", self.problems)
         lines += self.notes

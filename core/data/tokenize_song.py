@@ -1,4 +1,4 @@
-"""A song from its audio files to all that the store keeps of it; on this machine or on whichever worker gets it."""
+"""Tokenization of a song from its audio files to the content of the store, on this machine or on a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from accomp.core.types import Track
 
 @frozen(eq=False)
 class SongTokens:
-    """What the store keeps of a song.
+    """The stored content of a song.
 
     Attributes:
         names, instruments, bandwidth, sources: as of Song.
@@ -39,10 +39,10 @@ class SongTokens:
 
 
 class SongTokenizer:
-    """(split, track) -> SongTokens, or the reason (text) why the song cannot be used.
+    """A function from (split, track) to SongTokens, or to the reason (text) why the song is unusable.
 
-    Can be sent to another process, where `build` gives it an encoder of its own at its first song. What it gives
-    depends on the song and the settings alone.
+    It can be pickled; in another process `build` creates an encoder at the first song. Its result depends on the song
+    and the settings alone.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SongTokenizer:
         rules: PairRules,
         fingerprint: str,
     ):
-        """`fingerprint`: of the tokenizer that `build` must give."""
+        """`fingerprint`: of the tokenizer that `build` must return."""
         self._build = build
         self._encoder: PartEncoder | None = None
         self._submixes, self._seed, self._rules, self._fingerprint = submixes, seed, rules, fingerprint
@@ -64,7 +64,7 @@ class SongTokenizer:
 
     @property
     def encoder(self) -> PartEncoder:
-        """Raises DataError where another machine's files give another tokenizer."""
+        """Build the encoder once. Raises DataError where another machine's files give another tokenizer."""
         if self._encoder is None:
             encoder = self._build()
             if encoder.tokenizer.fingerprint != self._fingerprint:
@@ -76,21 +76,21 @@ class SongTokenizer:
         return self._encoder
 
     def __call__(self, place: tuple[str, Track]) -> SongTokens | str:
-        """Both steps; the split, which has its place in messages, does not matter."""
+        """Run both steps; the split is part of messages only."""
         _, track = place
         song = self.load(track)
         return song if isinstance(song, str) else self.encode(track, song)
 
     def load(self, track: Track) -> Song | str:
-        """The song, or why it cannot be used."""
-        space = self.encoder.tokenizer.space  # what it raises is no fault of the song
+        """Load the song, or return the reason why it is unusable."""
+        space = self.encoder.tokenizer.space  # its errors are not caused by the song
         try:
             return load_song(track, space, self._rules)
         except DataError as error:
             return str(error)
 
     def encode(self, track: Track, song: Song) -> SongTokens:
-        """Equal mixtures share a part."""
+        """Encode the parts; equal mixtures share one."""
         row_of: dict[tuple[str, ...], int] = {(name,): row for row, name in enumerate(song.names)}
         pairs = []
         for target in (row for row, number in enumerate(song.instruments) if self._rules.may_be_target(number)):

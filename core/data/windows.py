@@ -1,4 +1,4 @@
-"""Windows of a song: where they begin, and which of them are learned from, by the rules of core/spec/pairs.py."""
+"""Windows of a song: their starts, and their selection by the rules of core/spec/pairs.py."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from accomp.core.spec.pairs import PairRules
 
 
 def starts(frames: int, length: int, rules: PairRules) -> np.ndarray:
-    """First frames of the windows of `length` frames in a song of `frames`: the last one ends with the song."""
+    """List the first frames of the windows of `length` frames in a song of `frames`: the last one ends with the
+    song.
+    """
     last = max(0, frames - length)
     step = max(1, math.floor(length * (1 - rules.overlap) + 1e-9))
     return np.unique(np.append(np.arange(0, last + 1, step), last))
 
 
 def windows(target: np.ndarray, mixture: np.ndarray, length: int, rules: PairRules) -> tuple[np.ndarray, Counter[str]]:
-    """Where each of [T] bool sounds -> starts of the windows that are kept, and reason -> how many are not.
+    """Select windows by the activity [T] bool of target and mixture; return the starts, and reason -> rejected windows.
 
-    The mixture sounds where any of its stems does. A song shorter than a window must sound in as many frames.
+    The mixture is active where any of its stems is. A song shorter than a window must be active in as many frames.
     """
     begin = starts(len(target), length, rules)
     ends = np.minimum(begin + length, len(target))

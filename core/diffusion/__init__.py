@@ -1,1 +1,1 @@
-"""Diffusion of continuous latents: the process, its noise levels, how a block is denoised, who sees whom."""
+"""Diffusion of continuous latents: the process, noise levels, denoising of blocks, attention masks."""

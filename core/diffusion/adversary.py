@@ -1,4 +1,6 @@
-"""Who tells what was played from what a model of latents plays: all of both heard at once, with noise in it."""
+"""The discriminator of adversarial post-training: it compares real and generated latents of whole clips, with noise
+added.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from accomp.core.diffusion.latent_model import LatentModel
 
 @frozen(eq=False)
 class Conditioning:
-    """What sequences of T frames were played to: input x [B, T, E], labels, and timelines [B, T, N]."""
+    """Conditions of sequences of T frames: input x [B, T, E], labels, and timelines [B, T, N]."""
 
     x: Tensor
     labels: Mapping[str, Tensor]
@@ -23,38 +25,39 @@ class Conditioning:
 
 
 class Adversary(nn.Module):
-    """A model's copy in which all rows are noisy and see all rows, beside the input of their own frames; a head scores.
+    """A copy of the model in which all rows are noisy and attend to all rows, beside the input of their frames, and a
+    head.
 
-    Nothing of the input is hidden from it by a clock. Parts of the copy that clean rows alone use do not learn.
+    No clock hides any of the input. Parts of the copy that only clean rows use are not trained.
     """
 
     def __init__(self, model: LatentModel, channels: int = 128):
-        """channels: of the head's first stage. The copy begins with the model's weights, the head at random."""
+        """channels: of the head's first stage. The copy starts from the model's weights, the head at random."""
         super().__init__()
         self.model = copy.deepcopy(model)
         for unused in (*self.model.clean_in.parameters(), self.model.blank, self.model.input_padding):
             unused.requires_grad_(False)
         self.head = ConvNextHead(model.out.in_features, channels)
 
-    def forward(self, heard: Conditioning, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy latents y [B, T, E] at levels t [B] -> scores [B, 1, T / 4], high for what is real; velocities of y."""
+    def forward(self, conditioning: Conditioning, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy latents y [B, T, E] at levels t [B] -> scores [B, 1, T / 4], high for real latents; velocities of y."""
         model = self.model
-        e, start = model.noisy(y, t[:, None]), model.start(heard.labels)
-        h = model.rows(heard.x, e, start, told=model.timeline_embedding(heard.timelines))
+        e, start = model.noisy(y, t[:, None]), model.start(conditioning.labels)
+        h = model.rows(conditioning.x, e, start, timelines=model.timeline_embedding(conditioning.timelines))
         return self.head(h.mT), model.velocity(h)
 
-    def scores(self, heard: Conditioning, y: Tensor, t: Tensor) -> Tensor:
-        """The scores alone; what makes velocities is part of the sum, times 0, so that every weight has a gradient."""
-        scores, v = self(heard, y, t)
+    def scores(self, conditioning: Conditioning, y: Tensor, t: Tensor) -> Tensor:
+        """Return the scores alone; the velocities are added times 0, so that every weight has a gradient."""
+        scores, v = self(conditioning, y, t)
         return scores + 0.0 * v.mean()
 
-    def learning(self, wanted: bool) -> None:
-        """Whether its weights want gradients; those that are not used never do."""
+    def set_trainable(self, enabled: bool) -> None:
+        """Enable or disable gradients of the weights in use; those not in use never have any."""
         unused = {self.model.blank, self.model.input_padding, *self.model.clean_in.parameters()}
         for weight in set(self.parameters()) - unused:
-            weight.requires_grad_(wanted)
+            weight.requires_grad_(enabled)
 
 
-def swapped(heard: Conditioning) -> Conditioning:
-    """The same with the input of the next item of the batch."""
-    return Conditioning(torch.roll(heard.x, -1, 0), heard.labels, heard.timelines)
+def swap_inputs(conditioning: Conditioning) -> Conditioning:
+    """Exchange the input for that of the next item of the batch."""
+    return Conditioning(torch.roll(conditioning.x, -1, 0), conditioning.labels, conditioning.timelines)

@@ -1,4 +1,4 @@
-"""Adversarial relativistic contrastive losses (ARC, arXiv 2505.08175) on scores of real and made sequences."""
+"""Adversarial relativistic contrastive losses (ARC, arXiv 2505.08175) on scores of real and generated sequences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def adversary_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of softplus(-(real - fake)): the adversary scores what is real above what is made (arXiv 1807.00734)."""
+    """Mean of softplus(-(real - fake)): the discriminator scores real above generated (arXiv 1807.00734)."""
     return F.softplus(fake - real).mean()
 
 
@@ -17,8 +17,8 @@ def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def contrastive_loss(own: Tensor, others: Tensor) -> Tensor:
-    """Mean of softplus(-(own - others)): real sequences score higher beside what they were played to.
+    """Mean of softplus(-(own - others)): real sequences score higher with their own condition.
 
-    own: scores with their own condition, others: with another item's. It makes the adversary listen.
+    own: scores with their own condition, others: with another item's. The term makes the discriminator use the input.
     """
     return F.softplus(others - own).mean()

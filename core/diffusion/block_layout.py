@@ -1,8 +1,8 @@
-"""How rows lie where k frames are denoised together: by shifted input, which is there when a row is made.
+"""Layout of rows where k frames are denoised together: input shifted so that it is complete when a row is computed.
 
 The row of output frame f holds input frame f + t_f - k, so the newest row of the chunk at s holds frame s + t_f - 1,
-the newest that the clock lets it hear, and no row needs another input later. Where t_f > k, whole blocks of rows that
-hold input alone lie in front. With k = 2 (rows of a block side by side; P: learned frames):
+the newest visible by the clock, and no row needs another input later. Where t_f > k, whole blocks of rows with input
+alone come first. With k = 2 (rows of a block side by side; P: learned frames):
 
     t_f = 0                                  t_f = 3
     block            0      1      2         block            0      1      2      3
@@ -23,14 +23,14 @@ from accomp.core.types import AttentionPattern
 
 @frozen
 class BlockLayout:
-    """The arrangement that follows from a clock, for either regime."""
+    """The block layout of a clock, for either regime."""
 
     clock: Clock
     regime: Regime = "block_causal"
 
     @property
     def front(self) -> int:
-        """Blocks of rows without output in front, p."""
+        """p, the number of leading blocks of rows without output."""
         return max(0, -(-(self.clock.t_f - self.clock.k) // self.clock.k))
 
     @property
@@ -40,35 +40,35 @@ class BlockLayout:
 
     @property
     def input_padding(self) -> int:
-        """Learned input frames in front of the first, P."""
+        """P, the number of learned input frames before the first."""
         return max(0, self.start + self.clock.k - self.clock.t_f)
 
     def blocks(self, frames: int) -> int:
-        """How many blocks of output a clip of T `frames` holds of which all input and output is there."""
+        """Number of output blocks in a clip of T `frames` whose input and output are complete."""
         k, t_f = self.clock.k, self.clock.t_f
         return max(0, min(frames // k, (frames - t_f) // k + 1))
 
     def inputs(self, x: Tensor, padding: Tensor) -> Tensor:
-        """Input frames x [B, T, E] behind the learned `padding` [P, E] -> those of all rows [B, start + n k, E]."""
+        """Prepend the learned `padding` [P, E] to input frames x [B, T, E] -> those of all rows [B, start + n k, E]."""
         rows = self.start + self.blocks(x.shape[1]) * self.clock.k
         return torch.cat([padding.to(x.dtype).expand(len(x), -1, -1), x], dim=1)[:, :rows]
 
     def outputs(self, values: Tensor) -> Tensor:
-        """Of frames, values [B, T, N] -> of all rows [B, start + n k, N]; zeros in front."""
+        """Lay out values of frames [B, T, N] on all rows [B, start + n k, N]; zeros in front."""
         there = values[:, : self.blocks(values.shape[1]) * self.clock.k]
         return torch.cat([there.new_zeros(len(there), self.start, there.shape[2]), there], dim=1)
 
 
 @frozen(eq=False)
 class Blocks:
-    """n blocks of clips that are denoised in training: rows of a clean line, and behind them rows of noisy blocks.
+    """n blocks of clips that are denoised in training: clean rows, and behind them the rows of noisy blocks.
 
     Attributes:
-        chosen: [B, m] int64, which blocks, counted from the first that has output.
-        lines: blocks of the clean line, those in front included.
-        window: how many blocks back a block sees, itself included; all where that is more.
-        forgotten: [B] int64, how many blocks of the clean line are not seen, as if the session had begun after them.
-        valid: [B, lines * k] bool, rows of the clean line that may be seen.
+        chosen: [B, m] int64, numbers of the blocks, counted from the first with output.
+        lines: blocks of clean rows, those in front included.
+        window: number of blocks that a block attends to, itself and those before it; all where that is more.
+        forgotten: [B] int64, number of oldest clean blocks that are masked, as if the session had begun after them.
+        valid: [B, lines * k] bool, clean rows that may be attended to.
     """
 
     layout: BlockLayout
@@ -80,21 +80,21 @@ class Blocks:
 
     @property
     def noisy(self) -> Tensor:
-        """Rows of the clean line whose place the noisy rows take, block after block: [B, m k]."""
+        """Clean rows whose positions the noisy rows take, block after block: [B, m k]."""
         k = self.layout.clock.k
         first = (self.layout.front + self.chosen) * k
         return (first[..., None] + torch.arange(k, device=first.device)).flatten(1)
 
     def at(self, values: Tensor) -> Tensor:
-        """values [B, lines k, N] of the clean line -> of the noisy rows [B, m k, N]."""
+        """Pick values [B, lines k, N] of the clean rows for the noisy rows [B, m k, N]."""
         return values.gather(1, self.noisy[..., None].expand(-1, -1, values.shape[2]))
 
     def sight(self) -> AttentionPattern:
-        """Where all rows lie, and what they see.
+        """Positions and visibility of all rows.
 
-        Clean rows see clean ones: in "block_causal" those of their own block and of the window before, in "enc_dec",
-        where all chosen blocks are the last, all before that. Noisy rows see the same as the clean ones whose place
-        they take, but for their own block, of which they see one another.
+        Clean rows attend to clean ones: in "block_causal" those of their own block and of the window before, in
+        "enc_dec", where all chosen blocks are the last, all before that. Noisy rows attend to the same as the clean
+        ones whose positions they take, except that of their own block they attend to the noisy rows.
         """
         k, device = self.layout.clock.k, self.chosen.device
         line = torch.arange(self.lines * k, device=device)

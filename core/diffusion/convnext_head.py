@@ -1,4 +1,4 @@
-"""Scores of a sequence out of an adversary's hidden rows: a small ConvNeXt in one dimension (arXiv 2201.03545)."""
+"""The discriminator's head, hidden rows to scores: a small one-dimensional ConvNeXt (arXiv 2201.03545)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stage:
 
 
 STAGES = (Stage(1, 1, 2), Stage(2, 2, 2), Stage(4, 2, 2))
-"""Of the published system: a score every 4 frames."""
+"""The stages of the published system: a score every 4 frames."""
 
 
 class ConvNextHead(nn.Module):

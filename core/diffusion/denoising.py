@@ -1,4 +1,4 @@
-"""Denoising a block: noise levels in order, what a sampler asks of the model, and its course from noise to latents."""
+"""Denoising of a block: noise levels, the samplers' common keys, and the path from noise to latents."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Schedule = Literal["log_snr", "linear"]
 
 
 Path = Iterator[Tensor]
-"""What x is after each step."""
+"""x after each step."""
 
 
 def levels(steps: int, schedule: Schedule = "log_snr", start: float = 1.0) -> list[float]:
     """N + 1 noise levels from `start` down to 0, for N steps.
 
-    "log_snr": log((1 - t) / t) evenly spaced from -6 (or that of a `start` below 1) to 2; the first level is `start`
-    all the same, and the last 0. "linear": t evenly spaced.
+    "log_snr": log((1 - t) / t) evenly spaced from -6 (or that of a `start` below 1) to 2, with the first level set to
+    `start` and the last to 0. "linear": t evenly spaced.
     """
     if schedule == "linear":
         return [start * (1 - i / steps) for i in range(steps)] + [0.0]
@@ -42,11 +42,11 @@ def log_ratio(t: float) -> float:
 
 @frozen
 class Steps:
-    """Keys that all samplers of latents have.
+    """Config fields that all samplers of latents share.
 
     Attributes:
-        steps: N, forwards a block; a further one absorbs it.
-        schedule: how the noise levels lie: "log_snr", as trained and published, or "linear".
+        steps: N, forwards a block; one more absorbs it.
+        schedule: spacing of the noise levels: "log_snr", as trained and published, or "linear".
     """
 
     steps: int = field(default=8, validator=v.ge(1))
@@ -60,14 +60,15 @@ class Steps:
 
 @frozen
 class GuidedSteps(Steps):
-    """`plus`: CFG++ (arXiv 2406.08070): the clean prediction is guided, the noise that is added back is not. Scales
-    are then between 0 and 1; 0.7 is usual."""
+    """`plus`: CFG++ (arXiv 2406.08070), in which guidance applies to the clean prediction, not to the noise added back.
+    Scales are then between 0 and 1; 0.7 is usual.
+    """
 
     plus: bool = False
 
 
 def check_latents(name: str, space: TokenSpace) -> None:
-    """Raises CombinationError where there are no latents to denoise."""
+    """Raise CombinationError for a tokenizer without latents to denoise."""
     if not space.continuous:
         raise CombinationError(
             f"sampler {name!r} denoises continuous latents, the tokenizer has {space.codebooks} codebooks of codes; "
@@ -76,6 +77,6 @@ def check_latents(name: str, space: TokenSpace) -> None:
 
 
 def last(path: Path) -> Tensor:
-    """Where a path ends."""
+    """Return the end of a path."""
     *_, x = path
     return x

@@ -1,4 +1,4 @@
-"""The flow loss: what models of latents learn by, whatever else they learn by."""
+"""The flow matching loss, common to all objectives of latents."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def _some(_: Any, attribute: attrs.Attribute, count: int | str) -> None:
 
 @frozen
 class ContextDrop:
-    """Shares of training clips in which the model is not told what it played itself, so that it learns to begin.
+    """Shares of training clips in which the model's own past is withheld, so that it learns to start.
 
     Attributes:
-        whole: nothing of it.
-        oldest: not the oldest blocks, one to all of them; of the other clips.
+        whole: all of it is withheld.
+        oldest: the oldest blocks, one to all of them, are withheld; share of the other clips.
     """
 
     whole: float = field(default=0.1, validator=_share)
@@ -44,15 +44,15 @@ class ContextDrop:
 
 @frozen
 class FlowKeys:
-    """How the flow loss is drawn.
+    """Config fields of the flow loss.
 
     Attributes:
-        blocks: how many blocks of each clip are denoised in a forward, or "all".
+        blocks: number of blocks of each clip that are denoised in a forward, or "all".
         timesteps: the distribution of noise levels (core/diffusion/timesteps.py).
         shift: towards more noise, by the length of the clip.
-        context_drop: how often what was played before is forgotten.
+        context_drop: shares of clips in which the model's own past is withheld.
         input_drop: share of training clips whose input is missing up to a random frame; [conditions] context.drop
-            is the share that has none.
+            is the share without any input.
     """
 
     blocks: int | Literal["all"] = field(default=4, validator=_some)
@@ -65,11 +65,11 @@ class FlowKeys:
 class Flow:
     """Mean of (v - (eps - x_0))^2 over the valid frames of blocks of k frames, x_t = (1 - t) x_0 + t eps.
 
-    arXiv 2605.22717 on our clock: input is shifted so that no row changes once it is made. "block_causal": each clip
-    draws its own blocks, without replacement, and one forward of at most twice its length denoises them all, each
-    beside what a stream would remember. "enc_dec": the clip's last block is denoised, as often, at other noise levels.
-    Every block has one noise level; those of a batch are stratified. Frames that are not valid are neither predicted
-    nor seen. Out of training every block is asked for, and nothing is dropped.
+    arXiv 2605.22717 with the clock of this package: input is shifted so that no row changes once it is computed.
+    "block_causal": each clip draws its own blocks, without replacement, and one forward of at most twice its length
+    denoises them all, each after the context of a stream. "enc_dec": the clip's last block is denoised as many times,
+    at different noise levels. Every block has one noise level; those of a batch are stratified. Frames that are not
+    valid are neither predicted nor attended to. Outside training all blocks are denoised, and nothing is dropped.
     """
 
     def __init__(self, config: FlowKeys):
@@ -94,20 +94,25 @@ class Flow:
         noise = torch.randn(items, chosen.shape[1] * clock.k, model.space.latent_dim, generator=rng)
         forgotten = self._forgotten(items, layout.front + count, rng) if model.training else torch.zeros(items).long()
 
-        def moved(tensor: Tensor) -> Tensor:
+        def to_device(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
         return self.loss_of(
-            model, batch, moved(chosen), moved(t.float()), moved(noise).to(batch.y.dtype), moved(forgotten)
+            model,
+            batch,
+            to_device(chosen),
+            to_device(t.float()),
+            to_device(noise).to(batch.y.dtype),
+            to_device(forgotten),
         )
 
     def loss_of(
         self, model: LatentModel, batch: Batch, chosen: Tensor, t: Tensor, noise: Tensor, forgotten: Tensor
     ) -> Loss:
-        """The loss of given blocks, with every condition that the batch has.
+        """Compute the loss of given blocks, with every condition of the batch.
 
-        chosen [B, m] int64: which blocks; t [B, m]: noise levels; noise [B, m k, E]; forgotten [B] int64: how many
-        blocks, those in front included, are not seen.
+        chosen [B, m] int64: numbers of the blocks; t [B, m]: noise levels; noise [B, m k, E]; forgotten [B] int64:
+        number of oldest blocks, those in front included, that are not attended to.
         """
         layout, k = model.layout, model.layout.clock.k
         lines = layout.front + layout.blocks(batch.y.shape[2])
@@ -116,7 +121,7 @@ class Flow:
         seen = valid | (torch.arange(lines * k, device=y.device) < layout.start)
         blocks = Blocks(layout, chosen, lines, lines, forgotten, seen)
         x = layout.inputs(batch.x, model.input_padding)
-        told = model.timeline_embedding({name: layout.outputs(values) for name, values in batch.timelines.items()})
+        rows_e = model.timeline_embedding({name: layout.outputs(values) for name, values in batch.timelines.items()})
         target, level = blocks.at(y), t.repeat_interleave(k, dim=1)
         front = model.silent(layout.start).expand(len(y), -1, -1)
         clean = torch.cat([front, model.clean(y[:, layout.start :])], dim=1)
@@ -125,7 +130,7 @@ class Flow:
             torch.cat([x, blocks.at(x)], dim=1),
             torch.cat([clean.to(noisy), noisy], dim=1),
             model.start(batch.labels),
-            told=None if told is None else torch.cat([told, blocks.at(told)], dim=1),
+            timelines=None if rows_e is None else torch.cat([rows_e, blocks.at(rows_e)], dim=1),
             sight=blocks.sight(),
         )
         v = model.velocity(h[:, lines * k :])
@@ -133,9 +138,9 @@ class Flow:
         return _loss(error, valid.gather(1, blocks.noisy), level)
 
     def line(self, variance: Tensor) -> dict[str, Any]:
-        """`loss` and `parts` of the best guess that knows mean and `variance` [E] of latents alone.
+        """`loss` and `parts` of the best estimate from the mean and `variance` [E] of latents alone.
 
-        The line to get under, over the noise levels that are trained; shift is that of short clips.
+        A baseline for the loss, over the noise levels that are trained; shift is that of short clips.
         """
         u = (torch.arange(4096, dtype=torch.float64) + 0.5) / 4096
         t = self._levels(u, 0)
@@ -145,19 +150,19 @@ class Flow:
         return {"loss": float(loss.mean()), "parts": parts}
 
     def _chosen(self, model: LatentModel, items: int, count: int, rng: torch.Generator) -> Tensor:
-        """Which blocks [B, m]."""
-        asked = self.config.blocks
+        """Draw the numbers of the blocks to denoise [B, m]."""
+        per_clip = self.config.blocks
         if model.regime == "enc_dec":
-            return torch.full((items, 1 if asked == "all" else asked), count - 1)
-        return draw_starts(range(count), items, asked if model.training and asked != "all" else None, rng)
+            return torch.full((items, 1 if per_clip == "all" else per_clip), count - 1)
+        return draw_starts(range(count), items, per_clip if model.training and per_clip != "all" else None, rng)
 
     def _levels(self, u: Tensor, frames: int) -> Tensor:
-        """Numbers in (0, 1) -> noise levels, for clips of so many frames."""
+        """Numbers in (0, 1) -> noise levels, for clips of `frames` frames."""
         t = DISTRIBUTIONS[self.config.timesteps](u)
         return shifted(t, frames) if self.config.shift else t
 
     def _forgotten(self, items: int, blocks: int, rng: torch.Generator) -> Tensor:
-        """How many of the blocks of each clip are not seen [B]."""
+        """Draw the number of oldest blocks of each clip that are masked [B]."""
         drop = self.config.context_drop
         whole = torch.rand(items, generator=rng) < drop.whole
         oldest = torch.rand(items, generator=rng) < drop.oldest
@@ -165,7 +170,7 @@ class Flow:
         return torch.where(whole, blocks, torch.where(oldest, some, 0))
 
     def _late(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Input x [B, T, E] without its beginning, up to a random frame, in a share of the clips."""
+        """Zero input x [B, T, E] up to a random frame in a share of the clips."""
         late = torch.rand(len(x), generator=rng) < self.config.input_drop
         since = torch.where(late, torch.randint(0, x.shape[1] + 1, (len(x),), generator=rng), 0).to(x.device)
         early = torch.arange(x.shape[1], device=x.device) < since[:, None]
@@ -173,7 +178,7 @@ class Flow:
 
 
 def check_latents(name: str, space: TokenSpace) -> None:
-    """Raises CombinationError where an objective of latents is given codes."""
+    """Raise CombinationError for a tokenizer without latents."""
     if not space.continuous:
         raise CombinationError(
             f"objective {name!r} trains models of continuous latents, the tokenizer has {space.codebooks} "

@@ -1,4 +1,4 @@
-"""The names of the regimes, which a spec is checked against without torch."""
+"""Names of the regimes, without torch, for checks of a spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of continuous latents: velocities = out(backbone(fuser.fuse(input, what a row holds of the output)))."""
+"""The model of continuous latents: velocities = out(backbone(fuser.fuse(input, embedded output)))."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ FREQUENCIES = 128
 
 
 class LatentModel(Accompanist):
-    """Predicts the velocity of a block of noisy latents from input latents and the latents before (arXiv 2605.22717).
+    """Predict the velocity of a block of noisy latents from input and previous latents (arXiv 2605.22717).
 
-    A row holds input and, of the output, one of three things: clean latents (context), noisy ones with their noise
-    level (what is denoised), or nothing (rows in front of the output). Clean rows know neither noise nor its level, so
-    that what they become lasts.
+    A row has input and, as output, one of three things: clean latents (context), noisy ones with their noise level (to
+    be denoised), or none (rows in front of the output). Clean rows depend on neither noise nor its level, so that their
+    keys and values can be cached.
 
     Attributes:
-        labels: name -> the embedding of its classes; what is withheld has a class of its own, the first.
+        labels: name -> the embedding of its classes; class 0 there stands for a withheld label.
         absent: [E], input where none is given.
-        blank: [1, De], output where there is none; empty for a clock that has no such rows.
+        blank: [1, De], output where there is none; empty for a clock without such rows.
     """
 
     def __init__(
@@ -65,28 +65,28 @@ class LatentModel(Accompanist):
 
     @property
     def layout(self) -> BlockLayout:
-        """How it lays out its rows."""
+        """The layout of the rows."""
         return self._layout
 
     def clean(self, y: Tensor) -> Tensor:
-        """Latents y [B, S, E] -> what rows of context hold of the output [B, S, De]."""
+        """Embed latents y [B, S, E] as context rows [B, S, De]."""
         return self.clean_in(y)
 
     def noisy(self, y: Tensor, t: Tensor) -> Tensor:
-        """Latents y [B, S, E] at noise levels t, [B, S] or what broadcasts to it -> [B, S, De]."""
+        """Embed latents y [B, S, E] at noise levels t, [B, S] or broadcastable -> [B, S, De]."""
         return self.noisy_in(y) + self.level(t)
 
     def silent(self, rows: int) -> Tensor:
-        """What so many rows in front of the output hold of it [1, rows, De]."""
+        """Embed `rows` rows in front of the output [1, rows, De]."""
         blank = F.pad(self.blank, (0, 0, 0, 1 - len(self.blank)))  # zeros, where the clock has no such rows
         return blank[None].expand(1, rows, -1)
 
-    def heard(self, x: Tensor) -> Tensor:
-        """Input x [B, S, E], with `absent` in the frames that are withheld, which are all zeros."""
+    def fill_absent(self, x: Tensor) -> Tensor:
+        """Replace frames of input x [B, S, E] that are all zeros, as withheld, by `absent`."""
         return torch.where((x == 0).all(-1, keepdim=True), self.absent.to(x.dtype), x)
 
     def start(self, labels: Mapping[str, Tensor]) -> Tensor | None:
-        """Labels (name -> classes [B], -1 withheld) -> what they add to every row [B, 1, De]; None without labels."""
+        """Labels (name -> classes [B], -1 withheld) -> an addend of every row [B, 1, De]; None without labels."""
         parts = [label(labels[name] + 1) for name, label in self.labels.items()]
         return torch.stack(parts).sum(0)[:, None] if parts else None
 
@@ -96,21 +96,21 @@ class LatentModel(Accompanist):
         e: Tensor,
         start: Tensor | None = None,
         *,
-        told: Tensor | None = None,
+        timelines: Tensor | None = None,
         state: State | None = None,
         sight: AttentionPattern | None = None,
     ) -> Tensor:
-        """Rows of input x [B, S, E] and e [B or 1, S, De] of the output -> [B, S, D].
+        """Compute rows of input x [B, S, E] and embedded output e [B or 1, S, De] -> [B, S, D].
 
-        start: of `start`; told: of `told`, [B, S, De]. With a state the rows follow those that it has absorbed, and see
-        one another and its window; a sight says it otherwise.
+        start: from `start`; timelines: from `timeline_embedding`, [B, S, De]. With a state the rows follow those
+        absorbed before, and attend to one another and its window, unless `sight` gives another mask.
         """
-        e = (e if told is None else e + told).expand(len(x), -1, -1)
-        h = self.fuser.fuse(self.heard(x), e, start)
+        e = (e if timelines is None else e + timelines).expand(len(x), -1, -1)
+        h = self.fuser.fuse(self.fill_absent(x), e, start)
         return self.backbone(h, causal=False, state=state, sight=sight)
 
     def velocity(self, h: Tensor) -> Tensor:
-        """What the backbone made of noisy rows [B, S, D] -> velocities [B, S, E]."""
+        """Project the backbone's output for noisy rows [B, S, D] to velocities [B, S, E]."""
         return self.out(h)
 
 

@@ -15,7 +15,7 @@ def noised(clean: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """v, what a model learns to predict."""
+    """v, the target of the model."""
     return noise - clean
 
 
@@ -35,8 +35,8 @@ def log_snr(t: Tensor) -> Tensor:
 
 
 def marginal_loss(variance: Tensor, t: Tensor) -> Tensor:
-    """Mean squared error at t of the best guess that knows mean and variance of latents alone: that of a normal one.
+    """Mean squared error at t of the best estimate from mean and variance of normally distributed latents alone.
 
-    s^2 / ((1 - t)^2 s^2 + t^2) where the variance is s^2; shapes broadcast. A variance of 0 costs nothing.
+    s^2 / ((1 - t)^2 s^2 + t^2) where the variance is s^2; shapes broadcast. 0 for a variance of 0.
     """
     return variance / ((1 - t) ** 2 * variance + t**2).clamp(min=torch.finfo(variance.dtype).tiny)

@@ -1,8 +1,8 @@
 """The network of the published system (Live Music Diffusion Models, arXiv 2605.22717), by the names of its weights.
 
 A diffusion transformer in which the noise level is a row of its own, behind the target, at rotary position 0 of the
-window. It is here to check what this package defines against other people's arithmetic, and to take their weights;
-models that accomp trains are those of core/diffusion/latent_model.py.
+window. It serves to check definitions of this package against published arithmetic, and to load published weights;
+accomp trains the models of core/diffusion/latent_model.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 @frozen
 class Sizes:
-    """Of a network: `width` D, `latent` C, `cond` the conditions' width, `add` = 2 + 2 C fuser channels."""
+    """Sizes of a network: `width` D, `latent` C, `cond` the conditions' width, `add` = 2 + 2 C fuser channels."""
 
     width: int
     latent: int
@@ -32,7 +32,7 @@ class Sizes:
     frequencies: int = 128
 
 
-class Told(NamedTuple):
+class NetworkConditions(NamedTuple):
     """Conditions of an item: `cross` [B, n, cond] is attended to, `glob` [B, cond] is added to the noise level."""
 
     cross: Tensor
@@ -40,7 +40,7 @@ class Told(NamedTuple):
 
 
 class PublishedNetwork(nn.Module):
-    """Rows of latents, and one of the noise level behind them, to velocities."""
+    """Maps rows of latents, with a final row of the noise level, to velocities."""
 
     def __init__(self, sizes: Sizes):
         super().__init__()
@@ -61,37 +61,42 @@ class PublishedNetwork(nn.Module):
             }
         )
 
-    def rows(self, noisy: Tensor | None, clean: Tensor | None, heard: Tensor | None, given: Tensor) -> Tensor:
-        """Rows of context or target, before the first layer: [B, T, D].
+    def rows(self, noisy: Tensor | None, clean: Tensor | None, x_in: Tensor | None, given: Tensor) -> Tensor:
+        """Embed rows of context or target, before the first layer: [B, T, D].
 
         noisy [B, C, T]: latents of target rows, None for rows of context. clean [B, C, T]: those of the context, None
-        for the target. heard [B, C, T]: input latents, None for none at all; given [T] bool: where there are any.
+        for the target. x_in [B, C, T]: input latents, None without any; given [T] bool: frames with input.
         """
         there = next(x for x in (noisy, clean) if x is not None)
         blank, one = torch.zeros_like(there), torch.ones_like(there[:, :1])
         q = given.to(there).expand_as(one)
-        parts = [one * (clean is not None), blank if clean is None else clean, q, blank if heard is None else heard * q]
+        parts = [one * (clean is not None), blank if clean is None else clean, q, blank if x_in is None else x_in * q]
         h: Tensor = self.to_input_add_embed(torch.cat(parts, dim=1).mT)
         return h if noisy is None else h + self.latents(noisy)
 
     def latents(self, x: Tensor) -> Tensor:
-        """x [B, C, T] -> what noisy rows hold of it [B, T, D]."""
+        """Embed latents x [B, C, T] of noisy rows [B, T, D]."""
         return self.transformer["project_in"]((x + self.preprocess_conv(x)).mT)
 
-    def token(self, t: Tensor, told: Told) -> Tensor:
+    def token(self, t: Tensor, conditions: NetworkConditions) -> Tensor:
         """The row of the noise levels t [B]: [B, 1, D]."""
         angle = 2 * math.pi * self.timestep_features(t[:, None])
         level = self.to_timestep_embed(torch.cat([angle.cos(), angle.sin()], dim=-1))
-        return (level + self.to_global_embed(told.glob))[:, None]
+        return (level + self.to_global_embed(conditions.glob))[:, None]
 
     def forward(
-        self, h: Tensor, told: Told, position: Tensor, sees: Tensor | None = None, depth: int | None = None
+        self,
+        h: Tensor,
+        conditions: NetworkConditions,
+        position: Tensor,
+        sees: Tensor | None = None,
+        depth: int | None = None,
     ) -> list[Tensor]:
-        """Rows h [B, S, D] at rotary positions [S] -> what each of the first `depth` layers makes of them.
+        """Rows h [B, S, D] at rotary positions [S] -> the output of each of the first `depth` layers.
 
         sees: [S, S] bool, row i attends to row j; all to all where None.
         """
-        cross = self.to_cond_embed(told.cross)
+        cross = self.to_cond_embed(conditions.cross)
         rotation = _rotation(position, self.sizes).to(h)
         hidden = []
         layers: list[nn.Module] = [*self.transformer["layers"].children()]
@@ -101,7 +106,7 @@ class PublishedNetwork(nn.Module):
         return hidden
 
     def velocity(self, h: Tensor) -> Tensor:
-        """What the last layer made of rows [B, T, D] -> velocities [B, C, T]."""
+        """Project the last layer's rows [B, T, D] to velocities [B, C, T]."""
         v: Tensor = self.transformer["project_out"](h).mT
         return v + self.postprocess_conv(v)
 
@@ -183,13 +188,13 @@ def _two_layers(width: int, out: int) -> nn.Sequential:
 
 
 def _rotation(position: Tensor, sizes: Sizes) -> Tensor:
-    """Angles [S, R / 2] in float64: dim i turns with i + R / 2 by position * base ** (-2 i / R)."""
+    """Angles [S, R / 2] in float64: dims i and i + R / 2 rotate by position * base ** (-2 i / R)."""
     pairs = torch.arange(0, sizes.rotary_dims, 2, dtype=torch.float64)
     return position.double()[:, None] * sizes.rope_base ** (-pairs / sizes.rotary_dims)
 
 
 def _turned(x: Tensor, angle: Tensor) -> Tensor:
-    """x [B, H, S, d], the first R dimensions turned by angles [S, R / 2]."""
+    """Rotate the first R dimensions of x [B, H, S, d] by angles [S, R / 2]."""
     half = angle.shape[1]
     a, b, rest = x.tensor_split([half, 2 * half], dim=-1)
     cos, sin = angle.cos(), angle.sin()

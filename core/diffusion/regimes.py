@@ -1,7 +1,7 @@
-"""Who sees whom: the two regimes in which what was played is encoded once.
+"""Attention masks of the two regimes in which the past output is encoded once.
 
-A window is n blocks of context and one block that is denoised, the target, each of `o` frames. In both regimes a row of
-the context knows neither the target's noise nor its level, so that its keys and values last.
+A window is n blocks of context and one block that is denoised, the target, each of `o` frames. In both regimes rows of
+the context depend on neither the target's noise nor its level, so that their keys and values can be cached.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from accomp.core.diffusion.kinds import Regime
 
 
 def stream_sees(blocks: int, window: int) -> Tensor:
-    """[blocks, blocks] bool: block b of a stream sees blocks b - window + 1..b."""
+    """[blocks, blocks] bool: block b of a stream attends to blocks b - window + 1..b."""
     b = torch.arange(blocks)
     return (b <= b[:, None]) & (b > b[:, None] - window)
 
 
 def window_sees(regime: Regime, o: int, n: int, *, token: bool = False) -> Tensor:
-    """[rows, rows] bool, row sees column, of a window of n context blocks and the target, n o + o rows.
+    """[rows, rows] bool, row attends to column, of a window of n context blocks and the target, n o + o rows.
 
-    `token`: a last row more, which belongs to the target, as networks have it that are told the noise level in a row
-    of its own. "enc_dec": context sees all of the context, the target everything. "block_causal": a block sees itself
-    and the n - 1 before it, so that the target does not see the oldest one.
+    `token`: one more row at the end, which belongs to the target, for networks with the noise level in a row of its
+    own. "enc_dec": context attends to all context, the target to everything. "block_causal": a block attends to itself
+    and the n - 1 before it, so that the target does not attend to the oldest one.
     """
     block = torch.arange((n + 1) * o + token).div(o, rounding_mode="floor").clamp(max=n)
     if regime == "enc_dec":
@@ -32,5 +32,5 @@ def window_sees(regime: Regime, o: int, n: int, *, token: bool = False) -> Tenso
 
 
 def rows_see(blocks: Tensor, sees: Tensor) -> Tensor:
-    """Of blocks to rows: block of each row [S] int64, sees [n, n] bool -> [S, S] bool."""
+    """Expand a mask of blocks to rows: block of each row [S] int64, sees [n, n] bool -> [S, S] bool."""
     return sees[blocks][:, blocks]

@@ -1,4 +1,4 @@
-"""Rollouts of a model itself: blocks one after the other, each with a gradient through its last prediction alone."""
+"""Rollouts of a model in training: blocks in sequence, each with a gradient through its last prediction alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Velocity = Callable[[Tensor, float], Tensor]
 
 
 def rolled_block(predict: Velocity, draw: Draw, levels: Sequence[float], steps: int) -> Tensor:
-    """The clean prediction [B, E, k] of the last of so many ping-pong steps; the others have no gradient.
+    """Predict the clean block [B, E, k] after `steps` ping-pong steps; all but the last step have no gradient.
 
     `steps` from 1 to len(levels) - 1; `draw` as a sampler's.
     """
@@ -35,7 +35,8 @@ def roll_out(
     levels: Sequence[float],
     steps: Sequence[int],
 ) -> Tensor:
-    """Blocks of `steps[b]` steps each, joined [B, E, len(steps) k]: self-forcing without gradient through time.
+    """Generate blocks of `steps[b]` steps each, joined [B, E, len(steps) k]: self-forcing without gradient through
+    time.
 
     begin: number of a block, the blocks before it [B, E, ...], detached (None before the first) -> its velocity.
     """

@@ -1,6 +1,7 @@
-"""Which noise levels t are trained, as functions of standard normal or uniform numbers, and the shift by length.
+"""Distributions of training noise levels t, as functions of standard normal or uniform numbers, and the shift by
+length.
 
-All compute in float64, where the tails of the normal distribution are still told apart.
+All compute in float64, whose precision the tails of the normal distribution need.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def logit_normal(z: Tensor) -> Tensor:
 
 
 def trunc_logit_normal(z: Tensor) -> Tensor:
-    """A logit-normal number of those above 0.075, turned round and stretched to [0, 1]: most weight on much noise."""
+    """A logit-normal number above 0.075, mirrored and scaled to [0, 1]: most weight on high noise levels."""
     normal = torch.special.ndtr
     cut = float(normal(torch.tensor(math.log(TRUNCATED / (1 - TRUNCATED)), dtype=torch.float64)))
     s = torch.special.ndtri(cut + (1 - cut) * normal(z.double())).sigmoid()
@@ -58,7 +59,8 @@ DISTRIBUTIONS: Mapping[Name, Callable[[Tensor], Tensor]] = MappingProxyType(
 
 
 def shifted(t: Tensor, length: int) -> Tensor:
-    """The noise levels of a sequence of `length` frames: more noise, the longer it is (arXiv 2403.03206, sec. 5.3.2).
+    """Shift the noise levels of a sequence of `length` frames: more noise for longer ones (arXiv 2403.03206, sec.
+    5.3.2).
 
     t' = 1 - e^-mu / (e^-mu + t / (1 - t)), mu from 0.5 at 256 frames and fewer to 1.15 at 4096 and more.
     """
@@ -68,7 +70,7 @@ def shifted(t: Tensor, length: int) -> Tensor:
 
 
 def stratified(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Numbers in (0, 1), one in each n-th of it for the n of `shape`, in random order: float64 on the rng's device."""
+    """One number from each n-th of (0, 1), n the product of `shape`, in random order: float64 on the rng's device."""
     count = math.prod(shape)
     order = torch.randperm(count, generator=rng, device=rng.device)
     within = torch.rand(count, generator=rng, device=rng.device, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)

@@ -1,26 +1,26 @@
-"""Tasks done by other processes, here or on other machines: one way to call, an engine of the spec's choice behind it.
+"""Execution of tasks in other processes, here or on other machines: one interface to the engine that the spec selects.
 
     with run_tasks(spec.runner, (Task(name, argument) for ...), function) as outcomes:
         for outcome in outcomes:            # as they finish, in any order
             outcome.task.name, outcome.value, outcome.failure
 
-What can be relied on, whatever the engine:
+Guarantees of every engine:
 
 - `function` and arguments are pickled, so the function is one of a module (or an object of a class with `__call__`),
-  and large things go by their path. Each worker unpickles the function once and keeps it: an object may build what it
-  needs at its first call and have it at the next. Workers are in the folder that the runner is in, so that relative
-  paths mean the same; another machine needs that folder, and the same accomp.
-- Tasks are taken from their iterable when there is room: no more than the workers, and one, are under way, counting the
-  outcome that the caller holds.
-- A None among the tasks says that there is none now: the next one is asked for when an outcome has been looked at,
-  which may be what it waited for. With nothing under way, a None is the end.
+  and large data is passed by path. Each worker unpickles the function once and keeps it: an object may build its
+  resources at its first call and reuse them. Workers run in the folder of the runner, so that relative paths mean the
+  same; another machine needs that folder, and the same accomp.
+- Tasks are taken from their iterable when there is room: at most the number of workers and one are under way, counting
+  the outcome that the caller holds.
+- A None among the tasks means that none is available now: the next one is requested after the caller has taken an
+  outcome, which the task may depend on. With nothing under way, a None is the end.
 - An exception is a failure of its task; so is the death of the process, by a signal, for lack of memory, or with its
-  machine. It is tried again `runner.retries` times, after a warning, elsewhere than in the process that died. A
-  UserError is not tried again, since it would come again.
-- Leaving the block ends all workers and what they have started, also when an exception or Ctrl-C leaves it. On this
-  machine they get SIGINT first and GRACE seconds, so that a training saves itself; Ctrl-C again ends them at once. When
-  the runner itself is killed, local and Ray workers die with it. Jobs in Slurm's queue are cancelled when the block is
-  left, but outlive a killed runner.
+  machine. The task is tried again `runner.retries` times, after a warning, in another process than the dead one. A
+  UserError is not tried again, since it would recur.
+- Leaving the block ends all workers and their child processes, also on an exception or Ctrl-C. On this machine they get
+  SIGINT first and GRACE seconds, so that a training saves its state; a second Ctrl-C ends them at once. When the runner
+  itself is killed, local and Ray workers die with it. Jobs in Slurm's queue are cancelled when the block is left, but
+  outlive a killed runner.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ POOLS = {
     "ray": ("accomp.core.engines.ray:RayPool", "ray"),
     "slurm": ("accomp.core.engines.slurm:SlurmPool", "submitit"),
 }
-"""Engine -> its workers, and the library that its extra brings."""
+"""Engine -> class of its workers, and the library that its extra installs."""
 
 
 class Pool(Protocol):
     """The workers of one engine: `cls(runner, call, fresh)`.
 
-    Raises UserError where the machine or the cluster lacks what a task asks for.
+    Raises UserError where the machine or the cluster lacks a resource that a task requests.
     """
 
     def __init__(self, runner: RunnerSpec, call: Call, fresh: bool): ...
 
     def has_room(self) -> bool:
-        """Whether another attempt can be begun now."""
+        """Test whether another attempt can begin now."""
 
     def begin(self, attempt: Attempt) -> None:
-        """Have an attempt made by a worker that is free."""
+        """Start an attempt on a free worker."""
 
     def wait(self) -> tuple[Attempt, Answer]:
-        """The next attempt that ends; called while there are any under way."""
+        """Wait for the next attempt that ends; called only while there are attempts under way."""
 
     def close(self) -> None:
-        """End all workers; those that are at work are stopped."""
+        """End all workers, also busy ones."""
 
 
 @contextmanager
@@ -75,11 +75,11 @@ def run_tasks(
     started: Callable[[Task], None] = lambda task: None,
     fresh: bool = False,
 ) -> Iterator[Iterator[Outcome]]:
-    """The outcomes of all tasks as they finish; see above. `started` is called when a worker gets a task.
+    """Yield the outcomes of all tasks as they finish; see above. `started` is called when a worker gets a task.
 
-    `fresh`: each attempt has a process of its own, so that nothing is left over from the one before.
+    `fresh`: run each attempt in a new process, so that no state is left over.
 
-    Raises UserError where the engine lacks its library, or a task asks for more than there is.
+    Raises UserError where the engine lacks its library, or a task requests more resources than there are.
     """
     pool = _pool(runner.engine)(runner, Call.of(function), fresh)
     try:
@@ -89,7 +89,7 @@ def run_tasks(
 
 
 def check_engine(engine: str) -> None:
-    """Raises UserError where the engine lacks its library."""
+    """Raise UserError where the engine lacks its library."""
     _pool(engine)
 
 
@@ -123,7 +123,7 @@ def _outcomes(pool: Pool, schedule: TaskQueue, started: Callable[[Task], None]) 
         attempt, answer = pool.wait()
         under_way -= 1
         outcome = schedule.settle(attempt, answer)
-        fill()  # so that no worker is idle while the caller looks at the outcome
+        fill()  # keeps the workers busy while the caller handles the outcome
         if outcome:
             yield outcome
-            fill()  # what waited for this outcome
+            fill()  # tasks that depended on this outcome

@@ -1,4 +1,4 @@
-"""One attempt at a task: what the runner sends to a worker, what the worker does with it, and what it answers."""
+"""Attempts at tasks: messages between runner and workers, retries, and the worker's loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from accomp.core.trouble import words as trouble_words
 
 @frozen
 class Task:
-    """Something to be done: `name` for messages, `argument` for the function that does it; picklable and small."""
+    """A unit of work: `name` for messages, `argument` for the function; picklable and small."""
 
     name: str
     argument: Any = field(repr=False)
@@ -28,15 +28,15 @@ class Task:
 
 @frozen
 class Outcome:
-    """What became of a task.
+    """The result of a task.
 
     Attributes:
-        value: what the function returned.
-        failure: in one line, why there is no value; "" where there is one.
-        trace: the traceback of that failure, where it had one.
-        error: where the input was wrong rather than the work; such a task is not tried again.
-        attempts: how many were made.
-        seconds: how long the last one took.
+        value: return value of the function.
+        failure: one line, the reason why there is no value; "" where there is one.
+        trace: traceback of the failure, where it has one.
+        error: set where the input was invalid; such a task is not tried again.
+        attempts: number of attempts.
+        seconds: duration of the last one.
     """
 
     task: Task
@@ -50,7 +50,7 @@ class Outcome:
 
 @frozen
 class Answer:
-    """What a worker says of an attempt: the fields of Outcome."""
+    """A worker's message about an attempt: the fields of Outcome."""
 
     value: Any = field(default=None, repr=False)
     failure: str = ""
@@ -61,7 +61,7 @@ class Answer:
 
 @frozen
 class Attempt:
-    """The `number`-th try of a task, counted from 1."""
+    """Attempt `number` at a task, counted from 1."""
 
     task: Task
     number: int = 1
@@ -73,24 +73,24 @@ class Attempt:
 
 
 class TaskQueue:
-    """Which task comes next, and which comes again. Tasks are taken from their iterator when there is room for them."""
+    """Queue of tasks and retries. Tasks are taken from their iterator when there is room for them."""
 
-    def __init__(self, tasks: Iterable[Task | None], retries: int, tell: Callable[[str], None]):
-        self._tasks, self._retries, self._tell = iter(tasks), retries, tell
+    def __init__(self, tasks: Iterable[Task | None], retries: int, report: Callable[[str], None]):
+        self._tasks, self._retries, self._report = iter(tasks), retries, report
         self._again: list[Attempt] = []
 
     def next(self) -> Attempt | None:
-        """The next attempt, None where there is nothing to begin, at least for now."""
+        """Return the next attempt, None where there is none at present."""
         if self._again:
             return self._again.pop(0)
         task = next(self._tasks, None)
         return None if task is None else Attempt(task)
 
     def settle(self, attempt: Attempt, answer: Answer) -> Outcome | None:
-        """The task's outcome, None where it will be tried again."""
+        """Return the task's outcome, None where it will be tried again."""
         if answer.failure and answer.error is None and attempt.number <= self._retries:
             self._again.append(evolve(attempt, number=attempt.number + 1))
-            self._tell(f"{attempt.task.name}: {answer.failure}; trying again ({attempt.number} of {self._retries})")
+            self._report(f"{attempt.task.name}: {answer.failure}; trying again ({attempt.number} of {self._retries})")
             return None
         return Outcome(
             attempt.task, answer.value, answer.failure, answer.trace, answer.error, attempt.number, answer.seconds
@@ -99,7 +99,7 @@ class TaskQueue:
 
 @frozen
 class Call:
-    """A function as it is sent to workers: pickled, with the folder it is called in and where its modules are found."""
+    """A function for workers: pickled, with its working directory and module path."""
 
     function: bytes = field(repr=False)
     folder: str
@@ -107,11 +107,11 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[[Any], Any]) -> Call:
-        """In this process's folder."""
+        """Create a call in this process's working directory."""
         return cls(pickle.dumps(function), os.getcwd(), tuple(sys.path))
 
     def load(self) -> Callable[[Any], Any]:
-        """The function. Raises UserError where this machine does not have the folder."""
+        """Load the function. Raises UserError where this machine does not have the directory."""
         try:
             os.chdir(self.folder)
         except OSError as error:
@@ -126,9 +126,9 @@ class Call:
 
 
 class Worker:
-    """The worker's side: makes one attempt after another, always with the same copy of the function.
+    """The worker's side: runs one attempt after another with the same copy of the function.
 
-    `threads`: CPU threads that libraries may use. `devices`: the GPUs that they see; None leaves that as it is.
+    `threads`: CPU threads of libraries. `devices`: visible GPUs; None leaves the environment unchanged.
     """
 
     def __init__(self, call: Call, threads: int, devices: str | None = None):
@@ -136,16 +136,16 @@ class Worker:
         self._function: Callable[[Any], Any] | None = None
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ[name] = str(threads)
-        if "torch" in sys.modules:  # too late for the environment
+        if "torch" in sys.modules:  # torch is imported already, so the environment has no effect
             sys.modules["torch"].set_num_threads(threads)
         if devices is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = devices
 
     def ready(self) -> None:
-        """Returns when there is a worker to return."""
+        """Return once the worker exists."""
 
     def attempt(self, argument: bytes) -> bytes:
-        """The answer, pickled. Whatever the function raises becomes part of it, but for KeyboardInterrupt."""
+        """Run an attempt and return the answer, pickled. Exceptions become part of it, except for KeyboardInterrupt."""
         started = time.monotonic()
         try:
             if self._function is None:
@@ -162,7 +162,7 @@ class Worker:
 
 
 def read(answer: bytes) -> Answer:
-    """What a worker answered."""
+    """Unpickle a worker's answer."""
     try:
         found = pickle.loads(answer)
     except Exception as error:

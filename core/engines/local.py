@@ -1,4 +1,4 @@
-"""Processes of this machine. A task that crashes takes its process down, and nothing else."""
+"""Local worker processes. A crash ends only the process of the task."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from accomp.core.errors import UserError
 from accomp.core.spec.runner import RunnerSpec
 
 GRACE = 30.0
-"""Seconds that a process which is stopped has to save what it is at."""
+"""Seconds between SIGINT and SIGKILL for a process that is stopped."""
 
 
 class LocalPool:
-    """`runner.workers` processes, this machine's cores and GPUs divided among them."""
+    """`runner.workers` processes that share this machine's cores and GPUs evenly."""
 
     def __init__(self, runner: RunnerSpec, call: Call, fresh: bool):
-        """Raises UserError where there are fewer GPUs than the workers ask for."""
+        """Start the processes. Raises UserError where there are fewer GPUs than the workers request."""
         self._size, self._call, self._fresh = runner.workers or 1, call, fresh
         self._threads = runner.cpus or max(1, cores() // self._size)
         self._devices = shares(runner.gpus, self._size, visible_gpus() if runner.gpus else ())
@@ -34,11 +34,11 @@ class LocalPool:
         self._free = deque(range(self._size))  # places, each with its share of GPUs
 
     def has_room(self) -> bool:
-        """As Pool."""
+        """See Pool."""
         return len(self._busy) < self._size
 
     def begin(self, attempt: Attempt) -> None:
-        """As Pool."""
+        """See Pool."""
         process = self._idle.pop() if self._idle else None
         if process is None:
             place = self._free.popleft()
@@ -47,7 +47,7 @@ class LocalPool:
         process.send(attempt.argument)
 
     def wait(self) -> tuple[Attempt, Answer]:
-        """As Pool."""
+        """See Pool."""
         process = next(process for process in self._ready(self._busy))
         attempt = self._busy.pop(process)
         answer = process.receive()
@@ -59,7 +59,7 @@ class LocalPool:
         return attempt, answer
 
     def close(self) -> None:
-        """As Pool. Those at work get SIGINT, and SIGKILL after GRACE seconds, or at once where Ctrl-C comes again."""
+        """See Pool. Busy workers get SIGINT, and SIGKILL after GRACE seconds, or at once on a second Ctrl-C."""
         everyone = [*self._idle, *self._busy]
         try:
             for process in self._busy:
@@ -71,20 +71,20 @@ class LocalPool:
             self._idle, self._busy = [], {}
 
     def _await_rest(self, until: float) -> None:
-        """Until every process that was at work has ended, or has come to an end of its work."""
+        """Wait until every busy process has exited or finished its attempt."""
         working = set(self._busy)
         while working and (ready := self._ready(working, until - time.monotonic())):
             working -= ready
 
     @staticmethod
     def _ready(processes: Iterable[_Process], seconds: float | None = None) -> set[_Process]:
-        """Those that have an answer or have died; at least one where there is time without end."""
+        """Return the processes that have an answer or have died; at least one where there is no timeout."""
         ends = {end: process for process in processes for end in process.ends}
         return {ends[end] for end in wait(list(ends), seconds if seconds is None else max(0.0, seconds))}  # type: ignore[index]
 
 
 class _Process:
-    """A process that makes attempts, and dies with this one, together with all that it has started."""
+    """A process that runs attempts, and dies with this one, together with its child processes."""
 
     def __init__(self, place: int, call: Call, threads: int, devices: str | None):
         context = multiprocessing.get_context("spawn")  # a copy of this process would inherit its threads' locks
@@ -98,22 +98,22 @@ class _Process:
 
     @property
     def ends(self) -> Iterable[Connection | int]:
-        """What becomes ready when there is an answer, or none can come any more."""
+        """Return handles that become ready on an answer or on the death of the process."""
         return self._line, self._process.sentinel
 
     def send(self, argument: bytes) -> None:
-        with suppress(OSError):  # it is dead, which `receive` tells
+        with suppress(OSError):  # it is dead, which `receive` reports
             self._line.send_bytes(argument)
 
     def receive(self) -> Answer | None:
-        """None where the process has died."""
+        """Return an answer, None where the process has died."""
         try:
             return read(self._line.recv_bytes()) if self._line.poll() else None
         except (EOFError, OSError):
             return None
 
     def signal(self, number: signal.Signals) -> None:
-        """To the process and whatever it has started."""
+        """Signal the process and its children."""
         with suppress(ProcessLookupError):
             try:
                 os.killpg(self._process.pid or 0, number)
@@ -122,7 +122,7 @@ class _Process:
                     os.kill(self._process.pid or 0, number)
 
     def end(self) -> str:
-        """Have it gone; in words, how it ended."""
+        """Terminate the process and describe its exit."""
         self._line.close()  # an idle one returns
         wait([self._process.sentinel], 1.0)
         self.signal(signal.SIGKILL)
@@ -142,9 +142,11 @@ def _how(code: int) -> str:
 
 
 def _work(line: Connection, runner: Connection, call: Call, threads: int, devices: str | None) -> None:
-    """A worker process: answers until nobody asks any more."""
-    os.setpgrp()  # Ctrl-C goes to the runner alone, which tells us
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it, and so would we
+    """Run a worker process: answer requests until the connection closes."""
+    os.setpgrp()  # Ctrl-C goes to the runner alone, which signals this process
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a runner in the background ignores it, and its children inherit that
     threading.Thread(target=_die_with, args=(runner,), daemon=True).start()
     worker = Worker(call, threads, devices)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
@@ -159,7 +161,7 @@ def _die_with(runner: Connection) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES would say to name each GPU that this process may use."""
+    """List the values of CUDA_VISIBLE_DEVICES for each GPU that this process may use."""
     import torch
 
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -168,7 +170,7 @@ def visible_gpus() -> list[str]:
 
 
 def shares(gpus: float, workers: int, visible: Sequence[str]) -> list[str | None]:
-    """For each worker, what CUDA_VISIBLE_DEVICES says to it; None, where they ask for no GPU, leaves it as it is.
+    """Return the value of CUDA_VISIBLE_DEVICES for each worker; None, where they request no GPU, leaves it unchanged.
 
     Raises UserError where there are not enough GPUs.
     """

@@ -1,7 +1,7 @@
-"""Workers of a Ray cluster, or of Ray on this machine alone. Every worker is an actor, with a copy of the function.
+"""Workers of a Ray cluster, or of Ray on this machine alone. Every worker is an actor with a copy of the function.
 
-Which tasks run where is decided here, not by Ray: an attempt is given to an actor that has really started, so that
-workers for which the cluster has no room yet hold nothing up.
+Scheduling is done here, not by Ray: an attempt is given to an actor that has really started, so that workers without
+room in the cluster delay nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from accomp.core.errors import UserError, WorkError
 from accomp.core.spec.runner import RunnerSpec
 
 PATIENCE = 60.0
-"""Seconds without any worker at work after which the wait for room in the cluster is told."""
+"""Seconds without any running worker after which the wait for the cluster is announced."""
 
 
 class RayPool:
     """As many actors as `runner.workers` says, or as fit into the cluster."""
 
     def __init__(self, runner: RunnerSpec, call: Call, fresh: bool):
-        """Connects, or starts Ray here.
+        """Connect to a cluster, or start Ray here.
 
         Raises UserError where there is no such cluster, or no room for a task, WorkError where Ray does not start.
         """
@@ -33,8 +33,8 @@ class RayPool:
         self._ray = ray
         self._cpus, self._gpus = runner.cpus or 1, runner.gpus
         self._call, self._fresh = call, fresh
-        self._starting: dict[Any, Any] = {}  # what is ready when it has started -> actor
-        self._working: dict[Any, tuple[Any, Attempt]] = {}  # what is ready with the answer -> actor, attempt
+        self._starting: dict[Any, Any] = {}  # future of its start -> actor
+        self._working: dict[Any, tuple[Any, Attempt]] = {}  # future of the answer -> actor, attempt
         self._idle: list[Any] = []
         self._waiting: deque[Attempt] = deque()  # for an actor
         self._ours = not self._ray.is_initialized()
@@ -48,24 +48,24 @@ class RayPool:
             raise
 
     def has_room(self) -> bool:
-        """As Pool."""
+        """See Pool."""
         return len(self._working) + len(self._waiting) < self._size
 
     def begin(self, attempt: Attempt) -> None:
-        """As Pool."""
+        """See Pool."""
         self._waiting.append(attempt)
         self._hand_out()
 
     def wait(self) -> tuple[Attempt, Answer]:
-        """As Pool."""
-        told = False
+        """See Pool."""
+        announced = False
         while True:
             self._hand_out()
             ready, _ = self._ray.wait([*self._starting, *self._working], num_returns=1, timeout=PATIENCE)
             if not ready:
-                if not self._working and not told:
+                if not self._working and not announced:
                     warn(f"the Ray cluster has no room yet for a worker with {self._asks()}; waiting for it")
-                    told = True
+                    announced = True
                 continue
             (first,) = ready
             if first in self._working:
@@ -79,7 +79,7 @@ class RayPool:
                     return self._waiting.popleft(), Answer(failure=f"no worker could be started: {_first_line(error)}")
 
     def _hand_out(self) -> None:
-        """Give attempts to idle actors, and have as many actors started as there are attempts without one."""
+        """Give attempts to idle actors, and start as many actors as there are attempts without one."""
         while self._waiting and self._idle:
             actor, attempt = self._idle.pop(), self._waiting.popleft()
             self._working[actor.attempt.remote(attempt.argument)] = actor, attempt
@@ -102,7 +102,7 @@ class RayPool:
         return attempt, answer
 
     def close(self) -> None:
-        """As Pool. There is no signal that an actor could save itself upon."""
+        """See Pool. Actors get no signal on which they could save their state."""
         actors = [*self._starting.values(), *self._idle, *(actor for actor, _ in self._working.values())]
         for actor in actors:
             self._ray.kill(actor)
@@ -110,7 +110,7 @@ class RayPool:
             self._ray.shutdown()
 
     def _fitting(self) -> int:
-        """How many workers the cluster, as it is now, can have at work."""
+        """Count the workers that the cluster, in its present size, can run at once."""
         has = self._ray.cluster_resources()
         fitting = int(has.get("CPU", 0) // self._cpus)
         if self._gpus:
@@ -147,7 +147,7 @@ def _connect(address: str) -> None:
 
 
 def _start_here() -> None:
-    """Ray on this machine alone; it ends with this process."""
+    """Start Ray on this machine alone; it ends with this process."""
     import ray
 
     try:

@@ -1,4 +1,4 @@
-"""Jobs of a Slurm cluster, through submitit. Arguments and answers go by files in a folder that all nodes see."""
+"""Jobs of a Slurm cluster, through submitit. Arguments and answers are files in a folder that all nodes share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from accomp.core.errors import UserError
 from accomp.core.spec.runner import RunnerSpec
 
 CLUSTER = "slurm"
-"""What submitit calls it; its "local" runs the same jobs as processes of this machine."""
+"""submitit's name of the cluster; its "local" runs the same jobs as processes of this machine."""
 POLL = 2.0
-"""Seconds between two looks at the jobs; submitit asks Slurm less often."""
+"""Seconds between two checks of the jobs; submitit queries Slurm less often."""
 
 
 class SlurmPool:
     """A job for each task, or for each `runner.slurm.tasks_per_job` of them."""
 
     def __init__(self, runner: RunnerSpec, call: Call, fresh: bool):
-        """Raises UserError where there is no Slurm, or for a share of a GPU, which it does not know."""
+        """Raise UserError where there is no Slurm, or for a fraction of a GPU, which Slurm does not support."""
         slurm = runner.slurm
         if runner.gpus != int(runner.gpus):
             raise UserError(f"Slurm gives whole GPUs, got {runner.gpus:g} @ runner.gpus")
@@ -45,12 +45,12 @@ class SlurmPool:
         self._ended: deque[tuple[Attempt, Answer]] = deque()
 
     def has_room(self) -> bool:
-        """As Pool."""
+        """See Pool."""
         under_way = len(self._gathered) + len(self._ended) + sum(map(len, self._jobs.values()))
         return self._most is None or under_way < self._most
 
     def begin(self, attempt: Attempt) -> None:
-        """As Pool. What is tried again gets a job of its own, so that it harms no other task."""
+        """See Pool. A retry gets a job of its own, so that it affects no other task."""
         if attempt.number > 1:
             self._submit([attempt])
             return
@@ -59,7 +59,7 @@ class SlurmPool:
             self._submit_gathered()
 
     def wait(self) -> tuple[Attempt, Answer]:
-        """As Pool."""
+        """See Pool."""
         self._submit_gathered()
         while not self._ended:
             for job in [job for job in self._jobs if job.done()]:
@@ -70,7 +70,7 @@ class SlurmPool:
         return self._ended.popleft()
 
     def close(self) -> None:
-        """As Pool."""
+        """See Pool."""
         for job in self._jobs:
             job.cancel()
         self._jobs = {}
@@ -86,7 +86,7 @@ class SlurmPool:
 
 
 class _Work:
-    """What a job does: its attempts, one after another. One that runs out of its minutes is queued again, to go on."""
+    """The content of a job: successive attempts. A job that exceeds its time limit is requeued and resumes."""
 
     def __init__(self, call: Call, threads: int):
         self._call, self._threads = call, threads
@@ -96,7 +96,7 @@ class _Work:
         return [worker.attempt(argument) for argument in arguments]
 
     def checkpoint(self, arguments: list[bytes]) -> Any:
-        """submitit calls it before Slurm ends or preempts the job."""
+        """Requeue the job; submitit calls this before Slurm ends or preempts it."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, arguments)

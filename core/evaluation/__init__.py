@@ -1,1 +1,1 @@
-"""How takes are judged: clips, anchors, metrics and their intervals."""
+"""Evaluation of takes: clips, anchors, metrics and their intervals."""

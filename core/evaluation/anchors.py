@@ -1,8 +1,7 @@
-"""Anchors: what is judged beside a model's takes, to say what a number means.
+"""Anchors: clip sets that are scored beside a model's takes, for comparison.
 
-true_stem       what the musicians played
-random_pairing  another song's sounding stem of the same instrument class
-codec           the true stem, encoded and decoded: the best that the codec lets a model do
+true_stem       the recorded stem random_pairing  another song's sounding stem of the same instrument class codec
+the true stem, encoded and decoded: the upper bound of the codec
 """
 
 from __future__ import annotations
@@ -18,23 +17,24 @@ from attrs import frozen
 
 from accomp.core.compute.devices import device_of
 from accomp.core.data.excerpts import Excerpt, Failure, choose, partner
+from accomp.core.data.stored_songs import TRAIN
 from accomp.core.evaluation.clip_sets import ClipSet, CodecClip, SongClip
 from accomp.core.interfaces import Tokenizer
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_corpus, build_tokenizer
 from accomp.core.spec.schema import Spec
-from accomp.core.training.trainer import TRAIN
 from accomp.core.types import Track
 
 ANCHORS = {"true_stem": "true stem", "random_pairing": "random pairing", "codec": "true stem through the codec"}
-"""Name of each -> its title."""
+"""Anchor -> its title."""
 NO_PARTNER = "no partner: no other held-out song has a sounding stem of this instrument class"
 
 
 def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
-    """Those that [evaluate] names, each over the takes' clips and further ones from all splits but the one trained on.
+    """Build the anchors of [evaluate], each over the takes' clips and further ones from all splits but the training
+    split.
 
-    `folder` is where they keep what is made for them.
+    `folder` is where generated audio is kept.
     """
     if not (set(spec.evaluate.cells) & set(ANCHORS)):
         return []
@@ -58,15 +58,15 @@ def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
     if "codec" in spec.evaluate.cells:
         tokenizer = build_tokenizer(spec, registry).to(device_of(spec.run.accelerator))
         through = _Codec(tokenizer, device_of(spec.run.accelerator))
-        heard = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
-        cells.append(ClipSet("codec", ANCHORS["codec"], tuple(heard), tuple(failures)))
+        decoded = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
+        cells.append(ClipSet("codec", ANCHORS["codec"], tuple(decoded), tuple(failures)))
     return [cell for cell in cells if cell.name in spec.evaluate.cells]
 
 
 def _random_pairing(
     spec: Spec, true: Sequence[SongClip], tracks: Sequence[Track], failures: Sequence[Failure]
 ) -> ClipSet:
-    """A clip is never paired with its own song."""
+    """Pair each clip with a stem of another song."""
     pairs, lonely = [], []
     for clip in true:
         other = partner(clip.context, tracks, spec.seed, spec.pairs)
@@ -79,18 +79,18 @@ def _random_pairing(
 
 @frozen
 class _Codec:
-    """A sound [N] through the codec's ears and out of its mouth."""
+    """A function that encodes and decodes a sound [N]."""
 
     tokenizer: Tokenizer
     device: torch.device
 
     @torch.inference_mode()
     def __call__(self, sound: np.ndarray) -> np.ndarray:
-        heard = F.pad(torch.from_numpy(sound)[None].to(self.device), (0, self.tokenizer.space.delay))
-        return self.tokenizer.decode(self.tokenizer.encode(heard))[0, : len(sound)].float().cpu().numpy()
+        padded = F.pad(torch.from_numpy(sound)[None].to(self.device), (0, self.tokenizer.space.delay))
+        return self.tokenizer.decode(self.tokenizer.encode(padded))[0, : len(sound)].float().cpu().numpy()
 
 
 def _takes_first(lists: Sequence[list[tuple[str, Excerpt]]], takes: int) -> list[tuple[str, Excerpt]]:
-    """The first `takes` of the first list, then one of each list in turn."""
+    """Interleave lists: the first `takes` of the first list, then one of each list in turn."""
     turns = zip_longest(lists[0][takes:], *lists[1:])
     return lists[0][:takes] + [one for turn in turns for one in turn if one is not None]

@@ -1,4 +1,4 @@
-"""What was dear to find out about a sound, kept by the content of the sound: in memory, and on disk for other runs."""
+"""Cache of expensive results by the content of the audio: in memory, and on disk for other runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CRC = 4  # bytes of the checksum at the end of a file
 
 
 class Cache:
-    """Arrays by the hash of who computed them and of the audio they were computed from.
+    """Arrays by the hash of the computation and of its audio.
 
-    With a folder, each is a .npy file there, its CRC-32 behind it, and any number of processes may use it at once: a
-    file appears whole or not at all, and two that compute the same at the same time write the same. Nothing is ever
-    stale, since another version of the one who computes, or another sample, is another key; the folder may be deleted
-    at any time.
+    With a folder, each is a .npy file there, followed by its CRC-32, and any number of processes may use it at once:
+    files are written atomically, and concurrent computations of the same key write the same. Entries never become
+    stale, since another version of the computation, or another sample, has another key; the folder may be deleted at
+    any time.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -30,10 +30,10 @@ class Cache:
         self._held: dict[str, np.ndarray] = {}
 
     def array(self, what: str, audio: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """compute(audio), read-only; only computed where neither memory nor the folder has it.
+        """Return compute(audio), read-only, from memory or from the folder where it is cached.
 
-        `what` names all that the answer depends on beside `audio` [N] (read as float32): who computes, its version, its
-        settings and weights, the rate. A file that cannot be read is computed again and replaced.
+        `what` names everything that the result depends on beside `audio` [N] (read as float32): the computation, its
+        version, its settings and weights, the rate. A damaged file is computed again and replaced.
         """
         audio = np.ascontiguousarray(audio, dtype=np.float32)
         key = hashlib.sha256(what.encode() + b"\0" + audio.tobytes()).hexdigest()
@@ -55,7 +55,7 @@ class Cache:
         try:
             data = self._path(self._folder, key).read_bytes()
             if zlib.crc32(data[:-_CRC]).to_bytes(_CRC, "little") != data[-_CRC:]:
-                return None  # rotten, or of an earlier accomp
+                return None  # damaged, or of an earlier version
             return np.load(io.BytesIO(data), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise_trouble(error)

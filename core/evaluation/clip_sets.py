@@ -1,4 +1,4 @@
-"""What is judged: clips in cells, the model's takes or an anchor's."""
+"""Clip sets that are scored: the model's takes or an anchor's clips."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from accomp.core.types import Loss, Take
 
 
 class Clip(Protocol):
-    """Something to be judged."""
+    """A clip to be scored."""
 
     @property
     def id(self) -> str: ...
 
     @property
     def instrument(self) -> int:
-        """Class of the stem that belongs there."""
+        """Class of the stem that accompanies the context."""
         ...
 
     def load(self, rate: int) -> Take:
-        """At `rate` Hz. Raises DataError for a file that cannot be read."""
+        """Load the audio at `rate` Hz. Raises DataError for an unreadable file."""
         ...
 
     def identity(self) -> Any:
-        """What its sound depends on, JSON-able."""
+        """Return everything that its audio depends on, JSON-able."""
         ...
 
 
@@ -47,9 +47,9 @@ class TakeClip:
     """A take of the model, in its folder.
 
     Attributes:
-        stems: of how many the context is a mixture.
-        made_from: what it depends on.
-        played: name of the sound that is judged.
+        stems: number of stems in the context.
+        made_from: everything that it depends on.
+        played: name of the audio that is scored.
         files: name -> size and SHA-256 of its files, as far as they are known.
     """
 
@@ -97,12 +97,12 @@ class SongClip:
 
 @frozen
 class CodecClip:
-    """The true stem of an excerpt as a codec makes it sound, which no model of its codes can better.
+    """The true stem of an excerpt, encoded and decoded, an upper bound for any model of the codec's codes.
 
     Attributes:
-        through: a sound [N] at the codec's rate -> the same after encoding and decoding.
-        codec: which one, by fingerprint.
-        folder: where what it made is kept.
+        through: a function from audio [N] at the codec's rate to the same after encoding and decoding.
+        codec: fingerprint of the codec.
+        folder: folder of the decoded audio.
     """
 
     true: SongClip
@@ -119,7 +119,7 @@ class CodecClip:
         return self.true.instrument
 
     def load(self, rate: int) -> Take:
-        """`rate` is that of the codec."""
+        """Load the audio; `rate` is that of the codec."""
         take = self.true.load(rate)
         stem = Cache(self.folder).array(f"codec {self.codec} {rate} Hz", take.stem, self.through)
         return attrs.evolve(take, stem=stem.copy())
@@ -130,11 +130,11 @@ class CodecClip:
 
 @frozen
 class ClipSet:
-    """Clips that are judged as one.
+    """Clips that are scored as one set.
 
     Attributes:
-        left_out: clips that belong here and could not be had, with the reason.
-        losses: id of a clip -> what the model that made it makes of the true stem's codes; None where no model did.
+        left_out: clips of the set that are unavailable, with the reason.
+        losses: id of a clip -> loss of its model on the true stem's codes; None where no model made them.
     """
 
     name: str
@@ -144,18 +144,18 @@ class ClipSet:
     losses: Callable[[str], dict[str, Loss]] | None = None
 
     def identity(self) -> str:
-        """A hash that changes when any of its clips may sound different."""
+        """Return a hash that changes when the audio of any clip may change."""
         clips = [self.name, [clip.identity() for clip in self.clips]]
         return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 
 
 def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> ClipSet:
-    """The takes that `made`, the content of takes.json, lists. Raises WorkError where one is not what was made."""
+    """Build the clip set of the takes in `made`, the content of takes.json. Raises WorkError for an altered take."""
     return ClipSet("model", _title(made), tuple(_take_clips(run, made)), _failed(made), losses)
 
 
 def deaf_cells(run: Path, made: dict[str, Any]) -> list[ClipSet]:
-    """What the model of those takes played while it heard other songs; none where it was not asked to."""
+    """Build the clip set that the same model played to other songs; none where it was not requested."""
     if not made["settings"]["generate"].get("deaf"):
         return []
     clips, lonely = [], []
@@ -163,12 +163,12 @@ def deaf_cells(run: Path, made: dict[str, Any]) -> list[ClipSet]:
         if "deaf" in json.loads(clip.made_from):
             clips.append(attrs.evolve(clip, played="deaf"))
         else:
-            lonely.append(Failure(clip.id, "no other song whose context it could hear"))
+            lonely.append(Failure(clip.id, "no other song to take a context from"))
     return [ClipSet("deaf", f"{_title(made)}, hearing another song", tuple(clips), (*_failed(made), *lonely))]
 
 
 def _take_clips(run: Path, made: dict[str, Any]) -> list[TakeClip]:
-    """Raises WorkError, with all of them, where takes are not what was made."""
+    """List the takes. Raises WorkError, with all of them, for altered ones."""
     clips = []
     for record in takes_of(run, made):
         made_from, stems = json.dumps(record["made_from"], sort_keys=True), len(record["context_stems"])

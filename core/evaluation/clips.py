@@ -1,4 +1,4 @@
-"""A clip as metrics hear it: the part that is judged, at their sample rate, at a stated loudness."""
+"""Clips prepared for metrics: the scored part, at the metric's sample rate, at a stated loudness."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from accomp.core.types import Loss, Take
 
 @frozen
 class Hearing:
-    """How clips are heard.
+    """Settings of the preparation of clips.
 
     Attributes:
-        rate: Hz of their sound.
-        skip: samples at their beginning that are not judged.
+        rate: Hz of their audio.
+        skip: samples at their beginning that are not scored.
         loudness: LUFS of context, stem and true stem, each by itself.
     """
 
@@ -32,7 +32,7 @@ class Hearing:
 
 
 class PreparedClip:
-    """A clip for any metric, all made from the same sound, which is read once."""
+    """A clip for any metric, derived from the same audio, which is read once."""
 
     def __init__(self, clip: Clip, cell: ClipSet, hearing: Hearing):
         self._clip, self._cell, self._hearing = clip, cell, hearing
@@ -40,7 +40,7 @@ class PreparedClip:
         self._losses: dict[str, Loss] | None = None
 
     def by(self, metric: Metric) -> Take:
-        """What the metric wants. Raises DataError for a file that cannot be read."""
+        """Return the clip as a metric requires it. Raises DataError for an unreadable file."""
         take = self._at(metric.sample_rate, as_played=getattr(metric, "as_played", False))
         if "losses" in getattr(metric, "needs", ()) and self._cell.losses is not None:
             self._losses = self._losses or self._cell.losses(self._clip.id)
@@ -64,9 +64,10 @@ class PreparedClip:
 
 
 def at_loudness(sound: np.ndarray, rate: int, lufs: float) -> np.ndarray:
-    """sound [N] at `lufs`, or with a peak of 0.99 where that comes first; as it is where it nowhere sounds.
+    """Scale a sound [N] to `lufs`, or to a peak of 0.99 where that is reached first; silence is left unchanged.
 
-    What never rises above core.audio.loudness.SILENCE_DB would only have its noise lifted.
+    A sound that never rises above core.audio.loudness.SILENCE_DB counts as silence, since only its noise would be
+    raised.
     """
     return normalise(sound, rate, lufs) if nonsilent(a_weighted_level(sound, rate)).any() else sound
 

@@ -1,4 +1,4 @@
-"""Embedders by name: how a metric finds the network that it compares sounds by."""
+"""Embedders by name, for metrics that compare sets of clips."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from accomp.core.spec.parsing import Problems, strict_converter, structure_field
 
 
 def build_embedder(choice: str | Mapping[str, Any], registry: Registry, *, where: str) -> Embedder:
-    """The embedder NAME, or that of a table {plugin = NAME, ...} with its own keys; `where` is told in errors.
+    """Build the embedder NAME, or that of a table {plugin = NAME, ...} with its own keys; `where` is part of errors.
 
-    Raises PluginError for an unknown one, for keys that it does not have, and where its library or weights are missing.
+    Raises PluginError for an unknown one, for invalid keys, and where its library or weights are missing.
     """
     table = {"plugin": choice} if isinstance(choice, str) else dict(choice)
     name = table.pop("plugin", None)

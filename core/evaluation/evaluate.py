@@ -1,4 +1,4 @@
-"""Judging: every metric on the takes and on the anchors, with what could not be judged by name."""
+"""Evaluation: every metric on the takes and on the anchors, with a record of clips that could not be scored."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from accomp.core.generation import generate
 from accomp.core.generation.take_files import identity_of_takes
 from accomp.core.records import read_record
 from accomp.core.registry import Registry
-from accomp.core.runs.run import playing_checkpoint, weights_hash
+from accomp.core.runs.player import playing_checkpoint, weights_hash
 from accomp.core.spec.schema import Spec
 from accomp.core.trouble import raise_trouble
 
 RECORD, PART = "metrics.json", "metrics.part.json"
 ANCHORS = "anchors"
-"""Folder of the sound that is made for them."""
+"""Folder of the audio of the anchors."""
 
 
 def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
-    """Judge the cells of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
+    """Score the clip sets of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
 
-    A cell that is judged already, from the same sound with the same metrics, is not judged again, so a killed
-    evaluation goes on. Raises DataError where there are no takes, or takes of another model or with other settings;
-    WorkError for takes that are not what was made, and for a metric that gives NaN or Inf.
+    A set that is scored already, from the same audio with the same metrics, is not scored again, so a killed evaluation
+    resumes. Raises DataError where there are no takes, or takes of another model or with other settings; WorkError for
+    altered takes, and for a metric that returns NaN or Inf.
     """
     if "model" not in spec.evaluate.cells:
         evaluate_anchors(spec, registry, run)
@@ -44,8 +44,8 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
         takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
         if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
             warn(
-                "there are takes of an earlier accomp, without hashes: whether they still are what was made cannot be "
-                f"told; remove {run / 'takes'} and run `accomp generate SPEC` to make them anew"
+                "there are takes of an earlier accomp, without hashes: changes to them cannot be "
+                f"detected; remove {run / 'takes'} and run `accomp generate SPEC` to generate them again"
             )
         deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
@@ -53,27 +53,27 @@ def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
 
 
 def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
-    """Judge the anchors of [evaluate] alone, for which no model is needed, and write metrics.json into `folder`.
+    """Score the anchors of [evaluate] alone, without a model, and write metrics.json into `folder`.
 
     Resumes as `evaluate` does. They depend on corpus, pairs, tokenizer, seed, [generate] split, takes, seconds and
-    prompt, [evaluate] and the metrics; on no model. Raises WorkError for a metric that gives NaN or Inf.
+    prompt, [evaluate] and the metrics. Raises WorkError for a metric that returns NaN or Inf.
     """
     with threads(spec.run.threads):
         _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
 
 
 def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
-    judge = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
+    scorer = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
     held = {**_held(folder / RECORD), **_held(folder / PART)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
         for cell in cells:
-            identity = judge.identity(cell)
+            identity = scorer.identity(cell)
             if held.get(cell.name, {}).get("identity") == identity:
                 done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
-                advance(len(cell.clips), note=f"{cell.title}: judged already")
+                advance(len(cell.clips), note=f"{cell.title}: scored already")
             else:
-                done[cell.name] = {"identity": identity, **judge.cell(cell, advance)}
+                done[cell.name] = {"identity": identity, **scorer.cell(cell, advance)}
                 write_atomic(folder / PART, json.dumps({"cells": done}, allow_nan=False))
     record = {"seed": spec.seed, "loudness": spec.evaluate.loudness, **about, "cells": done}
     write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -83,9 +83,9 @@ def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet
 
 
 def _takes(spec: Spec, run: Path) -> dict[str, Any]:
-    """takes.json, if its takes are what this spec and the run's model would give now."""
+    """Read takes.json, if its takes equal those that this spec and the run's model would give now."""
     path = run / generate.RECORD
-    missing = "no takes to judge yet; run `accomp generate SPEC` first"
+    missing = "no takes to score yet; run `accomp generate SPEC` first"
     made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
     checkpoint = playing_checkpoint(run)
     if made["checkpoint"]["weights"] != weights_hash(checkpoint):
@@ -99,7 +99,7 @@ def _takes(spec: Spec, run: Path) -> dict[str, Any]:
 
 
 def _held(path: Path) -> dict[str, Any]:
-    """Cells that an earlier evaluation left; none where its file is not there or broken."""
+    """Read the results of an earlier evaluation; empty where the file is missing or damaged."""
     try:
         cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:

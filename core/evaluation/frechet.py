@@ -1,4 +1,4 @@
-"""The Frechet distance between two clouds of points, each seen as a Gaussian, and its limit for clouds without end.
+"""Frechet distance between two sets of points, each modelled as a Gaussian, and its limit for infinite sets.
 
 d(A, B) = |mean A - mean B|^2 + tr S_A + tr S_B - 2 tr (S_A S_B)^(1/2)          S: sample covariance, n - 1
 """
@@ -12,23 +12,23 @@ import numpy as np
 SHARES = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 """Clips per subsample, as n divided by these: evenly spaced in 1 / size."""
 LEAST = 8
-"""Clips below which there is no extrapolation."""
+"""Smallest number of clips for an extrapolation."""
 ROUNDS = 96
-"""Small sets are cut up several times, ROUNDS / n of them, since each cut is a matter of chance."""
+"""Small sets are partitioned ROUNDS / n times, to average over random partitions."""
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""The points of one clip in either cloud, each [n, D]."""
+"""The points of one clip in either set, each [n, D]."""
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Distance of a [n, D] and b [m, D], n and m at least 2; 0 for equal clouds, never negative.
+    """Compute the distance of a [n, D] and b [m, D], n and m at least 2; 0 for equal sets, never negative.
 
     With S_A = X^T X, S_B = Y^T Y (X, Y the centred points over sqrt(n - 1)), the last trace is the sum of the singular
-    values of X Y^T. That needs no matrix square root and no regularisation, and is exact for n <= D as well, where a
-    covariance is singular. Nothing is shrunk: what a small set does to the distance is bias, which `limit` estimates.
+    values of X Y^T. That requires no matrix square root and no regularisation, and is exact for n <= D as well, where a
+    covariance is singular. The bias of small sets is estimated by `limit`.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"{len(a)} and {len(b)} points; a covariance needs 2 of each, and many for a distance to tell")
+        raise ValueError(f"{len(a)} and {len(b)} points; a covariance needs 2 of each, and a meaningful distance many")
     x, y = _root(a), _root(b)
     shift = a.mean(0, dtype=np.float64) - b.mean(0, dtype=np.float64)
     overlap = np.linalg.svd(x @ y.T, compute_uv=False).sum()
@@ -36,16 +36,16 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def frechet_of(clips: Sequence[Pair]) -> float:
-    """Distance of the clouds that the clips make up together."""
+    """Compute the distance of the sets that the clips form together."""
     return frechet(np.concatenate([a for a, _ in clips]), np.concatenate([b for _, b in clips]))
 
 
 def limit(clips: Sequence[Pair]) -> float:
-    """The distance for infinitely many clips: the line through distances of subsamples over 1 / size, at 0.
+    """Extrapolate the distance to infinitely many clips: the line through distances of subsamples over 1 / size, at 0.
 
     As in arXiv 1911.07023 (and 2311.01616 for audio), with one change: there the reference is large and stays whole;
-    here it is as small as the set that is judged, and biased as much, so clips are drawn with both their sides. The
-    answer may be negative, as an unbiased one of a small distance must. It depends on the clips and on their order, not
+    here it is as small as the scored set, and biased as much, so clips are drawn with both their sides. The result may
+    be negative, as that of an unbiased estimator of a small distance. It depends on the clips and on their order, not
     on chance. Raises ValueError below LEAST clips.
     """
     if len(clips) < LEAST:
@@ -55,7 +55,7 @@ def limit(clips: Sequence[Pair]) -> float:
     sizes, means = [], []
     for size in sorted({round(len(clips) / share) for share in SHARES}):
         cuts = [order[at : at + size] for order in rounds for at in range(0, len(clips) - size + 1, size)]
-        cuts = cuts[:1] if size == len(clips) else cuts  # the whole set is one cut, however often it is shuffled
+        cuts = cuts[:1] if size == len(clips) else cuts  # the whole set is the same for any order
         sizes.append(size)
         means.append(float(np.mean([frechet_of([clips[i] for i in cut]) for cut in cuts])))
     _, intercept = np.polyfit(1 / np.array(sizes), means, 1)
@@ -63,7 +63,7 @@ def limit(clips: Sequence[Pair]) -> float:
 
 
 def _root(points: np.ndarray) -> np.ndarray:
-    """X with X^T X the covariance of points [n, D], of min(n, D) rows."""
+    """Return X with X^T X the covariance of points [n, D], of min(n, D) rows."""
     centred = np.asarray(points, dtype=np.float64)
     centred = (centred - centred.mean(0)) / np.sqrt(len(points) - 1)
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(points) > points.shape[1] else centred

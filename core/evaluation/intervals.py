@@ -1,4 +1,4 @@
-"""How sure a number is: its 95 % interval over takes, by the bootstrap or by the jackknife."""
+"""Confidence intervals (95 %) over takes, by the bootstrap or by the jackknife."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from accomp.core.interfaces import Metric
 
 RESAMPLES = 2000
-"""Bootstrap resamples behind an interval, where a metric does not say."""
+"""Bootstrap resamples of an interval, where a metric has no number of its own."""
 GROUPS = 20
-"""Groups of takes, each left out once, behind a jackknife's interval; with fewer takes, one by one."""
+"""Groups of takes, each left out once, of a jackknife interval; with fewer takes, one by one."""
 FEWEST_GROUPS = 4
-"""With fewer the spread between them says too little."""
+"""Smallest number of groups for an interval."""
 
 Interval = tuple[float, float] | None
 Statistic = Callable[[Sequence[str]], dict[str, float]]
@@ -23,10 +23,10 @@ Statistic = Callable[[Sequence[str]], dict[str, float]]
 
 
 def measured(metric: Metric, ids: Sequence[str], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
-    """Number -> its `value` over the takes `ids`, and the ends `low` and `high` of its 95 % interval.
+    """Return number -> its `value` over the takes `ids`, and the bounds `low` and `high` of its 95 % interval.
 
-    The ends are None for a single take, and where too few takes are left for a number when some are drawn or left out.
-    Raises ValueError where there are no numbers over these takes.
+    The bounds are None for a single take, and where too few takes are left for a number in a resample. Raises
+    ValueError where there are no numbers over these takes.
     """
     ids = sorted(ids)
     values = metric.result(ids)
@@ -50,10 +50,10 @@ def bootstrap(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
-    """Percentiles 2.5 and 97.5 of the numbers over takes drawn from `ids`, with repetition, `resamples` times.
+    """Compute percentiles 2.5 and 97.5 of the numbers over `resamples` samples of `ids` with replacement.
 
     `values` are the numbers over all of `ids`, and `takes` those of each alone: a number that is their mean is
-    resampled as such, which is quick.
+    resampled as such, which is fast.
     """
     found: dict[str, Interval] = dict.fromkeys(values)
     if len(ids) < 2:
@@ -86,7 +86,7 @@ def jackknife(
     found: dict[str, Interval] = dict.fromkeys(values)
     if len(groups) < FEWEST_GROUPS:
         return found
-    from scipy import stats  # takes a second to import
+    from scipy import stats  # imports for a second
 
     without = [_numbers(statistic, ids, np.setdiff1d(np.arange(len(ids)), group)) for group in groups]
     t = float(stats.t.ppf(0.975, len(groups) - 1))

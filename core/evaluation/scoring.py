@@ -1,4 +1,4 @@
-"""The metrics of a spec on one cell after another: what was scored, what is empty, what failed, and the numbers."""
+"""Scores of clip sets by the metrics of a spec, with a record of scored, empty and failed clips."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from accomp.core.spec.schema import Spec, resolve
 from accomp.core.trouble import raise_trouble
 
 RECORD_VERSION = 3
-"""Of what a cell's record holds; records of another version are made again."""
+"""Version of a clip set's record; records of another version are computed again."""
 
 
 class Scorer:
-    """The metrics of a spec, ready for one cell after another."""
+    """The metrics of a spec, ready for one clip set after another."""
 
     def __init__(self, spec: Spec, registry: Registry, cache: Path):
-        """cache: where metrics may keep what they find out."""
+        """cache: folder in which metrics may keep expensive results."""
         self._spec, self._registry, self._cache = spec, registry, cache
         self._space = space_of(spec, registry)
         self._hearing = Hearing(self._space.sample_rate, spec.generate.prompt * self._space.hop, spec.evaluate.loudness)
@@ -39,23 +39,23 @@ class Scorer:
         self._used = False
 
     def identity(self, cell: ClipSet) -> str:
-        """What a cell's numbers depend on."""
+        """Return everything that the numbers of a clip set depend on."""
         metrics = json.dumps(resolve(self._spec)["metric"], sort_keys=True)
         return f"{cell.identity()} {metrics} {self._spec.seed} {self._hearing} {RECORD_VERSION}"
 
     def cell(self, cell: ClipSet, advance: Advance) -> dict[str, Any]:
-        """Judge all clips of a cell. Raises WorkError for a metric that gives NaN or Inf."""
-        tallies = {name: _Tally(metric) for name, metric in self._fresh().items()}
+        """Score all clips of a set. Raises WorkError for a metric that returns NaN or Inf."""
+        outcomes = {name: _Outcomes(metric) for name, metric in self._fresh().items()}
         for clip in cell.clips:
-            heard = PreparedClip(clip, cell, self._hearing)
-            for tally in tallies.values():
-                tally.count(clip.id, CLASSES[clip.instrument], heard)
+            prepared = PreparedClip(clip, cell, self._hearing)
+            for outcome in outcomes.values():
+                outcome.count(clip.id, CLASSES[clip.instrument], prepared)
             advance(1, note=f"{cell.title}: {clip.id}")
         return {
             "title": cell.title,
             "clips": len(cell.clips),
             "left_out": plain(cell.left_out),
-            "metrics": {name: self._record(cell, name, tally) for name, tally in tallies.items()},
+            "metrics": {name: self._record(cell, name, outcome) for name, outcome in outcomes.items()},
         }
 
     def _build(self) -> dict[str, Metric]:
@@ -66,7 +66,7 @@ class Scorer:
         return metrics
 
     def _fresh(self) -> dict[str, Metric]:
-        """Metrics without takes. One that offers `fresh()` keeps what it has loaded and found out."""
+        """Return empty metrics; one with `fresh()` keeps its loaded resources."""
         if self._used:
             again = self._build()
             self._metrics = {
@@ -76,8 +76,8 @@ class Scorer:
         self._used = True
         return self._metrics
 
-    def _record(self, cell: ClipSet, name: str, tally: _Tally) -> dict[str, Any]:
-        metric, takes = tally.metric, tally.metric.per_take()
+    def _record(self, cell: ClipSet, name: str, outcome: _Outcomes) -> dict[str, Any]:
+        metric, takes = outcome.metric, outcome.metric.per_take()
 
         def over(part: str, ids: Sequence[str]) -> dict[str, Any]:
             rng = keyed(self._spec.seed, "interval", cell.name, name, part)
@@ -92,29 +92,29 @@ class Scorer:
                     raise WorkError(f"{text}; expected a number")
             return {"scored": len(ids), "numbers": numbers}
 
-        classes = [label for label in CLASSES if label in tally.scored.values()]
+        classes = [label for label in CLASSES if label in outcome.scored.values()]
         return {
             "provenance": getattr(metric, "provenance", ""),
             "best": dict(metric.best),
             "answers": dict(getattr(metric, "answers", {})),
-            **over("", list(tally.scored)),
-            "empty": plain(tally.empty),
-            "failed": plain([*tally.failed, *(tally.lacking if tally.applies else ())]),
-            "applies": tally.applies,
-            "needs": sorted(tally.needs),
-            "classes": {label: over(label, tally.of_class(label)) for label in classes},
+            **over("", list(outcome.scored)),
+            "empty": plain(outcome.empty),
+            "failed": plain([*outcome.failed, *(outcome.lacking if outcome.applies else ())]),
+            "applies": outcome.applies,
+            "needs": sorted(outcome.needs),
+            "classes": {label: over(label, outcome.of_class(label)) for label in classes},
             "takes": takes,
         }
 
 
 @define
-class _Tally:
-    """What became of the clips that one metric was given.
+class _Outcomes:
+    """Outcome of the clips for one metric.
 
     Attributes:
         scored: id -> instrument class, by name.
-        lacking: clips that do not carry what the metric needs.
-        carrying: whether any clip does.
+        lacking: clips without the data that the metric needs.
+        carrying: True where at least one clip has it.
     """
 
     metric: Metric
@@ -135,9 +135,9 @@ class _Tally:
     def of_class(self, label: str) -> list[str]:
         return [id for id, of in self.scored.items() if of == label]
 
-    def count(self, id: str, label: str, heard: PreparedClip) -> None:
+    def count(self, id: str, label: str, prepared: PreparedClip) -> None:
         try:
-            take = heard.by(self.metric)
+            take = prepared.by(self.metric)
             if missing := sorted(need for need in self.needs if getattr(take, need) is None):
                 self.lacking.append(Failure(id, f"the clip has no {' and no '.join(missing)}"))
                 return
@@ -145,20 +145,22 @@ class _Tally:
             self.metric.update(take)
             self.scored[id] = label
         except Exception as error:
-            raise_trouble(error)  # of the machine, which is no result
+            raise_trouble(error)  # a system fault is no result
             self._note(id, error)
 
     def _note(self, id: str, error: Exception) -> None:
-        """Count a clip that could not be judged. Raises what is no fault of the clip, such as a missing library."""
+        """Count a clip that could not be scored. Re-raises errors that are not caused by the clip, such as a missing
+        library.
+        """
         if isinstance(error, EmptyClip):
             self.empty.append(Failure(id, str(error)))
         elif isinstance(error, WorkError) or (isinstance(error, UserError) and not isinstance(error, DataError)):
             raise error
         else:
-            told = isinstance(error, DataError | ValueError)
-            self.failed.append(Failure(id, str(error) if told else f"{type(error).__name__}: {error}"))
+            expected = isinstance(error, DataError | ValueError)
+            self.failed.append(Failure(id, str(error) if expected else f"{type(error).__name__}: {error}"))
 
 
 def plain(failures: Sequence[Failure]) -> list[dict[str, str]]:
-    """As in a record."""
+    """Convert to the form of a record."""
     return [{"clip": failure.clip, "reason": failure.reason} for failure in failures]

@@ -1,4 +1,4 @@
-"""Are differences real? The tests of the papers' listening studies, and intervals of paired differences."""
+"""Significance tests of the papers' listening studies, and intervals of paired differences."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 from attrs import frozen
 
 RESAMPLES = 2000
-"""Bootstrap resamples behind an interval."""
+"""Bootstrap resamples of an interval."""
 
 
 @frozen
 class KruskalWallis:
-    """H of the Kruskal-Wallis test over `groups` groups, and its p: do all of them come from one distribution?"""
+    """Result of the Kruskal-Wallis test: H over `groups` groups, and p for the hypothesis of one common
+    distribution.
+    """
 
     h: float
     p: float
@@ -23,10 +25,10 @@ class KruskalWallis:
 
 @frozen
 class Difference:
-    """Of two that were judged on the same clips: a minus b.
+    """Paired difference a minus b of two systems on the same clips.
 
     Attributes:
-        clips: how many both were judged on.
+        clips: number of common clips.
         mean, low, high: of the differences, with the bootstrap 95 % interval over clips (None, None for one clip).
         p: of Wilcoxon's signed-rank test (two-sided), times the number of pairs that are tested together (Bonferroni),
             at most 1; None where all differences are zero or there is only one.
@@ -42,7 +44,7 @@ class Difference:
 
 
 def kruskal_wallis(groups: Sequence[Sequence[float]]) -> KruskalWallis | None:
-    """None where there is nothing to tell apart: under two groups with values, or one value throughout."""
+    """Run the test; None for fewer than two groups with values, or one value throughout."""
     filled = [group for group in groups if len(group)]
     if len(filled) < 2 or len({value for group in filled for value in group}) < 2:
         return None
@@ -58,7 +60,7 @@ def differences(
     *,
     pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[Difference]:
-    """name -> clip -> score; each pair of names (all of them where not given) on the clips that both have.
+    """Compare pairs of names (all of them where not given) in name -> clip -> score on the clips that both have.
 
     Pairs without a common clip are left out. p is corrected for the number of pairs that remain.
     """
@@ -72,7 +74,7 @@ def differences(
 
 
 def interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float] | tuple[None, None]:
-    """The bootstrap 95 % interval of the mean; (None, None) for fewer than two values."""
+    """Compute the bootstrap 95 % interval of the mean; (None, None) for fewer than two values."""
     if len(values) < 2:
         return None, None
     means = rng.choice(values, size=(RESAMPLES, len(values))).mean(axis=1)
@@ -87,7 +89,7 @@ def _difference(a: str, b: str, values: np.ndarray, tested: int, rng: np.random.
 
 
 def _signed_rank(values: np.ndarray) -> float | None:
-    """Wilcoxon's two-sided p; zeros are left out, as he did."""
+    """Compute Wilcoxon's two-sided p; zeros are dropped, as in his original test."""
     if len(values) < 2 or not values.any():
         return None
     from scipy.stats import wilcoxon

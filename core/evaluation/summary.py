@@ -1,4 +1,4 @@
-"""Records of judged cells in words."""
+"""Text summary of the records of scored clip sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def summary(record: dict[str, Any]) -> list[str]:
-    """The content of metrics.json in a line for each cell and metric."""
+    """Format the content of metrics.json, one line for each clip set and metric."""
     lines = []
     for cell in record["cells"].values():
         for name, one in cell["metrics"].items():
@@ -20,7 +20,7 @@ def summary(record: dict[str, Any]) -> list[str]:
 
 
 def why_none(metric: dict[str, Any]) -> str:
-    """Why a metric's record has no numbers."""
+    """Return the reason why a metric's record has no numbers."""
     if not metric["applies"]:
         return f"does not apply, its clips have no {' and no '.join(metric['needs'])}"
     return str(metric.get("why_none", "nothing"))

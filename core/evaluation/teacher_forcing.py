@@ -1,4 +1,4 @@
-"""What a trained model makes of the codes that the musicians played, to their context and to another song's."""
+"""Teacher-forced losses of a trained model on the recorded stems, with their own context and another song's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from accomp.core.interfaces import Objective
 from accomp.core.music.annotations import read_annotations
 from accomp.core.music.timelines import KINDS, frame_times
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player, codes_of, load_player
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import codes_of
 from accomp.core.spec.build import build_objective
 from accomp.core.spec.schema import Spec
 from accomp.core.training.validation import nothing_withheld, other_songs
@@ -25,19 +26,19 @@ from accomp.core.types import Batch, Loss
 
 
 class Teacher:
-    """Teacher-forced losses of a run's model on its takes' clips; the model is loaded when the first is asked for.
+    """Teacher-forced losses of a run's model on its takes' clips; the model is loaded at the first use.
 
-    A clip is cut into pieces as long as the model's training clips; the last may be shorter. What the objective draws
-    (which codes it masks) belongs to the clip: the same with either context.
+    A clip is cut into pieces as long as the model's training clips; the last may be shorter. Random draws of the
+    objective (which codes it masks) are keyed by the clip: the same with either context.
     """
 
     def __init__(self, spec: Spec, registry: Registry, run: Path, takes: list[str]):
-        """takes: ids of those that lie in the run folder."""
+        """takes: ids of those in the run folder."""
         self._spec, self._registry, self._run = spec, registry, run
         self._takes = takes
 
     def losses(self, id: str) -> dict[str, Loss]:
-        """ "own", and "swapped" where a take of another song is there. Raises DataError for a file that is gone."""
+        """Return "own", and "swapped" where there is a take of another song. Raises DataError for a missing file."""
         own = self._codes(id, "context")
         found = {"own": self._loss(id, own)}
         if (other := self._others[id]) is not None:
@@ -58,12 +59,12 @@ class Teacher:
 
     @cached_property
     def _others(self) -> dict[str, str | None]:
-        """Take -> the next one of another song, whose context it is given."""
+        """Return take -> the next one of another song, whose context is substituted."""
         partners = other_songs([record["track"] for record in self._records.values()])
         return {id: None if i is None else self._takes[i] for id, i in zip(self._takes, partners, strict=True)}
 
     def _codes(self, id: str, name: str) -> Tensor:
-        """[K, T] of a sound of a take."""
+        """Return the codes [K, T] of a sound of a take."""
         tokenizer = self._player.tokenizer
         sound = audio.read(self._run / "takes" / id / f"{name}.wav", tokenizer.space.sample_rate)
         return torch.from_numpy(codes_of(tokenizer, sound, self._player.device))
@@ -81,20 +82,22 @@ class Teacher:
             return self._objective.loss(model, batch, model.clock, rng)
 
     def _timelines(self, id: str, target: Tensor) -> dict[str, Tensor]:
-        """What the take was told of the frames of its pieces [n, K, frames]; zeros where it was told nothing."""
+        """Return the timelines of the take's pieces [n, K, frames]; zeros where they were withheld."""
         player, known = self._player, self._records[id]["made_from"].get("told", {})
         annotations, _ = read_annotations(known)
         pieces, _, frames = target.shape
         rate, start = player.tokenizer.space.frame_rate, float(known.get("start", 0.0))
-        told = {
+        timelines = {
             name: KINDS[name].of(annotations, frame_times(0, pieces * frames, rate, start))
             for name in player.model.timelines
         }
-        return {name: torch.from_numpy(one).view(pieces, frames, -1).to(player.device) for name, one in told.items()}
+        return {
+            name: torch.from_numpy(one).view(pieces, frames, -1).to(player.device) for name, one in timelines.items()
+        }
 
 
 def _pieces(context: Tensor, target: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes [K, T] each -> context, target [n, K, frames] and which frames are there, valid [n, frames] bool."""
+    """Cut codes [K, T] into context and target [n, K, frames], with valid [n, frames] bool."""
     missing = -target.shape[1] % frames
 
     def cut(codes: Tensor) -> Tensor:

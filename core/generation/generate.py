@@ -1,4 +1,4 @@
-"""Accompaniments for held-out songs, one folder each: streamed frame by frame by models that can, else clip by clip."""
+"""Takes of held-out songs, one folder each: streamed frame by frame, or clip by clip for models without a clock."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from accomp.core.audio import io as audio
-from accomp.core.audio.loudness import mix_for_listening
+from accomp.core.audio.loudness import mix_for_listening, within_full_scale
 from accomp.core.compute.devices import PLAYING_THREADS, describe, device_of, number_of, threads
 from accomp.core.console import progress, say, warn
 from accomp.core.data.excerpts import Excerpt, Failure, choose, keyed
 from accomp.core.errors import DataError, UserError
 from accomp.core.files import folder_atomic, hash_file, write_atomic
-from accomp.core.generation.followers import carry_chords, followed
+from accomp.core.generation.followers import followed, set_chord_forecast
 from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.generation.take_files import TAKE, changed_in, files_in, read_take
 from accomp.core.model.conditions import class_numbers, labels_of
@@ -26,43 +26,44 @@ from accomp.core.music.annotations import Annotations
 from accomp.core.music.instruments import CLASSES
 from accomp.core.music.timelines import Source, sources
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Played, Player, codes_of, load_player, perform, play, within_full_scale
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import Played, codes_of, perform, play
 from accomp.core.spec.build import build_corpus
 from accomp.core.spec.runtime import Runtime
 from accomp.core.spec.schema import Spec, resolve
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 from accomp.core.training.validation import other_songs
 from accomp.core.trouble import raise_trouble
 
 RECORD = "takes.json"
-NO_OTHER_SONG = "no other song whose context could be heard: all takes are of one"
+NO_OTHER_SONG = "no other song whose context could be the input: all takes are of one"
 TOLERANCE = 1e-4
-"""By how much the sound may differ when the input is cut another way; the codes may not differ at all."""
+"""Tolerance of the audio between different block sizes of the input; codes must be equal."""
 
 
 def generate(spec: Spec, registry: Registry, run: Path) -> None:
-    """Make the takes that [generate] asks for with the run's trained model, and takes.json, which lists them.
+    """Make the takes of [generate] with the run's trained model, and takes.json, which lists them.
 
-    A take that is there already, made of the same sound with the same weights and settings, is kept. A clip that
-    fails is recorded by name, with the reason, and does not stop the others. Raises CheckpointError where nothing is
-    trained yet, DataError for a corpus that cannot be read or gives no take at all.
+    An existing take is kept if it was made of the same audio with the same weights and settings. A clip that fails is
+    recorded by name, with the reason, and the others go on. Raises CheckpointError for an untrained run, DataError for
+    a corpus that cannot be read or gives no take at all.
     """
     with threads(spec.run.threads or PLAYING_THREADS):
         device = device_of(spec.run.accelerator)
         player = load_player(run, registry, device, sampler=spec.sampler, guidance=spec.guidance, runtime=spec.runtime)
         tracks = list(build_corpus(spec, registry).tracks(spec.generate.split))
         excerpts, failures = choose(tracks, spec.generate.takes, spec.generate.seconds, spec.seed, spec.pairs)
-        heard = _heard(excerpts, spec)
+        inputs = _inputs(excerpts, spec)
         others = _others(excerpts) if spec.generate.deaf else [None] * len(excerpts)
         following = followed(player, registry, spec.generate.timelines_from)
-        (run / RECORD).unlink(missing_ok=True)  # from here on it is there only when all the takes are
+        (run / RECORD).unlink(missing_ok=True)  # it exists only while all takes do
         takes = []
         with progress("generate", len(excerpts)) as advance:
-            for excerpt, listened, other in zip(excerpts, heard, others, strict=True):
+            for excerpt, source, other in zip(excerpts, inputs, others, strict=True):
                 try:
-                    if listened is None:
+                    if source is None:
                         raise DataError(NO_OTHER_SONG)
-                    takes.append(_take(excerpt, listened, spec, player, run, following, other))
+                    takes.append(_take(excerpt, source, spec, player, run, following, other))
                 except (UserError, ValueError) as error:
                     raise_trouble(error)
                     failures.append(Failure(excerpt.id, str(error)))
@@ -75,26 +76,26 @@ def generate(spec: Spec, registry: Registry, run: Path) -> None:
 
 
 def settings(spec: Spec) -> dict[str, Any]:
-    """What of a spec decides which takes there are and how they sound, given a model."""
+    """Settings of a spec that determine the takes, given a model."""
     resolved = resolve(spec)
     chosen = {name: resolved[name] for name in ("generate", "sampler", "guidance", "seed")}
     return {**chosen, "precision": spec.runtime.precision}
 
 
 def settings_of(made: dict[str, Any]) -> dict[str, Any]:
-    """The `settings` that takes.json tells of, with what could not be chosen yet when the takes were made."""
-    held: dict[str, Any] = {"guidance": {}, "precision": Runtime().precision, **made["settings"]}
-    unsaid = {"input": "paired", "prompt": 0, "deaf": False, "metronome": "annotations", "chart": "annotations"}
-    return {**held, "generate": {**unsaid, **held["generate"]}}
+    """The `settings` in takes.json, completed by defaults of options newer than the takes."""
+    defaults: dict[str, Any] = {"guidance": {}, "precision": Runtime().precision, **made["settings"]}
+    newer = {"input": "paired", "prompt": 0, "deaf": False, "metronome": "annotations", "chart": "annotations"}
+    return {**defaults, "generate": {**newer, **defaults["generate"]}}
 
 
-def _heard(excerpts: Sequence[Excerpt], spec: Spec) -> list[Excerpt | None]:
-    """For each excerpt the one whose context the model hears; None where that has to be another song's and is not."""
+def _inputs(excerpts: Sequence[Excerpt], spec: Spec) -> list[Excerpt | None]:
+    """For each excerpt the one whose context is the model's input; None if another song's is required and missing."""
     return list(excerpts) if spec.generate.input == "paired" else _others(excerpts)
 
 
 def _others(excerpts: Sequence[Excerpt]) -> list[Excerpt | None]:
-    """For each excerpt one of another song; None where there is none."""
+    """For each excerpt one of another song; None if there is none."""
     others = other_songs([excerpt.track.id for excerpt in excerpts])
     return [None if other is None else excerpts[other] for other in others]
 
@@ -105,13 +106,13 @@ def _take(
     spec: Spec,
     player: Player,
     run: Path,
-    following: Mapping[str, Followed],
+    following: Mapping[str, FollowedTimeline],
     other: Excerpt | None = None,
 ) -> dict[str, Any]:
-    """The record of an excerpt's take: of the one that is there if it is current, else of a new one.
+    """Return the record of an excerpt's take: the existing one if it is current, else that of a new one.
 
-    The model hears the context of `heard`, which is the excerpt itself unless its input shall be random, and is told
-    beside what is known what `following` hears in it. With `other` it plays once more, as if it heard that one's.
+    The input is the context of `heard`, the excerpt itself unless its input is random; timelines are the known ones and
+    those of `following`. With `other` a second, deaf take is made with that one's context as input.
     """
     space = player.tokenizer.space
     context, truth = excerpt.context_audio(space.sample_rate), excerpt.stem_audio(space.sample_rate)
@@ -119,7 +120,7 @@ def _take(
     labels = class_numbers(labels_of(excerpt.track, excerpt.target), player.model.conditions.labels)
     annotations = _annotations(excerpt, spec)
     known = annotations.table() if player.model.timelines else {}
-    made_from = _made_from(spec, player, context, truth, labels)
+    made_from = _inputs_record(spec, player, context, truth, labels)
     if known:
         made_from["told"] = {"start": excerpt.start, **known}
     if following:
@@ -135,14 +136,14 @@ def _take(
 
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
-    carry_chords(following, annotations.later(-excerpt.start).beats)
+    set_chord_forecast(following, annotations.later(-excerpt.start).beats)
     told: dict[str, Source] = {
         **sources(player.model.timelines, annotations, space.frame_rate, excerpt.start),
         **following,
     }
     seed, session = spec.seed, number_of(excerpt.id)
-    how: dict[str, Any] = {"labels": labels, "seed": seed, "session": session, "prompt": prompt, "told": told}
-    played, same = _played(excerpt, sound, how, player)
+    options: dict[str, Any] = {"labels": labels, "seed": seed, "session": session, "prompt": prompt, "told": told}
+    played, same = _play_checked(excerpt, sound, options, player)
     stem, gain = within_full_scale(played.audio)
     record = {
         "id": excerpt.id,
@@ -159,7 +160,7 @@ def _take(
         "deaf": None if other is None else {"track": other.track.id, "start": other.start},
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
         "told": sorted(told),
-        "followed": {name: source.listened().since for name, source in following.items()},
+        "followed": {name: source.summary().since for name, source in following.items()},
         "prompt_frames": spec.generate.prompt,
         "prompt_seconds": spec.generate.prompt / space.frame_rate,
         "sample_rate": space.sample_rate,
@@ -174,7 +175,7 @@ def _take(
         if heard is not excerpt:
             sounds["heard"] = sound
         if elsewhere is not None:
-            sounds["deaf"] = _deaf(elsewhere, len(context), how, player)
+            sounds["deaf"] = _deaf(elsewhere, len(context), options, player)
         sounds["mix"] = mix_for_listening(context, stem, space.sample_rate, stems=len(excerpt.context))
         for name, sound in sounds.items():
             audio.write(work / f"{name}.wav", sound, space.sample_rate)
@@ -183,15 +184,15 @@ def _take(
     return record
 
 
-def _deaf(elsewhere: np.ndarray, samples: int, how: dict[str, Any], player: Player) -> np.ndarray:
-    """What is played instead by a model that hears `elsewhere`, as long as what it should have heard."""
+def _deaf(elsewhere: np.ndarray, samples: int, options: dict[str, Any], player: Player) -> np.ndarray:
+    """Stem that the model plays with another input, `elsewhere`, of the same length."""
     sound = np.zeros(samples, dtype=np.float32)
     sound[: len(elsewhere)] = elsewhere[:samples]
-    return within_full_scale(perform(player, sound, **how).audio)[0]
+    return within_full_scale(perform(player, sound, **options).audio)[0]
 
 
 def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:
-    """What is known of the song, as far as the model is told it."""
+    """Annotations of the song that are given to the model."""
     known, told_by = excerpt.track.annotations, spec.generate.timelines_from
     return Annotations(
         beats=known.beats if told_by["metronome"] == "annotations" else None,
@@ -200,23 +201,25 @@ def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:
     )
 
 
-def _played(excerpt: Excerpt, sound: np.ndarray, how: dict[str, Any], player: Player) -> tuple[Played, bool | None]:
-    """What is played to `sound`; if by a clock, whether it is the same however the input is cut.
+def _play_checked(
+    excerpt: Excerpt, sound: np.ndarray, options: dict[str, Any], player: Player
+) -> tuple[Played, bool | None]:
+    """Play to `sound`; for a model with a clock also check that block sizes of the input do not matter.
 
-    how: the keyword arguments of `perform`.
+    options: the keyword arguments of `perform`.
     """
     if not player.clocked:
-        return perform(player, sound, **how), None
+        return perform(player, sound, **options), None
     hop = player.tokenizer.space.hop
-    live = play(player, sound, repeat(hop), **how)
-    again = play(player, sound, _odd_pieces(len(sound), hop, keyed(how["seed"], "pieces", excerpt.id)), **how)
+    live = play(player, sound, repeat(hop), **options)
+    again = play(player, sound, _odd_pieces(len(sound), hop, keyed(options["seed"], "pieces", excerpt.id)), **options)
     return live, _same(live, again)
 
 
-def _made_from(
+def _inputs_record(
     spec: Spec, player: Player, context: np.ndarray, truth: np.ndarray, labels: dict[str, int]
 ) -> dict[str, Any]:
-    """Everything that a take depends on."""
+    """All inputs of a take, as a record."""
     return {
         "weights": player.weights,
         "tokenizer": player.tokenizer.fingerprint,
@@ -232,23 +235,22 @@ def _made_from(
 
 
 def _current(folder: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of the take in a folder, if it was made from just this and its files are still what was made.
+    """Record of the take in a folder, if it was made from the same inputs and its files are unchanged.
 
-    Takes that were made before there was guidance were made without, and by models that knew the instrument alone;
-    those from before there were prompts began with none, and before there was a choice all was float32.
+    Defaults for takes of earlier versions: no guidance, the instrument as the only label, no prompt, float32.
     """
     record = read_take(folder)
     earlier = {"guidance": {}, "labels": made_from["labels"], "prompt": 0, "precision": Runtime().precision}
     if record is None or {**earlier, **record.get("made_from", {})} != made_from:
         return None
     if changed := changed_in(folder, record):
-        warn(f"take {folder.name} is made again: {', '.join(changed)}")
+        warn(f"take {folder.name} is regenerated: {', '.join(changed)}")
         return None
     return record
 
 
 def _odd_pieces(samples: int, hop: int, rng: np.random.Generator) -> Iterator[int]:
-    """Pieces of random length, nothing to four frames, for the first half of the clip; then the rest at once."""
+    """Blocks of random size, zero to four frames, for the first half of the clip; then the rest at once."""
     given = 0
     while given < samples // 2:
         size = int(rng.integers(0, 4 * hop + 1))
@@ -262,7 +264,7 @@ def _same(live: Played, again: Played) -> bool:
 
 
 def _timings(played: Played, player: Player, seconds: float) -> dict[str, Any]:
-    """Step by step, each of which plays k frames, for a model that streams; for another one the whole clip alone."""
+    """Times by step of k frames for a model that streams; for others of the whole clip."""
     times: dict[str, Any] = {
         "device": describe(player.device),
         "frame_ms": 1000 / player.tokenizer.space.frame_rate,

@@ -1,4 +1,4 @@
-"""What playing took, against what the clock leaves: the latency budget of a model on this machine."""
+"""The latency budget of a model on this machine: measured times against the slack of its clock."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from accomp.core.types import TokenSpace
 def budget_of(
     clock: Clock, space: TokenSpace, times: Sequence[Mapping[str, float]], *, piece: float = 0.0
 ) -> LatencyBudget:
-    """The budget from what `part_times` gave for one or more recordings: the worst of each.
+    """Make the budget from `part_times` of one or more recordings: the maximum of each part.
 
-    What a frame needs and comes early in a `piece` (s) waits for its end.
+    Input that comes early in a `piece` (s) waits for its end.
     """
     worst = {name: max(one[name] for one in times) for name in times[0]}
     wait = block_waits(space, round(piece * space.sample_rate))[0] if piece else 0.0
@@ -25,7 +25,7 @@ def budget_of(
 
 
 def as_records(budget: LatencyBudget) -> list[dict[str, Any]]:
-    """A budget's lines for people: {"name", "ms"}."""
+    """Lines of a budget for people: {"name", "ms"}."""
     space, frame = budget.space, budget.frame
     later = space.levels - 1
     delay = {} if space.continuous else {f"delay between codebooks ({later} frames)": later * frame}
@@ -45,15 +45,15 @@ def as_records(budget: LatencyBudget) -> list[dict[str, Any]]:
 
 
 def step_times(played: Played, clock: Clock) -> np.ndarray:
-    """What each k frames took (s), of sound that came frame by frame; a rest of less than k counts only alone."""
+    """Time of each k frames (s), of input that came frame by frame; a rest of less than k counts only if alone."""
     steps = max(1, len(played.whole) // clock.k)
     return np.array([sum(played.whole[clock.k * step : clock.k * (step + 1)]) for step in range(steps)])
 
 
 def part_times(played: Played, clock: Clock) -> dict[str, float]:
-    """`encode`, `decode`, `first`, `chunk` as LatencyBudget wants them (s), however the sound was cut.
+    """Parts of a LatencyBudget, `encode`, `decode`, `first`, `chunk` (s), for any block sizes of the input.
 
-    `jitter`: by how much the slowest piece in a thousand exceeds the median, among those with which frames came.
+    `jitter`: excess of the slowest block in a thousand over the median, among blocks with output.
     """
     whole, encode, decode = (np.asarray(times) for times in (played.whole, played.encode, played.decode))
     tokens = np.maximum(whole - encode - decode, 0.0)

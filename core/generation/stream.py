@@ -1,4 +1,4 @@
-"""`accomp stream`: the live runtime, fed from a file piece by piece."""
+"""`accomp stream`: the streaming runtime, fed from a file block by block."""
 
 from __future__ import annotations
 
@@ -17,24 +17,18 @@ from accomp.core.compute.devices import PLAYING_THREADS, describe, device_of, nu
 from accomp.core.compute.interrupts import InterruptFlag, stop_wish
 from accomp.core.console import progress, say
 from accomp.core.errors import DataError, UserError
-from accomp.core.generation.followers import how_it_went
+from accomp.core.generation.followers import follow_report
 from accomp.core.generation.latency import as_records as budget_told
 from accomp.core.generation.latency import budget_of, part_times
 from accomp.core.generation.recording import Recording
-from accomp.core.generation.timeline_options import Conducting
-from accomp.core.model.conditions import chosen
+from accomp.core.generation.timeline_options import TimelineOptions
+from accomp.core.model.conditions import parse_conditions
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.names import nearest
 from accomp.core.registry import Registry
-from accomp.core.runs.run import (
-    Played,
-    Player,
-    check_streams,
-    load_player,
-    play,
-    playing_checkpoint,
-)
+from accomp.core.runs.player import Player, check_streams, load_player, playing_checkpoint
+from accomp.core.runs.run import Played, play
 from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
 from accomp.core.spec.runtime import Runtime
 from accomp.core.types import TokenSpace
@@ -42,19 +36,19 @@ from accomp.core.types import TokenSpace
 
 @frozen
 class StreamRequest:
-    """What is asked of `accomp stream`.
+    """Options of `accomp stream`.
 
     Attributes:
-        run: whose model plays.
-        input: what is accompanied.
-        output: where the stem goes; the two together go beside it.
+        run: folder of the run whose model plays.
+        input: audio to accompany.
+        output: file of the stem; the mix goes beside it.
         instrument: the name of its class.
-        seed: the same one plays the same.
-        chunk: milliseconds that come at a time; a codec frame where not given.
+        seed: the same one gives the same stem.
+        chunk: block size in milliseconds; a codec frame if None.
         conditions: NAME=VALUE of labels beside the instrument; those not given are withheld.
-        guidance: condition -> scale; those of the run where not given.
-        runtime: KEY=VALUE of [runtime]; those of the run where not given.
-        conducting: the metronome and the chart.
+        guidance: condition -> scale; those of the run if None.
+        runtime: KEY=VALUE of [runtime], over those of the run.
+        timelines: the metronome and the chart.
     """
 
     run: Path
@@ -66,32 +60,32 @@ class StreamRequest:
     conditions: Sequence[str] = ()
     guidance: Mapping[str, float] | None = None
     runtime: Sequence[str] = ()
-    conducting: Conducting = field(factory=Conducting)
+    timelines: TimelineOptions = field(factory=TimelineOptions)
 
 
-def stream(wanted: StreamRequest, registry: Registry) -> None:
+def stream(request: StreamRequest, registry: Registry) -> None:
     """Accompany an audio file as if it came live.
 
-    Writes the stem to `output` and the two together beside it, as it plays, then tells the real-time factor, how long a
-    piece took and the latency budget. Any sample rate and number of channels is taken; what is done to them is said.
-    The same seed gives the same stem. Raises UserError for an instrument or a condition that the model does not know or
-    a chunk that is not positive, DataError for audio that cannot be read, what Recording does, CheckpointError for a
-    run without a model, CombinationError for a model that cannot stream or be guided so.
+    Writes the stem to `output` and the mix beside it while playing, then reports the real-time factor, the time of a
+    block and the latency budget. Any sample rate and number of channels is accepted; conversions are reported. The same
+    seed gives the same stem. Raises UserError for an instrument or a condition that the model lacks or a chunk that is
+    not positive, DataError for unreadable audio, errors of Recording, CheckpointError for a run without a model,
+    CombinationError for a model that cannot stream or cannot be guided so.
     """
-    number = instrument_class(wanted.instrument)
-    mixed = mix_path(wanted.input, wanted.output)
-    check_chunk(wanted.chunk)
+    number = instrument_class(request.instrument)
+    mixed = mix_path(request.input, request.output)
+    check_chunk(request.chunk)
     with (
-        Recording(wanted.output, mixed) as recording,
-        player_of(wanted.run, registry, wanted.guidance, wanted.runtime) as player,
+        Recording(request.output, mixed) as recording,
+        player_of(request.run, registry, request.guidance, request.runtime) as player,
     ):
         clock = check_streams(player)
-        labels = labels_of(player, number, wanted.conditions)
-        told = wanted.conducting.sources(player, registry)
+        labels = labels_of(player, number, request.conditions)
+        timelines = request.timelines.sources(player, registry)
         space = player.tokenizer.space
-        sound = read_input(wanted.input, space.sample_rate)
-        introduce(player, clock, wanted.run, number)
-        piece = samples_of(wanted.chunk, space)
+        sound = read_input(request.input, space.sample_rate)
+        introduce(player, clock, request.run, number)
+        piece = samples_of(request.chunk, space)
         place = 0
 
         def keep(played: np.ndarray) -> None:
@@ -101,18 +95,18 @@ def stream(wanted: StreamRequest, registry: Registry) -> None:
             place += len(played)
 
         device = describe(player.device)
-        with stop_wish() as wish:
+        with stop_wish() as interrupt:
             played = play(
-                player, sound, _pieces(len(sound), piece, wish), labels=labels, seed=wanted.seed,
-                session=number_of("stream"), told=told, listener=keep,
+                player, sound, _pieces(len(sound), piece, interrupt), labels=labels, seed=request.seed,
+                session=number_of("stream"), told=timelines, listener=keep,
             )  # fmt: skip
             recording.finish()
-    for line in [*how_it_went(told), *times(clock, space, played, piece, device)]:
+    for line in [*follow_report(timelines), *times(clock, space, played, piece, device)]:
         say(line)
 
 
 def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: str) -> list[str]:
-    """What is told of the speed: real-time factor, time of a piece (samples), latency budget; one line each."""
+    """Report of the speed: real-time factor, time of a block (samples), latency budget; one line each."""
     whole = 1000 * np.asarray(played.whole)
     seconds = piece / space.sample_rate
     median, most = np.quantile(whole, [0.5, 0.99])
@@ -132,9 +126,9 @@ def times(clock: Clock, space: TokenSpace, played: Played, piece: int, device: s
 def player_of(
     run: Path, registry: Registry, guidance: Mapping[str, float] | None, runtime: Sequence[str] = ()
 ) -> Iterator[Player]:
-    """The model of a run, on the device and with the threads that it plays with; `runtime`: KEY=VALUE of [runtime].
+    """Load the model of a run, on its device and with its threads; `runtime`: KEY=VALUE of [runtime].
 
-    Raises UserError for keys and values that [runtime] does not have, and what `load_player` does.
+    Raises UserError for keys and values that [runtime] does not have, and as `load_player` does.
     """
     spec = playing_checkpoint(run).spec
     settings, chosen_runtime = spec["run"], runtime_of(spec, runtime)
@@ -160,36 +154,37 @@ def runtime_of(spec: Mapping[str, Any], words: Sequence[str], where: str = "--ru
 
 
 def labels_of(player: Player, instrument: int, conditions: Sequence[str]) -> dict[str, int]:
-    """What the model is told: the instrument's class, where it is told that, and NAME=VALUE of other labels."""
+    """Labels of a session: the instrument's class, if the model takes it, and NAME=VALUE of other labels."""
     known = player.model.conditions.labels
-    return chosen([f"{INSTRUMENT}={CLASSES[instrument]}"] * (INSTRUMENT in known) + [*conditions], known)
+    return parse_conditions([f"{INSTRUMENT}={CLASSES[instrument]}"] * (INSTRUMENT in known) + [*conditions], known)
 
 
 def check_chunk(chunk: float | None) -> None:
-    """Raises UserError for a --chunk (ms) that is not positive."""
+    """Raise UserError for a --chunk (ms) that is not positive."""
     if chunk is not None and not chunk > 0:
         raise UserError(f"--chunk {chunk:g}: expected a positive number of milliseconds")
 
 
 def samples_of(chunk: float | None, space: TokenSpace) -> int:
-    """The samples of a --chunk (ms); a codec frame where none is given."""
+    """Samples of a --chunk (ms); a codec frame if None."""
     return space.hop if chunk is None else max(1, round(chunk / 1000 * space.sample_rate))
 
 
 def instrument_class(name: str) -> int:
-    """The class of that name, whatever the case. Raises UserError, with the nearest name."""
+    """Class of an instrument by name, in any case. Raises UserError, with the nearest name."""
     playable = {known.lower(): number for number, known in enumerate(CLASSES) if number not in NOT_TARGETS}
     if name.lower() in playable:
         return playable[name.lower()]
     names = [CLASSES[number] for number in playable.values()]
     if name.lower() in (known.lower() for known in CLASSES):
-        raise UserError(f"no model learns to play {name!r}, only to hear it; instruments: {', '.join(names)}")
+        raise UserError(f"no model learns to play {name!r}, it is context only; instruments: {', '.join(names)}")
     raise UserError(f"no instrument is called {name!r}{nearest(name.title(), names, what='instruments')}")
 
 
 def mix_path(input: Path, output: Path) -> Path:
-    """Where the mix goes; the folder is made. Raises DataError for an output that is not WAV or FLAC, cannot be written
-    or would replace the input."""
+    """Path of the mix; its folder is made. Raises DataError for an output that is not WAV or FLAC, cannot be written or
+    would replace the input.
+    """
     mixed = output.with_name(f"{output.stem}-mix{output.suffix}")
     if output.suffix.lower() not in (".wav", ".flac"):
         raise DataError(f"expected a name that ends in .wav or .flac, got '{output.name}' @ --output {output}")
@@ -207,7 +202,7 @@ def mix_path(input: Path, output: Path) -> Path:
 
 
 def read_input(path: Path, rate: int) -> np.ndarray:
-    """The input, mono at `rate` Hz; says what had to be done for that."""
+    """Read the input, mono at `rate` Hz; conversions are reported."""
     samples, native = audio.duration(path)
     if not samples:
         raise DataError(f"holds no sound @ {path}")
@@ -228,15 +223,15 @@ def introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
     if player.guidance.scales:
         say(f"guidance: {', '.join(f'{name} {scale:g}' for name, scale in player.guidance.scales.items())}")
     if INSTRUMENT not in player.model.conditions.labels:
-        say("this model is told no instrument, and plays what it learned to play")
+        say("this model takes no instrument label, and plays what it was trained on")
 
 
-def _pieces(samples: int, piece: int, wish: InterruptFlag) -> Iterator[int]:
-    """Raises KeyboardInterrupt, with the signal's name, where it is wished."""
+def _pieces(samples: int, piece: int, interrupt: InterruptFlag) -> Iterator[int]:
+    """Blocks of the input. Raises KeyboardInterrupt, with the signal's name, on an interrupt."""
     count = -(-samples // piece)
     with progress("stream", count) as advance:
         for _ in range(count):
-            if wish.signal:
-                raise KeyboardInterrupt(wish.signal)
+            if interrupt.signal:
+                raise KeyboardInterrupt(interrupt.signal)
             yield piece
             advance(1)

@@ -1,4 +1,4 @@
-"""The files of a take: with it is written down what was written, so that nothing else is ever judged."""
+"""The files of a take, with their sizes and hashes on record, so that changed files are never scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAKE = "take.json"
 
 
 def files_in(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> size and SHA-256 of each file in a folder but take.json, where this is written down."""
+    """Name -> size and SHA-256 of each file in a folder but take.json, which records them."""
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
         for path in sorted(folder.iterdir())
@@ -25,7 +25,7 @@ def files_in(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_take(folder: Path) -> dict[str, Any] | None:
-    """The record of the take in a folder; None where there is none, or a broken one. Raises the machine's trouble."""
+    """Read the record of the take in a folder; None if it is missing or broken. Raises errors of the machine."""
     try:
         record = json.loads((folder / TAKE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -35,24 +35,24 @@ def read_take(folder: Path) -> dict[str, Any] | None:
 
 
 def changed_in(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """What of a take is not what was made, a line each; of one of an earlier accomp only what is gone can be told.
+    """Files of a take that differ from its record, a line each; takes of earlier versions can only lack files.
 
-    Raises the machine's trouble.
+    Raises errors of the machine.
     """
-    found = []
-    for name, held in files_of(record).items():
+    changed = []
+    for name, expected in files_of(record).items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{name} is gone")
-        elif held and (size := path.stat().st_size) != held["bytes"]:
-            found.append(f"{name} has {size} bytes of {held['bytes']}")
-        elif held and hash_file(path) != held["sha256"]:
-            found.append(f"{name} is not what was made")
-    return found
+            changed.append(f"{name} is gone")
+        elif expected and (size := path.stat().st_size) != expected["bytes"]:
+            changed.append(f"{name} has {size} bytes of {expected['bytes']}")
+        elif expected and hash_file(path) != expected["sha256"]:
+            changed.append(f"{name} is not what was made")
+    return changed
 
 
 def files_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name -> size and SHA-256, as the record of a take says; nothing known of those of an earlier accomp but names."""
+    """Name -> size and SHA-256, from the record of a take; only names in takes of earlier versions."""
     if isinstance(record.get("files"), dict):
         return dict(record["files"])
     made_from = record.get("made_from", {})
@@ -61,9 +61,9 @@ def files_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def takes_of(run: Path, made: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The records of the takes that `made`, the content of takes.json, lists, each with its `folder`.
+    """Records of the takes that `made`, the content of takes.json, lists, each with its `folder`.
 
-    Raises WorkError, with all of them and the cure, where takes are not what was made.
+    Raises WorkError, with all of them and the cure, for takes that differ from their records.
     """
     takes, problems = [], []
     for id in made["takes"]:
@@ -85,6 +85,6 @@ def takes_of(run: Path, made: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def identity_of_takes(made: Mapping[str, Any]) -> str:
-    """A hash that changes with any take that takes.json lists; "" for a list of an earlier accomp."""
-    held = made.get("sha256")
-    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest() if held is not None else ""
+    """A hash that changes with any take that takes.json lists; "" for a list of an earlier version."""
+    hashes = made.get("sha256")
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest() if hashes is not None else ""

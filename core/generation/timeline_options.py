@@ -1,4 +1,4 @@
-"""What a player is told besides the sound, as a user says it: `--metronome` and `--chart`."""
+"""The options `--metronome` and `--chart`: timelines of a session, as a user gives them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from attrs import frozen
 
 from accomp.core.console import say, warn
 from accomp.core.errors import DataError, PluginError, UserError
-from accomp.core.generation.followers import FOLLOW, carry_chords, followed, follower_of, is_follow
+from accomp.core.generation.followers import FOLLOW, followed, follower_of, is_follow, set_chord_forecast
 from accomp.core.music.annotations import Annotations, read_annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, sources, steady
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 
 OFF = "off"
 AUTO = "auto"
-"""Follow the input where the model takes the timeline and somebody can follow it; else withhold it, and say so."""
+"""Follow the input if the model takes the timeline and a follower is installed; else withhold it, with a warning."""
 METRONOME = (
     "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
 )
@@ -31,97 +31,99 @@ _STEADY = re.compile(
 
 
 @frozen
-class Conducting:
-    """What a user asks for: `metronome` and `chart`, in the words of METRONOME and CHART, or AUTO."""
+class TimelineOptions:
+    """A user's `metronome` and `chart`, in the words of METRONOME and CHART, or AUTO."""
 
     metronome: str = AUTO
     chart: str = AUTO
 
     def sources(self, player: Player, registry: Registry) -> dict[str, Source]:
-        """The timelines of a session of this player.
+        """Make the timelines of a session of this player.
 
-        Raises UserError for a metronome or a chart that the model does not take or that nobody can read, DataError
-        for a file that does not hold annotations, and PluginError where what should follow the input is missing.
+        Raises UserError for a metronome or chart that the model does not take or that cannot be parsed, DataError for a
+        file without valid annotations, and PluginError for a missing follower.
         """
-        return self._decided(player, registry)._sources(player, registry)
+        return self._resolve(player, registry)._sources(player, registry)
 
-    def _decided(self, player: Player, registry: Registry) -> Conducting:
-        """The same without AUTO."""
-        asked = {"metronome": self.metronome, "chart": self.chart}
-        for name in (name for name, how in asked.items() if how == AUTO):
-            asked[name] = OFF
+    def _resolve(self, player: Player, registry: Registry) -> TimelineOptions:
+        """Resolve AUTO."""
+        options = {"metronome": self.metronome, "chart": self.chart}
+        for name in (name for name, how in options.items() if how == AUTO):
+            options[name] = OFF
             if name in player.model.timelines:
                 try:
                     follower_of(name, FOLLOW, player.tokenizer.space.sample_rate, registry)
                 except PluginError as error:
                     warn(f"the {name} is withheld, so the model plays worse than it can: {error} @ --{name}")
                 else:
-                    asked[name] = FOLLOW
+                    options[name] = FOLLOW
                     say(f"{name}: followed in the input; --{name} says what you know of it, or off")
-        return Conducting(**asked)
+        return TimelineOptions(**options)
 
     def _sources(self, player: Player, registry: Registry) -> dict[str, Source]:
         self._check(player)
         known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
         rate = player.tokenizer.space.frame_rate
         following = followed(player, registry, {"metronome": self.metronome, "chart": self.chart})
-        carry_chords(following, known.beats)
-        told: dict[str, Source] = {**sources(player.model.timelines, known, rate), **following}
+        set_chord_forecast(following, known.beats)
+        timelines: dict[str, Source] = {**sources(player.model.timelines, known, rate), **following}
         if self.chart != OFF and not is_follow(self.chart):
             chart = chart_of(self.chart)
             try:
-                told["chart"] = source_of(chart, known, rate)
+                timelines["chart"] = source_of(chart, known, rate)
             except ValueError as error:
                 raise UserError(f"{error} @ --chart {self.chart}") from None
             say(f"chart: {len(chart.bars)} bars, which begin again where the music goes on")
-        return told
+        return timelines
 
     def _check(self, player: Player) -> None:
         has = ", ".join(player.model.timelines) or "neither metronome nor chart"
-        for name, asked in (("metronome", self.metronome), ("chart", self.chart)):
-            if asked != OFF and name not in player.model.timelines:
+        for name, option in (("metronome", self.metronome), ("chart", self.chart)):
+            if option != OFF and name not in player.model.timelines:
                 raise UserError(
                     f"the model takes no {name}; it takes {has}. Train one with [conditions] {name} = {{ drop = 0.2 }} "
-                    f"@ --{name} {asked}"
+                    f"@ --{name} {option}"
                 )
 
 
-def read_metronome(asked: str) -> Annotations:
-    """What is known of the beats. Raises UserError for words that are neither a tempo nor a file, DataError as said."""
-    if asked == OFF:
+def read_metronome(option: str) -> Annotations:
+    """Beats of a metronome. Raises UserError for words that are neither a tempo nor a file, DataError for a bad
+    file.
+    """
+    if option == OFF:
         return Annotations()
-    if match := _STEADY.fullmatch(asked.strip()):
+    if match := _STEADY.fullmatch(option.strip()):
         try:
             return steady(float(match["bpm"]), int(match["bar"] or 4), float(match["offset"] or 0))
         except (ValueError, ZeroDivisionError) as error:
-            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {asked}; expected {METRONOME}") from None
-    if not Path(asked).is_file():
-        raise UserError(f"neither a tempo nor a file @ --metronome {asked}; expected {METRONOME}")
-    return annotations_of(Path(asked))
+            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {option}; expected {METRONOME}") from None
+    if not Path(option).is_file():
+        raise UserError(f"neither a tempo nor a file @ --metronome {option}; expected {METRONOME}")
+    return annotations_of(Path(option))
 
 
 def annotations_of(path: Path) -> Annotations:
-    """The annotations in a YAML or JSON file: a table of them, or a song's metadata.yaml. Raises DataError."""
+    """Read the annotations of a YAML or JSON file: a table of them, or a song's metadata.yaml. Raises DataError."""
     try:
         text = path.read_text(encoding="utf-8")
-        held = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"unreadable annotations ({' '.join(str(error).split())}) @ {path}") from None
-    table = held.get("annotations", held) if isinstance(held, dict) else held
+    table = data.get("annotations", data) if isinstance(data, dict) else data
     found, problems = read_annotations(table)
     if problems or found.beats is None:
         raise DataError(*(f"{why} @ {path}" for why in problems or ["no beats are known"]))
     return found
 
 
-def chart_of(asked: str) -> Chart:
-    """The chart that was typed, or that a file holds. Raises UserError, naming the place of a mistake."""
-    path = Path(asked)
+def chart_of(option: str) -> Chart:
+    """Read a chart, typed or from a file. Raises UserError, naming the place of a mistake."""
+    path = Path(option)
     try:
         is_file = path.is_file()
-    except OSError:  # a long chart is no name of a file
+    except OSError:  # a long chart is not a valid file name
         is_file = False
     try:
-        return read_chart(path.read_text(encoding="utf-8") if is_file else asked)
+        return read_chart(path.read_text(encoding="utf-8") if is_file else option)
     except (ValueError, OSError) as error:
-        raise UserError(f"{error} @ --chart {asked}; expected {CHART}") from None
+        raise UserError(f"{error} @ --chart {option}; expected {CHART}") from None

@@ -1,4 +1,4 @@
-"""A grid of experiments as one command: planned, run, resumed, shown on a page. Its file: core/spec/grid.py."""
+"""Grids of experiments: plan, run, resume, page. File format: core/spec/grid_schema.py."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def grid(
     calibrate: bool = False,
     report_only: bool = False,
 ) -> int:
-    """Plan or run a grid file, or write its page; returns the exit code.
+    """Plan or run a grid file, or write its page; return the exit code.
 
-    Raises SpecError with everything that is wrong in the file, UserError for options that do not go together.
+    Raises SpecError with every mistake in the file, UserError for incompatible options.
     """
     if calibrate and not plan:
-        raise UserError("--calibrate tells what a grid would cost; give it together with --plan")
+        raise UserError("--calibrate measures the costs of a grid; give it together with --plan")
     if plan and report_only:
         raise UserError("give either --plan or --report-only")
     loaded = load_grid(path, registry, folder)
@@ -52,7 +52,9 @@ def grid(
 
 
 def _report(folder: Path) -> None:
-    """GRID/report.html from GRID/grid.json and the folders that it names. Raises DataError where there is none."""
+    """Write GRID/report.html from GRID/grid.json and the folders that it names. Raises DataError where there is
+    none.
+    """
     from accomp.core.comparison import write_comparison
     from accomp.core.comparison.grids import grid_comparison
 

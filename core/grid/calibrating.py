@@ -1,4 +1,4 @@
-"""How long a training step and a second of playing take on this machine, for each shape of model in a grid."""
+"""Measurement of a training step and a second of playing on this machine, for each shape of model in a grid."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from accomp.core.training.fabric import fabric_of
 from accomp.core.training.random_init import noise, training_step, untrained_player
 
 STEPS = 3
-"""Of training that are timed, after one that is not."""
+"""Training steps that are timed, after one of warm-up."""
 SECONDS = 2.0
-"""Of noise that is played to."""
+"""Length of the noise that is played to."""
 
 
 def calibrate(work: GridWork, registry: Registry) -> None:
@@ -48,7 +48,7 @@ def calibrate(work: GridWork, registry: Registry) -> None:
 
 
 def _training(spec: Spec, registry: Registry) -> tuple[float, str]:
-    """Median seconds of an optimizer step on random codes, and the device."""
+    """Return the median seconds of an optimizer step on random codes, and the device."""
     fabric = fabric_of(spec.run)
     with own_randomness(fabric.device):
         step = training_step(spec, space_of(spec, registry), registry, fabric)
@@ -57,12 +57,12 @@ def _training(spec: Spec, registry: Registry) -> tuple[float, str]:
 
 
 def _playing(spec: Spec, registry: Registry) -> tuple[float, dict[str, float] | None]:
-    """Seconds for a second of takes, and of a model that streams what the latency budget wants."""
+    """Return the seconds for a second of takes, and for a streaming model the times of the latency budget."""
     player = untrained_player(spec, registry, fabric_of(spec.run).device)
     space, clock = player.tokenizer.space, player.model.clock
     sound = noise(space, round(SECONDS * space.frame_rate))
     how: Any = {"labels": {}, "seed": 0, "session": 0}
-    perform(player, sound[: len(sound) // 4], **how)  # what happens the first time only
+    perform(player, sound[: len(sound) // 4], **how)  # one-time costs
     if clock is None:
         played = perform(player, sound, **how)
         return sum(played.whole) / SECONDS, None

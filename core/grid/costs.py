@@ -1,7 +1,7 @@
-"""What the work of a grid will cost: from what it took already, else from a calibration, else from stored figures.
+"""Cost estimates of the work of a grid: from its own measurements, else from a calibration, else from stored figures.
 
-Every estimate says where it comes from. Measured are, in this grid's folders, steps of the same training shape, takes
-of the same kind, and clips judged by the same metrics.
+Every estimate names its source. Measurements in this grid's folders are of steps of the same training shape, takes of
+the same kind, and clips scored by the same metrics.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ CPU_TRAINING, GPU_TRAINING = 46e9, 1e14
 CPU_STEP, CPU_PLAYING, GPU_STEP = 4e-3, 6e9, 15e-3
 """Playing a step on one CPU thread: seconds, and operations a second on top of them. GPU: seconds, assumed."""
 JUDGING = 3.0
-"""Seconds in which one metric judges ten seconds of sound, on one CPU thread; metrics differ widely."""
+"""Seconds of one metric for ten seconds of audio, on one CPU thread; metrics differ widely."""
 COPIES = 3
-"""Numbers of 4 bytes that a checkpoint keeps of a weight: itself, and two of the optimizer."""
+"""Numbers of 4 bytes that a checkpoint stores for a weight: itself, and two of the optimizer."""
 
 
 @frozen
 class Estimate:
-    """`seconds` and where the number comes from."""
+    """An estimate in `seconds`, with its source."""
 
     seconds: float
     source: str
@@ -46,14 +46,14 @@ class Estimate:
 
 @frozen
 class Rates:
-    """What is known of how long things take, by shape.
+    """Known times by shape.
 
     Attributes:
         steps: training shape -> an optimizer step.
         playing: playing shape -> a second of sound.
         judging: metrics -> one clip.
-        parts: playing shape -> what the latency budget wants, of each measurement, and the source.
-        weights: training shape -> how many numbers its model learns, as far as they have been counted.
+        parts: playing shape -> times of the latency budget, of each measurement, and the source.
+        weights: training shape -> number of parameters of its model, where counted.
     """
 
     steps: dict[str, Estimate] = field(factory=dict)
@@ -64,23 +64,23 @@ class Rates:
 
 
 def training_shape(spec: Spec) -> str:
-    """Equal for trainings whose steps take equally long: t_f, seed and schedule do not matter."""
+    """Return a key that is equal for trainings with equally long steps: t_f, seed and schedule do not matter."""
     return digest(_shape(spec))
 
 
 def playing_shape(spec: Spec) -> str:
-    """Equal for models that play equally fast."""
+    """Return a key that is equal for models that play equally fast."""
     data = resolve(spec)
     return digest([_shape(spec), data["sampler"], sorted(data["guidance"])])
 
 
 def judging_shape(spec: Spec) -> str:
-    """Equal where clips are judged equally fast."""
+    """Return a key that is equal where clips are scored equally fast."""
     return digest([resolve(spec)["metric"], spec.generate.seconds])
 
 
 def known_rates(work: GridWork) -> Rates:
-    """What the grid's folders tell, and its calibration where they do not."""
+    """Read the times in the grid's folders, and its calibration for the others."""
     rates = Rates()
     for source, found in ((CALIBRATED, _calibrated(work.grid.folder)), (MEASURED, _measured(work))):
         for table, key, value in found:
@@ -92,7 +92,7 @@ def known_rates(work: GridWork) -> Rates:
 
 
 def training_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
-    """All steps of a training."""
+    """Estimate all steps of a training."""
     known = rates.steps.get(training_shape(spec))
     if known is None:
         frames = spec.train.batch * spec.train.accumulate * spec.train.frames
@@ -102,7 +102,7 @@ def training_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
 
 
 def playing_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
-    """All takes of a cell. What streams is played twice, to see that it does not depend on how the sound is cut."""
+    """Estimate all takes of a cell. A streaming model plays twice, as a check that block sizes do not matter."""
     known = rates.playing.get(playing_shape(spec))
     if known is None:
         space = space_of(spec, registry)
@@ -112,29 +112,29 @@ def playing_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
 
 
 def judging_cost(spec: Spec, clips: int, rates: Rates) -> Estimate:
-    """So many clips by the spec's metrics."""
+    """Estimate the scoring of a number of clips by the spec's metrics."""
     stored = Estimate(JUDGING * len(spec.metric) * spec.generate.seconds / 10, STORED)
     known = rates.judging.get(judging_shape(spec), stored)
     return Estimate(known.seconds * clips, known.source)
 
 
 def training_bytes(spec: Spec, registry: Registry, rates: Rates) -> int:
-    """Checkpoints that a training keeps, the best one beside the newest."""
+    """Estimate the checkpoints that a training keeps, the best one beside the newest."""
     return 4 * COPIES * weights(spec, registry, rates) * (spec.train.keep + 1)
 
 
 def takes_bytes(spec: Spec, registry: Registry) -> int:
-    """Four sounds a take, 16 bits a sample."""
+    """Estimate four sounds a take, 16 bits a sample."""
     return round(4 * 2 * space_of(spec, registry).sample_rate * spec.generate.seconds * spec.generate.takes)
 
 
 def bytes_in(folder: Path) -> int:
-    """Size of all files in a folder."""
+    """Sum the sizes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def weights(spec: Spec, registry: Registry, rates: Rates) -> int:
-    """How many numbers the model of a spec learns, counted once a shape.
+    """Count the parameters of a spec's model, once a shape.
 
     The model is built without memory for them, where its parts allow it.
     """
@@ -158,7 +158,7 @@ def _on_gpu(spec: Spec) -> bool:
 
 
 def _calibrated(folder: Path) -> Iterator[tuple[str, str, Any]]:
-    """(table of Rates, key, value) from calibration.json; nothing where it is missing or broken."""
+    """Yield (table of Rates, key, value) from calibration.json; nothing where it is missing or damaged."""
     try:
         data = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
         yield from [
@@ -169,7 +169,7 @@ def _calibrated(folder: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def _measured(work: GridWork) -> Iterator[tuple[str, str, Any]]:
-    """As `_calibrated`, from the grid's own trainings and cells; medians of what there is."""
+    """Yield the same from the grid's own trainings and cells, as medians."""
     steps: dict[str, list[float]] = {}
     for piece in work.of_kind("training"):
         if (seconds := step_seconds(piece.folder, piece.spec)) is not None:

@@ -1,4 +1,4 @@
-"""The plan of a grid, in words: cells, what is shared, what it will cost, what is done, what cannot be played live."""
+"""Plan of a grid as text: cells, shared work, costs, finished work, cells that are not deployable."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from accomp.core.spec.build import space_of
 from accomp.core.spec.schema import Spec
 
 DOUBTFUL = 2.0
-"""By how much stored figures may well be off, either way, and more on a GPU."""
+"""Factor by which stored figures may be wrong, either way; on a GPU by more."""
 
 
 @frozen
 class Cost:
-    """Of one piece of work: seconds by what they are spent on, and bytes on the disk."""
+    """Cost of one piece of work: seconds by stage, and bytes on the disk."""
 
     seconds: dict[str, Estimate]
     bytes: int
@@ -45,13 +45,13 @@ class Cost:
 
 @frozen
 class Playability:
-    """Whether a cell could be played live. `budget` is None for models that do not stream."""
+    """Live deployability of a cell. `budget` is None for models that do not stream."""
 
     budget: LatencyBudget | None
     source: str = ""
 
     def describe(self) -> str:
-        """One word or two."""
+        """Describe it in one word or two."""
         if self.budget is None:
             return "offline"
         if not self.budget.deployable:
@@ -60,7 +60,7 @@ class Playability:
 
 
 def plan(work: GridWork, registry: Registry) -> list[str]:
-    """The lines of the plan. Reads the grid's folder and runs nothing."""
+    """Return the lines of the plan. Reads the grid's folder and runs nothing."""
     rates = known_rates(work)
     done = {key: piece.record() is not None for key, piece in work.pieces.items()}
     costs = {key: _cost(piece, registry, rates) for key, piece in work.pieces.items()}
@@ -77,7 +77,7 @@ def plan(work: GridWork, registry: Registry) -> list[str]:
 
 
 def live(spec: Spec, registry: Registry, rates: Rates) -> Playability:
-    """The latency budget of a cell from measured step times; without any, what codec and delays alone take."""
+    """Return the latency budget of a cell from measured step times; without any, from codec and delays alone."""
     if spec.clock is None:
         return Playability(None)
     nothing = {"encode": 0.0, "decode": 0.0, "first": 0.0, "chunk": 0.0, "jitter": 0.0}
@@ -128,7 +128,7 @@ def _table(
 
 
 def _clock(spec: Spec, registry: Registry) -> tuple[str, str]:
-    """t_f and k in seconds."""
+    """Format t_f and k in seconds."""
     clock = clock_of(spec, registry)
     return ("", "") if clock is None else (f"{clock['t_f']['seconds']:g} s", f"{clock['k']['seconds']:g} s")
 
@@ -183,8 +183,8 @@ def _totals(work: GridWork, done: dict[str, bool], costs: dict[str, Cost]) -> li
         return [*lines, "nothing is left to be done"]
     lines.append(f"time: about {_hours(sum(spent.values()))} of work{_side_by_side(work, todo)}")
     for what, seconds in spent.items():
-        told = ", ".join(f"{source} ({count})" for source, count in sources[what].items())
-        lines.append(f"  {what}: {_hours(seconds)}; from {told}")
+        listed = ", ".join(f"{source} ({count})" for source, count in sources[what].items())
+        lines.append(f"  {what}: {_hours(seconds)}; from {listed}")
     if any(STORED in counter for counter in sources.values()):
         lines.append(
             f"  stored figures may well be off by a factor of {DOUBTFUL:g}, on a GPU by more; "
@@ -196,7 +196,7 @@ def _totals(work: GridWork, done: dict[str, bool], costs: dict[str, Cost]) -> li
 
 
 def _side_by_side(work: GridWork, todo: Sequence[tuple[Work, Cost]]) -> str:
-    """What several workers make of it: no less than their share, nor than the longest chain."""
+    """Return the time with several workers: not less than their share, nor than the longest chain."""
     workers = work.grid.runner.workers or 1
     if workers == 1:
         return ""
@@ -206,7 +206,7 @@ def _side_by_side(work: GridWork, todo: Sequence[tuple[Work, Cost]]) -> str:
 
 
 def _warnings(work: GridWork, lives: dict[str, Playability]) -> list[str]:
-    """One line for all cells that cannot be played live for the same reason."""
+    """Yield one line for all cells that are not deployable for the same reason."""
     groups: dict[str, list[str]] = {}
     for one in work.cells:
         found = lives[one.cell.name]
@@ -222,21 +222,21 @@ def _warnings(work: GridWork, lives: dict[str, Playability]) -> list[str]:
             text = f"cannot be played live: t_f = {budget.nearest_t_f} frames could be ({found.source})"
         groups.setdefault(text, []).append(one.cell.name)
     lines = [f"warning: {_listed(names)} {text}" for text, names in groups.items()]
-    return ["", *lines, "they are trained and judged all the same, offline"] if lines else []
+    return ["", *lines, "they are trained and scored all the same, offline"] if lines else []
 
 
 def _made_with(work: GridWork, done: dict[str, bool]) -> list[str]:
-    """A warning where models were trained by different code or libraries, which no hash tells."""
+    """Warn where models were trained by different code or libraries, which the hashes do not cover."""
     groups: dict[str, list[str]] = {}
     for piece in work.of_kind("training"):
         path = piece.folder / "versions.json"
         if done[piece.key] and path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            told = ", ".join(f"{name} {found[name]}" for name in ("accomp", "git", "torch") if name in found)
-            groups.setdefault(told, []).append(piece.name)
+            listed = ", ".join(f"{name} {found[name]}" for name in ("accomp", "git", "torch") if name in found)
+            groups.setdefault(listed, []).append(piece.name)
     if len(groups) < 2:
         return []
-    lines = [f"  {told}: {', '.join(names)}" for told, names in groups.items()]
+    lines = [f"  {listed}: {', '.join(names)}" for listed, names in groups.items()]
     return ["", "warning: not all models were trained by the same versions:", *lines]
 
 

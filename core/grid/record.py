@@ -1,6 +1,6 @@
-"""grid.json: how a grid stands and what came out of it, for whoever reads it by machine; the page is made from it.
+"""grid.json: state and results of a grid in machine-readable form; the page is made from it.
 
-Paths are relative to the grid's folder. What has not been made yet is null.
+Paths are relative to the grid's folder. Missing results are null.
 
     format, name, versions
     axes       [{"key": "clock.t_f", "label": "t_f", "values": ["-1s", ...]}], values as the grid file writes them
@@ -45,7 +45,7 @@ from accomp.core.registry import Registry
 from accomp.core.runs.folder import versions
 from accomp.core.runs.history import best_step, read_losses
 from accomp.core.spec.build import space_of
-from accomp.core.spec.grid import Grid
+from accomp.core.spec.grid_schema import Grid
 from accomp.core.spec.parsing import plain
 from accomp.core.spec.schema import Spec
 
@@ -57,7 +57,7 @@ Status = Literal["done", "running", "waiting", "failed", "blocked"]
 
 @frozen
 class State:
-    """How a piece of work stands; `error` in one line where it failed or cannot be begun."""
+    """State of a piece of work; `error` in one line where it failed or is blocked."""
 
     status: Status
     error: str | None = None
@@ -67,22 +67,22 @@ WAITING = State("waiting")
 
 
 class Ledger:
-    """grid.json of one grid, written anew whenever something changes. What is done is read once."""
+    """grid.json of one grid, rewritten at every change. Finished results are read once."""
 
     def __init__(self, work: GridWork, registry: Registry):
         self._work, self._registry = work, registry
         self._read: dict[str, Any] = {}
 
     def write(self, states: Mapping[str, State]) -> None:
-        """From the states of the work, by key, and what lies in its folders."""
+        """Write the states of the work, by key, and the results in its folders."""
         text = json.dumps(self.content(states), indent=1, allow_nan=False)
         write_atomic(self._work.grid.folder / FILE, text + "\n")
 
     def content(self, states: Mapping[str, State]) -> dict[str, Any]:
-        """All of it; work without a state waits."""
+        """Return the whole content; work without a state is "waiting"."""
         grid, pieces = self._work.grid, self._work.pieces.values()
         done = {piece.key: piece.record() for piece in pieces}
-        told = {key: attrs.asdict(states.get(key, WAITING)) for key in done}
+        rows = {key: attrs.asdict(states.get(key, WAITING)) for key in done}
         return {
             "format": FORMAT,
             "name": grid.name,
@@ -91,7 +91,7 @@ class Ledger:
             "cells": [
                 {
                     **self._cell(one),
-                    **told[one.judged.key],
+                    **rows[one.judged.key],
                     "training": self._training(one.training, done),
                     **self._results(one.judged, done),
                 }
@@ -100,7 +100,7 @@ class Ledger:
             "anchors": [
                 {
                     **self._named(one),
-                    **told[one.key],
+                    **rows[one.key],
                     "cells": self._once(one, _anchors) if done[one.key] else None,
                 }
                 for one in pieces
@@ -112,7 +112,7 @@ class Ledger:
                     "kind": one.kind,
                     "name": one.name,
                     **self._named(one),
-                    **told[one.key],
+                    **rows[one.key],
                     "cells": list(one.cells),
                     "seconds": (done[one.key] or {}).get("seconds", {}),
                 }
@@ -142,7 +142,7 @@ class Ledger:
         }
 
     def _training(self, work: Work, done: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What its records tell so far."""
+        """Read the records of a training so far."""
 
         def read(work: Work) -> dict[str, Any] | None:
             return training_of(work.folder, work.spec)
@@ -150,7 +150,7 @@ class Ledger:
         return self._once(work, read) if done[work.key] else read(work)
 
     def _results(self, work: Work, done: Mapping[str, Any]) -> dict[str, Any]:
-        """Takes and numbers of a cell that is done."""
+        """Read takes and numbers of a finished cell."""
         if not done[work.key]:
             return {"takes": None, "timing": None, "metrics": None}
         found: dict[str, Any] = self._once(work, lambda work: _results(work, self._registry))
@@ -166,7 +166,7 @@ class Ledger:
 
 
 def axes_of(grid: Grid) -> list[dict[str, Any]]:
-    """The axes of a grid's sweep with the values that its cells have, in order."""
+    """Return the axes of a grid's sweep with the values of its cells, in order."""
     swept = [*(cell.axes for cell in grid.cells), *(cell.axes for cell in grid.skipped)]
     keys = list(dict.fromkeys(key for axes in swept for key in axes))
     found = []
@@ -180,18 +180,18 @@ def axes_of(grid: Grid) -> list[dict[str, Any]]:
 
 
 def clock_of(spec: Spec, registry: Registry) -> dict[str, Any] | None:
-    """t_f and k in frames and seconds; None for a model without a clock."""
+    """Return t_f and k in frames and seconds; None for a model without a clock."""
     if spec.clock is None:
         return None
     space = space_of(spec, registry)
     frame = space.hop / space.sample_rate
     both = {"t_f": spec.clock.t_f, "k": spec.clock.k}
-    told = {name: {"frames": value, "seconds": round(value * frame, 9)} for name, value in both.items()}
-    return {**told, "frame_seconds": frame}
+    times = {name: {"frames": value, "seconds": round(value * frame, 9)} for name, value in both.items()}
+    return {**times, "frame_seconds": frame}
 
 
 def training_of(folder: Path, spec: Spec) -> dict[str, Any] | None:
-    """What a training's records tell; None before its first validation."""
+    """Summarise a training's records; None before its first validation."""
     records = read_losses(folder)
     if not (best := best_step(folder)):
         return None
@@ -207,14 +207,14 @@ def training_of(folder: Path, spec: Spec) -> dict[str, Any] | None:
 
 
 def step_seconds(folder: Path, spec: Spec) -> float | None:
-    """Median seconds of an optimizer step, validations and checkpoints among them; None where nothing is logged."""
+    """Return the median seconds of an optimizer step, including validations and checkpoints; None without records."""
     rates = [record["clips_per_second"] for record in read_losses(folder) if record["kind"] == "train"]
     clips = spec.train.batch * spec.train.accumulate
     return clips / float(np.median(rates)) if rates and min(rates) > 0 else None
 
 
 def timing_of(takes: list[dict[str, Any]], spec: Spec, registry: Registry) -> dict[str, Any] | None:
-    """How fast the takes were played, the slowest one deciding; `takes`: content of their take.json."""
+    """Return the speed of the takes, that of the slowest one; `takes`: content of their take.json."""
     timings = [take["timings"] for take in takes]
     if not timings:
         return None
@@ -244,7 +244,7 @@ def timing_of(takes: list[dict[str, Any]], spec: Spec, registry: Registry) -> di
 
 
 def _results(work: Work, registry: Registry) -> dict[str, Any]:
-    """Takes, their timing and the numbers of a cell that is done."""
+    """Read takes, their timing and the numbers of a finished cell."""
     made = _json(work.folder / generate.RECORD)
     takes = [_json(work.folder / "takes" / id / "take.json") for id in made["takes"]]
     (judged,) = _json(work.folder / evaluate.RECORD)["cells"].values()
@@ -264,11 +264,11 @@ def _anchors(work: Work) -> dict[str, Any]:
 
 
 def _numbers(metric: Mapping[str, Any]) -> dict[str, Any]:
-    """A metric's record without single takes."""
+    """Return a metric's record without single takes."""
     counted = {name: len(metric[name]) for name in ("empty", "failed") if name in metric}
     return {**{key: value for key, value in metric.items() if key != "takes"}, **counted}
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Raises DataError for a file that is gone or broken since its work was done."""
+    """Read a JSON file. Raises DataError for one that was removed or damaged since its work was done."""
     return read_record(path, "remove the folder, and the grid makes it again")

@@ -1,4 +1,4 @@
-"""Running a grid: the work that is not done goes to the engine, each piece as soon as what it needs is there."""
+"""Execution of a grid: unfinished work goes to the engine, each piece as soon as its dependencies are done."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from accomp.core.registry import Registry
 from accomp.core.spec.toml_files import toml_text
 
 FIRST = ("store", "cell", "anchors", "training")
-"""What is begun before what, where several pieces could be: a cell whose model is there, before another training."""
+"""Priority of kinds of work: a cell whose model is trained comes before another training."""
 
 
 def run_grid(work: GridWork, registry: Registry, *, fresh: bool = True) -> int:
-    """Do what is not done; the exit code: 1 where something failed, which does not stop what does not need it.
+    """Run the unfinished work; return the exit code: 1 where something failed, which stops only its dependents.
 
-    Another process that runs the same grid is waited for. Ctrl-C and SIGTERM stop all tasks, which save what they can,
-    and raise KeyboardInterrupt. `fresh`: each task has a process of its own.
+    Waits for another process that runs the same grid. Ctrl-C and SIGTERM stop all tasks, which save their state, and
+    raise KeyboardInterrupt. `fresh`: each task has a process of its own.
     """
     grid = work.grid
 
@@ -45,14 +45,14 @@ def run_grid(work: GridWork, registry: Registry, *, fresh: bool = True) -> int:
 
 
 def turn(piece: Work) -> tuple[int, int]:
-    """What is begun first, smallest first: by kind, and of trainings the longest, so that none is left over alone."""
+    """Return the priority, smallest first: by kind, and the longest training first, so that none is left over alone."""
     train = piece.spec.train
     frames = train.steps * train.batch * train.accumulate * train.frames
     return FIRST.index(piece.kind), -frames if piece.kind == "training" else 0
 
 
 class _Board:
-    """How each piece of work stands, and what can be begun next."""
+    """States of the work and selection of the next piece."""
 
     def __init__(self, work: GridWork, ledger: Ledger):
         self._work, self._ledger = work, ledger
@@ -64,14 +64,14 @@ class _Board:
             users = [key for key, other in work.pieces.items() if piece.key in other.needs]
             if all(self._states[key].status == "done" for key in users):
                 self._states[piece.key] = State("done")
-        self._told = 0
+        self._reported = 0
         self._todo = sum(state.status != "done" for state in self._states.values())
         if done := len(self._states) - self._todo:
             say(f"done already: {done} of {len(self._states)} pieces of work")
         ledger.write(self._states)
 
     def tasks(self) -> Iterator[Task | None]:
-        """Whatever can be begun; None while there is nothing but there may be."""
+        """Yield work that can begin; None while there is none at present."""
         while any(state == WAITING for state in self._states.values()):
             ready = [piece for piece in self._work.pieces.values() if self._is_ready(piece)]
             piece = min(ready, key=turn, default=None)
@@ -80,35 +80,35 @@ class _Board:
             yield Task(piece.title, piece) if piece else None
 
     def begun(self, task: Task) -> None:
-        """A worker has got a task."""
+        """Record that a worker has got a task."""
         say(f"begun: {task.name}")
         self._ledger.write(self._states)
 
     def ended(self, outcome: Outcome) -> None:
-        """A task is done, or has failed for good."""
+        """Record that a task is done, or has failed finally."""
         piece: Work = outcome.task.argument
-        self._told += 1
+        self._reported += 1
         if outcome.failure:
             self._fail(piece, outcome.failure)
-            warn(f"failed: {piece.title}: {outcome.failure} (what it said: {piece.folder / LOG})")
+            warn(f"failed: {piece.title}: {outcome.failure} (its output: {piece.folder / LOG})")
             if outcome.trace and outcome.error is None:
                 piece.folder.mkdir(parents=True, exist_ok=True)
                 with (piece.folder / LOG).open("a", encoding="utf-8") as file:
                     file.write(outcome.trace)
         else:
             self._states[piece.key] = State("done")
-            say(f"done: {piece.title}, {duration(outcome.seconds)} ({self._told} of {self._todo})")
+            say(f"done: {piece.title}, {duration(outcome.seconds)} ({self._reported} of {self._todo})")
         self._ledger.write(self._states)
 
     def close(self) -> None:
-        """What was running waits again."""
+        """Reset running work to "waiting"."""
         for key, state in self._states.items():
             if state.status == "running":
                 self._states[key] = WAITING
         self._ledger.write(self._states)
 
     def summary(self) -> int:
-        """Says what came of the grid; its exit code."""
+        """Print the result of the grid; return its exit code."""
         failed = [piece for piece in self._work.pieces.values() if self._states[piece.key].status == "failed"]
         cells = [self._states[one.judged.key] for one in self._work.cells]
         done = sum(state.status == "done" for state in cells)
@@ -131,7 +131,7 @@ class _Board:
         self._block(piece, State("blocked", f"{piece.title} failed: {why}"))
 
     def _block(self, piece: Work, why: State) -> None:
-        """What waits for a piece, and what waits for that, will never begin."""
+        """Block all direct and indirect dependents of a piece."""
         for other in self._work.pieces.values():
             if piece.key in other.needs and self._states[other.key] == WAITING:
                 self._states[other.key] = why
@@ -139,7 +139,7 @@ class _Board:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min 20 s, 2 h 5 min, 3 days 4 h."""
+    """Format seconds: 12 s, 3 min 20 s, 2 h 5 min, 3 days 4 h."""
     whole = round(seconds)
     days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
     if days:
@@ -151,7 +151,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does while the block runs; where signals cannot be handled, nothing changes."""
+    """Handle SIGTERM like Ctrl-C within the block; no change where signals cannot be handled."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""A piece of a grid's work, done by a process of its own: the stages of a run, with what they say kept in a file."""
+"""Execution of a piece of a grid's work in its own process: the stages of a run, with their output in a file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ STAGES: dict[Kind, tuple[str, ...]] = {
     "anchors": ("evaluate",),
     "cell": ("generate", "evaluate", "report"),
 }
-"""What each kind of work consists of, in order."""
+"""Stages of each kind of work, in order."""
 
 
 def perform(work: Work) -> dict[str, Any]:
-    """Do a piece of work unless it is done, and say so in its folder; returns what done.json then holds.
+    """Run a piece of work unless it is done, and write done.json; return its content.
 
-    A store is compared with its corpus each time. A folder that another process is at, perhaps one of a runner that was
-    killed, is waited for. What is half done is gone on with. Raises whatever the stages raise.
+    A store is compared with its corpus each time. Waits for another process in the same folder, such as one of a killed
+    runner. Partial work is resumed. Raises the errors of the stages.
     """
     with folder_lock(work.folder, lambda who: say(f"{who} is at work here; waiting for it @ {work.folder}")):
         if work.kind != "store" and (done := work.record()):
@@ -48,7 +48,7 @@ def perform(work: Work) -> dict[str, Any]:
 
 
 def _prepare(work: Work) -> None:
-    """The run folder that the stages want to find, and in a cell's the way to its model."""
+    """Create the run folder for the stages, and in a cell's the reference to its model."""
     if work.kind in ("training", "cell"):
         open_run(work.spec)
     if work.kind == "cell":
@@ -58,7 +58,7 @@ def _prepare(work: Work) -> None:
 
 @contextmanager
 def _logged_in(path: Path) -> Iterator[None]:
-    """What the block prints, and libraries below Python, goes to the end of a file."""
+    """Append the output of the block, and of native libraries, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,12 +1,12 @@
-"""What has to be done for a grid: each store, training, cell and set of anchors once, in a folder named after its hash.
+"""Work of a grid: each store, training, cell and set of anchors once, in a folder named after its hash.
 
     GRID/models/NAME-HASH/     trainings, run folders without takes; NAME is that of the first cell that needed it
     GRID/cells/NAME-HASH/      run folders that play such a model: takes, metrics.json, report.html
-    GRID/anchors/HASH/         metrics.json of what needs no model
-    GRID/stores/HASH/          that a store was filled; the tokens lie where the spec says
-    GRID/cache/                what metrics found out about clips, shared by all
+    GRID/anchors/HASH/         metrics.json of the anchors, without a model
+    GRID/stores/HASH/          marks that a store was filled; the tokens are where the spec says
+    GRID/cache/                cached results of metrics, shared by all
 
-A piece of work is done when its folder says so in done.json, with its hash, and what it made is there.
+A piece of work is done when its folder contains done.json, with its hash, and the results exist.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from accomp.core.evaluation import evaluate
 from accomp.core.files import OWNER, write_atomic
 from accomp.core.generation import generate
 from accomp.core.runs.checkpoint import latest_checkpoint
-from accomp.core.runs.run import playing_checkpoint, weights_hash
+from accomp.core.runs.player import playing_checkpoint, weights_hash
 from accomp.core.spec.fingerprints import Identity, identify
-from accomp.core.spec.grid import Grid, GridCell
+from accomp.core.spec.grid_schema import Grid, GridCell
 from accomp.core.spec.runner import RunnerSpec
 from accomp.core.spec.schema import Spec
 from accomp.core.spec.sections import CellName
@@ -47,8 +47,8 @@ class Work:
 
     Attributes:
         name: of the first cell that needs it; of a store, its path.
-        hash: of all it depends on; with `kind` it tells the piece from others.
-        folder: where what it makes goes.
+        hash: of all its inputs; unique together with `kind`.
+        folder: folder of its results.
         spec: of that first cell, for this folder.
         needs: keys of the work that comes before.
         cells: names of all cells that need it.
@@ -66,21 +66,21 @@ class Work:
 
     @property
     def key(self) -> str:
-        """Unique within a grid."""
+        """Key, unique within a grid."""
         return f"{self.kind} {self.hash}"
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Display name."""
         return self.kind if self.kind == "anchors" else f"{self.kind} {self.name}"
 
     def record(self) -> dict[str, Any] | None:
-        """What done.json says, if the work is done: the hash, and seconds by stage. None where it is not."""
+        """Return the content of done.json, if the work is done: the hash, and seconds by stage. None otherwise."""
         held = self.held()
         return held if held is not None and held.get("hash") == self.hash and self._is_there() else None
 
     def held(self) -> dict[str, Any] | None:
-        """What done.json says, of this work or of an earlier one in the same folder."""
+        """Return the content of done.json, of this work or of an earlier one in the same folder."""
         try:
             record = json.loads(self._done.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -89,12 +89,12 @@ class Work:
 
     @property
     def begun(self) -> bool:
-        """Whether an earlier attempt has left something to go on with."""
+        """Test for the results of an earlier attempt that can be resumed."""
         there = self.folder.iterdir() if self.folder.is_dir() else ()
         return any(path.name not in (LOG, DONE, OWNER) for path in there)
 
     def finish(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Say in the folder that the work is done; returns all that done.json holds."""
+        """Write done.json into the folder, and return its content."""
         record = {"hash": self.hash, "finished": time.strftime("%Y-%m-%dT%H:%M:%S"), **record}
         write_atomic(self._done, json.dumps(record, indent=1) + "\n")
         return record
@@ -104,7 +104,7 @@ class Work:
         return self.folder / DONE
 
     def _is_there(self) -> bool:
-        """Whether what was made can still be used."""
+        """Test that the results still exist."""
         try:
             match self.kind:
                 case "store":
@@ -122,13 +122,13 @@ class Work:
             return False
 
     def weights(self) -> str:
-        """The hash of the weights that play. Raises CheckpointError where there are none."""
+        """Return the hash of the weights that play. Raises CheckpointError where there are none."""
         return weights_hash(playing_checkpoint(self.model or self.folder))
 
 
 @frozen
 class CellWork:
-    """Which work belongs to a cell."""
+    """The work of one cell."""
 
     cell: GridCell
     identity: Identity
@@ -139,18 +139,18 @@ class CellWork:
 
 @frozen
 class GridWork:
-    """All of a grid's work, in an order in which it can be done."""
+    """All work of a grid, in a valid order of execution."""
 
     grid: Grid
     pieces: dict[str, Work]
     cells: tuple[CellWork, ...]
 
     def of_kind(self, kind: Kind) -> list[Work]:
-        """The work of one kind."""
+        """Return the work of one kind."""
         return [work for work in self.pieces.values() if work.kind == kind]
 
     def leftovers(self) -> list[Path]:
-        """Folders of models, cells and anchors that belong to no cell any more."""
+        """List the folders of models, cells and anchors that belong to no cell any more."""
         used = {work.folder for work in self.pieces.values()}
         there = [
             folder
@@ -162,7 +162,7 @@ class GridWork:
 
 
 def work_of(grid: Grid) -> GridWork:
-    """The work of a grid. Raises SpecError for cells that cannot live in one grid."""
+    """Return the work of a grid. Raises SpecError for cells that cannot share a grid."""
     pieces: dict[str, Work] = {}
     places: dict[str, Path] = {}  # of takes, by their hash
 
@@ -199,25 +199,25 @@ def work_of(grid: Grid) -> GridWork:
 
 
 def _at(spec: Spec, folder: Path, grid: Grid, cells: Iterable[CellName] = ("model",)) -> Spec:
-    """The spec for a folder of the grid: judges just these cells, shares what metrics find out, on one machine."""
+    """Adapt the spec to a folder of the grid: one set of cells, the shared cache, one machine."""
     judging = attrs.evolve(spec.evaluate, cells=tuple(cells), cache=(grid.folder / "cache").as_posix())
     runner = RunnerSpec(workers=grid.runner.workers if grid.runner.engine == "local" else None, cpus=grid.runner.cpus)
     return attrs.evolve(spec, run=attrs.evolve(spec.run, folder=folder.as_posix()), evaluate=judging, runner=runner)
 
 
 def _folder(parent: Path, name: str, hash: str) -> Path:
-    """The one with this hash, whatever it is called, so that a renamed cell finds its work; else a new one."""
+    """Return the folder with this hash, under any name, so that a renamed cell finds its work; else a new one."""
     for there in sorted(parent.glob(f"*-{hash}")):
         return there
     return parent / f"{re.sub('[^A-Za-z0-9._=+-]+', '_', name)[:LONGEST].strip('._')}-{hash}"
 
 
 def _refuse_what_cannot_be(cells: Sequence[GridCell], pieces: Sequence[Work]) -> None:
-    """Two different stores at one path, two ways of judging the same takes, several devices for one task."""
+    """Raise for two different stores at one path, two ways of scoring the same takes, several devices for one task."""
     problems = []
     for kind, what, cure in (
         ("store", "fill the same store with different tokens", "give each a store.path of its own"),
-        ("cell", "play the same takes and are judged differently", "judge both by all the metrics"),
+        ("cell", "play the same takes and are scored differently", "score both by all the metrics"),
     ):
         first: dict[str, Work] = {}
         for work in (work for work in pieces if work.kind == kind):

@@ -1,4 +1,4 @@
-"""A run's model as a member of the band: asked for a layer, it plays variations of it."""
+"""A run's model that plays variations of layers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
+from accomp.core.audio.loudness import within_full_scale
 from accomp.core.compute.devices import number_of
 from accomp.core.console import progress, say
 from accomp.core.errors import UserError, WorkError
 from accomp.core.layering.recipe import Recipe
 from accomp.core.layering.tree import Node, Tree
-from accomp.core.model.conditions import chosen, class_names, class_numbers
+from accomp.core.model.conditions import class_names, class_numbers, parse_conditions
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
-from accomp.core.runs.run import Player, perform, within_full_scale
+from accomp.core.runs.player import Player
+from accomp.core.runs.run import perform
 
 
 @frozen
 class Layer:
-    """What is asked for: a title, and label -> class that the model is told."""
+    """A requested layer: a title, and label -> class for the model."""
 
     title: str
     conditions: Mapping[str, str]
@@ -34,10 +36,10 @@ class Band:
 
     Attributes:
         run: its folder.
-        player: with the sampler and the guidance that it is to use.
+        player: with its sampler and guidance.
         spec: the resolved spec of its checkpoint.
         fixed: conditions of every layer, NAME=VALUE.
-        seed: decides what is sampled.
+        seed: of the random numbers.
     """
 
     run: Path
@@ -46,22 +48,22 @@ class Band:
     fixed: Sequence[str] = ()
     seed: int = 0
 
-    def layer(self, asked: str) -> Layer:
-        """What "Bass" means for this model, or "category=Melodic" where it is told something else than instruments.
+    def layer(self, text: str) -> Layer:
+        """Parse "Bass", or "category=Melodic" for labels other than the instrument.
 
-        A model that is told no instrument takes any name, as a title. Raises UserError for what it does not know.
+        For a model without an instrument label any name is a title. Raises UserError for an unknown label or class.
         """
         labels = self.player.model.conditions.labels
-        word = asked if "=" in asked else f"{INSTRUMENT}={asked}"
-        told = (*self.fixed, word) if "=" in asked or INSTRUMENT in labels else self.fixed
-        numbers = chosen(told, labels)
+        word = text if "=" in text else f"{INSTRUMENT}={text}"
+        words = (*self.fixed, word) if "=" in text or INSTRUMENT in labels else self.fixed
+        numbers = parse_conditions(words, labels)
         names = {name: class_names(name, labels[name])[number] for name, number in numbers.items()}
         if names.get(INSTRUMENT) in {CLASSES[number] for number in NOT_TARGETS}:
-            raise UserError(f"no model learns to play {names[INSTRUMENT]!r}, only to hear it")
-        return Layer(names.get(word.partition("=")[0].strip(), asked.strip()), names)
+            raise UserError(f"no model learns to play {names[INSTRUMENT]!r}; it is context only")
+        return Layer(names.get(word.partition("=")[0].strip(), text.strip()), names)
 
     def recipe(self, parent: str, layer: Layer, variation: int) -> Recipe:
-        """How that variation of a layer is made."""
+        """Recipe of a variation of a layer."""
         player = self.player
         return Recipe(
             parent=parent,
@@ -80,7 +82,7 @@ class Band:
         )
 
     def play(self, tree: Tree, parent: str, layer: Layer, variations: int) -> list[Node]:
-        """So many variations of a layer on the song of `parent`, in the tree; those that are there are not made again.
+        """Play `variations` variations of a layer on the song of `parent`; existing ones are kept.
 
         Raises WorkError for a stem with NaN or Inf; the variations before it are kept.
         """
@@ -90,7 +92,7 @@ class Band:
             rate = self.player.tokenizer.space.sample_rate
             sound = tree.context(parent, rate)
             if not sound.any():
-                say("the song is silent so far: there is nothing to hear for the model")
+                say("the song is silent so far: the model has no input")
             with progress(layer.title, len(missing)) as advance:
                 for recipe in missing:
                     nodes[recipe.id] = self._make(tree, recipe, sound, rate)

@@ -1,4 +1,4 @@
-"""How the layers of a song are added up: for the model that plays the next one, and for people who listen."""
+"""Mixes of a song's layers: as input of the model, and for listening."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from accomp.core.audio.loudness import mix_for_listening, normalise
 
 
-def heard(parts: Iterable[np.ndarray], *, stems: int) -> np.ndarray:
-    """What the model hears: the mean of all stems, as its training mixtures are made, at the levels they have.
+def model_mix(parts: Iterable[np.ndarray], *, stems: int) -> np.ndarray:
+    """Mix for the model: the mean of all stems, as in training, at their own levels.
 
         x = (M c + s_1 + ... + s_d) / (M + d)
 
-    parts: c, itself the mean of M = `stems` stems, then s_1 ... s_d, all [N]. No part louder than full scale makes a
-    mean that is.
+    parts: c, itself the mean of M = `stems` stems, then s_1 ... s_d, all [N]. Parts within full scale have a mean
+    within full scale.
     """
     context, *layers = parts
     whole = stems * context
@@ -24,10 +24,10 @@ def heard(parts: Iterable[np.ndarray], *, stems: int) -> np.ndarray:
     return (whole / (stems + len(layers))).astype(np.float32)
 
 
-def listened(parts: Iterable[np.ndarray], rate: int, *, stems: int) -> np.ndarray:
-    """What people hear: each stem as loud as one of the `stems` stems of the context, the whole at LISTENING_LUFS.
+def listening_mix(parts: Iterable[np.ndarray], rate: int, *, stems: int) -> np.ndarray:
+    """Mix for listening: each stem as loud as one of the `stems` stems of the context, the whole at LISTENING_LUFS.
 
-    `parts` as in `heard`. Layer after layer is added by `mix_for_listening`; silent ones stay silent, and no peak is
+    `parts` as in `model_mix`. Layers are added in turn by `mix_for_listening`; silent ones stay silent, and no peak is
     above 0.99.
     """
     context, *layers = parts

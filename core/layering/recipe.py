@@ -1,4 +1,4 @@
-"""All that decides how a stem sounds, and the name that follows from it."""
+"""All inputs of a stem, and its id, which follows from them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ROOT = "root"
 
 @frozen
 class Recipe:
-    """Who plays what to which song; the same recipe gives the same stem.
+    """Inputs of a stem; the same recipe gives the same stem.
 
     Attributes:
         parent: id of the node whose song is accompanied, or ROOT.
-        title: what was asked for, the instrument as a rule.
-        conditions: label -> class that the model was told; those withheld are not there.
-        seed, session: decide what is sampled; the session follows from the parent and the variation.
-        variation: its number among those made alike, from 0.
+        title: as requested, usually the instrument.
+        conditions: label -> class given to the model; withheld ones are missing.
+        seed, session: of the random numbers; the session follows from the parent and the variation.
+        variation: its number among equal requests, from 0.
         sampler: its section of a spec.
         guidance: condition -> scale.
         weights: SHA-256 of the model's.
-        objective, clock: their sections of the model's spec; a model that hears whole clips has no clock.
-        window: frames that the model looks back, or plays at a time.
+        objective, clock: their sections of the model's spec; models of whole clips have no clock.
+        window: frames of the model's context, or of a clip.
         tokenizer: fingerprint of the codec.
     """
 

@@ -4,8 +4,8 @@
     FOLDER/nodes/ID/{node.json, stem.wav, mix.wav}
     FOLDER/index.html
 
-A node's id is made of all that decides how it sounds, and its folder appears whole or not at all. So a tree can be read
-at any time, several processes may grow it at once, and a round that was interrupted goes on where it stopped.
+A node's id is a hash of all its inputs, and its folder is written atomically. So a tree can be read at any time,
+several processes may grow it at once, and an interrupted round resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import PEAK
 from accomp.core.errors import DataError, UserError
 from accomp.core.files import folder_atomic, hash_file, write_atomic
-from accomp.core.layering.mixing import heard, listened
+from accomp.core.layering.mixing import listening_mix, model_mix
 from accomp.core.layering.recipe import ROOT, Recipe
 from accomp.core.names import nearest
 
 LAST = "last"
-"""Stands for the node that was chosen last."""
+"""Name of the node that was chosen last."""
 FORMAT = 1
 STEM, MIX = "stem.wav", "mix.wav"
 _ROUNDING = 2  # samples by which resampling may change a length
@@ -43,12 +43,12 @@ class Root:
     """The audio that a tree starts from.
 
     Attributes:
-        name: of the file that was given; `file` is its copy in the tree.
+        name: of the given file; `file` is its copy in the tree.
         sha256: of its bytes.
-        sample_rate, channels, samples: as it is (Hz); it is heard with its channels averaged.
-        gain: what it is multiplied with, below 1 where it is louder than full scale.
-        stems: of how many stems it is a mixture.
-        made: when the tree was begun (UTC).
+        sample_rate, channels, samples: of the file (Hz); its channels are averaged.
+        gain: scale factor, below 1 for audio beyond full scale.
+        stems: number of stems that it is a mixture of.
+        made: creation time of the tree (UTC).
         accomp: version.
     """
 
@@ -65,24 +65,24 @@ class Root:
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """Length in seconds."""
         return self.samples / self.sample_rate
 
 
 @frozen
 class Node:
-    """A stem that was made for its parent's song.
+    """A stem that accompanies its parent's song.
 
     Attributes:
         id: unique in the tree.
-        recipe: all that decides how the stem sounds.
-        run, step: (a folder, seen from the tree's) whose model played it, after how many optimizer steps.
+        recipe: all inputs of the stem.
+        run, step: folder of the run, relative to the tree's, and optimizer steps of its model.
         sample_rate, samples: of stem and mix (Hz).
-        gain: what the stem was multiplied with, below 1 where it was louder than full scale.
+        gain: scale factor of the stem, below 1 for audio beyond full scale.
         files: SHA-256 of stem.wav (dry) and mix.wav (the song up to here).
-        made: when (UTC).
+        made: creation time (UTC).
         accomp: version.
-        chosen: when it was chosen (UTC); None where it was not.
+        chosen: time of its choice (UTC); None if not chosen.
     """
 
     id: str
@@ -105,7 +105,7 @@ class Node:
 
 @frozen
 class Tree:
-    """An open tree; nothing of it but the root is kept in memory. Raises DataError where there is none."""
+    """An open tree; only the root is kept in memory. Raises DataError if there is none."""
 
     folder: Path
     root: Root = field(init=False)
@@ -119,16 +119,16 @@ class Tree:
 
     @classmethod
     def begin(cls, folder: Path, context: Path, *, stems: int | None = None) -> Tree:
-        """The tree in `folder`, begun with a copy of the audio file `context` where it is not there yet.
+        """Open the tree in `folder`, or begin it with a copy of the audio file `context`.
 
-        `stems`: of how many stems the context is a mixture, one where not told. Raises DataError for audio that cannot
-        be read or holds no sound, for a folder of other things, and for the tree of another context.
+        `stems`: number of stems that the context is a mixture of, one if None. Raises DataError for unreadable or empty
+        audio, for a folder of other content, and for the tree of another context.
         """
         if not (folder / "root").is_dir():
             if folder.exists() and (not folder.is_dir() or any(_visible(folder))):
-                raise DataError(f"this holds something else than a tree of layers; name another --out @ {folder}")
+                raise DataError(f"this is not a tree of layers; name another --out @ {folder}")
             try:
-                _plant(folder, context, stems or 1)
+                _create(folder, context, stems or 1)
             except OSError as error:
                 raise DataError(f"cannot begin a tree here: {error.strerror} @ {folder}") from error
         tree = cls(folder)
@@ -151,7 +151,9 @@ class Tree:
         return {node.id: node for node in found}
 
     def find(self, name: str) -> str:
-        """The id that a user means: an id or its unambiguous beginning, ROOT, or LAST. Raises UserError for another."""
+        """Resolve a user's name to an id: an id or its unambiguous prefix, ROOT, or LAST. Raises UserError for
+        another.
+        """
         nodes = self.nodes()
         if name == LAST:
             chosen = [node for node in nodes.values() if node.chosen]
@@ -166,23 +168,23 @@ class Tree:
         raise UserError(f"no node is called {name!r}{nearest(name, [ROOT, *nodes], what='nodes')} @ {self.folder}")
 
     def path(self, id: str) -> list[Node]:
-        """The nodes from the first layer to this one; none for ROOT. Raises DataError where one of them is gone."""
+        """The nodes from the first layer to this one; none for ROOT. Raises DataError if one of them is missing."""
         nodes = self.nodes()
         path: list[Node] = []
         while id != ROOT:
             if id not in nodes:
-                wanted = f", the parent of {path[-1].id}," if path else ""
-                raise DataError(f"node {id}{wanted} is gone; put its folder back @ {self.folder / 'nodes'}")
+                child = f", the parent of {path[-1].id}," if path else ""
+                raise DataError(f"node {id}{child} is gone; put its folder back @ {self.folder / 'nodes'}")
             path.append(nodes[id])
             id = nodes[id].parent
         return path[::-1]
 
     def context(self, id: str, rate: int) -> np.ndarray:
-        """What the model hears to play on from a node: audio [N] at `rate` Hz, from the stems along its path."""
-        return heard(self._parts(id, rate), stems=self.root.stems)
+        """Input of the model to continue from a node: audio [N] at `rate` Hz, from the stems along its path."""
+        return model_mix(self._parts(id, rate), stems=self.root.stems)
 
     def add(self, recipe: Recipe, stem: np.ndarray, rate: int, *, run: Path, step: int, gain: float) -> Node:
-        """Put a stem [N] at `rate` Hz into the tree, with its mix. One that is there already stays as it is.
+        """Add a stem [N] at `rate` Hz to the tree, with its mix. An existing one stays as it is.
 
         Raises DataError for a stem of another length than the context.
         """
@@ -193,7 +195,7 @@ class Tree:
             parts = (*self._parts(recipe.parent, rate), written)
             if len({len(part) for part in parts}) > 1:
                 raise DataError(f"the stem holds {len(stem)} samples, its context {len(parts[0])} @ {folder}")
-            audio.write(work / MIX, listened(parts, rate, stems=self.root.stems), rate)
+            audio.write(work / MIX, listening_mix(parts, rate, stems=self.root.stems), rate)
             node = Node(
                 recipe.id, recipe, os.path.relpath(run, self.folder), step, rate, len(stem), gain,
                 {name: hash_file(work / name) for name in (STEM, MIX)}, _now(), metadata.version("accomp"),
@@ -211,7 +213,7 @@ class Tree:
     def _parts(self, id: str, rate: int) -> Iterator[np.ndarray]:
         """The context, then the dry stems along the path to a node, each [N] at `rate` Hz.
 
-        Raises DataError for a file that is gone or not what was written.
+        Raises DataError for a file that is missing or changed.
         """
         context = self.folder / "root" / self.root.file
         _check(context, self.root.sha256)
@@ -220,10 +222,10 @@ class Tree:
         for node in self.path(id):
             path = self.folder / "nodes" / node.id / STEM
             _check(path, node.files[STEM])
-            yield _fitted(audio.read(path, rate), len(sound), path)
+            yield _fit(audio.read(path, rate), len(sound), path)
 
 
-def _plant(folder: Path, context: Path, stems: int) -> None:
+def _create(folder: Path, context: Path, stems: int) -> None:
     samples, rate = audio.duration(context)
     if not samples:
         raise DataError(f"holds no sound @ {context}")
@@ -237,8 +239,8 @@ def _plant(folder: Path, context: Path, stems: int) -> None:
         _write(work / "root.json", root)
 
 
-def _fitted(sound: np.ndarray, samples: int, path: Path) -> np.ndarray:
-    """Exactly so many samples, where resampling alone has made it longer or shorter."""
+def _fit(sound: np.ndarray, samples: int, path: Path) -> np.ndarray:
+    """Trim or pad to `samples`, within the rounding of resampling."""
     if abs(len(sound) - samples) > _ROUNDING:
         raise DataError(f"the stem is {len(sound)} samples long, its context {samples} @ {path}")
     return np.pad(sound[:samples], (0, max(0, samples - len(sound))))
@@ -257,7 +259,7 @@ def _hash(path: Path) -> str:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, but for hidden things: a process that was killed may leave these, unfinished."""
+    """Visible content of a folder; hidden files may be unfinished, from a killed process."""
     return (path for path in sorted(folder.glob("*")) if not path.name.startswith("."))
 
 
@@ -273,7 +275,7 @@ def _node(path: Path) -> Node:
 
 
 def _read(path: Path, cls: type) -> dict[str, Any]:
-    """The fields of a record, as `_write` wrote them."""
+    """Fields of a record, as written by `_write`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.pop("format") != FORMAT:

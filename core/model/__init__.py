@@ -1,1 +1,1 @@
-"""The model of codes: its sequence, vocabulary, conditions, guidance and sampling."""
+"""The model of codes: sequence layout, vocabulary, conditions, guidance, masking and sampling."""

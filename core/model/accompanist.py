@@ -1,4 +1,4 @@
-"""What models of codes and of latents have in common."""
+"""The common base of models of codes and of latents."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from accomp.core.types import TokenSpace
 
 
 class Accompanist(nn.Module):
-    """Fuser and backbone between what is heard and what is played.
+    """A fuser and a backbone, with the conditions of a model.
 
     Attributes:
-        clock: what a prediction may see; None for a model that hears whole clips.
-        timelines: name of a timeline -> what its numbers add to the embedding of an output.
+        clock: t_f and k, the visibility of the input; None for a model of whole clips.
+        timelines: name of a timeline -> layer from its numbers to an addend of the output's embedding.
         input_padding: [P, E], learned input frames before the first.
     """
 
@@ -33,26 +33,26 @@ class Accompanist(nn.Module):
 
     @property
     def layout(self) -> Any:
-        """How a model with a clock lays out its sequence. Raises ValueError for one without."""
+        """The sequence layout of a model with a clock. Raises ValueError for one without."""
         raise NotImplementedError
 
     @property
     def classes(self) -> dict[str, int]:
-        """Label -> how many classes it has."""
+        """Label -> number of its classes."""
         return {name: label.count for name, label in self.conditions.labels.items()}
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the parameters."""
         return self.input_padding.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """Data type of the parameters."""
         return self.input_padding.dtype
 
     def timeline_embedding(self, timelines: Mapping[str, Tensor]) -> Tensor | None:
-        """What the rows are told, name -> [B, S, N] -> what that adds to their embeddings [B, S, De]; None for none.
+        """Embed timelines of rows, name -> [B, S, N] -> an addend of the rows' embeddings [B, S, De]; None without any.
 
         Raises ValueError unless `timelines` names exactly those of this model.
         """
@@ -63,7 +63,7 @@ class Accompanist(nn.Module):
 
 
 def timeline_layer(numbers: int, width: int) -> nn.Linear:
-    """A timeline's layer. At the start nothing is told: a small weight, and what is withheld adds zero."""
+    """Make a timeline's layer, with small weights at first. A withheld timeline, all zeros, adds zero."""
     layer = nn.Linear(numbers, width)
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)

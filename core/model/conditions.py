@@ -1,7 +1,7 @@
-"""What a model is told: the section [conditions], and class labels by name.
+"""Conditions of a model: the section [conditions], and class labels by name.
 
-A model knows a label as the number of its class; which names it has, and in which order, its `[conditions]` say. This
-page is the only place where the one becomes the other.
+A model takes a label as the number of its class; its `[conditions]` give the names and their order. Conversion between
+the two happens in this module alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _share = v.and_(v.ge(0.0), v.le(1.0))
 
 @frozen
 class ContextCondition:
-    """The audio that is accompanied. `drop`: share of training clips in which the model does not hear it."""
+    """The audio that is accompanied. `drop`: share of training clips in which it is withheld from the model."""
 
     drop: float = field(default=0.0, validator=_share)
 
@@ -42,9 +42,9 @@ class LabelCondition:
     """A class label.
 
     Attributes:
-        classes: the names of its classes, in the order of their numbers; or how many there are, which says enough for
-            `instrument` (core/model/conditions.py has the names).
-        drop: share of training clips in which it is withheld, beside those that have none.
+        classes: the names of its classes, in the order of their numbers; or their count, which suffices for
+            `instrument` (its names stand in core/music/instruments.py).
+        drop: share of training clips in which it is withheld, in addition to those without this label.
     """
 
     classes: int | tuple[str, ...] = field(validator=_some_classes)
@@ -52,7 +52,7 @@ class LabelCondition:
 
     @property
     def count(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
 
@@ -61,9 +61,9 @@ class TimelineCondition:
     """A timeline (core/music/timelines.py).
 
     Attributes:
-        drop: share of training clips in which it is withheld, beside those without.
-        detail: share of the others in which its detail is: of a metronome the bars, so that a model plays to beats
-            alone as well, which is all that can be followed in a sound.
+        drop: share of training clips in which it is withheld, in addition to those without this timeline.
+        detail: share of the remaining clips in which its detail is withheld: the bars of a metronome, so that a model
+            also plays to beats alone, which is all that beat tracking of audio provides.
     """
 
     drop: float = field(default=0.0, validator=_share)
@@ -72,13 +72,13 @@ class TimelineCondition:
 
 @frozen
 class Conditions:
-    """What the model is told.
+    """The conditions of a model.
 
     [conditions]
     context = { drop = 0.2 }
     instrument = { classes = 18, drop = 0.1 }
-    genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label that the corpus gives
-    metronome = { drop = 0.15 }                             # beat and bar of the frame that is played
+    genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label of the corpus
+    metronome = { drop = 0.15 }                             # beat and bar of the predicted frame
     chart = { drop = 0.3 }                                  # its chord
     """
 
@@ -93,21 +93,21 @@ class Conditions:
         return {"context": self.context.drop, **labels, **timelines}
 
     def without_dropout(self) -> Conditions:
-        """The same, with nothing withheld."""
+        """Return the same conditions with nothing withheld."""
         labels = {name: attrs.evolve(label, drop=0.0) for name, label in self.labels.items()}
         return Conditions(ContextCondition(), labels, {name: TimelineCondition() for name in self.timelines})
 
 
 def labels_of(track: Track, stem: str) -> dict[str, str]:
-    """All labels of a track's stem, as `all_labels` puts them together."""
+    """All labels of a track's stem, as combined by `all_labels`."""
     own = track.stems[stem]
     return all_labels(track.labels, own.labels, own.instrument)
 
 
 def class_names(label: str, condition: LabelCondition) -> tuple[str, ...]:
-    """The names of a condition's classes; the number of a class is its place.
+    """Names of a condition's classes; the number of a class is its index.
 
-    Where a spec only counts them, those of `instrument` are the first of core/music/instruments.py, others "0", "1" ...
+    Where a spec gives only a count: for `instrument` the first of core/music/instruments.py, else "0", "1" ...
     """
     if isinstance(condition.classes, tuple):
         return condition.classes
@@ -115,7 +115,7 @@ def class_names(label: str, condition: LabelCondition) -> tuple[str, ...]:
 
 
 def class_numbers(labels: Mapping[str, str], conditions: Mapping[str, LabelCondition]) -> dict[str, int]:
-    """label -> text as classes, of those labels that the model takes; the others are left out.
+    """Convert label -> text to label -> class number, for the labels that the model takes; others are left out.
 
     Raises UserError, with all of them, for texts that are no class of the model.
     """
@@ -130,8 +130,8 @@ def class_numbers(labels: Mapping[str, str], conditions: Mapping[str, LabelCondi
     return {name: names.index(labels[name]) for name, names in known.items()}
 
 
-def chosen(words: Iterable[str], conditions: Mapping[str, LabelCondition]) -> dict[str, int]:
-    """The words of a command line, "genre=jazz", as label -> class. Case does not matter where it decides nothing.
+def parse_conditions(words: Iterable[str], conditions: Mapping[str, LabelCondition]) -> dict[str, int]:
+    """Parse conditions that a user gives, as "genre=jazz", to label -> class. Case is ignored where it is unambiguous.
 
     Raises UserError, with all mistakes, for a word of another form, a label that the model does not take or that is
     given twice, and a class that it does not have.

@@ -1,4 +1,4 @@
-"""How much each level of codes counts in a training loss, as an objective's Config says it: `weights`."""
+"""Weights of the codec levels in a training loss, an objective's Config field `weights`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from accomp.core.types import TokenSpace
 
 
 def each_level(_: Any, attribute: Any, weights: tuple[float, ...]) -> None:
-    """Validates a Config's `weights`: none below zero, not all of them zero."""
+    """Validate a Config's `weights`: none below zero, not all of them zero."""
     if weights and (min(weights) < 0 or max(weights) == 0):
         raise ValueError(f"{attribute.name} is {list(weights)}; expected numbers of at least 0, one of them above")
 
 
 def weights_of(weights: tuple[float, ...], space: TokenSpace) -> tuple[float, ...] | None:
-    """None where no weights are given. Raises CombinationError for another number of them than the codec has levels."""
+    """None without weights. Raises CombinationError unless their count equals the codec's levels."""
     if weights and len(weights) != space.codebooks:
         raise CombinationError(
             f"weights has {len(weights)} numbers, the codec {space.codebooks} levels @ objective.weights"

@@ -1,4 +1,4 @@
-"""Masking of a clip: which codes a masked model learns to guess, and how a sampler fills in those that it masked."""
+"""Masking of a clip: training masks of a masked model, and iterative decoding of the masked codes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from accomp.core.errors import CombinationError
 from accomp.core.interfaces import Predict
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.sampling import temper
+from accomp.core.model.tokens import MASK
 from accomp.core.types import TokenSpace
-
-MASKED = -2
-"""What a level holds where its code is not known; like every negative code, a model sees that level's PAD there."""
 
 STEPS = (128, 64, 32)
 """Forwards for each level (both papers), with 32 for all further ones."""
@@ -27,16 +25,16 @@ Number = TypeVar("Number", int, float)
 
 
 def each(valid: Any) -> Any:
-    """The validator of a Config's field that holds a number for each level, or None: `valid` for each number."""
+    """Validator of a Config's field that holds a number for each level, or None: `valid` for each number."""
     return v.optional(v.deep_iterable(valid))
 
 
 def per_level(
     key: str, given: tuple[Number, ...] | None, usual: tuple[Number, ...], space: TokenSpace
 ) -> tuple[Number, ...]:
-    """`given` for each of K levels, one number standing for all; where absent `usual`, its last number going on.
+    """Expand `given` to K levels, one number standing for all; without it `usual`, its last number repeated.
 
-    Raises CombinationError, naming `key`, for another number of numbers.
+    Raises CombinationError, naming `key`, for a wrong count of numbers.
     """
     levels = space.codebooks
     if given is None:
@@ -50,10 +48,10 @@ def per_level(
 
 
 def training_mask(shape: torch.Size, rng: torch.Generator) -> Tensor:
-    """Which codes a training step has to guess: shape (B, K, T) -> [B, K, T] bool, on the generator's device.
+    """Draw the codes to be predicted in a training step: shape (B, K, T) -> [B, K, T] bool, on the generator's device.
 
-    Of a level L ~ U{0..K-1}, each is masked with probability cos(u pi / 2), u ~ U(0, 1); the coarser levels are there
-    and the finer ones all masked (SoundStorm, arXiv 2305.09636, as changed by StemGen, arXiv 2312.08723, section 2.1).
+    Of a level L ~ U{0..K-1}, each is masked with probability cos(u pi / 2), u ~ U(0, 1); all coarser levels are visible
+    and all finer ones masked (SoundStorm, arXiv 2305.09636, as changed by StemGen, arXiv 2312.08723, section 2.1).
     """
     (batch, levels, frames), device = shape, rng.device
     chosen = torch.randint(levels, (batch, 1, 1), generator=rng, device=device)
@@ -64,7 +62,7 @@ def training_mask(shape: torch.Size, rng: torch.Generator) -> Tensor:
 
 
 def masked_after(tokens: int, steps: int) -> list[int]:
-    """How many of n `tokens` are still masked after each of min(steps, n) steps; the last number is 0.
+    """Count of the n `tokens` that are still masked after each of min(steps, n) steps; the last is 0.
 
     trunc(cos((t + 1) / S * pi / 2) * n) after step t of S, and at least one fewer than before.
     """
@@ -77,12 +75,12 @@ def masked_after(tokens: int, steps: int) -> list[int]:
 
 
 class Candidates(NamedTuple):
-    """A code drawn for every frame of a level, in one step, to be ranked: the best are kept.
+    """A code drawn for every frame of a level in one step, to be ranked; the best are kept.
 
     Attributes:
         level: index of the level.
-        p: [B, T], the probability that the model gave to each.
-        progress: [B, 1], (t + 1) / S: which share of its steps each row has done with this one; 1 in the last.
+        p: [B, T], probability of each under the model.
+        progress: [B, 1], (t + 1) / S: share of its steps that each row has done including this one; 1 in the last.
         noise: key [B, T], for the ranking's own random numbers.
     """
 
@@ -93,15 +91,15 @@ class Candidates(NamedTuple):
 
 
 Rank = Callable[[Candidates], Tensor]
-"""Candidates -> how good each is [B, T]."""
+"""Candidates -> a score of each [B, T]; higher is better."""
 
 
 @frozen
 class Draw:
     """A code from softmax(logits / temperature) over the top_k likeliest, or over all; the likeliest at temperature 0.
 
-    One uniform number a code, looked up in the cumulative distribution: noise for every logit, as core.model.sampling
-    draws for single frames, takes ten times as long and would be felt over a whole clip.
+    One uniform number a code, looked up in the cumulative distribution: Gumbel noise for every logit, as in
+    core.model.sampling for single frames, takes ten times as long, which matters over a whole clip.
     """
 
     temperature: float = 1.0
@@ -122,13 +120,13 @@ class Draw:
 def fill_in(
     predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom, *, steps: Sequence[int], draw: Draw, rank: Rank
 ) -> Tensor:
-    """Iterative decoding, coarse levels first: canvas, todo [B, K, T] -> codes [B, K, T], `canvas` where not `todo`.
+    """Decode iteratively, coarse levels first: canvas, todo [B, K, T] -> codes [B, K, T], `canvas` where not `todo`.
 
-    A step draws a code for every frame of the level and keeps those that `rank` puts first; how many is `masked_after`
-    of the row's own number of tokens and of `steps`, one for each level. `rng.key` is [B, K]. Random numbers belong to
-    a session, level, step and frame, so that what a row becomes does not depend on the others of its batch.
+    A step draws a code for every frame of the level and keeps those with the highest `rank`; their count follows from
+    `masked_after` of the row's own number of tokens and of `steps`, one for each level. `rng.key` is [B, K]. Random
+    numbers belong to a session, level, step and frame, so that a row's result does not depend on the rest of its batch.
     """
-    canvas = canvas.masked_fill(todo, MASKED)
+    canvas = canvas.masked_fill(todo, MASK)
     frames = torch.arange(canvas.shape[2], device=canvas.device)
     counts = todo.sum(-1).T.tolist()
     for level, most in enumerate(steps):
@@ -143,7 +141,7 @@ def fill_in(
 
 
 def _plan(counts: list[int], steps: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each step of a level: how many tokens then wait in each row [B, 1], and the row's progress [B, 1]."""
+    """For each step of a level: the count of tokens still masked in each row [B, 1], and the row's progress [B, 1]."""
     rows = [masked_after(count, steps) for count in counts]
     total = max(map(len, rows))
     left = torch.tensor([row + [0] * (total - len(row)) for row in rows], device=device)
@@ -153,7 +151,9 @@ def _plan(counts: list[int], steps: int, device: torch.device) -> Iterator[tuple
 
 
 def _worst(score: Tensor, waiting: Tensor, left: Tensor) -> Tensor:
-    """The `left` [B, 1] of the `waiting` [B, T] bool with the lowest score [B, T], of equals the later ones: [B, T]."""
+    """The `left` [B, 1] of the `waiting` [B, T] bool with the lowest score [B, T], the later ones among equals: [B,
+    T].
+    """
     order = score.masked_fill(~waiting, math.inf).argsort(dim=-1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=order.device)
     place = torch.empty_like(order).scatter_(1, order, places.expand_as(order))

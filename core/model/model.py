@@ -1,4 +1,4 @@
-"""The model: logits = heads(backbone(fuser.fuse(x, embed(codes))))."""
+"""The model of codes: logits = heads(backbone(fuser.fuse(x, embed(codes))))."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from accomp.core.clock import Clock
 from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.model.accompanist import Accompanist, timeline_layer
 from accomp.core.model.conditions import Conditions
-from accomp.core.model.sequence import LABELS, DelayPattern
-from accomp.core.model.vocabulary import PAD, Vocabulary
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import CONDITION
+from accomp.core.model.vocabulary import PAD_ID, Vocabulary
 from accomp.core.music.timelines import KINDS
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
 class Model(Accompanist):
-    """Predicts every level's next code from input latents and the codes before (arXiv 2510.22105, section 3).
+    """Predict every level's next code from input latents and the previous codes (arXiv 2510.22105, section 3).
 
-    It knows how one row becomes logits; which rows there are is the layout's business, and what happened before is in a
-    state that its owner holds.
+    The model maps rows to logits; the layout determines the rows, and the past is in a state that the caller owns.
 
     Attributes:
-        clock: what a prediction may see; None for a model that hears whole clips.
-        table: what the K levels' ids look like, added up over levels; id i of level q is row q * V + i.
+        clock: t_f and k, the visibility of the input; None for a model of whole clips.
+        table: embeddings of the K levels' ids, summed over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
         input_padding: [P, E], P = clock.input_padding; none without a clock.
     """
@@ -61,7 +61,7 @@ class Model(Accompanist):
 
     @property
     def layout(self) -> DelayPattern:
-        """How a model with a clock lays out its sequence. Raises ValueError for one without."""
+        """The sequence layout of a model with a clock. Raises ValueError for one without."""
         if self._layout is None:
             raise ValueError("this model has no clock: it hears whole clips and cannot stream")
         return self._layout
@@ -69,52 +69,53 @@ class Model(Accompanist):
     def forward(
         self,
         x: Tensor,
-        held: Tensor,
+        tokens_in: Tensor,
         labels: Mapping[str, Tensor],
         timelines: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
-        """A whole clip, teacher-forced: x [B, T, E], `held` codes [B, K, S] by Layout.clip -> logits [B, K, S, V].
+        """Compute a clip, teacher-forced: x [B, T, E], `tokens_in` [B, K, S] by `layout.inputs_of` -> [B, K, S, V].
 
-        timelines: name -> [B, T, N], what is told of each frame.
+        timelines: name -> [B, T, N], the values of each frame.
         """
-        told = self.timeline_embedding({name: self.layout.timeline_rows(values) for name, values in timelines.items()})
-        return self.step(self.layout.inputs(x, self.input_padding), held, self.start(labels), told=told)
+        rows = {name: self.layout.timeline_rows(values) for name, values in timelines.items()}
+        x = self.layout.inputs(x, self.input_padding)
+        return self.step(x, tokens_in, self.start(labels), timelines=self.timeline_embedding(rows))
 
     def step(
         self,
         x: Tensor | None,
-        held: Tensor,
+        tokens_in: Tensor,
         start: Tensor | None,
         state: State | None = None,
-        told: Tensor | None = None,
+        timelines: Tensor | None = None,
     ) -> Tensor:
-        """Some rows: x [B, S, E] (None: rows without input), held [B, K, S] -> logits [B, K, S, V].
+        """Compute some rows: x [B, S, E] (None: rows without input), tokens_in [B, K, S] -> logits [B, K, S, V].
 
-        `start` is what `self.start` gave for these sessions, `told` what `self.told` gave for these rows; with a state
-        the rows follow those it has absorbed.
+        `start` is `self.start` of these sessions, `timelines` is `self.timeline_embedding` of these rows; with a state
+        the rows follow those absorbed before.
         """
-        return self.logits(self.hidden(x, held, start, state, told))
+        return self.logits(self.hidden(x, tokens_in, start, state, timelines))
 
     def hidden(
         self,
         x: Tensor | None,
-        held: Tensor | None,
+        tokens_in: Tensor | None,
         start: Tensor | None = None,
         state: State | None = None,
-        told: Tensor | None = None,
+        timelines: Tensor | None = None,
     ) -> Tensor:
-        """As `rows`, without the heads, and also for rows without output (`held` None) -> [B, S, D]."""
-        e = None if held is None else self.embed(held, start, told)
+        """As `step`, without the heads, and also for rows without output (`tokens_in` None) -> [B, S, D]."""
+        e = None if tokens_in is None else self.embed(tokens_in, start, timelines)
         return self.backbone(self.fuser.fuse(x, e), causal=True, state=state)
 
     def logits(self, h: Tensor) -> Tensor:
-        """h [B, S, D], what the backbone made of some rows -> [B, K, S, V]."""
+        """Apply the heads to h [B, S, D], the backbone's output -> [B, K, S, V]."""
         return self.heads(h).unflatten(-1, (-1, self.vocabulary.size)).transpose(1, 2)
 
     def cross_entropy(self, logits: Tensor, target: Tensor, weights: Sequence[float] | None = None) -> Loss:
-        """What logits [B, K, S, V] make of the codes that come, target [B, K, S]; those below 0 do not count.
+        """Cross entropy of logits [B, K, S, V] and target codes [B, K, S]; targets below 0 do not count.
 
-        `weights` of the levels count in training only: out of it a loss is nats a token.
+        `weights` of the levels count in training only; elsewhere a loss is in nats a token.
         """
         ids = self.vocabulary.ids(target)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none")
@@ -124,7 +125,7 @@ class Model(Accompanist):
         )
 
     def likeliest(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        """Whether the likeliest of codes [B, K, S, C] is the target [B, K, S]; None in training, where none asks."""
+        """Whether the likeliest of codes [B, K, S, C] is the target [B, K, S]; None in training, where it is unused."""
         return None if self.training else logits.argmax(-1) == target
 
     def level_logits(self, h: Tensor, level: int) -> Tensor:
@@ -140,22 +141,22 @@ class Model(Accompanist):
         return None if ids is None else self._look_up(ids[:, None].expand(-1, self.space.codebooks, -1)).sum(2)
 
     def label_embedding(self, labels: Mapping[str, Tensor]) -> Tensor | None:
-        """Labels -> what they add to every position of a model without a start row [B, 1, De]; 0 where withheld."""
+        """Embed labels as an addend of every position of a model without a start row [B, 1, De]; 0 where withheld."""
         ids = self.vocabulary.label_ids(labels)
         if ids is None:
             return None
         e = self._look_up(ids[:, None].expand(-1, self.space.codebooks, -1)).sum(1)
-        return e.masked_fill((ids == PAD)[..., None], 0.0).sum(1, keepdim=True)
+        return e.masked_fill((ids == PAD_ID)[..., None], 0.0).sum(1, keepdim=True)
 
-    def embed(self, held: Tensor, start: Tensor | None = None, told: Tensor | None = None) -> Tensor:
-        """held [B, K, S] codes, `start` where they are LABELS, PAD where there is nothing -> [B, S, De].
+    def embed(self, tokens_in: Tensor, start: Tensor | None = None, timelines: Tensor | None = None) -> Tensor:
+        """Embed tokens_in [B, K, S] -> [B, S, De]; CONDITION as `start`, other negative tokens as PAD_ID.
 
-        `told` [B, S, De] is added.
+        `timelines` [B, S, De] is added.
         """
-        e = self._look_up(self.vocabulary.ids(held))
+        e = self._look_up(self.vocabulary.ids(tokens_in))
         if start is not None:
-            e = torch.where((held == LABELS)[..., None], start[:, :, None], e)
-        return e.sum(1) if told is None else e.sum(1) + told
+            e = torch.where((tokens_in == CONDITION)[..., None], start[:, :, None], e)
+        return e.sum(1) if timelines is None else e.sum(1) + timelines
 
     def _look_up(self, ids: Tensor) -> Tensor:
         """ids [B, K, n] -> [B, K, n, De]."""
@@ -163,7 +164,7 @@ class Model(Accompanist):
 
 
 def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batch:
-    """The batch with the labels and timelines that `conditions` names, each withheld in its share of the items.
+    """Withhold labels and timelines that `conditions` names from a batch, each in its share of the items.
 
     Withheld: x and a timeline are zero, a label is -1. Every item draws for every condition. Raises ValueError for a
     label or a timeline that the batch lacks.
@@ -174,17 +175,17 @@ def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batc
         has = sorted(batch.timelines)
         raise ValueError(f"the model takes the timelines {missing}, which the batch lacks; it has {has}")
 
-    def chosen(share: float) -> Tensor:
+    def draw(share: float) -> Tensor:
         draws = torch.rand(batch.y.shape[0], generator=rng, device=rng.device)
         return (draws < share).to(batch.y.device, non_blocking=True)
 
-    x = batch.x.masked_fill(chosen(conditions.context.drop)[:, None, None], 0.0)
-    labels = {name: batch.labels[name].masked_fill(chosen(c.drop), -1) for name, c in conditions.labels.items()}
+    x = batch.x.masked_fill(draw(conditions.context.drop)[:, None, None], 0.0)
+    labels = {name: batch.labels[name].masked_fill(draw(c.drop), -1) for name, c in conditions.labels.items()}
     timelines = {}
     for name, c in conditions.timelines.items():
-        told = batch.timelines[name].masked_fill(chosen(c.drop)[:, None, None], 0.0)
+        values = batch.timelines[name].masked_fill(draw(c.drop)[:, None, None], 0.0)
         if c.detail:
-            detail = torch.arange(told.shape[2], device=told.device) >= KINDS[name].detail
-            told = told.masked_fill(chosen(c.detail)[:, None, None] & detail, 0.0)
-        timelines[name] = told
+            detail = torch.arange(values.shape[2], device=values.device) >= KINDS[name].detail
+            values = values.masked_fill(draw(c.detail)[:, None, None] & detail, 0.0)
+        timelines[name] = values
     return attrs.evolve(batch, x=x, labels=labels, timelines=timelines)

@@ -1,6 +1,6 @@
-"""Drawing a code from logits. Samplers differ in what they keep; how one of the codes kept is drawn is written here.
+"""Draw a code from logits. Samplers differ in the codes they keep; drawing among these is common to all.
 
-The noise belongs to the code: whatever else is kept, the same code gets the same number from the same key.
+The random number belongs to the code: the same code gets the same number from the same key, whichever others are kept.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ valid_temperature = v.and_(v.ge(0.0), v.lt(math.inf))
 
 
 def temper(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """logits [B, ..., C] -> those of softmax(logits / temperature), float32, the greatest of each row 0.
+    """logits [B, ..., C] -> those of softmax(logits / temperature), float32, with a maximum of 0 in each row.
 
-    temperature: one, or one for each item [B]. Temperature 0, the limit, leaves the likeliest code alone (the first of
-    equals), all others -inf. A code whose logit is -inf stays impossible at every temperature.
+    temperature: one, or one for each item [B]. At temperature 0, the limit, the likeliest code (the first of equals)
+    has 0 and all others -inf. A code whose logit is -inf stays impossible at every temperature.
     """
     if isinstance(temperature, Tensor):
         each = temperature.view(-1, *[1] * (logits.ndim - 1))
@@ -34,7 +34,7 @@ def temper(logits: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def draw(logits: Tensor, rng: KeyedRandom, codes: Tensor | None = None) -> Tensor:
-    """A code of each row by its softmax: the argmax of logits + Gumbel noise.
+    """Draw a code for each row from its softmax: the argmax of logits + Gumbel noise.
 
     logits [..., n] are those of all codes, or of the ones in `codes` [..., n] int64; key [...] -> codes [...] int64.
     """

@@ -1,4 +1,4 @@
-"""Which number stands for what in the model's tables: padding, class labels, codes."""
+"""Ids in the model's embedding tables: padding, class labels, codes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from accomp.core.types import TokenSpace
 
-PAD = 0
-"""Id of "nothing": what a level holds before the music starts, and a label that is withheld."""
+PAD_ID = 0
+"""Id of padding: tokens without a code, and withheld labels."""
 
 
 @frozen
 class Vocabulary:
-    """Ids 0..V-1 of every level: PAD, then a block for each label's classes, then the C codes.
+    """Ids 0..V-1 of every level: PAD_ID, then a block for each label's classes, then the C codes.
 
-    With one label of 18 classes: 0 is PAD, 1 + class the label, 19 + c the code c.
+    With one label of 18 classes: 0 is PAD_ID, 1 + c the class c of the label, 19 + c the code c.
 
     Attributes:
         codebooks: K, levels; each has a table and a head of its own.
@@ -52,8 +52,8 @@ class Vocabulary:
         return 1 + sum(self.classes[name] for name in names[: names.index(label)])
 
     def ids(self, codes: Tensor) -> Tensor:
-        """Codes, any shape, negative where there is none -> ids; PAD where there is none."""
-        return torch.where(codes < 0, PAD, codes + self.first_code)
+        """Codes of any shape, negative where there is none -> ids; PAD_ID where there is none."""
+        return torch.where(codes < 0, PAD_ID, codes + self.first_code)
 
     def label_ids(self, labels: Mapping[str, Tensor]) -> Tensor | None:
         """Label name -> classes [B] int64 (-1 where withheld) -> ids [B, L], L the number of labels; None without any.
@@ -62,5 +62,5 @@ class Vocabulary:
         """
         if set(labels) != set(self.classes):
             raise ValueError(f"labels {sorted(labels)} were given to a model that takes {sorted(self.classes)}")
-        ids = [torch.where(labels[name] < 0, PAD, self.first_class(name) + labels[name]) for name in self.classes]
+        ids = [torch.where(labels[name] < 0, PAD_ID, self.first_class(name) + labels[name]) for name in self.classes]
         return torch.stack(ids, dim=1) if ids else None

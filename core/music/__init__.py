@@ -1,1 +1,1 @@
-"""What is known of music beside its sound: beats, chords and charts as timelines, instrument classes."""
+"""Musical annotations: beats, chords and charts as timelines, labels, instrument classes."""

@@ -1,14 +1,14 @@
-"""What is known of a song in time beside its sound: beats and bars, chords, and who says so.
+"""Annotations of a song: beats and bars, chords, and their source.
 
 A corpus gives them as a table, as `metadata.yaml` of a mini-slakh song has it:
 
     annotations:
-      by: MIDI                              # who says so
+      by: MIDI                              # source of the annotations
       beats: [0.0, 0.5, 1.0, 1.5, 2.0]      # s from the song's beginning
       downbeats: [0.0, 2.0]                 # the beats that begin a bar; or beats_per_bar: 4, from the first beat on
       chords: [[0.0, 2.0, "C:maj7"]]        # begin, end (s), name as C. Harte et al. write it (ISMIR 2005); "N": none
 
-Other keys (key, tempo, form ...) are for people. This page is the only place where the table becomes an Annotations.
+Other keys (key, tempo, form ...) are for people. This module is the only place where the table becomes an Annotations.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from accomp.core.music.chords import chord_named
 SHORTEST, LONGEST = 0.1, 5.0
 """Seconds from a beat to the next: 600 to 12 beats a minute."""
 MOST_BEATS = 16
-"""Of a bar."""
-_APART = 0.02  # s by which a downbeat may miss its beat
+"""Largest number of beats of a bar."""
+_APART = 0.02  # largest distance (s) of a downbeat from its beat
 UNKNOWN = "unknown"
 
 
@@ -37,8 +37,8 @@ class Beats:
 
     Attributes:
         times: of the beats (s), ascending, two at least.
-        bar: [n], which beat of its bar each is, 0 for the downbeat; empty where no bars are known.
-        meter: [n], beats of the bar that each is in; empty likewise.
+        bar: [n], number of each beat in its bar, 0 for the downbeat; empty where no bars are known.
+        meter: [n], number of beats of each beat's bar; empty likewise.
     """
 
     times: tuple[float, ...]
@@ -57,15 +57,20 @@ class Span:
 
 @frozen
 class Annotations:
-    """Attributes: beats: None where they are not known. chords: in order, without overlap; empty where not known.
-    by: who says so."""
+    """Beats and chords of a song.
+
+    Attributes:
+        beats: None where unknown.
+        chords: in order, without overlap; empty where unknown.
+        by: source of the annotations.
+    """
 
     beats: Beats | None = None
     chords: tuple[Span, ...] = ()
     by: str = UNKNOWN
 
     def table(self) -> dict[str, Any]:
-        """As `told_annotations` reads it, JSON-able; {} where nothing is known."""
+        """Return the JSON-able table that `read_annotations` reads; {} where nothing is known."""
         told: dict[str, Any] = {}
         if self.beats is not None:
             told["beats"] = list(self.beats.times)
@@ -76,7 +81,7 @@ class Annotations:
         return {"by": self.by, **told} if told else {}
 
     def later(self, seconds: float) -> Annotations:
-        """The same music, so much later."""
+        """Shift the annotations by a number of seconds."""
         if not seconds:
             return self
         beats = None if self.beats is None else evolve(self.beats, times=tuple(t + seconds for t in self.beats.times))
@@ -88,9 +93,9 @@ NOTHING = Annotations()
 
 
 def read_annotations(given: object, seconds: float = math.inf) -> tuple[Annotations, list[str]]:
-    """What a table says of a song that lasts `seconds`, and a line for each part of it that does not hold.
+    """Read the table of a song of `seconds` length; return it with a line for each invalid part.
 
-    Such a part counts as not known. Beats a little past the end are cut off.
+    An invalid part counts as unknown. Beats a little past the end are cut off.
     """
     if not isinstance(given, Mapping):
         return NOTHING, [f"annotations is {given!r}; expected a table with beats, downbeats, chords"]
@@ -159,7 +164,9 @@ def _stated_bars(given: Mapping[str, Any], beats: int) -> tuple[tuple[int, ...],
 
 
 def _counted(downs: Sequence[int], lengths: Sequence[int], beats: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Beats before the first downbeat and after the last count as if their bar were as long as the one beside it."""
+    """Number the beats in their bars; beats before the first downbeat and after the last count by the
+    neighbouring bar.
+    """
     bar, meter = [], []
     for i in range(beats):
         at = max(0, bisect_left(downs, i + 1) - 1)
@@ -190,7 +197,7 @@ def _chords(given: Mapping[str, Any], seconds: float) -> tuple[Span, ...]:
 
 
 def _ascending(given: object, what: str, least: int = 2) -> list[float]:
-    """Times (s). Raises ValueError for anything but ascending numbers, `least` of them or more."""
+    """Parse times (s). Raises ValueError for anything but ascending numbers, `least` of them or more."""
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < least:
         raise ValueError(f"{what} is {given!r}; expected {least} or more times in s")
     for value in given:
@@ -203,7 +210,7 @@ def _ascending(given: object, what: str, least: int = 2) -> list[float]:
 
 
 def _nearest(times: Sequence[float], time: float) -> int:
-    """The place of the beat that a downbeat is. Raises ValueError where none is near."""
+    """Return the index of the beat nearest to a downbeat. Raises ValueError where none is near."""
     at = bisect_left(times, time)
     near = min(range(max(0, at - 1), min(len(times), at + 1)), key=lambda i: abs(times[i] - time))
     if abs(times[near] - time) > _APART:

@@ -1,12 +1,12 @@
-"""Chord charts as musicians type them: text to bars of chords, and bars to what is told of each frame.
+"""Chord charts: parsing of text to bars of chords, and their features frame by frame.
 
     C Am F G                    one chord a bar
-    | C Am | F / / G | % |      bar lines: chords share a bar evenly, / holds one for a share more, % is the bar before
+    | C Am | F / / G | % |      bar lines: chords share a bar evenly, / extends the last by a share, % repeats a bar
     |: Dm7 | G7 :| Cmaj7 |      repeats; :| x3 plays three times
     N.C.                        no chord
-    [Am]words [G]in [F]between  ChordPro: the chords in brackets, one a bar; words and {directives} mean nothing
+    [Am]words [G]in [F]between  ChordPro: the chords in brackets, one a bar; words and {directives} are ignored
 
-A chart begins with the first downbeat and, where the music goes on, begins again.
+A chart begins with the first downbeat and repeats for as long as the music continues.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ MOST_REPEATS = 64
 
 @frozen
 class Chart:
-    """Attributes: bars: each its chords by name, which share it evenly; a chord that is held is there again."""
+    """A chord chart.
+
+    Attributes:
+        bars: chords of each by name, which share it evenly; an extended chord is repeated.
+    """
 
     bars: tuple[tuple[str, ...], ...]
 
     def chord_at(self, bar: int, share: float) -> Chord:
-        """The chord at a share (0 to 1) of a bar; bars beyond the last begin again, bars before the first are none."""
+        """Return the chord at a phase (0 to 1) of a bar; bars beyond the last repeat, bars before the first are
+        none.
+        """
         if bar < 0:
             return Chord()
         chords = self.bars[bar % len(self.bars)]
@@ -41,7 +47,7 @@ class Chart:
 
 
 def read_chart(text: str) -> Chart:
-    """The chart that a text is. Raises ValueError, naming the place, for what cannot be read, and for an empty one."""
+    """Parse a chart. Raises ValueError, naming the place, for invalid text, and for an empty one."""
     if _BRACKETED.search(text):
         return _chordpro(text)
     bars: list[list[str]] = []
@@ -87,9 +93,10 @@ def read_chart(text: str) -> Chart:
 
 
 def source_of(chart: Chart, annotations: Annotations, frame_rate: float, start: float = 0.0) -> Source:
-    """What a chart tells a session whose frame 0 begins `start` seconds into what is annotated: the beats, with bars.
+    """Return the timeline of a chart for a session whose frame 0 is `start` seconds into the annotated beats, with
+    bars.
 
-    Raises ValueError where no bars are known: nobody knows then when a chord comes.
+    Raises ValueError where no bars are known, since chords have no times then.
     """
     beats = annotations.beats
     if beats is None or not beats.bar:
@@ -117,7 +124,7 @@ def _whole(bars: Sequence[Sequence[str]], text: str) -> Chart:
 
 
 def _checked(text: str) -> str:
-    """The text, of which every character is part of a token or white space."""
+    """Return the text after a check that every character is part of a token or white space."""
     if wrong := re.search(r"\S", _TOKEN.sub(lambda match: " " * len(match[0]), text)):
         raise ValueError(f"{wrong[0]!r} {_where(text, wrong.start())} means nothing in a chart")
     return text

@@ -1,5 +1,6 @@
-"""Chords by name: as C. Harte et al. write them (A symbolic representation of musical chords, ISMIR 2005), as
-musicians do, and as twelve pitch classes and a bass."""
+"""Chord names: in the notation of C. Harte et al. (A symbolic representation of musical chords, ISMIR 2005) and in
+common notation, as twelve pitch classes and a bass.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ _PLAYED = {
     "sus": "sus4", "2": "sus2", "4": "sus4", "7sus": "7sus4", "9sus": "9sus4", "mM7": "minmaj7", "m(maj7)": "minmaj7",
     "mMaj7": "minmaj7", "-^7": "minmaj7", "madd9": "minadd9", "alt": "7#9", "7alt": "7#9", "maj7#5": "augmaj7",
 }  # fmt: skip
-"""What musicians write after the root -> the name above."""
+"""Common chord suffix -> its name above."""
 _HARTE = re.compile(
     r"(?P<root>[A-G][#b]*)(?::(?P<quality>[^/()]*)(?:\((?P<degrees>[^)]*)\))?)?(?:/(?P<bass>[#b]*\d+))?"
 )
@@ -41,20 +42,25 @@ NONE = "N"
 
 @frozen
 class Chord:
-    """Attributes: notes: pitch classes (C = 0) that sound, ascending. bass: the lowest one; None where no chord is."""
+    """A chord as pitch classes.
+
+    Attributes:
+        notes: pitch classes (C = 0) that sound, ascending.
+        bass: the lowest one; None for no chord.
+    """
 
     notes: tuple[int, ...] = ()
     bass: int | None = None
 
     def values(self) -> list[float]:
-        """24 numbers: 1 at the pitch classes that sound, then 1 at the bass."""
+        """Return 24 numbers: 1 at the pitch classes that sound, then 1 at the bass."""
         return [float(c in self.notes) for c in range(CLASSES)] + [float(c == self.bass) for c in range(CLASSES)]
 
 
 def chord_named(name: str) -> Chord:
-    """The chord of a name by Harte ("C:maj7", "A:min/b3", "D:maj(9)") or as musicians write it ("Cmaj7", "F#m7b5/E").
+    """Parse a chord name by Harte ("C:maj7", "A:min/b3", "D:maj(9)") or in common notation ("Cmaj7", "F#m7b5/E").
 
-    "N", "N.C." and "NC" are no chord; "X" (one that cannot be named) counts as such. Raises ValueError, with the name.
+    "N", "N.C." and "NC" are no chord; "X" (an unnamed chord) counts as such. Raises ValueError, with the name.
     """
     if name in (NONE, "X", "NC", "N.C."):
         return Chord()
@@ -101,13 +107,13 @@ def _chord(root: int, tones: set[int], bass: int) -> Chord:
 
 
 def _pitch(note: str) -> int:
-    """ "F#" -> 6."""
+    """Parse "F#" to 6."""
     signs = note[1:].replace("♯", "#").replace("♭", "b")
     return (_STEPS[note[0]] + signs.count("#") - signs.count("b")) % CLASSES
 
 
 def _degree(text: str) -> int | None:
-    """ "b3" -> 3 semitones above the root; None where there is no such degree."""
+    """Parse "b3" to 3 semitones above the root; None for an unknown degree."""
     match = re.fullmatch(r"([#b]*)(\d+)", text)
     if not match or int(match[2]) not in _DEGREES:
         return None

@@ -52,7 +52,7 @@ _PHRASES = {phrase: CLASSES.index(name) for name, text in _NAMES.items() for phr
 
 
 def from_program(program: int, *, is_drum: bool = False) -> int:
-    """Class of General MIDI `program` (0-based, 0..127): program // 8, drums are Percussive.
+    """Return the class of General MIDI `program` (0-based, 0..127): program // 8, drums are Percussive.
 
     Raises ValueError for a program outside 0..127.
     """
@@ -64,11 +64,11 @@ def from_program(program: int, *, is_drum: bool = False) -> int:
 
 
 def from_name(name: str) -> int | None:
-    """Class of the instrument that a name such as "Bass_Guitar 2", "kick" or "leadVox" speaks of; None if of none.
+    """Return the class of the instrument in a name such as "Bass_Guitar 2", "kick" or "leadVox"; None if there is none.
 
-    The longest known phrase decides ("bass guitar", not "guitar"), then the last one ("bass clarinet" is a clarinet);
-    a word that says how rather than what ("lead", "synth") only where there is no other. What stands in brackets or
-    after a comma or slash counts only where nothing before it does.
+    The longest known phrase decides ("bass guitar", not "guitar"), then the last one ("bass clarinet" is a clarinet); a
+    qualifier ("lead", "synth") counts only where there is no other. Text in brackets or after a comma or slash counts
+    only where nothing before it does.
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     for part in re.split(r"[(),/]", spaced):

@@ -1,11 +1,11 @@
-"""Timelines: what a model is told frame by frame of the time at which it plays, beside the audio that it hears.
+"""Timelines: frame-by-frame conditions of a model, beside the audio.
 
-    metronome   where a frame lies in its beat and its bar, and how fast and how long these are: a silent one
+    metronome   phase of a frame in its beat and its bar, and the lengths of these: a silent metronome
     chart       the chord that is to sound
 
-Each is some numbers a frame; all zeros mean that it is withheld, which a model learns as well. They are those of the
-frame that is *played*, at the time at which it will sound, however far ahead of its input a model plays. Numbers come
-from a song's Annotations in training, and from whoever counts in when playing.
+Each is a vector a frame; all zeros mean that it is withheld, which is trained as well. The values are those of the
+*output* frame, at the time at which it will sound, for any t_f. They come from a song's Annotations in training, and
+from a count-in or a tracker when playing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from accomp.core.music.annotations import Annotations, Beats, read_annotations
 from accomp.core.music.chords import chord_named
 
 BEAT_HARMONICS, BAR_HARMONICS = 4, 2
-_TICK = 1e-6  # s: a frame that begins with a beat is in it, whatever the last digit of either says
+_TICK = 1e-6  # tolerance (s): a frame that begins with a beat is in it, up to rounding
 USUAL = 0.5
-"""Seconds of a beat whose tempo is 0: 120 a minute."""
+"""Beat length (s) of tempo feature 0: 120 a minute."""
 
 Values = np.ndarray
 
 
 Source = Callable[[int, int], Values]
-"""What a session is told of frames: the number of the first, how many n -> [n, N]. It may be asked of any, again."""
+"""Timeline of a session: (first frame, n) -> [n, N]. It may be called for any frames, repeatedly."""
 
 NOT_TOLD: Mapping[str, Source] = MappingProxyType({})
 """Every timeline is withheld."""
@@ -37,10 +37,12 @@ NOT_TOLD: Mapping[str, Source] = MappingProxyType({})
 
 @frozen
 class Kind:
-    """Attributes:
-    width: numbers a frame.
-    of: annotations, times of frames [n] (s) -> [n, width] float32.
-    detail: the first of the numbers that tell what need not be known with the rest.
+    """Type of a timeline.
+
+    Attributes:
+        width: numbers a frame.
+        of: function from annotations and times of frames [n] (s) to [n, width] float32.
+        detail: index of the first feature that may be unknown while the others are known.
     """
 
     width: int
@@ -49,11 +51,11 @@ class Kind:
 
 
 def metronome(annotations: Annotations, times: np.ndarray) -> Values:
-    """times [n] (s) -> [n, 16]: with phi and psi the phases in beat and bar, 0 to 1,
+    """Compute the features [n, 16] at times [n] (s). With phi and psi the phases in beat and bar, 0 to 1:
 
     known, (sin, cos) 2 pi h phi for h = 1..4, 2 log2(beat / 0.5 s), bars known, (sin, cos) 2 pi h psi for h = 1, 2, and
-    the beats of the bar less 4, over 4. (A silent metronome, arXiv 2609.07688.) The grid goes on beyond its ends as it
-    is there. Zeros where no beats are known, and for what is about bars where no bars are.
+    the beats of the bar less 4, over 4. (A silent metronome, arXiv 2609.07688.) The grid is extrapolated beyond its
+    ends. Zeros where no beats are known, and for features of bars where no bars are.
     """
     values = np.zeros((len(times), WIDTHS["metronome"]), np.float32)
     if annotations.beats is None:
@@ -71,9 +73,9 @@ def metronome(annotations: Annotations, times: np.ndarray) -> Values:
 
 
 def chart(annotations: Annotations, times: np.ndarray) -> Values:
-    """times [n] (s) -> [n, 25]: known, 12 pitch classes that sound, 12 of which one is the bass.
+    """Compute the features [n, 25] at times [n] (s): known, 12 pitch classes that sound, 12 of which one is the bass.
 
-    Zeros where no chord is known; where it is known that none sounds ("N"), all but the first are.
+    Zeros where the chord is unknown; for a known silence ("N"), all but the first are zero.
     """
     values = np.zeros((len(times), WIDTHS["chart"]), np.float32)
     if annotations.chords:
@@ -93,23 +95,23 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 
 def source(kind: str, annotations: Annotations, frame_rate: float, start: float = 0.0) -> Source:
-    """A timeline of that kind for a session whose frame 0 begins `start` seconds into what is annotated."""
+    """Return a timeline of a kind for a session whose frame 0 is `start` seconds into the annotations."""
     of = KINDS[kind].of
     return lambda first, frames: of(annotations, frame_times(first, frames, frame_rate, start))
 
 
 def sources(kinds: Iterable[str], annotations: Annotations, frame_rate: float, start: float = 0.0) -> dict[str, Source]:
-    """Those of `kinds` of which the annotations know something, as `source` has them."""
+    """Return the sources of those `kinds` that the annotations contain."""
     return {kind: source(kind, annotations, frame_rate, start) for kind in kinds if knows(annotations, kind)}
 
 
 def knows(annotations: Annotations, kind: str) -> bool:
-    """Whether the annotations say something of that kind."""
+    """Test that the annotations contain a kind of timeline."""
     return {"metronome": annotations.beats is not None, "chart": bool(annotations.chords)}[kind]
 
 
 def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0) -> Annotations:
-    """A grid of one tempo that goes on for ever, with a downbeat at `offset` (s); 0 beats a bar: no bars are known."""
+    """Return an unlimited grid of one tempo, with a downbeat at `offset` (s); 0 beats a bar: no bars."""
     beat = 60 / beats_per_minute
     table = {"by": "count-in", "beats": [offset + i * beat for i in range(max(beats_per_bar, 1) + 1)]}
     annotations, problems = read_annotations(table | ({"beats_per_bar": beats_per_bar} if beats_per_bar else {}))
@@ -119,9 +121,9 @@ def steady(beats_per_minute: float, beats_per_bar: int = 0, offset: float = 0.0)
 
 
 def beat_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each time: the number of its beat (below 0 and beyond the last too), how far it is in it, its length (s).
+    """Return for each time the number of its beat (below 0 and beyond the last too), the phase in it, its length (s).
 
-    Beyond its ends the grid goes on as it is there.
+    The grid is extrapolated beyond its ends.
     """
     grid, times = np.asarray(beats.times), times + _TICK
     lengths = np.diff(grid)
@@ -134,9 +136,9 @@ def beat_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def bar_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each time the number of its bar, 0 for the first whole one, and how far it is in it, 0 to 1.
+    """Return for each time the number of its bar, 0 for the first whole one, and the phase in it, 0 to 1.
 
-    Beyond its ends the grid goes on as it is there; bars before the first whole one have numbers below 0.
+    The grid is extrapolated beyond its ends; bars before the first whole one have negative numbers.
     """
     beat, phase, _ = beat_at(beats, np.asarray(times, dtype=np.float64))
     bar = np.asarray(beats.bar)
@@ -149,18 +151,18 @@ def bar_at(beats: Beats, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frame_times(first: int, frames: int, frame_rate: float, start: float = 0.0) -> np.ndarray:
-    """When frames first .. first + frames - 1 begin (s), where frame 0 begins at `start`."""
+    """Return the times (s) at which frames first .. first + frames - 1 begin, where frame 0 begins at `start`."""
     return start + (first + np.arange(frames)) / frame_rate
 
 
 def _in_bar(beats: Beats, beat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of beats -> their place in the bar and its beats; beyond the ends bars are as long as there."""
+    """Return the place of beats in their bars and the bars' beats; extrapolated beyond the ends."""
     bar, meter = np.asarray(beats.bar), np.asarray(beats.meter)
     near = np.clip(beat, 0, len(bar) - 1)
     return (bar[near] + beat - near) % meter[near], meter[near]
 
 
 def _circles(phase: np.ndarray, harmonics: int) -> np.ndarray:
-    """phase [n] -> sine and cosine of 2 pi h phase, h by h [n, 2 * harmonics]."""
+    """Return sine and cosine of 2 pi h phase [n], h by h [n, 2 * harmonics]."""
     angle = 2 * math.pi * phase[:, None] * np.arange(1, harmonics + 1)
     return np.stack([np.sin(angle), np.cos(angle)], axis=2).reshape(len(phase), -1)

@@ -1,1 +1,1 @@
-"""Playing models without a clock: they hear a whole clip before they play the first frame."""
+"""Inference of models without a clock, whose input is a whole clip."""

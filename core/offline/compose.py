@@ -1,4 +1,4 @@
-"""The stem of a whole input, of any length, by a model that hears whole clips."""
+"""Offline accompaniment of inputs of any length, by a model of whole clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accomp.core.model.model import Model
 from accomp.core.music.timelines import KINDS
 from accomp.core.offline.framewise import Framewise
 from accomp.core.offline.prepended import continue_
-from accomp.core.streaming.session import check_playable, checked_prompt, no_timeline
+from accomp.core.streaming.checks import check_playable, check_prompt, no_timeline
 
 
 @torch.inference_mode()
@@ -35,19 +35,18 @@ def compose(
 ) -> Tensor:
     """Input latents x [B, T, E], T >= 1 -> codes [B, K, T].
 
-    sessions [B] int64 tell the randomness of the rows from that of others with the same `seed`; labels: name -> classes
-    [B] int64, -1 where withheld. window: the length of the model's training clips, in frames. A longer input is played
-    in windows of that length: the first half of each, what is played already, is given, the other half is new. The last
-    window ends with the input, so less of it may be new. prompt: codes [B, K, P], P <= T, that the stem begins with.
-    timelines: name -> [B, T, N], what is told of each frame (zeros: nothing), all that the model takes.
-    framewise: the masked model at work, with the guidance; a new one where None.
+    sessions [B] int64 select the random numbers of the rows under `seed`; labels: name -> classes [B] int64, -1 where
+    withheld. window: the length of the model's training clips, in frames. A longer input is decoded in windows of that
+    length: the first half of each is given by the one before, the other half is new. The last window ends with the
+    input, so less of it may be new. prompt: codes [B, K, P], P <= T, at the beginning of the stem. timelines: name ->
+    [B, T, N] (zeros: withheld). framewise: masked decoding with the guidance; a new one if None.
 
     Raises ValueError for a model with a clock or in training mode, and for labels, classes, codes or shapes that do not
     fit.
     """
     check_playable(model, sessions, labels)
     if model.clock is not None:
-        raise ValueError(f"a model with {model.clock} plays in sessions, while its input comes; it cannot compose")
+        raise ValueError(f"a model with {model.clock} streams, in sessions; it cannot compose whole clips")
     batch, frames = len(sessions), x.shape[1] if x.ndim > 1 else 0
     if x.shape != (batch, frames, model.space.latent_dim) or not frames:
         expected = (batch, "T", model.space.latent_dim)
@@ -56,51 +55,51 @@ def compose(
         raise ValueError(f"window {window} must be at least 1 frame")
     device = model.table.weight.device
     x = x.to(device, model.table.weight.dtype)
-    timelines = checked_timelines(model, x, timelines)
+    timelines = fill_timelines(model, x, timelines)
     labels = {name: classes.to(device) for name, classes in labels.items()}
     noise = KeyedRandom.of_sessions(seed, sessions.to(device), model.space.codebooks)
 
     framewise = framewise or Framewise(model, guidance)
     codes = torch.zeros(batch, model.space.codebooks, 0, dtype=torch.int64, device=device)
     if prompt is not None:
-        codes = checked_prompt(model, sessions, prompt).to(device)
+        codes = check_prompt(model, sessions, prompt).to(device)
         if codes.shape[2] > frames:
             raise ValueError(f"a prompt of {codes.shape[2]} frames does not fit in an input of {frames}")
     while (done := codes.shape[2]) < frames:
         begin = max(0, min(done - window // 2, frames - window))
-        heard, known = x[:, begin : begin + window], codes[:, :, begin:]
-        told = {name: values[:, begin : begin + window] for name, values in timelines.items()}
+        inputs, known = x[:, begin : begin + window], codes[:, :, begin:]
+        values = {name: rows[:, begin : begin + window] for name, rows in timelines.items()}
         if isinstance(sampler, CausalSampler):
-            played = continue_(
+            codes_out = continue_(
                 model,
                 sampler,
-                heard,
+                inputs,
                 known,
                 labels=labels,
                 noise=noise,
                 guidance=guidance,
-                timelines=told,
+                timelines=values,
                 first=begin,
             )
         else:
             there = noise.fold(begin)
-            played = framewise.fill(sampler, heard, known, labels=labels, noise=there, timelines=told)
-        codes = torch.cat([codes, played[:, :, done - begin :]], dim=2)
+            codes_out = framewise.fill(sampler, inputs, known, labels=labels, noise=there, timelines=values)
+        codes = torch.cat([codes, codes_out[:, :, done - begin :]], dim=2)
     return codes
 
 
-def checked_timelines(model: Model, x: Tensor, timelines: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What is told of each frame of x [B, T, E], of all timelines of a model: those that are not given are withheld.
+def fill_timelines(model: Model, x: Tensor, timelines: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values of all timelines of a model at each frame of x [B, T, E]; those not given are withheld.
 
     Raises ValueError for a timeline that the model does not take, or of another shape than [B, T, N].
     """
     if unknown := sorted(set(timelines) - set(model.timelines)):
         raise ValueError(no_timeline(unknown, model))
-    told = {}
+    all_timelines = {}
     for name in model.timelines:
         shape = (*x.shape[:2], KINDS[name].width)
         values = timelines.get(name, x.new_zeros(shape))
         if values.shape != shape:
             raise ValueError(f"timeline {name!r} has shape {tuple(values.shape)}; expected [B, T, N] = {shape}")
-        told[name] = values.to(x)
-    return told
+        all_timelines[name] = values.to(x)
+    return all_timelines

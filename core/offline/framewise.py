@@ -1,4 +1,6 @@
-"""Playing a masked model: one position a frame, all frames in sight of each other, the unknown ones filled in."""
+"""Inference of a masked model: one position a frame, all frames visible to each other, unknown codes decoded
+iteratively.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from torch import Tensor
 from accomp.core.interfaces import MaskedSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import UNGUIDED, Guidance
-from accomp.core.model.masking import MASKED
 from accomp.core.model.model import Model
+from accomp.core.model.tokens import MASK
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.graphs import captured_step
 from accomp.core.types import AttentionPattern
@@ -21,17 +23,17 @@ from accomp.core.types import AttentionPattern
 def hidden(
     model: Model,
     x: Tensor,
-    held: Tensor,
+    tokens_in: Tensor,
     labels: Mapping[str, Tensor],
     valid: Tensor | None = None,
     timelines: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor:
-    """x [B, T, E] and codes [B, K, T], MASKED where unknown -> what the backbone makes of each frame [B, T, D].
+    """x [B, T, E] and codes [B, K, T], MASK where unknown -> the backbone's output at each frame [B, T, D].
 
-    The labels, and what is told of a frame, are added to every frame, and every frame sees all others (arXiv
-    2312.08723, section 2.1), or those that are `valid` [B, T].
+    Embeddings of labels and timelines are added to every frame, and every frame attends to all others (arXiv
+    2312.08723, section 2.1), or to those that are `valid` [B, T].
     """
-    e = model.embed(held, told=model.timeline_embedding(timelines))
+    e = model.embed(tokens_in, timelines=model.timeline_embedding(timelines))
     h = model.fuser.fuse(x, e, model.label_embedding(labels))
     if valid is None:
         return model.backbone(h, causal=False)
@@ -40,10 +42,10 @@ def hidden(
 
 
 class Framewise:
-    """A masked model at work on clips of one shape after the other.
+    """Masked decoding of clips of one shape.
 
-    Each forward is one batch with all variants that the guidance compares, and one level's head. Compiled, it is one
-    graph a level, made at the first clip of its shape.
+    Each forward is one batch of all variants of the guidance, and one level's head. Compiled, it is one graph a level,
+    made at the first clip of its shape.
     """
 
     def __init__(self, model: Model, guidance: Guidance = UNGUIDED, runtime: Runtime = EAGER):
@@ -61,26 +63,26 @@ class Framewise:
         noise: KeyedRandom,
         timelines: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
-        """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
+        """Decode the stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
 
         labels: name -> classes [B], -1 where withheld. noise: a key for each row and level [B, K]. timelines: name ->
         [B, T, N]. Raises UserError where it cannot be compiled.
         """
         x, labels = self._guidance.spread(x, labels)
-        told = self._guidance.spread_timelines(timelines)
+        rows = self._guidance.spread_timelines(timelines)
         clips = self._clips.get(x.shape)
         if clips is None:
-            made = _Clips(self._model, self._guidance, x, labels, told, self._runtime)
-            self._clips = {x.shape: made}  # of one shape only
+            new = _Clips(self._model, self._guidance, x, labels, rows, self._runtime)
+            self._clips = {x.shape: new}  # of one shape only
             clips = self._clips[x.shape]
-        clips.begin(x, labels, told)
+        clips.begin(x, labels, rows)
         batch, levels, done = known.shape
-        canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASKED)], dim=2)
-        return sampler.fill(clips.predict, canvas, canvas == MASKED, noise)
+        canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASK)], dim=2)
+        return sampler.fill(clips.predict, canvas, canvas == MASK, noise)
 
 
 class _Clips:
-    """What the forwards of some clips read, in place: latents x [G * B, T, E], labels, what is told of the frames."""
+    """Input buffers of the forwards of some clips: latents x [G * B, T, E], labels, timelines."""
 
     def __init__(
         self,
@@ -88,34 +90,34 @@ class _Clips:
         guidance: Guidance,
         x: Tensor,
         labels: Mapping[str, Tensor],
-        told: Mapping[str, Tensor],
+        timelines: Mapping[str, Tensor],
         runtime: Runtime,
     ):
         self.model, self.guidance, self.x = model, guidance, x.clone()
-        self.told = {name: values.clone() for name, values in told.items()}
+        self.timelines = {name: values.clone() for name, values in timelines.items()}
         self.labels = {name: classes.clone() for name, classes in labels.items()}
         levels = range(model.space.codebooks)
         self._forwards: list[Callable[[Tensor], Tensor]] = [_Level(self, level).logits for level in levels]
         if runtime.compiles(x.device):
             batch = len(x) // len(guidance.variants)
-            canvas = torch.full((batch, len(levels), x.shape[1]), MASKED, device=x.device)
+            canvas = torch.full((batch, len(levels), x.shape[1]), MASK, device=x.device)
             self._forwards = [captured_step(forward, canvas) for forward in self._forwards]
 
-    def begin(self, x: Tensor, labels: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> None:
-        """Other clips of that shape."""
+    def begin(self, x: Tensor, labels: Mapping[str, Tensor], timelines: Mapping[str, Tensor]) -> None:
+        """Replace the clips by others of the same shape."""
         self.x.copy_(x)
-        for name, values in told.items():
-            self.told[name].copy_(values)
+        for name, values in timelines.items():
+            self.timelines[name].copy_(values)
         for name, classes in labels.items():
             self.labels[name].copy_(classes)
 
     def predict(self, canvas: Tensor, level: int) -> Tensor:
-        """canvas [B, K, T], MASKED where unknown -> the guided logits of a level [B, T, C]."""
+        """canvas [B, K, T], MASK where unknown -> the guided logits of a level [B, T, C]."""
         return self._forwards[level](canvas)
 
 
 class _Level:
-    """One level's forward."""
+    """The forward of one level."""
 
     def __init__(self, clips: _Clips, level: int):
         self.clips, self.level = clips, level
@@ -123,5 +125,5 @@ class _Level:
     def logits(self, canvas: Tensor) -> Tensor:
         """canvas [B, K, T] -> [B, T, C]."""
         clips = self.clips
-        h = hidden(clips.model, clips.x, clips.guidance.repeat(canvas), clips.labels, timelines=clips.told)
+        h = hidden(clips.model, clips.x, clips.guidance.repeat(canvas), clips.labels, timelines=clips.timelines)
         return clips.guidance.combine(clips.model.level_logits(h, self.level))

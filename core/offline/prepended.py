@@ -1,7 +1,7 @@
-"""Playing with the whole input in front: [x ; y] in time, one causal mask over all (arXiv 2510.22105, section 4).
+"""Decoding with the whole input in front: [x ; y] in time, one causal mask over all (arXiv 2510.22105, section 4).
 
-A row for each input frame, which holds no output, then the rows of the outputs, which have no input: the first holds
-the labels, and under the delay pattern row T + s predicts frame s - q of level q. With T = 3, K = 2, A the labels:
+A row for each input frame, without output, then the rows of the outputs, without input: the first holds the labels, and
+under the delay pattern row T + s predicts frame s - q of level q. With T = 3, K = 2, A the labels:
 
     position         0   1   2 |  3   4   5   6
     input frame      0   1   2 |
@@ -10,7 +10,7 @@ the labels, and under the delay pattern row T + s predicts frame s - q of level 
     level 0 predicts           | y0  y1  y2
     level 1 predicts           |     y0  y1  y2
 
-There are T + K - 1 rows of outputs, so that every level of every frame is predicted: nothing waits for input here.
+There are T + K - 1 rows of outputs, so that every level of every frame is predicted: no row waits for input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from accomp.core.model.sequence import DelayPattern
 from accomp.core.types import AttentionPattern
 
 ABSORBED_AT_ONCE = 128
-"""Rows that are known beforehand are absorbed so many a call: a bound on the memory for attention scores."""
+"""Rows absorbed in one call, at most: a bound on the memory for attention scores."""
 
 
 @frozen
@@ -39,34 +39,34 @@ class Prepended:
     """The rows of the outputs, for K `codebooks`."""
 
     codebooks: int
-    _layout: DelayPattern = field(init=False, repr=False)  # made once: torch.compile cannot trace how it is made
+    _layout: DelayPattern = field(init=False, repr=False)  # made once: torch.compile cannot trace its constructor
 
     @_layout.default
     def _of_outputs(self) -> DelayPattern:
         return DelayPattern(Clock(), self.codebooks)
 
     def steps(self, frames: int) -> int:
-        """How many rows the outputs of T frames take."""
+        """Number of rows that the outputs of T frames take."""
         return frames + self.codebooks - 1
 
     def tokens_in(self, y: Tensor, steps: Tensor | None = None) -> Tensor:
-        """Codes y [B, K, T] -> what the rows of these steps [S] hold, of all where None [B, K, S]."""
+        """Codes y [B, K, T] -> tokens at the input of the rows of these steps [S], of all if None [B, K, S]."""
         return self._layout.emitted(y, (self._every(y) if steps is None else steps) - 1)
 
     def timeline_rows(self, values: Tensor, steps: Tensor | None = None) -> Tensor:
-        """What is told of frames, values [B, T, N] -> of the rows of these steps, of all where None [B, S, N]."""
+        """Pick a timeline's values per frame [B, T, N] at the rows of these steps, of all if None [B, S, N]."""
         every = torch.arange(self.steps(values.shape[1]), device=values.device)
         return self._layout.timeline_at(values, every if steps is None else steps)
 
     def targets_of(self, y: Tensor) -> Tensor:
-        """Codes y [B, K, T] -> what the rows predict [B, K, T + K - 1]; negative where nothing is to be."""
+        """Codes y [B, K, T] -> targets of the rows [B, K, T + K - 1]; negative where a row has no target."""
         return self._layout.emitted(y, self._every(y))
 
     def sight(self, valid: Tensor) -> AttentionPattern:
-        """Where the rows of clips lie whose frames are there where `valid` [B, T], and what they see.
+        """Positions and visibility of the rows of clips whose frames are `valid` [B, T].
 
-        Input frames that are not there are seen by no other row, and the outputs follow the last frame that is: a clip
-        that is padded at its end is laid out as it would be alone.
+        No other row attends to input frames that are not valid, and the outputs follow the last valid one: a clip that
+        is padded at its end is laid out as it would be alone.
         """
         frames = valid.shape[1]
         x = torch.arange(frames, device=valid.device)
@@ -94,7 +94,7 @@ def continue_(
     timelines: Mapping[str, Tensor] = MappingProxyType({}),
     first: int = 0,
 ) -> Tensor:
-    """The stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
+    """Decode the stem of whole clips x [B, T, E] that begins with the codes `known` [B, K, P] -> codes [B, K, T].
 
     labels: name -> classes [B], -1 where withheld. timelines: name -> [B, T, N]. noise: a key for each row and level
     [B, K], to which the number of a frame is added, counted from `first`. Every row is absorbed once.
@@ -108,13 +108,13 @@ def continue_(
     state = model.backbone.new_state(len(x), frames + steps, chunk=ABSORBED_AT_ONCE)
     for part in x.split(ABSORBED_AT_ONCE, dim=1):
         model.hidden(part, None, state=state)
-    rows = torch.arange(done + 1, device=x.device)  # those whose step comes after what is known
+    rows = torch.arange(done + 1, device=x.device)  # those whose step comes after the known frames
     for step in range(done, steps):
         for part in rows.split(ABSORBED_AT_ONCE):
-            told = model.timeline_embedding(
+            timelines_e = model.timeline_embedding(
                 {name: layout.timeline_rows(values, part) for name, values in timelines.items()}
             )
-            h = model.hidden(None, guidance.repeat(layout.tokens_in(codes, part)), start, state, told)
+            h = model.hidden(None, guidance.repeat(layout.tokens_in(codes, part)), start, state, timelines_e)
         logits = guidance.combine(model.logits(h[:, -1:])[:, :, 0, model.vocabulary.first_code :])
         picked = sampler.pick(logits, noise.fold(first + step - levels))
         open_ = levels[max(0, step - frames + 1) : step - done + 1]  # levels whose frame s - q is to be filled

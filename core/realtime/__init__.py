@@ -1,1 +1,1 @@
-"""Playing by the clock of a sound device: buffers, gaps, warm-up."""
+"""Real-time playing: audio drivers, ring buffers, dropout concealment, warm-up."""

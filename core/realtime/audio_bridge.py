@@ -1,13 +1,14 @@
-"""Real time: an audio side that never waits, a model side that plays ahead of it, and what happens when it is late.
+"""The bridge between audio driver and model in real time: an audio side that never waits, and a model side that runs
+ahead.
 
-The audio side hands over a block of input and takes a block of output, in a callback of a sound device or by the clock
-on the wall. The model side, a thread of its own, pushes the input into a session and puts down what comes out, so that
-chunk n + 1 is made while chunk n is heard. Between them lie rings (rings.py).
+The audio side hands over a block of input and takes a block of output, in a callback of a sound device or by a timer.
+The model side, a thread of its own, pushes the input into a session and writes its output, so that chunk n + 1 is
+computed while chunk n plays. Between them are ring buffers (ring_buffers.py).
 
-Output sample n belongs to input sample n, whatever happens. A sample that is not there at its place is missing: what
-is there of the block is heard, then the sound fades into silence, and fades in again where samples are in time
-(seams.py). A sample that comes after its place is dropped, so that those behind it are at theirs. Input that finds its
-ring full is lost; the model hears zeros in its place, so that its time stays right. All of this is counted.
+Output sample n belongs to input sample n in all cases. A sample that is not there at its place is missing (a dropout):
+the available part of the block is played, then it fades to silence, and fades in again where samples are in time
+(concealment.py). A sample after its place is dropped, so that later ones are at theirs. Input that finds its buffer
+full is lost (an overrun); the model reads zeros instead, so that its time stays right. All of this is counted.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from accomp.core.realtime.concealment import GapConcealer
 from accomp.core.realtime.ring_buffers import BlockFifo, SampleRing
 
 FADE = 0.005
-"""Seconds in which sound fades into silence, and in again; a block where that is shorter."""
+"""Seconds of the fade to silence and back; a block where that is shorter."""
 
-PATIENCE = 2.0
-"""Seconds of input that wait for a model that is late; at least two chunks. What comes on top is lost."""
+INPUT_BUFFER = 2.0
+"""Seconds of input that are buffered for a late model; at least two chunks. Further input is lost."""
 
 IDLE = 0.001
-"""Seconds after which the model side looks again whether there is input."""
+"""Polling interval of the model side in seconds."""
 
-REMEMBERED = 2**16
-"""Steps of which the times are kept: the last ones."""
+STEPS_KEPT = 2**16
+"""Number of last steps whose times are kept."""
 
 
 class Session(Protocol):
-    """What plays: core.streaming.session.AudioSession, of one row."""
+    """The session that plays: core.streaming.audio_session.AudioSession, of one row."""
 
     def push(self, audio: Tensor) -> None: ...
     def pull(self, *, ahead: bool = False) -> Tensor: ...
@@ -46,15 +47,15 @@ class Session(Protocol):
 
 @frozen
 class PlaybackStats:
-    """What the audio side has seen so far.
+    """Counters of the audio side.
 
     Attributes:
-        place: of the sample that is heard next.
+        place: of the next sample to play.
         delivered, missing: samples that were at their place, and places without one.
-        gaps: runs of missing samples.
-        late: chunks of which a sample was missing.
+        gaps: runs of missing samples (dropouts).
+        late: chunks with a missing sample.
         dropped: samples that came after their place.
-        overruns, lost: blocks of input that found the ring full, and their samples.
+        overruns, lost: blocks of input that found the buffer full, and their samples.
         buffered: samples that are there beyond `place`.
     """
 
@@ -70,37 +71,39 @@ class PlaybackStats:
 
 
 class AudioBridge:
-    """What lies between the sides: `exchange` is for the audio side alone, `hear` and `put_down` for the model's."""
+    """Buffers between the two sides: `exchange` is for the audio side alone, `read_input` and `write_output` for the
+    model's.
+    """
 
     def __init__(self, *, rate: int, block: int, chunk: int, delay: int = 0, first: int = 0, ahead: int = 0):
         """Times in samples but for the rate (Hz).
 
-        block: what the audio side hands over and takes at a time. chunk: what the model makes at a time; chunk c is
-        heard at places c * chunk - delay on. first: the place of the first sample that is taken, 0 or more. ahead: by
-        how much the model may be ahead of what is heard.
+        block: size of the audio side's blocks. chunk: size of the model's output; chunk c plays at places
+        c * chunk - delay on. first: the place of the first output sample, 0 or more. ahead: lead of the model over the
+        played output, at most.
         """
         self.rate, self.block, self.chunk = rate, block, chunk
         self._delay, self._first = delay, first
-        patience = max(round(PATIENCE * rate), 2 * chunk)
-        self._input = BlockFifo(-(-patience // block) + 1, block)
+        buffered = max(round(INPUT_BUFFER * rate), 2 * chunk)
+        self._input = BlockFifo(-(-buffered // block) + 1, block)
         self._output = SampleRing(ahead + 2 * (chunk + block), past=first)
-        self._seams = GapConcealer(min(block, max(1, round(FADE * rate))), block)
-        # the audio side's
+        self._concealer = GapConcealer(min(block, max(1, round(FADE * rate))), block)
+        # of the audio side
         self._place, self._taken = first, 0
         self._delivered = self._missing = self._gaps = self._late = self._overruns = 0
         self._late_up_to = 0  # chunks before this one are counted
         self._silent = False
-        # the model side's
-        self._heard = 0
+        # of the model side
+        self._samples_in = 0
         self._next: tuple[int, np.ndarray] | None = None
 
-    def exchange(self, heard: np.ndarray | None, out: np.ndarray) -> None:
-        """heard [block]: the next input, None where there is none yet; out [block]: becomes the next output.
+    def exchange(self, x: np.ndarray | None, out: np.ndarray) -> None:
+        """x [block]: the next input, None if there is none yet; out [block]: becomes the next output.
 
         Never waits. Only the last `out` may be shorter than a block.
         """
-        if heard is not None:
-            if not self._input.put(self._taken, heard):
+        if x is not None:
+            if not self._input.put(self._taken, x):
                 self._overruns += 1
             self._taken += self.block
         there = self._output.read(self._place, out)
@@ -108,33 +111,33 @@ class AudioBridge:
             self._count_missing(self._place + there, self._place + len(out), begins=there > 0 or not self._silent)
         self._silent = there < len(out)
         self._delivered += there
-        self._seams.fill(out, there)
+        self._concealer.fill(out, there)
         self._place += len(out)
 
-    def hear(self) -> np.ndarray | None:
-        """The next input, up to a block, zeros where it was lost; None where there is none yet."""
+    def read_input(self) -> np.ndarray | None:
+        """Return the next input, up to a block, zeros where it was lost; None if there is none yet."""
         self._next = self._next or self._input.get()
         if self._next is None:
             return None
         place, samples = self._next
-        if place > self._heard:
-            samples = np.zeros(min(place - self._heard, self.block), dtype=np.float32)
+        if place > self._samples_in:
+            samples = np.zeros(min(place - self._samples_in, self.block), dtype=np.float32)
         else:
             self._next = None
-        self._heard += len(samples)
+        self._samples_in += len(samples)
         return samples
 
-    def put_down(self, made: np.ndarray) -> int:
-        """The next output samples; returns how many found room. The others are to be put down again later."""
-        return self._output.write(made)
+    def write_output(self, output: np.ndarray) -> int:
+        """Write the next output samples; returns how many found room. The others are to be written again later."""
+        return self._output.write(output)
 
     @property
     def margin(self) -> int:
-        """By how many samples the next one to be put down is ahead of its place; negative where it is late."""
+        """Samples by which the next output is ahead of its place; negative if it is late."""
         return self._output.written - self._place
 
     def counts(self) -> PlaybackStats:
-        """What has been counted so far; exact once the audio side has ended."""
+        """The counters so far; exact once the audio side has ended."""
         place, delivered, written = self._place, self._delivered, self._output.written
         return PlaybackStats(
             place=place,
@@ -157,73 +160,73 @@ class AudioBridge:
 
 
 class Steps:
-    """How long the model took for each block of input with which output came. Written by the model side alone.
+    """Durations of the model's steps: blocks of input with which output came. Written by the model side alone.
 
     Attributes:
-        count: steps since the beginning; of REMEMBERED the times are kept.
-        busy: seconds spent in the session, whether output came or not.
+        count: steps so far; times are kept of the last STEPS_KEPT.
+        busy: seconds spent in the session, with output or without.
     """
 
     def __init__(self) -> None:
-        self._seconds = np.zeros(REMEMBERED)
-        self._margins = np.zeros(REMEMBERED, dtype=np.int64)
+        self._seconds = np.zeros(STEPS_KEPT)
+        self._margins = np.zeros(STEPS_KEPT, dtype=np.int64)
         self.count = 0
         self.busy = 0.0
 
     def add(self, seconds: float, margin: int) -> None:
-        """A step that is done, and the `Schedule.margin` that it found then."""
-        self._seconds[self.count % REMEMBERED] = seconds
-        self._margins[self.count % REMEMBERED] = margin
+        """Record a finished step, and `AudioBridge.margin` at its end."""
+        self._seconds[self.count % STEPS_KEPT] = seconds
+        self._margins[self.count % STEPS_KEPT] = margin
         self.count += 1
 
-    def seconds(self, last: int = REMEMBERED) -> np.ndarray:
-        """What the last steps took (s), the oldest first."""
+    def seconds(self, last: int = STEPS_KEPT) -> np.ndarray:
+        """Durations of the last steps (s), the oldest first."""
         return self._seconds[self._slots(last)]
 
-    def margins(self, last: int = REMEMBERED) -> np.ndarray:
-        """By how many samples the last steps came ahead of the place of their first sample, the oldest first."""
+    def margins(self, last: int = STEPS_KEPT) -> np.ndarray:
+        """Samples by which the last steps were ahead of the place of their first sample, the oldest first."""
         return self._margins[self._slots(last)]
 
     def _slots(self, last: int) -> np.ndarray:
         count = self.count
-        return np.arange(max(0, count - min(last, REMEMBERED)), count) % REMEMBERED
+        return np.arange(max(0, count - min(last, STEPS_KEPT)), count) % STEPS_KEPT
 
 
 class ModelWorker:
-    """A session at work between input and output; all its methods are for one thread."""
+    """Runs a session between input and output; all its methods are for one thread."""
 
-    def __init__(self, schedule: AudioBridge, session: Session, device: torch.device | str = "cpu"):
+    def __init__(self, bridge: AudioBridge, session: Session, device: torch.device | str = "cpu"):
         self.steps = Steps()
-        self._schedule, self._session, self._device = schedule, session, device
+        self._bridge, self._session, self._device = bridge, session, device
 
     def begin(self) -> None:
-        """Put down what the session plays before it hears anything, before the audio side begins."""
-        made = self._pulled()
-        room = self._schedule.put_down(made)
-        assert room == len(made), "a schedule holds what its `ahead` says"
+        """Write the output that precedes all input, before the audio side starts."""
+        output = self._pull()
+        room = self._bridge.write_output(output)
+        assert room == len(output), "the bridge holds `ahead` samples"
 
     def step(self, ended: threading.Event) -> bool:
-        """Hear the next block, if there is one, and put down what comes out; False where there was none."""
-        heard = self._schedule.hear()
-        if heard is None:
+        """Process the next block of input, if there is one, and write its output; False without input."""
+        x = self._bridge.read_input()
+        if x is None:
             return False
-        began = time.perf_counter()
-        self._session.push(torch.from_numpy(heard)[None].to(self._device))
-        made = self._pulled()
-        took = time.perf_counter() - began
-        self.steps.busy += took
-        if len(made):
-            self.steps.add(took, self._schedule.margin)
-        made = made[self._schedule.put_down(made) :]
-        while len(made) and not ended.wait(IDLE):
-            made = made[self._schedule.put_down(made) :]
+        start = time.perf_counter()
+        self._session.push(torch.from_numpy(x)[None].to(self._device))
+        output = self._pull()
+        seconds = time.perf_counter() - start
+        self.steps.busy += seconds
+        if len(output):
+            self.steps.add(seconds, self._bridge.margin)
+        output = output[self._bridge.write_output(output) :]
+        while len(output) and not ended.wait(IDLE):
+            output = output[self._bridge.write_output(output) :]
         return True
 
     def run(self, ended: threading.Event) -> None:
-        """Play until `ended` is set."""
+        """Process blocks until `ended` is set."""
         while not ended.is_set():
             if not self.step(ended):
                 ended.wait(IDLE)
 
-    def _pulled(self) -> np.ndarray:
+    def _pull(self) -> np.ndarray:
         return self._session.pull(ahead=True)[0].float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The seams between sound and silence where samples are missing: none of them clicks."""
+"""Concealment of missing output samples with short fades, so that dropouts do not click."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 class GapConcealer:
-    """Fills what is missing of an output that comes block by block.
+    """Conceals missing samples of an output that comes block by block.
 
-    Where sound ends, what was heard last is heard once more backwards, under a gain that falls from 1 to 0 in F
-    samples; then there is silence. Where it comes back, its gain rises from 0 to 1 in F samples, and what is left of
-    the falling one is heard with it. With F = 4, a..h the sound, and x the silence:
+    Where output ends, its last samples are played again backwards, under a gain that falls from 1 to 0 in F samples,
+    followed by silence. Where it resumes, its gain rises from 0 to 1 in F samples, mixed with the rest of the falling
+    part. With F = 4, a..h the output, and x silence:
 
-        is there    a  b  c  d  .  .  .  .  .  .  k  l  m  n  o
-        is heard    a  b  c  d  ¾d ½c ¼b 0  x  x  ¼k ½l ¾m n  o
+        available   a  b  c  d  .  .  .  .  .  .  k  l  m  n  o
+        played      a  b  c  d  ¾d ½c ¼b 0  x  x  ¼k ½l ¾m n  o
 
-    Memory is there from the beginning.
+    All memory is allocated at the start.
     """
 
     def __init__(self, fade: int, block: int):
@@ -24,13 +24,13 @@ class GapConcealer:
             raise ValueError(f"a fade of {fade} samples; expected 1 to {block}, the size of a block")
         steps = np.arange(1, fade + 1, dtype=np.float32) / fade
         self._rise, self._fall = steps, 1 - steps
-        self._echo = np.zeros(fade, dtype=np.float32)  # what is heard backwards, its gain applied
-        self._before = np.zeros(block, dtype=np.float32)  # the end of what was heard
-        self._echoed = self._risen = fade  # samples of echo and of rising gain that are over
+        self._echo = np.zeros(fade, dtype=np.float32)  # reversed output, with its gain
+        self._before = np.zeros(block, dtype=np.float32)  # the end of the played output
+        self._echoed = self._risen = fade  # samples of echo and of rising gain so far
         self._silent = False
 
     def fill(self, out: np.ndarray, there: int) -> None:
-        """out [n], of which out[:there] is sound: becomes what is heard. Only the last block may be a short one."""
+        """Conceal out [n], of which out[:there] is available, in place. Only the last block may be a short one."""
         self._raise(out[:there])
         out[there:] = 0
         ends = there < len(out) and (there > 0 or not self._silent)
@@ -54,7 +54,7 @@ class GapConcealer:
         self._echoed += count
 
     def _turn(self, sound: np.ndarray) -> None:
-        """Begin an echo of what was heard up to the end of `sound`, the beginning of this block."""
+        """Start an echo of the output up to the end of `sound`, the beginning of this block."""
         fade = len(self._echo)
         count = min(fade, len(sound))
         self._echo[:count] = sound[len(sound) - count :][::-1]

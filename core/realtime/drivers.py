@@ -1,4 +1,4 @@
-"""The audio side of real time, and a recording that the model hears as it sounds, by the clock on the wall."""
+"""Audio drivers: the audio side of real-time playing; here one by a timer, to a recording."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from accomp.core.realtime.audio_bridge import AudioBridge
 
 
 class AudioDriver(Protocol):
-    """What calls a schedule's `exchange`, from a thread of its own.
+    """Calls the `exchange` of an AudioBridge from a thread of its own.
 
     Attributes:
-        over: there is nothing left to play.
-        xruns: blocks that the audio side itself came too late for.
+        over: nothing is left to play.
+        xruns: blocks for which the audio side itself was late.
     """
 
     over: bool
@@ -24,59 +24,61 @@ class AudioDriver(Protocol):
 
     def start(self) -> None: ...
     def stop(self) -> None:
-        """Returns once no block is exchanged any more; raises what has gone wrong there."""
+        """Return once no block is exchanged any more; raises errors of the audio side."""
         ...
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray] | None:
-        """What was heard and what was played to it since it was last asked, both [n], the same sample at the same time.
+        """Input and output since the last call, both [n], the same sample at the same time; None if not recorded.
 
-        The main thread's, every few seconds at least, and once, as the `last`, after `stop`. None if nobody keeps it.
+        For the main thread, every few seconds at least, and once, as the `last`, after `stop`.
         """
         ...
 
 
 class FilePlayback:
-    """A recording [N] that is heard as it sounds: while its block j is, block j of the output is played to it.
+    """A recording [N] played in real time: while its block j plays, block j of the output plays to it.
 
-    So block j of the output is taken when the blocks before j have been heard.
+    So block j of the output is taken when the input before block j has been handed over.
 
     Attributes:
         place: samples played so far.
-        sound, played: the recording, and what was played to it up to `place`.
+        sound, played: the recording, and the output to it up to `place`.
     """
 
-    def __init__(self, schedule: AudioBridge, sound: np.ndarray):
-        self._schedule = schedule
+    def __init__(self, bridge: AudioBridge, sound: np.ndarray):
+        self._bridge = bridge
         self.sound, self.played, self.place = sound, np.zeros(len(sound), dtype=np.float32), 0
-        self._block = np.zeros(schedule.block, dtype=np.float32)
-        self._told = 0
+        self._block = np.zeros(bridge.block, dtype=np.float32)
+        self._fetched = 0
 
     @property
     def over(self) -> bool:
-        """All of it has been played."""
+        """Whether all of it has been played."""
         return self.place >= len(self.sound)
 
     def step(self) -> slice:
-        """Play the next block, the last of which may be short; where in `sound` and `played` it lies. Never waits."""
-        size = self._schedule.block
+        """Play the next block, the last of which may be short; returns its slice of `sound` and `played`. Never
+        waits.
+        """
+        size = self._bridge.block
         now = slice(self.place, min(self.place + size, len(self.sound)))
         before = self.sound[now.start - size : now.start] if now.start else None
-        self._schedule.exchange(before, self.played[now])
+        self._bridge.exchange(before, self.played[now])
         self.place = now.stop
         return now
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray]:
-        """As AudioDriver says."""
-        now = slice(self._told, self.place)
-        self._told = now.stop
+        """See AudioDriver."""
+        now = slice(self._fetched, self.place)
+        self._fetched = now.stop
         return self.sound[now], self.played[now].copy()
 
 
 class TimerDriver:
-    """Takes a block of a feed whenever one would have to be heard; an AudioDriver."""
+    """Takes a block of a file playback whenever it is due; an AudioDriver."""
 
     def __init__(self, feed: FilePlayback, seconds: float):
-        """seconds: how long a block lasts."""
+        """seconds: duration of a block."""
         self.over, self.xruns = False, 0
         self._feed, self._seconds = feed, seconds
         self._stopped = threading.Event()
@@ -84,24 +86,24 @@ class TimerDriver:
         self._thread = threading.Thread(target=self._run, name="audio", daemon=True)
 
     def start(self) -> None:
-        """Begin now."""
+        """Start now."""
         self._thread.start()
 
     def stop(self) -> None:
-        """As AudioDriver says."""
+        """See AudioDriver."""
         self._stopped.set()
         self._thread.join()
         if self._failure:
             raise self._failure
 
     def fresh(self, *, last: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """As AudioDriver says."""
+        """See AudioDriver."""
         return self._feed.fresh()
 
     def _run(self) -> None:
         try:
             self._play()
-        except Exception as error:  # told by stop()
+        except Exception as error:  # raised by stop()
             self._failure = error
         self.over = True
 

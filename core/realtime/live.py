@@ -1,4 +1,4 @@
-"""`accomp stream --realtime`: a model plays along by the clock on the wall, to a recording or at a sound device."""
+"""`accomp stream --realtime`: accompaniment in real time, of a recording or at a sound device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accomp.core.compute.devices import describe, number_of
 from accomp.core.compute.interrupts import InterruptFlag, stop_wish
 from accomp.core.console import live_line, say, warn
 from accomp.core.errors import CombinationError, WorkError
-from accomp.core.generation.followers import how_it_went
+from accomp.core.generation.followers import follow_report
 from accomp.core.generation.latency import as_records
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.stream import (
@@ -29,62 +29,63 @@ from accomp.core.generation.stream import (
 from accomp.core.realtime.audio_bridge import AudioBridge, ModelWorker
 from accomp.core.realtime.drivers import AudioDriver, FilePlayback, TimerDriver
 from accomp.core.realtime.model_thread import ModelThread
+from accomp.core.realtime.realtime_process import realtime_process
 from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice, device_name
-from accomp.core.realtime.undisturbed import undisturbed
-from accomp.core.realtime.warmup import Rehearsal, measure_latency
+from accomp.core.realtime.warmup import WarmUp, measure_latency
 from accomp.core.registry import Registry
-from accomp.core.runs.run import check_streams, live_session
+from accomp.core.runs.player import check_streams
+from accomp.core.runs.run import live_session
 
-LOOK = 0.1
-"""Seconds after which the main thread looks again how things are."""
+POLL_INTERVAL = 0.1
+"""Polling interval of the main thread in seconds."""
 
 GRACE = 5.0
-"""Seconds that the model's last step may take once all is over."""
+"""Seconds that the model's last step may take after the end."""
 
 
 RECENT = 50
-"""Steps that the live line speaks of."""
+"""Number of last steps in the live line."""
 
 
-def stream_live(wanted: StreamRequest, registry: Registry, *, force: bool = False) -> None:
+def stream_live(request: StreamRequest, registry: Registry, *, force: bool = False) -> None:
     """Accompany a file or a sound device in real time.
 
-    What comes in and goes out are files, or `device` or `device:NAME`; `chunk` is that of a block. A file that is
-    accompanied through a device is heard with it. Output that goes to a file is written as `stream` does, whatever ends
-    the playing; a signal (stopping.SIGNALS) is a good end. At the end tells what was late, and how long steps took.
+    Input and output are files, or `device` or `device:NAME`; `chunk` is that of a block. A file that is accompanied
+    through a device is played there too. Output to a file is written as `stream` does, however playing ends; a signal
+    (interrupts.SIGNALS) is a regular end. At the end, dropouts and step times are reported.
 
-    Before it begins, a rehearsal measures this machine. Raises CombinationError, with the numbers and the nearest clock
-    that could be, where the model's cannot be kept; with `force` it only warns. Raises besides what `stream` does,
-    PluginError where the sound device's library is missing and DataError for a device that cannot be used.
+    A warm-up measures this machine first. Raises CombinationError, with the numbers and the nearest feasible clock, if
+    the model's cannot be met; with `force` it only warns. Also raises as `stream` does, PluginError without the sound
+    device's library and DataError for a device that cannot be used.
     """
-    number = instrument_class(wanted.instrument)
-    check_chunk(wanted.chunk)
-    devices = device_name(wanted.input), device_name(wanted.output)
-    mixed = mix_path(wanted.input, wanted.output) if devices[1] is None else None
+    number = instrument_class(request.instrument)
+    check_chunk(request.chunk)
+    devices = device_name(request.input), device_name(request.output)
+    mixed = mix_path(request.input, request.output) if devices[1] is None else None
     with ExitStack() as stack:
-        recording = stack.enter_context(Recording(wanted.output if mixed is not None else None, mixed))
-        player = stack.enter_context(player_of(wanted.run, registry, wanted.guidance, wanted.runtime))
+        recording = stack.enter_context(Recording(request.output if mixed is not None else None, mixed))
+        player = stack.enter_context(player_of(request.run, registry, request.guidance, request.runtime))
         clock = check_streams(player)
-        labels = labels_of(player, number, wanted.conditions)
-        timelines = wanted.conducting.sources(player, registry)
+        labels = labels_of(player, number, request.conditions)
+        timelines = request.timelines.sources(player, registry)
         space = player.tokenizer.space
-        block = samples_of(wanted.chunk, space)
-        sound = read_input(wanted.input, space.sample_rate) if devices[0] is None else None
+        block = samples_of(request.chunk, space)
+        sound = read_input(request.input, space.sample_rate) if devices[0] is None else None
         device = None
         if devices != (None, None):
             device = SoundDevice(space.sample_rate, block, input=devices[0], output=devices[1])
             stack.callback(device.close)
-        introduce(player, clock, wanted.run, number)
+        introduce(player, clock, request.run, number)
 
         thread = ModelThread()
         waits = device.waits if device is not None and sound is None else (0.0, 0.0)
-        rehearsal = thread.do(
-            lambda: measure_latency(player, block, labels=labels, waits=waits, told=timelines)
+        measured = thread.do(
+            lambda: measure_latency(player, block, labels=labels, waits=waits, timelines=timelines)
         ).result()
-        judge(rehearsal, describe(player.device), force=force)
+        check_budget(measured, describe(player.device), force=force)
 
         first = device.first if device is not None and sound is None else 0
-        schedule = AudioBridge(
+        bridge = AudioBridge(
             rate=space.sample_rate,
             block=block,
             chunk=clock.k * space.hop,
@@ -93,15 +94,15 @@ def stream_live(wanted: StreamRequest, registry: Registry, *, force: bool = Fals
             ahead=max(0, -clock.t_f) * space.hop,
         )
         session = thread.do(
-            lambda: live_session(player, labels=labels, seed=wanted.seed, session=number_of("stream"), told=timelines)
+            lambda: live_session(player, labels=labels, seed=request.seed, session=number_of("stream"), told=timelines)
         )
-        model = ModelWorker(schedule, session.result(), player.device)
+        model = ModelWorker(bridge, session.result(), player.device)
         thread.do(model.begin).result()
-        side = _audio_side(schedule, sound, device, record=mixed is not None)
-        with stop_wish() as wish:
-            failure = _play(schedule, model, side, thread, recording, wish)
+        side = _audio_side(bridge, sound, device, record=mixed is not None)
+        with stop_wish() as interrupt:
+            failure = _play(bridge, model, side, thread, recording, interrupt)
             recording.finish()
-        for line in [*how_it_went(timelines), *summary(schedule, model, side, wish.signal)]:
+        for line in [*follow_report(timelines), *summary(bridge, model, side, interrupt.signal)]:
             say(line)
         if mixed is not None and not recording.seconds:
             raise WorkError("ended before anything was played; nothing was written")
@@ -109,102 +110,102 @@ def stream_live(wanted: StreamRequest, registry: Registry, *, force: bool = Fals
             raise failure
 
 
-def judge(rehearsal: Rehearsal, device: str, *, force: bool) -> None:
-    """Say what was measured on `device`. Raises CombinationError where the clock cannot be kept; `force`: warns."""
-    budget = rehearsal.budget
-    say(f"{rehearsal.describe()}, on {device}")
+def check_budget(measured: WarmUp, device: str, *, force: bool) -> None:
+    """Report the measurement on `device`. Raises CombinationError if the clock cannot be met; `force`: warns."""
+    budget = measured.budget
+    say(f"{measured.describe()}, on {device}")
     say("latency budget:")
     for line in as_records(budget):
         say(f"  {line['ms']:8.1f} ms  {line['name']}")
     if budget.deployable:
         say(budget.verdict())
     elif force:
-        warn(f"{budget.verdict()}; --force plays all the same: what comes too late is silent")
+        warn(f"{budget.verdict()}; --force plays all the same: late output is silent")
     else:
         raise CombinationError(
             f"{budget.verdict()} @ t_f = {budget.clock.t_f}, k = {budget.clock.k} on {device}; a model is trained for "
             f"its clock, so choose or train another; --runtime compile=on and --runtime weights=int8 (w8a8 on a CPU) "
-            f"make its steps shorter; --force plays all the same, and what comes too late is silent"
+            f"make its steps shorter; --force plays all the same, and late output is silent"
         )
 
 
-def live_text(schedule: AudioBridge, model: ModelWorker) -> str:
-    """How things are, in one line."""
-    counts, steps = schedule.counts(), model.steps
-    parts = [f"{counts.place / schedule.rate:7.1f} s"]
+def live_text(bridge: AudioBridge, model: ModelWorker) -> str:
+    """Current state in one line."""
+    counts, steps = bridge.counts(), model.steps
+    parts = [f"{counts.place / bridge.rate:7.1f} s"]
     if steps.count:
         parts.append(f"step {1000 * np.median(steps.seconds(RECENT)):.1f} ms")
-    parts += [f"buffer {1000 * counts.buffered / schedule.rate:.0f} ms", f"late chunks {counts.late}"]
+    parts += [f"buffer {1000 * counts.buffered / bridge.rate:.0f} ms", f"late chunks {counts.late}"]
     if steps.count:
-        parts.append(f"ahead by {1000 * steps.margins(RECENT).min() / schedule.rate:.0f} ms")
+        parts.append(f"ahead by {1000 * steps.margins(RECENT).min() / bridge.rate:.0f} ms")
     return "  ".join(parts)
 
 
-def summary(schedule: AudioBridge, model: ModelWorker, side: AudioDriver, signal: str) -> list[str]:
-    """What is told at the end; `signal`: the name of what ended it early, or ""."""
-    counts, steps, rate = schedule.counts(), model.steps, schedule.rate
-    heard = counts.delivered + counts.missing
+def summary(bridge: AudioBridge, model: ModelWorker, side: AudioDriver, signal: str) -> list[str]:
+    """Report at the end; `signal`: the name of the signal that ended it early, or ""."""
+    counts, steps, rate = bridge.counts(), model.steps, bridge.rate
+    played = counts.delivered + counts.missing
     ended = f", then ended by {signal}" if signal else ""
     lines = [
-        f"played {heard / rate:.2f} s in real time, in blocks of {1000 * schedule.block / rate:g} ms{ended}",
-        f"late chunks: {counts.late} of {-(-heard // schedule.chunk)}; missing samples: {counts.missing} "
+        f"played {played / rate:.2f} s in real time, in blocks of {1000 * bridge.block / rate:g} ms{ended}",
+        f"late chunks: {counts.late} of {-(-played // bridge.chunk)}; missing samples: {counts.missing} "
         f"({1000 * counts.missing / rate:.0f} ms) in {counts.gaps} gaps; dropped because they came after their place: "
         f"{counts.dropped}",
-        f"overruns: {counts.overruns} blocks of input, {counts.lost} samples, for which the model heard silence; "
+        f"overruns: {counts.overruns} blocks of input, {counts.lost} samples, replaced by silence for the model; "
         f"the audio side itself was late for {side.xruns} blocks",
     ]
     if not steps.count:
-        return [*lines, "the model has done no step"]
+        return [*lines, "the model has computed no step"]
     p50, p99, p999 = 1000 * np.quantile(steps.seconds(), [0.5, 0.99, 0.999])
     of_last = "" if steps.count == len(steps.seconds()) else f" (of the last {len(steps.seconds())})"
     return [
         *lines,
         f"{steps.count} steps: {p50:.1f} ms (p50), {p99:.1f} ms (p99), {p999:.1f} ms (p99.9), "
-        f"{1000 * steps.seconds().max():.1f} ms at most{of_last}; busy {steps.busy / max(heard / rate, 1e-9):.0%} of "
+        f"{1000 * steps.seconds().max():.1f} ms at most{of_last}; busy {steps.busy / max(played / rate, 1e-9):.0%} of "
         f"the time; ahead by {1000 * steps.margins().min() / rate:.0f} ms at least",
     ]
 
 
 def _audio_side(
-    schedule: AudioBridge, sound: np.ndarray | None, device: SoundDevice | None, *, record: bool
+    bridge: AudioBridge, sound: np.ndarray | None, device: SoundDevice | None, *, record: bool
 ) -> AudioDriver:
     if sound is None:
-        assert device is not None, "what is heard is a recording or comes from a device"
-        device.join(Ensemble(schedule, first=device.first, record=record))
+        assert device is not None, "the input is a recording or a device"
+        device.join(Ensemble(bridge, first=device.first, record=record))
         return device
-    feed = FilePlayback(schedule, sound)
+    feed = FilePlayback(bridge, sound)
     if device is None:
-        return TimerDriver(feed, schedule.block / schedule.rate)
+        return TimerDriver(feed, bridge.block / bridge.rate)
     device.join(Accompanied(feed))
     return device
 
 
 def _play(
-    schedule: AudioBridge,
+    bridge: AudioBridge,
     model: ModelWorker,
     side: AudioDriver,
     thread: ModelThread,
     recording: Recording,
-    wish: InterruptFlag,
+    interrupt: InterruptFlag,
 ) -> BaseException | None:
-    """Until all is over, an end is wished or the model fails: the failure, if any.
+    """Play to the end, to an interrupt or to a failure of the model, which is returned.
 
-    Raises what `recording` does; then all has stopped.
+    Raises errors of `recording`, after everything has stopped.
     """
     ended = threading.Event()
     running = thread.do(lambda: model.run(ended))
 
     def keep(*, last: bool = False) -> None:
         if (fresh := side.fresh(last=last)) is not None:
-            recording.add(*fresh, schedule.rate)
+            recording.add(*fresh, bridge.rate)
 
-    with live_line() as tell, undisturbed():
+    with live_line() as tell, realtime_process():
         side.start()
         try:
-            while not (side.over or wish.signal or running.done()):
-                time.sleep(LOOK)
+            while not (side.over or interrupt.signal or running.done()):
+                time.sleep(POLL_INTERVAL)
                 keep()
-                tell(live_text(schedule, model))
+                tell(live_text(bridge, model))
         finally:
             ended.set()
             side.stop()

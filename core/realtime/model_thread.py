@@ -1,4 +1,4 @@
-"""One thread for all that a model does live: what is compiled in a thread may be of use in that one only."""
+"""One thread for all computation of a live model: code compiled in a thread may be valid in that thread only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class ModelThread:
-    """Does what it is given, one after the other. A thread that hangs does not keep the process from ending."""
+    """Runs functions one after the other. A daemon: it does not keep the process from ending."""
 
     def __init__(self) -> None:
         self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="model", daemon=True).start()
 
     def do(self, work: Callable[[], T]) -> Future[T]:
-        """Its value or what it raises, once all given before is done."""
+        """Queue a function -> its future result or error."""
         future: Future[T] = Future()
         self._todo.put((work, future))
         return future
@@ -29,5 +29,5 @@ class ModelThread:
             work, future = self._todo.get()
             try:
                 future.set_result(work())
-            except BaseException as error:  # raised again where the result is asked for
+            except BaseException as error:  # raised again by result()
                 future.set_exception(error)

@@ -1,7 +1,7 @@
-"""Sound handed from one thread to another: one writes, one reads, and neither ever waits.
+"""Lock-free ring buffers of audio between two threads: one writes, one reads, and neither ever waits.
 
-Every index is written by one side only, and only after the samples that it speaks of, so that no lock is needed. All
-audio memory is there from the beginning.
+Every index is written by one side only, and only after its samples, so that no lock is needed. All audio memory is
+allocated at the start.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import numpy as np
 
 
 class BlockFifo:
-    """Blocks of samples in the order in which they were put, each with the place of its first sample."""
+    """A FIFO of blocks of samples, each with the place of its first sample."""
 
     def __init__(self, blocks: int, size: int):
-        """Holds up to `blocks` blocks of `size` samples."""
+        """Capacity: `blocks` blocks of `size` samples."""
         self._samples = np.zeros((blocks, size), dtype=np.float32)
         self._places = np.zeros(blocks, dtype=np.int64)
-        self._put = 0  # blocks put since the beginning; the writer's
-        self._got = 0  # blocks got since the beginning; the reader's
+        self._put = 0  # blocks put since the beginning; of the writer
+        self._got = 0  # blocks got since the beginning; of the reader
 
     def __len__(self) -> int:
-        """Blocks that wait to be read."""
+        """Number of blocks to be read."""
         return self._put - self._got
 
     def put(self, place: int, samples: np.ndarray) -> bool:
-        """The writer's: copy a block [size]; False, and nothing is kept of it, where the ring is full."""
+        """Copy a block [size] (writer); False, without effect, if the buffer is full."""
         if self._put - self._got == len(self._places):
             return False
         slot = self._put % len(self._places)
@@ -34,7 +34,7 @@ class BlockFifo:
         return True
 
     def get(self) -> tuple[int, np.ndarray] | None:
-        """The reader's: the oldest block and its place, a copy; None where there is none."""
+        """Return a copy of the oldest block and its place (reader); None if there is none."""
         if self._put == self._got:
             return None
         slot = self._got % len(self._places)
@@ -44,21 +44,21 @@ class BlockFifo:
 
 
 class SampleRing:
-    """Samples written without a gap from place 0 on, each to be read at its place or never.
+    """Samples written contiguously from place 0 on, each to be read at its place or never.
 
     Attributes:
-        written: the place after the last sample written; the writer's.
-        past: the place before which all has been read or missed; the reader's.
+        written: the place after the last sample written; of the writer.
+        past: the place before which all samples have been read or missed; of the reader.
     """
 
     def __init__(self, capacity: int, past: int = 0):
-        """Holds up to `capacity` samples from `past` on."""
+        """Capacity: `capacity` samples from `past` on."""
         self._samples = np.zeros(capacity, dtype=np.float32)
         self.written = 0
         self.past = past
 
     def write(self, samples: np.ndarray) -> int:
-        """The writer's: take as many of the samples as fit, and return how many; those of the past do."""
+        """Write as many of the samples as fit (writer), and return how many; those of the past do."""
         past = self.past
         late = min(max(0, past - self.written), len(samples))
         first = self.written + late
@@ -71,7 +71,7 @@ class SampleRing:
         return late + count
 
     def read(self, place: int, out: np.ndarray) -> int:
-        """The reader's: copy to out [n] what is there from `place` on without a gap, and return how many samples.
+        """Copy to out [n] the contiguous samples from `place` on (reader), and return how many.
 
         All places before place + n are then past. `place` never goes back.
         """

@@ -1,4 +1,4 @@
-"""Can this machine play this model live? A short session before the real one measures it, and the budget decides."""
+"""Warm-up before real-time playing: a short session that measures this machine, and its latency budget."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from accomp.core.clock import LatencyBudget, block_waits
 from accomp.core.generation.latency import budget_of, part_times
 from accomp.core.music.timelines import NOT_TOLD, Source
 from accomp.core.realtime.audio_bridge import IDLE
-from accomp.core.runs.run import Player, check_streams, play
+from accomp.core.runs.player import Player, check_streams
+from accomp.core.runs.run import play
 
 RHO = 0.7
-"""The share of real time that playing may take: with less to spare a late step is never made up for."""
+"""Share of real time that the model may take: with less headroom a late step is never caught up."""
 
 FRAMES = 300
 CHUNKS = 4
-"""A rehearsal has at least so many frames, and so many chunks."""
+"""Minimum frames and chunks of a warm-up."""
 
 
 @frozen
-class Rehearsal:
-    """What was measured, and what follows.
+class WarmUp:
+    """Measurements of a warm-up and the resulting budget.
 
     Attributes:
-        block, pieces: samples of a piece, and how many there were.
-        whole: seconds from a piece in to its sound out, of those pieces with which frames came.
+        block, pieces: samples of a block, and number of blocks.
+        whole: seconds from a block in to its output, of the blocks with which frames came.
     """
 
     budget: LatencyBudget
@@ -36,20 +37,20 @@ class Rehearsal:
     whole: np.ndarray
 
     def describe(self) -> str:
-        """One line for people."""
+        """Summarise the measurement in one line."""
         median, rare, most = 1000 * np.quantile(self.whole, [0.5, 0.999, 1.0])
         piece = 1000 * self.block / self.budget.space.sample_rate
         return (
-            f"rehearsed with {self.pieces} pieces of {piece:g} ms, one right after the other; the {len(self.whole)} "
-            f"with which sound came took {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, with so few all "
+            f"warmed up with {self.pieces} blocks of {piece:g} ms, back to back; the {len(self.whole)}  "
+            f"with output took {median:.1f} ms (median), {rare:.1f} ms (99.9th percentile, with so few all "
             f"but the longest), {most:.1f} ms at most"
         )
 
 
 def live_budget(budget: LatencyBudget, block: int, waits: tuple[float, float] = (0.0, 0.0)) -> LatencyBudget:
-    """The budget of playing live in blocks of so many samples; `waits` as for `rehearse`."""
-    heard, taken = block_waits(budget.space, block)
-    return evolve(budget, input=heard + waits[0] + IDLE, output=taken + waits[1], rho=RHO)
+    """Latency budget of real-time playing in blocks of `block` samples; `waits` as for `measure_latency`."""
+    before_input, before_output = block_waits(budget.space, block)
+    return evolve(budget, input=before_input + waits[0] + IDLE, output=before_output + waits[1], rho=RHO)
 
 
 def measure_latency(
@@ -58,12 +59,12 @@ def measure_latency(
     *,
     labels: Mapping[str, int],
     waits: tuple[float, float] = (0.0, 0.0),
-    told: Mapping[str, Source] = NOT_TOLD,
-) -> Rehearsal:
-    """Play to noise, `block` samples at a time, after a few chunks that only warm up; the budget of playing live so.
+    timelines: Mapping[str, Source] = NOT_TOLD,
+) -> WarmUp:
+    """Run on noise, `block` samples at a time, after a few warm-up chunks; the latency budget of real-time playing.
 
-    waits: what a sound device adds before the model hears and after it has played (s). told: as in `play`; following
-    takes time.
+    waits: latency of a sound device before the model's input and after its output (s). timelines: `told` of
+    `play`; followers take time.
     """
     clock, space = check_streams(player), player.tokenizer.space
 
@@ -73,8 +74,8 @@ def measure_latency(
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, block * pieces(max(FRAMES, CHUNKS * clock.k)))
     sound = noise.astype(np.float32)
     warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
-    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, told=told)
-    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, told=told)
+    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, told=timelines)
+    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, told=timelines)
     budget = live_budget(budget_of(clock, space, [part_times(played, clock)]), block, waits)
     came = np.asarray(played.frames) > 0
-    return Rehearsal(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])
+    return WarmUp(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])

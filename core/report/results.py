@@ -10,7 +10,7 @@ from accomp.core.pages.charts import Curve, Interval, Rule, histogram, interval_
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.report.checks import cell_number, judged_numbers
 from accomp.core.report.data import RunData
-from accomp.core.training.throughput import speed_told
+from accomp.core.training.throughput import describe_speed
 
 STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second", "codec": "quiet", "deaf": "faint"}
 
@@ -35,7 +35,7 @@ def losses(data: RunData) -> list[Html]:
     if validation:
         found.append(tag("div", _levels(validation, unigram, data.unit), class_="card"))
     if speed := data.losses_of("speed"):
-        found.append(tag("p", speed_told(speed[-1]), class_="note"))
+        found.append(tag("p", describe_speed(speed[-1]), class_="note"))
     return found
 
 

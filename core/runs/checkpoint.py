@@ -1,9 +1,9 @@
-"""Checkpoints: a folder each, which appears whole or not at all, and says what its weights were trained for.
+"""Checkpoints: one folder each, written atomically, with a description of the training behind the weights.
 
 RUN/checkpoints/step_000500/
     weights.safetensors   the model
     checkpoint.json       spec, token space, tokenizer, versions; size and hash of the other files
-    training.pt           optimizer, data cursor, random state: only needed to train on
+    training.pt           optimizer, data cursor, random state: needed to resume training only
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ WEIGHTS, TRAINING, CARD = "weights.safetensors", "training.pt", "checkpoint.json
 
 @frozen
 class Checkpoint:
-    """What a checkpoint says of itself.
+    """The description of a checkpoint.
 
     Attributes:
-        folder: where it lies.
+        folder: its folder.
         step: optimizer steps done.
-        spec: the resolved spec, as `spec.resolve` gave it.
-        space: the codes that the model was trained on.
-        tokenizer: name of the tokenizer that made them.
-        fingerprint: of that tokenizer: configuration and weights.
-        versions: of the libraries that wrote it.
+        spec: resolved spec, as `spec.resolve` returns it.
+        space: code format that the model was trained on.
+        tokenizer: name of the tokenizer.
+        fingerprint: hash of the tokenizer's configuration and weights.
+        versions: versions of the libraries that wrote it.
         files: file name -> {"bytes", "sha256"}.
-        minutes: of training until then.
+        minutes: training time until then.
     """
 
     folder: Path
@@ -64,13 +64,13 @@ class Checkpoint:
     minutes: float = 0.0
 
     def finishes(self, train: TrainSpec) -> bool:
-        """Whether a training like this ends here, by its steps or its time."""
+        """Test whether training ends at this checkpoint, by steps or by time."""
         return self.step >= train.steps or (train.minutes is not None and self.minutes >= train.minutes)
 
 
 @frozen
 class TrainedModel:
-    """A trained model with all that it takes to play; the model is in evaluation mode."""
+    """A trained model in evaluation mode, with tokenizer, objective and sampler."""
 
     spec: Spec
     tokenizer: Tokenizer
@@ -91,18 +91,18 @@ def save_checkpoint(
     weights: Mapping[str, Tensor] | None = None,
     minutes: float = 0.0,
 ) -> Path:
-    """Write the checkpoint of a step into a run folder and return its own folder.
+    """Write the checkpoint of a step into a run folder and return its folder.
 
-    spec: as `spec.resolve` gives it. training: whatever training needs to go on, of tensors, numbers, strings, lists
-    and dicts (it is read back without running code from the file). weights: the model's state_dict, where the model
-    itself holds only a part of it. minutes: of training so far.
+    spec: as `spec.resolve` returns it. training: state needed to resume, of tensors, numbers, strings, lists and dicts
+    (reading it back executes no code from the file). weights: the state_dict, where the model itself holds only a shard
+    of it. minutes: training time so far.
     """
     folder = checkpoint_folder(run, step)
     with folder_atomic(folder) as work:
-        held = model.state_dict() if weights is None else weights
-        save_file({name: weight.contiguous() for name, weight in held.items()}, work / WEIGHTS)
+        tensors = model.state_dict() if weights is None else weights
+        save_file({name: weight.contiguous() for name, weight in tensors.items()}, work / WEIGHTS)
         if training is not None:
-            with (work / TRAINING).open("wb") as file:  # so that a full disk is told by Python
+            with (work / TRAINING).open("wb") as file:  # opened by Python, whose error names a full disk
                 torch.save(dict(training), file)
         card = {
             "format": FORMAT,
@@ -120,7 +120,9 @@ def save_checkpoint(
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
-    """The newest checkpoint of a run folder; None where there is none. Raises CheckpointError for a damaged one."""
+    """Return the newest checkpoint of a run folder, None where there is none. Raises CheckpointError for a
+    damaged one.
+    """
     folders = [checkpoint_folder(run, step) for step in checkpoint_steps(run)]
     if not folders:
         return None
@@ -132,7 +134,7 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """What a checkpoint says of itself. Raises CheckpointError where it is missing, or its files are not all there."""
+    """Read the description of a checkpoint. Raises CheckpointError where it or one of its files is missing."""
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -163,7 +165,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_weights(checkpoint: Checkpoint, model: Model) -> None:
-    """Put a checkpoint's weights into a model. Raises CheckpointError, with every mismatch, where they do not fit."""
+    """Load a checkpoint's weights into a model. Raises CheckpointError, with every mismatch, where they do not fit."""
     if checkpoint.space != model.space:
         raise CheckpointError(
             f"trained on the codes of {checkpoint.tokenizer}: {checkpoint.space} @ {checkpoint.folder}",
@@ -193,9 +195,9 @@ def load_weights(checkpoint: Checkpoint, model: Model) -> None:
 
 
 def load_training(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `training`, on the CPU. Raises CheckpointError where there is none."""
+    """Load the training state, on the CPU. Raises CheckpointError where there is none."""
     if TRAINING not in checkpoint.files:
-        raise CheckpointError(f"a checkpoint of weights only: training cannot go on from it @ {checkpoint.folder}")
+        raise CheckpointError(f"a checkpoint of weights only: training cannot be resumed from it @ {checkpoint.folder}")
     path = _intact(checkpoint, TRAINING)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -213,9 +215,9 @@ def prune_checkpoints(run: Path, keep: int, spare: Collection[int] = ()) -> None
 def load_run(
     run: Path, registry: Registry, device: torch.device | str = "cpu", step: int | None = None
 ) -> TrainedModel:
-    """The trained model of a run folder, at its newest checkpoint or that of a `step`; needs no training data.
+    """Load the trained model of a run folder, from its newest checkpoint or that of a `step`, without training data.
 
-    Raises CheckpointError where there is none, and where the tokenizer is not the one that the model was trained with.
+    Raises CheckpointError where there is none, and where the tokenizer differs from that of the training.
     """
     checkpoint = latest_checkpoint(run) if step is None else read_checkpoint(checkpoint_folder(run, step))
     if checkpoint is None:
@@ -242,7 +244,7 @@ def load_run(
 
 
 def _intact(checkpoint: Checkpoint, name: str) -> Path:
-    """The path of one of its files. Raises CheckpointError where its content is not what was written."""
+    """Return the path of a file. Raises CheckpointError where its hash differs from the recorded one."""
     path = checkpoint.folder / name
     if not path.is_file() or hash_file(path) != checkpoint.files[name]["sha256"]:
         raise CheckpointError(f"the file is not what was written: its hash differs; restore it from a copy @ {path}")

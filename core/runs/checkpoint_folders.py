@@ -1,4 +1,4 @@
-"""Where the checkpoints of a run folder lie: RUN/checkpoints/step_000500. Whatever else lies there is none."""
+"""Folders of checkpoints in a run folder: RUN/checkpoints/step_000500. Other names are ignored."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from pathlib import Path
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies, or would."""
+    """Return the folder of the checkpoint of a step, which need not exist."""
     return run / "checkpoints" / f"step_{step:06d}"
 
 
 def checkpoint_steps(run: Path) -> list[int]:
-    """The steps after which there are checkpoints, ascending."""
+    """List the steps of the checkpoints, ascending."""
     return sorted(step for path in _inside(run) if (step := _step(run, path)) is not None)
 
 
 def strays(run: Path) -> list[Path]:
-    """What lies among the checkpoints and is none by its name, such as a copy of one; hidden things do not count."""
+    """List paths among the checkpoints whose names are not those of checkpoints, such as copies; hidden ones are
+    ignored.
+    """
     return [path for path in _inside(run) if _step(run, path) is None and not path.name.startswith(".")]
 
 

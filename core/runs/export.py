@@ -1,4 +1,4 @@
-"""`accomp export`: the model of a run as a folder of its own, small enough to be sent or shipped."""
+"""`accomp export`: the model of a run as a small folder of its own."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from accomp.core.runs.checkpoint import CARD as CHECKPOINT
 from accomp.core.runs.checkpoint import WEIGHTS, Checkpoint
 from accomp.core.runs.checkpoint_folders import checkpoint_folder
 from accomp.core.runs.models import CARD
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.spec.sections import RunSpec
 
 MACHINE = ("accelerator", "devices", "strategy", "precision", "threads", "logger")
-"""Keys of [run] that are of the machine on which it was trained."""
+"""Keys of [run] that describe the machine of the training."""
 
 
 def export(run: Path, out: Path, *, card: Path | None = None, whole: bool = False) -> None:
-    """Write the model that plays in a run folder into the folder `out`, which must not be there yet.
+    """Write the model that plays in a run folder into the new folder `out`.
 
-    Weights in float16, with `whole` as they are; without what only training needs. `card`: a JSON file with what is
-    known of it, a "summary" at least; where not given, one with the bare facts is written. Raises CheckpointError where
-    nothing is trained, UserError for a card that is none and for an `out` that is there.
+    Weights are converted to float16, unless `whole`; the training state is left out. `card`: a JSON file that describes
+    the model, with a "summary" at least; a minimal one is written where not given. Raises CheckpointError where nothing
+    is trained, UserError for an invalid card and an existing `out`.
     """
     checkpoint = playing_checkpoint(run)
     if out.exists():
@@ -48,7 +48,7 @@ def export(run: Path, out: Path, *, card: Path | None = None, whole: bool = Fals
 
 
 def _half(name: str, weight: torch.Tensor) -> torch.Tensor:
-    """In float16. Raises UserError for a weight that is too large for it."""
+    """Convert to float16. Raises UserError for a weight beyond its range."""
     half = weight.half() if weight.is_floating_point() else weight
     if not torch.isfinite(half).all():
         raise UserError(f"weight {name!r} has numbers that float16 does not; export it whole: --whole")
@@ -56,14 +56,14 @@ def _half(name: str, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _described(checkpoint: Checkpoint, weights: Path) -> str:
-    """The checkpoint's own description, of the weights alone and of no machine."""
-    told = json.loads((checkpoint.folder / CHECKPOINT).read_text(encoding="utf-8"))
-    told["files"] = {WEIGHTS: {"bytes": weights.stat().st_size, "sha256": hash_file(weights)}}
+    """Return the checkpoint's description, reduced to the weights and without keys of the machine."""
+    description = json.loads((checkpoint.folder / CHECKPOINT).read_text(encoding="utf-8"))
+    description["files"] = {WEIGHTS: {"bytes": weights.stat().st_size, "sha256": hash_file(weights)}}
     run = attrs.fields_dict(RunSpec)
-    told["spec"]["run"] = {
-        key: run[key].default if key in MACHINE else value for key, value in told["spec"]["run"].items()
+    description["spec"]["run"] = {
+        key: run[key].default if key in MACHINE else value for key, value in description["spec"]["run"].items()
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(description, indent=2) + "\n"
 
 
 def _card(path: Path) -> dict[str, object]:

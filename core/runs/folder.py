@@ -1,4 +1,4 @@
-"""A run folder: which experiment it holds, made with what, whose model plays. Whoever writes there opens it first."""
+"""Run folders: the experiment that each one holds, its versions, and the model that plays in it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 from accomp.core.console import say, warn
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.files import clear_unfinished, folder_lock, write_atomic
+from accomp.core.model.ahead_keys import AheadKeys
 from accomp.core.records import read_record
 from accomp.core.runs.checkpoint_folders import strays
 from accomp.core.spec.pairs import PairRules
@@ -27,38 +28,38 @@ FREE = (
     "train.log_every", "train.validate_every", "train.validation_batches", "train.checkpoint_every", "train.keep",
     "train.compile",
 )  # fmt: skip
-"""Sections and keys that may change in a folder that already holds a run: they do not touch what its model learns, and
-takes and metrics know themselves what they were made with.
+"""Sections and keys that may change in a folder that already holds a run: they do not affect the trained model, and
+takes and metrics record their own settings.
 
-GROWING may grow as well, to train further. Everything else makes another experiment and needs another folder.
+GROWING may also grow, to train further. Any other change makes another experiment, which needs another folder.
 """
 
 GROWING = ("train.steps", "train.minutes")
 
 SPEC, VERSIONS = "spec.json", "versions.json"
 BEFORE_ANYTHING = ("losses.jsonl", "logs")
-"""What a training that has no checkpoint yet begins anew."""
+"""Files that a training without a checkpoint writes anew."""
 
 MODEL = "model.json"
-"""In a run folder that has no model of its own: the run folder that has, relative to this one."""
+"""File in a run folder without a model of its own: relative path of the run folder whose model plays."""
 
 LIBRARIES = ("accomp", "torch", "numpy", "lightning", "zarr")
 
 
 @contextmanager
 def run_of(spec: Spec) -> Iterator[Path]:
-    """The run folder of `spec`, open, and nobody else's while the block runs.
+    """Open the run folder of `spec` and hold its lock while the block runs.
 
-    Another process that works there is waited for; what killed ones left unfinished is removed. A block that fails
-    before it has made anything leaves the folder as it was. The further processes of a training on several devices
-    belong to the first one, and get the folder as it is. Raises SpecError as `open_run`, DataError for a place where no
-    folder can be or may be written to.
+    Waits for another process that works there, and removes unfinished files of killed ones. A block that fails before
+    it has written anything leaves the folder as it was. The further processes of a training on several devices share
+    the lock of the first one. Raises SpecError as `open_run`, DataError for a folder that cannot be created or written
+    to.
     """
     folder = Path(spec.run.folder)
     if not _leads():
         yield folder
         return
-    _refuse_other(folder, _plain(spec))  # at once, however long another process may be at work
+    _refuse_other(folder, _plain(spec))  # announced before waiting for the lock
     was_there = folder.exists()
     try:
         with folder_lock(folder, lambda who: say(f"{who} is at work in this run folder; waiting for it @ {folder}")):
@@ -75,15 +76,15 @@ def run_of(spec: Spec) -> Iterator[Path]:
                 raise
     finally:
         if not was_there:
-            with suppress(OSError):  # something was made
+            with suppress(OSError):  # results exist
                 folder.rmdir()
 
 
 def open_run(spec: Spec) -> Path:
-    """The run folder of `spec`, made if need be, with spec.json (the resolved spec) and versions.json in it.
+    """Create the run folder of `spec` if it is missing and write spec.json (the resolved spec) and versions.json.
 
-    Raises SpecError, naming every key that differs, when the folder holds the run of another spec. One in which nothing
-    was made yet is nobody's.
+    Raises SpecError, naming every key that differs, when the folder holds the run of another spec. A folder without
+    results may be taken over.
     """
     folder, resolved = Path(spec.run.folder), _plain(spec)
     _refuse_other(folder, resolved)
@@ -101,22 +102,22 @@ def open_run(spec: Spec) -> Path:
 
 
 def clear_run(folder: Path) -> None:
-    """Remove what killed processes were writing in a run folder that is nobody else's."""
+    """Remove unfinished files of killed processes from a locked run folder."""
     clear_unfinished(folder, r"[\w.]+\.(?:json|jsonl|html|toml)")
     clear_unfinished(folder / "checkpoints", r"step_\d+")
     clear_unfinished(folder / "takes", r".+?")
 
 
 def borrow_model(run: Path, model: Path) -> None:
-    """Have `run` play the model that is trained in the run folder `model`. The two may be moved together."""
+    """Let `run` play the model that is trained in the run folder `model`. The two may be moved together."""
     relative = Path(os.path.relpath(model.resolve(), run.resolve()))
     write_atomic(run / MODEL, json.dumps({"run": relative.as_posix()}) + "\n")
 
 
 def model_folder(run: Path) -> Path:
-    """The run folder whose model plays in `run`: itself, unless it has borrowed one.
+    """Return the run folder whose model plays in `run`: itself, unless it has borrowed one.
 
-    Raises CheckpointError where that one is not there any more.
+    Raises CheckpointError where the other folder does not exist any more.
     """
     if not (run / MODEL).exists():
         return run
@@ -130,7 +131,7 @@ def model_folder(run: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """What a run is made with: versions of python, of the main libraries and of the code itself, and the platform."""
+    """Return the versions of python, of the main libraries and of the code itself, and the platform."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     found |= {name: _version(name) for name in LIBRARIES}
     if revision := _git_revision(Path(str(resources.files("accomp.core"))).parent):
@@ -146,7 +147,7 @@ def _version(distribution: str) -> str:
 
 
 def _git_revision(root: Path) -> str | None:
-    """Commit of the checkout whose top folder is `root`, "+changes" where files differ from it; None elsewhere."""
+    """Return the commit of the checkout at `root`, with "+changes" for modified files; None elsewhere."""
     git = shutil.which("git")
     if not git or not (root / ".git").exists():
         return None
@@ -175,7 +176,7 @@ def _refuse_other(folder: Path, resolved: Mapping[str, Any]) -> None:
 
 
 def _nothing_made(folder: Path) -> bool:
-    """Whether a run folder holds nothing that took work, or that another command could go on with."""
+    """Test that a run folder holds no results and nothing that a command could resume."""
     return not any(
         path.name not in (SPEC, VERSIONS, MODEL, *BEFORE_ANYTHING) and not path.name.startswith(".")
         and not (path.is_dir() and not any(path.iterdir()))
@@ -184,7 +185,7 @@ def _nothing_made(folder: Path) -> bool:
 
 
 def _leads() -> bool:
-    """Whether this is the first process of those that Lightning, torchrun or Slurm start for one command."""
+    """Test that this is the first of the processes that Lightning, torchrun or Slurm start for one command."""
     return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
@@ -193,9 +194,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """One line per key that may not change and does."""
-    once = {"pairs": plain(PairRules())}  # what a run did that was begun before there was such a section
+    """Yield one line per key that must not change and does."""
+    once = {"pairs": plain(PairRules())}  # behaviour of runs that began before this section existed
     before, after = dict(_leaves({**once, **held})), dict(_leaves(new))
+    for key, value in _leaves({"objective": plain(AheadKeys())}):  # or such keys
+        if key in after:
+            before.setdefault(key, value)
     for key in sorted(before.keys() | after.keys()):
         old, now = before.get(key, "absent"), after.get(key, "absent")
         if old == now or any(key == free or key.startswith(f"{free}.") for free in FREE):

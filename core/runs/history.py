@@ -1,4 +1,4 @@
-"""The run's losses: losses.jsonl, one JSON object a line, append-only, in step order."""
+"""Losses of a run: losses.jsonl, one JSON object a line, append-only, in step order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from accomp.core.trouble import named
 
 FILE = "losses.jsonl"
 NATS = "nats a token"
-"""What losses count, where an objective names nothing else."""
+"""Unit of the losses, unless the objective has another one."""
 
 
 def append_losses(run: Path, kind: str, step: int, numbers: dict[str, Any]) -> None:
-    """Add a record: `kind` ("train", "validation", "unigram") after `step` optimizer steps. On disk when it returns."""
+    """Append a record: `kind` ("train", "validation", "unigram") after `step` optimizer steps. Synced to disk on
+    return.
+    """
     with named(run / FILE), (run / FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": kind, "step": step, **numbers}, allow_nan=False) + "\n")
         file.flush()
@@ -25,14 +27,14 @@ def append_losses(run: Path, kind: str, step: int, numbers: dict[str, Any]) -> N
 
 
 def read_losses(run: Path) -> list[dict[str, Any]]:
-    """All records; none where the run has no losses yet. A torn last line (the process was killed) is left out.
+    """Read all records; empty where there are none yet. A truncated last line (the process was killed) is dropped.
 
-    Raises DataError for any other line that is no record.
+    Raises DataError for any other invalid line.
     """
     path = run / FILE
     if not path.exists():
         return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # after the last whole line stands ""
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # the part after the last newline is empty
     records = []
     for number, line in enumerate(lines, 1):
         try:
@@ -44,20 +46,22 @@ def read_losses(run: Path) -> list[dict[str, Any]]:
 
 
 def unit_of(records: list[dict[str, Any]]) -> str:
-    """What the losses of a run count."""
+    """Return the unit of the losses of a run."""
     return next((str(record["unit"]) for record in records if "unit" in record), NATS)
 
 
 def rewind_losses(run: Path, step: int) -> None:
-    """Forget every record after `step`, and a torn last line, so that a resumed run tells nothing twice."""
+    """Remove all records after `step`, and a truncated last line, so that a resumed run has no duplicates."""
     if (run / FILE).exists():
         kept = [record for record in read_losses(run) if record["step"] <= step]
         write_atomic(run / FILE, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def best_step(run: Path) -> int | None:
-    """After how many steps the validation loss was lowest; None where there was no validation after training, and where
-    that loss does not say which is best, so that the newest plays."""
+    """Return the step with the lowest validation loss.
+
+    None where there was no validation after training, and where the objective selects the newest checkpoint instead.
+    """
     found = [record for record in read_losses(run) if record["kind"] == "validation" and record["step"] > 0]
     if any(record.get("judged_by") == "newest" for record in found):
         return None

@@ -1,7 +1,7 @@
-"""Trained models by name, wherever a run folder is expected: shipped with a package, or on the Hugging Face hub.
+"""Trained models by name, accepted wherever a run folder is: shipped with a package, or on the Hugging Face hub.
 
-A model is a run folder that needs no more than a checkpoint's weights. Beside them lies its card, CARD: who made it of
-what music and how, and how well it played; any JSON object with a "summary".
+A model is a run folder with no more than a checkpoint's weights. Its card, CARD, is a JSON object with a "summary" that
+describes authors, training music, method and scores.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from accomp.core.registry import Registry
 
 CARD = "model_card.json"
 HUB = "hub:"
-"""Begins the name of a model on the hub: hub:owner/repo or hub:owner/repo@revision."""
+"""Prefix of the name of a model on the hub: hub:owner/repo or hub:owner/repo@revision."""
 
 
 def find_model(name: str | Path, registry: Registry) -> Path:
-    """The run folder that is meant: a folder, the name of a model that comes along, or hub:owner/repo[@revision].
+    """Resolve a name to a run folder: a folder, the name of a shipped model, or hub:owner/repo[@revision].
 
-    A folder wins over a model of the same name. Raises UserError, with the names there are, for anything else, and
-    where the hub cannot give it.
+    A folder takes precedence over a model of the same name. Raises UserError, with the known names, for anything else,
+    and where the download fails.
     """
     text = str(name)
     if text.startswith(HUB):
@@ -38,7 +38,7 @@ def find_model(name: str | Path, registry: Registry) -> Path:
 
 
 def folder_of(component: Component) -> Path:
-    """Where a component of kind "model" lies. Raises PluginError where it gives no folder."""
+    """Return the folder of a component of kind "model". Raises PluginError where it returns no folder."""
     folder = component.load()()
     if not isinstance(folder, Path) or not folder.is_dir():
         raise PluginError(f"model {component.name!r} of {component.provider} gives no folder: {folder!r}")
@@ -46,7 +46,7 @@ def folder_of(component: Component) -> Path:
 
 
 def card_of(folder: Path) -> dict[str, Any]:
-    """What is known of a model; empty where it has no card. Raises UserError for a card that cannot be read."""
+    """Read the card of a model; empty where it has none. Raises UserError for an invalid one."""
     path = folder / CARD
     if not path.is_file():
         return {}
@@ -70,5 +70,5 @@ def _fetched(name: str) -> Path:
     try:
         wanted = ["checkpoints/*", "losses.jsonl", CARD]
         return Path(snapshot_download(repo, revision=revision or None, allow_patterns=wanted))
-    except Exception as error:  # the hub's own errors, and those of the network
+    except Exception as error:  # errors of the hub and of the network
         raise UserError(f"the hub gives no such model ({' '.join(str(error).split())[:200]}) @ {name}") from error

@@ -1,4 +1,4 @@
-"""Where a server listens: checked and taken before anything heavy is imported, so that a page may knock at once."""
+"""Listening address of a server: checked and bound before heavy imports, so that early connections are queued."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from attrs import frozen
 from accomp.core.errors import UserError
 
 SENT_AHEAD = 128 * 1024
-"""Bytes that may lie in the kernel and in the loop for one client."""
+"""Send buffer in bytes of one client, in the kernel and in the event loop."""
 
 
 @frozen
 class Address:
-    """Where a server listens. Attributes: cert, key: of TLS. behind_proxy: a proxy speaks TLS for it."""
+    """Listening address of a server. Attributes: cert, key: of TLS. behind_proxy: a proxy speaks TLS for it."""
 
     host: str = "127.0.0.1"
     port: int = 8765
@@ -28,12 +28,12 @@ class Address:
         return self.host in ("127.0.0.1", "localhost", "::1")
 
     def url(self, port: int, token: str) -> str:
-        """What to open in a browser."""
+        """URL of the page."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.cert else ''}://{name}:{port}/#token={token}"
 
     def check(self) -> None:
-        """Raises UserError, with the cures, where browsers would refuse the microphone or a certificate is missing."""
+        """Raise UserError, with the cures, where browsers would refuse the microphone or a certificate is missing."""
         if (self.cert is None) != (self.key is None):
             raise UserError("--tls-cert and --tls-key go together")
         for path in (self.cert, self.key):
@@ -47,7 +47,7 @@ class Address:
             )
 
     def bind(self) -> socket.socket:
-        """The socket, listening; port 0 takes a free one. Raises UserError where it cannot be had."""
+        """Bind and listen; port 0 takes a free one. Raises UserError if the address is not available."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The ASGI application: the page, what it fetches, and the WebSocket."""
+"""The ASGI application: the page, its resources, and the WebSocket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from accomp.core.serving.connection import Connection
-from accomp.core.serving.messages import RATES
+from accomp.core.serving.message_parsing import RATES
 from accomp.core.serving.playing.calibration import probe
 from accomp.core.serving.playing.recording import NAMES
 from accomp.core.serving.playing.runs import card
@@ -30,10 +30,10 @@ _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css
 
 
 def app_of(server: Server) -> ASGIApp:
-    """Everything that a server answers."""
+    """The application of a server."""
 
-    def known(request: Request) -> bool:
-        return server.door.knows(bearer(request.headers.get("authorization")))
+    def authorised(request: Request) -> bool:
+        return server.access.accepts_token(bearer(request.headers.get("authorization")))
 
     async def index(request: Request) -> Response:
         return _file(PAGE / "index.html")
@@ -42,13 +42,13 @@ def app_of(server: Server) -> ASGIApp:
         name = request.path_params["name"]
         parts = name.split("/")
         if not all(_NAME.fullmatch(part) for part in parts):
-            return _nothing()
+            return _not_found()
         return _file(PAGE.joinpath(*parts))
 
     async def models(request: Request) -> Response:
-        if not known(request):
-            return _unknown()
-        return JSONResponse({"models": [card(stage, server.followers) for stage in server.stages.values()]})
+        if not authorised(request):
+            return _unauthorised()
+        return JSONResponse({"models": [card(run, server.followers) for run in server.runs.values()]})
 
     async def sound(request: Request) -> Response:
         rate = request.query_params.get("rate", "")
@@ -57,15 +57,15 @@ def app_of(server: Server) -> ASGIApp:
         return Response(probe(int(rate)).astype("<f4").tobytes(), media_type="application/octet-stream")
 
     async def recording(request: Request) -> Response:
-        if not known(request):
-            return _unknown()
+        if not authorised(request):
+            return _unauthorised()
         session, name = request.path_params["session"], request.path_params["name"]
         if server.recorder is None or name not in NAMES or not re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", session):
-            return _nothing()
+            return _not_found()
         return _file(server.recorder.folder / session / name)
 
     async def live(request: Request) -> Response:
-        return _health(server.engine.alive, {} if server.engine.alive else {"why": "the model's thread is not at work"})
+        return _health(server.engine.alive, {} if server.engine.alive else {"why": "the model's thread is not running"})
 
     async def ready(request: Request) -> Response:
         engine = server.engine
@@ -78,14 +78,14 @@ def app_of(server: Server) -> ASGIApp:
         return _health(not why, {"why": why} if why else {})
 
     async def metrics(request: Request) -> Response:
-        if not known(request):
-            return _unknown()
+        if not authorised(request):
+            return _unauthorised()
         _refresh(server)
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def drain(request: Request) -> Response:
-        if not known(request):
-            return _unknown()
+        if not authorised(request):
+            return _unauthorised()
         server.drained = True
         server.metrics.admission.set(0)
         return JSONResponse({"drained": True, "sessions": len(server.sessions)})
@@ -109,7 +109,7 @@ def app_of(server: Server) -> ASGIApp:
 
 
 class _Guarded:
-    """Adds the headers, and answers nobody who asks for another host."""
+    """Adds security headers, and rejects requests for other hosts."""
 
     def __init__(self, app: ASGIApp, server: Server):
         self._app, self._server = app, server
@@ -125,7 +125,7 @@ class _Guarded:
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
-        if not self._server.door.serves(dict(scope["headers"]).get(b"host", b"").decode("latin-1")):
+        if not self._server.access.accepts_host(dict(scope["headers"]).get(b"host", b"").decode("latin-1")):
             text = (
                 "this server does not answer to that host name; ask for it by its address (--allow-origin names others)"
             )
@@ -138,24 +138,24 @@ def _refresh(server: Server) -> None:
     metrics = server.metrics
     metrics.slots.set(server.slots["all"])
     metrics.active.set(len(server.sessions))
-    metrics.load.set(sum(stage.ticks.load for stage in server.stages.values()))
+    metrics.load.set(sum(run.ticks.load for run in server.runs.values()))
     metrics.admission.set(0 if server.refusal() else 1)
 
 
 def _file(path: Path) -> Response:
     if not path.is_file():
-        return _nothing()
+        return _not_found()
     kind = _TYPES.get(path.suffix)
     return FileResponse(path, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-def _health(good: bool, told: dict[str, Any]) -> Response:
-    return Response(json.dumps({"ok": good, **told}), 200 if good else 503, media_type="application/json")
+def _health(good: bool, fields: dict[str, Any]) -> Response:
+    return Response(json.dumps({"ok": good, **fields}), 200 if good else 503, media_type="application/json")
 
 
-def _nothing() -> Response:
+def _not_found() -> Response:
     return PlainTextResponse("there is nothing here", 404)
 
 
-def _unknown() -> Response:
+def _unauthorised() -> Response:
     return PlainTextResponse("the token is missing or wrong: Authorization: Bearer TOKEN", 401)

@@ -1,4 +1,4 @@
-"""The command line of jam and serve."""
+"""Command line of `jam` and `serve`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Runs = Annotated[
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
 RuntimeWords = Annotated[
     list[str] | None,
-    typer.Option("--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of what makes it fast enough."),
+    typer.Option("--runtime", metavar="KEY=VALUE", help="Settings of [runtime], instead of automatic ones."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Play though this machine is too slow; late sound is silent.")]
 Token = Annotated[
@@ -32,10 +32,12 @@ def jam_command(
     token_file: Token = None,
 ) -> None:
     """Play with a model in your browser, on this machine; the shipped model where no run is named."""
-    from accomp.core.serving.jamming import Wanted, jam
+    from accomp.core.serving.launch import ServeOptions, jam
 
-    wanted = Wanted(runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file)
-    jam(wanted, context.obj)
+    options = ServeOptions(
+        runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file
+    )
+    jam(options, context.obj)
 
 
 def serve_command(
@@ -68,10 +70,10 @@ def serve_command(
     force: Force = False,
 ) -> None:
     """Let many musicians play with models of this machine, in their browsers."""
-    from accomp.core.serving.jamming import Wanted, serve
+    from accomp.core.serving.launch import ServeOptions, serve
 
-    wanted = Wanted(
+    options = ServeOptions(
         runs or [], host, port, slots, cert, key, behind_proxy, allow_origin or (), token_file, record, runtime or (),
         force=force, limits={"session": 60 * session_minutes},
     )  # fmt: skip
-    serve(wanted, context.obj)
+    serve(options, context.obj)

@@ -1,13 +1,13 @@
-"""Frames of sound on a WebSocket: a header of 16 bytes that says what, which and where, then samples.
+"""Binary WebSocket messages of audio: a header of 16 bytes, then samples.
 
-    byte 0      kind: HEARD (from a page: what its microphone hears; to a page: what is to be played), or PROBED
+    byte 0      kind: HEARD (from a page: its microphone; to a page: output), or PROBED (calibration)
     byte 1      flags: DISCONTINUITY before this frame, LAST of the session
     byte 2, 3   reserved, 0
     byte 4..7   number of the frame, uint32, wraps around
     byte 8..15  place of its first sample, uint64
     byte 16..   samples, mono: float32, or int16 of full scale 32767
 
-All of it little endian. A place is a sample's number in the page's audio context since its worklet began.
+All little endian. A place is a sample's number in the page's audio context since the start of its worklet.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ DISCONTINUITY, LAST = 1, 2
 HEADER = struct.Struct("<BBHIQ")
 SAMPLE_BYTES = {"f32": 4, "i16": 2}
 MOST_BYTES = 64 * 1024
-"""Of a message with sound."""
+"""Size limit of an audio message."""
 _FULL_SCALE = 32767.0
 
 
 class BrokenFrame(ValueError):
-    """A binary message that is no frame, in words for its sender."""
+    """A binary message that is no valid frame; the message is for the sender."""
 
 
 @frozen(eq=False)
 class Frame:
-    """Sound in its place. Attributes: kind, flags, number, place: as in the header. samples: [n] float32."""
+    """Audio at a place. Attributes: kind, flags, number, place: as in the header. samples: [n] float32."""
 
     kind: int
     place: int
@@ -44,18 +44,18 @@ class Frame:
     flags: int = 0
 
 
-def encoded(frame: Frame, format: Format) -> bytes:
-    """The message of a frame. In int16 what is beyond [-1, 1] is clipped."""
+def encode(frame: Frame, format: Format) -> bytes:
+    """Encode a frame. In int16 values beyond [-1, 1] are clipped."""
     head = HEADER.pack(frame.kind, frame.flags, 0, frame.number & 0xFFFFFFFF, frame.place)
     if format == "f32":
         return head + frame.samples.astype("<f4").tobytes()
     return head + np.round(np.clip(frame.samples, -1, 1) * _FULL_SCALE).astype("<i2").tobytes()
 
 
-def decoded(message: bytes, format: Format, samples: int | None = None) -> Frame:
-    """The frame of a message. Raises BrokenFrame where its size, kind or reserved bytes are not as agreed.
+def decode(message: bytes, format: Format, samples: int | None = None) -> Frame:
+    """Decode a frame. Raises BrokenFrame for a wrong size, kind or reserved bytes.
 
-    samples: how many it must have; any number where None.
+    samples: the number that it must have; any if None.
     """
     if len(message) < HEADER.size:
         raise BrokenFrame(f"a binary message of {len(message)} bytes; a frame has a header of {HEADER.size}")

@@ -1,4 +1,4 @@
-"""What a client may do, and how often; whoever does more is told and closed."""
+"""Limits of clients in rate and time; a client that exceeds one is notified and disconnected."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from attrs import define, field, frozen
 
 @frozen
 class Limits:
-    """Of one server. Times in seconds.
+    """Limits of one server. Times in seconds.
 
     Attributes:
-        session: how long a session may last; it is told a minute before.
-        hello: how long a client may wait with its first message.
+        session: longest session; the client is notified a minute before.
+        hello: timeout of a client's first message.
         hellos_per_minute, sessions_per_address: of one address.
-        texts_per_second: messages besides sound.
-        audio_rate: sound a client may send, in real times, over `audio_over`.
-        resume: how long the slot of a lost connection is kept.
-        silent_told, silent_lost: how long a client may send nothing until it is told, until its slot is taken back.
-        stalled: how long a client may not read.
-        stall: how long a session that its own input drives waits for it, before it goes on by the server's clock.
-        ending: how long sessions go on when the server is asked to end.
-        late_share: of the last minute's ticks that may have been late where somebody new is let in.
+        texts_per_second: messages other than audio.
+        audio_rate: audio that a client may send, in multiples of real time, over `audio_over`.
+        resume: time for which the slot of a lost connection is kept.
+        silent_warning, silent_lost: time without input until the client is notified, until its slot is freed.
+        stalled: time for which a client may not read.
+        stall: time for which a session driven by its own input waits for it, before it continues by the server's clock.
+        ending: time for which sessions continue after a shutdown request.
+        late_share: share of late ticks in the last minute above which no session is admitted.
     """
 
     session: float = 3600.0
@@ -35,7 +35,7 @@ class Limits:
     audio_rate: float = 1.5
     audio_over: float = 2.0
     resume: float = 5.0
-    silent_told: float = 5.0
+    silent_warning: float = 5.0
     silent_lost: float = 15.0
     stalled: float = 5.0
     stall: float = 1.0
@@ -44,12 +44,12 @@ class Limits:
 
 
 class Flood(Exception):
-    """A client sends more than it may, in words for it."""
+    """A client exceeds a rate limit; the message is for the client."""
 
 
 @define
 class Meter:
-    """How much one connection sends. Raises Flood from `text` and `sound`."""
+    """Rate limits of one connection. Raises Flood from `text` and `sound`."""
 
     limits: Limits
     rate: int
@@ -59,7 +59,7 @@ class Meter:
     _at: float | None = field(init=False, default=None)
 
     def text(self) -> None:
-        """A message besides sound has come."""
+        """Count a message other than audio."""
         now = self.now()
         self._texts.append(now)
         while self._texts and self._texts[0] < now - 1:
@@ -68,7 +68,7 @@ class Meter:
             raise Flood(f"more than {self.limits.texts_per_second} messages in a second")
 
     def sound(self, samples: int) -> None:
-        """So many samples have come: a bucket that real time empties."""
+        """Count `samples` of audio: a leaky bucket that drains in real time."""
         now = self.now()
         passed = 0.0 if self._at is None else now - self._at
         self._at = now
@@ -80,18 +80,18 @@ class Meter:
 
 
 @define
-class Doorbell:
-    """Hellos by address. `rings` is False where an address has come too often in the last minute."""
+class HelloLimiter:
+    """Rate limit of hellos by address. `allow` is False for an address with too many in the last minute."""
 
     limits: Limits
     now: Callable[[], float] = time.monotonic
-    _rung: dict[str, deque[float]] = field(factory=dict, init=False)
+    _hellos: dict[str, deque[float]] = field(factory=dict, init=False)
 
-    def rings(self, address: str) -> bool:
+    def allow(self, address: str) -> bool:
         now = self.now()
-        for known in [one for one, times in self._rung.items() if times[-1] < now - 60]:
-            del self._rung[known]
-        times = self._rung.setdefault(address, deque())
+        for known in [one for one, times in self._hellos.items() if times[-1] < now - 60]:
+            del self._hellos[known]
+        times = self._hellos.setdefault(address, deque())
         while times and times[0] < now - 60:
             times.popleft()
         if len(times) >= self.limits.hellos_per_minute:

@@ -1,4 +1,4 @@
-"""What a server logs: a line of JSON an event on stderr. Neither sound nor tokens are ever in it."""
+"""Event log of a server: a line of JSON for each event on stderr. It never contains audio or tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 LOGGER = "accomp.serving"
 
 
-def event(name: str, **what: Any) -> None:
-    """Log an event; `what` is JSON-able."""
-    logging.getLogger(LOGGER).info(json.dumps({"at": round(time.time(), 3), "event": name, **what}))
+def event(name: str, **fields: Any) -> None:
+    """Log an event; `fields` are JSON-able."""
+    logging.getLogger(LOGGER).info(json.dumps({"at": round(time.time(), 3), "event": name, **fields}))
 
 
 def to_stderr() -> None:
-    """Let events be seen; without it nothing is."""
+    """Enable the log, which is off by default."""
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -1,33 +1,20 @@
-"""What a page may say, in words of JSON: each message is checked, and what it does not know is ignored."""
+"""Messages of a page: JSON texts, as typed classes."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from attrs import field, frozen
 
-from accomp.core.serving.frames import SAMPLE_BYTES, Format
+from accomp.core.serving.frames import Format
 
-MOST_TEXT = 16 * 1024
-"""Bytes of a message."""
-RATES = (8_000, 192_000)
-FRAME_MS = (5, 40)
-BPM = (20.0, 400.0)
-LONGEST_CHART = 4000
 OFF: Final = "off"
 FOLLOW: Final = "follow"
 
 
-class BadMessage(ValueError):
-    """A message that does not say what it should, in words for its sender."""
-
-
 @frozen
 class Tempo:
-    """A count as a page sets it. Attributes: place: of a downbeat; None where that is left to the server."""
+    """A metronome set by a page. Attributes: place: of a downbeat; None if the server may choose."""
 
     bpm: float
     beats_per_bar: int = 4
@@ -39,7 +26,7 @@ Metronome = Literal["off", "follow"] | Tempo
 
 @frozen
 class CountIn:
-    """Clicks before the music. Attributes: beats: how many."""
+    """Clicks before the music. Attributes: beats: their number."""
 
     bpm: float
     beats: int = 8
@@ -47,13 +34,19 @@ class CountIn:
 
     @property
     def tempo(self) -> Tempo:
-        """That of its clicks."""
+        """Tempo of the clicks."""
         return Tempo(self.bpm, self.beats_per_bar)
 
 
 @frozen
 class Hello:
-    """The first message. Attributes: rate: Hz. frame: samples of each frame. resume: a session's secret, to go on."""
+    """The first message.
+
+    Attributes:
+        rate: of the page (Hz).
+        frame: samples of each frame.
+        resume: a session's secret, to resume it.
+    """
 
     token: str = field(repr=False)
     rate: int
@@ -65,8 +58,12 @@ class Hello:
 
 @frozen
 class Calibrate:
-    """Measure the loopback. Attributes: place: of the probe's first sample as it was put out; None where `assumed_ms`
-    stands for a measurement. rtt_p99: of the network, there and back (ms)."""
+    """Measure the loopback.
+
+    Attributes:
+        place: of the probe's first output sample; None if `assumed_ms` replaces a measurement.
+        rtt_p99: round trip of the network (ms).
+    """
 
     place: int | None
     assumed_ms: float | None
@@ -76,7 +73,7 @@ class Calibrate:
 
 @frozen
 class Start:
-    """Begin to play. Attributes: first_ms: the loopback's. force: play though it does not fit."""
+    """Start to play. Attributes: first_ms: of the loopback. force: play though it does not fit."""
 
     model: str | None = None
     instrument: str | None = None
@@ -92,29 +89,29 @@ class Start:
 
 @frozen
 class SetMetronome:
-    """Another metronome."""
+    """Set the metronome."""
 
     value: Metronome
 
 
 @frozen
 class SetChart:
-    """Another chart. Attributes: place: where its first bar begins; the next downbeat where None."""
+    """Set the chart. Attributes: place: of its first bar; the next downbeat if None."""
 
     value: str
     place: int | None = None
 
 
 @frozen
-class Dial:
-    """Another temperature."""
+class SetTemperature:
+    """Set the temperature."""
 
     temperature: float
 
 
 @frozen
 class Switch:
-    """Something on or off. Attributes: what: "mute" or "freeze"."""
+    """Switch on or off. Attributes: what: "mute" or "freeze"."""
 
     what: str
     on: bool
@@ -122,37 +119,37 @@ class Switch:
 
 @frozen
 class SetInstrument:
-    """Another instrument, by name."""
+    """Set the instrument, by name."""
 
     name: str
 
 
 @frozen
 class Panic:
-    """All sound off."""
+    """Silence all output."""
 
 
 @frozen
 class Stop:
-    """The end."""
+    """End the session."""
 
 
 @frozen
 class Ping:
-    """Comes back as it is."""
+    """Request for an echo."""
 
     t: float | int | str | None = None
 
 
 @frozen
 class Counts:
-    """What a page has counted since its session began.
+    """A page's counters since its session began.
 
     Attributes:
-        late, missing, gaps, lost: chunks, samples, gaps; samples that were heard and could not be sent.
-        margin_min_ms: by how much sound came ahead of its place, at the least since the last counts.
+        late, missing, gaps, lost: chunks, samples, gaps; input samples that could not be sent.
+        margin_min_ms: smallest lead of output over its place since the last counters.
         rtt_ms: of the last ping.
-        ranges: [first place, samples] of what was missing since the last counts.
+        ranges: [first place, samples] of missing output since the last counters.
     """
 
     late: float = 0
@@ -164,182 +161,16 @@ class Counts:
 
 
 Message = (
-    Hello | Calibrate | Start | SetMetronome | SetChart | Dial | Switch | SetInstrument | Panic | Stop | Ping | Counts
+    Hello
+    | Calibrate
+    | Start
+    | SetMetronome
+    | SetChart
+    | SetTemperature
+    | Switch
+    | SetInstrument
+    | Panic
+    | Stop
+    | Ping
+    | Counts
 )
-
-
-def message_of(text: str) -> Message | None:
-    """The message of a text; None for a type that is not known. Raises BadMessage, naming the field."""
-    if len(text) > MOST_TEXT:
-        raise BadMessage(f"a message of {len(text)} characters; {MOST_TEXT} at most")
-    try:
-        told = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadMessage(f"no JSON: {error}") from None
-    if not isinstance(told, dict) or not isinstance(told.get("type"), str):
-        raise BadMessage('expected a JSON object with a "type"')
-    kind = told["type"]
-    read = _READERS.get(kind)
-    return None if read is None else read(_Fields(told, kind))
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-@frozen
-class _Fields:
-    """The fields of an object, each read as what it must be. Raises BadMessage."""
-
-    told: Mapping[str, Any]
-    of: str
-
-    def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
-        value = self.told.get(name)
-        if value is None and default is not None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.wrong(name, f"a number from {low:g} to {high:g}")
-        if not low <= value <= high:
-            raise self.wrong(name, f"a number from {low:g} to {high:g}")
-        return float(value)
-
-    def whole(self, name: str, low: int, high: int, default: int | None = None) -> int:
-        value = self.told.get(name)
-        if value is None and default is not None:
-            return default
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.wrong(name, f"a whole number from {low} to {high}")
-        return value
-
-    def maybe(self, name: str) -> bool:
-        return self.told.get(name) is not None
-
-    def place(self, name: str) -> int | None:
-        return self.whole(name, 0, (1 << 62)) if self.maybe(name) else None
-
-    def text(self, name: str, most: int, default: str | None = None) -> str:
-        value = self.told.get(name)
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, str) or len(value) > most:
-            raise self.wrong(name, f"a text of at most {most} characters")
-        return value
-
-    def switch(self, name: str, default: bool | None = None) -> bool:
-        value = self.told.get(name, default)
-        if not isinstance(value, bool):
-            raise self.wrong(name, "true or false")
-        return value
-
-    def inner(self, name: str) -> _Fields:
-        value = self.told.get(name)
-        if not isinstance(value, Mapping):
-            raise self.wrong(name, "an object")
-        return _Fields(value, f"{self.of}.{name}")
-
-    def wrong(self, name: str, expected: str) -> BadMessage:
-        value = "a secret" if name in ("token", "resume") else repr(self.told.get(name))[:80]
-        return BadMessage(f"{self.of}.{name} is {value}; expected {expected}")
-
-
-def _hello(given: _Fields) -> Hello:
-    given.whole("protocol", 1, 1)
-    rate = given.whole("rate", *RATES)
-    least, most = (round(ms * rate / 1000) for ms in FRAME_MS)
-    format = given.text("format", 8, "f32")
-    if format not in SAMPLE_BYTES:
-        raise given.wrong("format", "f32 or i16")
-    return Hello(
-        token=given.text("token", 512, ""),
-        rate=rate,
-        frame=given.whole("frame", least, most),
-        format="f32" if format == "f32" else "i16",
-        resume=given.text("resume", 128) if given.maybe("resume") else None,
-        client=given.text("client", 200, ""),
-    )
-
-
-def _calibrate(given: _Fields) -> Calibrate:
-    rtt = given.inner("rtt_ms").number("p99", 0, 60_000, 0.0) if given.maybe("rtt_ms") else 0.0
-    frame = given.number("frame_ms", 1, 100, 10.0)
-    if given.maybe("assumed_ms"):
-        return Calibrate(None, given.number("assumed_ms", -1000, 2000), frame, rtt)
-    return Calibrate(given.whole("place", 0, 1 << 62), None, frame, rtt)
-
-
-def _start(given: _Fields) -> Start:
-    return Start(
-        model=given.text("model", 200) if given.maybe("model") else None,
-        instrument=given.text("instrument", 100) if given.maybe("instrument") else None,
-        temperature=given.number("temperature", 0, 10) if given.maybe("temperature") else None,
-        seed=given.whole("seed", -(2**63), 2**63 - 1) if given.maybe("seed") else None,
-        record=given.switch("record", False),
-        first_ms=given.number("first_ms", -1000, 2000, 0.0),
-        count_in=_count_in(given.inner("count_in")) if given.maybe("count_in") else None,
-        metronome=_metronome(given, "metronome"),
-        chart=given.text("chart", LONGEST_CHART, OFF),
-        force=given.switch("force", False),
-    )  # fmt: skip
-
-
-def _count_in(given: _Fields) -> CountIn:
-    return CountIn(given.number("bpm", *BPM), given.whole("beats", 1, 64, 8), given.whole("beats_per_bar", 1, 16, 4))
-
-
-def _metronome(given: _Fields, name: str) -> Metronome:
-    value = given.told.get(name, OFF)
-    if value in (OFF, FOLLOW):
-        return OFF if value == OFF else FOLLOW
-    if not isinstance(value, Mapping):
-        raise given.wrong(name, '"off", "follow" or {"bpm", "beats_per_bar"}')
-    inner = given.inner(name)
-    return Tempo(inner.number("bpm", *BPM), inner.whole("beats_per_bar", 1, 16, 4), inner.place("place"))
-
-
-def _counts(given: _Fields) -> Counts:
-    ranges = given.told.get("ranges", [])
-    fits = isinstance(ranges, list) and len(ranges) <= 500 and all(
-        isinstance(pair, list) and len(pair) == 2 and all(type(n) is int and 0 <= n < 1 << 62 for n in pair)
-        for pair in ranges
-    )  # fmt: skip
-    if not fits:
-        raise given.wrong("ranges", "at most 500 pairs of a place and a number of samples")
-    rtt = given.told.get("rtt_ms")
-    if isinstance(rtt, Mapping):
-        rtt = rtt.get("p50")
-    usable = isinstance(rtt, int | float) and not isinstance(rtt, bool) and math.isfinite(rtt)
-    return Counts(
-        late=given.number("late", 0, 1e12, 0.0),
-        missing=given.number("missing", 0, 1e15, 0.0),
-        gaps=given.number("gaps", 0, 1e12, 0.0),
-        margin_min_ms=given.number("margin_min_ms", -1e9, 1e9) if given.maybe("margin_min_ms") else None,
-        rtt_ms=float(rtt) if usable and rtt is not None else None,
-        ranges=tuple((first, samples) for first, samples in ranges),
-    )
-
-
-def _ping(given: _Fields) -> Ping:
-    t = given.told.get("t")
-    if t is not None and not (isinstance(t, int | float) or (isinstance(t, str) and len(t) <= 100)):
-        raise given.wrong("t", "a number or a short text, which is echoed")
-    return Ping(t)
-
-
-_READERS: Mapping[str, Callable[[_Fields], Message]] = {
-    "hello": _hello,
-    "calibrate": _calibrate,
-    "start": _start,
-    "metronome": lambda given: SetMetronome(_metronome(given, "value")),
-    "chart": lambda given: SetChart(given.text("value", LONGEST_CHART), given.place("place")),
-    "dial": lambda given: Dial(given.number("temperature", 0, 10)),
-    "mute": lambda given: Switch("mute", given.switch("on")),
-    "freeze": lambda given: Switch("freeze", given.switch("on")),
-    "instrument": lambda given: SetInstrument(given.text("name", 100)),
-    "panic": lambda given: Panic(),
-    "stop": lambda given: Stop(),
-    "ping": _ping,
-    "counts": _counts,
-}

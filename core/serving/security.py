@@ -1,4 +1,4 @@
-"""Who may come in: the token, the address that a page came from, and the host that it was asked for."""
+"""Access control: the token, the page's origin, and the requested host."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,24 +28,26 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "microphone=(self), midi=(self), screen-wake-lock=(self), speaker-selection=(self)",
 }
-"""Of every answer."""
+"""Headers of every response."""
 
 
 @frozen
-class Door:
-    """Attributes: token: what a client has to know. origins: of pages elsewhere that may connect: https://host[:port]."""
+class AccessControl:
+    """Access rules. Attributes: token: that clients must present. origins: of other pages that may connect:
+    https://host[:port].
+    """
 
     token: str = field(repr=False)
     origins: tuple[str, ...] = ()
 
-    def knows(self, token: str | None) -> bool:
-        """Whether a client's token is the right one; how long it takes does not tell how much of it is."""
+    def accepts_token(self, token: str | None) -> bool:
+        """Compare a client's token in constant time."""
         return hmac.compare_digest((token or "").encode(), self.token.encode())
 
-    def serves(self, host: str | None) -> bool:
-        """Whether a Host header is this server: an address in numbers, localhost, or the host of an allowed origin.
+    def accepts_host(self, host: str | None) -> bool:
+        """Whether a Host header names this server: an IP address, localhost, or the host of an allowed origin.
 
-        Any other name may be one that somebody has pointed here to get past the browser's rules (DNS rebinding).
+        Any other name may have been pointed here to bypass the browser's rules (DNS rebinding).
         """
         name = _name(host)
         if name == "localhost" or name in {_name(urlsplit(one).netloc) for one in self.origins}:
@@ -55,21 +58,25 @@ class Door:
             return False
         return True
 
-    def admits(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page of this Origin may connect to a server asked for as `host`; what is no page has none."""
+    def accepts_origin(self, origin: str | None, host: str | None) -> bool:
+        """Whether a page of this Origin may connect to a server requested as `host`; clients other than pages have
+        none.
+        """
         if origin is None:
             return True
         return origin in self.origins or (origin != "null" and urlsplit(origin).netloc == host)
 
 
 def bearer(header: str | None) -> str | None:
-    """The token of an Authorization header."""
+    """Token of an Authorization header."""
     kind, _, token = (header or "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None
 
 
 def token_from(file: Path | None) -> str:
-    """The token in a file, in the environment (ACCOMP_TOKEN), or a new one. Raises UserError for one easily guessed."""
+    """Token from a file, the environment (ACCOMP_TOKEN), or a new one. Raises UserError for one that is easily
+    guessed.
+    """
     if file is not None:
         try:
             found, where = file.read_text(encoding="utf-8").strip(), f"--token-file {file}"
@@ -84,13 +91,18 @@ def token_from(file: Path | None) -> str:
     return found
 
 
-def checked_origins(given: Iterable[str]) -> tuple[str, ...]:
-    """Raises UserError for what is no origin."""
+def check_origins(given: Iterable[str]) -> tuple[str, ...]:
+    """Check origins. Raises UserError for a text that is no origin."""
     for origin in given:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
             raise UserError(f"expected an origin such as https://jam.example.org @ --allow-origin {origin}")
     return tuple(given)
+
+
+def session_id() -> str:
+    """Make the public id of a session: UTC time and three random bytes."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
 def _name(host: str | None) -> str:

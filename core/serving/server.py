@@ -1,4 +1,4 @@
-"""What all connections of a server share: its models, who plays, who may, and how it ends."""
+"""State shared by all connections of a server: models, sessions, admission and shutdown."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from attrs import define, field
 
 from accomp.core.clock import LatencyBudget
 from accomp.core.serving import logs
-from accomp.core.serving.limits import Doorbell, Limits
+from accomp.core.serving.limits import HelloLimiter, Limits
 from accomp.core.serving.metrics import Metrics
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import Fit, Path, fit
 from accomp.core.serving.playing.live import LiveSession
+from accomp.core.serving.playing.output_stream import Outbox
 from accomp.core.serving.playing.recording import Recorder
 from accomp.core.serving.playing.runs import Followers, card
-from accomp.core.serving.playing.sounding import Outbox
-from accomp.core.serving.playing.stage import Stage
-from accomp.core.serving.security import Door
+from accomp.core.serving.playing.served_run import ServedRun
+from accomp.core.serving.security import AccessControl
 
 FADE = 1.0
-"""Seconds in which those who still play fall silent at the end."""
+"""Seconds of the fade-out of playing sessions at the end."""
 RETRY = 30
-"""Seconds after which who was refused may try again."""
+"""Seconds after which a refused client may retry."""
 
 
 class Client(Protocol):
-    """What a server knows of a session (session.py)."""
+    """The server's view of a session (session.py)."""
 
     id: str
     secret: str
@@ -45,66 +45,66 @@ class Client(Protocol):
 
 @define(eq=False, repr=False)
 class Server:
-    """What is served, and by which rules.
+    """Runs, sessions and rules of a server.
 
     Attributes:
         mode: "jam" for one musician on this machine, whose input drives the ticks; "serve" for many.
         measured: name of a run -> its budget without a path.
-        recorder: None where nothing is recorded.
-        sessions: by the secret with which they go on.
-        ending: since when the server is asked to end (time.monotonic); None while it is not. hurried: asked again.
-        drained: no one new is admitted.
+        recorder: None without recording.
+        sessions: by the secret for resuming them.
+        ending: time of the shutdown request (time.monotonic); None before. hurried: requested twice.
+        drained: no new sessions are admitted.
     """
 
     mode: str
     engine: Engine
-    door: Door
+    access: AccessControl
     limits: Limits = field(factory=Limits)
     metrics: Metrics = field(factory=Metrics)
     recorder: Recorder | None = None
     followers: Followers = field(factory=lambda: Followers({}))
     measured: dict[str, LatencyBudget] = field(factory=dict)
     sessions: dict[str, Client] = field(factory=dict)
-    bell: Doorbell = field(init=False)
+    hello_limiter: HelloLimiter = field(init=False)
     ending: float | None = None
     drained: bool = False
     hurried: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.bell = Doorbell(self.limits)
+        self.hello_limiter = HelloLimiter(self.limits)
 
     @property
     def clocked(self) -> bool:
         return self.mode == "serve"
 
     @property
-    def stages(self) -> Mapping[str, Stage]:
-        return self.engine.stages
+    def runs(self) -> Mapping[str, ServedRun]:
+        return self.engine.runs
 
     @property
     def slots(self) -> dict[str, int]:
-        """Free and all."""
+        """Number of free slots and of all."""
         if self.mode == "jam":
             return {"free": int(not any(session.live for session in self.sessions.values())), "all": 1}
-        stages = list(self.stages.values())
-        free = 0 if self.ending is not None or self.drained else sum(max(0, stage.free) for stage in stages)
-        return {"free": free, "all": sum(len(stage.slots.places) for stage in stages)}
+        runs = list(self.runs.values())
+        free = 0 if self.ending is not None or self.drained else sum(max(0, run.free) for run in runs)
+        return {"free": free, "all": sum(len(run.slots.places) for run in runs)}
 
     def fits(self, path: Path) -> dict[str, Fit]:
-        """How each run fits a client's path."""
+        """Fit of each run to a client's path."""
         return {name: fit(name, budget, path, clocked=self.clocked) for name, budget in self.measured.items()}
 
     def refusal(self) -> dict[str, Any] | None:
-        """Why nobody new may come in now; None where somebody may."""
+        """Reason for which no new session is admitted now; None if one is."""
         if self.ending is not None or self.drained:
             return self._refused("late", "the server is about to end; try again in a minute", 60)
         if self.engine.failure is not None:
             return self._refused("error", "the server's model has failed; its log says why", RETRY)
         slots = self.slots
         if not slots["free"]:
-            who = "somebody plays here already" if slots["all"] == 1 else f"all {slots['all']} places are taken"
-            return self._refused("full", f"{who}; try again in {RETRY} s", RETRY)
-        if self.clocked and not all(stage.ticks.in_time(self.limits.late_share) for stage in self.stages.values()):
+            reason = "a session plays here already" if slots["all"] == 1 else f"all {slots['all']} places are taken"
+            return self._refused("full", f"{reason}; try again in {RETRY} s", RETRY)
+        if self.clocked and not all(run.ticks.in_time(self.limits.late_share) for run in self.runs.values()):
             return self._refused("late", "the server was late in the last minute; try again in a minute", 60)
         return None
 
@@ -112,7 +112,7 @@ class Server:
         return {"type": "refused", "reason": reason, "why": why, "retry_after": retry, "slots": self.slots}
 
     def welcome(self, session: Client, *, resumed: bool = False) -> dict[str, Any]:
-        """What a client is told first."""
+        """First message to a client."""
         return {
             "type": "welcome",
             "session": session.id,
@@ -120,7 +120,7 @@ class Server:
             "resumed": resumed,
             "mode": self.mode,
             "record": self.recorder is not None,
-            "models": [card(stage, self.followers) for stage in self.stages.values()],
+            "models": [card(run, self.followers) for run in self.runs.values()],
             "limits": {
                 "session_s": self.limits.session,
                 "resume_s": self.limits.resume,
@@ -134,7 +134,7 @@ class Server:
         self.metrics.active.set(len(self.sessions))
 
     def close_session(self, session: Client, how: str) -> None:
-        """It has ended: "stopped", "lost", "limit", "refused_frame", "error" or "shutdown"."""
+        """Remove an ended session; how: "stopped", "lost", "limit", "refused_frame", "error" or "shutdown"."""
         if self.sessions.pop(session.secret, None) is None:
             return
         self.metrics.active.set(len(self.sessions))
@@ -143,21 +143,21 @@ class Server:
         logs.event("session_ended", session=session.id, how=how, seconds=round(time.monotonic() - session.began, 1))
 
     def count(self, address: str) -> int:
-        """Sessions of an address."""
+        """Number of sessions of an address."""
         return sum(session.address == address for session in self.sessions.values())
 
     def begin_ending(self) -> None:
-        """No one new; those who play are told."""
+        """Admit no more sessions and notify the clients."""
         if self.ending is None:
             self.ending = time.monotonic()
             self.metrics.admission.set(0)
             for session in self.sessions.values():
-                session.outbox.tell(
+                session.outbox.send(
                     {"type": "ending", "seconds": self.limits.ending, "why": "the server ends; what you play is kept"}
                 )
 
     async def end(self) -> None:
-        """Once nobody plays any more, or time is over: end all sessions, then the thread."""
+        """Wait until no session plays or the time is over, then end all sessions and the thread."""
         self.begin_ending()
         assert self.ending is not None
         while any(session.live for session in self.sessions.values()):

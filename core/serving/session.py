@@ -1,4 +1,4 @@
-"""A client's session as the sockets' thread sees it; it outlives its connection for some seconds."""
+"""A client's session in the event loop's thread; it outlives its connection for some seconds."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from attrs import define, field
 
 from accomp.core.serving.frames import Frame
 from accomp.core.serving.messages import FOLLOW, OFF, Calibrate, Counts, Hello, SetChart, SetMetronome, Start
-from accomp.core.serving.playing.beats import Unplayable, follower
-from accomp.core.serving.playing.calibration import LONGEST, Found, found, probe
+from accomp.core.serving.playing.calibration import Loopback, measure_frames
 from accomp.core.serving.playing.fitting import Fit, Path, best
-from accomp.core.serving.playing.hearing import Hearing, Inbox
+from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.live import LiveSession
-from accomp.core.serving.playing.resampling import Drift
-from accomp.core.serving.playing.sounding import Outbox, Sounding
-from accomp.core.serving.playing.stage import Stage
+from accomp.core.serving.playing.output_stream import Outbox, OutputStream
+from accomp.core.serving.playing.resampling import DriftControl
+from accomp.core.serving.playing.served_run import ServedRun
+from accomp.core.serving.playing.session_timelines import Unplayable, follower
 from accomp.core.serving.server import Server
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 LONGEST_PROBED = 20.0
-"""Seconds of what is heard during calibration that are kept."""
+"""Seconds of input that are kept during calibration."""
 
 
 @define(eq=False, repr=False)
@@ -34,7 +33,7 @@ class Session:
 
     Attributes:
         id, secret: for people and logs; for the client alone.
-        live: the model's side; None until it plays, and after.
+        live: the model's side; None before and after playing.
         closing: (code, how, why) with which its connection is to be closed.
     """
 
@@ -53,230 +52,225 @@ class Session:
     connection: object | None = None
     closing: tuple[int, str, str] | None = None
     counts: Counts = field(factory=Counts)
-    _probed: list[Frame] = field(factory=list)
+    _probe_frames: list[Frame] = field(factory=list)
     _ended: bool = False
     _dropped: int = 0
     _lost: int = 0
-    _given_up: asyncio.TimerHandle | None = None
+    _timeout: asyncio.TimerHandle | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.outbox = Outbox(self.hello.rate, self.ring)
+        self.outbox = Outbox(self.hello.rate, self.wake_sender)
         self.inbox = Inbox(self.hello.rate)
         self.path = Path(self.hello.rate, self.hello.frame / self.hello.rate)
 
-    def ring(self) -> None:
+    def wake_sender(self) -> None:
         """Wake the sender, from any thread."""
         self.soon(self.wake.set)
 
     def soon(self, work: Callable[[], object]) -> None:
-        """Do something in the sockets' thread."""
+        """Call `work` in the event loop's thread."""
         try:
             self.loop.call_soon_threadsafe(work)
-        except RuntimeError:  # the loop is closed: nobody is left to be told
+        except RuntimeError:  # the loop is closed, all clients are gone
             return
 
-    def lose(self, seconds: float) -> None:
-        """Its connection is gone; it ends unless another one comes in time."""
-        self._given_up = self.loop.call_later(seconds, lambda: self._dropped_out("lost", "the connection was lost"))
+    def wait_reconnect(self, seconds: float) -> None:
+        """Start the timeout of a lost connection."""
+        self._timeout = self.loop.call_later(seconds, lambda: self._end_soon("lost", "the connection was lost"))
 
-    def found(self, connection: object) -> None:
-        """It goes on in this connection."""
+    def reconnect(self, connection: object) -> None:
+        """Continue in this connection."""
         self.connection = connection
-        if self._given_up is not None:
-            self._given_up.cancel()
-            self._given_up = None
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
 
     # --- sound
 
-    def heard(self, frame: Frame) -> None:
-        """A frame for the model."""
+    def add_input(self, frame: Frame) -> None:
+        """Queue an input frame for the model."""
         if self.live is not None and self.inbox.put(frame) and not self.server.clocked:
             self.server.engine.wake()
 
-    def probed(self, frame: Frame) -> None:
-        """A frame that was heard during calibration; the oldest go."""
-        self._probed.append(frame)
-        while sum(len(one.samples) for one in self._probed) > LONGEST_PROBED * self.hello.rate:
-            self._probed.pop(0)
+    def add_probe(self, frame: Frame) -> None:
+        """Keep an input frame of the calibration; the oldest are dropped."""
+        self._probe_frames.append(frame)
+        while sum(len(one.samples) for one in self._probe_frames) > LONGEST_PROBED * self.hello.rate:
+            self._probe_frames.pop(0)
 
     # --- calibration
 
-    async def calibrate(self, asked: Calibrate) -> None:
-        """Measure, or take what is assumed, and say which run fits."""
+    async def calibrate(self, request: Calibrate) -> None:
+        """Measure, or use an assumed value, and report the run that fits."""
         rate = self.hello.rate
-        if asked.place is None:
-            assert asked.assumed_ms is not None
-            result = Found(True, asked.assumed_ms / 1000)
+        if request.place is None:
+            assert request.assumed_ms is not None
+            result = Loopback(True, request.assumed_ms / 1000)
         else:
-            frames, self._probed = self._probed, []
-            result = await asyncio.to_thread(_measured, frames, asked.place, rate)
+            frames, self._probe_frames = self._probe_frames, []
+            result = await asyncio.to_thread(measure_frames, frames, request.place, rate)
         if not result.ok:
-            self.outbox.tell({"type": "measured", "ok": False, "why": result.why, "try_again": True})
+            self.outbox.send({"type": "measured", "ok": False, "why": result.why, "try_again": True})
             return
-        self.path = Path(rate, asked.frame_ms / 1000, result.first, asked.rtt_p99 / 1000)
+        self.path = Path(rate, request.frame_ms / 1000, result.first, request.rtt_p99 / 1000)
         chosen = best(self.server.fits(self.path))
-        self.outbox.tell(
+        self.outbox.send(
             {
                 "type": "measured", "ok": True, "first_ms": round(1000 * result.first, 3),
                 "agree_ms": round(1000 * result.agree, 3), "snr_db": round(result.snr_db, 1), "why": result.why,
                 "model": chosen.name, "fits": chosen.fits, "verdict": chosen.budget.verdict(), **chosen.as_record(),
-                **({"assumed": True} if asked.place is None else {}),
+                **({"assumed": True} if request.place is None else {}),
             }
         )  # fmt: skip
 
     # --- playing
 
-    async def start(self, asked: Start) -> dict[str, Any] | None:
-        """Begin to play, or the refusal."""
+    async def start(self, request: Start) -> dict[str, Any] | None:
+        """Start to play; returns a refusal, if any."""
         if self.live is not None:
             return _refused("path", "this session plays already; stop it first")
         if (refusal := self.server.refusal()) is not None:
             return refusal
-        path = Path(self.path.rate, self.path.frame, asked.first_ms / 1000, self.path.rtt)
+        path = Path(self.path.rate, self.path.frame, request.first_ms / 1000, self.path.rtt)
         fits = self.server.fits(path)
-        if asked.model is not None and asked.model not in fits:
-            return _refused("path", f"no model {asked.model!r}; there are {', '.join(fits)}")
-        fit = fits[asked.model] if asked.model is not None else best(fits)
-        stage = self.server.stages[fit.name]
-        if not fit.fits and not asked.force:
+        if request.model is not None and request.model not in fits:
+            return _refused("path", f"no model {request.model!r}; there are {', '.join(fits)}")
+        fit = fits[request.model] if request.model is not None else best(fits)
+        run = self.server.runs[fit.name]
+        if not fit.fits and not request.force:
             return {**_refused("path", fit.budget.verdict()), "nearest": fit.nearest(), **fit.as_record()}
-        if stage.instruments and asked.instrument is not None and asked.instrument not in stage.instruments:
-            return _refused("path", f"no instrument {asked.instrument!r}; there are {', '.join(stage.instruments)}")
-        if asked.chart not in (OFF, FOLLOW) and asked.metronome == OFF:
+        if run.instruments and request.instrument is not None and request.instrument not in run.instruments:
+            return _refused("path", f"no instrument {request.instrument!r}; there are {', '.join(run.instruments)}")
+        if request.chart not in (OFF, FOLLOW) and request.metronome == OFF:
             return _refused("path", "a chart that is typed needs a metronome, to say when its chords come")
-        names = [name for name, value in (("metronome", asked.metronome), ("chart", asked.chart)) if value == FOLLOW]
-        self._play(asked, fit, path, await self._followers(stage, names))
+        names = [
+            name for name, value in (("metronome", request.metronome), ("chart", request.chart)) if value == FOLLOW
+        ]
+        self._play(request, fit, path, await self._followers(run, names))
         return None
 
-    async def _followers(self, stage: Stage, names: Iterable[str]) -> dict[str, Followed]:
-        """What follows these timelines, as far as there is something; made where no tick waits for it."""
-        made: dict[str, Followed] = {}
+    async def _followers(self, run: ServedRun, names: Iterable[str]) -> dict[str, FollowedTimeline]:
+        """Make the available followers of these timelines, in a thread, so that no tick waits."""
+        sources: dict[str, FollowedTimeline] = {}
         for name in names:
-            with suppress(Unplayable):  # which is told when it is asked for
-                made[name] = await asyncio.to_thread(follower, stage.player, stage.registry, name)
-        return made
+            with suppress(Unplayable):  # reported when the timeline is set
+                sources[name] = await asyncio.to_thread(follower, run.player, run.registry, name)
+        return sources
 
-    def _play(self, asked: Start, fit: Fit, path: Path, followers: dict[str, Followed]) -> None:
+    def _play(self, request: Start, fit: Fit, path: Path, followers: dict[str, FollowedTimeline]) -> None:
         server, rate = self.server, self.hello.rate
-        stage, space = server.stages[fit.name], server.stages[fit.name].slots.space
+        run, space = server.runs[fit.name], server.runs[fit.name].slots.space
         self.inbox = Inbox(rate)
         self.live = live = LiveSession(
-            self.id, asked, self.inbox, self.outbox,
-            Hearing(rate, space.sample_rate, varies=server.clocked),
-            Sounding(space.sample_rate, rate, varies=server.clocked),
-            lambda how, why: self.soon(lambda: self._dropped_out(how, why)),
-            Drift() if server.clocked else None,
+            self.id, request, self.inbox, self.outbox,
+            InputStream(rate, space.sample_rate, varies=server.clocked),
+            OutputStream(space.sample_rate, rate, varies=server.clocked),
+            lambda how, why: self.soon(lambda: self._end_soon(how, why)),
+            DriftControl() if server.clocked else None,
             fits=fit.as_record(), spare=followers,
         )  # fmt: skip
-        if asked.record and server.recorder is not None:
+        if request.record and server.recorder is not None:
             try:
-                live.recording = server.recorder.begin(self.id, space.sample_rate, self._manifest(asked, fit, path))
+                live.recording = server.recorder.begin(self.id, space.sample_rate, self._manifest(request, fit, path))
             except OSError as error:
-                self.outbox.tell({"type": "problem", "what": "record", "why": f"nothing is recorded: {error}"})
-        server.engine.do(lambda: stage.enter(live))
+                self.outbox.send({"type": "problem", "what": "record", "why": f"nothing is recorded: {error}"})
+        server.engine.do(lambda: run.enter(live))
 
-    def _manifest(self, asked: Start, fit: Fit, path: Path) -> dict[str, Any]:
-        player = self.server.stages[fit.name].player
+    def _manifest(self, request: Start, fit: Fit, path: Path) -> dict[str, Any]:
+        player = self.server.runs[fit.name].player
         return {
             "run": fit.name, "step": player.step, "weights": player.weights, "sampler": type(player.sampler).__name__,
-            "instrument": asked.instrument, "temperature": asked.temperature, "seed": asked.seed,
-            "metronome": str(asked.metronome), "chart": asked.chart, "page_rate": path.rate,
+            "instrument": request.instrument, "temperature": request.temperature, "seed": request.seed,
+            "metronome": str(request.metronome), "chart": request.chart, "page_rate": path.rate,
             "first_ms": round(1000 * path.first, 3), "rtt_p99_ms": round(1000 * path.rtt, 3),
         }  # fmt: skip
 
     async def change(self, message: Any) -> None:
-        """Something that changes while playing."""
+        """Apply a change while playing."""
         live = self.live
-        stage = self.server.engine.find(live) if live is not None else None
-        if live is None or stage is None:
-            self.outbox.tell({"type": "problem", "what": "session", "why": "nothing is played yet; start first"})
+        run = self.server.engine.find(live) if live is not None else None
+        if live is None or run is None:
+            self.outbox.send({"type": "problem", "what": "session", "why": "nothing is played yet; start first"})
             return
         if isinstance(message, SetMetronome | SetChart) and message.value == FOLLOW:
             name = "metronome" if isinstance(message, SetMetronome) else "chart"
-            live.spare = await self._followers(stage, [name])
-        self.server.engine.do(lambda: stage.change(live, message))
+            live.spare = await self._followers(run, [name])
+        self.server.engine.do(lambda: run.change(live, message))
 
     def count(self, counts: Counts) -> None:
-        """What the page has counted."""
-        before, metrics = self.counts, self.server.metrics
-        metrics.chunks_late.inc(max(0.0, counts.late - before.late))
-        metrics.missing.inc(max(0.0, counts.missing - before.missing))
-        metrics.gaps.inc(max(0.0, counts.gaps - before.gaps))
-        if counts.margin_min_ms is not None:
-            metrics.client_margin.observe(counts.margin_min_ms / 1000)
-        if counts.rtt_ms is not None:
-            metrics.rtt.observe(counts.rtt_ms / 1000)
+        """Record the page's counters."""
+        self.server.metrics.count(counts, self.counts)
         self.counts = counts
         live = self.live
-        if counts.ranges and live is not None and live.recording is not None and live.hearing.first is not None:
-            hearing = live.hearing
-            live.recording.missed(
+        if counts.ranges and live is not None and live.recording is not None and live.input.first is not None:
+            stream = live.input
+            live.recording.add_missing(
                 [
-                    (round(hearing.sample_at(first)), round(samples * hearing.to / hearing.rate))
+                    (round(stream.sample_at(first)), round(samples * stream.to / stream.rate))
                     for first, samples in counts.ranges
                 ]
             )
 
     def state(self) -> dict[str, Any]:
-        """How things are."""
+        """Current state, for the client."""
         server, live = self.server, self.live
-        stage = server.engine.find(live) if live is not None else None
-        stage = stage or next(iter(server.stages.values()))
-        p50, p99 = stage.ticks.quantiles(0.5, 0.99)
-        told: dict[str, Any] = {
+        run = server.engine.find(live) if live is not None else None
+        run = run or next(iter(server.runs.values()))
+        p50, p99 = run.ticks.quantiles(0.5, 0.99)
+        state: dict[str, Any] = {
             "type": "state", "tick_ms": {"p50": round(1000 * p50, 2), "p99": round(1000 * p99, 2)},
-            "load": round(stage.ticks.load, 3), "lost_input_ms": 0.0, "drift_ppm": 0.0, "ahead_ms": 0.0,
+            "load": round(run.ticks.load, 3), "lost_input_ms": 0.0, "drift_ppm": 0.0, "ahead_ms": 0.0,
             "slots_free": server.slots["free"], "bpm": None, "chord": None, "said": "",
         }  # fmt: skip
         if live is None:
-            return told
-        lost = live.hearing.lost + self.inbox.lost
-        self._metered(live, lost)
-        told["lost_input_ms"] = round(1000 * lost / self.hello.rate, 1)
-        told["drift_ppm"] = round(1e6 * (live.drift.share if live.drift else 0.0), 1)
-        told["ahead_ms"] = round(1000 * live.margin, 1)
-        if live.beats is not None and live.voices:
+            return state
+        lost = live.input.lost + self.inbox.lost
+        self._update_metrics(live, lost)
+        state["lost_input_ms"] = round(1000 * lost / self.hello.rate, 1)
+        state["drift_ppm"] = round(1e6 * (live.drift.share if live.drift else 0.0), 1)
+        state["ahead_ms"] = round(1000 * live.margin, 1)
+        if live.timelines is not None and live.voices:
             try:
-                place = round(live.hearing.place_at(live.hearing.taken))
-                told["bpm"], told["chord"] = live.beats.now(place, live.voices[0].following)
-            except (IndexError, RuntimeError):  # it changes just now
+                place = round(live.input.place_at(live.input.taken))
+                state["bpm"], state["chord"] = live.timelines.now(place, live.voices[0].following)
+            except (IndexError, RuntimeError):  # a concurrent change
                 pass
-        told["said"] = live.recording.failure if live.recording is not None else ""
-        return told
+        state["said"] = live.recording.failure if live.recording is not None else ""
+        return state
 
-    def _metered(self, live: LiveSession, lost: int) -> None:
+    def _update_metrics(self, live: LiveSession, lost: int) -> None:
         metrics = self.server.metrics
         metrics.input_lost.inc(max(0, lost - self._lost))
         metrics.output_dropped.inc(max(0, self.outbox.dropped - self._dropped))
         self._lost, self._dropped = lost, self.outbox.dropped
         if live.drift is not None:
             metrics.drift.observe(live.drift.share)
-            metrics.queue.labels("in").observe(max(0.0, live.hearing.available / live.hearing.to))
+            metrics.queue.labels("in").observe(max(0.0, live.input.available / live.input.to))
 
     # --- the end
 
-    def _dropped_out(self, how: str, why: str) -> None:
-        """The model's side has ended it."""
+    def _end_soon(self, how: str, why: str) -> None:
+        """Handle an end that the model's side has initiated."""
         self.loop.create_task(self.end(how, why))
 
     async def end(self, how: str, why: str) -> None:
-        """End it: the slot is free, files are whole, the client is told and closed."""
+        """End it: free the slot, complete the files, notify and disconnect the client."""
         if self._ended:
             return
         self._ended = True
-        if self._given_up is not None:
-            self._given_up.cancel()
+        if self._timeout is not None:
+            self._timeout.cancel()
         live, self.live = self.live, None
         files: list[dict[str, Any]] = []
         if live is not None:
-            await self.server.engine.let_go(live)
+            await self.server.engine.release(live)
             if live.recording is not None:
                 files = await self._files(live)
-        self.outbox.silence()
-        self.outbox.tell({"type": "ended", "why": why, "files": files})
+        self.outbox.clear_audio()
+        self.outbox.send({"type": "ended", "why": why, "files": files})
         self.closing = (_CODES.get(how, 1000), how, why)
         self.server.close_session(self, how)
-        self.ring()
+        self.wake_sender()
 
     async def _files(self, live: LiveSession) -> list[dict[str, Any]]:
         done: asyncio.Future[list[dict[str, Any]]] = self.loop.create_future()
@@ -296,19 +290,6 @@ class Session:
 
 
 _CODES = {"stopped": 1000, "lost": 1000, "limit": 1008, "refused_frame": 1003, "error": 1011, "shutdown": 1012}
-
-
-def _measured(frames: list[Frame], place: int, rate: int) -> Found:
-    """What was heard from a place on, holes as silence, until the probe must have come back -> what was found."""
-    heard = np.zeros(len(probe(rate)) + round(LONGEST * rate), np.float32)
-    end = 0
-    for frame in frames:
-        first, last = frame.place - place, frame.place - place + len(frame.samples)
-        begin, stop = max(0, first), min(len(heard), last)
-        if begin < stop:
-            heard[begin:stop] = frame.samples[begin - first : stop - first]
-            end = max(end, stop)
-    return found(heard[:end], rate)
 
 
 def _refused(reason: str, why: str) -> dict[str, Any]:

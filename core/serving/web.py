@@ -1,4 +1,4 @@
-"""A server at work: its socket, its loop, and how it ends."""
+"""The web server: socket, event loop and shutdown."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from accomp.core.errors import UserError, WorkError
 from accomp.core.serving.address import SENT_AHEAD, Address
 from accomp.core.serving.app import app_of
 from accomp.core.serving.frames import MOST_BYTES
-from accomp.core.serving.playing.stage import Stage
+from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.server import Server
 
 LAST_TICK = 5.0
-"""Seconds that the model's thread may take to end."""
-Prepare = Callable[[Callable[[str], None]], dict[str, Stage]]
+"""Timeout in seconds for the model's thread at the end."""
+Prepare = Callable[[Callable[[str], None]], dict[str, ServedRun]]
 
 
 class _Protocol(WebSocketsSansIOProtocol):
-    """Lets the application cut off a client that does not read."""
+    """Gives the application access to the transport, to disconnect a client that does not read."""
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -38,7 +38,7 @@ class _Protocol(WebSocketsSansIOProtocol):
 class _Uvicorn(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are not uvicorn's to handle here."""
+        """Leave signals to this module instead of uvicorn."""
         yield
 
 
@@ -46,9 +46,9 @@ async def run(
     server: Server, address: Address, bound: socket.socket, prepare: Prepare, *,
     stop: asyncio.Event, started: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Serve until `stop` is set and everybody has been let out, or the model fails. Raises what failed.
+    """Serve until `stop` is set and all sessions have ended, or the model fails. Raises the failure.
 
-    prepare: as for Engine.open; connections are taken meanwhile. started: called when the page can be asked for.
+    prepare: as for Engine.open; connections are accepted meanwhile. started: called when the page can be requested.
     """
     config = uvicorn.Config(
         app_of(server), log_level="warning", access_log=False, ws=_Protocol, ws_max_size=MOST_BYTES + 1024,
@@ -69,7 +69,7 @@ async def run(
     finally:
         web.should_exit = True
         await serving
-        for _ in range(round(LAST_TICK / 0.05)):  # a process may not end under a thread at work
+        for _ in range(round(LAST_TICK / 0.05)):  # a process must not end while a thread computes
             if model.done():
                 break
             await asyncio.sleep(0.05)
@@ -80,17 +80,17 @@ async def run(
 
 
 async def _until(stop: asyncio.Event, serving: asyncio.Task[None], model: Future[None]) -> None:
-    """Until the end is wished for, or something has ended by itself."""
-    wished = asyncio.create_task(stop.wait())
-    while not wished.done() and not serving.done() and not model.done():
-        await asyncio.wait([wished, serving], timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
-    wished.cancel()
+    """Wait for a shutdown request, or the end of either task."""
+    requested = asyncio.create_task(stop.wait())
+    while not requested.done() and not serving.done() and not model.done():
+        await asyncio.wait([requested, serving], timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
+    requested.cancel()
 
 
 def run_until_signal(
     server: Server, address: Address, bound: socket.socket, prepare: Prepare, started: Callable[[], None] = lambda: None
 ) -> None:
-    """The same in the main thread: SIGINT or SIGTERM ends it gently, a second one at once. Raises what failed."""
+    """Serve in the main thread: SIGINT or SIGTERM shuts down gracefully, a second one at once. Raises the failure."""
 
     async def main() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()

@@ -1,1 +1,1 @@
-"""What a spec file may say, how it is read and checked, and how its parts are built."""
+"""Spec files: their contents, parsing and validation, and the construction of the parts they name."""

@@ -1,4 +1,4 @@
-"""From a spec to the parts that it names, and to a refusal where these cannot work together."""
+"""Construction of the parts that a spec names, and rejection of incompatible ones."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Made = TypeVar("Made")
 
 
 def build_corpus(spec: Spec, registry: Registry) -> Corpus:
-    """The corpus plugin of a spec."""
+    """Build the corpus plugin of a spec."""
     return _build("corpus", spec.corpus, registry)
 
 
 def corpus_at(root: Path, name: str, settings: Iterable[str], registry: Registry) -> Corpus:
-    """A corpus plugin without a spec: its folder, and "KEY=VALUE" for further keys of its Config, in TOML.
+    """Build a corpus plugin without a spec, from its folder and "KEY=VALUE" settings of its Config, in TOML.
 
-    Raises PluginError for an unknown name, DataError with every key that does not fit.
+    Raises PluginError for an unknown name, DataError with every invalid key.
     """
     cls = registry.find("corpus", name).load()
     values: dict[str, Any] = {"root": str(root)}
@@ -50,14 +50,14 @@ def corpus_at(root: Path, name: str, settings: Iterable[str], registry: Registry
 
 
 def build_tokenizer(spec: Spec, registry: Registry) -> Tokenizer:
-    """The tokenizer plugin of a spec, with its weights."""
+    """Build the tokenizer plugin of a spec, with its weights."""
     return _build("tokenizer", spec.tokenizer, registry)
 
 
 def build_model(spec: Spec, space: TokenSpace, registry: Registry) -> Model:
-    """The model of a spec for the codes or latents of `space`, untrained, on the CPU.
+    """Build the untrained model of a spec for the codes or latents of `space`, on the CPU.
 
-    Its weights follow from `spec.seed` alone; the global generator is left as it was.
+    Its weights depend on `spec.seed` alone; the global generator is left unchanged.
     """
     with _own_randomness(spec.seed):
         fuser = _build("fuser", spec.fuser, registry, space=space, width=spec.model.width)
@@ -67,31 +67,33 @@ def build_model(spec: Spec, space: TokenSpace, registry: Registry) -> Model:
         assert spec.clock is not None, "check_combination gives latents a clock"
         regime = spec.model.regime or "block_causal"
         latent = LatentModel(fuser, backbone, space, spec.clock, spec.conditions, spec.model.width, regime)
-        return cast(Model, latent)  # who needs what models of codes alone have has looked at the space
+        return cast(Model, latent)  # parts for models of codes alone have checked the space
 
 
 def build_objective(spec: Spec, space: TokenSpace, registry: Registry) -> Objective:
-    """The objective plugin of a spec."""
+    """Build the objective plugin of a spec."""
     return _build("objective", spec.objective, registry, space=space)
 
 
 def build_sampler(spec: Spec, space: TokenSpace, registry: Registry) -> CausalSampler | MaskedSampler | DenoisedSampler:
-    """The sampler plugin of a spec."""
+    """Build the sampler plugin of a spec."""
     return _build("sampler", spec.sampler, registry, space=space)
 
 
 def build_metrics(spec: Spec, space: TokenSpace, registry: Registry) -> dict[str, Metric]:
-    """The metric plugins of a spec by name, in its order."""
+    """Build the metric plugins of a spec, by name, in its order."""
     return {metric.plugin: _build("metric", metric, registry, space=space) for metric in spec.metric}
 
 
 def space_of(spec: Spec, registry: Registry) -> TokenSpace:
-    """The token space of a spec's tokenizer, without loading its weights."""
+    """Return the token space of a spec's tokenizer, without loading its weights."""
     return registry.find("tokenizer", spec.tokenizer.plugin).load().space_of(spec.tokenizer.config)
 
 
 def check_combination(spec: Spec, registry: Registry) -> None:
-    """Raises CombinationError, with every problem, for parts that cannot work together. Loads no weights."""
+    """Check that the parts of a spec fit together, without loading weights. Raises CombinationError with every
+    problem.
+    """
     space = space_of(spec, registry)
     problems = [*_disagreements(spec, registry), *_of_other_worlds(spec, space, registry)]
     problems += [problem for problem in _misfits(spec, space, registry) if problem not in problems]
@@ -100,7 +102,7 @@ def check_combination(spec: Spec, registry: Registry) -> None:
 
 
 def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
-    """What the classes say of themselves, side against side."""
+    """List contradictions between the attributes of the classes."""
     objective = registry.find("objective", spec.objective.plugin).load()
     sampler = registry.find("sampler", spec.sampler.plugin).load()
     if objective.decoding != sampler.decoding:
@@ -112,7 +114,7 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
         yield f"objective {spec.objective.plugin!r} trains a model that plays by a clock; add a section [clock]"
     if not objective.clocked and spec.clock is not None:
         yield (
-            f"objective {spec.objective.plugin!r} trains a model that hears whole clips: no t_f or k applies to it; "
+            f"objective {spec.objective.plugin!r} trains a model of whole clips: no t_f or k applies to it; "
             f"remove the section [clock], or choose an objective with a clock"
         )
     if spec.clock is not None and spec.clock.k > 1 and objective.clocked and not objective.chunked:
@@ -136,11 +138,11 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
                 f"{{ drop = 0.2 }}, or remove it"
             )
         elif told_by == "follow" and spec.clock is None:
-            yield f'generate.{name} = "follow" goes with a model that plays by a clock; this one hears whole clips'
+            yield f'generate.{name} = "follow" goes with a model that plays by a clock; this one needs whole clips'
 
 
 def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
-    """Parts for codes among parts for latents, or the other way round."""
+    """List parts for codes among parts for latents, and vice versa."""
     objective = registry.find("objective", spec.objective.plugin).load()
     sampler = registry.find("sampler", spec.sampler.plugin).load()
     if space.continuous and objective.decoding != "denoised":
@@ -168,7 +170,7 @@ def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Itera
 
 
 def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:
-    """A line for each name that a model trained with `conditions` cannot be guided by."""
+    """Yield a line for each name by which a model trained with `conditions` cannot be guided."""
     shares = conditions.shares()
     for name in guidance:
         if name not in shares:
@@ -181,7 +183,7 @@ def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]
 
 
 def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:
-    """What only shows when the parts are put together with their numbers."""
+    """List the problems that show only when the parts are built with their settings."""
     if spec.clock is not None and space.continuous:
         blocks = BlockLayout(spec.clock)
         if not blocks.blocks(spec.train.frames):
@@ -191,6 +193,12 @@ def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]
             )
     elif spec.clock is not None:
         layout = DelayPattern(spec.clock, space.codebooks)
+        ahead = getattr(spec.objective.config, "ahead", 0)
+        if isinstance(ahead, int) and ahead >= spec.train.frames:
+            yield (
+                f"objective.ahead = {ahead} steps leads beyond every clip of train.frames = {spec.train.frames}; lower "
+                f"it, or take longer clips"
+            )
 
         def fits(frames: int) -> bool:
             return layout.steps(frames) >= space.codebooks and bool(chunk_starts(layout, frames))
@@ -230,23 +238,23 @@ def _build(kind: str, section: PluginSpec, registry: Registry, **given: Any) -> 
 
 
 def _sketch(kind: str, section: PluginSpec, registry: Registry, **given: Any) -> Any:
-    """A module without memory for its weights, where it can be had."""
+    """Build a module without memory for its weights, where that is possible."""
     with _own_randomness(0):
         return without_memory(lambda: _build(kind, section, registry, **given))
 
 
 def without_memory(make: Callable[[], Made]) -> Made:
-    """What `make` makes, without memory for its tensors; really made where it needs to look at their numbers."""
+    """Call `make` with tensors that have no memory; with real ones where it reads their values."""
     try:
         with torch.device("meta"):
             return make()
-    except (NotImplementedError, RuntimeError):  # there are no numbers to look at; a mistake of its own comes again
+    except (NotImplementedError, RuntimeError):  # reading values fails without memory; a genuine error is raised again
         return make()
 
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """The block draws from the CPU's global generator, seeded; outside nothing has happened."""
+    """Seed the CPU's global generator within the block and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
         yield

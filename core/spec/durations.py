@@ -1,4 +1,4 @@
-"""Durations in a spec: a number of codec frames, or seconds ("-1.0s", "40ms") that make a whole number of frames."""
+"""Durations in a spec: a number of codec frames, or seconds ("-1.0s", "40ms") that equal a whole number of frames."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated
 from accomp.core.types import TokenSpace
 
 Frames = Annotated[int, "frames"]
-"""Marks a field, of a spec or of a plugin's Config, that counts codec frames and may be written in seconds."""
+"""Annotation of a field, of a spec or of a plugin's Config, that counts codec frames and may be written in seconds."""
 
 _DURATION = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(s|ms)")
 
 
 def seconds(text: str) -> Fraction:
-    """ "40ms" -> 1/25 (s), exactly. Raises ValueError for anything but a number and "s" or "ms"."""
+    """Parse "40ms" to 1/25 (s), exactly. Raises ValueError for anything but a number and "s" or "ms"."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise ValueError(f"expected frames as an int, or a duration such as '0.5s' or '40ms', got {text!r}")
@@ -24,7 +24,9 @@ def seconds(text: str) -> Fraction:
 
 
 def to_frames(text: str, space: TokenSpace) -> int:
-    """A duration -> frames of `space`. Raises ValueError, with the nearest exact ones, for a part of a frame."""
+    """Convert a duration to frames of `space`. Raises ValueError, with the nearest exact ones, for a fraction of
+    a frame.
+    """
     frames = seconds(text) * space.sample_rate / space.hop
     if frames.denominator == 1:
         return int(frames)
@@ -36,7 +38,7 @@ def to_frames(text: str, space: TokenSpace) -> int:
 
 
 def _in_seconds(frames: int, space: TokenSpace) -> str:
-    """The shortest decimal that is exactly so many frames, else the number of frames itself."""
+    """Return the shortest decimal that equals a number of frames exactly, else the number of frames itself."""
     duration = Fraction(frames * space.hop, space.sample_rate)
     text = f"{float(duration):.9g}"
     return f"'{text}s'" if "e" not in text and Fraction(text) == duration else str(frames)

@@ -1,14 +1,14 @@
-"""What the work of each stage depends on, as a hash: equal hashes are the same work, so that it is done once.
+"""Hashes of the inputs of each stage: equal hashes mean equal work, which is done once.
 
     store     corpus, tokenizer, rules by which pairs are made, [store]
-    training  store, clock, model, conditions, objective, all of [train] that a checkpoint can show, seed, precision
+    training  store, clock, model, conditions, objective, all of [train] that affects a checkpoint, seed, precision
     takes     training, sampler, guidance, [generate]
     scores    takes, metrics
-    anchors   corpus, tokenizer, rules of pairs, seed, [generate] but for what a model is given to play to, metrics
+    anchors   corpus, tokenizer, rules of pairs, seed, [generate] without the model's input, metrics
 
-Left out is what changes nothing: the run folder, threads, kind of device, logging. Not seen by a hash is what lies
-behind a spec: the audio of a corpus, a codec's weights, the code itself. The first two are compared by content when
-their stage runs (store, checkpoint and takes remember them); which code made what is recorded (versions.json).
+Keys without effect on results are excluded: the run folder, threads, kind of device, logging. The hashes do not cover
+the data behind a spec: the audio of a corpus, a codec's weights, the code itself. The first two are compared by content
+when their stage runs (store, checkpoint and takes record them); versions.json records the code.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from attrs import frozen
 from accomp.core.spec.schema import Spec, resolve
 
 LENGTH = 10
-"""Hex digits of a hash: one in a million grids of 56 cells has two equal by chance."""
+"""Hexadecimal digits of a hash: one in a million grids of 56 cells has a collision."""
 
 UNSEEN = ("log_every", "keep", "compile")
-"""Keys of [train] that leave no trace in the checkpoint that plays, up to rounding."""
+"""Keys of [train] that do not affect the checkpoint that plays, up to rounding."""
 
 GIVEN = ("input", "metronome", "chart")
-"""Keys of [generate] that say what a model is given; the clips that are judged stay the same."""
+"""Keys of [generate] that change the model's input, not the clips that are scored."""
 
 WHERE = ("cells", "cache")
-"""Keys of [evaluate] that say what else is judged in the same run, and where findings are kept."""
+"""Keys of [evaluate] for further clip sets and for the cache."""
 
 
 @frozen
 class Identity:
-    """The hashes of one spec's stages."""
+    """Hashes of the stages of one spec."""
 
     store: str
     training: str
@@ -47,8 +47,10 @@ class Identity:
 
 
 def identify(spec: Spec, anchors: Iterable[str] = ()) -> Identity:
-    """The hashes of a spec; `anchors` are the cells that it is compared with."""
+    """Compute the hashes of a spec; `anchors` are the anchors it is compared with."""
     data = resolve(spec)
+    if not data["objective"].get("ahead"):  # as it was before there were such heads
+        data["objective"] = _without(data["objective"], "ahead", "ahead_weight")
     store = {**_some(data, "corpus", "tokenizer", "store"), "pairs": spec.pairs.ingested()}
     training = {
         "store": store,
@@ -58,17 +60,17 @@ def identify(spec: Spec, anchors: Iterable[str] = ()) -> Identity:
     }
     takes = {"training": training, **_some(data, "sampler", "guidance", "generate"), "runtime": spec.runtime.precision}
     scores = {"takes": takes, **_some(data, "metric"), "evaluate": _without(data["evaluate"], "anchors", *WHERE)}
-    judged = {
+    clips = {
         **_some(data, "corpus", "tokenizer", "pairs", "seed", "metric"),
         "generate": _without(data["generate"], *GIVEN),
         "evaluate": _without(data["evaluate"], *WHERE),
         "cells": list(anchors),
     }
-    return Identity(*(digest(part) for part in (store, training, takes, scores, judged)))
+    return Identity(*(digest(part) for part in (store, training, takes, scores, clips)))
 
 
 def digest(value: Any) -> str:
-    """The hash of JSON-able data; the order of keys means nothing."""
+    """Hash JSON-able data, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:LENGTH]
 
 

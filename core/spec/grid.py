@@ -1,41 +1,4 @@
-"""A grid spec: many experiments in one TOML file, each a cell that is told apart from its neighbours by a few values.
-
-    base = "streaming_k1"                       # a spec file, or the name of a shipped one
-
-    [set]                                       # in every cell
-    generate.takes = 1024
-
-    [sweep]                                     # one cell for each combination
-    clock.k = [1, "0.2s"]
-    clock.t_f = ["-1s", "0s", "1s"]
-
-    [[when]]                                    # what follows from swept values
-    where = { clock.k = { above = 1 } }
-    set.objective = { plugin = "prefix" }
-
-    [[skip]]                                    # combinations that are not wanted
-    where = { clock.k = "0.2s", clock.t_f = ["-1s"] }
-    reason = "trained elsewhere"
-
-    [[extra]]                                   # a cell that is not swept: of another spec ...
-    name = "StemGen"
-    base = "stemgen"
-
-    [[extra]]                                   # ... or like another cell, but for something
-    name = "random input"
-    like = "k=1,t_f=1s"
-    set.generate.input = "random"
-
-    [anchors]                                   # judged once, without a model
-    cells = ["true_stem", "random_pairing"]
-
-    [runner]                                    # core/spec/runner.py
-    workers = 2
-
-A swept cell is the base, with [set], its values of the axes, then every [[when]] that applies, in the order of the
-file. An extra one is its base with [set] (or the cell it is like), every [[when]] that applies, then its own `set`.
-A table that is set is merged into the one that is there, key by key; one that names another `plugin` replaces it.
-"""
+"""Reading of a grid file (core/spec/grid_schema.py): every cell becomes a valid spec."""
 
 from __future__ import annotations
 
@@ -46,18 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
-from attrs import validators as v
-
 from accomp.core.errors import SpecError
 from accomp.core.names import nearest
 from accomp.core.registry import Registry
 from accomp.core.spec.grid_rules import COMPARISONS, Data, leaves, meets, merge, nested, value_at
+from accomp.core.spec.grid_schema import ExtraSpec, Grid, GridCell, GridSpec, Skipped
 from accomp.core.spec.limits import MOST_CELLS, shown, too_large
 from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
-from accomp.core.spec.runner import RunnerSpec
-from accomp.core.spec.schema import Spec, dotted, resolve, structure, token_space
-from accomp.core.spec.sections import CELLS, OF_TAKES, CellName
+from accomp.core.spec.schema import dotted, resolve, structure, token_space
 from accomp.core.spec.toml_files import find_spec, read_toml
 
 GIVEN = {
@@ -65,124 +24,13 @@ GIVEN = {
     "evaluate.cells": "[anchors] cells says what the takes are compared with",
     "evaluate.cache": "there is one for the whole grid, in its folder",
 }
-"""Keys that a grid gives to its cells itself, and what to write instead."""
-
-
-@frozen
-class WhenSpec:
-    """Where the condition holds, these keys have these values. Cells without a key of the condition do not meet it."""
-
-    where: Data
-    set: Data
-
-
-@frozen
-class SkipSpec:
-    """Combinations of swept values that are left out, and why; the plan lists them."""
-
-    where: Data
-    reason: str = field(validator=v.min_len(1))
-
-
-@frozen
-class ExtraSpec:
-    """A cell that is not swept.
-
-    Attributes:
-        base: its own spec file, or the name of a shipped one; the grid's where absent.
-        like: instead, the name of a cell that comes before it.
-        set: what it has of its own.
-    """
-
-    name: str = field(validator=v.min_len(1))
-    base: str | Data | None = None
-    like: str | None = None
-    set: Data = field(factory=dict)
-
-
-@frozen
-class AnchorsSpec:
-    """`cells`: what takes are compared with, judged once for all cells; the anchors that [evaluate] cells knows."""
-
-    cells: tuple[CellName, ...] = tuple(name for name in CELLS if name not in OF_TAKES)
-
-    def __attrs_post_init__(self) -> None:
-        """Raises ValueError for the model, which is no anchor, and for a name that stands there twice."""
-        if "model" in self.cells or len(set(self.cells)) < len(self.cells):
-            raise ValueError(f"cells is {list(self.cells)}; expected anchors, none of them twice")
-
-
-@frozen
-class GridSpec:
-    """A grid file, section by section.
-
-    Attributes:
-        base: a spec file, the name of a shipped one, or all of a spec as a table.
-        folder: the grid's folder; runs/NAME of the grid file where absent.
-        set: keys and values of every cell.
-        sweep: dotted key -> its values; tables are keys of tables.
-    """
-
-    base: str | Data
-    folder: str | None = None
-    set: Data = field(factory=dict)
-    sweep: Data = field(factory=dict)
-    when: tuple[WhenSpec, ...] = ()
-    skip: tuple[SkipSpec, ...] = ()
-    extra: tuple[ExtraSpec, ...] = ()
-    anchors: AnchorsSpec = AnchorsSpec()
-    runner: RunnerSpec = field(default=RunnerSpec())
-
-
-@frozen
-class GridCell:
-    """One experiment of a grid.
-
-    Attributes:
-        axes: swept key -> value, as the file writes it; empty for extra cells.
-        spec: all of it; `run.folder` is the grid's, which gives every cell a place of its own.
-    """
-
-    name: str
-    axes: Data
-    spec: Spec
-
-    @property
-    def swept(self) -> bool:
-        """Whether it is one of the sweep's."""
-        return bool(self.axes)
-
-
-@frozen
-class Skipped:
-    """A combination that a [[skip]] leaves out."""
-
-    name: str
-    axes: Data
-    reason: str
-
-
-@frozen
-class Grid:
-    """A grid file, read: every cell is a valid spec.
-
-    Attributes:
-        data: the file with all defaults, and its bases as tables, so that it depends on no other file.
-    """
-
-    name: str
-    folder: Path
-    cells: tuple[GridCell, ...]
-    skipped: tuple[Skipped, ...]
-    anchors: tuple[CellName, ...]
-    runner: RunnerSpec
-    data: Data
+"""Keys that the grid sets in its cells, and the alternative for each."""
 
 
 def load_grid(path: str | Path, registry: Registry, folder: str | None = None) -> Grid:
-    """Read a grid file, or a shipped one by its bare name; `folder` stands in for the file's own.
+    """Read a grid file, or a shipped one by its bare name; `folder` overrides the file's own.
 
-    Raises SpecError with every problem of the file and of all its cells; equal ones are told once.
+    Raises SpecError with every problem of the file and of all its cells; equal ones are reported once.
     """
     path = find_spec(path)
     data = read_toml(path)
@@ -199,7 +47,7 @@ def load_grid(path: str | Path, registry: Registry, folder: str | None = None) -
 
 
 def _converter() -> Any:
-    """Tables of any content stay as they are."""
+    """Create a converter that leaves tables of any content unchanged."""
     converter = strict_converter()
     converter.register_structure_hook_func(lambda kind: kind == Data, _table)
     return converter
@@ -212,7 +60,7 @@ def _table(value: Any, _: Any) -> Data:
 
 
 class _Sheet:
-    """A grid file on the table: its cells are put together here, and all mistakes collected."""
+    """Construction of the cells of a grid file, with collection of all mistakes."""
 
     def __init__(self, spec: GridSpec, registry: Registry, path: Path):
         self._spec, self._registry, self._path = spec, registry, path
@@ -230,7 +78,7 @@ class _Sheet:
         self._conditions(spec)
 
     def cells(self, folder: str) -> tuple[tuple[GridCell, ...], tuple[Skipped, ...]]:
-        """All of them, valid. Raises SpecError with all that is wrong anywhere."""
+        """Return all cells, validated. Raises SpecError with all problems."""
         base = merge(self._base(self._spec.base, "base"), self._spec.set)
         drafts: dict[str, tuple[Data, Data]] = {}  # name -> axes, data
         skipped = []
@@ -258,7 +106,7 @@ class _Sheet:
         return cells, tuple(skipped)
 
     def whole(self) -> Data:
-        """The file with defaults, and its bases as they were read."""
+        """Return the file with defaults, and its bases as they were read."""
         data = plain(self._spec)
         for section in (data, *data["extra"]):
             if isinstance(section.get("base"), str):
@@ -271,7 +119,7 @@ class _Sheet:
             self._mistakes.append(line)
 
     def _base(self, base: str | Data, where: str) -> Data:
-        """The content of a base; empty, with the mistake noted, where there is none."""
+        """Return the content of a base; empty, with the mistake recorded, where there is none."""
         if not isinstance(base, str):
             return base
         if base not in self._bases:
@@ -284,7 +132,7 @@ class _Sheet:
         return self._bases[base]
 
     def _combinations(self) -> Iterator[Data]:
-        """The values of the axes, the first one slowest. None where there are no axes."""
+        """Yield the combinations of the axes, the first one slowest; none where there are no axes."""
         if self._axes:
             for values in itertools.product(*self._axes.values()):
                 yield dict(zip(self._axes, values, strict=True))
@@ -305,14 +153,14 @@ class _Sheet:
         return merge(self._mended(merge(start, extra.set)), extra.set)
 
     def _mended(self, data: Data) -> Data:
-        """With what every [[when]] sets whose condition holds."""
+        """Apply every [[when]] whose condition holds."""
         for rule in self._spec.when:
             if self._holds(rule.where, data):
                 data = merge(data, rule.set)
         return data
 
     def _conditions(self, spec: GridSpec) -> None:
-        """Notes conditions that say nothing, and rules that would take from a cell what it is named after."""
+        """Record invalid conditions, and rules that would change a swept key."""
         for where, condition in self._wheres(spec):
             for key, wanted in leaves(condition, COMPARISONS):
                 unknown = [word for word in wanted if word not in COMPARISONS] if isinstance(wanted, Mapping) else []
@@ -337,7 +185,7 @@ class _Sheet:
                     self._mistake(f"{key} is for the grid to decide; {GIVEN[key]}", f"{where}.{key}")
 
     def _idle_conditions(self) -> None:
-        """Notes those on a key that no cell has, most likely misspelt."""
+        """Record conditions on keys that no cell has, most likely misspelt."""
         for where, condition in self._wheres(self._spec):
             for key, _ in leaves(condition, COMPARISONS):
                 if key not in self._compared:
@@ -345,7 +193,7 @@ class _Sheet:
 
     @staticmethod
     def _wheres(spec: GridSpec) -> Iterator[tuple[str, Data]]:
-        """The condition of every rule, with its place in the file."""
+        """Yield the condition of every rule, with its place in the file."""
         yield from ((f"when[{number}].where", rule.where) for number, rule in enumerate(spec.when))
         yield from ((f"skip[{number}].where", rule.where) for number, rule in enumerate(spec.skip))
 
@@ -385,13 +233,13 @@ class _Sheet:
 
 
 def _label(key: str, axes: Iterable[str]) -> str:
-    """The last word of a key, or all of it where two axes end with the same one."""
+    """Return the last part of a key, or all of it where two axes end with the same one."""
     last = key.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in axes) == 1 else key
 
 
 def _describe(value: Any) -> str:
-    """A swept value in a cell's name: true, 1, -0.2s; a section with a plugin as plugin(key=value)."""
+    """Format a swept value for a cell's name: true, 1, -0.2s; a section with a plugin as plugin(key=value)."""
     if isinstance(value, Mapping) and "plugin" in value:
         rest = ",".join(f"{key}={_describe(item)}" for key, item in value.items() if key != "plugin")
         return f"{value['plugin']}({rest})" if rest else str(value["plugin"])

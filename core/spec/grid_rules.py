@@ -1,4 +1,4 @@
-"""Keys of a spec as a grid names them, dotted, and what it says about their values: settings and conditions.
+"""Settings and conditions of a grid, by dotted keys of a spec.
 
 A condition is a table of keys, each with a value, a list of values, or a table of `above`, `below` and `not`.
 """
@@ -16,11 +16,11 @@ Data = dict[str, Any]
 """A spec, or a part of one, as plain data."""
 
 COMPARISONS = ("above", "below", "not")
-"""What a condition may say instead of a value or a list of them."""
+"""Operators of a condition, beside a value or a list of values."""
 
 
 def merge(data: Mapping[str, Any], changes: Mapping[str, Any]) -> Data:
-    """`data` with `changes`: tables key by key; one that names another plugin replaces what was there."""
+    """Merge `changes` into `data`: tables key by key; a table that names another plugin replaces the old one."""
     merged = dict(data)
     for key, value in changes.items():
         there = merged.get(key)
@@ -33,7 +33,7 @@ def merge(data: Mapping[str, Any], changes: Mapping[str, Any]) -> Data:
 
 
 def leaves(table: Mapping[str, Any], ends: Iterable[str] = (), key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key -> value; a table that has one of the keys in `ends` is itself a value."""
+    """Yield dotted key -> value; a table that has one of the keys in `ends` is itself a value."""
     for name, value in table.items():
         path = f"{key}.{name}" if key else name
         if isinstance(value, Mapping) and value and not any(end in value for end in ends):
@@ -43,21 +43,21 @@ def leaves(table: Mapping[str, Any], ends: Iterable[str] = (), key: str = "") ->
 
 
 def nested(key: str, value: Any) -> Data:
-    """("clock.k", 2) -> {"clock": {"k": 2}}."""
+    """Convert ("clock.k", 2) to {"clock": {"k": 2}}."""
     for name in reversed(key.split(".")):
         value = {name: value}
     return value
 
 
 def value_at(data: Any, key: str) -> Any:
-    """What stands under a dotted key; None where nothing does."""
+    """Return the value under a dotted key, None where there is none."""
     for name in key.split("."):
         data = data.get(name) if isinstance(data, Mapping) else None
     return data
 
 
 def meets(value: Any, wanted: Any, space: TokenSpace | None) -> bool:
-    """Whether a value is as a condition wants it; None never is.
+    """Test a value against a condition; None never meets one.
 
     Durations are compared in frames of `space`, with each other and with numbers of frames.
     """
@@ -84,7 +84,7 @@ def _among(value: Any, options: Any, space: TokenSpace | None) -> bool:
 
 
 def _comparable(value: Any, space: TokenSpace | None) -> Any:
-    """A duration as frames, exactly; anything else as it is."""
+    """Convert a duration to frames, exactly; return other values unchanged."""
     if isinstance(value, str) and space is not None:
         try:
             return seconds(value) * space.sample_rate / space.hop

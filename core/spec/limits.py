@@ -1,6 +1,6 @@
-"""The largest numbers that a spec or a grid may hold.
+"""Upper limits of numbers in a spec or a grid.
 
-What is beyond them is a slip of the hand, and would hang a machine or fill it before anything could be said.
+A larger number is a mistake that would exhaust the machine before an error could be reported.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ import attrs
 from accomp.core.spec.parsing import Where
 
 LARGEST = 1_000_000
-"""What any whole number may be whose field says nothing else."""
+"""Largest whole number of a field without a limit of its own."""
 LARGEST_SEED = 2**63 - 1
 MOST_DIGITS = 100
-"""Digits of a number in a file; the libraries that read them stop at thousands."""
+"""Digits of a number in a file; the parsers reject thousands of digits."""
 MOST_CELLS = 10_000
-"""Points of a grid."""
+"""Largest number of cells of a grid."""
 MOST_PARAMETERS = 10**11
-"""Of a model: more than any machine that trains one has room for."""
+"""Largest number of parameters of a model."""
 
 
 def at_most(number: int) -> dict[str, int]:
-    """Metadata for an attrs field whose whole numbers may be up to `number`, in place of LARGEST."""
+    """Return metadata for an attrs field whose whole numbers may be up to `number`, in place of LARGEST."""
     return {"largest": number}
 
 
 def too_large(value: Any, where: Where = (), largest: int = LARGEST) -> Iterator[tuple[Where, str]]:
-    """Where attrs objects, lists and tables hold a whole number beyond what its field allows, and the words for it."""
+    """Yield the path and a message for each whole number beyond its field's limit in attrs objects, lists and
+    tables.
+    """
     if attrs.has(type(value)):
         for field in attrs.fields(type(value)):
             own = LARGEST_SEED if field.name == "seed" else field.metadata.get("largest", LARGEST)
@@ -45,7 +47,7 @@ def too_large(value: Any, where: Where = (), largest: int = LARGEST) -> Iterator
 
 
 def shown(number: int) -> str:
-    """A number as text, shortened where it is long."""
+    """Format a number, shortened where it is long."""
     if abs(number) < 10**20:
         return f"{number:,}"
     return f"a number of some {number.bit_length() * 30103 // 100000 + 1} digits"

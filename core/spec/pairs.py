@@ -1,11 +1,11 @@
-"""Which pairs of mixture and target are learned from, and which windows of them: the rules, as a spec has them.
+"""Rules for training pairs of mixture and target and for their windows, as a spec has them.
 
     target     any stem that sounds and whose class is not among `never_targets`
     mixture    the mean of N_in of the N - 1 other stems, N_in ~ U{1 .. N - 1}, or of all of them
     window     kept where the target, and at least one stem of the mixture with it, sound in enough of its frames
 
 A stem sounds in a frame where its A-weighted level (core/audio/loudness.py) is above `silence_db`. core/data/windows.py
-cuts and counts; here nothing is computed, so that reading a spec stays light.
+applies the rules; this module computes nothing, so that reading a spec stays light.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.names import nearest
 
 INGESTED = ("inputs", "never_targets", "silence_db")
-"""Rules by which pairs are made and stored; the others choose among the windows of a store when it is read."""
+"""Rules by which pairs are made and stored; the others select windows when a store is read."""
 
 
 def _are_classes(_: Any, attribute: attrs.Attribute, names: tuple[str, ...]) -> None:
@@ -37,10 +37,10 @@ class PairRules:
     """[pairs] of a spec.
 
     Attributes:
-        inputs: how many stems a mixture has: "uniform", as in the streaming paper, or "all" the others, as in its code.
-        never_targets: instrument classes that are heard, but never learned to be played.
-        silence_db: a frame whose level is this or lower is silent (dB re full scale). A stem without any other is left
-            out of its song.
+        inputs: number of stems of a mixture: "uniform", as in the streaming paper, or "all" the others, as in its code.
+        never_targets: instrument classes that are input only, never targets.
+        silence_db: a frame whose level is this or lower is silent (dB re full scale). A stem with silent frames only is
+            left out of its song.
         sounding: least share of a window's frames in which target and mixture must sound, both at once.
         overlap: share of a window that the next one has in common with it.
     """
@@ -54,22 +54,22 @@ class PairRules:
     overlap: float = field(default=0.5, validator=v.and_(v.ge(0.0), v.lt(1.0)))
 
     def ingested(self) -> dict[str, Any]:
-        """What a store remembers of the rules, JSON-able; equal rules give equal values."""
+        """Return the rules that a store records, JSON-able; equal rules give equal values."""
         return {name: getattr(self, name) for name in INGESTED} | {"never_targets": sorted(set(self.never_targets))}
 
     def may_be_target(self, instrument: int) -> bool:
-        """Whether stems of an instrument class, given by its number, are learned."""
+        """Test that stems of an instrument class, given by its number, may be targets."""
         return CLASSES[instrument] not in self.never_targets
 
     def members(self, others: Sequence[str], seed: int, track_id: str, target: str, draw: int) -> tuple[str, ...]:
-        """Which of the `others` a target accompanies in one of its mixtures, in their given order."""
+        """Select the stems among `others` that form one of a target's mixtures, in their given order."""
         return tuple(others) if self.inputs == "all" else draw_members(others, seed, track_id, target, draw)
 
 
 def draw_members(others: Sequence[str], seed: int, track_id: str, target: str, draw: int) -> tuple[str, ...]:
-    """N_in ~ U{1 .. len(others)} of the others, in their given order.
+    """Draw N_in ~ U{1 .. len(others)} of the others, in their given order.
 
-    A hash of the arguments decides, so a draw depends on nothing else: not on other tracks, nor on the order of work.
+    The draw is a hash of the arguments, independent of other tracks and of the order of work.
     """
 
     def number(what: str) -> int:

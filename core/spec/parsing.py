@@ -1,6 +1,6 @@
-"""Plain data <-> frozen attrs objects, through cattrs, strictly: no unknown key, no conversion between types.
+"""Strict conversion between plain data and frozen attrs objects, through cattrs: no unknown keys, no type coercion.
 
-All mistakes are collected, each with its path; a type error does not hide a value out of range elsewhere.
+All mistakes are collected, each with its path; a type error does not hide an out-of-range value elsewhere.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import cattrs
 from accomp.core.names import nearest
 
 Where = tuple[str | int, ...]
-"""The keys and indices that lead to a value."""
+"""Keys and indices of the path to a value."""
 
 
 class Problems(Exception):
-    """Everything wrong with a value: pairs of the path from that value and what is wrong there."""
+    """All mistakes in a value: pairs of the path from that value and the description."""
 
     def __init__(self, found: list[tuple[Where, str]]):
         super().__init__("; ".join(text for _, text in found))
@@ -30,7 +30,8 @@ class Problems(Exception):
 
 
 def strict_converter() -> cattrs.Converter:
-    """A cattrs converter for attrs classes, numbers, str, bool, Path, Literal, Enum, unions, tuples, lists and dicts.
+    """Create a cattrs converter for attrs classes, numbers, str, bool, Path, Literal, Enum, unions, tuples, lists,
+    dicts.
 
     Its `structure` raises Problems, never anything else, for data that does not fit a supported type.
     """
@@ -40,7 +41,7 @@ def strict_converter() -> cattrs.Converter:
         converter.register_structure_hook_func(applies, _with_problems(build))
 
     def inside(steps: Iterable[tuple[str | int, Any, Any]]) -> list[Any]:
-        """Structure (key, value, type) one by one; every one's problems are kept."""
+        """Structure (key, value, type) one by one and collect the problems of all."""
         done, found = [], []
         for key, value, kind in steps:
             try:
@@ -76,7 +77,7 @@ def strict_converter() -> cattrs.Converter:
                 return converter.structure(value, member)
             except Problems as problems:
                 inside_it = any(path for path, _ in problems.found)
-                if inside_it or type(value) is member:  # the right kind of thing, with something wrong about it
+                if inside_it or type(value) is member:  # the right type with an invalid content
                     raise
         raise TypeError(f"expected {' or '.join(map(_kind_name, members))}, got {_show(value)}")
 
@@ -93,7 +94,7 @@ def strict_converter() -> cattrs.Converter:
 
 
 def structure_fields(converter: cattrs.Converter, data: Any, cls: type, hints: Mapping[str, Any] | None = None) -> Any:
-    """An attrs object from a table. `hints` overrides the types that its fields are annotated with.
+    """Build an attrs object from a table. `hints` overrides the annotated types of its fields.
 
     Raises Problems: unknown and missing keys, wrong types, and every validator that fails.
     """
@@ -123,7 +124,7 @@ def structure_fields(converter: cattrs.Converter, data: Any, cls: type, hints: M
 
 
 def plain(value: Any) -> Any:
-    """attrs objects as dicts without their None fields, tuples as lists, paths as text: ready for JSON and TOML."""
+    """Convert attrs objects to dicts without None fields, tuples to lists, paths to text: ready for JSON and TOML."""
     if attrs.has(type(value)):
         items = ((a.name, getattr(value, a.name)) for a in attrs.fields(type(value)) if a.init)
         return {name: plain(item) for name, item in items if item is not None}
@@ -149,9 +150,9 @@ def _with_problems(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
 
 
 def _failing_validators(fields: Mapping[str, attrs.Attribute], values: Mapping[str, Any]) -> list[tuple[Where, str]]:
-    """Runs each field's validator by itself, since a constructor stops at the first that fails."""
+    """Run each field's validator by itself, since a constructor stops at the first that fails."""
     defaults = {name: a.default for name, a in fields.items() if not isinstance(a.default, attrs.Factory)}  # type: ignore[arg-type]
-    instance = SimpleNamespace(**(defaults | dict(values)))  # what a validator that compares two fields looks at
+    instance = SimpleNamespace(**(defaults | dict(values)))  # for validators that compare two fields
     found: list[tuple[Where, str]] = []
     for name, value in values.items():
         if validator := fields[name].validator:
@@ -160,12 +161,12 @@ def _failing_validators(fields: Mapping[str, attrs.Attribute], values: Mapping[s
             except (TypeError, ValueError) as error:
                 found.append(((name,), _words(error)))
             except AttributeError:
-                continue  # it looks at a field that is itself wrong; the constructor runs it again
+                continue  # it reads an invalid field; the constructor runs it again
     return found
 
 
 def _words(error: Exception) -> str:
-    return str(error.args[0]) if error.args else type(error).__name__  # attrs puts more than the message into args
+    return str(error.args[0]) if error.args else type(error).__name__  # args of attrs errors hold more than the message
 
 
 def _key_or_section(name: str, kind: Any) -> str:

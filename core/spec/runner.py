@@ -1,9 +1,6 @@
-"""The section [runner] of a spec: on which processes or machines the work is done that falls into tasks of their own.
+"""The section [runner] of a spec: processes or machines for work that consists of independent tasks.
 
-[runner]
-engine = "ray"
-cpus = 4
-ray = { address = "auto" }
+[runner] engine = "ray" cpus = 4 ray = { address = "auto" }
 """
 
 from __future__ import annotations
@@ -16,9 +13,9 @@ from attrs import validators as v
 
 @frozen
 class RaySpec:
-    """`address`: of a Ray cluster ("auto" for the one this machine belongs to, "HOST:PORT", "ray://HOST:10001").
+    """Address of a Ray cluster: "auto" for the one that this machine belongs to, "HOST:PORT", "ray://HOST:10001".
 
-    "" starts Ray on this machine, for as long as the work takes.
+    "" starts Ray on this machine for the duration of the work.
     """
 
     address: str = ""
@@ -26,15 +23,15 @@ class RaySpec:
 
 @frozen
 class SlurmSpec:
-    """What Slurm is asked for. Where a value is absent, the cluster's own default holds.
+    """Request to Slurm. The cluster's defaults apply where a value is absent.
 
     Attributes:
-        folder: for the jobs' files and logs; every node must see it under this path.
-        partition: where jobs run.
-        minutes: the longest that a job may take; one that takes longer is put into the queue again, to go on.
+        folder: for the jobs' files and logs; every node must have it under this path.
+        partition: partition of the jobs.
+        minutes: time limit of a job; a job that exceeds it is requeued and resumes.
         memory: of a job (GB).
-        tasks_per_job: tasks that one job does one after another: more for short ones, such as songs.
-        options: anything else that sbatch takes, by name: { account = "x", constraint = "a100" }.
+        tasks_per_job: successive tasks of one job: more for short ones, such as songs.
+        options: further options of sbatch, by name: { account = "x", constraint = "a100" }.
     """
 
     folder: str = field(default="runs/slurm", validator=v.min_len(1))
@@ -52,14 +49,14 @@ def _whole_beyond_one(_: object, attribute: object, gpus: float) -> None:
 
 @frozen
 class RunnerSpec:
-    """Who does the work that falls into tasks: songs of an ingest, cells of a grid. It never changes what comes out.
+    """Settings of independent tasks: songs of an ingest, cells of a grid. They never change results.
 
     Attributes:
         engine: processes of this machine, a Ray cluster (the extra `ray`), or jobs of a Slurm cluster (`slurm`).
-        workers: tasks at a time. Absent: one on this machine, as many as fit into a Ray cluster, all of them as jobs.
+        workers: concurrent tasks. Absent: one on this machine, as many as fit into a Ray cluster, all of them as jobs.
         cpus: CPU threads of a task; absent: this machine's cores, divided among the workers; elsewhere 1.
-        gpus: GPUs of a task; 0.5 lets two tasks share one. 0 on this machine: every task may use what is there.
-        retries: how often a task that failed is tried again.
+        gpus: GPUs of a task; 0.5 lets two tasks share one. 0 on this machine: every task may use all of them.
+        retries: number of further attempts of a failed task.
     """
 
     engine: Literal["local", "ray", "slurm"] = "local"

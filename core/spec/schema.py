@@ -1,7 +1,7 @@
-"""A spec file: one experiment, written in TOML, read into frozen attrs objects. Every mistake is told at once.
+"""Spec files: one experiment in TOML, read into frozen attrs objects. All mistakes are reported at once.
 
-How values are checked is core/spec/parsing.py; this page says what a spec may contain. Paths in a spec are relative to
-the folder in which the command runs.
+core/spec/parsing.py validates the values; this module defines the sections. Paths in a spec are relative to the working
+directory of the command.
 """
 
 from __future__ import annotations
@@ -52,13 +52,12 @@ class Spec:
     """One experiment. Sections named after a kind of plugin hold `plugin = NAME` and that plugin's own keys.
 
     Attributes:
-        clock: what a prediction may see; absent where the objective's models hear whole clips.
-        pairs: which pairs of mixture and target are learned from.
-        runtime: whether the model is compiled to play, and in which precision it does.
-        runner: on which processes or machines the songs of an ingest are tokenized, and the cells of a grid run.
-        guidance: condition -> scale, how much closer than in training the model heeds it when it plays
-            (core/model/guidance.py); 1 alone is as trained.
-        seed: decides every random choice: data order, initial weights, dropped conditions, sampling.
+        clock: future visibility and chunk size; absent where the objective's models need whole clips.
+        pairs: rules for training pairs of mixture and target.
+        runtime: compilation and precision of the model when it plays.
+        runner: processes or machines for the songs of an ingest and the cells of a grid.
+        guidance: condition -> scale of classifier-free guidance (core/model/guidance.py); 1 is no guidance.
+        seed: seed of every random choice: data order, initial weights, dropped conditions, sampling.
     """
 
     corpus: Annotated[PluginSpec, "corpus"]
@@ -84,7 +83,7 @@ class Spec:
 
 
 def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = ()) -> Spec:
-    """Read a spec file; `overrides` are "dotted.key=TOML value" and win over the file.
+    """Read a spec file; `overrides` are "dotted.key=TOML value" and take precedence over the file.
 
     `path` may also be the bare name of a shipped spec ("quickstart"). Raises SpecError with every problem found.
     """
@@ -95,21 +94,21 @@ def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = (
 
 
 def resolve(spec: Spec) -> dict[str, Any]:
-    """The spec as plain dicts, lists, strings and numbers, complete with every default.
+    """Convert a spec to plain dicts, lists, strings and numbers, complete with every default.
 
-    `structure(resolve(spec), registry)` equals `spec`. Absent values are left out, since TOML cannot write them.
+    `structure(resolve(spec), registry)` equals `spec`. Absent values are left out, since TOML has no null.
     """
     data = plain(spec)
     for kind in PLUGIN_SECTIONS:
         data[kind] = _flat(data[kind])
     data["metric"] = [_flat(section) for section in data["metric"]]
-    told = data["conditions"]
-    data["conditions"] = {"context": told["context"], **told["labels"], **told["timelines"]}
+    table = data["conditions"]
+    data["conditions"] = {"context": table["context"], **table["labels"], **table["timelines"]}
     return data
 
 
 def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec") -> Spec:
-    """A Spec from plain data, as a file holds it or `resolve` gives it; `where` names the source in errors.
+    """Build a Spec from plain data, from a file or from `resolve`; `where` names the source in errors.
 
     Raises SpecError with every problem found, each with its path.
     """
@@ -126,7 +125,9 @@ def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec
 
 
 def token_space(section: Any, registry: Registry) -> TokenSpace | None:
-    """The codes of a tokenizer's section, plain data; None where it is wrong, or its plugin does not state them."""
+    """Return the token space of a tokenizer's section; None where it is invalid or its plugin does not state the
+    space.
+    """
     try:
         tokenizer = _structure_plugin(_converter(registry, section), registry, "tokenizer", section)
     except Problems:
@@ -136,7 +137,9 @@ def token_space(section: Any, registry: Registry) -> TokenSpace | None:
 
 
 def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
-    """Knows plugin sections, conditions and durations; the raw section of the tokenizer says how long a frame is."""
+    """Create a converter for plugin sections, conditions and durations; the tokenizer's section gives the frame
+    length.
+    """
     converter = strict_converter()
 
     def plugin(value: Any, kind: Any) -> PluginSpec:
@@ -144,7 +147,7 @@ def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
 
     @cache
     def space() -> TokenSpace | None:
-        """None where the tokenizer's section is itself wrong, which is reported there."""
+        """Return None where the tokenizer's section is itself invalid, which is reported there."""
         try:
             section = _structure_plugin(converter, registry, "tokenizer", tokenizer)
         except Problems:
@@ -202,9 +205,9 @@ def _structure_plugin(converter: cattrs.Converter, registry: Registry, kind: str
 
 
 def _structure_conditions(converter: cattrs.Converter, value: Any) -> Conditions:
-    """The table is flat: `context`, timelines by their kind, and every other key is a label.
+    """Structure the flat table: `context`, timelines by their kind, and every other key is a label.
 
-    Their order means nothing: it is that of names.
+    The result is ordered by name.
     """
     if not isinstance(value, Mapping):
         return structure_fields(converter, value, Conditions)
@@ -239,6 +242,6 @@ def _flat(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dotted(path: Where) -> str:
-    """("sampler", "steps", 1) -> ": sampler.steps[1]", to stand behind the name of a file; "" for the file itself."""
+    """Format ("sampler", "steps", 1) as ": sampler.steps[1]", for use after a file name; "" for the file itself."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return f": {text.removeprefix('.')}" if text else ""

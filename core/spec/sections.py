@@ -23,17 +23,17 @@ class PluginSpec:
 
 @frozen
 class RunSpec:
-    """Where and how to compute; nothing here changes what is computed, up to rounding.
+    """Devices, precision and logging; nothing here changes results, up to rounding.
 
     Attributes:
         folder: the run folder: resolved spec, versions, checkpoints, takes, metrics, report.
-        accelerator: the kind of device, in Lightning Fabric's words.
-        devices: how many of them.
-        strategy: how several share the training: "ddp", each holds all weights, or "fsdp", each holds a part of them;
-            "auto" is "ddp" for several. Checkpoints are the same for all.
-        precision: of weights ("true") or of arithmetic on them ("mixed"), in Lightning Fabric's words.
-        threads: CPU threads of torch; where absent, its own choice, and one for playing.
-        logger: where training curves go.
+        accelerator: kind of device, as Lightning Fabric names it.
+        devices: number of devices.
+        strategy: distribution of the training: "ddp" replicates the weights, "fsdp" shards them; "auto" is "ddp" for
+            several devices. Checkpoints are the same for all.
+        precision: of weights ("true") or of arithmetic on them ("mixed"), as Lightning Fabric names it.
+        threads: CPU threads of torch; where absent, torch's default, and one for playing.
+        logger: destination of training curves.
     """
 
     folder: str
@@ -51,8 +51,9 @@ class StoreSpec:
 
     Attributes:
         path: Zarr folder that ingest fills and training reads, or a place in an object store: "s3://bucket/name".
-        submixes: input mixtures made per target stem, each from another random choice of the other stems.
-        seed: of those choices. Apart from the experiment's seed, so that experiments with many seeds share one store.
+        submixes: input mixtures per target stem, each another random subset of the other stems.
+        seed: of those subsets. Separate from the experiment's seed, so that experiments with many seeds share one
+            store.
     """
 
     path: str = field(validator=v.min_len(1))
@@ -66,9 +67,9 @@ class ModelSpec:
 
     Attributes:
         width: D.
-        regime: of models of continuous latents, what was played as they remember it (core/diffusion/regimes.py):
-            "block_causal", each block encoded once; or "enc_dec", the last frames encoded anew for every block, where
-            all of them hear one another. "block_causal" where absent; models of codes have none.
+        regime: of models of continuous latents, the encoding of past output (core/diffusion/regimes.py): "block_causal"
+            encodes each block once; "enc_dec" encodes the last frames anew for every block, with attention among all of
+            them. "block_causal" where absent; models of codes have none.
     """
 
     width: int = field(validator=[v.ge(1), v.le(65_536)])
@@ -81,24 +82,24 @@ class TrainSpec:
 
     Attributes:
         steps: optimizer steps.
-        minutes: time of training, earlier sittings and validation included, after which it ends though steps are left;
-            the learning rate then falls with the time. How many steps that is depends on the machine.
+        minutes: limit of training time, earlier sessions and validation included, after which training ends even before
+            `steps`; the learning rate then follows the time. The number of steps depends on the machine.
         batch: clips a forward pass (per device).
         lr: peak learning rate of AdamW.
         frames: length of a clip, in frames or as "10s".
-        start: whose weights training begins with: a run folder, or a name of `accomp models`; "": random ones.
+        start: source of the initial weights: a run folder, or a name of `accomp models`; "": random ones.
         final_lr: learning rate at the end.
         warmup: steps of linear warm-up.
         clip: largest gradient norm.
         weight_decay: of AdamW.
-        accumulate: forward passes an optimizer step, whose loss is the mean of theirs.
+        accumulate: forward passes an optimizer step, whose losses are averaged.
         log_every: steps between log lines.
         validate_every: steps between validations.
         validation_batches: batches a validation.
         checkpoint_every: steps between checkpoints.
-        keep: how many checkpoints are kept, the best one on validation beside them.
-        compile: whether loss and gradients are compiled to one graph, which takes a minute or so at the start; "auto":
-            on a CUDA device that can.
+        keep: number of recent checkpoints that are kept, beside the best one on validation.
+        compile: compile loss and gradients to one graph, which takes a minute or so at the start; "auto": on a CUDA
+            device that supports it.
     """
 
     steps: int = field(validator=v.ge(1), metadata=at_most(10**9))
@@ -125,20 +126,20 @@ TimelineFrom = Literal["annotations", "follow", "off"]
 
 @frozen
 class GenerateSpec:
-    """Which accompaniments are made for judging.
+    """Takes that are generated for scoring.
 
     Attributes:
         split: of the corpus.
-        takes: how many.
+        takes: number of takes.
         seconds: length of each (s).
-        input: what the model hears: the context that its stem is judged with ("paired"), or that of another song's take
-            ("random"), which shows how much of a score it owes to listening.
-        prompt: frames, or "2s": so much of the true stem is given as the beginning of what the model plays. It goes on
-            from there, and only what comes after is judged.
-        deaf: whether each take is played a second time to another song's context, with all else the same, and judged
-            beside the first with the context it should have heard: what a score owes to listening.
-        metronome, chart: where a model that takes it has this timeline from: the song's "annotations", what is heard in
-            the input by then ("follow"), or nowhere ("off").
+        input: the model's input: the context of the scored stem ("paired"), or that of another song's take ("random"),
+            which shows the contribution of the input to a score.
+        prompt: frames, or "2s": length of the true stem that is given as the beginning of the output. Only the
+            continuation is scored.
+        deaf: generate each take a second time with another song's context, all else equal, and score it with the
+            original context, to measure the contribution of the input to a score.
+        metronome, chart: source of this timeline for a model that takes it: the song's "annotations", a causal tracker
+            of the input ("follow"), or none ("off").
     """
 
     split: str = "test"
@@ -152,14 +153,14 @@ class GenerateSpec:
 
     @property
     def timelines_from(self) -> dict[str, TimelineFrom]:
-        """Timeline -> where it comes from."""
+        """Return timeline -> its source."""
         return {"metronome": self.metronome, "chart": self.chart}
 
 
 CellName = Literal["model", "deaf", "true_stem", "random_pairing", "codec"]
 CELLS: tuple[CellName, ...] = get_args(CellName)
 OF_TAKES: tuple[CellName, ...] = ("model", "deaf")
-"""Cells of what a model played; the others are anchors."""
+"""Clip sets of a model's takes; the others are anchors."""
 
 
 def _each_once(_: Any, attribute: attrs.Attribute, names: tuple[str, ...]) -> None:
@@ -169,13 +170,13 @@ def _each_once(_: Any, attribute: attrs.Attribute, names: tuple[str, ...]) -> No
 
 @frozen
 class EvaluateSpec:
-    """How takes are judged, beside what else.
+    """Scoring of takes and anchors.
 
     Attributes:
-        cells: what is judged: the model's takes, and anchors that say what a number means (core/evaluation/anchors.py).
+        cells: clip sets to be scored: the model's takes, and anchors for comparison (core/evaluation/anchors.py).
         anchors: clips of held-out songs for each of the anchors, the takes' own among them.
-        loudness: LUFS at which metrics hear context, stem and true stem, each by itself; "as_played" leaves them be.
-        cache: folder of what metrics found out, for other runs to use again; where absent, one in the run folder.
+        loudness: LUFS of context, stem and true stem, each by itself; "as_played" leaves them unchanged.
+        cache: folder of cached embeddings, shared between runs; where absent, one in the run folder.
     """
 
     cells: tuple[CellName, ...] = field(default=CELLS, validator=_each_once)

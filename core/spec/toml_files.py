@@ -1,4 +1,4 @@
-"""Spec files: a TOML file, a shipped one by its bare name, `--set KEY=VALUE` on top; and how one is written."""
+"""Spec files as TOML: shipped ones by bare name, `--set KEY=VALUE` overrides, and writing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from accomp.core.spec.limits import MOST_DIGITS
 
 
 def find_spec(path: str | Path) -> Path:
-    """The file itself, or the shipped spec of that name. Raises SpecError, naming the shipped ones, for neither."""
+    """Return the file itself, or the shipped spec of that name. Raises SpecError, naming the shipped ones, for
+    neither.
+    """
     path = Path(path)
     if path.is_file():
         return path
@@ -29,7 +31,7 @@ def find_spec(path: str | Path) -> Path:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict. Raises SpecError for a file that cannot be read or is not TOML."""
+    """Read a TOML file as a dict. Raises SpecError for a file that cannot be read or is not TOML."""
     try:
         return _loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -41,7 +43,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _loads(text: str) -> dict[str, Any]:
-    """TOML as a dict. Raises ValueError for what is none, and for what is nested deeper or longer than can be read."""
+    """Parse TOML. Raises ValueError for invalid TOML, and for nesting or lengths beyond the parser's limits."""
     if digits := re.search(rf"[0-9_]{{{MOST_DIGITS + 1},}}", _without_texts(text)):
         line = text.count("\n", 0, digits.start()) + 1
         raise ValueError(f"a number of {len(digits[0])} digits (at line {line}); expected at most {MOST_DIGITS}")
@@ -52,12 +54,12 @@ def _loads(text: str) -> dict[str, Any]:
 
 
 def _without_texts(text: str) -> str:
-    """TOML of the same length whose quoted texts are blank."""
+    """Return TOML of the same length with blank quoted texts."""
     return re.sub(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', lambda quoted: " " * len(quoted[0]), text)
 
 
 def toml_text(data: Mapping[str, Any]) -> str:
-    """Plain data, as `spec.resolve` gives it, as the text of a TOML file that reads back the same."""
+    """Write plain data, as `spec.resolve` returns it, as TOML that parses back to the same."""
     plain = {key: value for key, value in data.items() if not isinstance(value, Mapping) and not _tables(value)}
     sections = ["\n".join(_lines(plain))]
     for name, value in data.items():
@@ -91,12 +93,12 @@ def toml_value(value: Any) -> str:
 
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-"""What needs no quotes in a setting: --set train.compile=on."""
+"""Values that need no quotes in a setting: --set train.compile=on."""
 _ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)
 
 
 def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
-    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every assignment that is not one."""
+    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every invalid assignment."""
     problems = []
     for text in assignments:
         try:

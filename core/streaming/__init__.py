@@ -1,1 +1,1 @@
-"""Models that play frame by frame: caches, steps, sessions, and batches of sessions."""
+"""Streaming inference: steps, KV cache, sessions, batches."""

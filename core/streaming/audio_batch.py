@@ -1,4 +1,4 @@
-"""Many sessions with sound in one batch: rows of one encoder, one model and one decoder that advance together."""
+"""Batches of audio sessions: one encoder, one model and one decoder whose rows advance together."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from accomp.core.streaming.batch import SessionBatch
 
 
 class AudioSessionBatch:
-    """Up to B sessions with sound; every tick takes k frames of input from each and gives as much output.
+    """Up to B audio sessions; every tick takes k frames of input from each and returns as much output.
 
     A session's samples are counted from its first input on: output sample n is the accompaniment of input sample n, and
-    may come long before it. Its sound begins with the first tick that completes k frames for it, since the decoder's
-    rows advance together; what the model plays before that is not heard. There its decoder has no past yet: once it has
-    one, as long as what it looks back for, a session sounds as it does alone.
+    may come long before it. Its audio starts with the first tick that completes k frames for it, since the decoder's
+    rows advance together; model output before that is discarded. There its decoder has no past yet: once it has one, as
+    long as the decoder's receptive field, a session is identical to one that runs alone.
 
     Attributes:
         hop: samples of a tick and row, k frames.
-        late: samples by which the encoder's rows wait for a frame to be whole (its lookahead in whole frames). A
-            session hears as many of silence first.
-        places: for each row the sample that its next output begins with; None where nobody plays or nothing came yet.
+        late: samples by which the encoder's rows wait for a frame to be complete (its lookahead in whole frames). The
+            input of a session starts with as much silence.
+        places: for each row the sample at which its next output starts; None for free slots and before any output.
         spent: seconds of the last tick by part: encode, generate, decode; on a GPU the last one waits for the others.
     """
 
@@ -45,9 +45,9 @@ class AudioSessionBatch:
         temperature: float = 1.0,
         runtime: Runtime = EAGER,
     ):
-        """The arguments are those of Slots; what the tokenizer has prepared is used.
+        """The arguments are those of SessionBatch; the tokenizer is used as it was prepared.
 
-        Raises ValueError as Slots does, and where the tokenizer is not the one that the model was made for.
+        Raises ValueError as SessionBatch does, and for a tokenizer other than the model's.
         """
         if tokenizer.space != model.space:
             raise ValueError(f"tokenizer {tokenizer.name!r} has {tokenizer.space}, the model {model.space}")
@@ -64,7 +64,7 @@ class AudioSessionBatch:
 
     @torch.inference_mode()
     def _open(self) -> None:
-        """Open both streams, and bring them to where every tick gives k frames, and k frames of sound."""
+        """Open both streams and advance them until every tick yields k frames and k frames of audio."""
         batch = len(self.places)
         self._encoder, self._decoder = self.tokenizer.encoder(batch), self.tokenizer.decoder(batch)
         if self.late:
@@ -75,12 +75,12 @@ class AudioSessionBatch:
 
     @property
     def taken(self) -> list[int]:
-        """The slots in which somebody plays."""
+        """Slots with a session."""
         return self.slots.taken.nonzero().flatten().tolist()
 
     @property
     def free(self) -> int:
-        """How many slots nobody plays in."""
+        """Number of slots without a session."""
         return len(self.places) - len(self.taken)
 
     @torch.inference_mode()
@@ -91,10 +91,12 @@ class AudioSessionBatch:
         seed: int = 0,
         labels: Mapping[str, int] | None = None,
         temperature: float | None = None,
-        told: Mapping[str, Source] = NOT_TOLD,
+        timelines: Mapping[str, Source] = NOT_TOLD,
     ) -> int:
-        """Begin a session between two ticks -> its slot. Raises ValueError as `Slots.join` does."""
-        slot, _ = self.slots.join(session=session, seed=seed, labels=labels, temperature=temperature, told=told)
+        """Start a session between two ticks -> its slot. Raises ValueError as `SessionBatch.join` does."""
+        slot, _ = self.slots.join(
+            session=session, seed=seed, labels=labels, temperature=temperature, timelines=timelines
+        )
         self._encoder.reset(self._row(slot))
         self.places[slot] = None
         if self.late:
@@ -102,47 +104,48 @@ class AudioSessionBatch:
         return slot
 
     def leave(self, slot: int) -> None:
-        """End the session of a slot. Raises ValueError where nobody plays."""
+        """End the session of a slot. Raises ValueError for a free slot."""
         self.slots.leave(slot)
         self.places[slot] = None
 
     def set_temperature(self, slot: int, temperature: float) -> int:
-        """Another temperature -> the sample of the session from which it holds. Raises ValueError as Slots does."""
+        """Set the temperature -> the session's sample from which it applies. Raises ValueError as SessionBatch does."""
         self.slots.set_temperature(slot, temperature)
         return self.next_place(slot)
 
-    def tell(self, slot: int, name: str, source: Source | None) -> int:
-        """Another timeline, or none -> the sample of the session from which it holds. Raises ValueError as Slots does.
+    def set_timeline(self, slot: int, name: str, source: Source | None) -> int:
+        """Set or remove a timeline -> the session's sample from which it applies. Raises ValueError as SessionBatch
+        does.
 
-        What it says of frame f is of the sound from sample `place_of(f)` on.
+        Its value at frame f applies to audio from sample `place_of(f)` on.
         """
-        self.slots.tell(slot, name, source)
+        self.slots.set_timeline(slot, name, source)
         return self.next_place(slot)
 
     def place_of(self, frame: int) -> int:
-        """Where, in a session's samples, the sound of its frame begins that is told of by this number."""
+        """Sample of a session at which the audio of this frame starts."""
         return frame * self.space.hop - self.late
 
     def next_place(self, slot: int) -> int:
-        """The sample with which a session's next output will begin. Raises ValueError where nobody plays."""
+        """Sample at which a session's next output starts. Raises ValueError for a free slot."""
         return self.place_of(self.slots.complete(slot)) - self.space.delay
 
     def first_place(self) -> int:
-        """The sample with which the output of a session that has just joined will begin."""
-        k, levels, heard = self.clock.k, self.space.codebooks, 0
-        while self.clock.frames_complete(heard + k, levels) - self.clock.frames_complete(heard, levels) < k:
-            heard += k
-        return self.place_of(self.clock.frames_complete(heard, levels)) - self.space.delay
+        """Sample at which the output of a session that has just joined starts."""
+        k, levels, frames = self.clock.k, self.space.codebooks, 0
+        while self.clock.frames_complete(frames + k, levels) - self.clock.frames_complete(frames, levels) < k:
+            frames += k
+        return self.place_of(self.clock.frames_complete(frames, levels)) - self.space.delay
 
     @torch.inference_mode()
-    def step(self, heard: Mapping[int, np.ndarray]) -> dict[int, tuple[int, np.ndarray]]:
+    def step(self, audio: Mapping[int, np.ndarray]) -> dict[int, tuple[int, np.ndarray]]:
         """Slot -> its next input [hop] -> slot -> the first sample's place and its output [hop], where there is any.
 
-        Slots that are taken and have no input hear zeros, as those that are free. NaN and Inf are heard as zeros, and
-        what is beyond [-1, 1] is clipped. Raises ValueError for input of another shape, and for slots that are free.
+        Input of slots without any, free or not, is zeros. NaN and Inf become zeros, and values beyond [-1, 1] are
+        clipped. Raises ValueError for input of another shape, and for slots that are free.
         """
-        began = time.perf_counter()
-        x = self._latents(heard)
+        start = time.perf_counter()
+        x = self._latents(audio)
         encoded = time.perf_counter()
         codes = self.slots.step(x)
         generated = time.perf_counter()
@@ -151,32 +154,32 @@ class AudioSessionBatch:
             if self.places[slot] is None:
                 self._decoder.reset(self._row(slot))
                 self.places[slot] = self.next_place(slot) - self.hop
-        sound = self._decoded(whole)
+        sound = self._decode(whole)
         self.spent = {
-            "encode": encoded - began, "generate": generated - encoded, "decode": time.perf_counter() - generated,
+            "encode": encoded - start, "generate": generated - encoded, "decode": time.perf_counter() - generated,
         }  # fmt: skip
-        made = {}
+        out = {}
         for slot in whole:
             place = self.places[slot]
-            assert place is not None, "it was just given one"
-            made[slot] = place, sound[slot]
+            assert place is not None, "set above"
+            out[slot] = place, sound[slot]
             self.places[slot] = place + self.hop
-        return made
+        return out
 
-    def _latents(self, heard: Mapping[int, np.ndarray]) -> dict[int, Tensor]:
-        taken, audio = self.taken, np.zeros((len(self.places), self.hop), np.float32)
-        for slot, sound in heard.items():
+    def _latents(self, audio: Mapping[int, np.ndarray]) -> dict[int, Tensor]:
+        taken, rows = self.taken, np.zeros((len(self.places), self.hop), np.float32)
+        for slot, sound in audio.items():
             if slot not in taken:
-                raise ValueError(f"input came for slot {slot}, where nobody plays")
+                raise ValueError(f"input came for slot {slot}, which is free")
             if sound.shape != (self.hop,):
                 raise ValueError(f"input of shape {sound.shape} @ slot {slot}; expected ({self.hop},)")
-            audio[slot] = cleaned(sound)
-        batch = torch.from_numpy(audio)
+            rows[slot] = clean(sound)
+        batch = torch.from_numpy(rows)
         self.slots.listen({slot: batch[slot] for slot in taken})
         x = self.tokenizer.embed(self._encoder.push(batch.to(self.device)))
         return {slot: x[slot] for slot in taken}
 
-    def _decoded(self, codes: Mapping[int, Tensor]) -> np.ndarray:
+    def _decode(self, codes: Mapping[int, Tensor]) -> np.ndarray:
         batch = torch.zeros(len(self.places), self.space.codebooks, self.clock.k, dtype=torch.int64, device=self.device)
         for slot, given in codes.items():
             batch[slot] = given
@@ -188,6 +191,6 @@ class AudioSessionBatch:
         return rows
 
 
-def cleaned(sound: np.ndarray) -> np.ndarray:
-    """Samples [n] as a codec may hear them: what is NaN or Inf is 0, and what is beyond [-1, 1] is clipped."""
+def clean(sound: np.ndarray) -> np.ndarray:
+    """Clean samples [n] for a codec: NaN and Inf become 0, and values beyond [-1, 1] are clipped."""
     return np.clip(np.where(np.isfinite(sound), sound, 0), -1, 1).astype(np.float32)

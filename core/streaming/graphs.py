@@ -1,4 +1,4 @@
-"""Compiling what is computed again and again while one plays: one graph, made before the music starts."""
+"""Compilation and graph capture of a streaming step: one graph, compiled before playing starts."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import torch
 from torch import Tensor
 
 OPTIONS: dict[str, Any] = {
-    "realize_opcount_threshold": 6,  # a norm is worked out once, not for every row of the matrix behind it
-    "size_asserts": False,  # what is read and written lies where it lay: looking takes a twentieth of a small step
+    "realize_opcount_threshold": 6,  # compute a norm once, not for every row of the next matrix
+    "size_asserts": False,  # memory is fixed; checks take a twentieth of a small step
 }
 
 
 def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
-    """The method `step` as one graph for arguments like the `example`; it is run, on a GPU more than once.
+    """Compile the method `step` into one graph for arguments like the `example`; it is run, on a GPU more than once.
 
-    It has to be called with such arguments, which are copied to where the `example` lies; its object must keep its
-    tensors, which is not checked. On a GPU it becomes a CUDA graph: what it returns is overwritten by its next
-    call. Raises what torch.compile raises where it is no one graph; a call, ValueError for arguments of another shape.
+    Its arguments are copied to the memory of the `example`; its object must keep its tensors, which is not checked. On
+    a GPU it becomes a CUDA graph: its result is overwritten by the next call. Raises the errors of torch.compile where
+    it is not one graph; a call raises ValueError for arguments of another shape.
     """
-    made: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
+    compiled: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
 
     def make(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Sequence[Tensor]]:
         on_cpu = not any(tensor.is_cuda for tensor in inputs)
         run = torch._inductor.compile(graph, inputs, options={**OPTIONS, "cpp_wrapper": on_cpu})
-        made.append((run, inputs))
+        compiled.append((run, inputs))
         return run
 
     on_gpu = torch.compile(_own_code(step), fullgraph=True, dynamic=False, backend=make)(*example).is_cuda
-    [(run, inputs)] = made
+    [(run, inputs)] = compiled
 
-    def again() -> Tensor:
-        """Not through torch.compile, which looks up every tensor anew: a tenth of a small step."""
+    def call_compiled() -> Tensor:
+        """Call without torch.compile, whose guards on every tensor take a tenth of a small step."""
         [out] = run(*inputs)
         return out
 
-    graph = cuda_graph(again) if on_gpu else again
+    graph = cuda_graph(call_compiled) if on_gpu else call_compiled
 
     def call(*arguments: Tensor) -> Tensor:
         fill(example, arguments)
@@ -48,7 +48,7 @@ def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
 
 
 def _own_code(method: Any) -> Any:
-    """The method with code of its own: by the code torch.compile counts how often it had to compile."""
+    """Give the method code of its own: torch.compile counts recompilations by code object."""
     function = method.__func__
     code = function.__code__.replace()
     own = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
@@ -56,24 +56,25 @@ def _own_code(method: Any) -> Any:
 
 
 def cuda_graph(run: Callable[..., Tensor], *example: Tensor) -> Callable[..., Tensor]:
-    """`run`, which computes on a GPU, as a CUDA graph for arguments like the `example`; it is run, more than once.
+    """Capture `run`, which computes on a GPU, as a CUDA graph for arguments like the `example`; it is run more than
+    once.
 
-    What it returns is overwritten by its next call.
+    Its result is overwritten by the next call.
     """
-    places = [tensor.clone() for tensor in example]
+    buffers = [tensor.clone() for tensor in example]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # kernels and plans are made here, since a recording must not
+    with torch.cuda.stream(side):  # make kernels and plans here, which a capture must not
         for _ in range(3):
-            run(*places)
+            run(*buffers)
     torch.cuda.current_stream().wait_stream(side)
-    recording = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(recording):
-        out = run(*places)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        out = run(*buffers)
 
     def replay(*arguments: Tensor) -> Tensor:
-        fill(places, arguments)
-        recording.replay()
+        fill(buffers, arguments)
+        captured.replay()
         return out
 
     return replay

@@ -1,4 +1,4 @@
-"""A static ring of keys and values: attention over a window, in memory that never grows."""
+"""A ring-buffer KV cache: attention over a window, in memory of constant size."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from accomp.core.streaming.quantize import quantize
 
 
 class CacheSlots(NamedTuple):
-    """Where the S positions of one call go, and what each of them may see. The same for every layer.
+    """Storage and visibility of the S positions of one call, the same for every layer.
 
     Attributes:
         position: [B, S] int64, absolute.
         pinned: [B, S] bool, whether the position is one of the pinned ones.
-        slot: [B, S] int64, where its key and value are stored.
-        hidden: [B, S, L] bool, the stored slots it must not attend to.
-        distance: [B, S, P] int64, how far back each pinned position counts as being.
+        slot: [B, S] int64, storage of its key and value.
+        hidden: [B, S, L] bool, slots that are masked for it.
+        distance: [B, S, P] int64, effective distance to each pinned position.
     """
 
     position: Tensor
@@ -29,50 +29,50 @@ class CacheSlots(NamedTuple):
 
 
 NOWHERE = -(2**62)
-"""The position of what lies in no slot."""
+"""Position of a vector that is in no slot."""
 
 
 class QuantizedBuffer:
-    """Vectors [B, H, L, d] in slots; as torch.int8 each is whole numbers up to 127 times a scale of its own."""
+    """Vectors [B, H, L, d] in slots; as torch.int8 each is integers up to 127 times a scale of its own."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str):
-        self.kept = torch.zeros(shape, dtype=dtype, device=device)
+        self.data = torch.zeros(shape, dtype=dtype, device=device)
         self.scale = torch.zeros(*shape[:-1], 1, device=device) if dtype == torch.int8 else None
 
     def write(self, slot: Tensor, new: Tensor) -> Tensor:
-        """Put new [B, H, S, d] into slots [B, S]; returns all there is, in the type of what is new."""
+        """Write new [B, H, S, d] into slots [B, S]; returns all slots, in the type of `new`."""
         item = torch.arange(new.shape[0], device=new.device)[:, None, None]
         head = torch.arange(new.shape[1], device=new.device)[:, None]
         place = (item, head, slot[:, None])  # index_put_ compiles to writing in place, scatter_ to a copy of it all
         if self.scale is None:
-            self.kept.index_put_(place, new.to(self.kept.dtype))
-            return self.kept.to(new.dtype)
+            self.data.index_put_(place, new.to(self.data.dtype))
+            return self.data.to(new.dtype)
         whole, scale = quantize(new)
         self.scale.index_put_(place, scale)
-        self.kept.index_put_(place, whole)
-        return (self.kept * self.scale).to(new.dtype)
+        self.data.index_put_(place, whole)
+        return (self.data * self.scale).to(new.dtype)
 
     @property
     def bytes(self) -> int:
-        """What they take."""
-        return self.kept.nbytes + (0 if self.scale is None else self.scale.nbytes)
+        """Size in memory."""
+        return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
 class RingKVCache:
     """Keys and values of the last positions of B sessions, and of P pinned positions that stay visible for ever.
 
-    A position sees the last `window` positions, itself included, and the pinned ones. Slots 0..P-1 hold the pinned
-    positions, the other window + chunk - 1 are a ring: position p lies in slot P + p % (window + chunk - 1). What a
-    slot holds follows from the position alone, so that forgetting is setting the position back.
+    A position attends to the last `window` positions, itself included, and the pinned ones. Slots 0..P-1 hold the
+    pinned positions, the other window + chunk - 1 are a ring: position p is in slot P + p % (window + chunk - 1). The
+    content of a slot follows from the position alone, so that a rollback only sets the position.
 
-    A pinned position that has left the window counts as lying just before it: its distance stops growing, so that a
-    model never meets a distance longer than it was trained on (attention sinks, arXiv 2309.17453).
+    A pinned position that has left the window counts as lying just before it: its distance stops growing, so that no
+    distance exceeds those of training (attention sinks, arXiv 2309.17453).
 
     Attributes:
-        position: [B] int64, how many positions each session has absorbed.
-        keys, values: what each layer remembers, [B, H, L, d], L = P + window + chunk - 1.
+        position: [B] int64, number of positions that each session has absorbed.
+        keys, values: of each layer, [B, H, L, d], L = P + window + chunk - 1.
 
-    Positions below 0 lie before the beginning: each sees itself alone, and no other sees it.
+    Positions below 0 lie before the start: each attends to itself alone, and no other attends to it.
     """
 
     def __init__(
@@ -88,8 +88,9 @@ class RingKVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        """dtype: of what is remembered; torch.int8 keeps a scale for every vector. Raises ValueError for a window or
-        chunk below 1."""
+        """dtype: of the cache; torch.int8 keeps a scale for every vector. Raises ValueError for a window or chunk
+        below 1.
+        """
         if window < 1 or chunk < 1:
             raise ValueError(f"window {window} and chunk {chunk} must be at least 1 position")
         self.window, self.chunk, self.pinned = window, chunk, pinned
@@ -103,7 +104,7 @@ class RingKVCache:
         self._farthest = torch.arange(self.window - 1 + len(pinned), self.window - 1, -1, device=device)
 
     def span(self, length: int, causal: bool = True) -> CacheSlots:
-        """The next S = `length` positions; where not `causal`, each of them sees what the last one sees.
+        """Slots of the next S = `length` positions; where not `causal`, all attend to the same as the last one.
 
         Raises ValueError for more than `chunk`: they would overwrite each other.
         """
@@ -116,10 +117,10 @@ class RingKVCache:
 
         last = position[:, -1:]
         newest = position[..., None] if causal else last[..., None].expand(-1, length, -1)
-        held = last - (last - self._ring) % self.capacity  # what lies in each slot of the ring
-        held = torch.where(self._is_pinned(held), NOWHERE, held)[:, None]
+        stored = last - (last - self._ring) % self.capacity  # position in each slot of the ring
+        stored = torch.where(self._is_pinned(stored), NOWHERE, stored)[:, None]
         oldest = torch.minimum((newest - self.window + 1).clamp(min=0), newest)
-        hidden = torch.cat([self._always > newest, (held > newest) | (held < oldest)], dim=-1)
+        hidden = torch.cat([self._always > newest, (stored > newest) | (stored < oldest)], dim=-1)
         distance = torch.minimum(newest - self._always, self._farthest)
         return CacheSlots(position, pinned, slot, hidden, distance)
 
@@ -127,17 +128,17 @@ class RingKVCache:
         return (position >= self.pinned.start) & (position < self.pinned.stop)
 
     def write(self, layer: int, span: CacheSlots, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values [B, H, S, d] of a span; returns everything that layer holds, [B, H, L, d] twice."""
+        """Store keys and values [B, H, S, d] of a span; returns those of the whole layer, [B, H, L, d] twice."""
         return self.keys[layer].write(span.slot, keys), self.values[layer].write(span.slot, values)
 
     def advance(self, length: int) -> None:
-        """The span of `length` positions has been absorbed by every layer."""
+        """Count `length` positions as absorbed by every layer."""
         self.position.add_(length)
 
     def rollback(self, position: Tensor) -> None:
-        """Forget everything from `position` [B] on; at most `chunk` positions, the rest has been overwritten."""
+        """Drop the positions from `position` [B] on; at most `chunk`, older ones have been overwritten."""
         self.position.copy_(position)
 
     def reset(self, rows: Tensor) -> None:
-        """Start the sessions where the bool mask [B] is true anew; the others go on unchanged."""
+        """Restart the sessions where the bool mask [B] is true; the others go on unchanged."""
         self.position.masked_fill_(rows, 0)

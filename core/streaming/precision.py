@@ -1,4 +1,4 @@
-"""The precision in which a trained model plays."""
+"""The precision of a trained model in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, to_int8
 
 
 def prepared(model: Accompanist, runtime: Runtime) -> Any:
-    """The model in the precision of `runtime`: itself where nothing is to be done, else a copy that can only play.
+    """Convert the model to the precision of `runtime`: itself where nothing changes, else an inference-only copy.
 
     Raises UserError for w8a8 on a GPU.
     """

@@ -1,4 +1,4 @@
-"""Matrices as whole numbers: a quarter of the bytes that a step has to read, and on a CPU fewer instructions."""
+"""Int8 quantization of matrices: a quarter of the memory traffic of a step, and on a CPU fewer instructions."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEW = 2
-"""So many vectors are multiplied one by one; for more, the matrix is converted first."""
+"""Up to this many vectors are multiplied one by one; for more, the matrix is converted first."""
 
 
 def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x [..., n] -> whole [..., n] int8 up to 127 and scale [..., 1] float32, x ~ scale * whole, a scale a vector."""
+    """x [..., n] -> int8 [..., n] up to 127 and scale [..., 1] float32, x ~ scale * int8, one scale a vector."""
     scale = x.float().abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
     return (x / scale).round().to(torch.int8), scale
 
 
 class Int8Linear(nn.Module):
-    """W x + b, W kept as int8 with a scale for each row: W[i, j] ~ scale[i] * whole[i, j], |whole| <= 127.
+    """W x + b, W stored as int8 with a scale for each row: W[i, j] ~ scale[i] * whole[i, j], |whole| <= 127.
 
-    It computes in the type of x. Compiled, it never makes the converted matrix for a vector or two.
+    It computes in the type of x. Compiled, it does not materialise the converted matrix for up to FEW vectors.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -32,7 +32,7 @@ class Int8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
-        """x [..., in] -> [..., out], or those `rows` of it."""
+        """x [..., in] -> [..., out], or `rows` of the output."""
         out = self._product(x, rows)
         return out if self.bias is None else out + self.bias[rows]
 
@@ -45,9 +45,9 @@ class Int8Linear(nn.Module):
 
 
 class W8A8Linear(Int8Linear):
-    """The same, x as int8 as well, with a scale for each vector: W x ~ scale scale_x (whole whole_x), for CPUs.
+    """As Int8Linear, with x as int8 too and a scale for each vector: W x ~ scale scale_x (whole whole_x), for CPUs.
 
-    The product in brackets is exact, so that it does not depend on how many vectors there are.
+    The product in brackets is exact, so that it does not depend on the number of vectors.
     """
 
     def _product(self, x: Tensor, rows: slice) -> Tensor:
@@ -57,7 +57,7 @@ class W8A8Linear(Int8Linear):
 
 
 def to_int8(module: nn.Module, kind: type[Int8Linear] = Int8Linear) -> nn.Module:
-    """The module with every nn.Linear in it replaced, in place; returns it, or what it is replaced by."""
+    """Replace every nn.Linear in the module, in place; returns the module or its replacement."""
     if isinstance(module, nn.Linear):
         return kind(module)
     for name, child in module.named_children():

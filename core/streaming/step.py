@@ -1,7 +1,7 @@
-"""A step of playing: fuse, backbone, heads, sampling. All that it reads and writes lies in place, so that it compiles.
+"""One streaming step: fuse, backbone, heads, sampling. All state is read and written in place, so that it compiles.
 
-Nothing in it looks at a value or changes a shape: torch.compile makes one graph of `heard`, and for k > 1 another one
-of `alone`, and neither is ever made again. On a GPU each is recorded once more, as a CUDA graph.
+Nothing in it depends on values or changes a shape: torch.compile makes one graph of `prefill`, and for k > 1 another of
+`decode`, and recompiles neither. On a GPU each is also captured as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accomp.core.interfaces import CausalSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import LABELS
+from accomp.core.model.tokens import CONDITION
 from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.graphs import captured_step
@@ -24,12 +24,12 @@ from accomp.core.streaming.graphs import captured_step
 
 @frozen(eq=False)
 class Sessions:
-    """Who plays in B rows, and how.
+    """Random keys, labels and controls of B sessions.
 
     Attributes:
         noise: its keys are [B, K].
         labels: name -> classes [B] int64, -1 where withheld.
-        controls: name -> [B]; none of them, or all that the sampler has.
+        controls: name -> [B]; empty, or all controls of the sampler.
     """
 
     noise: KeyedRandom
@@ -38,22 +38,22 @@ class Sessions:
 
 
 class Step:
-    """B sessions of a model on their device, and what moves them on.
+    """The device state of B sessions of a model, and the computation that advances it.
 
-    A group is the k rows that end with the first row of a chunk. `heard` absorbs one, given its input, and draws the
-    chunk's first step; `alone` absorbs the row after, without input, and draws the next. Rows before the beginning of a
-    session lie at positions below 0, where nothing sees them.
+    A group is the k rows that end with the first row of a chunk. `prefill` absorbs one, given its input, and draws the
+    chunk's first step; `decode` absorbs the next row, without input, and draws the next step. Rows before the start of
+    a session have positions below 0, where no row attends to them.
 
     Attributes:
-        state: what the backbone remembers, of the G variants of each session.
-        start: [G * B, K, De], how the sessions' labels look; None for a model without labels.
-        noise: [B, K], the keys of their randomness.
-        controls: name -> [B], what the sampler is told session by session.
-        steps: [B, K, k + K - 1], what the last steps put out: LABELS before the beginning.
+        state: the backbone's KV cache, of the G variants of each session.
+        start: [G * B, K, De], embeddings of the sessions' labels; None for a model without labels.
+        noise: [B, K], the keys of their random numbers.
+        controls: name -> [B], per-session parameters of the sampler.
+        steps: [B, K, k + K - 1], outputs of the last steps: CONDITION before the start.
         rows: G * B.
-        told: name of a timeline -> [G * B, k, N], what is told of the rows of a group; of a row alone the last is.
-        heard: x [G * B, k, E], the input of a group -> frames [B, K, k], complete if the group is a whole chunk.
-        alone: -> frames [B, K, k], complete once all steps of the chunk are there.
+        timelines: name -> [G * B, k, N], values at the rows of a group; the last one is that of a row alone.
+        prefill: x [G * B, k, E], the input of a group -> frames [B, K, k], complete if the group is a whole chunk.
+        decode: -> frames [B, K, k], complete once all steps of the chunk are drawn.
     """
 
     def __init__(
@@ -66,60 +66,60 @@ class Step:
         sessions: Sessions,
         runtime: Runtime,
     ):
-        """Compiles where the runtime says so; `begin` comes after it. Raises UserError where it cannot."""
+        """Compile if the runtime says so; `begin` must follow. Raises UserError where it cannot."""
         self.model, self.sampler, self.guidance, self.layout = model, sampler, guidance, model.layout
         k, levels = self.layout.clock.k, self.layout.codebooks
         batch, device = len(sessions.noise.key), model.table.weight.device
         self.rows = batch * len(guidance.variants)
         self.noise = KeyedRandom(sessions.noise.key.clone())
-        self.controls = {name: dial.clone() for name, dial in sessions.controls.items()}
+        self.controls = {name: control.clone() for name, control in sessions.controls.items()}
         self.start = model.start(guidance.spread_labels(sessions.labels))
         pinned = range(self.layout.start, self.layout.start + 1)
         self.state = model.backbone.new_state(self.rows, window, chunk=k, pinned=pinned, dtype=runtime.cache_type)
-        self.steps = torch.full((batch, levels, k + levels - 1), LABELS, device=device)
-        self.told = {
+        self.steps = torch.full((batch, levels, k + levels - 1), CONDITION, device=device)
+        self.timelines = {
             name: model.table.weight.new_zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines
         }
-        self.heard: Callable[[Tensor], Tensor] = self._prefill
-        self.alone: Callable[[], Tensor] = self._decode
+        self.prefill: Callable[[Tensor], Tensor] = self._prefill
+        self.decode: Callable[[], Tensor] = self._decode
         if runtime.compiles(device):
             self._compile()
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
-        """New sessions in the rows of the bool mask [B]: those that `sessions` has there, or the same again."""
-        anew = self.guidance.repeat(rows)
-        self.state.reset(anew)
-        self.state.rollback(torch.where(anew, -self.blanks, self.state.position))
-        self.steps.masked_fill_(rows[:, None, None], LABELS)
+        """Start new sessions in the rows of the bool mask [B]: those of `sessions` there, or the same again."""
+        variants = self.guidance.repeat(rows)
+        self.state.reset(variants)
+        self.state.rollback(torch.where(variants, -self.blanks, self.state.position))
+        self.steps.masked_fill_(rows[:, None, None], CONDITION)
         if sessions is None:
             return
         self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
-        for name, dial in self.controls.items():
-            dial.copy_(torch.where(rows, sessions.controls[name], dial))
+        for name, control in self.controls.items():
+            control.copy_(torch.where(rows, sessions.controls[name], control))
         start = self.model.start(self.guidance.spread_labels(sessions.labels))
         if self.start is not None and start is not None:
-            self.start.copy_(torch.where(anew[:, None, None], start, self.start))
+            self.start.copy_(torch.where(variants[:, None, None], start, self.start))
 
     @property
     def blanks(self) -> int:
-        """Rows before the first that fill up its group."""
+        """Number of rows before the first that fill its group."""
         return -(self.layout.start + 1) % self.layout.clock.k
 
     def overrule(self, codes: Tensor) -> Tensor:
-        """Put codes [B, K, P], where there is one for it, in the place of what the last step put out -> frames."""
+        """Replace the last step's output by codes [B, K, P] where they have its frame -> frames [B, K, k]."""
         frame = self.layout.frame(self.state.position[: len(codes)] - 1 - self.layout.start)
         given = codes.gather(2, frame.clamp(0, codes.shape[2] - 1)[..., None])[..., 0]
         there = (frame >= 0) & (frame < codes.shape[2])
         self.steps[:, :, -1] = torch.where(there, given, self.steps[:, :, -1])
         return self.layout.undelay(self.steps)
 
-    def tell(self, values: Mapping[str, Tensor]) -> None:
-        """Name -> [B, S, N]: what is told of the last S rows of a group, or of the row alone that comes next."""
-        for name, told in self.guidance.spread_timelines(values).items():
-            self.told[name][:, -told.shape[1] :] = told.to(self.told[name])
+    def set_timelines(self, values: Mapping[str, Tensor]) -> None:
+        """Set timeline values, name -> [B, S, N], of the last S rows of a group, or of the next row alone."""
+        for name, rows in self.guidance.spread_timelines(values).items():
+            self.timelines[name][:, -rows.shape[1] :] = rows.to(self.timelines[name])
 
     def rewind(self) -> None:
-        """Forget the rows without input: they are absorbed again together with their input."""
+        """Drop the rows without input from the cache; they are absorbed again together with their input."""
         if rows := self.layout.clock.k - 1:
             self.state.rollback(self.state.position - rows)
 
@@ -131,30 +131,32 @@ class Step:
         return self._append(self._pick(self._row(None, self.steps[:, :, -1:])))
 
     def _row(self, x: Tensor | None, before: Tensor) -> Tensor:
-        """Rows [G * B, S, E] or none after `before` [B, K, S] was put out -> logits of the last one [B, K, C]."""
+        """Compute rows [G * B, S, E] (or rows without input) after outputs `before` [B, K, S] -> last logits [B, K,
+        C].
+        """
         number = torch.arange(before.shape[2], device=before.device)
         step = self.state.position[:, None] + number - self.layout.start
-        held = self.layout.tokens_in(step[:, None], self.guidance.repeat(before))
-        told = self.model.timeline_embedding(
-            {name: values[:, -before.shape[2] :] for name, values in self.told.items()}
+        tokens_in = self.layout.tokens_in(step[:, None], self.guidance.repeat(before))
+        timelines = self.model.timeline_embedding(
+            {name: values[:, -before.shape[2] :] for name, values in self.timelines.items()}
         )
-        h = self.model.hidden(x, held, self.start, self.state, told)
+        h = self.model.hidden(x, tokens_in, self.start, self.state, timelines)
         return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
 
     def _pick(self, logits: Tensor) -> Tensor:
-        """What the step of the last absorbed row puts out [B, K]: codes, LABELS where level q has no frame yet."""
+        """Sample the output of the last absorbed row [B, K]: codes, CONDITION where level q has no frame yet."""
         frame = self.layout.frame(self.state.position[: len(logits)] - 1 - self.layout.start)
         picked = self.sampler.pick(logits, self.noise.fold(frame), **self.controls)
-        return torch.where(frame < 0, LABELS, picked)
+        return torch.where(frame < 0, CONDITION, picked)
 
     def _append(self, picked: Tensor) -> Tensor:
-        """What a step put out [B, K] -> the frames [B, K, k] that the last k steps complete."""
+        """Append a step's output [B, K] -> the frames [B, K, k] that the last k steps complete."""
         self.steps.copy_(torch.cat([self.steps[:, :, 1:], picked[..., None]], dim=2))
         return self.layout.undelay(self.steps)
 
     def _compile(self) -> None:
-        """Make the graphs, by playing to silence."""
+        """Make the graphs by running on zeros."""
         x = self.model.table.weight.new_zeros(self.rows, self.layout.clock.k, self.model.space.latent_dim)
-        self.heard = captured_step(self._prefill, x)
+        self.prefill = captured_step(self._prefill, x)
         if self.layout.clock.k > 1:
-            self.alone = captured_step(self._decode)
+            self.decode = captured_step(self._decode)

@@ -1,12 +1,12 @@
-"""The conformance kit: does a plugin keep the promises of its kind? On the CPU, at tiny sizes, in seconds.
+"""Conformance kit for plugins. It runs on the CPU, at tiny sizes, in seconds.
 
-What is checked for a kind is the list of properties in that kind's module, in order; `accomp check-plugin KIND NAME`
-prints them. A plugin whose defaults are too big for this, or that needs files, offers
+The checks of a kind are the properties in that kind's module, in order; `accomp check-plugin KIND NAME` prints them. A
+plugin whose defaults are too large, or that needs files, offers
 
     @classmethod
     def example_config(cls, folder: Path) -> Config: ...
 
-small settings for the kit; `folder` is empty, temporary, and may be filled with what they need.
+small settings for the kit; `folder` is empty and temporary, for files that they need.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ CHECKS: dict[str, Callable[[common.PluginUnderTest, Findings], None]] = {
 
 
 def check_plugin(kind: str, name: str, registry: Registry | None = None, /, **config: Any) -> list[str]:
-    """Run the conformance kit on a registered plugin; `config` are keys of its Config, as a spec file would give them.
+    """Run the conformance kit on a registered plugin; `config` are keys of its Config, as in a spec file.
 
-    Returns the properties that hold, all of them. Raises PluginError with one line for every property that does not,
-    and for a plugin that is unknown or cannot be loaded.
+    Returns the properties, which all hold. Raises PluginError with one line for every violated property, and for a
+    plugin that is unknown or cannot be loaded.
     """
     return check_component((registry or Registry()).find(kind, name), **config)
 
 
 def check_component(component: Component, /, **config: Any) -> list[str]:
-    """As check_plugin, for a component that need not be registered."""
+    """Run the conformance kit on a component that need not be registered; see check_plugin."""
     findings = Findings()
     with tempfile.TemporaryDirectory() as folder, common.no_side_effects(findings):
         subject = common.subject(component, config, Path(folder), findings)

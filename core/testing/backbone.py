@@ -1,4 +1,4 @@
-"""What a backbone promises: causality, rows that see what they are told to, and a state that equals the whole."""
+"""Checks of backbones: causality, attention masks, and equality of cached and full computation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WINDOW, CHUNK = 2, 3
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a backbone."""
+    """Check all properties of a backbone."""
     backbone = None
     with findings.property("is built by cls(config, space, width)"):
         built = subject.build(space=SPACE, width=WIDTH)
@@ -76,7 +76,7 @@ def _check_sight(backbone: nn.Module, h: Tensor, findings: Findings) -> None:
     if refused:
         return
     rng = generator(5)
-    # Each item with places and a mask of its own; a row sees itself and about one more.
+    # Each item has positions and a mask of its own; a row attends to itself and about one more.
     position = torch.stack([torch.randperm(2 * POSITIONS, generator=rng)[:POSITIONS] for _ in range(BATCH)])
     visible = torch.rand(BATCH, POSITIONS, POSITIONS, generator=rng) < 1 / POSITIONS
     sight = AttentionPattern(position, visible | torch.eye(POSITIONS).bool())
@@ -206,7 +206,7 @@ def _check_ring(backbone: Any, findings: Findings) -> None:
 
 
 def _gradient(backbone: nn.Module, h: Tensor, position: int, **how: Any) -> Tensor:
-    """|d output[position] / d input[s]| summed over features, for each item and s: [B, S]."""
+    """Compute |d output[position] / d input[s]| summed over features, for each item and s: [B, S]."""
     h = h.clone().requires_grad_()
     out = backbone(h, **how)
     (out[:, position] * torch.randn(out[:, position].shape, generator=generator(4))).sum().backward()
@@ -214,12 +214,12 @@ def _gradient(backbone: nn.Module, h: Tensor, position: int, **how: Any) -> Tens
 
 
 def _feed(backbone: nn.Module, state: Any, h: Tensor, calls: list[int]) -> Tensor:
-    """The outputs of consecutive calls of so many positions, joined."""
+    """Concatenate the outputs of consecutive calls of those numbers of positions."""
     return torch.cat([backbone(part, state=state) for part in h.split(calls, dim=1)], dim=1)
 
 
 def _numbers(state: Any) -> int:
-    """How many numbers the tensors that hang on a state hold."""
+    """Count the elements of the tensors in a state."""
     seen: set[int] = set()
 
     def count(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""What a command promises: a help text, and types that typer can turn into a command line."""
+"""Checks of commands: a help text, and types that typer supports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accomp.core.testing.results import Findings, expect
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a command."""
+    """Check all properties of a command."""
     function = subject.cls
     with findings.property("is a function whose every parameter is annotated"):
         expect(inspect.isfunction(function), f"{function!r} is not a function")

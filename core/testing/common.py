@@ -1,4 +1,4 @@
-"""What every plugin promises: it loads, has a docstring and a frozen Config, and leaves the process as it was."""
+"""Checks of every kind: the plugin loads, has a docstring and a frozen Config, and has no side effects."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from accomp.core.testing.results import Findings, Mismatch, expect
 from accomp.core.types import TokenSpace
 
 SPACE = TokenSpace(sample_rate=8000, hop=160, codebooks=3, codebook_size=20, latent_dim=10)
-"""The codec that fusers, backbones, objectives, samplers and metrics are tried with."""
+"""Code format of the checks of fusers, backbones, objectives, samplers and metrics."""
 WIDTH = 32
-"""D of the models that are tried."""
+"""D of the tested models."""
 
 
 @frozen
 class PluginUnderTest:
-    """The plugin under test: its class (or function, for a command or a model) and the Config it is tried with."""
+    """The plugin under test: its class (or function, for a command or a model) and its Config."""
 
     cls: Any
     config: Any
 
     def build(self, **arguments: Any) -> Any:
-        """A new one. Its random weights are the same each time and leave torch's generator untouched."""
+        """Build an instance. Its random weights are the same each time, and torch's generator is left unchanged."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return self.cls(config=self.config, **arguments)
@@ -44,7 +44,7 @@ class PluginUnderTest:
 def subject(
     component: Component, config: Mapping[str, Any], folder: Path, findings: Findings
 ) -> PluginUnderTest | None:
-    """The plugin, ready to be tried; None where not even that can be had. Raises PluginError where it cannot load."""
+    """Load the plugin; None where that fails. Raises PluginError where it cannot be imported."""
     cls = component.load()
     with findings.property("has a docstring"):
         expect(bool((cls.__doc__ or "").strip()), "there is none")
@@ -86,7 +86,7 @@ def _config(cls: Any, given: Mapping[str, Any], folder: Path) -> Any:
 
 @contextmanager
 def no_side_effects(findings: Findings) -> Iterator[None]:
-    """The property that what happens inside touches no global random generator, default dtype or sys.argv."""
+    """Check that the block leaves global random generators, default dtype and sys.argv unchanged."""
     before = _globals()
     yield
     with findings.property("touches no global random generator, default dtype or sys.argv"):
@@ -106,5 +106,5 @@ def _globals() -> dict[str, Any]:
 
 
 def generator(seed: int = 0) -> torch.Generator:
-    """A CPU generator of its own."""
+    """Return a seeded CPU generator."""
     return torch.Generator().manual_seed(seed)

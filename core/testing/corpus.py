@@ -1,4 +1,4 @@
-"""What a corpus promises: disjoint splits in a fixed order, unique ids, stems that are there and can be read."""
+"""Checks of corpora: disjoint splits in a fixed order, unique ids, existing and readable stems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accomp.core.types import Track
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a corpus; needs one that exists: give its folder, or offer example_config(folder)."""
+    """Check all properties of a corpus that exists: its folder is given, or example_config(folder) is offered."""
     corpus = None
     with findings.property("is built by cls(config) and names its splits, once each"):
         built = subject.build()

@@ -1,4 +1,4 @@
-"""What objectives and samplers of continuous latents promise."""
+"""Checks of objectives and samplers of continuous latents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = (BATCH, LATENTS.latent_dim, CHUNK)
 
 
 def check_objective(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of an objective whose models denoise."""
+    """Check all properties of an objective of denoising models."""
     objective = None
     with findings.property("is built by cls(config, space), and is chunked, clocked and names its unit"):
         objective = subject.build(space=LATENTS)
@@ -69,7 +69,7 @@ def check_objective(subject: PluginUnderTest, findings: Findings) -> None:
 
 
 def _check_hearing(objective: Any, clock: Clock, regime: Regime) -> None:
-    """The last block is the only valid one, so that all of the loss is its."""
+    """Check the dependence on input; the last block alone is valid, so that all of the loss is its."""
     start = (min(FRAMES, FRAMES - clock.t_f + clock.k) - clock.k) // clock.k * clock.k
     frame = torch.arange(FRAMES)
     batch = attrs.evolve(_batch(), valid=((frame >= start) & (frame < start + clock.k)).expand(BATCH, -1))
@@ -85,7 +85,7 @@ def _check_hearing(objective: Any, clock: Clock, regime: Regime) -> None:
 
 
 def check_sampler(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a sampler that denoises."""
+    """Check all properties of a denoising sampler."""
     sampler = None
     with findings.property("is built by cls(config, space) and has levels from 1 down to 0, and plus"):
         built = subject.build(space=LATENTS)
@@ -99,7 +99,7 @@ def check_sampler(subject: PluginUnderTest, findings: Findings) -> None:
     target = torch.randn(SIZE, generator=generator(5))
 
     def point(x: Tensor, t: float) -> Velocities:
-        """The velocity where all that can be is `target`."""
+        """Return the velocity towards `target`, the only possible value."""
         v = (x - target[: len(x)]) / t
         return Velocities(v, v)
 

@@ -1,4 +1,4 @@
-"""What an embedder promises: a row a patch, the same answer each time, and no answer where there is no patch."""
+"""Checks of embedders: one row a patch, reproducible results, an error for audio shorter than a patch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS = 4.0
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of an embedder."""
+    """Check all properties of an embedder."""
     embedder = None
     with findings.property("is built by cls(config) and states sample_rate, fingerprint and provenance"):
         built = subject.build()

@@ -1,4 +1,4 @@
-"""What a follower promises: it knows nothing of silence and something of music, however that comes, and forgets it."""
+"""Checks of followers: no detection in silence, detection in music for any block sizes, complete reset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEAT = 0.5
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a follower."""
+    """Check all properties of a follower."""
     follower: Any = None
     with findings.property("is built by cls(config, sample_rate) and states follows, fingerprint and provenance"):
         built = subject.build(sample_rate=RATE)
@@ -54,7 +54,7 @@ def check(subject: PluginUnderTest, findings: Findings) -> None:
 
 
 def _music() -> np.ndarray:
-    """Struck chords, and a click on every beat."""
+    """Synthesise struck chords, and a click on every beat."""
     time = np.arange(round(SECONDS * RATE)) / RATE
     since = time % BEAT
     strokes = np.exp(-since / 0.01) * np.sin(2 * np.pi * 1500 * since)

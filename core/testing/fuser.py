@@ -1,4 +1,4 @@
-"""What a fuser promises: shapes with and without input, output and labels, frame-locality, and no dead parameter."""
+"""Checks of fusers: shapes with and without input, output and labels, frame-locality, no unused parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH, POSITIONS = 2, 6
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a fuser."""
+    """Check all properties of a fuser."""
     fuser = None
     with findings.property("is built by cls(config, space, width) and states embed_width"):
         built = subject.build(space=SPACE, width=WIDTH)
@@ -75,14 +75,14 @@ def _check_local(fuser: Any, x: Tensor, e: Tensor, c: Tensor | None) -> None:
 
 
 def _changed(value: Tensor, position: int) -> Tensor:
-    """A copy whose values at one position are others."""
+    """Return a copy with other values at one position."""
     value = value.clone()
     value[:, position] = -2.0 * value[:, position] + torch.linspace(-1, 1, value.shape[-1])
     return value
 
 
 def stir(module: nn.Module) -> None:
-    """Move every parameter off its start, so that gates that begin at zero hide nothing."""
+    """Perturb every parameter, so that gates initialised at zero have an effect."""
     rng = generator(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -90,6 +90,6 @@ def stir(module: nn.Module) -> None:
 
 
 def expect_gradients(module: nn.Module) -> None:
-    """Raises Mismatch, naming them, unless every parameter has a gradient that is not zero."""
+    """Raise Mismatch, naming them, unless every parameter has a gradient that is not zero."""
     dead = [name for name, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     expect(not dead, f"none for {', '.join(dead)}")

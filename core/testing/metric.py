@@ -1,4 +1,4 @@
-"""What a metric promises: order does not matter, takes count as often as they come, and silence is told apart."""
+"""Checks of metrics: independence of order, weights by repetition, recognition of silence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from accomp.core.types import Loss, Take
 
 SECONDS = 5.0
 LATE = {"on the beat": 0.01, "early": -0.1, "late": 0.15, "a bit late": 0.05}
-"""Takes that are tried, and by how much (s) the beats of their stems are late."""
+"""Test takes, by the delay (s) of the beats of their stems."""
 NUMBERS = "update(take) and result() -> finite numbers by name"
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a metric."""
+    """Check all properties of a metric."""
     metric: Any = None
     with findings.property("is built by cls(config, space) and states sample_rate and best"):
         built = subject.build(space=SPACE)
@@ -102,7 +102,7 @@ def _check_best(metric: Any, takes: Sequence[Take]) -> None:
 
 
 def _take(name: str, late: float, seed: int, rate: int) -> Take:
-    """A drum loop of 100 beats a minute, and a stem whose beats come `late` (s); the sound of its hits is its own."""
+    """Synthesise a drum loop of 100 beats a minute, and a stem of another timbre with beats `late` (s)."""
     samples = round(SECONDS * rate)
     n = rate // 10
     rng = np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def _saw(metric: Any, takes: Sequence[Take]) -> dict[str, float] | None:
 
 
 def _over(metric: Any, takes: Sequence[str] | None) -> dict[str, float] | None:
-    """Its result; None where that is a ValueError: these are too few."""
+    """Return its result; None where it raises ValueError for too few takes."""
     try:
         found: dict[str, float] = metric.result() if takes is None else metric.result(takes)
     except ValueError:

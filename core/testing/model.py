@@ -1,4 +1,4 @@
-"""What a trained model that comes along promises: a run folder whose weights load, and a card that tells of them."""
+"""Checks of trained models: a run folder whose weights load, and a card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accomp.core.testing.results import Findings, expect
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a model."""
+    """Check all properties of a model."""
     with findings.property("gives a folder"):
         folder = subject.cls()
         expect(isinstance(folder, Path) and folder.is_dir(), f"it gives {folder!r}")

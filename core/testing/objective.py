@@ -1,6 +1,6 @@
-"""What an objective promises: a finite loss that its generator decides, and sight of no more than it may have.
+"""Checks of objectives: a finite loss, reproducible from its generator, that depends on allowed inputs only.
 
-What a prediction sees is found by gradient, one prediction at a time, for every step of the delay pattern apart.
+Dependence is measured by gradient, one prediction at a time, separately for every step of the delay pattern.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from accomp.core.types import Batch, Loss, TokenSpace
 
 BATCH, FRAMES, CHUNK = 12, 24, 4
 PROBED = (0, 11)
-"""Frames whose predictions are looked at; with K = 3 their steps stand at the beginning, inside and end of a chunk."""
+"""Frames whose predictions are analysed; with K = 3 their steps are at the beginning, inside and end of a chunk."""
 DRAWS = 32
-"""Losses looked at for an objective that does not predict every frame each time."""
+"""Number of losses analysed for an objective that does not predict every frame each time."""
 MANY = attrs.evolve(SPACE, codebook_size=2 * FRAMES)
-"""So many codes that every frame can have its own."""
+"""Number of codes with which every frame has its own."""
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of an objective."""
+    """Check all properties of an objective."""
     if getattr(subject.cls, "decoding", None) == "denoised":
         denoised.check_objective(subject, findings)
         return
@@ -151,9 +151,9 @@ def _check_masked(objective: Any, clocks: list[Clock | None], findings: Findings
 
 @frozen
 class _Probe:
-    """One prediction, and by gradient what it depends on.
+    """One prediction, and by gradient the inputs it depends on.
 
-    All heads are uniform but for one code, which is impossible by its bias: where it is not the target, it gets no
+    All heads are uniform but for one code, whose bias makes it impossible: where it is not the target, it gets no
     gradient. It is the target of this prediction alone.
     """
 
@@ -168,19 +168,19 @@ class _Probe:
 
     @property
     def step(self) -> int:
-        """Of the delay pattern."""
+        """Step of the delay pattern."""
         return self.frame + self.level
 
     def heard(self, wanted: Tensor) -> Tensor:
-        """Which input frames, [T] bool."""
+        """Input frames that it depends on, [T] bool."""
         return self._union(wanted, lambda model, batch: _nonzero(batch.x.grad, (0, 2)))
 
     def given(self, wanted: Tensor) -> Tensor:
-        """Which codes, [K, T] bool."""
+        """Codes that it depends on, [K, T] bool."""
         return self._union(wanted, lambda model, batch: _table_rows(model))
 
     def _union(self, wanted: Tensor, look: Callable[[Model, Batch], Tensor]) -> Tensor:
-        """What is seen in any of several losses; no more of them than it takes to have seen all that is wanted."""
+        """Combine the dependences over several losses, until all required ones were found."""
         seen = torch.zeros_like(wanted)
         for draw in range(DRAWS):
             model, batch = _model(self.space, self.clock), _one_code_a_frame(self.space)
@@ -205,7 +205,7 @@ def _probes(objective: Any, space: TokenSpace, clock: Clock | None) -> Iterator[
 
 
 def _predicted(objective: Any, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Tensor:
-    """Which codes count in the loss, [K, T] bool: with uniform predictions, those whose score should rise."""
+    """Find the codes that count in the loss, [K, T] bool: with uniform predictions, those whose score should rise."""
     model = _model(MANY, clock)
     with torch.no_grad():
         _silence(model)
@@ -222,18 +222,18 @@ def _silence(model: Model) -> None:
 
 
 def _table_rows(model: Model) -> Tensor:
-    """Which codes 0..T-1 of each level were an input of what was differentiated, [K, T] bool."""
+    """Find the codes 0..T-1 of each level that were an input of the differentiated value, [K, T] bool."""
     rows = _nonzero(model.table.weight.grad, (1,)).expand(len(model.table.weight))
     return rows.unflatten(0, (model.space.codebooks, -1))[:, model.vocabulary.first_code :][:, :FRAMES]
 
 
 def _nonzero(gradient: Tensor | None, dims: tuple[int, ...]) -> Tensor:
-    """Where a gradient is not zero anywhere along `dims`; where there is none it is zero everywhere."""
+    """Test a gradient for non-zero values along `dims`; a missing gradient is zero everywhere."""
     return torch.tensor(False) if gradient is None else (gradient != 0).sum(dims) > 0
 
 
 def _places(mask: Tensor) -> list[Any]:
-    """[3, 4] of a mask [T], [(1, 3), (1, 4)] of a mask [K, T]."""
+    """Format a mask [T] as [3, 4], a mask [K, T] as [(1, 3), (1, 4)]."""
     places = [tuple(place) for place in mask.nonzero().tolist()]
     return [place[0] for place in places] if mask.ndim == 1 else places
 
@@ -243,7 +243,7 @@ def _describe(clock: Clock | None) -> str:
 
 
 def _model(space: TokenSpace, clock: Clock | None, drop: float = 0.0) -> Model:
-    """A model of two layers; the same weights each time."""
+    """Build a model of two layers; the same weights each time."""
     conditions = Conditions(ContextCondition(drop), {"instrument": LabelCondition(classes=5, drop=drop)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -258,14 +258,14 @@ def _batch(space: TokenSpace) -> Batch:
 
 
 def _one_code_a_frame(space: TokenSpace, batch: int = BATCH) -> Batch:
-    """Clips in which frame t has the code t on every level."""
+    """Build clips in which frame t has the code t on every level."""
     whole = _batch(space)
     y = torch.arange(FRAMES).expand(batch, space.codebooks, -1)
     return Batch(whole.x[:batch], y, whole.valid[:batch], {"instrument": whole.labels["instrument"][:batch]})
 
 
 def _valid(frames: int) -> Tensor:
-    """[B, T] bool, true before `frames`."""
+    """Return [B, T] bool, true before `frames`."""
     return (torch.arange(FRAMES) < frames).expand(BATCH, -1)
 
 

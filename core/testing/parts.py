@@ -1,4 +1,4 @@
-"""The plainest fuser and backbone that keep their promises, to try objectives with."""
+"""Minimal conforming fuser and backbone, for checks of objectives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sum(Fuser):
 
 
 class Mean(Backbone):
-    """h_s + tanh(W mean of all h that s sees)."""
+    """h_s + tanh(W mean of all h that s attends to)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the kit found: properties that hold and properties that do not."""
+"""Results of the conformance kit: properties that hold and violated ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 
 class Mismatch(Exception):
-    """A property does not hold; the text says what was seen."""
+    """A violated property; the text describes the observation."""
 
 
 @frozen
 class Findings:
-    """Properties that were seen to hold, and those that were not, with what was seen instead."""
+    """Properties that hold, and violated ones with the observations."""
 
     held: list[str] = field(factory=list)
     failed: list[str] = field(factory=list)
 
     @contextmanager
     def property(self, text: str) -> Iterator[None]:
-        """One property; the block raises where it does not hold. Later properties are checked in any case."""
+        """Check one property; the block raises where it is violated. Later properties are checked in any case."""
         try:
             yield
         except Mismatch as mismatch:
@@ -36,13 +36,13 @@ class Findings:
 
 
 def expect(true: bool | Tensor, seen: str) -> None:
-    """Raises Mismatch, saying what was seen, unless `true`."""
+    """Raise Mismatch with a description unless `true`."""
     if not bool(true):
         raise Mismatch(seen)
 
 
 def expect_tensor(value: object, shape: tuple[int, ...], what: str, dtype: torch.dtype = torch.float32) -> None:
-    """Raises Mismatch unless `value` is a finite tensor of that shape and dtype."""
+    """Raise Mismatch unless `value` is a finite tensor of that shape and dtype."""
     if not isinstance(value, Tensor):
         raise Mismatch(f"{what} is a {type(value).__name__}, expected a tensor")
     expect(tuple(value.shape) == shape, f"{what} has shape {list(value.shape)}, expected {list(shape)}")
@@ -52,7 +52,7 @@ def expect_tensor(value: object, shape: tuple[int, ...], what: str, dtype: torch
 
 
 def expect_close(value: Tensor, wanted: Tensor, what: str, tolerance: float = 1e-4) -> None:
-    """Raises Mismatch, with the largest difference and where it is, unless the tensors agree."""
+    """Raise Mismatch, with the largest difference and its place, unless the tensors agree."""
     expect(value.shape == wanted.shape, f"{what}: shape {list(value.shape)}, expected {list(wanted.shape)}")
     if value.numel() == 0:
         return

@@ -1,4 +1,4 @@
-"""What a sampler promises: codes in range, the same for the same noise, from logits that it leaves alone."""
+"""Checks of samplers: codes in range, reproducible from the same random numbers, logits left unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS, CODES = SPACE.codebooks, SPACE.codebook_size
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a sampler."""
+    """Check all properties of a sampler."""
     if getattr(subject.cls, "decoding", None) == "denoised":
         denoised.check_sampler(subject, findings)
         return
@@ -136,7 +136,7 @@ def _check_masked(sampler: Any, findings: Findings) -> None:
 
 
 class _Predict:
-    """A model that changes its mind, a little, whenever the canvas changes, and remembers what it was asked.
+    """A model whose prediction depends slightly on the canvas, with a record of its calls.
 
     Attributes:
         levels, canvases: the arguments of each call.
@@ -162,10 +162,10 @@ class _Predict:
         return answer
 
     def intact(self) -> bool:
-        """Nobody wrote into what it answered."""
+        """Test that the returned logits were not modified."""
         return all(torch.equal(answer, copy) for answer, copy in self._answers)
 
 
 def _noise(seed: int) -> KeyedRandom:
-    """Keys [B, K], as a session gives them: one for each row and level."""
+    """Return keys [B, K], as a session has them: one for each row and level."""
     return KeyedRandom.seeded(seed).fold(torch.arange(BATCH)[:, None]).fold(torch.arange(LEVELS))

@@ -1,4 +1,4 @@
-"""What a tokenizer promises: shapes, ranges, stated lookahead and delay, and streams that equal the offline result."""
+"""Checks of tokenizers: shapes, ranges, stated lookahead and delay, and streams that equal the offline result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESET_AT = 4
 
 
 def check(subject: PluginUnderTest, findings: Findings) -> None:
-    """All properties of a tokenizer."""
+    """Check all properties of a tokenizer."""
     tokenizer = None
     with findings.property("is built by cls(config) and states name, fingerprint and space"):
         built = subject.build()
@@ -144,7 +144,7 @@ def _another(codes: Tensor, space: TokenSpace) -> Tensor:
 
 
 def _audio(space: TokenSpace) -> Tensor:
-    """[B, N]: a chord for each row, under noise; N is not a whole number of frames."""
+    """Return [B, N]: a chord for each row, under noise; N is not a whole number of frames."""
     samples = FRAMES * space.hop - space.hop // 3
     t = torch.arange(samples) / space.sample_rate
     chords = torch.tensor([[220.0, 277.0, 330.0], [98.0, 147.0, 233.0]])
@@ -153,7 +153,7 @@ def _audio(space: TokenSpace) -> Tensor:
 
 
 def _split(total: int, seed: int) -> list[int]:
-    """Random sizes that add up to `total`, a push of nothing among them."""
+    """Draw random sizes that add up to `total`, an empty push among them."""
     rng = generator(seed)
     sizes = [0]
     while (left := total - sum(sizes)) > 0:
@@ -162,12 +162,12 @@ def _split(total: int, seed: int) -> list[int]:
 
 
 def _stream(stream: Any, value: Tensor, sizes: list[int], dim: int) -> Tensor:
-    """All that comes out of pushes of those sizes and the flush, joined along `dim` of the output."""
+    """Concatenate the outputs of pushes of those sizes and of the flush along `dim`."""
     return torch.cat([*(stream.push(part) for part in value.split(sizes, dim=-1)), stream.flush()], dim=dim)
 
 
 def _in_turns(first: Any, second: Any, value: Tensor, sizes: list[int], dim: int) -> Tensor:
-    """What `first` gives while `second` is fed other things in between."""
+    """Return the output of `first` while `second` is fed other input in between."""
     out = []
     for part in value.split(sizes, dim=-1):
         out.append(first.push(part))
@@ -176,7 +176,7 @@ def _in_turns(first: Any, second: Any, value: Tensor, sizes: list[int], dim: int
 
 
 def _with_reset(stream: Any, value: Tensor, at: int, dim: int) -> Tensor:
-    """What a stream gives whose row 0 is reset after `at` samples or frames."""
+    """Return the output of a stream whose row 0 is reset after `at` samples or frames."""
     before = stream.push(value[..., :at])
     stream.reset(torch.tensor([True, False]))
     return torch.cat([before, stream.push(value[..., at:]), stream.flush()], dim=dim)

@@ -1,4 +1,4 @@
-"""Whether a training step is compiled: its loss and the gradients of it as one graph, for batches of one shape."""
+"""Compilation of a training step: loss and gradients as one graph, for batches of one shape."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OFF = 'set train.compile = "off" to train without'
 
 
 def compile_loss(objective: Objective, choice: Choice, device: torch.device, *, sharded: bool = False) -> bool:
-    """Have `objective.loss_of` compiled when it is first called; returns whether it will be.
+    """Let `objective.loss_of` be compiled at its first call; returns True where it will be.
 
-    "auto": on a CUDA device that can; on others compiling takes longer than it saves. What `objective.loss` draws by
-    its generator stays outside. sharded: the weights lie spread over processes. "on" raises SpecError, with the reason,
-    where it cannot be.
+    "auto": on a CUDA device that supports it; elsewhere compiling takes longer than it saves. Random draws of
+    `objective.loss` stay outside the graph. sharded: the weights are sharded over processes. "on" raises SpecError,
+    with the reason, where compilation is impossible.
     """
     if choice == "off" or (choice == "auto" and device.type != "cuda"):
         return False
@@ -36,18 +36,18 @@ def compile_loss(objective: Objective, choice: Choice, device: torch.device, *, 
 
 
 def _hindrance(objective: Objective, device: torch.device, sharded: bool) -> str:
-    """Why it cannot be compiled; "" where it can."""
+    """Return the reason why compilation is impossible, "" where it is possible."""
     if sharded:
         return 'under run.strategy = "fsdp" weights are gathered between the layers, which no single graph holds'
     if not callable(getattr(objective, "loss_of", None)):
-        return f"objective {type(objective).__name__} has no `loss_of`, what is left when all has been drawn"
+        return f"objective {type(objective).__name__} has no `loss_of`, the loss after all random draws"
     return lacking(device)
 
 
 class _Compiled:
     """A loss as one graph without a break, for arguments of one shape.
 
-    Where it cannot be made: raises WorkError if it `insists`; else warns, with the reason, and goes on uncompiled.
+    On failure it raises WorkError if it `insists`; else it warns, with the reason, and continues uncompiled.
     """
 
     def __init__(self, loss_of: Callable[..., Loss], *, insists: bool):
@@ -62,10 +62,10 @@ class _Compiled:
             return self._compiled(*given)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # the compiler raises its own errors, and those of what it stumbles over
+        except Exception as error:  # errors of the compiler and of the code that it traces
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if self._insists:
                 raise WorkError(f"the training step cannot be compiled: {why}; {OFF}") from error
-            warn(f"the training step cannot be compiled, and goes on uncompiled: {why}")
+            warn(f"the training step cannot be compiled, and runs uncompiled: {why}")
             self._gave_up = True
         return self._loss_of(*given)

@@ -1,4 +1,4 @@
-"""Training in turns: the adversary's side, and whose step it is."""
+"""Adversarial training in turns: the adversary's side, and the choice of the side that a step trains."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from accomp.core.spec.schema import Spec
 from accomp.core.training.loss_module import AdversaryModule, Against
 
 BETAS = (0.9, 0.95)
-"""Of the adversary's AdamW (arXiv 2605.22717, appendix)."""
+"""Betas of the adversary's AdamW (arXiv 2605.22717, appendix)."""
 
 
 class Duel:
-    """The adversary of an objective that has one, with its optimizer. In each turn the other side's weights rest.
+    """The adversary of an objective that has one, with its optimizer. The weights of the other side are frozen in each
+    turn.
 
     Attributes:
         adversary: the module that learns in its own turns.
@@ -26,7 +27,7 @@ class Duel:
     """
 
     def __init__(self, fabric: Fabric, objective: Any, model: nn.Module, spec: Spec, seed: int):
-        """`seed`: of its random weights. Raises SpecError under "fsdp", which spreads one module alone."""
+        """`seed`: of its initial weights. Raises SpecError under "fsdp", which shards one module alone."""
         train = spec.train
         if spec.run.strategy == "fsdp":
             raise SpecError('an objective with an adversary has two modules; set run.strategy = "ddp" @ run.strategy')
@@ -43,24 +44,24 @@ class Duel:
         self.optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(self.plain))
 
     def begin(self, step: int, shared: torch.Generator) -> tuple[bool, Against]:
-        """Whether the step is the generator's, and whom it is against, whose weights rest."""
+        """Freeze the other side; return True for a step of the generator, and the opponent."""
         turn = self._objective.turn(step)
         generator = turn == "generator"
         for weight in self._model.parameters():
             weight.requires_grad_(generator)
-        self.adversary.learning(not generator)
+        self.adversary.set_trainable(not generator)
         return generator, Against(turn, self.adversary if generator else self._model, shared)
 
     def rate(self, lr: float) -> None:
-        """Set its learning rate where the model's is `lr`."""
+        """Set the learning rate for a model's rate of `lr`."""
         for group in self.plain.param_groups:
             group["lr"] = self._objective.adversary_lr * lr / self._train.lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizer."""
+        """Return weights and optimizer state."""
         return {"weights": dict(self.adversary.state_dict()), "optimizer": whole(self.plain.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Load weights and optimizer state."""
         self.adversary.load_state_dict(state["weights"])
         load_optimizer(self.plain, state["optimizer"])

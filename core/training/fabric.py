@@ -1,4 +1,4 @@
-"""Lightning Fabric, which trains: on the devices and in the precision that a spec's [run] asks for."""
+"""Lightning Fabric with the devices and the precision of a spec's [run]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from accomp.core.spec.sections import RunSpec
 
 
 def fabric_of(run: RunSpec, loggers: Sequence[Any] = ()) -> Fabric:
-    """Lightning Fabric as a spec's [run] wants it. Raises SpecError for what it does not know or this machine lacks."""
+    """Create Lightning Fabric as a spec's [run] configures it. Raises SpecError for unsupported or unavailable
+    settings.
+    """
     sharded = run.strategy == "fsdp"
     if sharded and run.precision == "16-mixed":
         text = (

@@ -1,4 +1,4 @@
-"""Where training curves go besides losses.jsonl: loggers of Lightning, none of which needs an account."""
+"""Loggers of Lightning for training curves, besides losses.jsonl; none needs an account."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from accomp.core.spec.schema import Spec
 
 
 def loggers_of(spec: Spec, run: Path, step: int) -> list[Any]:
-    """The logger that `run.logger` names, writing to run/logs from `step` on; curves of later steps are forgotten.
+    """Create the logger that `run.logger` names, writing to run/logs from `step` on; later steps are removed.
 
-    "wandb" keeps its files there too, for `wandb sync` to upload, unless WANDB_MODE says otherwise ("online"). Raises
-    PluginError where it is not installed.
+    "wandb" keeps its files there too, for `wandb sync` to upload, unless WANDB_MODE is "online". Raises PluginError
+    where it is not installed.
     """
     if spec.run.logger == "none":
         return []

@@ -1,4 +1,4 @@
-"""Model and objective as one module, so that Fabric's precision and what processes exchange see the whole step."""
+"""Model and objective as one module, so that Fabric's precision and collectives cover the whole step."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from accomp.core.types import Batch, Loss
 
 
 class LossModule(nn.Module):
-    """The loss of a batch: by `learning` while the model is in training mode, by `objective` otherwise.
+    """The loss of a batch: by `learning` in training mode, by `objective` otherwise.
 
-    The two are equals, but the loss of `learning` may be compiled: batches of training all have one shape, those of
-    validation have not.
+    The two are equal, but the loss of `learning` may be compiled: training batches have one shape, validation batches
+    have several. `heads` are trained beside the model; both objectives hold them.
     """
 
-    def __init__(self, model: Model, objective: Objective, learning: Objective):
+    def __init__(self, model: Model, objective: Objective, learning: Objective, heads: nn.Module | None = None):
         super().__init__()
-        self.model, self.objective, self.learning = model, objective, learning
+        self.model, self.objective, self.learning, self.heads = model, objective, learning, heads
 
     def forward(
         self, batch: Batch, rng: torch.Generator, against: Against | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor | None, Tensor | None]:
-        """The fields of a Loss, which Fabric knows how to look through; in a turn `against` someone the generator's."""
+        """Return the fields of a Loss as a tuple, which Fabric can traverse; in a turn `against` an opponent the
+        generator's.
+        """
         if against is not None:
             learning: Any = self.learning
             loss = learning.turn_loss(against.turn, self.model, against.other, batch, rng, against.shared)
@@ -38,12 +40,12 @@ class LossModule(nn.Module):
 
 
 class Against(NamedTuple):
-    """The other side of an adversarial objective, which is looked at and does not learn.
+    """The other side of an adversarial objective, with frozen weights.
 
     Attributes:
-        turn: whose turn it is, in the objective's words.
+        turn: side that is trained, as the objective names it.
         other: the other side's module.
-        shared: draws that all processes share.
+        shared: random draws that all processes share.
     """
 
     turn: str
@@ -59,17 +61,17 @@ class AdversaryModule(nn.Module):
         self.adversary, self.learning = adversary, learning
 
     def forward(self, batch: Batch, rng: torch.Generator, against: Against) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total and parts."""
+        """Return total and parts."""
         loss = self.learning.turn_loss(against.turn, against.other, self.adversary, batch, rng, against.shared)
         return loss.total, loss.parts
 
 
 class ThroughModule:
-    """The loss of a LossModule that Fabric has set up: a model whose weights are spread computes in no other way."""
+    """An objective that calls the LossModule set up by Fabric, as a model with sharded weights requires."""
 
     def __init__(self, module: nn.Module):
         self._module = module
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """That of the model in the module, which `model` is."""
+        """Compute the loss of the module's model, which must be `model`."""
         return Loss(*self._module(batch, rng))

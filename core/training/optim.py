@@ -1,4 +1,4 @@
-"""How weights move: AdamW, and a learning rate that warms up and then falls along a cosine."""
+"""Optimizer and schedule: AdamW, and a learning rate with linear warm-up and cosine decay."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from accomp.core.spec.sections import TrainSpec
 
 
 def learning_rate(step: int, train: TrainSpec, spent: float = 0.0) -> float:
-    """Rate of optimizer step `step`, counted from 0. `spent`: the share of the time that is over, of [train] minutes.
+    """Return the rate of optimizer step `step`, counted from 0. `spent`: the elapsed share of [train] minutes.
 
-    lr (step + 1) / warmup, then final_lr + (lr - final_lr) (1 + cos(pi p)) / 2 with p from 0 after the warm-up to 1
-    at the last step; p is the share of the time where more of that is over than of the steps.
+    lr (step + 1) / warmup, then final_lr + (lr - final_lr) (1 + cos(pi p)) / 2 with p from 0 after the warm-up to 1 at
+    the last step; p is the elapsed share of the time or of the steps, whichever is greater.
     """
     if step < train.warmup:
         return train.lr * (step + 1) / train.warmup
@@ -23,10 +23,10 @@ def learning_rate(step: int, train: TrainSpec, spent: float = 0.0) -> float:
 
 
 def optimizer_of(model: nn.Module, train: TrainSpec, precision: str = "32-true") -> torch.optim.AdamW:
-    """AdamW over the parameters that train; weight decay is for matrices, not for gains, biases and norms.
+    """Create AdamW over the trainable parameters; weight decay applies to matrices, not to gains, biases and norms.
 
-    One kernel moves them all, except at precision "16-mixed", where gradients are unscaled and clipped before. A
-    parameter without numbers keeps its place, whether it trains or not, so that all checkpoints count alike.
+    The update is one fused kernel, except at precision "16-mixed", where gradients are unscaled and clipped before. An
+    empty parameter keeps its place, trainable or not, so that all checkpoints have the same order.
     """
     parameters = [p for p in model.parameters() if p.requires_grad or not p.numel()]
     groups = [

@@ -1,4 +1,4 @@
-"""How well the model predicts songs it was not trained on, and how much of that it owes to what it hears."""
+"""Held-out loss of the model, and the part of it that is due to the context."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from accomp.core.types import Batch, CodeBatch, Loss
 
 
 class HasLoss(Protocol):
-    """All that is asked of an objective here."""
+    """The part of an objective that validation needs."""
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """See Objective.loss."""
+        """Compute the loss; see Objective.loss."""
         ...
 
 
 class Validation:
-    """The loss on the same clips each time, with nothing withheld.
+    """The loss on the same clips each time, with no condition withheld.
 
-    What an objective draws (which codes it masks, where its chunk begins) belongs to the batch: the same each time, and
-    the same with the own context and with another song's. Every process of a run does all of it, so that nothing has to
-    be exchanged.
+    Random draws of an objective (which codes it masks, where its chunk begins) are keyed by the batch: the same each
+    time, and the same with the own context and with another song's. Every process of a run computes all of it, so that
+    nothing has to be exchanged.
     """
 
     def __init__(self, loader: ClipLoader, batches: int, seed: int):
-        """`loader` must give all clips to each process. `seed` is of what the objective draws."""
+        """`loader` must yield all clips to each process. `seed` is of the objective's random draws."""
         self._loader, self._seed = loader, seed
         self._batches = list(loader.fixed(batches))
         self._partners = other_songs([clip.pair.track for clip in loader.fixed_clips(batches)])
         self._contexts = torch.cat([batch.context for batch in self._batches])
 
     def run(self, model: Model, objective: HasLoss, prepare: Callable[[CodeBatch], Batch]) -> dict[str, Any]:
-        """`loss` (nats a token), `parts`, `accuracy`, `context_gain`, `tokens`; the model is left in training mode.
+        """Return `loss` (nats a token), `parts`, `accuracy`, `context_gain`, `tokens`; the model is left in training
+        mode.
 
-        The gain is by how much the loss rises when each clip is predicted with another song's context: nothing for a
-        model that does not listen, None where all clips are of one song. tokens: how many of each level the loss is the
-        mean of; None where the objective does not count them. accuracy: level -> the share of its tokens whose
-        likeliest code is right; empty where the objective does not say.
+        context_gain: increase of the loss when each clip is predicted with another song's context: zero for a model
+        that ignores its context, None where all clips are of one song. tokens: number of tokens of each level that the
+        loss is the mean of; None where the objective does not count them. accuracy: level -> share of its tokens whose
+        likeliest code is correct; empty where the objective does not compute it.
         """
         total, own, others = _Means(), _Means(), _Means()
         model.eval()
@@ -82,10 +83,10 @@ class Validation:
         }
 
     def unigram(self, tokens: Sequence[float] | None, objective: Any = None) -> dict[str, Any]:
-        """`loss` and `parts` of knowing only how common each code is: the entropy of the split's target codes.
+        """Return `loss` and `parts` of a unigram predictor: the entropy of the split's target codes.
 
-        The levels weigh as in a loss over so many `tokens` of each, so that the two can be compared; all the same where
-        that is not known. Of latents: what their mean and variance alone tell, by the objective's `line`.
+        The levels are weighted as in a loss over `tokens` of each, for comparability; equally where that is unknown.
+        For latents: the loss of a predictor that knows mean and variance alone, by the objective's `line`.
         """
         if objective is not None and hasattr(objective, "line"):
             _, variance = self._loader.moments()
@@ -129,7 +130,7 @@ def _add(means: dict[str, float], weights: dict[str, float], name: str, value: f
 
 
 def other_songs(songs: list[str]) -> list[int | None]:
-    """For each clip, by the song it is of, the next one (going round) that is of another; None where there is none."""
+    """Return, for each clip, by its song, the next one (cyclically) of another song; None where there is none."""
     n = len(songs)
     return [next((j % n for j in range(i + 1, i + n) if songs[j % n] != songs[i]), None) for i in range(n)]
 
@@ -142,7 +143,7 @@ def _select(batch: CodeBatch, rows: Tensor) -> CodeBatch:
 
 @contextmanager
 def nothing_withheld(model: Model) -> Iterator[None]:
-    """The model hears its context and sees its labels in every clip while the block runs."""
+    """Disable the dropping of conditions within the block."""
     conditions = model.conditions
     model.conditions = conditions.without_dropout()
     try:

@@ -60,10 +60,10 @@ def stream_music_gen(
         ),
     ] = 10.0,
     t_f: Annotated[
-        int | None, typer.Option("--t-f", help="Frames; needed where it is positive and not told beside the weights.")
+        int | None, typer.Option("--t-f", help="Frames; needed where it is positive and not stored beside the weights.")
     ] = None,
     chunk: Annotated[
-        int | None, typer.Option("--chunk", help="k, frames, 1 if not chunked; needed where it is not told.")
+        int | None, typer.Option("--chunk", help="k, frames, 1 if not chunked; needed where it is not stored.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key of SPEC, in TOML.")
@@ -139,14 +139,14 @@ class Found:
         model: the weights.
         step: optimizer steps done; 1 where the file does not say.
         codec: how many weights of its codec are in there.
-        told: of its class and arguments, what is said -> by whom -> what.
+        settings: name of an argument, or "cls" -> source -> value.
     """
 
     file: Path
     model: Reference
     step: int
     codec: int
-    told: dict[str, dict[str, Any]]
+    settings: dict[str, dict[str, Any]]
 
 
 def read(file: Path) -> Found:
@@ -173,18 +173,18 @@ def read(file: Path) -> Found:
 
 def _stated(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is said of the model: its class, and arguments. args.yml is what its training writes beside its files."""
-    told: dict[str, dict[str, Any]] = defaultdict(dict)
+    settings: dict[str, dict[str, Any]] = defaultdict(dict)
     parameters = held.get("hyper_parameters")
     for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
-        told[str(name)]["hyper_parameters"] = value
+        settings[str(name)]["hyper_parameters"] = value
     path = file.with_name("args.yml")
     for name, value in arguments(path).items():
         cls, _, argument = name.rpartition(".")
         if cls in (STREAMING, CHUNKED):
-            told["cls"][path.name] = cls
+            settings["cls"][path.name] = cls
         if cls in (STREAMING, CHUNKED, ""):
-            told[argument][path.name] = value
-    return dict(told)
+            settings[argument][path.name] = value
+    return dict(settings)
 
 
 # --- the run -----------------------------------------------------------------------------------------------------
@@ -197,9 +197,9 @@ def _clock(found: Found, t_f: int | None, k: int | None, problems: list[str]) ->
         problems += [f"{option}: a model of the kind {found.model.kind!r} hears whole clips" for option in given]
         return None
     sizes = found.model.sizes
-    t_fs = {"--t-f": t_f, **found.told.get("future_visibility", {})}
-    ks = {"--chunk": k, **found.told.get("chunk_length", {})}
-    ks |= {f"{cls} in {where}": 1 for where, cls in found.told.get("cls", {}).items() if cls == STREAMING}
+    t_fs = {"--t-f": t_f, **found.settings.get("future_visibility", {})}
+    ks = {"--chunk": k, **found.settings.get("chunk_length", {})}
+    ks |= {f"{cls} in {where}": 1 for where, cls in found.settings.get("cls", {}).items() if cls == STREAMING}
     if found.model.kind != "streaming":
         ks["its way to fuse, which chunked models do not have"] = 1
     if "P" in sizes:
@@ -217,9 +217,9 @@ def _clock(found: Found, t_f: int | None, k: int | None, problems: list[str]) ->
     return None if problems or t_f is None or k is None else Clock(t_f, k)
 
 
-def _agreed(what: str, told: Mapping[str, Any], unknown: str, problems: list[str]) -> int | None:
+def _agreed(what: str, settings: Mapping[str, Any], unknown: str, problems: list[str]) -> int | None:
     """The number that all who tell one tell; None, with the reason in `problems`, where they differ or none does."""
-    given = {where: value for where, value in told.items() if value is not None}
+    given = {where: value for where, value in settings.items() if value is not None}
     if odd := [f"{value!r} by {where}" for where, value in given.items() if type(value) is not int]:
         problems.append(f"{what} is {', '.join(odd)}; expected a number of frames")
     elif not given:
@@ -243,7 +243,7 @@ def _misfits(found: Found, like: Spec, space: TokenSpace, clock: Clock | None) -
             f"it was trained on a codec of {words.format(*there)}, tokenizer {like.tokenizer.plugin!r} of --like has "
             f"{words.format(*here)}; give a spec with the codec that it was trained on"
         )
-    for where, seconds in found.told.get("max_duration", {}).items():
+    for where, seconds in found.settings.get("max_duration", {}).items():
         if not isinstance(seconds, int | float) or not math.isfinite(seconds):
             yield f"max_duration is {seconds!r} by {where}; expected a number of seconds"
             continue
@@ -263,7 +263,7 @@ def _spec(found: Found, like: Spec, clock: Clock | None, folder: Path, registry:
     objectives = {"offline prefix": "prefix_offline", "StemGen": "mlm"}
     objective = objectives.get(found.model.kind, "ar" if clock and clock.k == 1 else "prefix")
     usual = 0.2 if found.model.kind == "StemGen" else 0.0
-    drop = next(iter(found.told.get("cfg_drop_prob", {}).values()), usual)
+    drop = next(iter(found.settings.get("cfg_drop_prob", {}).values()), usual)
     data = resolve(like)
     data.pop("clock", None)
     data |= parts(found.model) | {

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
-from accomp.core.model.forgetting import forget
+from accomp.core.model.ahead_keys import AheadKeys
+from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.model.past_dropout import drop_past
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import PADDING
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
-class AR:
+class AR(LooksAhead):
     """Cross entropy of y[q, s - q] given x[< s + t_f] and the steps before s, over all valid frames of all levels.
 
     Section 3.2 of arXiv 2510.22105. The clip's tail, where the input or the output before it is missing, is cut.
@@ -30,18 +33,20 @@ class AR:
     clocked: ClassVar[bool] = True
 
     @frozen
-    class Config:
+    class Config(AheadKeys):
         """What training is made harder by.
 
         Attributes:
             forget: share of training clips in which the model is not told a stretch of what it played itself.
             weights: how much a token of each level counts in training, one number a level; all alike where not given.
+            ahead, ahead_weight: see core/ahead_keys.py.
         """
 
         forget: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.le(1.0)))
         weights: tuple[float, ...] = field(default=(), validator=each_level)
 
     def __init__(self, config: Config, space: TokenSpace):
+        super().__init__(config)
         self.levels, self.forget = space.codebooks, config.forget
         self.weights = weights_of(config.weights, space)
 
@@ -49,7 +54,7 @@ class AR:
         """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
         assert clock is not None, "build refuses this objective without a clock"
         batch = withhold(batch, model.conditions, rng)
-        past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
+        past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         return self.loss_of(model, batch, DelayPattern(clock, self.levels), past)
 
     def loss_of(self, model: Model, batch: Batch, layout: DelayPattern, past: Tensor | None = None) -> Loss:
@@ -60,6 +65,10 @@ class AR:
         y, heard = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
-        return model.cross_entropy(
-            model(batch.x, layout.inputs_of(heard), batch.labels, batch.timelines), layout.targets_of(y), self.weights
+        told = model.timeline_embedding(
+            {name: layout.timeline_rows(values) for name, values in batch.timelines.items()}
         )
+        x = layout.inputs(batch.x, model.input_padding)
+        h = model.hidden(x, layout.inputs_of(heard), model.start(batch.labels), timelines=told)
+        loss = model.cross_entropy(model.logits(h), layout.targets_of(y), self.weights)
+        return self.looking_ahead(loss, model, h, lambda steps: layout.targets_of(y, steps), self.weights)

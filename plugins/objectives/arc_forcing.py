@@ -12,7 +12,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.clock import Clock
-from accomp.core.diffusion.adversary import Adversary, Conditioning, swapped
+from accomp.core.diffusion.adversary import Adversary, Conditioning, swap_inputs
 from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
 from accomp.core.diffusion.block_layout import Blocks
 from accomp.core.diffusion.denoising import levels
@@ -135,7 +135,7 @@ class ArcForcing:
             total = generator_loss(above, scores(fake))
             return Loss(total, {"generator": total.detach()})
         own = scores(real)
-        told, heeded = adversary_loss(own, scores(fake)), contrastive_loss(own, scores(real, swapped(heard)))
+        told, heeded = adversary_loss(own, scores(fake)), contrastive_loss(own, scores(real, swap_inputs(heard)))
         return Loss(told + self.config.contrast * heeded, {"adversary": told.detach(), "contrast": heeded.detach()})
 
     def frames(self, model: LatentModel, clip: int) -> int:
@@ -184,7 +184,7 @@ def _rollout(
         def predict(noisy: Tensor, t: float) -> Tensor:
             level = noisy.new_full((1, 1), t)
             e = torch.cat([front, model.clean(y), model.noisy(noisy.mT, level)], dim=1)
-            h = model.rows(heard, e, start, told=said, sight=blocks.sight())
+            h = model.rows(heard, e, start, timelines=said, sight=blocks.sight())
             return model.velocity(h[:, rows:]).mT
 
         return predict

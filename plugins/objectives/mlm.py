@@ -11,8 +11,9 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
-from accomp.core.model.masking import MASKED, training_mask
+from accomp.core.model.masking import training_mask
 from accomp.core.model.model import Model, withhold
+from accomp.core.model.tokens import MASK
 from accomp.core.offline.framewise import hidden
 from accomp.core.types import Batch, Loss, TokenSpace
 
@@ -47,7 +48,7 @@ class MLM:
     def loss_of(self, model: Model, batch: Batch, masked: Tensor) -> Loss:
         """The loss for given masks [B, K, T] bool, with every condition that the batch has."""
         counted = masked & batch.valid[:, None]
-        held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASKED)
+        held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASK)
         h = hidden(model, batch.x, held, batch.labels, batch.valid, batch.timelines)
         logits = model.logits(h)[..., model.vocabulary.first_code :]
         target = batch.y.masked_fill(~counted, 0)

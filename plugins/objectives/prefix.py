@@ -12,11 +12,14 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
+from accomp.core.model.ahead_keys import AheadKeys
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
-from accomp.core.model.forgetting import forget
+from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.model.past_dropout import drop_past
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import PADDING
 from accomp.core.types import Batch, Loss, TokenSpace
 
 
@@ -25,7 +28,7 @@ def _some(_: Any, attribute: attrs.Attribute, count: int | str) -> None:
         raise ValueError(f"{attribute.name} must be at least 1 chunk, or 'all'; got {count!r}")
 
 
-class Prefix:
+class Prefix(LooksAhead):
     """Cross entropy of the k steps of a chunk from s on, given x[< s + t_f] and the steps before each.
 
     Section A.6 of arXiv 2510.22105. Each clip draws its own chunks, without replacement, among those at s = 0, k, 2k,
@@ -39,7 +42,7 @@ class Prefix:
     clocked: ClassVar[bool] = True
 
     @frozen
-    class Config:
+    class Config(AheadKeys):
         """What is predicted of a clip, and told.
 
         Attributes:
@@ -47,6 +50,7 @@ class Prefix:
                 teach more a forward: the expectation is the same, the gradient less noisy.
             forget: share of training clips in which the model is not told a stretch of what it played itself.
             weights: how much a token of each level counts in training, one number a level; all alike where not given.
+            ahead, ahead_weight: see core/ahead_keys.py.
         """
 
         chunks: int | Literal["all"] = field(default=1, validator=_some)
@@ -54,6 +58,7 @@ class Prefix:
         weights: tuple[float, ...] = field(default=(), validator=each_level)
 
     def __init__(self, config: Config, space: TokenSpace):
+        super().__init__(config)
         self.levels = space.codebooks
         self.chunks = None if config.chunks == "all" else config.chunks
         self.forget, self.weights = config.forget, weights_of(config.weights, space)
@@ -71,7 +76,7 @@ class Prefix:
             raise ValueError(f"no chunk fits in a clip of {frames} frames at {clock}; take longer clips")
         count = self.chunks if model.training else None
         drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device, non_blocking=True)
-        past = forget(batch.y, self.forget, rng) if model.training and self.forget else None
+        past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         return self.loss_of(model, batch, Chunks(layout, frames, drawn), past)
 
     def loss_of(self, model: Model, batch: Batch, chunks: Chunks, past: Tensor | None = None) -> Loss:
@@ -90,5 +95,6 @@ class Prefix:
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
-        h = model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight())
-        return model.cross_entropy(model.logits(chunks.predicting(h)), chunks.targets_of(y), self.weights)
+        h = chunks.predicting_rows(model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight()))
+        loss = model.cross_entropy(model.logits(h), chunks.targets_of(y), self.weights)
+        return self.looking_ahead(loss, model, h, lambda steps: chunks.targets_of(y, steps), self.weights)

@@ -10,7 +10,7 @@ from attrs import frozen
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Decoding
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING
+from accomp.core.model.tokens import PADDING
 from accomp.core.offline.prepended import Prepended
 from accomp.core.types import Batch, Loss, TokenSpace
 

@@ -608,7 +608,7 @@ class _Shows(MLM):
     def loss_of(self, model, batch, masked):
         embed = model.embed
         try:
-            model.embed = lambda held, told: embed(self.shown(held, batch.y), told=told)
+            model.embed = lambda held, timelines: embed(self.shown(held, batch.y), timelines=timelines)
             return super().loss_of(model, batch, masked)
         finally:
             del model.embed

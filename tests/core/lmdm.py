@@ -22,7 +22,7 @@ from torch import Tensor
 from accomp.core.diffusion.convnext_head import ConvNextHead, Stage
 from accomp.core.diffusion.denoising import levels
 from accomp.core.diffusion.process import noised, velocity
-from accomp.core.diffusion.published import PublishedNetwork, Sizes, Told
+from accomp.core.diffusion.published import NetworkConditions, PublishedNetwork, Sizes
 from accomp.core.diffusion.published_playing import Geometry, Player
 from accomp.core.diffusion.rollout import roll_out
 from accomp.core.types import TokenSpace
@@ -81,24 +81,24 @@ class Fixture:
     def first_cut(self) -> int:
         return self.config["cuts"][0]
 
-    def window(self, numbers: dict[str, Tensor], cut: int) -> tuple[Tensor, Told]:
+    def window(self, numbers: dict[str, Tensor], cut: int) -> tuple[Tensor, NetworkConditions]:
         """The rows of forward.npz with input before `cut`, token included; and the conditions."""
-        c, told, network = self.context, Told(numbers["cross"], numbers["glob"]), self.network
+        c, conditions, network = self.context, NetworkConditions(numbers["cross"], numbers["glob"]), self.network
         given = torch.arange(c + self.o) < cut
         x, u = numbers["x_t"], numbers["input"]
         rows = [
             network.rows(None, numbers["clean"][:, :, :c], u[:, :, :c], given[:c]),
             network.rows(x[:, :, c:], None, u[:, :, c:], given[c:]),
-            network.token(numbers["t"], told),
+            network.token(numbers["t"], conditions),
         ]
-        return torch.cat(rows, dim=1), told
+        return torch.cat(rows, dim=1), conditions
 
-    def as_adversary(self, numbers: dict[str, Tensor]) -> tuple[Tensor, Told]:
+    def as_adversary(self, numbers: dict[str, Tensor]) -> tuple[Tensor, NetworkConditions]:
         """The same with noise in every row."""
-        h, told = self.window(numbers, self.first_cut)
+        h, conditions = self.window(numbers, self.first_cut)
         c = self.context
         h[:, :c] += self.network.latents(numbers["x_t"][:, :, :c])
-        return h, told
+        return h, conditions
 
     def playing(self, name: str, numbers: dict[str, Tensor]) -> tuple[Player, Euler | PingPong]:
         """What an array of block_ar.npz is called -> the player and the sampler that should give it."""
@@ -111,15 +111,15 @@ class Fixture:
         scale = re.search(r"_cfg(pp)?([\d.]+)$", name)
         kind = "ping_pong" if "ping_pong" in name else "euler"
         player = Player(
-            self.network, geometry, Told(numbers["cross"], numbers["glob"]), numbers["input"],
+            self.network, geometry, NetworkConditions(numbers["cross"], numbers["glob"]), numbers["input"],
             float(scale[2]) if scale else 1.0,
         )  # fmt: skip
         return player, sampler(kind, self.config["steps"], plus=bool(scale and scale[1]))
 
     def rolled(self, numbers: dict[str, Tensor]) -> Tensor:
         """The rollout of rollout.npz."""
-        told = Told(numbers["cross"], numbers["glob"])
-        player = Player(self.network, Geometry("enc_dec", self.o, self.n, self.first_cut), told, numbers["input"])
+        conditions = NetworkConditions(numbers["cross"], numbers["glob"])
+        player = Player(self.network, Geometry("enc_dec", self.o, self.n, self.first_cut), conditions, numbers["input"])
 
         def begin(_: int, past: Tensor | None):
             whole = numbers["context"] if past is None else torch.cat([numbers["context"], past], dim=2)
@@ -220,15 +220,15 @@ def forwards(one: Fixture, f: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for regime in ("enc_dec", "block_causal"):
         for cut in one.config["cuts"]:
-            h, told = one.window(f, cut)
-            hidden = network(h, told, positions, window_sees(regime, one.o, one.n, token=True))
+            h, conditions = one.window(f, cut)
+            hidden = network(h, conditions, positions, window_sees(regime, one.o, one.n, token=True))
             v = network.velocity(hidden[-1][:, :-1])
             found[f"{regime}_cut{cut}_v"] = v
             found[f"{regime}_cut{cut}_loss"] = (v - f["target"])[:, :, c:].square().mean()
             if cut == one.first_cut:
                 found[f"{regime}_hidden"] = torch.stack(hidden)
-    h, told = one.as_adversary(f)
-    hidden = network(h, told, positions)
+    h, conditions = one.as_adversary(f)
+    hidden = network(h, conditions, positions)
     return {
         **found,
         "bidirectional_v": network.velocity(hidden[-1][:, :-1]),

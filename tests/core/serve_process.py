@@ -12,13 +12,13 @@ from accomp.core.serving.address import Address
 from accomp.core.serving.limits import Limits
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.recording import Recorder
-from accomp.core.serving.security import Door
+from accomp.core.serving.security import AccessControl
 from accomp.core.serving.server import Server
 from accomp.core.serving.web import run_until_signal
 
 if __name__ == "__main__":
     limits = Limits(ending=1.0, late_share=1.0)
-    server = Server("serve", Engine(), Door(TOKEN), limits, recorder=Recorder(Path(sys.argv[1])))
+    server = Server("serve", Engine(), AccessControl(TOKEN), limits, recorder=Recorder(Path(sys.argv[1])))
     address = Address(port=0)
     bound = address.bind()
     runs = [("small", small_player())]

@@ -19,17 +19,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.address import Address
-from accomp.core.serving.frames import HEARD, Frame, decoded, encoded
+from accomp.core.serving.frames import HEARD, Frame, decode, encode
 from accomp.core.serving.limits import Limits
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import measure
 from accomp.core.serving.playing.recording import Recorder
 from accomp.core.serving.playing.runs import Followers, slots_of
-from accomp.core.serving.playing.stage import Stage
+from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.ticks import Ticks
-from accomp.core.serving.security import Door
+from accomp.core.serving.security import AccessControl
 from accomp.core.serving.server import Server
 from accomp.core.serving.web import run
 from accomp.core.types import TokenSpace
@@ -76,7 +76,9 @@ class Running:
         self.loop.call_soon_threadsafe(self.stop.set)
 
 
-def prepared(server: Server, runs: Sequence[tuple[str, Player]], registry: Registry, slots: int) -> dict[str, Stage]:
+def prepared(
+    server: Server, runs: Sequence[tuple[str, Player]], registry: Registry, slots: int
+) -> dict[str, ServedRun]:
     """The stages of a server whose machine is quick, whatever else it does."""
     stages = {}
     for name, player in runs:
@@ -84,7 +86,7 @@ def prepared(server: Server, runs: Sequence[tuple[str, Player]], registry: Regis
         quick = {part: 1e-4 for part in ("encode", "first", "chunk", "decode")}
         server.measured[name] = evolve(measure(made, 5, warm=2), **quick, jitter=1e-3)
         ticks = Ticks(made.hop / made.space.sample_rate, server.metrics.ticked)
-        stages[name] = Stage(name, player, made, registry, server.clocked, ticks, server.limits)
+        stages[name] = ServedRun(name, player, made, registry, server.clocked, ticks, server.limits)
     server.followers = Followers.of(registry)
     return stages
 
@@ -105,9 +107,9 @@ def serving(
     limits = evolve(
         limits or Limits(sessions_per_address=100, ending=2.0), hellos_per_minute=1000, late_share=1.0, stall=20.0
     )
-    server = Server(mode, Engine(), Door(TOKEN), limits, recorder=None if record is None else Recorder(record))
+    server = Server(mode, Engine(), AccessControl(TOKEN), limits, recorder=None if record is None else Recorder(record))
 
-    def prepare(say: Callable[[str], None]) -> dict[str, Stage]:
+    def prepare(say: Callable[[str], None]) -> dict[str, ServedRun]:
         before()
         say("the runs are loaded")
         runs = players or [("small", small_player(timelines=("metronome", "chart")))]
@@ -193,7 +195,7 @@ class Client:
         """Sound [n], a multiple of the frame, at the next places."""
         for begin in range(0, len(sound), self.frame):
             piece = sound[begin : begin + self.frame].astype(np.float32)
-            self.socket.send(encoded(Frame(kind, self.place, piece, self.number), format))
+            self.socket.send(encode(Frame(kind, self.place, piece, self.number), format))
             self.place += self.frame
             self.number += 1
 
@@ -208,7 +210,7 @@ class Client:
         """The next message; kept in `frames` or `told`."""
         message = self.socket.recv(timeout=seconds)
         if isinstance(message, bytes):
-            self.frames.append(decoded(message, "f32"))
+            self.frames.append(decode(message, "f32"))
             return self.frames[-1]
         self.told.append(json.loads(message))
         return self.told[-1]

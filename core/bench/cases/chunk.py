@@ -1,4 +1,4 @@
-"""`accomp bench chunk`: one session that plays k > 1 frames at a time."""
+"""`accomp bench chunk`: one session with chunks of k > 1 frames."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import synchronize
 
 BLOCK = 5
-"""Chunks of one variant before the next one's turn."""
+"""Successive chunks of one variant."""
 
 
 class Chunks:
-    """Plays a chunk at a time, its input frame by frame, as it comes live.
+    """Plays a chunk at a time, with its input frame by frame, as if live.
 
     Attributes:
-        first: s from the last input frame of each chunk to its codes, which are given out together.
+        first: s from the last input frame of each chunk to its codes, which are emitted together.
     """
 
     def __init__(self, live: SteadySessions, k: int):
@@ -45,11 +45,11 @@ class Chunks:
 
 @frozen
 class Chunk:
-    """Chunks of k frames with a full window: all the work for one, and how long its listener waits for it.
+    """Chunks of k frames with a full window: the work for one, and the latency of its listener.
 
     Attributes:
-        steps: chunks of each variant; from 1000 on, the 99.9th percentile is told.
-        variants: which; all where none is named.
+        steps: chunks of each variant; from 1000 on, the 99.9th percentile is reported.
+        variants: names; all where none is given.
     """
 
     default: ClassVar[str] = "streaming_chunked_small"
@@ -59,7 +59,7 @@ class Chunk:
     variants: tuple[str, ...] = ()
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """A line a variant; times are those of a chunk."""
+        """Yield a row a variant; times are those of a chunk."""
         k = clock_of(subject, k="more").k
         memory.begin_peak(subject.device)
         model = subject.model()
@@ -73,7 +73,7 @@ class Chunk:
             math.ceil(self.steps / BLOCK),
             subject.device,
             period=k * subject.frame,
-            told="chunk",
+            title="chunk",
         )
         against_first, peak = compare_to_first(times), memory.peak(subject.device)
         for name, played in works.items():

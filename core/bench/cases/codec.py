@@ -25,13 +25,13 @@ _positive: Any = v.and_(v.min_len(1), v.deep_iterable(v.ge(1)))
 
 @frozen
 class Codec:
-    """Each push of some frames to a stream, beside the same sound in one call, in turns.
+    """Pushes of some frames to a stream, interleaved with the same audio in one call.
 
     Attributes:
         frames: of a push.
-        batches: sessions side by side.
-        seconds: of sound in a round.
-        repeat: rounds, after one that warms up.
+        batches: concurrent sessions.
+        seconds: of audio in a round.
+        repeat: rounds, after one of warm-up.
     """
 
     default: ClassVar[str] = "quickstart"
@@ -43,7 +43,7 @@ class Codec:
     repeat: int = field(default=5, validator=v.ge(1))
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """A line for each direction, batch and size of a push; p50 and so on are those of a push."""
+        """Yield a row for each direction, batch and size of a push; p50 and so on are those of a push."""
         tokenizer = subject.tokenizer()
         for batch in self.batches:
             yield from self._batch(subject, tokenizer, batch)
@@ -73,7 +73,7 @@ class Codec:
             self.repeat,
             subject.device,
             period={names[key]: period for key, period in periods.items()},
-            told=f"codec, batch {batch}",
+            title=f"codec, batch {batch}",
         )
         peak = memory.peak(subject.device)
         for key in works:
@@ -91,7 +91,7 @@ class Codec:
 
 
 def _prepared(tokenizer: Tokenizer, batch: int, frames: int) -> bool:
-    """Whether streams opened from now on are compiled; a codec that cannot says why."""
+    """Compile streams that are opened from now on; False, with the reason printed, where the codec cannot."""
     if not hasattr(tokenizer, "prepare"):
         return False
     try:
@@ -105,7 +105,7 @@ def _prepared(tokenizer: Tokenizer, batch: int, frames: int) -> bool:
 def _encoding(
     subject: BenchModel, tokenizer: Tokenizer, batch: int, frames: int, *, streamed: bool
 ) -> Callable[[], Any]:
-    """Encodes so many frames of noise each time, as a stream's next push or as a call."""
+    """Return a function that encodes some frames of noise, as a stream's next push or as one call."""
     sound = subject.audio(batch, frames)
     if not streamed:
         return lambda: tokenizer.encode(sound).cpu()
@@ -116,7 +116,7 @@ def _encoding(
 def _decoding(
     subject: BenchModel, tokenizer: Tokenizer, batch: int, frames: int, *, streamed: bool
 ) -> Callable[[], Any]:
-    """The same for decoding, of the codes of noise."""
+    """Return the same for decoding, of the codes of noise."""
     codes = tokenizer.encode(subject.audio(batch, max(25, frames)))
     if not streamed:
         return lambda: tokenizer.decode(codes[:, :, :frames]).cpu()

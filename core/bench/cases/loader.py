@@ -1,4 +1,4 @@
-"""`accomp bench loader`: clips out of a token store, as training reads them."""
+"""`accomp bench loader`: reading of clips from a token store, as in training."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ REFERENCE_MUSIC = 326.0 * EXAMPLE_SECONDS
 
 @frozen
 class Loader:
-    """Examples a second and bytes an example, of the spec's clip length and batch, from a store of made-up songs.
+    """Examples a second and bytes an example, of the spec's clip length and batch, from a store of synthetic songs.
 
-    The store's size is compared with the published code's, which dumps ten levels of int64 for each example.
+    The store's size is compared with the published code's, which stores ten levels of int64 for each example.
 
     Attributes:
-        songs: what the store holds.
-        processes: readers at a time, as the ranks of a training, each with one thread.
+        songs: content of the store.
+        processes: concurrent readers, as the ranks of a training, each with one thread.
         seconds: of reading.
     """
 
@@ -41,7 +41,7 @@ class Loader:
     seconds: float = field(default=10.0, validator=v.gt(0))
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """One line."""
+        """Yield one row."""
         spec, space = subject.spec, subject.space
         with tempfile.TemporaryDirectory(prefix="accomp-loader-") as folder:
             path = Path(folder) / "store.zarr"

@@ -1,4 +1,4 @@
-"""`accomp bench mlm`: ten seconds by a model that hears whole clips."""
+"""`accomp bench mlm`: ten seconds of a model of whole clips."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from accomp.core.streaming.precision import prepared
 
 @frozen
 class Mlm:
-    """A clip of so many seconds, sampled with the spec's sampler and guidance; the variants in turns.
+    """A clip of some seconds, sampled with the spec's sampler and guidance; the variants interleaved.
 
-    What hears whole clips and plays frame by frame is never compiled, and only eager variants are run.
+    Autoregressive models of whole clips are never compiled, and only eager variants are run for them.
 
     Attributes:
         seconds: of music.
-        repeat: how often, after once that warms up and compiles.
-        variants: which; all where none is named.
+        repeat: repetitions, after one that warms up and compiles.
+        variants: names; all where none is given.
     """
 
     default: ClassVar[str] = "stemgen_small"
@@ -47,7 +47,7 @@ class Mlm:
     variants: tuple[str, ...] = ()
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """A line a variant."""
+        """Yield a row a variant."""
         if subject.spec.clock is not None:
             raise UserError(f"{subject.spec.clock} plays while it listens: `accomp bench stream` @ {subject.name}")
         chosen = self._chosen(subject)
@@ -60,20 +60,20 @@ class Mlm:
             first[one.name] = timed(clips[one.name], subject.device)[0]
             forwards = sampler.forwards
         works = {name: Work(clip) for name, clip in clips.items()}
-        times = interleaved(works, self.repeat, subject.device, told="clips")
+        times = interleaved(works, self.repeat, subject.device, title="clips")
         against_first, peak = compare_to_first(times), memory.peak(subject.device)
         scales = subject.spec.guidance
-        told = f"{self.seconds:g} s, window of {subject.spec.train.frames} frames"
-        told += f", guidance {' '.join(scales)}" if scales else ""
+        setting = f"{self.seconds:g} s, window of {subject.spec.train.frames} frames"
+        setting += f", guidance {' '.join(scales)}" if scales else ""
         for name, taken in times.items():
             figures = taken.figures(self.frames(subject) * subject.frame) | against_first[name]
             del figures["late_per_hour"]
             if forwards:
                 figures |= {"forwards": forwards, "forwards_s": forwards / (figures["p50_ms"] / 1000)}
-            yield subject.line(self, f"{name}, {told}", figures | {"compile_s": first[name], "peak_mb": peak / MB})
+            yield subject.line(self, f"{name}, {setting}", figures | {"compile_s": first[name], "peak_mb": peak / MB})
 
     def frames(self, subject: BenchModel) -> int:
-        """Of the clip."""
+        """Frames of the clip."""
         return max(1, round(self.seconds / subject.frame))
 
     def _chosen(self, subject: BenchModel) -> list[Variant]:
@@ -98,7 +98,7 @@ class Mlm:
 
 
 class _Counting:
-    """A masked sampler that counts how often the model is asked."""
+    """A masked sampler that counts the calls of the model."""
 
     decoding: ClassVar[Decoding] = "masked"
 
@@ -106,7 +106,7 @@ class _Counting:
         self._sampler, self.forwards = sampler, 0
 
     def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
-        """As the sampler's own."""
+        """Fill in codes with the wrapped sampler."""
 
         def counted(canvas: Tensor, level: int) -> Tensor:
             self.forwards += 1

@@ -1,4 +1,4 @@
-"""`accomp bench precision`: what a lower precision costs a trained model, in held-out loss."""
+"""`accomp bench precision`: increase of a trained model's held-out loss at a lower precision."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
 from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import CombinationError
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import PADDING
+from accomp.core.model.tokens import PADDING
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import TrainedModel, load_run
 from accomp.core.runs.folder import model_folder
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.precision import prepared
 from accomp.core.types import CodeBatch
@@ -35,15 +35,15 @@ RUNTIMES = {
     "bfloat16": Runtime(weights="bfloat16"),
     "bfloat16, int8 cache": Runtime(weights="bfloat16", cache="int8"),
 }
-"""By name; the first is what the others are compared with. Those that the device cannot compute are left out."""
+"""Runtimes by name; the first is the baseline. Those that the device does not support are left out."""
 
 
 def precision(run: Path, registry: Registry, *, batches: int, device: str | None = None) -> list[BenchRow]:
-    """A line a precision: the loss (nats a token) on clips of the run's validation songs, and how much more it is.
+    """Yield a row a precision: the loss (nats a token) on clips of the run's validation songs, and its increase.
 
-    Every clip is played along with, its own codes given, through the state that a session has, so that the precision of
-    the cache is heard as well. Raises CombinationError for a model without a clock or with k > 1, whose training does
-    not look like that, and what loading a run and its store does.
+    Every clip is teacher-forced through the state of a session, so that the precision of the cache has an effect as
+    well. Raises CombinationError for a model without a clock or with k > 1, whose training differs from that, and the
+    errors of loading a run and its store.
     """
     run = model_folder(run)
     found = load_run(run, registry, device_of(device or "auto"), step=playing_checkpoint(run).step)
@@ -70,7 +70,7 @@ def _lines(found: TrainedModel, run: Path, clips: list[CodeBatch]) -> Iterator[B
 
 
 def _loss(model: Model, runtime: Runtime, found: TrainedModel, batch: CodeBatch) -> tuple[float, int]:
-    """The sum of nats over the tokens of some clips, and how many there are."""
+    """Return the sum of nats over the tokens of some clips, and their number."""
     layout, device = model.layout, model.table.weight.device
     x = found.tokenizer.embed(batch.context.to(device)).to(model.table.weight.dtype)
     y: Tensor = batch.target.to(device).masked_fill(~batch.valid.to(device)[:, None], PADDING)

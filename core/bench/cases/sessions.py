@@ -1,4 +1,4 @@
-"""`accomp bench sessions`: how many sessions fit in one batch; whether one grows that lasts for hours."""
+"""`accomp bench sessions`: largest number of sessions in one batch; memory of one session over hours."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from accomp.core.bench.variants import Variant, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.console import progress, warn
 from accomp.core.model.model import Model
-from accomp.core.runs.run import prepare_codec
-from accomp.core.streaming.session import AudioSession
+from accomp.core.runs.player import prepare_codec
+from accomp.core.streaming.audio_session import AudioSession
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SAMPLES = 60
-"""Of the memory an hour of music, at most; more often in less than an hour."""
+"""Memory samples an hour of music, at most; more frequent in less than an hour."""
 LEAST_SAMPLES = 20
 SETTLING = 0.1
-"""Share of the samples at the beginning that the slope leaves out: allocators fill their pools."""
+"""Share of the samples at the beginning that the slope leaves out, while allocators fill their pools."""
 
 
 @frozen
 class Sessions:
-    """More and more sessions in one batch until one comes late and all loads are reached; with `hours`, one for long.
+    """Growing batches of sessions until one misses its deadline and all loads are reached; with `hours`, one long
+    session.
 
     Attributes:
-        batches: how many at a time, in this order.
+        batches: batch sizes, in this order.
         steps: of each batch.
-        codec: sound in and out, with the spec's tokenizer; else latents in and codes out.
-        paced: a step each k frames, as live, instead of one right behind the other.
-        variant: how the model is run; as the spec's [runtime] says where none is named.
-        loads: shares of the time there is: as many sessions as take such a share of it, by what `batches` took, are
-            played in pace, to see how often they are late.
+        codec: audio in and out, with the spec's tokenizer; else latents in and codes out.
+        paced: a step each k frames, as live, instead of one right after the other.
+        variant: runtime variant; as the spec's [runtime] says where none is named.
+        loads: shares of real time: as many sessions as take such a share, extrapolated from `batches`, are played in
+            real time, to count their late steps.
         hours: of music, at full speed, with the memory sampled; nothing else is measured then.
     """
 
@@ -59,7 +60,7 @@ class Sessions:
     hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """A line for each B, one with the most that kept up, and one a load; or one for the hours."""
+        """Yield a row for each B, one with the most that kept up, and one a load; or one for the hours."""
         clock_of(subject)
         model = subject.model()
         if self.hours is not None:
@@ -74,8 +75,8 @@ class Sessions:
             kept_up = batch if in_time else kept_up
             if not in_time and share[batch] >= max(self.loads, default=0.0):
                 break
-        told = f"the most without a late step{'; no more were tried' if in_time else ''}"
-        yield subject.line(self, f"{told}{self._how()}", {"sessions": kept_up})
+        most = f"the most without a late step{'; no more were tried' if in_time else ''}"
+        yield subject.line(self, f"{most}{self._how()}", {"sessions": kept_up})
         for load in self.loads:
             if batch := _at_load(load, share):
                 yield self._batch(subject, model, batch, True, f", {load:.0%} load{self._how(paced=True)}")[0]
@@ -83,27 +84,27 @@ class Sessions:
                 warn(f"{load:.0%} load is more than the batches that were tried took, or less than one session takes")
 
     def _batch(self, subject: BenchModel, model: Model, batch: int, paced: bool, how: str) -> tuple[BenchRow, bool]:
-        """What a step of so many sessions takes, and whether all were in time."""
+        """Measure a step of a batch; also return True where no deadline was missed."""
         clock = clock_of(subject)
         period = clock.k * subject.frame
         gc.collect()
         memory.begin_peak(subject.device)
         play = self._player(subject, model, batch)
-        play()  # what the codec does the first time only
+        play()  # one-time costs of the codec
         times = interleaved(
             {"step": Work(play, self.steps)},
             1,
             subject.device,
             period=period,
             paced=paced,
-            told=f"{batch} sessions",
+            title=f"{batch} sessions",
         )["step"]
         figures = times.figures(period)
         figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
         return subject.line(self, f"{batch} sessions{how}", figures), not times.late
 
     def _long(self, subject: BenchModel, model: Model, hours: float) -> BenchRow:
-        """One session for hours of music: does its memory grow?"""
+        """Measure the growth of memory in one session of hours of music."""
         play = self._player(subject, model, 1)
         steps = math.ceil(hours * 3600 / (clock_of(subject).k * subject.frame))
         count = max(LEAST_SAMPLES, math.ceil(SAMPLES * hours))
@@ -138,17 +139,17 @@ class Sessions:
 
 
 def _at_load(load: float, share: Mapping[int, float]) -> int:
-    """The most sessions that take at most this share of the time, by the `share` that numbers of them took.
+    """Return the most sessions that take at most this share of the time, by the measured `share` of some numbers.
 
-    0 where one takes more, and where all took less: how many would reach it is not known then.
+    0 where one takes more, and where all took less, since the number that would reach it is unknown then.
     """
     batches = sorted(share)
-    takes = np.maximum.accumulate([share[batch] for batch in batches])  # more sessions never take less
+    takes = np.maximum.accumulate([share[batch] for batch in batches])  # times are monotonic in the number of sessions
     return int(np.interp(load, takes, batches, right=0) + 1e-6)
 
 
 class _Playing:
-    """k frames of B sessions, each time: with the codec from sound to sound."""
+    """k frames of B sessions at each call: with the codec from audio to audio."""
 
     def __init__(self, live: SteadySessions, codec: bool):
         self.live, self._k = live, live.model.layout.clock.k

@@ -1,4 +1,4 @@
-"""`accomp bench stream`: one session, a frame at a time, as it plays when k = 1."""
+"""`accomp bench stream`: one session, a frame at a time (k = 1)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import copy_bandwidth
 
 BLOCK = 25
-"""Steps of one variant before the next one's turn."""
+"""Successive steps of one variant."""
 
 
 @frozen
 class Stream:
-    """The model's step at k = 1, with a full window; the variants in turns, against the first of them.
+    """The model's step at k = 1, with a full window; the variants interleaved, compared with the first of them.
 
     Attributes:
-        steps: of each variant; from 1000 on, the 99.9th percentile is told.
-        paced: a step each frame, as live, instead of one right behind the other.
-        variants: which; all where none is named.
+        steps: of each variant; from 1000 on, the 99.9th percentile is reported.
+        paced: a step each frame, as live, instead of one right after the other.
+        variants: names; all where none is given.
     """
 
     default: ClassVar[str] = "quickstart"
@@ -40,7 +40,7 @@ class Stream:
     variants: tuple[str, ...] = ()
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """A line a variant."""
+        """Yield a row a variant."""
         clock_of(subject, k="1")
         memory.begin_peak(subject.device)
         model = subject.model()
@@ -53,7 +53,7 @@ class Stream:
             subject.device,
             period=subject.frame,
             paced=self.paced,
-            told="stream",
+            title="stream",
         )
         against_first, peak = compare_to_first(times), memory.peak(subject.device)
         bandwidth = copy_bandwidth(subject.device)

@@ -23,10 +23,10 @@ from accomp.core.training.throughput import arithmetic, step_flops
 
 @frozen
 class Train:
-    """Steps of AdamW at the spec's batch, clip length and precision; codes are random, so no loader is waited for.
+    """Steps of AdamW at the spec's batch, clip length and precision; codes are random, so that there is no data wait.
 
     Attributes:
-        repeat: how often, after once that warms up.
+        repeat: repetitions, after one of warm-up.
     """
 
     default: ClassVar[str] = "quickstart"
@@ -35,7 +35,7 @@ class Train:
     repeat: int = field(default=5, validator=v.ge(1))
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
-        """One line."""
+        """Yield one row."""
         spec, device = subject.spec, subject.device
         fabric = fabric_of(attrs.evolve(spec.run, accelerator=device.type, devices=1))  # type: ignore[arg-type]
         train = spec.train
@@ -43,7 +43,7 @@ class Train:
         with own_randomness(device):
             step = training_step(spec, subject.space, subject.registry, fabric)
             first = timed(step, device)[0]
-            times = interleaved({"step": Work(step)}, self.repeat, device, told="train")["step"]
+            times = interleaved({"step": Work(step)}, self.repeat, device, title="train")["step"]
         peak = memory.peak(device)
         clips = train.batch * train.accumulate
         figures = times.figures(clips * train.frames * subject.frame)

@@ -1,1 +1,1 @@
-"""What a server plays: sessions in one batch, what they hear, what they sound like."""
+"""Playing of a server: sessions in one batch, their input and output."""

@@ -1,7 +1,7 @@
-"""How long sound takes from a page's output to its input: noise that is put out and looked for in what is heard.
+"""Loopback latency from a page's output to its input, measured with a probe signal.
 
-Three maximum-length sequences (S. Golomb, Shift Register Sequences, 1967), whose autocorrelation is one peak, are
-correlated with what the microphone heard.
+The probe is three maximum-length sequences (S. Golomb, Shift Register Sequences, 1967), whose autocorrelation is one
+peak; they are correlated with the microphone's signal.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import numpy as np
 from attrs import frozen
 from scipy.signal import butter, sosfilt
 
+from accomp.core.serving.frames import Frame
+
 ORDER, TAPS = 15, (15, 14)
-"""x^15 + x^14 + 1 is primitive: 32767 samples until the register begins again."""
+"""x^15 + x^14 + 1 is primitive: the period is 32767 samples."""
 LEVEL = 10 ** (-12 / 20)
 PAUSE = 0.5
 BURSTS = 3
 LONGEST = 1.0
-"""Seconds of the longest loop that is looked for."""
+"""Longest detectable latency in seconds."""
 HIGH_PASS = 100.0
 AGREE, PEAK_DB = 0.001, 20.0
-"""Seconds within which the bursts must agree, and how far each peak must stand above the rest."""
+"""Largest difference of the bursts in seconds, and smallest height of each peak above the rest."""
 BEFORE, AFTER = 0.002, 0.06
-"""Seconds around a peak in which a room answers; there it must stand out by ECHO_DB alone."""
+"""Seconds around a peak that hold the room's response; above that a height of ECHO_DB suffices."""
 ECHO_DB = 6.0
 SLOW = 0.15
 SILENCE = 1e-4
@@ -37,20 +39,20 @@ def sequence() -> np.ndarray:
 
 
 def probe(rate: int) -> np.ndarray:
-    """The calibration sound at a page's rate, float32 mono: the bursts, each followed by a pause."""
+    """Make the probe at a page's rate, float32 mono: the bursts, each followed by a pause."""
     burst, pause = LEVEL * sequence(), np.zeros(round(PAUSE * rate), np.float32)
     return np.concatenate([part for _ in range(BURSTS) for part in (burst, pause)]).astype(np.float32)
 
 
 @frozen
-class Found:
-    """What was found of the bursts.
+class Loopback:
+    """Result of a measurement.
 
     Attributes:
-        ok: whether they agree and stand out.
-        first: how long sound takes (s), the median; agree: by how much the bursts differ (s).
-        snr_db: by how much the least of the peaks stands above the rest.
-        why: what is wrong, or to be known, in words.
+        ok: whether the bursts agree and stand out.
+        first: latency (s), the median; agree: range over the bursts (s).
+        snr_db: height of the smallest peak above the rest.
+        why: problem or remark, in words.
     """
 
     ok: bool
@@ -60,30 +62,47 @@ class Found:
     why: str = ""
 
 
-def found(heard: np.ndarray, rate: int) -> Found:
-    """heard [n]: what came in from the place on at which the probe's first sample was put out, until LONGEST after its
-    end, or less -> how long it took."""
+def measure_loopback(received: np.ndarray, rate: int) -> Loopback:
+    """Measure the latency. received [n]: input from the place of the probe's first output sample on, until LONGEST
+    after its end, or less.
+    """
     step = 2**ORDER - 1 + round(PAUSE * rate)
-    if len(heard) < BURSTS * step:
-        return Found(False, why=f"only {len(heard) / rate:.1f} s were heard of {BURSTS * step / rate:.1f} s; try again")
-    heard = np.where(np.isfinite(heard), heard, 0).astype(np.float64)
-    if np.abs(heard).max() < SILENCE:
-        return Found(False, why="nothing was heard: is the microphone the right one, and not muted?")
+    if len(received) < BURSTS * step:
+        return Loopback(
+            False, why=f"only {len(received) / rate:.1f} s were received of {BURSTS * step / rate:.1f} s; try again"
+        )
+    received = np.where(np.isfinite(received), received, 0).astype(np.float64)
+    if np.abs(received).max() < SILENCE:
+        return Loopback(False, why="nothing was heard: is the microphone the right one, and not muted?")
     filtering = butter(2, HIGH_PASS, "highpass", fs=rate, output="sos")
     burst = sosfilt(filtering, sequence().astype(np.float64))
-    sound = sosfilt(filtering, heard)
+    sound = sosfilt(filtering, received)
     window = len(burst) + round(LONGEST * rate)
     peaks = [_peak(sound[number * step :][:window], burst, rate) for number in range(BURSTS)]
     times = np.array([at / rate for at, _, _ in peaks])
     first, agree, snr = float(np.median(times)), float(np.ptp(times)), min(db for _, db, _ in peaks)
     doubled = min(echo for _, _, echo in peaks) < ECHO_DB
-    why = _wrong(agree, snr, doubled, float(np.abs(heard).max()))
-    return Found(not why, first, agree, snr, why or _known(first))
+    why = _problem(agree, snr, doubled, float(np.abs(received).max()))
+    return Loopback(not why, first, agree, snr, why or _remark(first))
+
+
+def measure_frames(frames: list[Frame], place: int, rate: int) -> Loopback:
+    """Assemble the input from a place on, holes as silence, until the probe must have returned -> the measurement."""
+    received = np.zeros(len(probe(rate)) + round(LONGEST * rate), np.float32)
+    end = 0
+    for frame in frames:
+        first, last = frame.place - place, frame.place - place + len(frame.samples)
+        begin, stop = max(0, first), min(len(received), last)
+        if begin < stop:
+            received[begin:stop] = frame.samples[begin - first : stop - first]
+            end = max(end, stop)
+    return measure_loopback(received[:end], rate)
 
 
 def _peak(sound: np.ndarray, burst: np.ndarray, rate: int) -> tuple[float, float, float]:
-    """Where a burst is in a sound (samples, with a parabola between them), by how many dB it stands out of all that is
-    not the room's answer, and by how many out of that."""
+    """Position of a burst in a sound (samples, interpolated by a parabola), its height in dB above everything outside
+    the room's response, and above that response.
+    """
     size = 1 << (len(sound) + len(burst) - 1).bit_length()
     spectrum = np.fft.rfft(sound, size) * np.conj(np.fft.rfft(burst, size))
     correlation = np.abs(np.fft.irfft(spectrum, size)[: round(LONGEST * rate)])
@@ -109,10 +128,10 @@ def _parabola(values: np.ndarray, at: int) -> float:
     return float(0.5 * (before - after) / curve) if curve < 0 else 0.0
 
 
-def _wrong(agree: float, snr: float, doubled: bool, loudest: float) -> str:
+def _problem(agree: float, snr: float, doubled: bool, loudest: float) -> str:
     if snr < PEAK_DB / 2:
         return (
-            "the probe was not found in what was heard: too quiet, too noisy, or echo cancellation took it out; turn "
+            "the probe was not found in the input: too quiet, too noisy, or echo cancellation took it out; turn "
             "the volume up, or hold a headphone to the microphone"
         )
     if agree > AGREE:
@@ -125,5 +144,5 @@ def _wrong(agree: float, snr: float, doubled: bool, loudest: float) -> str:
     return ""
 
 
-def _known(first: float) -> str:
+def _remark(first: float) -> str:
     return f"{1000 * first:.0f} ms is long; is it Bluetooth? A cable is faster" if first > SLOW else ""

@@ -1,4 +1,4 @@
-"""How many sessions a machine holds: the ladder of batch sizes, each measured with all that a tick does."""
+"""Capacity of a machine in sessions: increasing batch sizes, each measured with all the work of a tick."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from attrs import field, frozen
 
 from accomp.core.realtime.warmup import RHO
-from accomp.core.runs.run import Player
-from accomp.core.serving.frames import HEARD, Frame, decoded, encoded
-from accomp.core.serving.playing.hearing import Hearing
+from accomp.core.runs.player import Player
+from accomp.core.serving.frames import HEARD, Frame, decode, encode
+from accomp.core.serving.playing.input_stream import InputStream
+from accomp.core.serving.playing.output_stream import OutputStream
 from accomp.core.serving.playing.runs import slots_of
-from accomp.core.serving.playing.sounding import Sounding
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 TICKS, WARM = 200, 20
 PAGE_RATE, PAGE_FRAME = 48_000, 0.01
 SOCKET = 60e-6
-"""Seconds that the sockets' thread takes for a frame in and one out, beside what is measured."""
+"""Seconds that the event loop needs for a frame in and one out, in addition to the measured work."""
 
 
 @frozen
 class Capacity:
-    """How many sessions of some runs a machine holds.
+    """Number of sessions of some runs that a machine sustains.
 
     Attributes:
-        fits: the greatest number of sessions whose ticks take RHO of the time at most; 0: not even the least.
-        shares: sessions -> the share of the time that their ticks took, p99.9.
-        slots: those for `fits` sessions, or for the least that was tried.
+        fits: the largest number of sessions whose ticks take at most RHO of the time; 0 if none does.
+        shares: sessions -> share of the time that their ticks seconds, p99.9.
+        slots: those for `fits` sessions, or for the smallest number tried.
     """
 
     fits: int
@@ -39,68 +39,68 @@ class Capacity:
     slots: Mapping[str, AudioSessionBatch] | None = field(default=None, repr=False)
 
     def describe(self) -> str:
-        """In words."""
+        """Summarise in one line."""
         shares = ", ".join(f"{batch}: {share:.0%}" for batch, share in self.shares.items())
         return f"{self.fits} sessions fit; share of the time that ticks take (p99.9), {RHO:.0%} at most: {shares}"
 
 
-def measured_capacity(
-    players: Mapping[str, Player], ladder: Sequence[int], doing: Callable[[str], None] = lambda text: None
+def measure_capacity(
+    players: Mapping[str, Player], ladder: Sequence[int], report: Callable[[str], None] = lambda text: None
 ) -> Capacity:
-    """Climb until the ticks take more than RHO of the time. All runs tick one after the other, each with all slots."""
-    fits, shares, kept = 0, {}, None
+    """Increase the batch until the ticks take more than RHO of the time. All runs tick in turn, each with all slots."""
+    fits, shares, best = 0, {}, None
     for batch in ladder:
         gc.collect()
-        made = {name: slots_of(player, batch) for name, player in players.items()}
-        shares[batch] = sum(share_of(slots) for slots in made.values())
-        doing(f"{batch} sessions take {shares[batch]:.0%} of the time")
+        batches = {name: slots_of(player, batch) for name, player in players.items()}
+        shares[batch] = sum(share_of(slots) for slots in batches.values())
+        report(f"{batch} sessions take {shares[batch]:.0%} of the time")
         if shares[batch] > RHO:
-            kept = kept or made
+            best = best or batches
             break
-        fits, kept = batch, made
-    return Capacity(fits, shares, kept)
+        fits, best = batch, batches
+    return Capacity(fits, shares, best)
 
 
 def share_of(slots: AudioSessionBatch, ticks: int = TICKS) -> float:
-    """The share of the time that ticks with every slot taken need, p99.9. Ends what plays there."""
+    """Share of the time that ticks with all slots taken need, p99.9. Ends all sessions in the slots."""
     while slots.free:
         slots.join()
     traffic = Traffic(slots)
-    took = [traffic.tick() for _ in range(WARM + ticks)][WARM:]
+    seconds = [traffic.tick() for _ in range(WARM + ticks)][WARM:]
     for slot in slots.taken:
         slots.leave(slot)
     period = slots.hop / slots.space.sample_rate
     frames = len(slots.places) * period / PAGE_FRAME
-    return (float(np.quantile(took, 0.999)) + frames * SOCKET) / period
+    return (float(np.quantile(seconds, 0.999)) + frames * SOCKET) / period
 
 
 class Traffic:
-    """What pages send to every slot, and what goes back, without the sockets."""
+    """Simulated traffic of pages in every slot, in both directions, without sockets."""
 
     def __init__(self, slots: AudioSessionBatch):
         rate = slots.space.sample_rate
         self._slots = slots
-        self._hearing = {slot: Hearing(PAGE_RATE, rate, varies=True) for slot in slots.taken}
-        self._sounding = {slot: Sounding(rate, PAGE_RATE, varies=True) for slot in slots.taken}
+        self._inputs = {slot: InputStream(PAGE_RATE, rate, varies=True) for slot in slots.taken}
+        self._outputs = {slot: OutputStream(rate, PAGE_RATE, varies=True) for slot in slots.taken}
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, round(PAGE_FRAME * PAGE_RATE))
         self._sound = noise.astype(np.float32)
-        for sounding in self._sounding.values():
-            sounding.begin(0, 0)
+        for stream in self._outputs.values():
+            stream.begin(0, 0)
 
     def tick(self) -> float:
-        """Seconds of one."""
+        """Run one tick; returns its seconds."""
         began = time.perf_counter()
-        heard = {}
-        for slot, hearing in self._hearing.items():
-            while hearing.available < self._slots.hop:
-                message = encoded(Frame(HEARD, self._next(hearing), self._sound), "f32")
-                hearing.absorb([decoded(message, "f32")])
-            heard[slot] = hearing.take(self._slots.hop)
-        for slot, (_, sound) in self._slots.step(heard).items():
-            frame = self._sounding[slot].frame(sound)
+        x = {}
+        for slot, stream in self._inputs.items():
+            while stream.available < self._slots.hop:
+                message = encode(Frame(HEARD, self._next(stream), self._sound), "f32")
+                stream.absorb([decode(message, "f32")])
+            x[slot] = stream.take(self._slots.hop)
+        for slot, (_, sound) in self._slots.step(x).items():
+            frame = self._outputs[slot].frame(sound)
             if frame is not None:
-                encoded(frame, "f32")
+                encode(frame, "f32")
         return time.perf_counter() - began
 
-    def _next(self, hearing: Hearing) -> int:
-        return 0 if hearing.first is None else hearing.next_place
+    def _next(self, stream: InputStream) -> int:
+        return 0 if stream.first is None else stream.next_place

@@ -1,4 +1,4 @@
-"""The model's side of a server: one thread in which all stages tick, and nothing ever waits for a client."""
+"""The model thread of a server: all runs tick in it, and it never waits for a client."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from accomp.core.realtime.model_thread import ModelThread
-from accomp.core.realtime.undisturbed import undisturbed
+from accomp.core.realtime.realtime_process import realtime_process
 from accomp.core.serving.playing.live import LiveSession
-from accomp.core.serving.playing.stage import Stage
+from accomp.core.serving.playing.served_run import ServedRun
 
 T = TypeVar("T")
 LONGEST_WAIT = 0.5
-LONGEST_LETTING_GO = 5.0
+RELEASE_TIMEOUT = 5.0
 
 
 class Engine:
-    """The thread of the models, and the stages that tick in it.
+    """The thread of the models, and the runs that tick in it.
 
     Attributes:
-        stages: by name; empty until `open` has made them.
-        preparing: what is being done before the first tick, in words; "" once ready.
-        failure: what ended the thread; None while it works.
-        beat: when the thread was last seen at work (time.monotonic).
+        runs: by name; empty until `open` has made them.
+        preparing: current startup work, in words; "" once ready.
+        failure: error that ended the thread; None while it runs.
+        beat: last sign of life of the thread (time.monotonic).
     """
 
     def __init__(self) -> None:
-        self.stages: dict[str, Stage] = {}
-        self.preparing, self.beat = "the server begins", time.monotonic()
+        self.runs: dict[str, ServedRun] = {}
+        self.preparing, self.beat = "the server is starting", time.monotonic()
         self.failure: BaseException | None = None
         self._thread = ModelThread()
         self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._wake, self._ended = threading.Event(), threading.Event()
 
-    def open(self, prepare: Callable[[Callable[[str], None]], dict[str, Stage]]) -> Future[None]:
-        """Make the stages in the model's thread, then let them tick until `close`; done when that has happened.
+    def open(self, prepare: Callable[[Callable[[str], None]], dict[str, ServedRun]]) -> Future[None]:
+        """Make the runs in the model's thread, then run them until `close`; the future is done after that.
 
-        prepare: is given a function to call with what it does, in words.
+        prepare: takes a function to report its progress to.
         """
         return self._thread.do(lambda: self._work(prepare))
 
@@ -51,46 +51,46 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread works, or makes the stages."""
+        """Whether the thread runs, or makes the runs."""
         return self.failure is None and (bool(self.preparing) or time.monotonic() - self.beat < 2.0)
 
     def do(self, work: Callable[[], T]) -> Future[T]:
-        """Done between two ticks; its value, or what it raises."""
+        """Call `work` between two ticks -> a future of its value or error."""
         future: Future[T] = Future()
         self._todo.put((work, future))
         self._wake.set()
         return future
 
     def wake(self) -> None:
-        """Input has come: for stages that it drives."""
+        """Notify of input, for runs that it drives."""
         self._wake.set()
 
     def close(self) -> None:
-        """No more ticks."""
+        """Stop the ticks."""
         self._ended.set()
         self._wake.set()
 
-    def find(self, live: LiveSession) -> Stage | None:
-        """Where a session plays or is about to."""
-        return next((stage for stage in self.stages.values() if live in [*stage.sessions, *stage.waiting]), None)
+    def find(self, live: LiveSession) -> ServedRun | None:
+        """The run in which a session plays or is about to."""
+        return next((run for run in self.runs.values() if live in [*run.sessions, *run.waiting]), None)
 
-    async def let_go(self, live: LiveSession) -> None:
-        """End a session on the model's side: after this nothing comes of it any more. Waits for no broken thread."""
+    async def release(self, live: LiveSession) -> None:
+        """End a session on the model's side; afterwards it has no more output. Does not wait for a hung thread."""
 
         def leave() -> None:
-            for stage in self.stages.values():
-                stage.leave(live)
+            for run in self.runs.values():
+                run.leave(live)
 
         future = asyncio.wrap_future(self.do(leave))
-        for _ in range(round(LONGEST_LETTING_GO / 0.05)):
+        for _ in range(round(RELEASE_TIMEOUT / 0.05)):
             if future.done() or not self.alive:
                 return
             await asyncio.wait([future], timeout=0.05)
 
-    def _work(self, prepare: Callable[[Callable[[str], None]], dict[str, Stage]]) -> None:
+    def _work(self, prepare: Callable[[Callable[[str], None]], dict[str, ServedRun]]) -> None:
         try:
-            self.stages = prepare(self._say)
-            with undisturbed():
+            self.runs = prepare(self._report)
+            with realtime_process():
                 self.beat, self.preparing = time.monotonic(), ""
                 while not self._ended.is_set():
                     self._round()
@@ -98,27 +98,27 @@ class Engine:
             self.failure = error
             raise
 
-    def _say(self, doing: str) -> None:
-        self.preparing = doing
+    def _report(self, text: str) -> None:
+        self.preparing = text
 
     def _round(self) -> None:
         self._wake.clear()
-        self._asked()
+        self._run_queue()
         now = self.beat = time.monotonic()
         wait = LONGEST_WAIT
-        for stage in self.stages.values():
-            left = stage.wait(now)
+        for run in self.runs.values():
+            left = run.wait(now)
             if left <= 0:
-                if stage.sessions:
-                    stage.tick(now)
+                if run.sessions:
+                    run.tick(now)
                 else:
-                    stage.idle(now)
+                    run.idle(now)
                 left = 0.0
             wait = min(wait, left)
         if wait > 0:
             self._wake.wait(wait)
 
-    def _asked(self) -> None:
+    def _run_queue(self) -> None:
         while True:
             try:
                 work, future = self._todo.get_nowait()
@@ -126,5 +126,5 @@ class Engine:
                 return
             try:
                 future.set_result(work())
-            except BaseException as error:  # raised again where the result is asked for
+            except BaseException as error:  # raised again by result()
                 future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Does a run fit a client's path? The budget of playing live, from what was measured here and by its page."""
+"""Fit of a run to a client's path: the budget of real-time playing, from measurements here and by the page."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from attrs import evolve, frozen
 from accomp.core.clock import LatencyBudget
 from accomp.core.generation.latency import as_records
 from accomp.core.realtime.warmup import RHO
-from accomp.core.serving.playing.resampling import HELD, Drift
+from accomp.core.serving.playing.resampling import DELAY, DriftControl
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 QUANTUM = 128
-"""Samples that a page's audio works in."""
+"""Block size of a page's audio in samples."""
 
 
 @frozen
 class Path:
-    """From a musician's instrument to the server and back.
+    """The path from a musician's instrument to the server and back.
 
     Attributes:
         rate: of the page (Hz).
         frame: seconds of its frames.
-        first: seconds that a loopback takes.
-        rtt: seconds of the network, there and back, of the slowest in a hundred.
+        first: loopback latency in seconds.
+        rtt: round trip of the network in seconds, 99th percentile.
     """
 
     rate: int
@@ -37,7 +37,7 @@ class Path:
 
 @frozen
 class Fit:
-    """How a run fits a path. Attributes: budget: with the path's times in it."""
+    """Fit of a run to a path. Attributes: budget: with the path's times in it."""
 
     budget: LatencyBudget
     name: str
@@ -51,11 +51,11 @@ class Fit:
         return 1000 * (self.budget.available - self.budget.required)
 
     def as_record(self) -> dict[str, Any]:
-        """Lines of the budget, and what is to spare."""
+        """Lines of the budget, and the time to spare."""
         return {"budget": as_records(self.budget), "spare_ms": round(self.spare_ms, 1)}
 
     def nearest(self) -> dict[str, Any] | None:
-        """The clock nearest to the run's that would fit; None where none would."""
+        """The feasible clock nearest to the run's; None without any."""
         clock = self.budget.nearest
         if clock is None:
             return None
@@ -64,11 +64,11 @@ class Fit:
 
 
 def fit(name: str, measured: LatencyBudget, path: Path, *, clocked: bool) -> Fit:
-    """clocked: whether the server's clock drives the ticks, so that some input waits."""
+    """Fit a run to a path. clocked: the server's clock drives the ticks, so that some input waits."""
     space = measured.space
-    queue = Drift().target if clocked else 0.0
-    hold = 0.0 if path.rate == space.sample_rate and not clocked else HELD / path.rate
-    back = 0.0 if path.rate == space.sample_rate and not clocked else HELD / space.sample_rate
+    queue = DriftControl().target if clocked else 0.0
+    hold = 0.0 if path.rate == space.sample_rate and not clocked else DELAY / path.rate
+    back = 0.0 if path.rate == space.sample_rate and not clocked else DELAY / space.sample_rate
     return Fit(
         evolve(
             measured,
@@ -81,7 +81,7 @@ def fit(name: str, measured: LatencyBudget, path: Path, *, clocked: bool) -> Fit
 
 
 def best(fits: Mapping[str, Fit]) -> Fit:
-    """Of those that fit the one that looks ahead the least; where none does, the one that lacks the least."""
+    """The fitting run with the least lookahead; if none fits, the one closest to it."""
     fitting = [one for one in fits.values() if one.fits]
     if fitting:
         return max(fitting, key=lambda one: one.budget.clock.t_f)
@@ -89,7 +89,9 @@ def best(fits: Mapping[str, Fit]) -> Fit:
 
 
 def measure(slots: AudioSessionBatch, ticks: int, warm: int = 20) -> LatencyBudget:
-    """Play to noise in every slot, tick by tick -> the budget by that, without a path. Ends what plays there."""
+    """Run on noise in every slot, tick by tick -> the measured budget, without a path. Ends all sessions in the
+    slots.
+    """
     rng = np.random.default_rng(0)
     for _ in range(slots.free):
         slots.join()

@@ -1,4 +1,4 @@
-"""Recordings that survive a kill: sound is written as it comes, by a thread of its own, into files that are whole."""
+"""Crash-safe recordings: a thread of its own writes audio as it comes, into files that are always valid."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from accomp.core.files import write_atomic
 INPUT, STEM, AS_HEARD, MIX, MANIFEST = "input.wav", "stem.wav", "heard.wav", "mix.wav", "manifest.json"
 NAMES = (INPUT, STEM, AS_HEARD, MIX, MANIFEST)
 MOST_WAITING = 5000
-"""Pieces that may wait for the disk."""
+"""Most queued writes."""
 HEADER_EVERY = 0.5
-"""Seconds of sound after which a file's header tells of it."""
+"""Seconds of audio between updates of a file's header."""
 
 
 class WavFile:
-    """A WAV file of float32, mono, that can be read at any time: its header never speaks of more than is there."""
+    """A WAV file of float32, mono, that can be read at any time: its header never counts more than is there."""
 
     def __init__(self, path: Path, rate: int):
         self._file = path.open("wb")
-        self._rate, self.samples, self._told = rate, 0, -1
-        self._tell()
+        self._rate, self.samples, self._in_header = rate, 0, -1
+        self._write_header()
 
     def write(self, sound: np.ndarray) -> None:
         """Append samples [n]."""
         self._file.seek(0, os.SEEK_END)
         self._file.write(np.ascontiguousarray(sound, "<f4").tobytes())
         self.samples += len(sound)
-        if self.samples - self._told >= HEADER_EVERY * self._rate:
-            self._tell()
+        if self.samples - self._in_header >= HEADER_EVERY * self._rate:
+            self._write_header()
 
     def close(self) -> None:
-        self._tell()
+        self._write_header()
         self._file.close()
 
-    def _tell(self) -> None:
+    def _write_header(self) -> None:
         self._file.flush()
         size = 4 * self.samples
         format = struct.pack("<IHHIIHHH", 18, 3, 1, self._rate, 4 * self._rate, 4, 32, 0)  # 3: IEEE float
@@ -57,18 +57,18 @@ class WavFile:
         self._file.seek(0)
         self._file.write(head)
         self._file.flush()
-        self._told = self.samples
+        self._in_header = self.samples
 
 
 @define(eq=False)
 class Recording:
-    """What one session heard and played, at the codec's rate; sample n of both files is of the same time.
+    """Input and output of one session, at the codec's rate; sample n of both files is simultaneous.
 
     Methods are for any thread and never wait for the disk.
 
     Attributes:
-        manifest: what is told beside the sound; written anew with every `note`.
-        failure: why no more is written; "" while all is well.
+        manifest: metadata; written anew with every `note`.
+        failure: reason for which writing has stopped; "" while it continues.
     """
 
     folder: Path
@@ -81,24 +81,24 @@ class Recording:
     _missing: list[tuple[int, int]] = field(factory=list, init=False)
     _closed: bool = field(default=False, init=False)
 
-    def heard(self, sample: int, sound: np.ndarray) -> None:
-        """Input [n] from a sample on."""
+    def add_input(self, sample: int, sound: np.ndarray) -> None:
+        """Record input [n] from a sample on."""
         self.recorder.do(self, lambda: self._write(INPUT, sample, sound))
 
-    def played(self, sample: int, sound: np.ndarray) -> None:
-        """Output [n] from a sample on; what lies before sample 0 is left out."""
+    def add_output(self, sample: int, sound: np.ndarray) -> None:
+        """Record output [n] from a sample on; samples before 0 are left out."""
         self.recorder.do(self, lambda: self._write(STEM, sample, sound))
 
-    def missed(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """(first, samples) of output that the musician did not hear."""
+    def add_missing(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Record dropouts: (first, samples) of output that was missing at the page."""
         self.recorder.do(self, lambda: self._missing.extend(ranges))
 
-    def note(self, **told: Any) -> None:
-        """Add to the manifest; what is a list there grows."""
-        self.recorder.do(self, lambda: self._note(told))
+    def note(self, **fields: Any) -> None:
+        """Add to the manifest; lists there are extended."""
+        self.recorder.do(self, lambda: self._note(fields))
 
     def end(self, done: Callable[[list[dict[str, Any]]], None]) -> None:
-        """Write what is made of both files, then call `done`, from the recorder's thread, with what there is."""
+        """Write the derived files, then call `done`, from the recorder's thread, with all files."""
         self.recorder.do(self, lambda: self._end(done), always=True)
 
     def _write(self, name: str, sample: int, sound: np.ndarray) -> None:
@@ -113,8 +113,8 @@ class Recording:
             return
         file.write(sound[max(0, -gap) :])
 
-    def _note(self, told: dict[str, Any]) -> None:
-        for name, value in told.items():
+    def _note(self, fields: dict[str, Any]) -> None:
+        for name, value in fields.items():
             if isinstance(value, list):
                 self.manifest.setdefault(name, []).extend(value)
             else:
@@ -136,23 +136,26 @@ class Recording:
         return [name for name in NAMES if (self.folder / name).is_file()]
 
     def _derive(self) -> None:
-        """The stem as it was heard, and the mix of that and the input, both equally loud."""
+        """Write the stem with its dropouts, and the mix of that and the input, both equally loud."""
         sounds = [_read(self.folder / name) for name in (INPUT, STEM)]
         length = min(map(len, sounds))
-        heard, stem = (sound[:length].copy() for sound in sounds)
+        played_input, stem = (sound[:length].copy() for sound in sounds)
         for first, samples in self._missing:
             stem[max(0, first) : max(0, first + samples)] = 0
-        for name, sound in ((AS_HEARD, stem), (MIX, mix_for_listening(heard, stem, self.rate, stems=1, above_db=0.0))):
+        for name, sound in (
+            (AS_HEARD, stem),
+            (MIX, mix_for_listening(played_input, stem, self.rate, stems=1, above_db=0.0)),
+        ):
             file = WavFile(self.folder / name, self.rate)
             file.write(sound)
             file.close()
 
 
 class Recorder:
-    """The thread that writes, and the folder in which every recording has one of its own."""
+    """The writing thread, and the folder of all recordings."""
 
     def __init__(self, folder: Path, *, most_bytes: int = 2_000_000_000, days: float = 30.0):
-        """most_bytes: of one recording; days: after which one is removed. Makes the folder; raises OSError."""
+        """most_bytes: of one recording; days: until one is removed. Makes the folder; raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._most, self._days = folder, most_bytes, days
         self._todo: queue.Queue[tuple[Recording, Callable[[], None], bool]] = queue.Queue()
@@ -160,7 +163,7 @@ class Recorder:
         threading.Thread(target=self._work, name="recorder", daemon=True).start()
 
     def begin(self, name: str, rate: int, manifest: dict[str, Any]) -> Recording:
-        """A new recording in a folder of that name. Raises OSError."""
+        """Start a recording in a folder of that name. Raises OSError."""
         folder = self.folder / name
         folder.mkdir()
         recording = Recording(folder, rate, {"began": _now(), **manifest}, self, self._most)
@@ -168,19 +171,19 @@ class Recorder:
         return recording
 
     def do(self, recording: Recording, work: Callable[[], None], *, always: bool = False) -> None:
-        """Work for the thread; left out where the recording has failed, unless `always`."""
+        """Queue work for the thread; skipped if the recording has failed, unless `always`."""
         if self._todo.qsize() > MOST_WAITING and not always:
             recording.failure = recording.failure or "the disk is too slow for the recording"
         self._todo.put((recording, work, always))
 
     def flush(self, seconds: float = 10.0) -> None:
-        """Returns once all is written that was asked for before, or after so long."""
+        """Wait until all queued work is done, or for so many `seconds`."""
         done = threading.Event()
         self._todo.put((None, done.set, True))  # type: ignore[arg-type]  # of no recording
         done.wait(seconds)
 
     def sweep(self) -> None:
-        """Remove the recordings that are too old."""
+        """Remove recordings that are too old."""
         for folder in self.folder.iterdir():
             manifest = folder / MANIFEST
             if manifest.is_file() and time.time() - manifest.stat().st_mtime > self._days * 86400:
@@ -193,7 +196,7 @@ class Recorder:
                 continue
             try:
                 work()
-            except Exception as error:  # a full disk, for one: the others are written all the same
+            except Exception as error:  # a full disk, for example; other recordings go on
                 if not recording.failure:
                     warn(f"a recording ends here: {error} @ {recording.folder}")
                 recording.failure = str(error)

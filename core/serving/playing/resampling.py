@@ -1,4 +1,4 @@
-"""Between a page's rate and the codec's, by a ratio that follows the page's clock."""
+"""Resampling between a page's rate and the codec's, with a ratio that tracks the page's clock."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import soxr
 from attrs import define, field
 
 LIMIT = 5e-4
-"""By how much a ratio may be off its nominal value: less than a cent of pitch."""
-HELD = 240
-"""Samples of its input that a resampler holds back."""
+"""Largest relative deviation of the ratio from nominal: less than a cent of pitch."""
+DELAY = 240
+"""Delay of a resampler in samples of its input."""
 
 
 class Resampler:
-    """Mono sound at one rate in, at another out: sample n of the input and sample n * to / from of the output are of
-    the same time, up to 0.05 ms; HELD samples are held back. Equal rates that never differ pass through.
+    """Resamples mono audio: sample n of the input and sample n * to / from of the output are simultaneous, up to 0.05
+    ms; DELAY samples are delayed. Equal rates without correction pass through.
     """
 
     def __init__(self, rate: float, to: float, *, varies: bool = False):
@@ -29,14 +29,14 @@ class Resampler:
             self._stream.set_io_ratio(rate, to)
 
     def correct(self, share: float, over: int = 0) -> None:
-        """Make an input sample last (1 + share) times its nominal length, within LIMIT; slew over so many of them."""
+        """Make an input sample last (1 + share) times its nominal length, within LIMIT; slew over `over` samples."""
         share = min(LIMIT, max(-LIMIT, share))
         if share != self.correction and self._stream is not None:
             self._stream.set_io_ratio(self._rate, self._to * (1 + share), over)
             self.correction = share
 
     def push(self, sound: np.ndarray) -> np.ndarray:
-        """Sound [n] float32 -> what of it is ready [m] float32."""
+        """Resample audio [n] float32 -> the output that is ready [m] float32."""
         if self._stream is None or not len(sound):
             return sound
         out: np.ndarray = self._stream.resample_chunk(np.ascontiguousarray(sound, np.float32))
@@ -44,12 +44,12 @@ class Resampler:
 
 
 @define
-class Drift:
-    """Keeps a queue at its target level by the ratio of a resampler: a loop with a proportional and an integral part.
+class DriftControl:
+    """Keeps a queue at its target level by the ratio of a resampler: a proportional-integral controller.
 
     Attributes:
         target: level (s).
-        share: the correction; positive makes input last longer, where the queue runs dry.
+        share: the correction; positive makes input last longer, when the queue runs dry.
     """
 
     target: float = 0.04
@@ -62,7 +62,7 @@ class Drift:
     _limited: float = field(default=0.0, init=False)
 
     def update(self, level: float, seconds: float) -> float:
-        """The queue's level (s), `seconds` after the one before -> the correction."""
+        """Process the queue's level (s), `seconds` after the previous one -> the correction."""
         weight = 1 - math.exp(-seconds / self.smoothing)
         self._level = level if self._level is None else self._level + weight * (level - self._level)
         error = self.target - self._level
@@ -75,9 +75,9 @@ class Drift:
 
     @property
     def lost(self) -> bool:
-        """The loop cannot follow: it has been at its limit for 10 s."""
+        """Whether the controller has been at its limit for 10 s."""
         return self._limited > 10
 
-    def again(self) -> None:
-        """Begin anew from the level to come; what is known of the drift stays."""
+    def restart(self) -> None:
+        """Restart from the next level; the estimate of the drift stays."""
         self._level, self._limited = None, 0.0

@@ -1,4 +1,4 @@
-"""The runs that a server plays, each in slots of its own."""
+"""Slots of the runs that a server plays."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from attrs import frozen
 from accomp.core.errors import CombinationError, PluginError
 from accomp.core.interfaces import CausalSampler
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player, check_streams, prepare_codec
-from accomp.core.serving.playing.stage import Stage
+from accomp.core.runs.player import Player, check_streams, prepare_codec
+from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 TEMPERATURES = (0.0, 2.0)
 
 
 def slots_of(player: Player, batch: int) -> AudioSessionBatch:
-    """As many slots of a player. Raises CombinationError for a model that cannot stream."""
+    """Make `batch` slots of a player. Raises CombinationError for a model that cannot stream."""
     check_streams(player)
     if not isinstance(player.sampler, CausalSampler):
-        raise CombinationError("a model that streams has a sampler that draws step by step")
+        raise CombinationError("a model that streams needs a sampler that draws step by step")
     prepare_codec(player.tokenizer, player.runtime, player.device, batch)
     return AudioSessionBatch(
         player.tokenizer,
@@ -30,49 +30,49 @@ def slots_of(player: Player, batch: int) -> AudioSessionBatch:
         batch,
         window=player.window,
         guidance=player.guidance,
-        temperature=usual_temperature(player),
+        temperature=default_temperature(player),
         runtime=player.runtime,
     )
 
 
-def usual_temperature(player: Player) -> float:
-    """That of the run's sampler."""
+def default_temperature(player: Player) -> float:
+    """Temperature of the run's sampler."""
     return float(getattr(player.sampler, "temperature", 1.0))
 
 
 @frozen
 class Followers:
-    """What can be followed. Attributes: there: timeline -> whether something here can follow it in the input."""
+    """Available followers. Attributes: available: timeline -> whether a follower is installed."""
 
-    there: Mapping[str, bool]
+    available: Mapping[str, bool]
 
     @classmethod
     def of(cls, registry: Registry) -> Followers:
-        """Those whose libraries are installed."""
-        there = {"metronome": False, "chart": False}
+        """Followers whose libraries are installed."""
+        available = {"metronome": False, "chart": False}
         for row in registry.components("follower"):
             try:
-                there[row.load().follows] = True
+                available[row.load().follows] = True
             except PluginError:
                 continue
-        return cls(there)
+        return cls(available)
 
 
-def card(stage: Stage, followers: Followers) -> dict[str, Any]:
-    """What a page is told of a model."""
-    player, space, clock = stage.player, stage.slots.space, stage.slots.clock
+def card(run: ServedRun, followers: Followers) -> dict[str, Any]:
+    """Description of a model for a page."""
+    player, space, clock = run.player, run.slots.space, run.slots.clock
     frame = 1000 / space.frame_rate
     low, high = TEMPERATURES
-    dials = {"temperature": {"min": low, "max": high, "default": usual_temperature(player)}}
+    dials = {"temperature": {"min": low, "max": high, "default": default_temperature(player)}}
     timelines = player.model.timelines
     return {
-        "name": stage.name,
+        "name": run.name,
         "t_f_ms": clock.t_f * frame,
         "k_ms": clock.k * frame,
         "rate": space.sample_rate,
-        "instruments": list(stage.instruments),
-        "dials": dials if stage.slots.slots.has_temperature else {},
+        "instruments": list(run.instruments),
+        "dials": dials if run.slots.slots.has_temperature else {},
         "metronome": "metronome" in timelines,
         "chart": "chart" in timelines,
-        "followers": {name: there and name in timelines for name, there in followers.there.items()},
+        "followers": {name: ok and name in timelines for name, ok in followers.available.items()},
     }

@@ -1,4 +1,4 @@
-"""How the ticks of a server go: what they took, how many were late, how busy the thread was."""
+"""Statistics of a server's ticks: durations, lateness, load."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable
 import numpy as np
 from attrs import define, field
 
-REMEMBERED = 60.0
+HISTORY = 60.0
 """Seconds of ticks that are kept."""
 RECENT = 10.0
-"""Seconds that figures of the present speak of."""
+"""Window of current figures in seconds."""
 
 
 @define(eq=False)
 class Ticks:
-    """Written by the model's thread, read by any.
+    """Tick statistics, written by the model's thread, read by any.
 
     Attributes:
-        period: seconds that a tick may take, its waiting included.
-        count, late, reanchored: since the beginning.
-        seen: called with each tick: seconds, whether it was late, and the seconds of its parts by name.
+        period: deadline of a tick in seconds, its waiting included.
+        count, late, resynced: totals.
+        seen: callback of each tick: seconds, whether it was late, and the seconds of its parts by name.
     """
 
     period: float
@@ -30,21 +30,21 @@ class Ticks:
     now: Callable[[], float] = time.monotonic
     count: int = 0
     late: int = 0
-    reanchored: int = 0
-    _kept: deque[tuple[float, float, bool]] = field(factory=deque, init=False)
+    resynced: int = 0
+    _recent: deque[tuple[float, float, bool]] = field(factory=deque, init=False)
 
     def add(self, waited: float, seconds: float, **parts: float) -> None:
-        """A tick that began `waited` seconds after it was due, and took so many."""
+        """Record a tick that began `waited` seconds late and took `seconds`."""
         now, late = self.now(), waited + seconds > self.period
         self.count += 1
         self.late += late
-        self._kept.append((now, seconds, late))
-        while self._kept[0][0] < now - REMEMBERED:
-            self._kept.popleft()
+        self._recent.append((now, seconds, late))
+        while self._recent[0][0] < now - HISTORY:
+            self._recent.popleft()
         self.seen(seconds, late, parts)
 
     def quantiles(self, *shares: float) -> list[float]:
-        """Of the seconds that the recent ticks took; zeros where there was none."""
+        """Quantiles of the seconds that recent ticks took; zeros without any."""
         recent = [seconds for _, seconds, _ in self._since(RECENT)]
         return [float(q) for q in np.quantile(recent, shares)] if recent else [0.0] * len(shares)
 
@@ -54,15 +54,15 @@ class Ticks:
         return sum(seconds for _, seconds, _ in self._since(RECENT)) / RECENT
 
     def in_time(self, share: float) -> bool:
-        """Whether the last minute's ticks were in time, but for that share of them."""
-        minute = self._since(REMEMBERED)
-        return sum(late for _, _, late in minute) <= share * max(len(minute), round(REMEMBERED / self.period))
+        """Whether the share of late ticks in the last minute is at most `share`."""
+        minute = self._since(HISTORY)
+        return sum(late for _, _, late in minute) <= share * max(len(minute), round(HISTORY / self.period))
 
     def _since(self, seconds: float) -> list[tuple[float, float, bool]]:
         begin = self.now() - seconds
         for _ in range(5):
             try:
-                return [kept for kept in list(self._kept) if kept[0] >= begin]
-            except RuntimeError:  # it was written meanwhile
+                return [tick for tick in list(self._recent) if tick[0] >= begin]
+            except RuntimeError:  # a concurrent write
                 continue
         return []

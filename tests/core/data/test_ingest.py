@@ -23,9 +23,11 @@ from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, 
 from accomp.core.data import encode as encoding
 from accomp.core.data import ingest as ingest_module
 from accomp.core.data import load_song as songs
+from accomp.core.data import stored_records
 from accomp.core.data import tokenize_song as song_tokens
 from accomp.core.data.encode import SAMPLES, PartEncoder
-from accomp.core.data.ingest import identity_of, ingest_corpus
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.stored_records import identity_of
 from accomp.core.data.summary import SHOWN, IngestSummary, Skipped
 from accomp.core.errors import DataError, PluginError
 from accomp.core.files import hash_files
@@ -178,11 +180,11 @@ def test_a_song_whose_time_alone_changed_is_compared_once_and_not_done_again(tmp
     for path in corpus.rglob("*.flac"):
         os.utime(path, (now - 50.5, now - 50.5))
     compared = []
-    monkeypatch.setattr(ingest_module, "hash_files", lambda paths: compared.append(paths) or hash_files(paths))
+    monkeypatch.setattr(stored_records, "hash_files", lambda paths: compared.append(paths) or hash_files(paths))
     assert ingest(corpus, tmp_path / "s").replaced == 0
     assert sorted(path for (path,) in compared) == sorted(corpus.rglob("*.flac"))
     assert contents(tmp_path / "s") == before
-    monkeypatch.setattr(ingest_module, "hash_files", lambda _: pytest.fail("a file was compared again"))
+    monkeypatch.setattr(stored_records, "hash_files", lambda _: pytest.fail("a file was compared again"))
     assert ingest(corpus, tmp_path / "s").replaced == 0
 
 
@@ -483,7 +485,7 @@ def test_a_place_where_no_store_can_be_is_told(tmp_path):
 
 def test_a_full_disk_leaves_a_store_to_go_on_with(tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path / "c", {"train": 3})
-    add = ingest_module.StoreWriter.add
+    add = stored_records.StoreWriter.add
     room = iter(range(2))
 
     def add_while_there_is_room(writer, *arguments):
@@ -491,7 +493,7 @@ def test_a_full_disk_leaves_a_store_to_go_on_with(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         add(writer, *arguments)
 
-    monkeypatch.setattr(ingest_module.StoreWriter, "add", add_while_there_is_room)
+    monkeypatch.setattr(stored_records.StoreWriter, "add", add_while_there_is_room)
     with pytest.raises(OSError, match="No space left"):
         ingest(corpus, tmp_path / "s")
     store = Store(tmp_path / "s")

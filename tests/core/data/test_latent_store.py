@@ -7,8 +7,9 @@ import torch
 from fakes import EnergyTokenizer, FolderCorpus, LoudnessTokenizer, write_corpus
 
 from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import identity_of, ingest_corpus
+from accomp.core.data.ingest import ingest_corpus
 from accomp.core.data.loader import ClipLoader
+from accomp.core.data.stored_records import identity_of
 from accomp.core.errors import DataError, PluginError
 from accomp.core.spec.pairs import PairRules
 from accomp.core.testing import check_plugin

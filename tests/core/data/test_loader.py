@@ -12,8 +12,10 @@ import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
 from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import identity_of, ingest_corpus
-from accomp.core.data.loader import ClipLoader, open_store, pairs
+from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.loader import ClipLoader
+from accomp.core.data.stored_records import identity_of
+from accomp.core.data.stored_songs import open_store, pairs
 from accomp.core.errors import DataError
 from accomp.core.model.conditions import LabelCondition
 from accomp.core.spec.pairs import PairRules

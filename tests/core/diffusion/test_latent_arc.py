@@ -12,7 +12,7 @@ from accomp.core.diffusion.adversary import Adversary
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.runs.checkpoint import checkpoint_folder, latest_checkpoint, load_run, load_training
 from accomp.core.runs.folder import open_run
-from accomp.core.runs.run import playing_checkpoint
+from accomp.core.runs.player import playing_checkpoint
 from accomp.core.training.trainer import train
 from accomp.plugins.objectives.arc_forcing import ArcForcing, _rollout
 from accomp.plugins.samplers.ping_pong import PingPong
@@ -69,7 +69,7 @@ def test_turns_are_by_number_and_the_first_may_be_the_adversarys():
 
 def test_the_adversary_hears_all_of_the_input_and_what_stands_beside_it():
     made = model(-8, 4, conditions=TOLD)
-    from accomp.core.diffusion.adversary import Conditioning, swapped
+    from accomp.core.diffusion.adversary import Conditioning, swap_inputs
     from accomp.core.music.timelines import KINDS
 
     with torch.random.fork_rng(devices=[]):
@@ -85,7 +85,7 @@ def test_the_adversary_hears_all_of_the_input_and_what_stands_beside_it():
     seen = x.grad.abs().sum(2) > 0
     assert seen[0].all(), "the first score hears the last frame"
     assert not seen[1].any(), "and nothing of another item"
-    assert torch.equal(swapped(heard).x, x[[1, 0]])
+    assert torch.equal(swap_inputs(heard).x, x[[1, 0]])
 
 
 def test_each_turn_moves_one_side_and_its_parts_say_which():
@@ -99,7 +99,7 @@ def test_each_turn_moves_one_side_and_its_parts_say_which():
         rngs = (torch.Generator().manual_seed(s) for s in (1, 2))
         for weight in made.parameters():
             weight.requires_grad_(turn == "generator")
-        judge.learning(turn != "generator")
+        judge.set_trainable(turn != "generator")
         loss = objective.turn_loss(turn, made, judge, clips, *rngs)
         assert set(loss.parts) == parts
         loss.total.backward()

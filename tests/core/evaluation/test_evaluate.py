@@ -256,7 +256,7 @@ def test_stale_takes_are_refused(made: tiny.Trained) -> None:
     with pytest.raises(WorkError, match=r"take 'gone': take.json is gone or broken(.|\n)*run `accomp generate SPEC`"):
         judged(made)
     path.unlink()
-    with pytest.raises(DataError, match="no takes to judge yet"):
+    with pytest.raises(DataError, match="no takes to score yet"):
         judged(made)
 
 

@@ -15,13 +15,15 @@ import torch
 from fakes import EnergyTokenizer
 
 from accomp.core.audio import io as audio
+from accomp.core.audio.loudness import within_full_scale
 from accomp.core.clock import Clock
 from accomp.core.errors import CheckpointError, DataError
 from accomp.core.generation import generate as module
 from accomp.core.generation.generate import generate
 from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.music.instruments import CLASSES
-from accomp.core.runs.run import Played, Player, load_player, play, within_full_scale
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import Played, play
 from accomp.core.types import TokenSpace
 
 RATE = 32000
@@ -73,7 +75,8 @@ def test_takes_are_complete_and_told(generated: tiny.Trained) -> None:
 def test_the_stem_is_what_one_push_gives(generated: tiny.Trained) -> None:
     """Offline, by the session alone, without any of the runner's clocks."""
     from accomp.core.compute.devices import number_of
-    from accomp.core.streaming.session import AudioSession, TokenSession
+    from accomp.core.streaming.audio_session import AudioSession
+    from accomp.core.streaming.session import TokenSession
 
     player = load_player(generated.run, generated.registry, torch.device("cpu"))
     id = made(generated.run)["takes"][0]

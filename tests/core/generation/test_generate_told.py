@@ -16,7 +16,7 @@ from accomp.core.evaluation.clip_sets import deaf_cells, take_cell
 from accomp.core.generation import generate as module
 from accomp.core.generation.generate import generate, settings_of
 from accomp.core.music.annotations import read_annotations
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.spec.build import build_model, build_sampler, check_combination
 
 KNOWN = read_annotations({"beats": [0.1 + 0.4 * i for i in range(9)], "beats_per_bar": 2, "chords": [[0, 4, "Am"]]})[0]
@@ -141,7 +141,7 @@ def test_what_is_followed_is_told_from_when_it_was_heard_and_remembered(told):
         ({}, 'generate.metronome = "follow", but the model takes no metronome'),
         (
             {"conditions": {"metronome": {"drop": 0.2}}, "objective": {"plugin": "mlm"}, "clock": None},
-            "hears whole clips",
+            "needs whole clips",
         ),
     ],
 )

@@ -170,7 +170,7 @@ def test_however_it_ends_stem_and_mix_are_there(tmp_path: Path, capsys: pytest.C
                     recording.add(heard, played, RATE)
                     raise error
             told = str(caught.value) if isinstance(error, KeyboardInterrupt) else capsys.readouterr().err
-            assert f"what was played, 0.20 s, is kept: {output}" in told
+            assert f"the output so far, 0.20 s, is kept: {output}" in told
             np.testing.assert_allclose(whole(output), played, atol=1e-4)
         output.unlink()
         mixed.unlink()
@@ -217,7 +217,7 @@ def test_a_full_disk_at_the_end_too_is_told_with_what_is_kept(tmp_path: Path, mo
 
     with (
         pytest.raises(
-            WorkError, match=r"the disk is full: No space left .* MB free\); what was played, 0.10 s, is kept"
+            WorkError, match=r"the disk is full: No space left .* MB free\); the output so far, 0.10 s, is kept"
         ),
         Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording,
     ):
@@ -229,7 +229,7 @@ def test_a_full_disk_at_the_end_too_is_told_with_what_is_kept(tmp_path: Path, mo
 def test_a_stem_of_nan_is_kept_and_told(tmp_path: Path) -> None:
     played = noise(3200)
     played[100] = np.nan
-    with pytest.raises(WorkError, match=r"holds NaN or Inf; what was played, 0.10 s, is kept, in 32-bit float"):
+    with pytest.raises(WorkError, match=r"holds NaN or Inf; the output so far, 0.10 s, is kept, in 32-bit float"):
         with Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording:
             recording.add(played, played, RATE)
     np.testing.assert_array_equal(whole(tmp_path / "a.wav"), played)
@@ -273,7 +273,7 @@ def test_a_signal_at_any_piece_keeps_what_was_played(
     for turn in range(3):
         with monkeypatch.context() as patch:
             at_piece(rng.randrange(4, 79), lambda: os.kill(os.getpid(), number), patch)
-            with pytest.raises(Interrupted, match=f"interrupted by {number.name}; what was played, .* s, is kept: "):
+            with pytest.raises(Interrupted, match=f"interrupted by {number.name}; the output so far, .* s, is kept: "):
                 stream(StreamRequest(trained.run, input, tmp_path / "out.wav", "Bass"), trained.registry)
         stem = audio.read(tmp_path / "out.wav", RATE)
         assert 0 < len(stem) < len(expected), turn
@@ -290,7 +290,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_with_130(
     words = ["stream", str(trained.run), "--input", str(input), "--output", str(tmp_path / "o.wav")]
     assert main([*words, "--instrument", "Bass"]) == 130
     err = capsys.readouterr().err
-    assert "error: interrupted by SIGINT; what was played, 0.18 s, is kept" in err
+    assert "error: interrupted by SIGINT; the output so far, 0.18 s, is kept" in err
     assert "to go on" not in err
 
 
@@ -396,13 +396,13 @@ def test_in_real_time_a_second_signal_and_a_full_disk_keep_what_was_played(
         time.sleep(1)
 
     side = Metronome(50, 7, twice)
-    with pytest.raises(Interrupted, match="what was played, 0.14 s, is kept"):
+    with pytest.raises(Interrupted, match="the output so far, 0.14 s, is kept"):
         with Recording(tmp_path / "a.wav", tmp_path / "a-mix.wav") as recording:
             session(side, recording, monkeypatch)
     assert len(whole(tmp_path / "a.wav")) == 7 * 640
     full_after(monkeypatch, 8 * 640 * 5)
     side = Metronome(50, 60, pytest.fail)
-    with pytest.raises(WorkError, match=r"the disk is full: .*; what was played, 0.10 s, is kept, in 32-bit float"):
+    with pytest.raises(WorkError, match=r"the disk is full: .*; the output so far, 0.10 s, is kept, in 32-bit float"):
         with Recording(tmp_path / "b.wav", tmp_path / "b-mix.wav") as recording:
             session(side, recording, monkeypatch)
     np.testing.assert_array_equal(whole(tmp_path / "b.wav"), -side.sound[: 640 * 5])

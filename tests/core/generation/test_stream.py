@@ -142,7 +142,7 @@ def test_a_place_that_cannot_be_written_is_told(trained: tiny.Trained, input: Pa
 def test_the_best_checkpoint_plays(trained: tiny.Trained, tmp_path: Path) -> None:
     """Where a later one is worse on validation; the newest one where the best is gone."""
     from accomp.core.runs.history import append_losses
-    from accomp.core.runs.run import playing_checkpoint
+    from accomp.core.runs.player import playing_checkpoint
 
     copy = trained.copy(tmp_path / "run")
     assert playing_checkpoint(copy.run).step == 20

@@ -104,7 +104,7 @@ def test_only_what_is_damaged_is_made_again(made: tiny.Trained, capsys: pytest.C
     before = {path: path.stat().st_mtime_ns for path in (made.run / "takes").glob("*/take.json")}
     zeroed(first_take(made))
     generate(made.spec(), made.registry, made.run)
-    assert f"take {first_take(made).name} is made again: stem.wav is not what was made" in capsys.readouterr().err
+    assert f"take {first_take(made).name} is regenerated: stem.wav is not what was made" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in (made.run / "takes").glob("*/take.json")}
     assert {path for path in after if after[path] != before[path]} == {first_take(made) / "take.json"}
 

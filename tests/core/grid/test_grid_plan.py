@@ -131,7 +131,7 @@ def test_shapes_tell_apart_what_takes_another_time(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[sweep]\nstore.submixes = [1, 2]\n", "fill the same store with different tokens; give each a store.path"),
-        ('[sweep]\nmetric = [[], [{ plugin = "envelopes" }]]\n', "play the same takes and are judged differently"),
+        ('[sweep]\nmetric = [[], [{ plugin = "envelopes" }]]\n', "play the same takes and are scored differently"),
         ("[set]\nrun.devices = 2\n[sweep]\nseed = [1]\n", "run.devices is more than 1 in 'seed=1'"),
     ],
 )

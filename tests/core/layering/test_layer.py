@@ -19,7 +19,7 @@ from accomp.core.layering import LayerRequest, band, layer
 from accomp.core.layering.recipe import ROOT
 from accomp.core.layering.tree import Node, Tree
 from accomp.core.runs.checkpoint import read_checkpoint
-from accomp.core.runs.run import Player, playing_checkpoint
+from accomp.core.runs.player import Player, playing_checkpoint
 
 RATE = 32000
 TRIO = ("Bass", "percussive", "Piano")
@@ -203,8 +203,8 @@ def test_a_song_is_built_by_questions(
     assert [node.recipe.title for node in tree.nodes().values()] == ["Bass"] * 4 + ["Piano"] * 2 + ["Organ"] * 2
     told = capsys.readouterr().out
     assert "did you mean 'Bass'?" in told
-    assert "'7' is none of these" in told
-    assert "'two' is none of these" in told
+    assert "'7' is not one of these" in told
+    assert "'two' is not one of these" in told
     assert "no model learns to play 'Vocal'" in told
     assert "the song so far: song.wav + Bass + Organ" in told
     for ending in (answers(""), answers("Reed", "stop"), answers("Reed")):
@@ -257,7 +257,7 @@ def test_conditions_and_guidance_are_used_and_kept(
 def test_a_model_that_is_told_other_things(trained: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stem category instead of an instrument, beside a genre that is the same for all layers."""
     from accomp.core.model.conditions import Conditions, LabelCondition
-    from accomp.core.runs.run import load_player
+    from accomp.core.runs.player import load_player
 
     player = load_player(trained.run, trained.registry, "cpu")  # type: ignore[arg-type]
     one = band.Band(trained.run, player, {}, fixed=["genre=electronic"])
@@ -335,7 +335,7 @@ def test_a_stem_is_scaled_below_full_scale_and_refused_if_it_is_no_sound(
     ("wish", "words"),
     [
         ({"auto": ("Bass", "Pino")}, "no instrument is called 'Pino'; did you mean 'Piano'"),
-        ({"instrument": "Vocal"}, "no model learns to play 'Vocal', only to hear it"),
+        ({"instrument": "Vocal"}, "no model learns to play 'Vocal'; it is context only"),
         ({"instrument": "Bass", "conditions": ["genre=rock"]}, "has no condition 'genre'"),
         ({"instrument": "Bass", "conditions": ["instrument=Piano"]}, "'instrument' is given twice"),
         ({"instrument": "Bass", "auto": ("Bass",)}, "give one of them"),
@@ -345,7 +345,7 @@ def test_a_stem_is_scaled_below_full_scale_and_refused_if_it_is_no_sound(
         ({"choose": "root"}, "the context needs no choosing"),
         ({"choose": "bas-123"}, "no node is called 'bas-123'"),
         ({"instrument": "Bass", "parent": "pino"}, "no node is called 'pino'"),
-        ({}, r"nobody can be asked: the input is no terminal; give --auto"),
+        ({}, r"the input is not a terminal, so it cannot prompt; give --auto"),
         ({"instrument": "Bass", "folder": None}, r"give --context WAV to begin .* or --out FOLDER"),
         ({"instrument": "Bass", "stems": 2}, "--stems tells what --context is a mixture of"),
     ],
@@ -407,7 +407,7 @@ def test_without_a_terminal_the_command_line_does_not_wait(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", None)
     assert main(["layer", str(trained.run), "--context", str(context)]) == 2
-    assert "error: nobody can be asked" in capsys.readouterr().err
+    assert "error: the input is not a terminal" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from accomp.core.audio.loudness import loudness
 from accomp.core.errors import DataError, UserError
 from accomp.core.files import hash_file
 from accomp.core.layering import tree as module
-from accomp.core.layering.mixing import heard, listened
+from accomp.core.layering.mixing import listening_mix, model_mix
 from accomp.core.layering.page import page
 from accomp.core.layering.recipe import ROOT, Recipe
 from accomp.core.layering.tree import Node, Tree
@@ -61,10 +61,10 @@ def tree(tmp_path: Path, context: Path) -> Tree:
 
 def test_the_model_hears_the_mean_of_all_stems() -> None:
     parts = [np.sin(np.arange(100) * step, dtype=np.float32) for step in (0.1, 0.2, 0.3)]
-    np.testing.assert_allclose(heard(parts, stems=1), np.mean(parts, axis=0), atol=1e-7)
-    np.testing.assert_allclose(heard(parts, stems=4), (4 * parts[0] + parts[1] + parts[2]) / 6, atol=1e-7)
-    np.testing.assert_allclose(heard(parts[:1], stems=3), parts[0], atol=1e-7)
-    assert heard([np.float32([1, -1])] * 5, stems=2).dtype == np.float32
+    np.testing.assert_allclose(model_mix(parts, stems=1), np.mean(parts, axis=0), atol=1e-7)
+    np.testing.assert_allclose(model_mix(parts, stems=4), (4 * parts[0] + parts[1] + parts[2]) / 6, atol=1e-7)
+    np.testing.assert_allclose(model_mix(parts[:1], stems=3), parts[0], atol=1e-7)
+    assert model_mix([np.float32([1, -1])] * 5, stems=2).dtype == np.float32
 
 
 @pytest.mark.parametrize("stems", [1, 4])
@@ -73,9 +73,9 @@ def test_people_hear_each_stem_as_loud_as_each_of_the_context(stems: int) -> Non
     time = np.arange(RATE) / RATE
     tones = [np.sin(2 * np.pi * hertz * time) for hertz in (300, 400, 500, 600)]
     levels = np.array([0.01, 0.9, 0.05, 0.3])
-    mix = listened([tone * level for tone, level in zip(tones, levels, strict=True)], RATE, stems=stems)
+    mix = listening_mix([tone * level for tone, level in zip(tones, levels, strict=True)], RATE, stems=stems)
     amplitude = np.array([2 * (mix * tone).mean() for tone in tones])
-    even = [2 * (mix_of * tone).mean() for mix_of, tone in ((listened([t], RATE, stems=1), t) for t in tones)]
+    even = [2 * (mix_of * tone).mean() for mix_of, tone in ((listening_mix([t], RATE, stems=1), t) for t in tones)]
     relative = amplitude / even  # of tones that are equally loud alone
     np.testing.assert_allclose(relative[1:] / relative[0], stems**-0.5, rtol=0.03)
     assert loudness(mix, RATE) == pytest.approx(-18, abs=0.1)
@@ -83,12 +83,12 @@ def test_people_hear_each_stem_as_loud_as_each_of_the_context(stems: int) -> Non
 
 def test_silence_stays_silence_and_nothing_clips() -> None:
     silent, stem = np.zeros(RATE // 2, np.float32), tone(0.5, 1)
-    assert not listened([silent, silent], RATE, stems=1).any()
-    alone = listened([silent, stem], RATE, stems=1)
+    assert not listening_mix([silent, silent], RATE, stems=1).any()
+    alone = listening_mix([silent, stem], RATE, stems=1)
     np.testing.assert_allclose(alone / np.abs(alone).max(), stem / np.abs(stem).max(), atol=1e-6)
     clicks = np.zeros(RATE // 2, np.float32)
     clicks[::4000] = 1.0
-    assert np.abs(listened([clicks] * 4, RATE, stems=1)).max() <= 0.99 + 1e-6
+    assert np.abs(listening_mix([clicks] * 4, RATE, stems=1)).max() <= 0.99 + 1e-6
 
 
 # ------------------------------------------------------------------------------------------------------ nodes
@@ -103,7 +103,7 @@ def test_contexts_and_mixes_are_made_from_the_stems_of_the_path(tree: Tree, cont
         parts.append(audio.read(tree.folder / "nodes" / node.id / "stem.wav", RATE))
         np.testing.assert_allclose(parts[-1], stem, atol=LSB)
         mix = audio.read(tree.folder / "nodes" / node.id / "mix.wav", RATE)
-        np.testing.assert_allclose(mix, listened(parts, RATE, stems=1), atol=LSB)
+        np.testing.assert_allclose(mix, listening_mix(parts, RATE, stems=1), atol=LSB)
         np.testing.assert_allclose(tree.context(node.id, RATE), np.mean(parts, axis=0), atol=1e-6)
         assert tree.nodes()[node.id] == node != aside
         parent = node.id
@@ -247,9 +247,9 @@ def test_the_last_choice_is_remembered(tree: Tree) -> None:
 def test_what_is_no_tree_is_told(tmp_path: Path, tree: Tree, context: Path) -> None:
     with pytest.raises(DataError, match=r"no tree of layers here; begin one with --context"):
         Tree(tmp_path)
-    with pytest.raises(DataError, match="something else than a tree"):
+    with pytest.raises(DataError, match="not a tree of layers"):
         Tree.begin(tmp_path, context)
-    with pytest.raises(DataError, match="something else than a tree"):
+    with pytest.raises(DataError, match="not a tree of layers"):
         Tree.begin(context, context)
     with pytest.raises(DataError, match="cannot begin a tree here"):
         Tree.begin(context / "below", context)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from accomp.core.errors import UserError
-from accomp.core.model.conditions import LabelCondition, chosen, class_names, class_numbers, labels_of
+from accomp.core.model.conditions import LabelCondition, class_names, class_numbers, labels_of, parse_conditions
 from accomp.core.music.instruments import CLASSES
 from accomp.core.music.labels import check_labels, read_labels
 from accomp.core.types import Stem, Track
@@ -93,7 +93,7 @@ def test_labels_that_are_no_class_of_the_model_are_told_together():
     ],
 )
 def test_what_a_user_asks_for_is_found(words, expected):
-    assert chosen(words, CONDITIONS) == expected
+    assert parse_conditions(words, CONDITIONS) == expected
 
 
 def test_what_a_user_cannot_ask_for_is_told_together_with_what_is_near():
@@ -109,7 +109,7 @@ def test_what_a_user_cannot_ask_for_is_told_together_with_what_is_near():
         "mood=1",
         "mood=2",
     ]
-    told = problems_of(chosen, words, CONDITIONS)
+    told = problems_of(parse_conditions, words, CONDITIONS)
     form = "expected NAME=VALUE, as in genre=jazz @ --condition "
     assert told == [
         form + "genre",
@@ -122,5 +122,5 @@ def test_what_a_user_cannot_ask_for_is_told_together_with_what_is_near():
         "no mood is called '7'; known: 0, 1, 2 @ --condition mood=7",
         "'mood' is given twice @ --condition mood=2",
     ]
-    (alone,) = problems_of(chosen, ["genre=jazz"], {})
-    assert "has no condition 'genre', nor any other; it plays by what it hears alone" in alone
+    (alone,) = problems_of(parse_conditions, ["genre=jazz"], {})
+    assert "has no condition 'genre', nor any other; it plays from the audio alone" in alone

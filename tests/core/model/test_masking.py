@@ -15,8 +15,9 @@ from reference_fixtures import fixture
 
 from accomp.core.errors import CombinationError
 from accomp.core.keyed_random import KeyedRandom
-from accomp.core.model.masking import MASKED, Draw, fill_in, masked_after, per_level, training_mask
-from accomp.core.model.vocabulary import PAD, Vocabulary
+from accomp.core.model.masking import Draw, fill_in, masked_after, per_level, training_mask
+from accomp.core.model.tokens import MASK
+from accomp.core.model.vocabulary import PAD_ID, Vocabulary
 from accomp.core.types import TokenSpace
 
 # ------------------------------------------------------------------------------------------------ the training mask
@@ -61,7 +62,7 @@ def test_the_generator_decides_the_mask():
 
 
 def test_a_masked_code_looks_like_nothing():
-    assert Vocabulary(4, 10, {"instrument": 18}).ids(torch.tensor([MASKED])) == PAD
+    assert Vocabulary(4, 10, {"instrument": 18}).ids(torch.tensor([MASK])) == PAD_ID
 
 
 # ------------------------------------------------------------------------------------------------ the schedule
@@ -216,7 +217,7 @@ def test_every_row_and_level_goes_by_its_own_schedule_and_ranking(clip):
         shown = [seen[b, q] for seen, level in zip(told.canvases, told.levels, strict=True) if level == q]
         for step, seen in enumerate(shown):
             unknown = [t for t in frames if revealed[t] >= step]
-            assert (seen == MASKED).nonzero().squeeze(1).tolist() == unknown
+            assert (seen == MASK).nonzero().squeeze(1).tolist() == unknown
 
 
 def test_the_canvas_shows_coarser_levels_and_hides_finer_ones():
@@ -225,7 +226,7 @@ def test_the_canvas_shows_coarser_levels_and_hides_finer_ones():
     told.play(torch.zeros(1, 3, 6).long(), todo, (2, 2, 2))
     for level, seen in zip(told.levels, told.canvases, strict=True):
         assert (seen[:, :level] >= 0).all()
-        assert (seen[:, level + 1 :] == MASKED).all()
+        assert (seen[:, level + 1 :] == MASK).all()
 
 
 def test_no_two_draws_or_rankings_share_their_noise():

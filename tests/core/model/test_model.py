@@ -11,8 +11,8 @@ from small import WIDTH, latents, small_model, space_with
 
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.model.model import withhold
-from accomp.core.model.sequence import LABELS, PADDING
-from accomp.core.model.vocabulary import PAD, Vocabulary
+from accomp.core.model.tokens import CONDITION, PADDING
+from accomp.core.model.vocabulary import PAD_ID, Vocabulary
 from accomp.core.types import Batch
 
 FRAMES = 20
@@ -27,9 +27,9 @@ def test_the_vocabulary_is_pad_then_classes_then_codes():
     vocabulary = Vocabulary.of(space_with(2), {"instrument": 18, "mood": 3})
     assert (vocabulary.first_class("instrument"), vocabulary.first_class("mood")) == (1, 19)
     assert (vocabulary.first_code, vocabulary.size) == (22, 32)
-    assert vocabulary.ids(torch.tensor([0, 9, LABELS, PADDING])).tolist() == [22, 31, PAD, PAD]
+    assert vocabulary.ids(torch.tensor([0, 9, CONDITION, PADDING])).tolist() == [22, 31, PAD_ID, PAD_ID]
     labels = {"mood": torch.tensor([2, -1]), "instrument": torch.tensor([-1, 17])}
-    assert vocabulary.label_ids(labels).tolist() == [[PAD, 21], [18, PAD]]
+    assert vocabulary.label_ids(labels).tolist() == [[PAD_ID, 21], [18, PAD_ID]]
     assert Vocabulary.of(space_with(2), {}).label_ids({}) is None
     with pytest.raises(
         ValueError, match=r"labels \['tempo'\] were given to a model that takes \['instrument', 'mood'\]"
@@ -41,19 +41,19 @@ def test_an_embedding_is_the_sum_of_every_level_s_row():
     model = small_model(space=space_with(3), labels={"instrument": 5, "mood": 3})
     table = model.table.weight.view(3, model.vocabulary.size, -1)
     start = model.start({"instrument": torch.tensor([4]), "mood": torch.tensor([-1])})
-    held = torch.tensor([[[PADDING, LABELS, 7], [PADDING, LABELS, 2], [PADDING, LABELS, LABELS]]])
+    held = torch.tensor([[[PADDING, CONDITION, 7], [PADDING, CONDITION, 2], [PADDING, CONDITION, CONDITION]]])
     e = model.embed(held, start)[0]
-    drawn = [table[q, 1 + 4] + table[q, PAD] for q in range(3)]  # instrument 4, mood withheld
-    assert torch.allclose(e[0], table[:, PAD].sum(0), atol=1e-6)
+    drawn = [table[q, 1 + 4] + table[q, PAD_ID] for q in range(3)]  # instrument 4, mood withheld
+    assert torch.allclose(e[0], table[:, PAD_ID].sum(0), atol=1e-6)
     assert torch.allclose(e[1], sum(drawn), atol=1e-6)
     assert torch.allclose(e[2], table[0, 9 + 7] + table[1, 9 + 2] + drawn[2], atol=1e-6)
 
 
 def test_without_labels_the_start_is_pad():
     model = small_model(labels={})
-    e = model.embed(torch.tensor([[[LABELS, 1]] * 3]), model.start({}))
+    e = model.embed(torch.tensor([[[CONDITION, 1]] * 3]), model.start({}))
     table = model.table.weight.view(3, model.vocabulary.size, -1)
-    assert torch.allclose(e[0, 0], table[:, PAD].sum(0), atol=1e-6)
+    assert torch.allclose(e[0, 0], table[:, PAD_ID].sum(0), atol=1e-6)
 
 
 def test_logits_are_heads_of_backbone_of_fused_rows():

@@ -29,7 +29,8 @@ from accomp.core.offline.compose import compose
 from accomp.core.report import write_report
 from accomp.core.runs.folder import open_run
 from accomp.core.runs.history import read_losses
-from accomp.core.runs.run import Player, load_player, perform, play
+from accomp.core.runs.player import Player, load_player
+from accomp.core.runs.run import perform, play
 from accomp.core.training.trainer import train
 from accomp.core.types import Take
 from accomp.plugins.samplers.top_k import TopK
@@ -258,7 +259,7 @@ def test_what_the_decoder_answers_late_is_there_at_the_end() -> None:
 def test_an_offline_model_cannot_stream(done: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     name = done.sections["objective"]["plugin"]
     player = load_player(done.run, done.registry, CPU)
-    with pytest.raises(CombinationError, match=rf"objective '{name}': it hears a whole clip.*accomp layer"):
+    with pytest.raises(CombinationError, match=rf"objective '{name}': it needs the whole clip.*accomp layer"):
         play(player, tiny.tone(0.1, 1), [HOP], labels={}, seed=0, session=0)
     audio.write(tmp_path / "in.wav", tiny.tone(0.1, 1), RATE)
     with pytest.raises(CombinationError, match="cannot stream; `accomp generate`"):

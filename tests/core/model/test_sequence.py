@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from reference_fixtures import fixture
 
 from accomp.core.clock import Clock
-from accomp.core.model.sequence import LABELS, PADDING, DelayPattern
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import CONDITION, PADDING
 
 layouts = st.builds(DelayPattern, st.builds(Clock, st.integers(-8, 8)), st.integers(1, 6))
 lengths = st.integers(1, 20)
@@ -30,7 +31,7 @@ def test_each_row_holds_level_q_of_frame_s_minus_1_minus_q(layout, frames):
         step = row - layout.start
         for q in range(layout.codebooks):
             frame = step - 1 - q
-            before = PADDING if step < 0 else LABELS
+            before = PADDING if step < 0 else CONDITION
             assert held[:, q, row].tolist() == ([before] * 2 if frame < 0 else y[:, q, frame].tolist())
 
 
@@ -41,21 +42,21 @@ def test_each_row_predicts_level_q_of_frame_s_minus_q(layout, frames):
     for row in range(layout.rows(frames)):
         for q in range(layout.codebooks):
             frame = row - layout.start - q
-            nothing = [LABELS if frame < 0 else PADDING] * 2
+            nothing = [CONDITION if frame < 0 else PADDING] * 2
             assert targets[:, q, row].tolist() == (y[:, q, frame].tolist() if 0 <= frame < frames else nothing)
 
 
 @given(layouts, lengths)
 def test_row_after_row_holds_what_the_whole_clip_does(layout, frames):
     y = codes(layout, frames)
-    out = torch.full((2, layout.codebooks), LABELS)
+    out = torch.full((2, layout.codebooks), CONDITION)
     rows = []
     for row in range(layout.rows(frames)):
         step = torch.tensor([row, row]) - layout.start
         rows.append(layout.tokens_in(step[:, None], out))
         frame = layout.frame(step)
         teacher = y.gather(2, frame.clamp(0, frames - 1)[..., None])[..., 0]
-        out = torch.where((frame >= 0) & (frame < frames), teacher, LABELS)
+        out = torch.where((frame >= 0) & (frame < frames), teacher, CONDITION)
     assert torch.equal(torch.stack(rows, dim=2), layout.inputs_of(y))
 
 
@@ -90,14 +91,14 @@ def test_the_delay_pattern_is_the_reference_codes():
 def test_codes_that_are_not_there_stay_out():
     layout = DelayPattern(Clock(0), 2)
     y = torch.tensor([[[3, PADDING], [4, PADDING]]])
-    assert layout.inputs_of(y).tolist() == [[[LABELS, 3, PADDING], [LABELS, LABELS, 4]]]
-    assert layout.targets_of(y).tolist() == [[[3, PADDING, PADDING], [LABELS, 4, PADDING]]]
+    assert layout.inputs_of(y).tolist() == [[[CONDITION, 3, PADDING], [CONDITION, CONDITION, 4]]]
+    assert layout.targets_of(y).tolist() == [[[3, PADDING, PADDING], [CONDITION, 4, PADDING]]]
 
 
 def test_the_table_in_the_text():
     y = torch.arange(10)[None, None].expand(1, 3, 10)
     held = DelayPattern(Clock(3), 3).inputs_of(y)[0, :, :6].tolist()
-    B, A = PADDING, LABELS
+    B, A = PADDING, CONDITION
     assert held == [[B, B, A, 0, 1, 2], [B, B, A, A, 0, 1], [B, B, A, A, A, 0]]
     assert DelayPattern(Clock(0), 3).inputs_of(y)[0, :, :4].tolist() == [[A, 0, 1, 2], [A, A, 0, 1], [A, A, A, 0]]
 

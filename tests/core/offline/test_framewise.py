@@ -9,8 +9,8 @@ from small import WIDTH, latents, space_with
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition
 from accomp.core.model.guidance import Guidance
-from accomp.core.model.masking import MASKED
 from accomp.core.model.model import Model
+from accomp.core.model.tokens import MASK
 from accomp.core.offline.framewise import Framewise, hidden
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.concat import Concat
@@ -50,7 +50,7 @@ class Asks:
 def canvas_of() -> torch.Tensor:
     rng = torch.Generator().manual_seed(0)
     codes = torch.randint(10, (B, K, T), generator=rng)
-    return codes.masked_fill(torch.rand(B, K, T, generator=rng) < 0.5, MASKED)
+    return codes.masked_fill(torch.rand(B, K, T, generator=rng) < 0.5, MASK)
 
 
 def nothing_known() -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_what_is_known_is_on_the_canvas_and_stays(known):
     play(model_of(), asks, known=codes)
     canvas, todo, rng = asks.given
     assert torch.equal(canvas[:, :, :known], codes)
-    assert (canvas[:, :, known:] == MASKED).all()
+    assert (canvas[:, :, known:] == MASK).all()
     assert torch.equal(todo, (torch.arange(T) >= known).expand(B, K, T))
     assert rng.key.shape == (B, K)
     filled = play(model_of(), VampNet(VampNet.Config(steps=(4,)), SPACE), known=codes)

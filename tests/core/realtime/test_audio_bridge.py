@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from small import Constant, session_of, small_model
 
 from accomp.core.clock import Clock, LatencyBudget, block_waits
-from accomp.core.realtime.audio_bridge import PATIENCE, AudioBridge, ModelWorker
-from accomp.core.streaming.session import AudioSession
+from accomp.core.realtime.audio_bridge import INPUT_BUFFER, AudioBridge, ModelWorker
+from accomp.core.streaming.audio_session import AudioSession
 
 RATE, BLOCK = 100, 4
 NEVER = threading.Event()
@@ -107,7 +107,7 @@ def test_with_any_stalls_every_sample_is_heard_once_at_its_place_or_counted(paus
     np.testing.assert_array_equal(out, expected)
     check(schedule, out, first=first, chunk=chunk, delay=delay, made=session.played)
     check_heard(schedule, session.heard)
-    patience = max(PATIENCE * RATE, 2 * chunk)
+    patience = max(INPUT_BUFFER * RATE, 2 * chunk)
     longest = BLOCK * (max(pauses, default=0) + 1)
     assert (lost > 0) == (longest > patience + BLOCK)
     assert (np.array(session.heard) == 0).sum() == schedule.counts().lost
@@ -127,11 +127,11 @@ def test_a_chunk_that_is_late_is_heard_to_the_end_of_what_is_there_then_fades_th
         schedule.exchange(None, out)
         heard.append(out)
 
-    assert schedule.put_down(sound[:33]) == 33
+    assert schedule.write_output(sound[:33]) == 33
     exchange()
     exchange()  # 13 samples are there
     exchange()  # none
-    assert schedule.put_down(sound[33:]) == 67  # 27 come too late
+    assert schedule.write_output(sound[33:]) == 67  # 27 come too late
     exchange()
     exchange()
     out = np.concatenate(heard)
@@ -201,7 +201,7 @@ def test_the_audio_side_takes_no_memory_for_sound():
 
     def exchanges() -> None:
         for there in (size, size, size // 2, 0, size, size + size // 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0):
-            schedule.put_down(made[:there])
+            schedule.write_output(made[:there])
             schedule.exchange(heard, out)
 
     exchanges()

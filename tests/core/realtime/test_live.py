@@ -24,8 +24,8 @@ from accomp.core.errors import CombinationError, UserError, WorkError
 from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.realtime import live as realtime
 from accomp.core.realtime.live import stream_live
-from accomp.core.realtime.warmup import Rehearsal, measure_latency
-from accomp.core.runs.run import load_player
+from accomp.core.realtime.warmup import WarmUp, measure_latency
+from accomp.core.runs.player import load_player
 
 RATE = 32000
 T_F = -30
@@ -58,12 +58,12 @@ def input(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rehearsal that finds a machine that needs 31 ms for a frame, whatever this one is doing."""
 
-    def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float], **_: Any) -> Rehearsal:
+    def measured(player: Any, block: int, *, labels: Any, waits: tuple[float, float], **_: Any) -> WarmUp:
         clock, space = player.model.clock, player.tokenizer.space
         budget = LatencyBudget(clock, space, encode=0.002, first=0.005, chunk=0.005, decode=0.003, input=0.001, rho=0.7)
-        return Rehearsal(budget, block, 300, np.full(5, 0.001))
+        return WarmUp(budget, block, 300, np.full(5, 0.001))
 
-    monkeypatch.setattr(realtime, "rehearse", rehearsed)
+    monkeypatch.setattr(realtime, "measure_latency", measured)
 
 
 def play(run: tiny.Trained, input: Path, output: Path, *, force: bool = False, **options: Any) -> np.ndarray:
@@ -99,11 +99,11 @@ def test_a_file_is_accompanied_in_real_time_as_offline(
     else:
         assert (stem != offline).sum() <= missing + gaps * 2 * 160
     for words in (
-        "rehearsed with 300 pieces of 20 ms", "99.9th percentile", "latency budget:", "of 70% at most",
+        "warmed up with 300 blocks of 20 ms", "99.9th percentile", "latency budget:", "of 70% at most",
         "played 1.50 s in real time, in blocks of 20 ms\n", "overruns: ",
     ):  # fmt: skip
         assert words in told, words
-    if "the model has done no step" not in told:
+    if "the model has computed no step" not in told:
         p50, p99, p999, most, _, _ = numbers(
             "steps: # ms (p50), # ms (p99), # ms (p99.9), # ms at most; busy #% of the time; ahead by # ms at least",
             told,
@@ -146,7 +146,7 @@ def test_an_overloaded_machine_is_told_the_k_that_would_do() -> None:
     space = EnergyTokenizer.space_of(EnergyTokenizer.Config())
     budget = LatencyBudget(Clock(-50, 4), space, encode=0.001, first=0.04, chunk=0.07, decode=0.001, rho=0.7)
     with pytest.raises(CombinationError, match=r"at any t_f: .* busy 98% .*; t_f = -50, k = 1 frames could be @ "):
-        realtime.judge(Rehearsal(budget, 640, 3, np.ones(3)), "cpu", force=False)
+        realtime.check_budget(WarmUp(budget, 640, 3, np.ones(3)), "cpu", force=False)
 
 
 @pytest.mark.parametrize("block", [640, 320])

@@ -20,7 +20,7 @@ from accomp.core.realtime import live as realtime
 from accomp.core.realtime.audio_bridge import AudioBridge
 from accomp.core.realtime.drivers import FilePlayback
 from accomp.core.realtime.sound_device import Accompanied, Ensemble, SoundDevice, device_name
-from accomp.core.realtime.warmup import Rehearsal
+from accomp.core.realtime.warmup import WarmUp
 
 RATE, BLOCK = 100, 4
 
@@ -106,7 +106,7 @@ def test_what_sounds_with_an_input_sample_is_the_output_sample_of_its_number(lib
     assert sum(device.waits) == pytest.approx((8 - BLOCK) / RATE)
     schedule = AudioBridge(rate=RATE, block=BLOCK, chunk=6, first=device.first, ahead=100)
     device.join(Ensemble(schedule, first=device.first, record=True))
-    schedule.put_down(np.arange(60, dtype=np.float32) + 1)
+    schedule.write_output(np.arange(60, dtype=np.float32) + 1)
     heard = np.arange(40) / 100
     sounded = [library.stream.turn(heard[4 * n : 4 * n + 4], status="late" * (n == 3)) for n in range(10)]
     np.testing.assert_array_equal(np.concatenate(sounded), np.arange(8, 48) + 1)
@@ -115,7 +115,7 @@ def test_what_sounds_with_an_input_sample_is_the_output_sample_of_its_number(lib
     np.testing.assert_allclose(kept[0], heard)
     np.testing.assert_array_equal(kept[1], [0] * 8 + list(range(9, 41)))
     assert device.xruns == 1
-    taken = [schedule.hear() for _ in range(10)]
+    taken = [schedule.read_input() for _ in range(10)]
     np.testing.assert_allclose(np.concatenate([block for block in taken if block is not None]), heard)
 
 
@@ -126,7 +126,7 @@ def test_a_recording_is_heard_with_its_accompaniment_and_ends(library: Library) 
     sound = np.linspace(-1, 1, 10).astype(np.float32)
     device.join(Accompanied(FilePlayback(schedule, sound)))
     stem = np.full(10, 0.5, dtype=np.float32)
-    schedule.put_down(stem)
+    schedule.write_output(stem)
     out = np.concatenate([library.stream.turn() for _ in range(3)])
     np.testing.assert_allclose(out, [*(sound + stem) / 2, 0, 0])
     assert not device.over
@@ -135,7 +135,7 @@ def test_a_recording_is_heard_with_its_accompaniment_and_ends(library: Library) 
     kept = device.fresh(last=True)
     assert kept is not None
     np.testing.assert_array_equal(kept, [sound, stem])
-    taken = [schedule.hear() for _ in range(3)]
+    taken = [schedule.read_input() for _ in range(3)]
     assert taken[2] is None  # the last whole block and the rest are not heard before the end
 
 
@@ -194,10 +194,10 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch,
 def test_a_device_is_closed_where_its_model_is_refused(
     trained: tiny.Trained, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rehearsed(player: Any, block: int, **_: Any) -> Rehearsal:
-        return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
+    def measured(player: Any, block: int, **_: Any) -> WarmUp:
+        return WarmUp(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
 
-    monkeypatch.setattr(realtime, "rehearse", rehearsed)
+    monkeypatch.setattr(realtime, "measure_latency", measured)
     with pytest.raises(CombinationError, match="t_f = 2 frames leaves -40 ms"):
         realtime.stream_live(StreamRequest(trained.run, Path("device"), Path("device"), "Bass"), trained.registry)
     assert library.stream.closed
@@ -219,12 +219,12 @@ def test_the_command_plays_at_a_device(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def rehearsed(player: Any, block: int, *, labels: Any, waits: tuple[float, float], **_: Any) -> Rehearsal:
+    def measured(player: Any, block: int, *, labels: Any, waits: tuple[float, float], **_: Any) -> WarmUp:
         library.stream.blocks = 20
         assert sum(waits) == pytest.approx(0.03 + 0.05 * (output == "device") - 0.02, abs=1e-4)
-        return Rehearsal(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
+        return WarmUp(LatencyBudget(player.model.clock, player.tokenizer.space, 0, 0, 0, 0), block, 3, np.ones(3))
 
-    monkeypatch.setattr(realtime, "rehearse", rehearsed)
+    monkeypatch.setattr(realtime, "measure_latency", measured)
     monkeypatch.chdir(tmp_path)
     realtime.stream_live(StreamRequest(trained.run, Path("device"), Path(output), "Bass"), trained.registry, force=True)
     assert "played 0.40 s in real time" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from accomp.core.runs.checkpoint import latest_checkpoint
 from accomp.core.runs.export import export
 from accomp.core.runs.folder import borrow_model, model_folder
 from accomp.core.runs.models import CARD, card_of, find_model
-from accomp.core.runs.run import load_player
+from accomp.core.runs.player import load_player
 from accomp.core.training.trainer import train
 
 CPU = torch.device("cpu")

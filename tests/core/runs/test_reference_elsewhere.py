@@ -14,7 +14,7 @@ from torch import Tensor
 
 from accomp.core.clock import Clock
 from accomp.core.model.chunks import Chunks
-from accomp.core.model.masking import MASKED
+from accomp.core.model.tokens import MASK
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import hidden
 from accomp.core.offline.prepended import Prepended
@@ -86,7 +86,7 @@ def test_in_chunks(t_f, k, scale, tmp_path):
     e = model.embed(chunks.tokens_in(y), model.start(LABELS))
     fused = model.fuser.fuse(model.layout.inputs(x, model.input_padding), e[:, :rows])
     h = torch.cat([fused, model.fuser.fuse(None, e[:, rows:])], dim=1)
-    ours = model.logits(chunks.predicting(model.backbone(h, sight=chunks.sight())))
+    ours = model.logits(chunks.predicting_rows(model.backbone(h, sight=chunks.sight())))
     given = x, y + FIRST_CODE, INSTRUMENTS, t_f, scale, k
     theirs = torch.cat([reference.chunk(w, *given, start)[1] for start in starts[0].tolist()], dim=2)
     assert close(ours, theirs)
@@ -143,7 +143,7 @@ def test_stemgen(scale, tmp_path):
     file = saved(w, tmp_path / "x.ckpt", prefix="model._orig_mod.")
     model = imported(file, tmp_path / "run", scale=scale, **MASKING)
     masked = torch.rand(y.shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    held = y.masked_fill(masked, MASKED)
+    held = y.masked_fill(masked, MASK)
     tokens = (y + 2).masked_fill(masked, 1)
     ours = model.logits(hidden(model, x, held, LABELS))[..., model.vocabulary.first_code :]
     assert close(ours, reference.stemgen(w, x, tokens, LABELS["instrument"], scale)[1])

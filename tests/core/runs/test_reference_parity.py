@@ -18,9 +18,9 @@ from torch import Tensor
 from accomp.core.clock import Clock
 from accomp.core.model.conditions import Conditions
 from accomp.core.model.guidance import Guidance
-from accomp.core.model.masking import MASKED
 from accomp.core.model.model import Model
-from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import MASK, PADDING
 from accomp.core.model.vocabulary import Vocabulary
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import hidden
@@ -187,7 +187,7 @@ def test_stemgen_models_agree(model_of):
     assert model.clock is None
     labels, masked = labels_of(data), data["sample_mask"]
     assert torch.equal(masked, data["target_masked"] == 1)
-    held = y_of(data).masked_fill(masked, MASKED)
+    held = y_of(data).masked_fill(masked, MASK)
     e, c = model.embed(held), model.label_embedding(labels)
     assert close(model.fuser.fuse(data["input_emb"], e, c), data["fused_embedding"], 1e-5)
 
@@ -210,7 +210,7 @@ def test_every_level_has_a_mask_of_its_own(model_of):
     for q in range(1, LEVELS):
         assert torch.equal(w["input_emb.target_token_emb.weight"][1 + 32 * q], table[q, 0])
         assert torch.equal(table[q, 0], table[q - 1, -1])
-    gradient = torch.autograd.grad(model.embed(torch.full((1, LEVELS, 1), MASKED)).sum(), model.table.weight)[0]
+    gradient = torch.autograd.grad(model.embed(torch.full((1, LEVELS, 1), MASK)).sum(), model.table.weight)[0]
     touched = gradient.unflatten(0, (LEVELS, -1)).any(-1)
     assert touched[:, 0].all()
     assert not touched[:, 1:].any(), "training a mask moves no code"

@@ -12,7 +12,7 @@ import pytest
 from serving_small import TOKEN, Client, serving
 from websockets.exceptions import ConnectionClosed
 
-from accomp.core.serving.frames import Frame, encoded
+from accomp.core.serving.frames import Frame, encode
 from accomp.core.serving.limits import Limits
 from accomp.core.serving.security import HEADERS
 
@@ -106,7 +106,7 @@ def test_who_comes_when_all_is_full_is_told_when_to_try_again(jam):
         assert code == 1013
         assert told["reason"] == "full"
         assert told["retry_after"] > 0
-        assert "somebody plays here already" in told["why"]
+        assert "a session plays here already" in told["why"]
         one.say(type="stop")
         one.next("ended")
     with Client(jam) as third:
@@ -117,8 +117,8 @@ def test_who_comes_when_all_is_full_is_told_when_to_try_again(jam):
     ("messages", "code", "why"),
     [
         ([b"short"], 1003, "a frame has a header of 16"),
-        ([encoded(Frame(1, 0, np.zeros(641, np.float32)), "f32")], 1003, "expected 640 samples"),
-        ([encoded(Frame(1, 640 * i, np.zeros(640, np.float32)), "f32") for i in range(400)], 1008, "faster than 1.5"),
+        ([encode(Frame(1, 0, np.zeros(641, np.float32)), "f32")], 1003, "expected 640 samples"),
+        ([encode(Frame(1, 640 * i, np.zeros(640, np.float32)), "f32") for i in range(400)], 1008, "faster than 1.5"),
         (['{"type": "ping"}'] * 40, 1008, "more than 20 messages"),
     ],
 )
@@ -152,7 +152,7 @@ def test_wrong_words_are_a_problem_and_the_session_goes_on(jam):
     with Client(jam) as client:
         client.hello()
         client.socket.send("{")
-        assert "no JSON" in client.next("problem")["why"]
+        assert "not JSON" in client.next("problem")["why"]
         client.say(type="dial", temperature=99)
         assert "expected a number from 0 to 10" in client.next("problem")["why"]
         client.say(type="dial", temperature=1)
@@ -246,7 +246,7 @@ def test_who_never_reads_is_cut_off_and_the_others_play_on():
 
 
 def test_a_silent_client_is_told_and_loses_its_slot():
-    limits = Limits(silent_told=0.2, silent_lost=0.8)
+    limits = Limits(silent_warning=0.2, silent_lost=0.8)
     with serving(mode="serve", limits=limits) as running, Client(running) as client:
         client.hello()
         client.say(type="start")
@@ -257,15 +257,15 @@ def test_a_silent_client_is_told_and_loses_its_slot():
 
 
 def test_while_the_model_warms_up_the_page_is_there_and_who_waits_is_told():
-    let_go = threading.Event()
-    with serving(before=lambda: let_go.wait(30)) as running, Client(running) as client:
+    release = threading.Event()
+    with serving(before=lambda: release.wait(30)) as running, Client(running) as client:
         code, _, body = fetch(running, "/health/ready")
         assert code == 503
         assert b"preparing" in body
         assert fetch(running, "/health/live")[0] == 200
         client.say(type="hello", protocol=1, token=TOKEN, rate=32000, frame=640)
         assert "preparing" in client.next("state")["said"]
-        let_go.set()
+        release.set()
         assert client.next("welcome")["models"]
         assert fetch(running, "/health/ready")[0] == 200
 
@@ -341,7 +341,7 @@ def test_a_model_that_fails_ends_all_sessions_and_the_server_says_why():
             def broken(heard):
                 raise RuntimeError("the model broke")
 
-            running.server.stages["small"].slots.step = broken
+            running.server.runs["small"].slots.step = broken
             client.send(SOUND)
             code, told = closed(client)
             assert code in (1011, 1012)

@@ -7,7 +7,8 @@ import torch
 from serving_small import Client, serving, small_player
 
 from accomp.core.compute.devices import number_of
-from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.session import TokenSession
 
 
 def alone(player, sound: np.ndarray, seed: int, temperature: float = 0.9) -> np.ndarray:

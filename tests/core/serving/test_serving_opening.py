@@ -16,12 +16,12 @@ from serving_small import Client, small_player
 from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.errors import UserError
 from accomp.core.registry import Registry
-from accomp.core.serving.jamming import Wanted, serve
-from accomp.core.serving.opening import Opening
-from accomp.core.serving.playing.capacity import Capacity, measured_capacity, share_of
+from accomp.core.serving.launch import ServeOptions, serve
+from accomp.core.serving.playing.capacity import Capacity, measure_capacity, share_of
 from accomp.core.serving.playing.fitting import Path, best, fit, measure
 from accomp.core.serving.playing.runs import Followers, slots_of
 from accomp.core.serving.playing.ticks import Ticks
+from accomp.core.serving.startup import Startup
 
 
 def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
@@ -30,18 +30,18 @@ def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
         "accomp.core.serving.playing.capacity.share_of", lambda slots: shares[len(slots.places)], raising=True
     )
     player = small_player()
-    found = measured_capacity({"small": player}, (1, 2, 4, 8, 16))
+    found = measure_capacity({"small": player}, (1, 2, 4, 8, 16))
     assert (found.fits, dict(found.shares)) == (4, shares)
     assert len(found.slots["small"].places) == 4
     assert "4 sessions fit" in found.describe()
-    two = measured_capacity({"a": player, "b": player}, (1, 2, 4))
+    two = measure_capacity({"a": player, "b": player}, (1, 2, 4))
     assert two.fits == 2
-    too_slow = measured_capacity({"small": player}, (8,))
+    too_slow = measure_capacity({"small": player}, (8,))
     assert (too_slow.fits, len(too_slow.slots["small"].places)) == (0, 8)
     with pytest.raises(UserError, match=r"0 sessions fit.*8: 71%.*--slots takes fewer.*--force"):
-        Opening({}, Registry(third_party=False))._check_capacity(too_slow)
-    Opening({}, Registry(third_party=False), force=True)._check_capacity(too_slow)
-    Opening({}, Registry(third_party=False))._check_capacity(Capacity(4, shares))
+        Startup({}, Registry(third_party=False))._check_capacity(too_slow)
+    Startup({}, Registry(third_party=False), force=True)._check_capacity(too_slow)
+    Startup({}, Registry(third_party=False))._check_capacity(Capacity(4, shares))
 
 
 def test_a_measurement_leaves_all_slots_free():
@@ -105,11 +105,11 @@ def test_a_late_minute_closes_the_door():
 def test_wrong_options_are_refused_before_anything_is_loaded(tmp_path):
     registry = Registry(third_party=False)
     for wanted, why in (
-        (Wanted(["no such run"]), "neither a run folder nor a model"),
-        (Wanted([str(tmp_path), str(tmp_path)]), "two runs are called"),
-        (Wanted([str(tmp_path)], host="0.0.0.0"), "browsers give no microphone"),
-        (Wanted([str(tmp_path)], origins=["jam"]), "expected an origin"),
-        (Wanted([str(tmp_path)], token_file=tmp_path / "none"), "cannot read the token"),
+        (ServeOptions(["no such run"]), "neither a run folder nor a model"),
+        (ServeOptions([str(tmp_path), str(tmp_path)]), "two runs have the name"),
+        (ServeOptions([str(tmp_path)], host="0.0.0.0"), "browsers give no microphone"),
+        (ServeOptions([str(tmp_path)], origins=["jam"]), "expected an origin"),
+        (ServeOptions([str(tmp_path)], token_file=tmp_path / "none"), "cannot read the token"),
     ):
         with pytest.raises(UserError, match=why):
             serve(wanted, registry)

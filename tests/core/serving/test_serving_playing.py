@@ -16,8 +16,9 @@ from accomp.core.music.charts import read_chart
 from accomp.core.music.timelines import source, steady
 from accomp.core.registry import Registry
 from accomp.core.serving.messages import Tempo
-from accomp.core.serving.playing.beats import Beats, Unplayable, bar_length
-from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.serving.playing.session_timelines import SessionTimelines, Unplayable, bar_length
+from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.session import TokenSession
 
 SOUND = np.random.default_rng(0).uniform(-0.4, 0.4, 640 * 150).astype(np.float32)
 HOP = 640
@@ -177,7 +178,7 @@ def test_another_instrument_plays_on_without_a_hole(player, slots):
             client.send(SOUND[:HOP])
             time.sleep(0.02)
             client.next_frame()
-        assert len(running.server.stages["small"].slots.taken) == 1
+        assert len(running.server.runs["small"].slots.taken) == 1
         client.played()  # frames follow each other
         assert client.frames[-1].place >= at
 
@@ -284,16 +285,16 @@ def test_a_page_at_another_rate_and_in_int16(jam):
 
 
 def test_a_chart_keeps_its_bar_when_the_tempo_changes(player, registry):
-    beats = Beats(player, registry, 48000)
-    beats.metronome(Tempo(120, 4, 0), 0)
+    beats = SessionTimelines(player, registry, 48000)
+    beats.set_metronome(Tempo(120, 4, 0), 0)
     assert bar_length(Tempo(120, 4), 48000) == 96000
-    beats.chords("C | Am | F | G", None, 1000)
+    beats.set_chart("C | Am | F | G", None, 1000)
     assert beats.chart[1] == 96000  # the next downbeat
     at = 96000 + 2 * 96000 + 90000
     assert beats.now(at, {})[1] == "F"
-    beats.metronome(Tempo(60, 4, at + 1000), at)
+    beats.set_metronome(Tempo(60, 4, at + 1000), at)
     assert beats.now(at + 2000, {})[1] == "G"  # the bar that was about to begin
     assert (beats.chart[1] - at - 1000) % 192000 == 0
     assert beats.now(at + 2000 + 192000, {})[1] == "C"
     with pytest.raises(Unplayable, match="takes no chart"):
-        Beats(small_player(), registry, 48000).chords("C", None, 0)
+        SessionTimelines(small_player(), registry, 48000).set_chart("C", None, 0)

@@ -11,23 +11,22 @@ from hypothesis import strategies as st
 
 from accomp.core.errors import UserError
 from accomp.core.serving.address import Address
-from accomp.core.serving.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decoded, encoded
-from accomp.core.serving.limits import Doorbell, Flood, Limits, Meter
+from accomp.core.serving.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decode, encode
+from accomp.core.serving.limits import Flood, HelloLimiter, Limits, Meter
+from accomp.core.serving.message_parsing import BadMessage, message_of
 from accomp.core.serving.messages import (
-    BadMessage,
     Calibrate,
     Counts,
-    Dial,
     Hello,
     Ping,
     SetChart,
     SetMetronome,
+    SetTemperature,
     Start,
     Switch,
     Tempo,
-    message_of,
 )
-from accomp.core.serving.security import Door, bearer, checked_origins, token_from
+from accomp.core.serving.security import AccessControl, bearer, check_origins, token_from
 
 HELLO = {"type": "hello", "protocol": 1, "token": "t" * 20, "rate": 48000, "frame": 480, "format": "f32"}
 
@@ -42,27 +41,27 @@ HELLO = {"type": "hello", "protocol": 1, "token": "t" * 20, "rate": 48000, "fram
 def test_a_frame_comes_back_as_it_was(kind, flags, number, place, samples):
     frame = Frame(kind, place, np.array(samples, np.float32), number, flags)
     for format, off in (("f32", 0), ("i16", 0.5 / 32767)):
-        back = decoded(encoded(frame, format), format, len(samples))
+        back = decode(encode(frame, format), format, len(samples))
         assert (back.kind, back.flags, back.number, back.place) == (kind, flags, number, place)
         assert np.abs(back.samples - frame.samples).max(initial=0) <= off + 1e-7
 
 
 def test_the_bytes_of_a_frame_are_those_of_the_protocol():
-    message = encoded(Frame(1, 0x0102, np.array([1.0], np.float32), 7, 2), "f32")
+    message = encode(Frame(1, 0x0102, np.array([1.0], np.float32), 7, 2), "f32")
     assert message == bytes([1, 2, 0, 0, 7, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x3F])
 
 
 @given(st.binary(max_size=200), st.sampled_from(["f32", "i16"]), st.integers(0, 60))
 def test_whatever_bytes_come_are_a_frame_or_are_refused_in_words(message, format, samples):
     try:
-        found = len(decoded(message, format, samples).samples)
+        found = len(decode(message, format, samples).samples)
     except BrokenFrame as error:
         found = str(error)
     assert found == samples or (isinstance(found, str) and found)
 
 
 def test_broken_frames_say_what_is_broken():
-    good = encoded(Frame(1, 0, np.zeros(4, np.float32)), "f32")
+    good = encode(Frame(1, 0, np.zeros(4, np.float32)), "f32")
     for message, why in (
         (good[:10], "10 bytes; a frame has a header of 16"),
         (good[:-1], "expected 4 samples"),
@@ -72,7 +71,7 @@ def test_broken_frames_say_what_is_broken():
         (HEADER.pack(1, 0, 0, 0, 1 << 63) + bytes(16), "less than 2"),
     ):
         with pytest.raises(BrokenFrame, match=why):
-            decoded(message, "f32", 4)
+            decode(message, "f32", 4)
 
 
 def test_messages_are_read_as_the_contract_says():
@@ -94,7 +93,7 @@ def test_messages_are_read_as_the_contract_says():
     )
     assert message_of('{"type": "metronome", "value": "follow"}') == SetMetronome("follow")
     assert message_of('{"type": "chart", "value": "off"}') == SetChart("off")
-    assert message_of('{"type": "dial", "temperature": 1.1}') == Dial(1.1)
+    assert message_of('{"type": "dial", "temperature": 1.1}') == SetTemperature(1.1)
     assert message_of('{"type": "mute", "on": true}') == Switch("mute", True)
     assert message_of('{"type": "ping", "t": 1.5}') == Ping(1.5)
     assert message_of('{"type": "calibrate", "assumed_ms": 0}') == Calibrate(None, 0.0, 10.0, 0.0)
@@ -108,11 +107,11 @@ def test_messages_are_read_as_the_contract_says():
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        ("{", "no JSON"),
-        ("[" * 9000, "no JSON"),
+        ("{", "not JSON"),
+        ("[" * 9000, "not JSON"),
         ('{"type": 3}', 'with a "type"'),
         ("3", "a JSON object"),
-        ('{"type": "dial", "temperature": NaN}', "NaN is no number"),
+        ('{"type": "dial", "temperature": NaN}', "NaN is not a number"),
         ('{"type": "dial", "temperature": true}', "dial.temperature is True; expected a number from 0 to 10"),
         ('{"type": "mute"}', "mute.on is None; expected true or false"),
         ('{"type": "start", "count_in": {"bpm": 1}}', "start.count_in.bpm is 1; expected a number from 20 to 400"),
@@ -181,27 +180,27 @@ def test_words_may_not_come_too_often():
 
 def test_an_address_may_not_ring_too_often():
     clock = [0.0]
-    bell = Doorbell(Limits(), lambda: clock[0])
-    assert [bell.rings("a") for _ in range(12)] == [True] * 10 + [False] * 2
-    assert bell.rings("b")
+    bell = HelloLimiter(Limits(), lambda: clock[0])
+    assert [bell.allow("a") for _ in range(12)] == [True] * 10 + [False] * 2
+    assert bell.allow("b")
     clock[0] = 61
-    assert bell.rings("a")
+    assert bell.allow("a")
 
 
 def test_the_door_knows_tokens_hosts_and_origins():
-    door = Door("s" * 20, ("https://jam.example.org",))
-    assert door.knows("s" * 20)
-    assert not any(map(door.knows, ("s" * 19, "", None, "é" * 20)))
+    door = AccessControl("s" * 20, ("https://jam.example.org",))
+    assert door.accepts_token("s" * 20)
+    assert not any(map(door.accepts_token, ("s" * 19, "", None, "é" * 20)))
     served = {
         "127.0.0.1:8765": True, "localhost": True, "[::1]:80": True, "192.168.1.5:80": True, "jam.example.org": True,
         "evil.example": False, "": False, None: False, "[": False,
     }  # fmt: skip
-    assert {host: door.serves(host) for host in served} == served
+    assert {host: door.accepts_host(host) for host in served} == served
     admitted = {
         (None, "a:1"): True, ("http://a:1", "a:1"): True, ("https://a:1", "a:1"): True, ("http://a:2", "a:1"): False,
         ("https://jam.example.org", "b"): True, ("http://jam.example.org", "b"): False, ("null", "null"): False,
     }  # fmt: skip
-    assert {asked: door.admits(*asked) for asked in admitted} == admitted
+    assert {asked: door.accepts_origin(*asked) for asked in admitted} == admitted
     assert "s" * 20 not in repr(door)
     assert bearer("Bearer abc") == "abc"
     assert bearer("Basic abc") is None
@@ -233,4 +232,4 @@ def test_addresses_where_a_page_would_have_no_microphone_are_refused_with_the_cu
     with Address(port=0).bind() as bound, pytest.raises(UserError, match="--port takes another"):
         Address(port=bound.getsockname()[1]).bind()
     with pytest.raises(UserError, match="expected an origin"):
-        checked_origins(["jam.example.org"])
+        check_origins(["jam.example.org"])

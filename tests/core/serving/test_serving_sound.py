@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from accomp.core.serving.frames import DISCONTINUITY, HEARD, Frame
 from accomp.core.serving.messages import Start
-from accomp.core.serving.playing.calibration import PAUSE, found, probe, sequence
-from accomp.core.serving.playing.hearing import Hearing, Inbox
-from accomp.core.serving.playing.live import LiveSession, crossed, risen
+from accomp.core.serving.playing.calibration import PAUSE, measure_loopback, probe, sequence
+from accomp.core.serving.playing.input_stream import Inbox, InputStream
+from accomp.core.serving.playing.live import LiveSession, cross_fade, fade_in
+from accomp.core.serving.playing.output_stream import Outbox, OutputStream
 from accomp.core.serving.playing.recording import MANIFEST, Recorder, WavFile
-from accomp.core.serving.playing.resampling import HELD, LIMIT, Drift, Resampler
-from accomp.core.serving.playing.sounding import Outbox, Sounding
+from accomp.core.serving.playing.resampling import DELAY, LIMIT, DriftControl, Resampler
 
 
 def tone(rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_a_resampler_holds_back_the_same_always_and_moves_nothing(rate, to):
         made.append(resampler.push(frame.samples))
         held.append((number + 1) * (rate // 100) / rate - sum(map(len, made)) / to)
     assert max(held[3:]) - min(held[3:]) < 2 / to
-    assert abs(held[-1] - HELD / rate) < 1e-3
+    assert abs(held[-1] - DELAY / rate) < 1e-3
     sound = np.concatenate(made)
     assert np.abs(sound - tone(to, 1.0)[: len(sound)])[2000:].max() < 0.15  # 0.05 ms of 440 Hz
     shifted = np.sin(2 * np.pi * 440 * (np.arange(len(sound)) / to - 0.05e-3 * (to < rate)))
@@ -53,7 +53,7 @@ def test_samples_keep_their_places_whatever_is_lost(fates, place):
     """At equal rates, so that every sample can be followed."""
     size = 80
     sound = np.arange(1, size * len(fates) + 1, dtype=np.float32)
-    hearing, heard, expected = Hearing(32000, 32000), [], []
+    hearing, heard, expected = InputStream(32000, 32000), [], []
     for number, (frame, fate) in enumerate(zip(frames_of(sound, size, place), fates, strict=True)):
         if fate == "there" or number == 0:
             hearing.absorb([frame])
@@ -67,14 +67,14 @@ def test_samples_keep_their_places_whatever_is_lost(fates, place):
 
 
 def test_frames_that_come_twice_are_heard_once():
-    hearing, sound = Hearing(32000, 32000), np.arange(240, dtype=np.float32)
+    hearing, sound = InputStream(32000, 32000), np.arange(240, dtype=np.float32)
     one, two, three = frames_of(sound, 80, 1000)
     hearing.absorb([one, two, one, two, three])
     assert np.array_equal(hearing.take(240), sound)
 
 
 def test_a_page_that_has_begun_anew_is_told_so():
-    hearing = Hearing(48000, 32000)
+    hearing = InputStream(48000, 32000)
     hearing.absorb([Frame(HEARD, 0, np.zeros(480, np.float32))])
     with pytest.raises(ValueError, match=r"jumped by 60\.0 s"):
         hearing.absorb([Frame(HEARD, 480 + 48000 * 60, np.zeros(480, np.float32))])
@@ -82,7 +82,7 @@ def test_a_page_that_has_begun_anew_is_told_so():
 
 @pytest.mark.parametrize("page", [48000, 44100, 32000])
 def test_what_goes_through_both_ways_lies_where_it_was_heard(page):
-    hearing, sounding = Hearing(page, 32000), Sounding(32000, page)
+    hearing, sounding = InputStream(page, 32000), OutputStream(32000, page)
     place, sound, out, sample = 123_457, tone(page, 2.0), [], 0
     size = page // 100
     sounding_begins = None
@@ -105,7 +105,7 @@ def test_what_goes_through_both_ways_lies_where_it_was_heard(page):
 
 def test_output_may_begin_anywhere():
     for first in (0, 1, 4801, 7, 320 * 9 + 1):
-        sounding = Sounding(32000, 44100)
+        sounding = OutputStream(32000, 44100)
         begins = sounding.begin(first, 1000)
         assert 0 <= begins - (1000 + first * 44100 / 32000) < 1
         frame = sounding.frame(np.zeros(6400, np.float32))
@@ -116,7 +116,7 @@ def test_output_may_begin_anywhere():
 def test_the_drift_of_a_page_is_taken_up_without_a_hole(ppm):
     """A clock that is off, frames that arrive up to 4 ms late: 10 minutes."""
     rng, rate = np.random.default_rng(1), 48000 * (1 + 1e-6 * ppm)
-    drift, level, correction, levels = Drift(), 0.05, 0.0, []
+    drift, level, correction, levels = DriftControl(), 0.05, 0.0, []
     for number in range(10 * 60 * 50):
         level += 0.02 * rate / 48000 * (1 + correction) - 0.02
         seen = level - rng.uniform(0, 0.004)
@@ -131,21 +131,21 @@ def test_the_drift_of_a_page_is_taken_up_without_a_hole(ppm):
 
 
 def test_a_clock_that_cannot_be_followed_is_noticed_and_anchored_anew():
-    drift = Drift()
+    drift = DriftControl()
     for _ in range(20 * 50):
         drift.update(1.0, 0.02)
     assert drift.lost
-    hearing = Hearing(32000, 32000)
+    hearing = InputStream(32000, 32000)
     hearing.absorb(frames_of(np.arange(6400, dtype=np.float32), 640))
-    assert hearing.reanchor(1280) == 5120
+    assert hearing.resync(1280) == 5120
     assert hearing.available == 1280
     assert hearing.take(1)[0] == 5120
     assert hearing.sample_at(5120) == 0  # the session's next sample is of this place now
-    late = Hearing(32000, 32000)
+    late = InputStream(32000, 32000)
     late.absorb(frames_of(np.ones(640, np.float32), 640))
     late.take(3200)
     assert late.available == -2560
-    assert late.reanchor(1280) == -2560
+    assert late.resync(1280) == -2560
     late.absorb([Frame(HEARD, 640, np.full(640, 2, np.float32))])
     assert late.take(640)[0] == 2
 
@@ -162,8 +162,8 @@ def test_a_slow_reader_loses_the_oldest_sound_and_no_words():
     rung = []
     outbox = Outbox(1000, lambda: rung.append(1), patience=0.5)
     for at in range(0, 1000, 100):
-        outbox.play(Frame(HEARD, at, np.zeros(100)))
-    outbox.tell({"type": "ended"})
+        outbox.send_frame(Frame(HEARD, at, np.zeros(100)))
+    outbox.send({"type": "ended"})
     assert outbox.dropped == 500
     assert outbox.take() == {"type": "ended"}
     assert outbox.take().place == 500
@@ -171,7 +171,7 @@ def test_a_slow_reader_loses_the_oldest_sound_and_no_words():
 
 
 def live_of(rate: int = 32000) -> LiveSession:
-    hearing, sounding = Hearing(rate, 32000), Sounding(32000, rate)
+    hearing, sounding = InputStream(rate, 32000), OutputStream(32000, rate)
     outbox = Outbox(rate, lambda: None, patience=10.0)
     return LiveSession("one", Start(), Inbox(rate, 10.0), outbox, hearing, sounding, lambda how, why: None)
 
@@ -190,9 +190,9 @@ def test_a_model_that_is_far_behind_leaves_out_what_it_missed_and_places_stay_tr
     live.absorb(0.0)
     first = live.take(640)
     live.play(0, first)
-    assert live.keep_up()
-    assert not live.keep_up()
-    assert live.hearing.available == 0
+    assert live.drop_excess()
+    assert not live.drop_excess()
+    assert live.input.available == 0
     late = Frame(HEARD, 5000 + len(sound), np.full(640, 7, np.float32))
     live.inbox.put(late)
     live.absorb(0.0)
@@ -201,8 +201,8 @@ def test_a_model_that_is_far_behind_leaves_out_what_it_missed_and_places_stay_tr
     assert one.place == 5000
     assert two.place == late.place  # what is played to it lies on it
     assert two.flags == DISCONTINUITY
-    assert np.array_equal(two.samples, risen(late.samples, 32000))
-    assert live.hearing.lost == len(sound) - 640
+    assert np.array_equal(two.samples, fade_in(late.samples, 32000))
+    assert live.input.lost == len(sound) - 640
 
 
 def test_output_is_silent_until_the_count_in_ends_and_falls_silent_at_the_end():
@@ -225,7 +225,7 @@ def test_output_is_silent_until_the_count_in_ends_and_falls_silent_at_the_end():
 
 def test_one_sound_passes_into_another():
     one, other = np.ones(3200, np.float32), np.zeros(3200, np.float32)
-    both = crossed(one, other, 32000)
+    both = cross_fade(one, other, 32000)
     assert both[0] == 1
     assert both[-1] == 0
     assert (np.diff(both) <= 0).all()
@@ -262,7 +262,7 @@ def test_the_probe_is_a_maximum_length_sequence_three_times():
     "how", [{}, {"noise": 0.02}, {"echo": 0.3}, {"gain": 0.01}, {"gain": -0.5}, {"gain": 0.1, "noise": 0.05}]
 )
 def test_a_loop_is_measured_to_the_sample(how):
-    result = found(loopback(44100, 0.0612, **how), 44100)
+    result = measure_loopback(loopback(44100, 0.0612, **how), 44100)
     assert result.ok, result
     assert abs(result.first - round(0.0612 * 44100) / 44100) < 0.1 / 44100
     assert result.agree < 1e-4
@@ -272,7 +272,7 @@ def test_a_loop_is_measured_to_the_sample(how):
 def test_a_loop_is_measured_between_samples():
     sent = np.fft.rfft(np.concatenate([probe(44100), np.zeros(44100)]))
     shift = np.exp(-2j * np.pi * np.fft.rfftfreq(len(probe(44100)) + 44100) * 1000.4)
-    result = found(np.fft.irfft(sent * shift, len(probe(44100)) + 44100), 44100)
+    result = measure_loopback(np.fft.irfft(sent * shift, len(probe(44100)) + 44100), 44100)
     assert abs(result.first * 44100 - 1000.4) < 0.3
 
 
@@ -287,14 +287,14 @@ def test_a_loop_is_measured_between_samples():
     ],
 )
 def test_what_cannot_be_trusted_is_told_in_words(how, why):
-    result = found(loopback(44100, 0.06, **how), 44100)
+    result = measure_loopback(loopback(44100, 0.06, **how), 44100)
     assert not result.ok
     assert why in result.why
 
 
 def test_too_little_sound_and_long_loops_are_told():
-    assert "only 1.0 s were heard" in found(np.zeros(44100), 44100).why
-    long = found(loopback(44100, 0.3), 44100)
+    assert "only 1.0 s were received" in measure_loopback(np.zeros(44100), 44100).why
+    long = measure_loopback(loopback(44100, 0.3), 44100)
     assert long.ok
     assert "Bluetooth" in long.why
 
@@ -321,10 +321,12 @@ def test_a_recording_has_sample_on_sample_and_silence_where_something_was_missin
     rng = np.random.default_rng(0)
     sound = rng.uniform(-0.3, 0.3, 64000).astype(np.float32)
     for at in range(0, 64000, 640):
-        recording.heard(at, sound[at : at + 640])
+        recording.add_input(at, sound[at : at + 640])
     for at in range(-320, 64000, 640):
-        recording.played(at, sound[max(0, at) : at + 640] if at >= 0 else np.concatenate([np.ones(320), sound[:320]]))
-    recording.missed([(1000, 500)])
+        recording.add_output(
+            at, sound[max(0, at) : at + 640] if at >= 0 else np.concatenate([np.ones(320), sound[:320]])
+        )
+    recording.add_missing([(1000, 500)])
     recording.note(changes=[{"place": 5, "what": "temperature"}])
     recording.note(changes=[{"place": 9, "what": "mute"}])
     ended = []
@@ -346,13 +348,13 @@ def test_a_recording_ends_at_its_limit_and_where_the_disk_does(tmp_path):
     recorder = Recorder(tmp_path, most_bytes=8000)
     recording = recorder.begin("one", 1000, {})
     for at in range(0, 5000, 500):
-        recording.heard(at, np.zeros(500, np.float32))
+        recording.add_input(at, np.zeros(500, np.float32))
     recorder.flush()
     assert "limit" in recording.failure
     assert soundfile.info(tmp_path / "one/input.wav").frames < 2500
     other = recorder.begin("two", 1000, {})
     other._files["input.wav"] = FullDisk()
-    other.heard(0, np.zeros(5, np.float32))
+    other.add_input(0, np.zeros(5, np.float32))
     recorder.flush()
     assert "No space left" in other.failure
 

@@ -14,8 +14,9 @@ import small
 from accomp.core.errors import SpecError
 from accomp.core.registry import Registry
 from accomp.core.spec.fingerprints import identify
-from accomp.core.spec.grid import Grid, load_grid
+from accomp.core.spec.grid import load_grid
 from accomp.core.spec.grid_rules import merge
+from accomp.core.spec.grid_schema import Grid
 from accomp.core.spec.schema import Spec, load_spec, resolve, structure
 from accomp.core.spec.toml_files import find_spec, toml_text
 

@@ -56,7 +56,7 @@ def test_the_rules_say_what_is_learned(tmp_path):
     heard = {"usual": PairRules(), "voices": PairRules(never_targets=("Piano",)), "all": PairRules(never_targets=())}
     learned, told = {}, {}
     for name, rules in heard.items():
-        told[name] = ingest(tmp_path / "c", tmp_path / name, rules).heard
+        told[name] = ingest(tmp_path / "c", tmp_path / name, rules).context_only
         (record,) = Store(tmp_path / name).records()
         learned[name] = {record.parts[pair.target].members[0] for pair in record.pairs}
     assert learned == {"usual": {"a", "b"}, "voices": {"b", "v"}, "all": {"a", "b", "v"}}
@@ -69,7 +69,7 @@ def test_the_rules_say_what_is_learned(tmp_path):
 def test_a_summary_says_what_is_only_heard(tmp_path):
     for number in range(2):
         write_track(tmp_path / f"c/train/t{number}", {"a-0": tone(2.0, number), f"v-{VOCAL}": tone(2.0, 5)})
-    assert "2 stems are heard but never learned (pairs.never_targets): Vocal 2" in str(
+    assert "2 stems are input only, never targets (pairs.never_targets): Vocal 2" in str(
         ingest(tmp_path / "c", tmp_path / "s")
     )
 

@@ -12,9 +12,10 @@ from small import Constant, session_of, small_model, space_with
 
 from accomp.core.music.charts import read_chart, source_of
 from accomp.core.music.timelines import KINDS, source, steady
-from accomp.core.streaming.audio_batch import AudioSessionBatch, cleaned
-from accomp.core.streaming.following import Followed
-from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.streaming.audio_batch import AudioSessionBatch, clean
+from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.followed_timeline import FollowedTimeline
+from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
 from accomp.plugins.tokenizers.dac import Dac
@@ -132,7 +133,7 @@ def test_a_neighbour_that_sends_rubbish_is_not_noticed():
 
 def test_what_is_not_sound_becomes_what_a_codec_may_hear():
     given = np.array([np.nan, np.inf, -np.inf, 3, -7, 0.25], np.float32)
-    assert cleaned(given).tolist() == [0, 0, 0, 1, -1, 0.25]
+    assert clean(given).tolist() == [0, 0, 0, 1, -1, 0.25]
 
 
 def test_input_that_is_not_there_is_silence():
@@ -189,14 +190,14 @@ def test_metronome_and_chart_are_changed_while_playing(lookahead):
         return np.where((first + np.arange(frames) < turn)[:, None], 0, chart(first, frames)).astype(np.float32)
 
     slots, rng = slots_of(tokenizer, model, 2), np.random.default_rng(0)
-    slots.join(seed=5, told={"metronome": source("metronome", grids[1], space.frame_rate)})
-    slot = slots.join(seed=6, told={"metronome": source("metronome", grids[0], space.frame_rate)})
+    slots.join(seed=5, timelines={"metronome": source("metronome", grids[1], space.frame_rate)})
+    slot = slots.join(seed=6, timelines={"metronome": source("metronome", grids[0], space.frame_rate)})
     heard, played = [], []
     for tick in range(30):
         if tick == 12:
             turn = slots.slots.complete(slot) + space.codebooks - 1  # the step that comes next
-            slots.tell(slot, "chart", chart)
-            place = slots.tell(slot, "metronome", source("metronome", grids[1], space.frame_rate))
+            slots.set_timeline(slot, "chart", chart)
+            place = slots.set_timeline(slot, "metronome", source("metronome", grids[1], space.frame_rate))
             assert slots.place_of(slots.slots.complete(slot)) - space.delay == place
         heard.append(noise(rng, slots.hop))
         played.append(slots.step({0: noise(rng, slots.hop), slot: heard[-1]})[slot])
@@ -213,14 +214,14 @@ def test_who_leaves_is_followed_no_more():
     model = small_model(-3, space=tokenizer.space, timelines=("metronome",))
     slots = slots_of(tokenizer, model, 2)
     slots.join()
-    pulse = Followed("metronome", Pulse(Pulse.Config(), 400), model.clock, tokenizer.space)
-    slot = slots.join(told={"metronome": pulse})
+    pulse = FollowedTimeline("metronome", Pulse(Pulse.Config(), 400), model.clock, tokenizer.space)
+    slot = slots.join(timelines={"metronome": pulse})
     for _ in range(4):
         slots.step({slot: np.full(slots.hop, 0.5, np.float32)})
     slots.leave(slot)
     for _ in range(4):
         assert list(slots.step({})) == [0]
-    assert pulse.listened().since is not None
+    assert pulse.summary().since is not None
 
 
 def test_wrong_calls_say_what_is_wrong():
@@ -228,20 +229,20 @@ def test_wrong_calls_say_what_is_wrong():
     with pytest.raises(ValueError, match="the model TokenSpace"):
         slots_of(tokenizer, small_model(-2, space=space_with(2)), 1)
     slots = slots_of(tokenizer, model, 2)
-    with pytest.raises(ValueError, match=r"input came for slot 1, where nobody plays"):
+    with pytest.raises(ValueError, match=r"input came for slot 1, which is free"):
         slots.step({1: np.zeros(slots.hop, np.float32)})
     slot = slots.join()
     with pytest.raises(ValueError, match=r"input of shape \(3,\) @ slot 0; expected \(8,\)"):
         slots.step({slot: np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match="takes no timeline metronome"):
-        slots.tell(slot, "metronome", None)
+        slots.set_timeline(slot, "metronome", None)
     with pytest.raises(ValueError, match="takes no timeline chart"):
-        slots.join(told={"chart": lambda first, frames: np.zeros((frames, 25))})
-    with pytest.raises(ValueError, match="nobody plays in slot 1"):
+        slots.join(timelines={"chart": lambda first, frames: np.zeros((frames, 25))})
+    with pytest.raises(ValueError, match="slot 1 is free"):
         slots.set_temperature(1, 0.5)
     greedy = AudioSessionBatch(tokenizer, model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW)
     greedy.join()
     with pytest.raises(ValueError, match="the sampler has no temperature"):
         greedy.set_temperature(0, 0.5)
-    with pytest.raises(ValueError, match="no dial 'temperature'"):
+    with pytest.raises(ValueError, match="no control 'temperature'"):
         session_of(model).set_control(0, "temperature", 0.5)

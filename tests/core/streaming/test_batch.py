@@ -83,7 +83,7 @@ def test_wrong_calls_say_what_is_wrong():
     with pytest.raises(ValueError, match=r"expected \(1, 6\), k frames of latents, for every slot; got {0: \(2, 6\)}"):
         slots.step({slot: torch.zeros(2, 6)})
     slots.leave(slot)
-    with pytest.raises(ValueError, match="nobody plays in slot 0"):
+    with pytest.raises(ValueError, match="slot 0 is free"):
         slots.leave(slot)
     with pytest.raises(ValueError, match="the sampler has no temperature"):
         SessionBatch(model, Greedy(Greedy.Config(), model.space), 1, window=WINDOW).join(temperature=0.5)

@@ -179,7 +179,7 @@ def test_a_prompt_is_what_was_played(regime):
 
 def test_what_does_not_fit_is_refused():
     made = model(0, 3)
-    with pytest.raises(ValueError, match="window of 10 frames is no whole number of blocks of k = 3"):
+    with pytest.raises(ValueError, match="window of 10 frames is not a whole number of blocks of k = 3"):
         session(made, 10)
     live = session(made, 9)
     with pytest.raises(ValueError, match="expected"):

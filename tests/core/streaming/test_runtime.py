@@ -250,7 +250,7 @@ def test_a_temperature_of_its_own_for_every_session():
     assert mine.tolist() == pytest.approx([0.0, 0.7]), "what was given is not written into"
     with pytest.raises(ValueError, match="controls must be given always or never"):
         session.begin(torch.tensor([4, 4]), **again)
-    with pytest.raises(ValueError, match="controls must be given from the beginning on or never"):
+    with pytest.raises(ValueError, match="controls must be given from the start or never"):
         session_of(model).begin(torch.tensor([0, 1]), controls={"temperature": mine}, **again)
     with pytest.raises(ValueError, match=r"controls \['hue'\] were given to a sampler that has \['temperature'\]"):
         both.begin(

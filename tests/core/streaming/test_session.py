@@ -13,7 +13,8 @@ from torch import Tensor
 
 from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.keyed_random import KeyedRandom
-from accomp.core.streaming.session import AudioSession, TokenSession
+from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.top_k import TopK
 
 FRAMES = 16
@@ -164,7 +165,7 @@ def test_memory_does_not_grow_and_a_long_session_keeps_going():
     session = session_of(model, window=5)
     codes = generate(session, latents(40), list(range(0, 24)))
     assert codes.shape[2] == model.clock.frames_complete(40, 3)
-    assert session._step.state.keys[0].kept.shape[2] == 5 + 1, "a window and the start row"
+    assert session._step.state.keys[0].data.shape[2] == 5 + 1, "a window and the start row"
     assert not session._waiting
     assert not session._frames
 

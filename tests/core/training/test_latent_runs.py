@@ -17,7 +17,8 @@ from accomp.core.report.data import read_run
 from accomp.core.runs.checkpoint import load_run
 from accomp.core.runs.folder import open_run
 from accomp.core.runs.history import read_losses
-from accomp.core.runs.run import live_session, load_player, perform, play
+from accomp.core.runs.player import load_player
+from accomp.core.runs.run import live_session, perform, play
 from accomp.core.training.trainer import train
 
 LATENT = {

@@ -249,7 +249,7 @@ def test_how_fast_the_steps_went_is_told_at_the_end(
 ) -> None:
     """Per cent of a machine that does 1 GFLOP/s."""
     monkeypatch.setattr("accomp.core.training.trainer.ENOUGH", 5)
-    monkeypatch.setattr("accomp.core.training.trainer.matmul_rate", lambda device, dtype: 1e9)
+    monkeypatch.setattr("accomp.core.training.throughput.matmul_rate", lambda device, dtype: 1e9)
     spec = spec_with(data, tmp_path / "run", steps=6)
     train(spec, registry, tmp_path / "run")
     *found, speed = read_losses(tmp_path / "run")

@@ -152,7 +152,7 @@ def test_only_the_distance_counts_even_after_hours():
     state.rollback(torch.full((2,), 50 * 3600 * 24 * 30))  # a month of 50 Hz frames
     state.position += -state.position % state.capacity
     for keys in state.keys:
-        assert not keys.kept.any(), "what was before is nothing"
+        assert not keys.data.any(), "what was before is nothing"
     far = stepwise(model, torch.cat([torch.zeros(2, 5, WIDTH), h], dim=1), state, [1] * 11)
     again = stepwise(model, torch.cat([torch.zeros(2, 5, WIDTH), h], dim=1), fresh_with_empty_past(model), [1] * 11)
     assert near.shape == (2, 6, WIDTH)

@@ -9,7 +9,7 @@ import pytest
 
 from accomp.core.clock import Clock
 from accomp.core.music.annotations import NOTHING
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 from accomp.core.testing import check_plugin
 from accomp.core.types import TokenSpace
 from accomp.plugins.followers.lock import AGAIN, BEATS, FIRST, HEARD, NEAR, Guess, Lock
@@ -39,7 +39,7 @@ def two_tempi(first: float, then: float, change: float, seconds: float) -> np.nd
 
 def told(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For every frame that a model of CLOCK plays to a sound: its time (s), and the 16 numbers."""
-    source = Followed("metronome", MadmomBeats(MadmomBeats.Config(), SPACE.sample_rate), CLOCK, SPACE)
+    source = FollowedTimeline("metronome", MadmomBeats(MadmomBeats.Config(), SPACE.sample_rate), CLOCK, SPACE)
     source.begin()
     source.listen(sound)
     frames = len(sound) // SPACE.hop

@@ -9,7 +9,8 @@ import torch
 
 from accomp.core.errors import CombinationError
 from accomp.core.keyed_random import KeyedRandom
-from accomp.core.model.masking import MASKED, Candidates
+from accomp.core.model.masking import Candidates
+from accomp.core.model.tokens import MASK
 from accomp.core.types import TokenSpace
 from accomp.plugins.samplers.causal_bias import CausalBias
 from accomp.plugins.samplers.vampnet import VampNet
@@ -47,7 +48,7 @@ def steps_of(sampler, logits: torch.Tensor) -> torch.Tensor:
     batch, frames = logits.shape[:2]
     model, todo = Model(logits[:, None]), torch.ones(batch, 1, frames, dtype=torch.bool)
     sampler.fill(model, todo.long(), todo, noise_of(list(range(batch)), 1))
-    steps = (torch.stack(model.canvases) == MASKED).sum(0)[:, 0] - 1
+    steps = (torch.stack(model.canvases) == MASK).sum(0)[:, 0] - 1
     assert torch.equal(steps.sort().values, torch.arange(frames).expand(batch, -1))
     return steps
 

@@ -42,7 +42,7 @@ def test_random_arrivals_are_heard_and_counted_as_in_python(node, seed):
     heard = []
     for what, a, *b in steps:
         if what == "put":
-            assert python.put_down(sound[a : b[0]]) == b[0] - a
+            assert python.write_output(sound[a : b[0]]) == b[0] - a
         else:
             heard.append(np.empty(a, dtype=np.float32))
             python.exchange(None, heard[-1])

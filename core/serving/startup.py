@@ -1,4 +1,4 @@
-"""Before the first tick: runs are loaded, made fast enough where that can be, and measured."""
+"""Startup of a server: runs are loaded, compiled where needed and possible, and measured."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from accomp.core.console import say, warn
 from accomp.core.errors import CombinationError, UserError
 from accomp.core.generation.stream import player_of
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
-from accomp.core.serving.playing.capacity import LADDER, Capacity, measured_capacity
+from accomp.core.runs.player import Player
+from accomp.core.serving.playing.capacity import LADDER, Capacity, measure_capacity
 from accomp.core.serving.playing.fitting import Fit, Path, best, fit, measure
 from accomp.core.serving.playing.runs import Followers, slots_of
-from accomp.core.serving.playing.stage import Stage
+from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.ticks import Ticks
 from accomp.core.serving.server import Server
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 TICKS = 150
-"""Of a measurement."""
-USUAL = Path(48_000)
-"""A page on this machine, before it has measured itself."""
+"""Number of ticks of a measurement."""
+LOCAL_PATH = Path(48_000)
+"""Path of a page on this machine, before its own calibration."""
 FAST_ON_CPU = ("compile=on", "weights=w8a8")
-"""What makes a model several times as fast on a CPU, after a minute of compiling."""
+"""Runtime settings that make a model several times as fast on a CPU, after a minute of compiling."""
 
 
 @define(eq=False)
-class Opening:
-    """What is to be played, and how.
+class Startup:
+    """Runs to be served, and their settings.
 
     Attributes:
         runs: name -> folder.
-        slots: of each run; None: as many as this machine holds, by measurement.
-        runtime: KEY=VALUE of [runtime]; where none is given a model that is too slow is compiled, if that can be.
-        force: play though it is too slow.
+        slots: of each run; None: the measured capacity of this machine.
+        runtime: KEY=VALUE of [runtime]; without any, a model that is too slow is compiled where possible.
+        force: serve though it is too slow.
     """
 
     runs: Mapping[str, Folder]
@@ -51,62 +51,65 @@ class Opening:
     force: bool = False
     stack: ExitStack = field(factory=ExitStack)
 
-    def prepare(self, server: Server, tell: Callable[[str], None]) -> dict[str, Stage]:
-        """The stages of a server, in the model's thread; what is done is told, and said on the terminal.
+    def prepare(self, server: Server, tell: Callable[[str], None]) -> dict[str, ServedRun]:
+        """Make the runs of a server, in the model's thread; progress is reported to clients and on the terminal.
 
-        Raises CombinationError where no run can be played live here, as UserError for what cannot be loaded.
+        Raises CombinationError if no run can be played live here, UserError for runs that cannot be loaded.
         """
         began = time.monotonic()
 
-        def doing(text: str) -> None:
+        def report(text: str) -> None:
             tell(text)
             say(text)
 
-        players = {name: self._player(name, folder, server.clocked, doing) for name, folder in self.runs.items()}
-        made = self._sized(server, players, doing)
-        stages = {}
-        for name, slots in made.items():
+        players = {name: self._player(name, folder, server.clocked, report) for name, folder in self.runs.items()}
+        batches = self._make_slots(server, players, report)
+        served: dict[str, ServedRun] = {}
+        for name, slots in batches.items():
             player = players[name]
             server.measured[name] = measure(slots, TICKS)
             ticks = Ticks(slots.hop / slots.space.sample_rate, server.metrics.ticked)
-            stages[name] = Stage(
+            served[name] = ServedRun(
                 name, player, slots, self.registry, server.clocked, ticks, server.limits,
                 lambda live, margin: server.metrics.margin.observe(margin),
             )  # fmt: skip
             server.metrics.model.labels(name, str(player.step), player.weights[:12]).set(1)
-        self._judge(server.fits(USUAL), players, many=server.clocked)
-        tell("who follows beats and chords is looked for")
+        self._check_fits(server.fits(LOCAL_PATH), players, many=server.clocked)
+        tell("looking for followers of beats and chords")
         server.followers = Followers.of(self.registry)
         server.metrics.admission.set(1)
-        say(f"ready after {time.monotonic() - began:.0f} s: {', '.join(stages)}")
-        return stages
+        say(f"ready after {time.monotonic() - began:.0f} s: {', '.join(served)}")
+        return served
 
-    def _player(self, name: str, folder: Folder, clocked: bool, doing: Callable[[str], None]) -> Player:
-        doing(f"{name} is loaded")
+    def _player(self, name: str, folder: Folder, clocked: bool, report: Callable[[str], None]) -> Player:
+        report(f"loading {name}")
         player = self.stack.enter_context(player_of(folder, self.registry, self.guidance, self.runtime))
         device = player.device
         if self.runtime or device.type != "cpu" or player.runtime.compile == "on":
             return player
         budget = measure(slots_of(player, 1), TICKS // 3, warm=10)
         at_best = evolve(budget, encode=0.0, first=0.0, chunk=0.0, decode=0.0, jitter=0.0)
-        if fit(name, budget, USUAL, clocked=clocked).fits or not fit(name, at_best, USUAL, clocked=clocked).fits:
-            return player  # fast enough, or no speed would help
+        if (
+            fit(name, budget, LOCAL_PATH, clocked=clocked).fits
+            or not fit(name, at_best, LOCAL_PATH, clocked=clocked).fits
+        ):
+            return player  # fast enough, or too slow at any speed
         took = f"{name} takes {1000 * budget.load * budget.frame:.0f} ms for each {1000 * budget.frame:.0f} ms of music"
         if why := lacking(device):
-            doing(f"{took}, and cannot be made faster here: {why}")
+            report(f"{took}, and cannot be compiled here: {why}")
             return player
-        doing(f"{took}: it is compiled, with weights in 8 bits, which takes a minute or two")
+        report(f"{took}: compiling it with 8-bit weights, which takes a minute or two")
         return self.stack.enter_context(player_of(folder, self.registry, self.guidance, FAST_ON_CPU))
 
-    def _sized(
-        self, server: Server, players: Mapping[str, Player], doing: Callable[[str], None]
+    def _make_slots(
+        self, server: Server, players: Mapping[str, Player], report: Callable[[str], None]
     ) -> dict[str, AudioSessionBatch]:
-        """Slots for each run: as many as are asked for, or as fit."""
+        """Make slots for each run: the requested number, or the measured capacity."""
         if not server.clocked:
             return {name: slots_of(player, 1) for name, player in players.items()}
-        doing("capacity is measured")
+        report("measuring capacity")
         ladder = LADDER if self.slots is None else (self.slots,)
-        capacity = measured_capacity(players, ladder, doing)
+        capacity = measure_capacity(players, ladder, report)
         server.metrics.capacity.set(capacity.fits)
         self._check_capacity(capacity)
         assert capacity.slots is not None
@@ -118,11 +121,12 @@ class Opening:
             return
         text = f"{capacity.describe()}; --slots takes fewer, a smaller model or --runtime compile=on is faster"
         if not self.force:
-            raise UserError(f"{text}; --force serves all the same, and what comes too late is silent")
+            raise UserError(f"{text}; --force serves all the same, and late output is silent")
 
-    def _judge(self, fits: Mapping[str, Fit], players: Mapping[str, Player], *, many: bool) -> None:
-        """Say how each run fits a page on this machine. Raises CombinationError where none does and many would play;
-        one musician is told by the page."""
+    def _check_fits(self, fits: Mapping[str, Fit], players: Mapping[str, Player], *, many: bool) -> None:
+        """Report the budget of each run for a page on this machine. Raises CombinationError if none fits and mode is
+        serve; in jam mode the page shows it.
+        """
         for name, one in fits.items():
             say(f"{name} on {describe(players[name].device)}, with a page on this machine: {one.budget.verdict()}")
         if any(one.fits for one in fits.values()):
@@ -134,4 +138,4 @@ class Opening:
                 f"weights=int8 (w8a8 on a CPU) make its steps shorter; --force plays all the same, and what comes too "
                 f"late is silent"
             )
-        warn(f"{text}; the page plays all the same where you insist, and what comes too late is silent")
+        warn(f"{text}; the page plays all the same where you insist, and late output is silent")

@@ -1,4 +1,4 @@
-"""Building a song by ear: which instrument next, and which of its variations."""
+"""Interactive layering: prompts for the next instrument, and for one of its variations."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ if TYPE_CHECKING:
     from accomp.core.layering.band import Band
 
 Ask = Callable[[str], str]
-"""Puts a question and gives the answer; raises EOFError where nobody answers any more."""
+"""Prompts with a question and returns the answer; raises EOFError at the end of the input."""
 
 
-def converse(tree: Tree, band: Band, parent: str, variations: int, ask: Ask, shown: Callable[[], None]) -> None:
-    """Ask for layers, one after the other, until the answer is "stop", nothing, or the end of the input.
+def converse(tree: Tree, band: Band, parent: str, variations: int, ask: Ask, on_change: Callable[[], None]) -> None:
+    """Prompt for layers until the answer is "stop", empty, or the end of the input.
 
-    A mistake is told and asked again. `shown` is called whenever the tree has changed.
+    Mistakes are reported and prompted for again. `on_change` is called whenever the tree has changed.
     """
     while True:
         say(f"\nthe song so far: {song(tree, parent)}")
-        asked = _answer(ask, "next instrument (Enter: stop): ")
-        if asked in ("", "stop"):
+        answer = _answer(ask, "next instrument (Enter: stop): ")
+        if answer in ("", "stop"):
             return
         try:
-            layer = band.layer(asked)
+            layer = band.layer(answer)
         except UserError as error:
             say("\n".join(error.problems))
             continue
         count = variations
-        while (taken := _take(tree, nodes := band.play(tree, parent, layer, count), ask, shown)) == "again":
+        while (
+            choice := _prompt_choice(tree, nodes := band.play(tree, parent, layer, count), ask, on_change)
+        ) == "again":
             count = len(nodes) + variations
-        if taken == "stop":
+        if choice == "stop":
             return
-        if isinstance(taken, Node):
-            parent = taken.id
+        if isinstance(choice, Node):
+            parent = choice.id
 
 
 def song(tree: Tree, id: str) -> str:
@@ -47,18 +49,18 @@ def song(tree: Tree, id: str) -> str:
 
 
 def lines(tree: Tree, nodes: list[Node]) -> list[str]:
-    """Variations to listen to, a line each."""
+    """List variations to listen to, a line each."""
     return [f"{number}  {node.id}  {mix_path(tree, node)}" for number, node in enumerate(nodes, 1)]
 
 
 def mix_path(tree: Tree, node: Node) -> Path:
-    """The file to listen to."""
+    """Path of the mix."""
     return tree.folder / "nodes" / node.id / MIX
 
 
-def _take(tree: Tree, nodes: list[Node], ask: Ask, shown: Callable[[], None]) -> Node | str:
-    """The node that was chosen, or "none", "again", "stop"."""
-    shown()
+def _prompt_choice(tree: Tree, nodes: list[Node], ask: Ask, on_change: Callable[[], None]) -> Node | str:
+    """Prompt for one of the nodes: the chosen one, or "none", "again", "stop"."""
+    on_change()
     say("\n".join(lines(tree, nodes)))
     while True:
         numbers = f"1-{len(nodes)}" if len(nodes) > 1 else "1"
@@ -67,9 +69,9 @@ def _take(tree: Tree, nodes: list[Node], ask: Ask, shown: Callable[[], None]) ->
             return answer
         if answer.isdecimal() and 1 <= int(answer) <= len(nodes):
             node = tree.choose(nodes[int(answer) - 1].id)
-            shown()
+            on_change()
             return node
-        say(f"{answer!r} is none of these")
+        say(f"{answer!r} is not one of these")
 
 
 def _answer(ask: Ask, question: str) -> str:

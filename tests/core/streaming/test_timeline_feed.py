@@ -124,13 +124,13 @@ def test_what_is_told_may_change_while_playing_and_lands_on_the_frame():
     session.push(x[:, :5])
     codes = [first, session.pull()]
     at = sum(part.shape[2] for part in codes) + model.space.codebooks - 1  # the steps that were drawn
-    session.tell(0, "metronome", told(2)["metronome"])
+    session.set_timeline(0, "metronome", told(2)["metronome"])
     session.push(x[:, 5:])
     codes.append(session.pull())
     spliced = torch.cat([table(1)[:at], table(2)[at:]]).numpy()
     want = session_of(model, 1, timelines=[{"metronome": lambda first, n: spliced[first : first + n]}])
     assert torch.equal(torch.cat(codes, dim=2), generate(want, x, []))
-    session.tell(0, "metronome", None)
+    session.set_timeline(0, "metronome", None)
 
 
 def test_each_frame_is_asked_for_and_no_row_before_the_beginning():
@@ -162,4 +162,4 @@ def test_what_does_not_fit_is_named():
         session_of(model, 2, timelines=[told(1)])
     session = session_of(small_model(), 1)
     with pytest.raises(ValueError, match="the model takes no timeline metronome; it takes none"):
-        session.tell(0, "metronome", None)
+        session.set_timeline(0, "metronome", None)

@@ -1,4 +1,4 @@
-"""`accomp jam` and `accomp serve`: a server in this process, until it is told to end."""
+"""`accomp jam` and `accomp serve`: a server in this process, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LIBRARIES = ("starlette", "uvicorn", "websockets", "httptools", "prometheus_clie
 
 
 @frozen
-class Wanted:
-    """What is asked of `accomp jam` or `accomp serve`.
+class ServeOptions:
+    """Options of `accomp jam` or `accomp serve`.
 
     Attributes:
-        slots: sessions of each run; None: as many as fit.
-        record: the folder of recordings; None: nothing is recorded.
+        slots: sessions of each run; None: the measured capacity.
+        record: the folder of recordings; None: no recording.
     """
 
     runs: Sequence[str]
@@ -44,53 +44,53 @@ class Wanted:
     limits: Mapping[str, float] = field(factory=dict)
 
 
-def jam(wanted: Wanted, registry: Registry) -> None:
-    """One musician on this machine; the page is there while the model still warms up.
+def jam(options: ServeOptions, registry: Registry) -> None:
+    """Serve one musician on this machine; the page is available while the model still warms up.
 
     Raises UserError for runs, addresses and folders that cannot be used, PluginError where libraries are missing,
     CombinationError for models that are too slow, WorkError where the model fails.
     """
-    _serve("jam", wanted, registry)
+    _serve("jam", options, registry)
 
 
-def serve(wanted: Wanted, registry: Registry) -> None:
-    """Many musicians, by one clock. Raises as `jam` does, and where not even one session fits."""
-    _serve("serve", wanted, registry)
+def serve(options: ServeOptions, registry: Registry) -> None:
+    """Serve many musicians, by one clock. Raises as `jam` does, and if not even one session fits."""
+    _serve("serve", options, registry)
 
 
-def _serve(mode: str, wanted: Wanted, registry: Registry) -> None:
+def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
     from accomp.core.serving.address import Address
-    from accomp.core.serving.security import Door, checked_origins, token_from
+    from accomp.core.serving.security import AccessControl, check_origins, token_from
 
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise PluginError(f"a live page needs {', '.join(missing)}; run: pip install 'accomp[serve]'")
-    address = Address(wanted.host, wanted.port, wanted.cert, wanted.key, wanted.behind_proxy)
+    address = Address(options.host, options.port, options.cert, options.key, options.behind_proxy)
     address.check()
-    origins, token = checked_origins(wanted.origins), token_from(wanted.token_file)
-    runs = _runs(wanted.runs, registry)
+    origins, token = check_origins(options.origins), token_from(options.token_file)
+    runs = _runs(options.runs, registry)
     bound = address.bind()
     _introduce(
-        address.url(bound.getsockname()[1], token), wanted
-    )  # who knocks before the libraries are there waits at the door
+        address.url(bound.getsockname()[1], token), options
+    )  # the socket queues connections during the imports below
 
     from accomp.core.serving.limits import Limits
     from accomp.core.serving.logs import to_stderr
-    from accomp.core.serving.opening import Opening
     from accomp.core.serving.playing.engine import Engine
     from accomp.core.serving.playing.recording import Recorder
     from accomp.core.serving.server import Server
+    from accomp.core.serving.startup import Startup
     from accomp.core.serving.web import run_until_signal
 
     try:
-        recorder = None if wanted.record is None else Recorder(wanted.record)
+        recorder = None if options.record is None else Recorder(options.record)
     except OSError as error:
-        raise UserError(f"cannot record there: {error.strerror} @ --record {wanted.record}") from None
-    limits = Limits(hellos_per_minute=60, sessions_per_address=4) if mode == "jam" else Limits(**wanted.limits)  # type: ignore[arg-type]
-    server = Server(mode, Engine(), Door(token, origins), limits, recorder=recorder)
-    opening = Opening(
-        runs, registry, slots=1 if mode == "jam" else wanted.slots, runtime=wanted.runtime, guidance=wanted.guidance,
-        force=wanted.force,
+        raise UserError(f"cannot record there: {error.strerror} @ --record {options.record}") from None
+    limits = Limits(hellos_per_minute=60, sessions_per_address=4) if mode == "jam" else Limits(**options.limits)  # type: ignore[arg-type]
+    server = Server(mode, Engine(), AccessControl(token, origins), limits, recorder=recorder)
+    opening = Startup(
+        runs, registry, slots=1 if mode == "jam" else options.slots, runtime=options.runtime, guidance=options.guidance,
+        force=options.force,
     )  # fmt: skip
     if mode == "serve":
         to_stderr()
@@ -99,11 +99,11 @@ def _serve(mode: str, wanted: Wanted, registry: Registry) -> None:
     say("ended")
 
 
-def _introduce(url: str, wanted: Wanted) -> None:
+def _introduce(url: str, options: ServeOptions) -> None:
     say(f"open {url}")
-    if wanted.record is not None:
-        say(f"recordings: {wanted.record.resolve()}")
-    if wanted.browser:
+    if options.record is not None:
+        say(f"recordings: {options.record.resolve()}")
+    if options.browser:
         threading.Thread(target=_open, args=(url,), daemon=True).start()
 
 
@@ -113,18 +113,18 @@ def _open(url: str) -> None:
 
 
 def _runs(names: Sequence[str], registry: Registry) -> dict[str, Path]:
-    """Each run under a name of its own. Raises UserError for what is no run, and for one that is named twice."""
+    """Resolve each run under a unique name. Raises UserError for a name without a run, and for one given twice."""
     runs: dict[str, Path] = {}
-    for name in names or _usual(registry):
+    for name in names or _shipped(registry):
         short = Path(name).name if Path(name).is_dir() else name
         if short in runs:
-            raise UserError(f"two runs are called {short!r}; rename the folder of one @ {name}")
+            raise UserError(f"two runs have the name {short!r}; rename the folder of one @ {name}")
         runs[short] = find_model(name, registry)
     return runs
 
 
-def _usual(registry: Registry) -> list[str]:
-    """The model that comes along. Raises UserError where none does."""
+def _shipped(registry: Registry) -> list[str]:
+    """The shipped model. Raises UserError if there is none."""
     if not (there := registry.names("model")):
-        raise UserError("no model comes along; name a run folder")
+        raise UserError("there is no shipped model; name a run folder")
     return [there[0]]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from accomp.core.model.forgetting import SHORTEST, forget
-from accomp.core.model.sequence import PADDING
+from accomp.core.model.past_dropout import SHORTEST, drop_past
+from accomp.core.model.tokens import PADDING
 
 FRAMES = 80
 
 
 def test_as_many_clips_as_asked_for_miss_one_stretch_of_all_levels():
     y = torch.arange(2 * FRAMES).view(1, 2, FRAMES).repeat(4000, 1, 1)
-    told = forget(y, 0.3, torch.Generator().manual_seed(0))
+    told = drop_past(y, 0.3, torch.Generator().manual_seed(0))
     missing = told == PADDING
     assert torch.equal(told[~missing], y[~missing])
     assert torch.equal(missing[:, 0], missing[:, 1])
@@ -29,5 +29,5 @@ def test_as_many_clips_as_asked_for_miss_one_stretch_of_all_levels():
 
 def test_nothing_is_missing_at_a_share_of_nothing_and_something_everywhere_at_all():
     y = torch.zeros(50, 4, FRAMES, dtype=torch.int64)
-    assert torch.equal(forget(y, 0.0, torch.Generator()), y)
-    assert bool((forget(y, 1.0, torch.Generator()) == PADDING).any(2).all())
+    assert torch.equal(drop_past(y, 0.0, torch.Generator()), y)
+    assert bool((drop_past(y, 1.0, torch.Generator()) == PADDING).any(2).all())

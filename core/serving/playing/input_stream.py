@@ -1,4 +1,4 @@
-"""What a page hears, on its way to a model: placed frames in, the codec's samples out, none of them shifted in time."""
+"""Input of a session: placed frames in, the codec's samples out, without a shift in time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from accomp.core.serving.frames import Frame
 from accomp.core.serving.playing.resampling import Resampler
 
 PATIENCE = 2.0
-"""Seconds of input that may wait."""
-LONGEST_HOLE = 20.0
-"""Seconds that may be missing at once; a page whose places jump further has begun anew."""
+"""Seconds of input that may be queued."""
+LONGEST_GAP = 20.0
+"""Longest gap in seconds; a page whose places jump further has restarted."""
 
 
 class Inbox:
-    """Frames from the socket's thread to the model's; neither waits. What finds it full is lost, and counted.
+    """Queue of frames from the event loop's thread to the model's; neither waits. Frames that find it full are lost.
 
     Attributes:
         lost: samples that found it full.
-        received: samples taken in.
+        received: samples accepted.
     """
 
     def __init__(self, rate: int, patience: float = PATIENCE):
@@ -30,7 +30,7 @@ class Inbox:
         self._most, self._waiting, self._lock = round(patience * rate), 0, threading.Lock()
 
     def put(self, frame: Frame) -> bool:
-        """The socket's; False where it is full."""
+        """Queue a frame (event loop); False if full."""
         with self._lock:
             if self._waiting + len(frame.samples) > self._most:
                 self.lost += len(frame.samples)
@@ -41,7 +41,7 @@ class Inbox:
             return True
 
     def take(self) -> list[Frame]:
-        """The model's: all that wait."""
+        """Take all queued frames (model's thread)."""
         with self._lock:
             frames = list(self._frames)
             self._frames.clear()
@@ -49,15 +49,15 @@ class Inbox:
         return frames
 
 
-class Hearing:
+class InputStream:
     """Input of one session at the codec's rate, sample 0 at the place of the first frame.
 
-    Frames that are missing are holes, heard as zeros. What comes after its time has passed (`take` has put zeros in its
-    place) is dropped. Both are counted.
+    Missing frames are replaced by zeros. Frames after their time (`take` has returned zeros) are dropped. Both are
+    counted.
 
     Attributes:
         first: place of sample 0; None before the first frame.
-        lost: samples of the page that were heard as zeros.
+        lost: samples of the page that were replaced by zeros.
         taken: samples taken so far.
     """
 
@@ -66,37 +66,37 @@ class Hearing:
         self.first: int | None = None
         self.lost = self.taken = 0
         self._resampler = Resampler(rate, to, varies=varies)
-        self._next = 0  # place after the last sample that went in
-        self._at = 0.0  # the session's sample that belongs to this place
-        self._owed = 0  # samples that were taken before they came
+        self._next = 0  # place after the last resampled sample
+        self._at = 0.0  # the session's sample at this place
+        self._owed = 0  # samples taken before they were received
         self._ready: deque[np.ndarray] = deque()
         self._waiting = 0
 
     @property
     def next_place(self) -> int:
-        """The place after the last sample that came."""
+        """The place after the last received sample."""
         return self._next
 
     @property
     def available(self) -> int:
-        """Samples that wait to be taken; negative where more were taken than have come."""
+        """Samples ready to be taken; negative if more were taken than received."""
         return self._waiting - self._owed
 
     def absorb(self, frames: list[Frame]) -> None:
-        """Take in frames in the order in which they came. Raises ValueError where a place jumps by LONGEST_HOLE."""
+        """Process frames in order of arrival. Raises ValueError for a jump of more than LONGEST_GAP."""
         for frame in frames:
             if self.first is None:
                 self.first = self._next = frame.place
-            hole = frame.place - self._next
-            if hole > LONGEST_HOLE * self.rate:
-                raise ValueError(f"the page's clock jumped by {hole / self.rate:.1f} s; start again")
-            if hole > 0:
-                self.lost += hole
-                self._push(np.zeros(hole, np.float32))
-            self._push(frame.samples[max(0, -hole) :])
+            gap = frame.place - self._next
+            if gap > LONGEST_GAP * self.rate:
+                raise ValueError(f"the page's clock jumped by {gap / self.rate:.1f} s; start again")
+            if gap > 0:
+                self.lost += gap
+                self._push(np.zeros(gap, np.float32))
+            self._push(frame.samples[max(0, -gap) :])
 
     def take(self, samples: int) -> np.ndarray:
-        """The next samples [n]; zeros for those that have not come."""
+        """Take the next samples [n]; zeros for those not received."""
         parts, missing = [], samples
         while missing and self._ready:
             piece = self._ready[0]
@@ -116,13 +116,13 @@ class Hearing:
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def correct(self, share: float, over: int = 0) -> None:
-        """Let the page's samples last (1 + share) times as long, as its clock does by the server's."""
+        """Let the page's samples last (1 + share) times as long, in the server's time."""
         self._resampler.correct(share, over)
 
-    def reanchor(self, target: int) -> int:
-        """Let so many samples wait from now on: more are dropped, zeros taken for what came late are forgiven.
+    def resync(self, target: int) -> int:
+        """Set the queue to `target` samples: drop the excess, write off zeros taken for late input.
 
-        Returns how many samples later in the page's time the session's next sample is than it was.
+        Returns by how many samples the session's next sample is later in the page's time than before.
         """
         surplus = self.available - target
         later = max(0, surplus)
@@ -131,16 +131,16 @@ class Hearing:
             piece = self._ready.popleft()
             if len(piece) > surplus:
                 self._ready.appendleft(piece[surplus:])
-            gone = min(surplus, len(piece))
-            self._waiting -= gone
-            surplus -= gone
-        forgiven = min(self._owed, max(0, -surplus))
-        self._owed -= forgiven
-        self._at += forgiven - later
-        return later - forgiven
+            dropped = min(surplus, len(piece))
+            self._waiting -= dropped
+            surplus -= dropped
+        written_off = min(self._owed, max(0, -surplus))
+        self._owed -= written_off
+        self._at += written_off - later
+        return later - written_off
 
     def place_at(self, sample: float) -> float:
-        """The page's place at a sample of the session, by the ratio of now. Only once the first frame is there."""
+        """The page's place at a sample of the session, at the current ratio. Requires the first frame."""
         ratio = self.rate / (self.to * (1 + self._resampler.correction))
         assert self.first is not None, "a session begins with its first frame"
         return self._next + (sample - self._at) * ratio
@@ -154,9 +154,9 @@ class Hearing:
             return
         self._next += len(sound)
         self._at += len(sound) * self.to * (1 + self._resampler.correction) / self.rate
-        made = self._resampler.push(sound)
-        late = min(self._owed, len(made))
+        out = self._resampler.push(sound)
+        late = min(self._owed, len(out))
         self._owed -= late
-        if late < len(made):
-            self._ready.append(made[late:])
-            self._waiting += len(made) - late
+        if late < len(out):
+            self._ready.append(out[late:])
+            self._waiting += len(out) - late

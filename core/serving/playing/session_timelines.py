@@ -1,4 +1,4 @@
-"""The metronome and the chart of one session, in its page's places; both may change while it plays."""
+"""Metronome and chart of one session, in places of its page; both may change while it plays."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import numpy as np
 from attrs import define, evolve, field
 
 from accomp.core.errors import PluginError
-from accomp.core.generation.followers import carry_chords, followed
+from accomp.core.generation.followers import followed, set_chord_forecast
 from accomp.core.interfaces import Follower
 from accomp.core.music.annotations import NOTHING, Annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, source, steady
 from accomp.core.registry import Registry
-from accomp.core.runs.run import Player
+from accomp.core.runs.player import Player
 from accomp.core.serving.messages import FOLLOW, OFF, Metronome, Tempo
-from accomp.core.streaming.following import Followed
+from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 T = TypeVar("T")
 
 
 class Unplayable(ValueError):
-    """A metronome or a chart that cannot be had, in words for the musician."""
+    """A metronome or a chart that is not available; the message is for the musician."""
 
 
 @define(eq=False)
-class Beats:
-    """What a session is told beside its sound, and the Sources that tell it to each of its voices.
+class SessionTimelines:
+    """The timelines of a session, and the Sources that carry them to each of its voices.
 
     Attributes:
         rate: of the page (Hz); places are its samples.
-        tempo: the count that is set, its place that of a downbeat; None where there is none.
-        chart: what is typed, and the place of its first bar.
-        follows: timelines that are followed in the input.
-        spare: what can follow them, made before it is needed: that may take longer than a tick.
-        failure: what has gone wrong while following, for which the session has to end; "" while nothing has.
+        tempo: the set metronome, its place that of a downbeat; None without one.
+        chart: the typed chart, and the place of its first bar.
+        follows: timelines that are estimated from the input.
+        spare: followers made in advance, since making one may take longer than a tick.
+        failure: error of a follower, for which the session must end; "" without one.
     """
 
     player: Player
@@ -45,19 +45,19 @@ class Beats:
     tempo: Tempo | None = None
     chart: tuple[Chart, int] | None = None
     follows: set[str] = field(factory=set)
-    spare: dict[str, Followed] = field(factory=dict)
+    spare: dict[str, FollowedTimeline] = field(factory=dict)
     failure: str = ""
 
-    def metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
-        """Another metronome, from about place `now` on -> the timelines that change.
+    def set_metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
+        """Set the metronome, from about place `now` on -> the timelines that change.
 
-        A chart that is typed goes on in its bar. Raises Unplayable.
+        A typed chart continues in its bar. Raises Unplayable.
         """
         self._check("metronome", value)
         if isinstance(value, Tempo):
             tempo = evolve(value, place=now if value.place is None else value.place)
             if self.chart is not None and self.tempo is not None:
-                self.chart = self.chart[0], _moved(self.chart[1], self.tempo, tempo, now, self.rate)
+                self.chart = self.chart[0], _move_chart(self.chart[1], self.tempo, tempo, now, self.rate)
             self.tempo = tempo
             self.follows.discard("metronome")
             return ("metronome", "chart") if self.chart is not None else ("metronome",)
@@ -67,8 +67,8 @@ class Beats:
         self.tempo = None
         return ("metronome",)
 
-    def chords(self, value: str, place: int | None, now: int) -> tuple[str, ...]:
-        """Another chart, typed, "follow" or "off"; its first bar begins at a place, or at the next downbeat."""
+    def set_chart(self, value: str, place: int | None, now: int) -> tuple[str, ...]:
+        """Set the chart: typed, "follow" or "off"; its first bar begins at `place`, or at the next downbeat."""
         self._check("chart", value)
         if value in (OFF, FOLLOW):
             self._follow("chart", value)
@@ -89,19 +89,19 @@ class Beats:
         return ("chart",)
 
     def sources(
-        self, names: Iterable[str], place_of: Callable[[int], float], following: dict[str, Followed]
+        self, names: Iterable[str], place_of: Callable[[int], float], following: dict[str, FollowedTimeline]
     ) -> dict[str, Source | None]:
-        """What a voice is told of these timelines now; None: withheld.
+        """Sources of these timelines for a voice; None: withheld.
 
-        place_of: number of a frame of the voice -> the page's place at which its sound begins. following: what follows
-        the voice's input, which is kept there.
+        place_of: number of a frame of the voice -> the page's place at which its audio begins. following: followers of
+        the voice's input, updated in place.
         """
         return {name: self._source(name, place_of, following) for name in names}
 
-    def now(self, place: int, following: Mapping[str, Followed]) -> tuple[float | None, str | None]:
-        """Beats a minute and the chord at a place, set or followed; None where they are not known."""
+    def now(self, place: int, following: Mapping[str, FollowedTimeline]) -> tuple[float | None, str | None]:
+        """Tempo in beats a minute and chord at a place, set or followed; None if unknown."""
         bpm, chord = self.tempo.bpm if self.tempo else None, None
-        if (heard := following.get("metronome")) and (beats := heard.listened().last.beats):
+        if (followed_timeline := following.get("metronome")) and (beats := followed_timeline.summary().last.beats):
             bpm = 60 / float(np.diff(beats.times[-2:])[0])
         if self.chart is not None and self.tempo is not None:
             at = (place - self.chart[1]) / bar_length(self.tempo, self.rate)
@@ -109,8 +109,8 @@ class Beats:
             if at >= 0:
                 chords = bars[int(at) % len(bars)]
                 chord = chords[min(int(at % 1 * len(chords)), len(chords) - 1)]
-        elif (heard := following.get("chart")) and heard.listened().last.chords:
-            chord = heard.listened().last.chords[-1].chord
+        elif (followed_timeline := following.get("chart")) and followed_timeline.summary().last.chords:
+            chord = followed_timeline.summary().last.chords[-1].chord
         return bpm, chord
 
     def _check(self, name: str, value: object) -> None:
@@ -119,24 +119,26 @@ class Beats:
 
     def _follow(self, name: str, value: object) -> None:
         if value == FOLLOW:
-            self.spare[name] = self._followed(name)
+            self.spare[name] = self._take_follower(name)
             self.follows.add(name)
         else:
             self.follows.discard(name)
 
-    def _followed(self, name: str) -> Followed:
-        found = self.spare.pop(name, None) or follower(self.player, self.registry, name)
-        found.follower = Careful(found.follower, self._failed)
-        return found
+    def _take_follower(self, name: str) -> FollowedTimeline:
+        timeline = self.spare.pop(name, None) or follower(self.player, self.registry, name)
+        timeline.follower = GuardedFollower(timeline.follower, self._failed)
+        return timeline
 
     def _failed(self, error: Exception) -> None:
-        self.failure = f"what follows the music has failed: {error}"
+        self.failure = f"the follower of the music has failed: {error}"
 
-    def _source(self, name: str, place_of: Callable[[int], float], following: dict[str, Followed]) -> Source | None:
+    def _source(
+        self, name: str, place_of: Callable[[int], float], following: dict[str, FollowedTimeline]
+    ) -> Source | None:
         following.pop(name, None)
         if name in self.follows:
-            following[name] = self._followed(name)
-        carry_chords(following, None)  # by the metronome that is followed now, if one is
+            following[name] = self._take_follower(name)
+        set_chord_forecast(following, None)  # by the followed metronome, if any
         if name in following:
             return following[name]
         tempo, chart, rate = self.tempo, self.chart, self.player.tokenizer.space.frame_rate
@@ -144,21 +146,21 @@ class Beats:
             return None
         grid = self._grid(tempo if name == "metronome" or chart is None else evolve(tempo, place=chart[1]))
 
-        def told(first: int, frames: int) -> np.ndarray:
+        def values(first: int, frames: int) -> np.ndarray:
             start = place_of(first) / self.rate - first / rate
             if name == "metronome" or chart is None:
                 return source(name, grid, rate, start)(first, frames)
             return source_of(chart[0], grid, rate, start)(first, frames)
 
-        return told
+        return values
 
     def _grid(self, tempo: Tempo) -> Annotations:
         assert tempo.place is not None
         return steady(tempo.bpm, tempo.beats_per_bar, tempo.place / self.rate)
 
 
-def follower(player: Player, registry: Registry, name: str) -> Followed:
-    """What follows a timeline in a session's input. Raises Unplayable."""
+def follower(player: Player, registry: Registry, name: str) -> FollowedTimeline:
+    """Make the follower of a timeline in a session's input. Raises Unplayable."""
     try:
         return followed(player, registry, {name: FOLLOW})[name]
     except PluginError as error:
@@ -166,8 +168,8 @@ def follower(player: Player, registry: Registry, name: str) -> Followed:
 
 
 @define(eq=False)
-class Careful:
-    """A follower that knows nothing any more once it has failed, so that only its session ends."""
+class GuardedFollower:
+    """A follower whose failure ends its session only: afterwards it returns nothing."""
 
     inner: Follower
     failed: Callable[[Exception], None]
@@ -192,7 +194,7 @@ class Careful:
     def _try(self, work: Callable[[], T]) -> T | None:
         try:
             return None if self._broken else work()
-        except Exception as error:  # of a plugin: anything
+        except Exception as error:  # a plugin may raise anything
             self._broken = True
             self.failed(error)
             return None
@@ -203,9 +205,9 @@ def bar_length(tempo: Tempo, rate: int) -> float:
     return tempo.beats_per_bar * 60 * rate / tempo.bpm
 
 
-def _moved(begin: int, before: Tempo, after: Tempo, now: int, rate: int) -> int:
-    """Where a chart that began at a place would have begun by another count, so that it goes on in the same bar."""
+def _move_chart(begin: int, before: Tempo, after: Tempo, now: int, rate: int) -> int:
+    """Move the begin of a chart to another tempo such that the chart continues in the same bar."""
     assert after.place is not None
     bar = bar_length(after, rate)
-    wanted = now - (now - begin) / bar_length(before, rate) * bar
-    return round(after.place + round((wanted - after.place) / bar) * bar)
+    shifted = now - (now - begin) / bar_length(before, rate) * bar
+    return round(after.place + round((shifted - after.place) / bar) * bar)

@@ -9,7 +9,7 @@ import pytest
 
 from accomp.core.music.annotations import Annotations, Beats, Span
 from accomp.core.music.timelines import steady
-from accomp.core.streaming.carrying import ChordForecast
+from accomp.core.streaming.chord_forecast import ChordForecast
 
 RATE = 50
 BEAT = 0.5

@@ -12,8 +12,8 @@ from small import session_of, small_model, space_with
 from accomp.core.clock import Clock
 from accomp.core.music.annotations import NOTHING, Annotations, Beats
 from accomp.core.music.timelines import metronome
-from accomp.core.streaming.following import REMEMBERED, Followed
-from accomp.core.streaming.session import AudioSession
+from accomp.core.streaming.audio_session import AudioSession
+from accomp.core.streaming.followed_timeline import CHUNKS_KEPT, FollowedTimeline
 
 SPACE = space_with(2)  # 8 samples a frame, 50 frames a second
 FRAMES = 24
@@ -43,8 +43,8 @@ class Loudest:
         return Annotations(Beats((at, at + self.best)))
 
 
-def followed(t_f: int = 0, k: int = 1, space=SPACE) -> Followed:
-    return Followed("metronome", Loudest(), Clock(t_f, k), space)
+def followed(t_f: int = 0, k: int = 1, space=SPACE) -> FollowedTimeline:
+    return FollowedTimeline("metronome", Loudest(), Clock(t_f, k), space)
 
 
 def sound(frames: int = FRAMES, rows: int = 1, seed: int = 0) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_however_the_input_is_cut_the_same_is_told_and_played(t_f, k, cuts):
     for where in ([], sorted(cuts)):
         asked: list[np.ndarray] = []
 
-        class Noted(Followed):
+        class Noted(FollowedTimeline):
             def __call__(self, first, frames, asked=asked):
                 asked.append(super().__call__(first, frames))
                 return asked[-1]
@@ -135,7 +135,7 @@ def test_however_the_input_is_cut_the_same_is_told_and_played(t_f, k, cuts):
 def test_each_row_follows_its_own_input_and_a_new_session_its_own_from_its_beginning():
     model = small_model(-2, space=SPACE, timelines=("metronome",))
     audio, clock = sound(2 * FRAMES, rows=2, seed=3), Clock(-2)
-    sources = [Followed("metronome", Loudest(), clock, SPACE) for _ in range(3)]
+    sources = [FollowedTimeline("metronome", Loudest(), clock, SPACE) for _ in range(3)]
     tokens = session_of(model, timelines=[{"metronome": source} for source in sources[:2]])
     session = AudioSession(Plain(), tokens)
     half = FRAMES * SPACE.hop
@@ -166,7 +166,7 @@ def test_one_that_comes_while_playing_counts_from_the_session_s_beginning():
     session.push(audio[:, :half])
     session.pull()
     source = followed(-1)
-    tokens.tell(0, "metronome", source)
+    tokens.set_timeline(0, "metronome", source)
     session.push(audio[:, half:])
     session.pull()
     alone = Loudest()
@@ -190,7 +190,7 @@ def test_the_same_again_follows_from_the_start_and_one_that_comes_later_from_the
     alone.push(audio[0].numpy())
     assert source.known(last) == alone.known() != before
     later = followed(-1)
-    tokens.tell(0, "metronome", later)
+    tokens.set_timeline(0, "metronome", later)
     session.push(audio)
     session.pull()
     assert later.known(2 * FRAMES + 1) == alone.known().later(FRAMES * SPACE.hop / SPACE.sample_rate)
@@ -204,24 +204,24 @@ def test_hours_take_no_more_room_and_stay_in_phase():
     source.listen(hit)
     source._hear(SPACE.hop, 0)
     hours = 8 * 3600
-    source._heard = source._heard + hours * SPACE.sample_rate - SPACE.hop  # as if silence had been heard
+    source._samples = source._samples + hours * SPACE.sample_rate - SPACE.hop  # as if silence had been heard
     frame = hours * 50 + 2
     values = source(frame, 1)
     np.testing.assert_allclose(values, metronome(Annotations(Beats((0.0, 0.5))), np.array([2 / 50])), atol=1e-5)
     for step in range(frame + 1, frame + 50):
         source.listen(np.zeros(SPACE.hop, np.float32))
         source(step, 1)
-    assert len(source._known) <= REMEMBERED
+    assert len(source._known) <= CHUNKS_KEPT
     assert not source._waiting
 
 
 def test_what_was_found_is_told_at_the_end():
     source = followed()
     source.begin()
-    assert source.listened().since is None
+    assert source.summary().since is None
     source.listen(sound()[0].numpy())
     source(0, FRAMES)
-    listened = source.listened()
+    listened = source.summary()
     assert 0 < listened.since < listened.seconds
     assert listened.last == source.known(FRAMES - 1)
 
@@ -230,10 +230,10 @@ def test_input_that_nobody_gave_and_frames_of_long_ago_are_named():
     source = followed()
     source.begin()
     source.listen(np.zeros(5 * SPACE.hop, np.float32))
-    with pytest.raises(ValueError, match="40 samples of the input were listened to, frame 6 is played after 48"):
+    with pytest.raises(ValueError, match="40 samples of input are there, frame 6 is played after 48"):
         source(0, 7)
     source.begin()
     source.listen(np.zeros(50 * SPACE.hop, np.float32))
     source(0, 40)
-    with pytest.raises(ValueError, match="frame 3 was played long ago"):
+    with pytest.raises(ValueError, match="frame 3 is too long ago"):
         source(3, 1)
