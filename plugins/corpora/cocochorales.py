@@ -60,7 +60,7 @@ class CocoChorales:
             config.root,
             {"train": "train", "validation": "valid", "test": "test"},
             song="ENSEMBLE_trackNNNNNN with metadata.yaml and stems_audio/",
-            get="docs/corpora.md says how to download CocoChorales",
+            get="docs/guides/corpora.md says how to download CocoChorales",
         )
         self.problems = self._songs.problems
 

@@ -68,7 +68,7 @@ class MoisesDB:
             str(root / _INNER if (root / _INNER).is_dir() else root),
             dict.fromkeys(SPLITS, ""),
             song="with data.json and STEM/*.wav",
-            get="docs/corpora.md says how to download MoisesDB",
+            get="docs/guides/corpora.md says how to download MoisesDB",
         )
         self.problems = self._songs.problems
         root = self._songs.root

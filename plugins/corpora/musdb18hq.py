@@ -64,7 +64,7 @@ class Musdb18Hq:
             config.root,
             {"train": "train", "validation": "train", "test": "test"},
             song="ARTIST - TITLE with drums.wav, bass.wav, vocals.wav and other.wav",
-            get="docs/corpora.md says how to download MUSDB18-HQ",
+            get="docs/guides/corpora.md says how to download MUSDB18-HQ",
         )
         self.problems = self._songs.problems
         train = self._songs.root / "train"

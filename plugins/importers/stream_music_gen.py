@@ -285,7 +285,9 @@ def _tell(found: Found, spec: Spec, scale: float, folder: Path) -> None:
         f"{found.model.kind}{when}: {sizes['L']} layers, width {sizes['D']}, {sizes['H']} heads of {sizes['d']}, "
         f"{sizes['K']} levels of {found.model.codes} codes @ {found.file}"
     )
-    say(f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/importing.md)")
+    say(
+        f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/guides/importing.md)"
+    )
     say("its training normalised every clip to -16 dB before the codec; here levels stay: play at about that level")
     if found.codec:
         say(f"left out: {found.codec} weights of its codec; tokenizer {spec.tokenizer.plugin!r} stands in its place")

@@ -18,7 +18,7 @@ class Coherence(WindowScores):
 
     Uses COCOLA's features and a bilinear score with another, small network, trained with `accomp coherence train` on
     mini-slakh. Not comparable with published COCOLA scores. It is sensitive to rhythm and hardly to harmony: see the
-    measurements in docs/metrics.md.
+    measurements in docs/guides/metrics.md.
     """
 
     best: ClassVar[dict[str, float]] = {}

@@ -16,7 +16,7 @@ from accomp.plugins.tokenizers.codec.files.weight_files import header_of
 
 
 def convert(
-    weights: Annotated[Path, typer.Argument(help="Weights of another program; see docs/codec.md.")],
+    weights: Annotated[Path, typer.Argument(help="Weights of another program; see docs/guides/codec.md.")],
     out: Annotated[Path, typer.Argument(help="The codec file to write (.safetensors).")],
     tokenizer: Annotated[str, typer.Option(help="Tokenizer of the weights: dac or encodec.")] = "dac",
     run_code: Annotated[
