@@ -24,47 +24,53 @@ from accomp.core.runs.player import playing_checkpoint, weights_hash
 from accomp.core.spec.schema import Spec
 from accomp.core.trouble import raise_trouble
 
-RECORD, PART = "metrics.json", "metrics.part.json"
+RECORD, CHOSEN = "metrics.json", "metrics.chosen.json"
+"""Of the spec's metrics, and of others that were asked for."""
 ANCHORS = "anchors"
 """Folder of the audio of the anchors."""
 
 
-def evaluate(spec: Spec, registry: Registry, run: Path) -> None:
+def evaluate(spec: Spec, registry: Registry, run: Path, *, record: str = RECORD) -> None:
     """Score the clip sets of [evaluate], the run's takes and the anchors, with every metric, and write metrics.json.
+
+    record: another name of that file.
 
     A set that is scored already, from the same audio with the same metrics, is not scored again, so a killed evaluation
     resumes. Raises DataError where there are no takes, or takes of another model or with other settings; WorkError for
     altered takes, and for a metric that returns NaN or Inf.
     """
     if "model" not in spec.evaluate.cells:
-        evaluate_anchors(spec, registry, run)
+        evaluate_anchors(spec, registry, run, record=record)
         return
-    record = _takes(spec, run)
+    played = _takes(spec, run)
     with threads(spec.run.threads):
-        takes = take_cell(run, record, Teacher(spec, registry, run, record["takes"]).losses)
+        takes = take_cell(run, played, Teacher(spec, registry, run, played["takes"]).losses)
         if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
             warn(
                 "there are takes of an earlier accomp, without hashes: changes to them cannot be "
                 f"detected; remove {run / 'takes'} and run `accomp generate SPEC` to generate them again"
             )
-        deaf = deaf_cells(run, record) if "deaf" in spec.evaluate.cells else []
+        deaf = deaf_cells(run, played) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
-        _judge(spec, registry, run, cells, {"checkpoint": record["checkpoint"], "takes": identity_of_takes(record)})
+        about = {"checkpoint": played["checkpoint"], "takes": identity_of_takes(played)}
+        _judge(spec, registry, run / record, cells, about)
 
 
-def evaluate_anchors(spec: Spec, registry: Registry, folder: Path) -> None:
+def evaluate_anchors(spec: Spec, registry: Registry, folder: Path, *, record: str = RECORD) -> None:
     """Score the anchors of [evaluate] alone, without a model, and write metrics.json into `folder`.
 
     Resumes as `evaluate` does. They depend on corpus, pairs, tokenizer, seed, [generate] split, takes, seconds and
     prompt, [evaluate] and the metrics. Raises WorkError for a metric that returns NaN or Inf.
     """
     with threads(spec.run.threads):
-        _judge(spec, registry, folder, anchor_cells(spec, registry, folder / ANCHORS), {})
+        _judge(spec, registry, folder / record, anchor_cells(spec, registry, folder / ANCHORS), {})
 
 
-def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
+def _judge(spec: Spec, registry: Registry, path: Path, cells: Sequence[ClipSet], about: dict[str, Any]) -> None:
+    """Score the clip sets and write the record at `path`; PATH.part.json holds those that are scored so far."""
+    folder, part = path.parent, path.with_suffix(".part.json")
     scorer = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
-    earlier = {**_earlier(folder / RECORD), **_earlier(folder / PART)}
+    earlier = {**_earlier(path), **_earlier(part)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
         for cell in cells:
@@ -74,10 +80,10 @@ def _judge(spec: Spec, registry: Registry, folder: Path, cells: Sequence[ClipSet
                 advance(len(cell.clips), note=f"{cell.title}: scored already")
             else:
                 done[cell.name] = {"identity": identity, **scorer.cell(cell, advance)}
-                write_atomic(folder / PART, json.dumps({"cells": done}, allow_nan=False))
+                write_atomic(part, json.dumps({"cells": done}, allow_nan=False))
     record = {"seed": spec.seed, "loudness": spec.evaluate.loudness, **about, "cells": done}
-    write_atomic(folder / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    (folder / PART).unlink(missing_ok=True)
+    write_atomic(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    part.unlink(missing_ok=True)
     for line in summary(record):
         say(line)
 
