@@ -70,7 +70,7 @@ class ResidentClips:
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
     ) -> Tensor:
-        """n clips [n, seconds * rate], drawn in proportion to song length; 25 % more are drawn, the most silent dropped.
+        """n clips [n, seconds * rate], drawn in proportion to song length; 25 % extra, the most silent dropped.
 
         `rng` is a CPU generator. Raises ValueError for a rate other than that of the music.
         """
