@@ -54,7 +54,8 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A frozen audio codec. `name` and `fingerprint` (a hash of configuration and weights) say which one.
+    """A frozen audio codec. `name` and `fingerprint` say which one: a hash of all that makes codes, and the vectors
+    that they stand for, so that what decodes may get better while token stores and models stay as they are.
 
     A tokenizer of continuous latents (a space without codebooks) gives and takes latents [B, E, T] float32 wherever
     others have codes [B, K, T]. They are about normal with unit variance, which diffusion assumes, and numbers that
@@ -67,6 +68,7 @@ class Tokenizer(Protocol):
                     streams opened from then on use it, and nothing is compiled while they work. Those of other sizes of
                     batch, and pushes for which it is not faster, work as before; what comes out is the same. Raises
                     PluginError, saying why and what to do, where that cannot be; then nothing has changed.
+        decoder_fingerprint     a hash of all that decides what codes sound like; see decoder_fingerprint_of.
     """
 
     space: TokenSpace
@@ -88,6 +90,12 @@ class Tokenizer(Protocol):
     def encoder(self, batch: int = 1) -> Stream: ...
     def decoder(self, batch: int = 1) -> Stream: ...
     def to(self, device: torch.device | str) -> Tokenizer: ...
+
+
+def decoder_fingerprint_of(tokenizer: Tokenizer) -> str:
+    """What the sound of codes depends on: the fingerprint, where a tokenizer does not tell the two apart."""
+    found: str = getattr(tokenizer, "decoder_fingerprint", tokenizer.fingerprint)
+    return found
 
 
 class Fuser(nn.Module):

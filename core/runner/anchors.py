@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from attrs import frozen
 
 from accomp.core.build import build_corpus, build_tokenizer
-from accomp.core.interfaces import Tokenizer
+from accomp.core.interfaces import Tokenizer, decoder_fingerprint_of
 from accomp.core.registry import Registry
 from accomp.core.runner.cells import Cell, CodecClip, SongClip
 from accomp.core.runner.computing import device_of
@@ -58,7 +58,7 @@ def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[Cell]:
     if "codec" in spec.evaluate.cells:
         tokenizer = build_tokenizer(spec, registry).to(device_of(spec.run.accelerator))
         through = _Codec(tokenizer, device_of(spec.run.accelerator))
-        heard = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
+        heard = (CodecClip(clip, through, decoder_fingerprint_of(tokenizer), folder) for clip in true)
         cells.append(Cell("codec", ANCHORS["codec"], tuple(heard), tuple(failures)))
     return [cell for cell in cells if cell.name in spec.evaluate.cells]
 

@@ -101,7 +101,7 @@ class CodecClip:
 
     Attributes:
         through: a sound [N] at the codec's rate -> the same after encoding and decoding.
-        codec: which one, by fingerprint.
+        codec: which one, and how it sounds; see decoder_fingerprint_of.
         folder: where what it made is kept.
     """
 

@@ -19,6 +19,7 @@ from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError, UserError
 from accomp.core.files import folder_atomic, hash_file, write_atomic
 from accomp.core.instruments import CLASSES
+from accomp.core.interfaces import decoder_fingerprint_of
 from accomp.core.loudness import mix_for_listening
 from accomp.core.registry import Registry
 from accomp.core.runner.computing import PLAYING_THREADS, describe, device_of, number_of, threads
@@ -219,7 +220,7 @@ def _made_from(
     """Everything that a take depends on."""
     return {
         "weights": player.weights,
-        "tokenizer": player.tokenizer.fingerprint,
+        "tokenizer": decoder_fingerprint_of(player.tokenizer),
         "window": player.window,
         "sampler": resolve(spec)["sampler"],
         "guidance": resolve(spec)["guidance"],

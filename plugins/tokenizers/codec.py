@@ -43,7 +43,8 @@ class Live(Protocol):
 class FrozenCodec:
     """A causal codec at work: encode, embed, decode, and the same as streams.
 
-    Its network offers quantizer, encoder_parts(), encode(audio, history) and decode(z, history, final=...).
+    Its network offers quantizer, encoder_parts(), encoder_tensors(), encode(audio, history) and decode(z, history,
+    final=...).
 
     Encoding runs in float64. Float32 matrix products differ in the last digits with the number of frames in a call, and
     a vector near the border of two codes would then get either; in float64 the difference is some 1e-15 of a latent, so
@@ -54,13 +55,17 @@ class FrozenCodec:
     def __init__(
         self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any], codebooks: Any = None
     ):
-        """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint.
+        """`network` is taken over: frozen, and its weight norm folded.
 
+        The fingerprint covers `architecture` and what decides which codes come out and which vectors they stand for; a
+        better decoder leaves it, and with it token stores and models, as they are. What codes sound like, the
+        `decoder_fingerprint` says.
         `codebooks` offers quantize and embed, as FrozenQuantizer does; None where network.quantizer is dac's.
         """
         self.name = name
         self.space = space
-        self.fingerprint = fingerprint_of([name, dict(architecture)], network.state_dict())
+        self.fingerprint = fingerprint_of([name, dict(architecture)], self.identity_of(network))
+        self.decoder_fingerprint = fingerprint_of([name, "decoder"], network.state_dict())
         network.eval()
         for module in network.modules():
             if hasattr(module, "weight_g"):
@@ -72,6 +77,11 @@ class FrozenCodec:
         self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
         self._live: dict[int, tuple[Live, Live]] = {}
         """By the number of rows: what encodes, what decodes."""
+
+    def identity_of(self, network: Any) -> dict[str, Tensor]:
+        """The tensors of a network that the fingerprint covers, by name."""
+        tensors: dict[str, Tensor] = network.encoder_tensors()
+        return tensors
 
     def to(self, device: torch.device | str) -> FrozenCodec:
         """Move to a device, in place; returns itself. Streams that were open must not be used any more."""

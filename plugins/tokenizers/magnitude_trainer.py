@@ -15,9 +15,10 @@ from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.clips import Music
 from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
 from accomp.plugins.tokenizers.magnitude_losses import MagnitudeDistance
-from accomp.plugins.tokenizers.magnitude_network import MagnitudeNetwork
+from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW, MagnitudeNetwork
 from accomp.plugins.tokenizers.residual_trainer import ResidualTrainer
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec, share
+from accomp.plugins.tokenizers.tuner import mistuning, true_tuning
 
 
 @frozen(kw_only=True)
@@ -25,15 +26,17 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     """[train] of the magnitude codec; precision "bfloat16" is that of the blocks' matrix products, on any device.
 
     Attributes:
-        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes.
+        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
+            of the decoder too all stays but what says frequencies.
         stay: that of the codec whose codes a decoder hears that learns alone.
-        average: in the end the decoder's weights are their moving average, each step with this much of the past; 0: the
-            last ones. An adversary makes a decoder circle around what it finds.
+        average: in the end what learns of the decoder is the moving average of its weights, each step with this much of
+            the past; 0: the last ones. An adversary makes a decoder circle around what it finds.
         codebooks: levels that the decoder hears in most steps, 0 for all. Those behind are trained in `more` of them.
         fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it hears all levels.
         refit: shares of the training at which the codebooks are fitted anew.
         bin, slope, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        tuning: weight of the error of the lowest bins' frequencies; see tuner.py.
         compile: whether torch.compile fuses the distances (a sixth of a step's time on a CPU; it needs a C++ compiler).
         commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
             or by all where the decoder hears all: were it always all, latents would shrink until the few levels that
@@ -44,7 +47,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
             heeded fully after `adversary_warmup` steps.
     """
 
-    only: Literal["all", "decoder"] = "all"
+    only: Literal["all", "decoder", "tuner"] = "all"
     stay: float = field(default=0.15, validator=v.ge(0.0))
     average: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.lt(1.0)))
     codebooks: int = field(default=0, validator=v.ge(0))
@@ -57,6 +60,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     linear: float = field(default=1.0, validator=v.ge(0.0))
     energy: float = field(default=0.5, validator=v.ge(0.0))
     level: float = field(default=1.0, validator=v.ge(0.0))
+    tuning: float = field(default=1.0, validator=v.ge(0.0))
     compile: bool = False
     commitment: float = field(default=1.0, validator=v.ge(0.0))
     steady: float = field(default=0.0, validator=v.ge(0.0))
@@ -85,15 +89,19 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
         distance = MagnitudeDistance().to(device)
         self.distance = torch.compile(distance, dynamic=False) if spec.compile else distance
-        if spec.only == "decoder":
-            if not spec.start:
-                raise SpecError('only = "decoder" needs weights to start from, such as "default" @ train.start')
-            network.requires_grad_(False)
-            for parameter in network.decoder_parameters():
-                parameter.requires_grad_(True)
+        if spec.only != "all" and not spec.start:
+            raise SpecError(f'only = "{spec.only}" needs weights to start from, such as "default" @ train.start')
+        if spec.only == "tuner" and not network.tuner:
+            raise SpecError('only = "tuner" needs tuner_blocks over 0 @ codec.tuner_blocks')
+        if network.tuner:
+            network.tuner.mixed = network.mixed
+        network.requires_grad_(False)
+        for parameter in network.learning(spec.only):
+            parameter.requires_grad_(True)
         self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
         self.adversary = MagnitudeAdversary(seed, device, half=self.network.mixed) if spec.adversarial else None
-        self.averaged = Averaged(self.network.decoder_parameters(), spec.average) if spec.average else None
+        part = "decoder" if spec.only == "all" else spec.only
+        self.averaged = Averaged(self.network.learning(part), spec.average) if spec.average else None
         self.optimize()
 
     def parts(self) -> dict[str, Any]:
@@ -113,23 +121,38 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
 
     def _one_step(self, done: float) -> dict[str, float]:
         spec, network = self.spec, self.network
+        audio = self.draw()
         with torch.no_grad():
-            magnitudes, low = network.spectra(self.draw(), History())
+            magnitudes, low = network.spectra(audio, History())
             bands = network.spectra.log_bands(magnitudes)
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
-        decoded = network.decode(heard, History())
-        losses = self.distance(decoded, magnitudes) | pulled
+        losses = pulled | self._mistuning(heard.detach(), audio)
+        judged: dict[str, Tensor] = {}
+        if spec.only != "tuner":
+            decoded = network.decode(heard, History())
+            losses |= self.distance(decoded, magnitudes)
+            judged = self._judged(decoded, magnitudes, done)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
-        if self.adversary and done >= spec.adversary_from:
-            n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
-            judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
+        if judged:
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
-            losses |= judged
-        told = self.descend(total, losses, done)
+        told = self.descend(total, losses | judged, done)
         if self.averaged:
             self.averaged.follow(self.step)
         return told
+
+    def _mistuning(self, heard: Tensor, audio: Tensor) -> dict[str, Tensor]:
+        if self.network.tuner is None:
+            return {}
+        said = self.network.tuning(heard, History())
+        return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
+
+    def _judged(self, decoded: Tensor, magnitudes: Tensor, done: float) -> dict[str, Tensor]:
+        spec = self.spec
+        if not self.adversary or done < spec.adversary_from:
+            return {}
+        n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
+        return self.adversary.judge(decoded[:n], magnitudes[:n], rate)
 
     def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         """What the decoder hears of the latents, which learn through it, and what else pulls at these."""

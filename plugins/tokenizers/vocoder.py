@@ -21,6 +21,7 @@ from attrs import validators as v
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import History
+from accomp.plugins.tokenizers.frame_blocks import FrameBlock, through
 from accomp.plugins.tokenizers.magnitude_network import (
     BANDS_FLOOR,
     BINS,
@@ -30,9 +31,7 @@ from accomp.plugins.tokenizers.magnitude_network import (
     STEP,
     SUBFRAMES,
     WINDOW,
-    FrameBlock,
     filters_of,
-    through,
 )
 
 REACH = 2.0

@@ -69,7 +69,7 @@ class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
         """Latents [B, T, E] and settled spectra [B, T * 4, 2, 641] of what the codec makes of audio [B, T * hop]."""
         z = self.codec.embed(self.codec.encode(audio))
         magnitudes = magnitudes_of(self.codec.network.decode(z, History())).flatten(1, 2)
-        return z, self.codec.settled(magnitudes, History())
+        return z, self.codec.settled(magnitudes, z, History())
 
     def finish(self) -> list[float]:
         return []

@@ -13,13 +13,13 @@ from numba import njit
 from accomp.plugins.tokenizers import cpu_layers, kernels, lanes, log_spectra, magnitude_cpu
 from accomp.plugins.tokenizers.causal import FixedHistory, History
 from accomp.plugins.tokenizers.cpu_spectra import CpuSpectra
+from accomp.plugins.tokenizers.frame_blocks import FrameBlock
 from accomp.plugins.tokenizers.lanes import COUNT
 from accomp.plugins.tokenizers.magnitude_network import (
     GRID,
     HOP,
     LONG,
     STEP,
-    FrameBlock,
     MagnitudeNetwork,
     Spectra,
     magnitudes_of,
@@ -217,6 +217,6 @@ class _Kept:
     def begin(self, batch):
         return torch.zeros(batch, 1)
 
-    def __call__(self, magnitudes, state):
+    def __call__(self, magnitudes, state, tuning=None):
         self._heard.append(magnitudes)
         return magnitudes.new_zeros(len(magnitudes), magnitudes.shape[1] * STEP)

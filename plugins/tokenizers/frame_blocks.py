@@ -1,0 +1,42 @@
+"""Causal blocks over frames, of which the networks of `magnitude` are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accomp.plugins.tokenizers.causal import History, depthwise
+
+
+class FrameBlock(nn.Module):
+    """x + s * W2 hardswish(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
+
+    hardswish(v) = v min(max(v + 3, 0), 6) / 6 is made of sums and products alone, which give the same bits everywhere.
+    """
+
+    def __init__(self, width: int, hidden: int, kernel: int):
+        super().__init__()
+        self.kernel = kernel
+        self.taps = nn.Parameter(torch.randn(kernel, width) * (kernel**-0.5))
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor, history: History) -> Tensor:
+        mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
+        return torch.addcmul(x, self.scale, self.contract(F.hardswish(self.expand(self.norm(mixed)))))
+
+
+def through(
+    first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History, *, mixed: bool = False
+) -> Tensor:
+    """x [B, T, n] through a first layer, blocks, a norm and a last layer [B, T, m]; `mixed`: computed in bfloat16."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
+        h = first(x)
+        for block in blocks:
+            h = block(h, history)
+        return last(norm(h)).to(x.dtype)
