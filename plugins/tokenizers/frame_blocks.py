@@ -31,12 +31,25 @@ class FrameBlock(nn.Module):
         return torch.addcmul(x, self.scale, self.contract(F.hardswish(self.expand(self.norm(mixed)))))
 
 
-def through(
-    first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History, *, mixed: bool = False
-) -> Tensor:
-    """x [B, T, n] through a first layer, blocks, a norm and a last layer [B, T, m]; `mixed`: computed in bfloat16."""
+def trunk(first: Any, blocks: Any, norm: Any, x: Tensor, history: History, *, mixed: bool = False) -> Tensor:
+    """x [B, T, n] through a first layer, blocks and a norm [B, T, D]; `mixed`: computed in bfloat16."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
         h = first(x)
         for block in blocks:
             h = block(h, history)
-        return last(norm(h)).to(x.dtype)
+        normed: Tensor = norm(h)
+        return normed.to(x.dtype)
+
+
+def branch(last: Any, h: Tensor, *, mixed: bool = False) -> Tensor:
+    """h [B, T, D] of a trunk through a last layer [B, T, m]; `mixed`: computed in bfloat16."""
+    with torch.autocast(h.device.type, torch.bfloat16, enabled=mixed):
+        out: Tensor = last(h)
+        return out.to(h.dtype)
+
+
+def through(
+    first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History, *, mixed: bool = False
+) -> Tensor:
+    """A trunk and one branch of it."""
+    return branch(last, trunk(first, blocks, norm, x, history, mixed=mixed), mixed=mixed)

@@ -79,7 +79,7 @@ class Magnitude(FrozenCodec):
         encoder_blocks: int = field(default=3, validator=v.ge(0))
         decoder_blocks: int = field(default=5, validator=v.ge(0))
         kernel: int = field(default=7, validator=v.gt(0))
-        tuner_blocks: int = field(default=3, validator=v.ge(0))
+        tuner_blocks: int = field(default=0, validator=v.ge(0))
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
         vocoder: str = ""
@@ -187,12 +187,20 @@ class Magnitude(FrozenCodec):
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
         z = self.embed(codes)
         z = self._whitening.back(z) if self._config.continuous else z
-        magnitudes = magnitudes_of(self.network.decode(z, history)).flatten(1, 2)
+        logs, tuning = self.network.decode_in_tune(z, history)
+        magnitudes, state = magnitudes_of(logs).flatten(1, 2), self._state(history, len(z))
         if self._vocoder is None:
-            tuning = self.network.tuning(z, history)
-            return self._phases(magnitudes, self._state(history, len(magnitudes)), tuning)
-        corrected = self._vocoder(self.settled(magnitudes, z, history), z, history)
-        return self._phases.sound(corrected, self._sum(history, len(corrected)))
+            return self._phases(magnitudes, state, tuning)
+        corrected = self._vocoder(self._phases.spectra(magnitudes, state, tuning), z, history)
+        return self._phases.sound(corrected, self._sum(history, len(z)))
+
+    def settled(self, z: Tensor) -> Tensor:
+        """Latents [B, T, E] from the beginning on -> what the phase rule makes of their magnitudes [B, T * 4, 2, 641].
+
+        See PhaseRule.spectra.
+        """
+        logs, tuning = self.network.decode_in_tune(z, History())
+        return self._phases.spectra(magnitudes_of(logs).flatten(1, 2), self._state(History(), len(z)), tuning)
 
     @property
     def _whitening(self) -> Any:
@@ -204,13 +212,6 @@ class Magnitude(FrozenCodec):
     def tail_on(self, history: History, batch: int) -> Tensor:
         held = self._sum(history, batch) if self._vocoder else self._state(history, batch)[:, -WINDOW:]
         return self._phases.tail(held).to(self.device)
-
-    def settled(self, magnitudes: Tensor, z: Tensor, history: History) -> Tensor:
-        """Magnitudes [B, n, 641] of latents [B, T, E] -> what the phase rule makes of them, [B, n, 2, 641].
-
-        See PhaseRule.spectra.
-        """
-        return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)), self.network.tuning(z, history))
 
     def _state(self, history: History, batch: int) -> Tensor:
         return history.of(self._phases, lambda: self._phases.begin(batch, self.device))

@@ -118,7 +118,7 @@ class CpuUnwhitener:
 
 
 class CpuTuner:
-    """Latents over their spread -> frequencies, as a Tuner computes them. Weights must not change."""
+    """What a Tuner says, likewise."""
 
     def __init__(self, tuner: Tuner):
         self._layers = Layers(tuner.enter, tuner.blocks, tuner.norm, tuner.leave)
@@ -127,9 +127,9 @@ class CpuTuner:
         """What the blocks remember at the beginning: zeros."""
         return self._layers.begin(batch)
 
-    def __call__(self, z: Array, batch: int, history: FixedHistory) -> Tensor:
-        """[B * T, E] float32 -> bins [B, T * 4, 96]; see Tuner."""
-        return bounded(torch.from_numpy(self._layers(z, history)).view(batch, -1, TUNED))
+    def __call__(self, features: Array, batch: int, history: FixedHistory) -> Tensor:
+        """[B * T, width] float32 -> bins [B, T * 4, 96]."""
+        return bounded(torch.from_numpy(self._layers(features, history)).view(batch, -1, TUNED))
 
 
 class CpuDecoder:
@@ -162,12 +162,12 @@ class CpuDecoder:
 
     def sound(self, z: Array, batch: int, history: FixedHistory) -> Tensor:
         """Latents [B * T, E] float32 -> audio [B, T * hop]."""
-        spread = z / self._spread
-        correction = self._layers(spread, history).reshape(-1, BINS)
+        features = self._layers.trunk(z / self._spread, history)
+        correction = self._layers.branch(features).reshape(-1, BINS)
         bands = kernels.linear(z, self._synthesis, self._mean).reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
         said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
-        tuning = self._tuner(spread, batch, history) if self._tuner else None
+        tuning = self._tuner(features, batch, history) if self._tuner else None
         if self._vocoder:
             settled = self._phases.spectra(said, history.of(self._phases), tuning)
             return self._vocoder(settled, z, history)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import History
-from accomp.plugins.tokenizers.frame_blocks import FrameBlock, through
+from accomp.plugins.tokenizers.frame_blocks import FrameBlock, branch, through, trunk
 from accomp.plugins.tokenizers.losses import mel_filters
 from accomp.plugins.tokenizers.residual_codebooks import ResidualCodebooks
 from accomp.plugins.tokenizers.tuner import Tuner
@@ -147,7 +147,7 @@ class MagnitudeNetwork(nn.Module):
         self.decoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(decoder_blocks))
         self.decoder_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, SUBFRAMES * BINS)
-        self.tuner = Tuner(latent, width, hidden, tuner_blocks, kernel, SUBFRAMES) if tuner_blocks else None
+        self.tuner = Tuner(width, hidden, tuner_blocks, kernel, SUBFRAMES) if tuner_blocks else None
         for corrects in (self.to_latent, self.leave):
             nn.init.zeros_(corrects.weight)
             nn.init.zeros_(corrects.bias)
@@ -167,13 +167,15 @@ class MagnitudeNetwork(nn.Module):
 
     def decode(self, z: Tensor, history: History) -> Tensor:
         """Latents [B, T, E] -> log(magnitude + 1e-5) [B, T, 4, 641]."""
-        layers = self.from_latent, self.decoder_blocks, self.decoder_norm, self.leave
-        correction = through(*layers, z / self.spread, history, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
-        return self._widened(z @ self.synthesis.T + self.mean) + correction
+        return self.decode_in_tune(z, history)[0]
 
-    def tuning(self, z: Tensor, history: History) -> Tensor | None:
-        """Latents [B, T, E] -> frequencies of the lowest bins, off their middles, in bins [B, T * 4, 96]; or none."""
-        return self.tuner and self.tuner(z / self.spread, history)
+    def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
+        """What `decode` gives, and what the tuner says [B, T * 4, 96], where there is one."""
+        layers = self.from_latent, self.decoder_blocks, self.decoder_norm
+        features = trunk(*layers, z / self.spread, history, mixed=self.mixed)
+        correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
+        logs = self._widened(z @ self.synthesis.T + self.mean) + correction
+        return logs, self.tuner and self.tuner(features.detach(), history)
 
     def _widened(self, bands: Tensor) -> Tensor:
         """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].

@@ -15,10 +15,10 @@ from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.clips import Music
 from accomp.plugins.tokenizers.magnitude_adversary import MagnitudeAdversary
 from accomp.plugins.tokenizers.magnitude_losses import MagnitudeDistance
-from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW, MagnitudeNetwork
+from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW, MagnitudeNetwork, magnitudes_of
 from accomp.plugins.tokenizers.residual_trainer import ResidualTrainer
 from accomp.plugins.tokenizers.trainer import CodecTrainer, CodecTrainSpec, share
-from accomp.plugins.tokenizers.tuner import mistuning, true_tuning
+from accomp.plugins.tokenizers.tuner import by_slopes, mistuning, true_tuning
 
 
 @frozen(kw_only=True)
@@ -126,10 +126,10 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             magnitudes, low = network.spectra(audio, History())
             bands = network.spectra.log_bands(magnitudes)
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
-        losses = pulled | self._mistuning(heard.detach(), audio)
+        decoded, tuning = network.decode_in_tune(heard, History())
+        losses = pulled | self._mistuning(decoded, tuning, audio)
         judged: dict[str, Tensor] = {}
         if spec.only != "tuner":
-            decoded = network.decode(heard, History())
             losses |= self.distance(decoded, magnitudes)
             judged = self._judged(decoded, magnitudes, done)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
@@ -141,10 +141,10 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             self.averaged.follow(self.step)
         return told
 
-    def _mistuning(self, heard: Tensor, audio: Tensor) -> dict[str, Tensor]:
-        if self.network.tuner is None:
+    def _mistuning(self, decoded: Tensor, tuning: Tensor | None, audio: Tensor) -> dict[str, Tensor]:
+        if tuning is None:
             return {}
-        said = self.network.tuning(heard, History())
+        said = by_slopes(magnitudes_of(decoded).flatten(1, 2)) + tuning
         return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
 
     def _judged(self, decoded: Tensor, magnitudes: Tensor, done: float) -> dict[str, Tensor]:
@@ -169,9 +169,9 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
     @torch.no_grad()
     def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
         """What the decoder hears of the codes, as they are."""
-        quantizer = self.network.quantizer
-        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay)
-        heard = zip(quantizer.levels[: self._levels_heard()], codes.unbind(1), strict=False)
+        quantizer, first = self.network.quantizer, self._levels_heard()
+        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
+        heard = zip(quantizer.levels[:first], codes.unbind(1), strict=True)
         return torch.stack([level.codebook[code] for level, code in heard]).sum(0)
 
     def _levels_heard(self) -> int:

@@ -1,7 +1,7 @@
-"""Which frequency dominates each of the lowest bins: what the rule for phases cannot read off coded magnitudes.
+"""What the slopes of coded magnitudes do not say of the lowest bins' frequencies, and codes do.
 
-Two bins of 25 Hz apart, the slopes of a partial say where it lies; but coded magnitudes are wrong by decibels, and the
-partials of a bass overlap. What codes know of pitch is in the latents, and a network finds more of it there.
+The slopes of a partial's peak say where between two bins, 25 Hz apart, it lies. But coded magnitudes are wrong by
+decibels, and the partials of a bass overlap. Codes know somewhat more of pitch, and a network finds it in them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.frame_blocks import FrameBlock, through
+from accomp.plugins.tokenizers.phase.framing import SILENT
+from accomp.plugins.tokenizers.phase.peaks import over_time
 
 TUNED = 96
-"""Lowest bins whose frequencies are said: up to 2.4 kHz."""
+"""Lowest bins whose frequencies are told: up to 2.4 kHz."""
 REACH = 2.0
-"""Bins by which a frequency may lie off its bin's middle: a Hann window's main lobe."""
+"""Bins that a frequency may be moved by: a Hann window's main lobe."""
 CLOSE = 0.1
 """Bins: errors of frequency beyond it count by their size, those below by their square."""
 NEAR = 2
@@ -26,33 +28,40 @@ NEAR = 2
 
 
 class Tuner(nn.Module):
-    """Latents -> how far the frequency that dominates a bin lies from the bin's middle, by causal blocks of its own.
+    """What the decoder's last layer sees -> by how much the lowest bins' frequencies are higher than slopes say.
 
-    It begins by saying the middle everywhere.
+    It has causal blocks of its own, and begins by saying nothing.
     """
 
     mixed = False
     """Whether blocks compute in bfloat16, as training may."""
 
-    def __init__(self, latent: int, width: int, hidden: int, blocks: int, kernel: int, subframes: int):
+    def __init__(self, width: int, hidden: int, blocks: int, kernel: int, subframes: int):
         super().__init__()
         self.subframes = subframes
-        self.enter = nn.Linear(latent, width)
+        self.enter = nn.Linear(width, width)
         self.blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, subframes * TUNED)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, z: Tensor, history: History) -> Tensor:
-        """Latents over their spread [B, T, E] -> bins [B, T * subframes, TUNED], within REACH."""
-        said = through(self.enter, self.blocks, self.norm, self.leave, z, history, mixed=self.mixed)
+    def forward(self, features: Tensor, history: History) -> Tensor:
+        """[B, T, width] -> bins [B, T * subframes, TUNED], within REACH."""
+        said = through(self.enter, self.blocks, self.norm, self.leave, features, history, mixed=self.mixed)
         return bounded(said.unflatten(2, (self.subframes, TUNED)).flatten(1, 2))
 
 
 def bounded(said: Tensor) -> Tensor:
     """Anything -> within REACH, by operations that give the same bits everywhere."""
     return REACH * said / (1 + said.abs())
+
+
+@torch.no_grad()
+def by_slopes(magnitudes: Tensor) -> Tensor:
+    """Magnitudes [..., bins] -> how far the lowest bins' frequencies lie from their middles [..., TUNED], by slopes."""
+    rows = magnitudes[..., : TUNED + 1].clamp(min=SILENT).flatten(0, -2)
+    return over_time(rows, 1.0)[:, :TUNED].view(*magnitudes.shape[:-1], TUNED)
 
 
 @torch.no_grad()

@@ -290,10 +290,10 @@ def smeared() -> torch.Tensor:
 
 
 def known() -> torch.Tensor:
-    """How far the nearest of PLACES lies from the middle of each of the lowest bins [1, 200, LOW]."""
-    off = np.array(PLACES)[:, None] - np.arange(LOW)
-    nearest = np.take_along_axis(off, abs(off).argmin(0)[None], 0)[0]
-    return torch.from_numpy(np.tile(np.clip(nearest, -2, 2), (1, 200, 1)))
+    """By how much the nearest of PLACES is higher than the slopes say, for each of the lowest bins [1, 200, LOW]."""
+    away = np.array([m - round(m) for m in PLACES])
+    nearest = abs(np.array(PLACES)[:, None] - np.arange(LOW)).argmin(0)
+    return torch.from_numpy(np.tile(away[nearest], (1, 200, 1)))
 
 
 def lines(y: torch.Tensor) -> np.ndarray:
@@ -311,7 +311,9 @@ def played(
     rule: PhaseRule, said: torch.Tensor, tuning: torch.Tensor | None, cuts: tuple[int, ...] = ()
 ) -> torch.Tensor:
     state, ends = rule.begin(len(said)), [*cuts, said.shape[1]]
-    parts = [rule(said[:, a:b], state, tuning if tuning is None else tuning[:, a:b]) for a, b in zip([0, *cuts], ends)]
+    parts = []
+    for a, b in zip([0, *cuts], ends, strict=True):
+        parts.append(rule(said[:, a:b], state, tuning if tuning is None else tuning[:, a:b]))
     return torch.cat([*parts, rule.flush(state)], dim=1)
 
 

@@ -13,7 +13,7 @@ from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.magnitude import Magnitude
 from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW
 from accomp.plugins.tokenizers.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
-from accomp.plugins.tokenizers.tuner import REACH, TUNED, Tuner, bounded, mistuning, true_tuning
+from accomp.plugins.tokenizers.tuner import REACH, TUNED, Tuner, bounded, by_slopes, mistuning, true_tuning
 from accomp.plugins.tokenizers.weight_files import save_weights
 
 pytest.importorskip("numba")
@@ -55,11 +55,21 @@ def test_an_error_counts_where_it_matters_and_truth_out_of_reach_is_not_chased()
     assert mistuning(torch.full((1, 1, 3), REACH), true + 4, matter) == 0
 
 
-def test_it_says_the_middle_at_first_and_never_more_than_its_reach():
-    tuner = Tuner(16, 24, 32, 2, 7, 4)
-    z = torch.randn(2, 5, 16)
-    assert tuner(z, History()).shape == (2, 20, TUNED)
-    assert not tuner(z, History()).any()
+@pytest.mark.parametrize("hertz", [262.5, 443.0])
+def test_slopes_of_true_magnitudes_say_the_truth(hertz):
+    sound = sines(hertz)
+    taper = torch.hann_window(WINDOW, dtype=torch.float64)
+    said = by_slopes(torch.fft.rfft(sound[0, 6400:].unfold(0, WINDOW, STEP) * taper).abs() / 320)
+    place = hertz * WINDOW / RATE
+    assert said.shape[1] == TUNED
+    assert (said[:, round(place)] - (place - round(place))).abs().max() < 0.02
+
+
+def test_it_says_nothing_at_first_and_never_more_than_its_reach():
+    tuner = Tuner(24, 32, 2, 7, 4)
+    features = torch.randn(2, 5, 24)
+    assert tuner(features, History()).shape == (2, 20, TUNED)
+    assert not tuner(features, History()).any()
     said = bounded(torch.tensor([-1e6, -1.0, 0.0, 1.0, 1e6]))
     assert said.abs().max() <= REACH
     assert torch.allclose(said[1:4], torch.tensor([-REACH / 2, 0.0, REACH / 2]))
@@ -88,7 +98,7 @@ def beginning(tmp_path, **changes):
 
 
 def test_alone_it_learns_and_the_rest_stays(tmp_path):
-    path, network, trainer = beginning(tmp_path, only="tuner", start="x", average=0.9)
+    _, network, trainer = beginning(tmp_path, only="tuner", start="x", average=0.9)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     heard = [parts["tuning"] for parts in trainer.steps()]
     trainer.finish()

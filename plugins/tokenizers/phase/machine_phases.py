@@ -197,7 +197,10 @@ def _listen(magnitudes: Array, tuning: Array, row: Row, frame: Frame, how: How) 
     over_frequency(audible, last, how.half, frame.fall)
     for m in range(len(now)):
         alone = phase[m] + how.step * m
-        frame.across[m] = alone + (how.step * tuning[m] if m < len(tuning) else 0.5 * (row.turn[m] + frame.turn[m]))
+        if m < len(tuning):
+            frame.across[m] = alone + frame.turn[m] + how.step * tuning[m]
+        else:
+            frame.across[m] = alone + 0.5 * (row.turn[m] + frame.turn[m])
         phase[m] = alone
     if how.heap:
         integrate(now, row.before, floor, frame.across, frame.fall, phase, frame.room)

@@ -109,11 +109,12 @@ class TensorPhases(PhaseRule):
     def _listen(
         self, now: Tensor, tuned: Tensor, before: Tensor, phase: Tensor, turn: Tensor, constants: Constants
     ) -> tuple[Tensor, Tensor]:
-        """The phases and turns [B, bins] of a frame of magnitudes [B, bins], and frequencies [B, L] of the lowest."""
+        """The phases and turns [B, bins] of a frame of magnitudes [B, bins]; `tuned` [B, L]: see PhaseRule."""
         audible, last = now.clamp(min=SILENT), before.clamp(min=SILENT)
         turned, alone = over_time(audible, self.framing.step), phase + constants.step
-        ahead = torch.cat([self.framing.step * tuned, 0.5 * (turn + turned)[:, tuned.shape[1] :]], dim=1)
-        across = alone + ahead
+        known = tuned.shape[1]
+        ahead = [turned[:, :known] + self.framing.step * tuned, 0.5 * (turn + turned)[:, known:]]
+        across = alone + torch.cat(ahead, dim=1)
         floor = (torch.maximum(now, before).amax(1, keepdim=True) * self._tolerance).clamp(min=SILENT)
         heard = ((now > floor) & (before > floor)).any(1, keepdim=True)
         root = torch.where(heard, _roots(now, before, constants.bins), now.argmax(1, keepdim=True))

@@ -44,10 +44,10 @@ class PhaseRule(ABC):
     def __call__(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """magnitudes [B, n, window / 2 + 1] of the next n frames -> audio [B, n * hop] float32; `state` moves on.
 
-        `tuning` [B, n, L]: where the frequencies of the lowest L bins are known, how far off their middles they lie, in
-        bins. A bin that goes on from the frame before then turns by its frequency, whatever the magnitudes beside it
-        say, and what the rounds of Griffin-Lim make of it is heard but not remembered: with magnitudes that are not
-        quite a sound's they would draw each partial to where those magnitudes have it.
+        `tuning` [B, n, L]: where more is known of the frequencies of the lowest L bins than the slopes of the
+        magnitudes say, by how much they are higher, in bins. A bin that goes on from the frame before then turns by
+        its frequency, and what the rounds of Griffin-Lim make of it is heard but not remembered: with magnitudes that
+        are not quite a sound's they would draw each partial to where those magnitudes have it.
 
         A sine of amplitude 1 has magnitude 1, in frames as Framing has them. The first sample that a new stream gives
         lies `delay` samples before the first of the `hop` samples that its first frame adds: a lone stream drops the
