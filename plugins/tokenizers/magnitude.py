@@ -241,10 +241,13 @@ class Magnitude(FrozenCodec):
         """
         own = cls._as_the_file(attrs.evolve(config, weights=weights))
         wanted = own if own.tuner_blocks == 0 else config
-        network = load_network(lambda: cls.network_of(wanted), weights, "magnitude", cls.architecture(wanted), seed)
+        network: Any = load_network(
+            lambda: cls.network_of(wanted), weights, "magnitude", cls.architecture(wanted), seed
+        )
         if config.tuner_blocks and not own.tuner_blocks:
             network.tuner = untrained(lambda: cls.network_of(config), seed).tuner
-        return network
+        begun: MagnitudeNetwork = network
+        return begun
 
     @classmethod
     def network_of(cls, config: Config) -> MagnitudeNetwork:

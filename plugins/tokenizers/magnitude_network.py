@@ -175,7 +175,10 @@ class MagnitudeNetwork(nn.Module):
         features = trunk(*layers, z / self.spread, history, mixed=self.mixed)
         correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
         logs = self._widened(z @ self.synthesis.T + self.mean) + correction
-        return logs, self.tuner and self.tuner(features.detach(), history)
+        if self.tuner is None:
+            return logs, None
+        tuning: Tensor = self.tuner(features.detach(), history)
+        return logs, tuning
 
     def _widened(self, bands: Tensor) -> Tensor:
         """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].

@@ -128,12 +128,12 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
         decoded, tuning = network.decode_in_tune(heard, History())
         losses = pulled | self._mistuning(decoded, tuning, audio)
-        judged: dict[str, Tensor] = {}
-        if spec.only != "tuner":
-            losses |= self.distance(decoded, magnitudes)
-            judged = self._judged(decoded, magnitudes, done)
+        losses |= {} if spec.only == "tuner" else self.distance(decoded, magnitudes)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
-        if judged:
+        judged: dict[str, Tensor] = {}
+        if self.adversary and spec.only != "tuner" and done >= spec.adversary_from:
+            n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
+            judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
         told = self.descend(total, losses | judged, done)
@@ -146,13 +146,6 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             return {}
         said = by_slopes(magnitudes_of(decoded).flatten(1, 2)) + tuning
         return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
-
-    def _judged(self, decoded: Tensor, magnitudes: Tensor, done: float) -> dict[str, Tensor]:
-        spec = self.spec
-        if not self.adversary or done < spec.adversary_from:
-            return {}
-        n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
-        return self.adversary.judge(decoded[:n], magnitudes[:n], rate)
 
     def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         """What the decoder hears of the latents, which learn through it, and what else pulls at these."""

@@ -43,9 +43,7 @@ class ResidualCodebooks(nn.Module):
     def levels(self) -> list[Any]:
         return list(self.quantizers)
 
-    def codes(
-        self, z: Tensor, stay: float = 0.0, history: History | None = None, first: int | None = None
-    ) -> Tensor:
+    def codes(self, z: Tensor, stay: float = 0.0, history: History | None = None, first: int | None = None) -> Tensor:
         """z [B, T, E] -> codes [B, K, T] int64, or of the `first` so many levels.
 
         With `stay` a level keeps the code of the frame before where its squared distance is at most 1 + stay times that
