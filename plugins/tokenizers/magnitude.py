@@ -188,19 +188,15 @@ class Magnitude(FrozenCodec):
         z = self.embed(codes)
         z = self._whitening.back(z) if self._config.continuous else z
         logs, tuning = self.network.decode_in_tune(z, history)
-        magnitudes, state = magnitudes_of(logs).flatten(1, 2), self._state(history, len(z))
+        magnitudes = magnitudes_of(logs).flatten(1, 2)
         if self._vocoder is None:
-            return self._phases(magnitudes, state, tuning)
-        corrected = self._vocoder(self._phases.spectra(magnitudes, state, tuning), z, history)
+            return self._phases(magnitudes, self._state(history, len(z)), tuning)
+        corrected = self._vocoder(self.settled(magnitudes, history, tuning), z, history)
         return self._phases.sound(corrected, self._sum(history, len(z)))
 
-    def settled(self, z: Tensor) -> Tensor:
-        """Latents [B, T, E] from the beginning on -> what the phase rule makes of their magnitudes [B, T * 4, 2, 641].
-
-        See PhaseRule.spectra.
-        """
-        logs, tuning = self.network.decode_in_tune(z, History())
-        return self._phases.spectra(magnitudes_of(logs).flatten(1, 2), self._state(History(), len(z)), tuning)
+    def settled(self, magnitudes: Tensor, history: History, tuning: Tensor | None = None) -> Tensor:
+        """Magnitudes [B, n, 641] -> what the phase rule makes of them, [B, n, 2, 641]; see PhaseRule.spectra."""
+        return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)), tuning)
 
     @property
     def _whitening(self) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accomp.plugins.tokenizers.causal import History
 from accomp.plugins.tokenizers.clips import Music
-from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW
+from accomp.plugins.tokenizers.magnitude_network import STEP, WINDOW, magnitudes_of
 from accomp.plugins.tokenizers.phase.peaks import TensorPhases
 from accomp.plugins.tokenizers.sound_judge import SoundJudge, SoundTrainSpec
 from accomp.plugins.tokenizers.trainer import CodecTrainer
@@ -68,7 +68,8 @@ class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
     def _decoded(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, T, E] and settled spectra [B, T * 4, 2, 641] of what the codec makes of audio [B, T * hop]."""
         z = self.codec.embed(self.codec.encode(audio))
-        return z, self.codec.settled(z)
+        logs, tuning = self.codec.network.decode_in_tune(z, History())
+        return z, self.codec.settled(magnitudes_of(logs).flatten(1, 2), History(), tuning)
 
     def finish(self) -> list[float]:
         return []
