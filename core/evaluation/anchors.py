@@ -19,7 +19,7 @@ from accomp.core.compute.devices import device_of
 from accomp.core.data.excerpts import Excerpt, Failure, choose, partner
 from accomp.core.data.stored_songs import TRAIN
 from accomp.core.evaluation.clip_sets import ClipSet, CodecClip, SongClip
-from accomp.core.interfaces import Tokenizer
+from accomp.core.interfaces import Tokenizer, decoder_fingerprint_of
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_corpus, build_tokenizer
 from accomp.core.spec.schema import Spec
@@ -58,7 +58,7 @@ def anchor_cells(spec: Spec, registry: Registry, folder: Path) -> list[ClipSet]:
     if "codec" in spec.evaluate.cells:
         tokenizer = build_tokenizer(spec, registry).to(device_of(spec.run.accelerator))
         through = _Codec(tokenizer, device_of(spec.run.accelerator))
-        decoded = (CodecClip(clip, through, tokenizer.fingerprint, folder) for clip in true)
+        decoded = (CodecClip(clip, through, decoder_fingerprint_of(tokenizer), folder) for clip in true)
         cells.append(ClipSet("codec", ANCHORS["codec"], tuple(decoded), tuple(failures)))
     return [cell for cell in cells if cell.name in spec.evaluate.cells]
 

@@ -101,7 +101,7 @@ class CodecClip:
 
     Attributes:
         through: a function from audio [N] at the codec's rate to the same after encoding and decoding.
-        codec: fingerprint of the codec.
+        codec: decoder_fingerprint_of the codec.
         folder: folder of the decoded audio.
     """
 

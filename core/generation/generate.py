@@ -21,6 +21,7 @@ from accomp.core.files import folder_atomic, hash_file, write_atomic
 from accomp.core.generation.followers import followed, set_chord_forecast
 from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.generation.take_files import TAKE, changed_in, files_in, read_take
+from accomp.core.interfaces import decoder_fingerprint_of
 from accomp.core.model.conditions import class_numbers, labels_of
 from accomp.core.music.annotations import Annotations
 from accomp.core.music.instruments import CLASSES
@@ -222,7 +223,7 @@ def _inputs_record(
     """All inputs of a take, as a record."""
     return {
         "weights": player.weights,
-        "tokenizer": player.tokenizer.fingerprint,
+        "tokenizer": decoder_fingerprint_of(player.tokenizer),
         "window": player.window,
         "sampler": resolve(spec)["sampler"],
         "guidance": resolve(spec)["guidance"],

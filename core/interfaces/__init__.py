@@ -25,7 +25,7 @@ from accomp.core.interfaces.samplers import (
     Predicting,
     Velocities,
 )
-from accomp.core.interfaces.tokenizer import Stream, Tokenizer
+from accomp.core.interfaces.tokenizer import Stream, Tokenizer, decoder_fingerprint_of
 
 __all__ = [
     "Backbone",
@@ -46,4 +46,5 @@ __all__ = [
     "Stream",
     "Tokenizer",
     "Velocities",
+    "decoder_fingerprint_of",
 ]

@@ -69,11 +69,13 @@ class Tokenizer(Protocol):
                     sizes, and pushes that compilation does not speed up, work as before; outputs are the same. Raises
                     PluginError, with the reason and the remedy, where compilation is impossible; nothing has changed
                     then.
+        decoder_fingerprint     hash of everything that determines the sound of codes; see decoder_fingerprint_of.
 
     Attributes:
         space: shape and rate of the codes.
         name: registered name of the plugin.
-        fingerprint: hash of configuration and weights.
+        fingerprint: hash of everything that determines codes and the vectors they stand for; a better decoder keeps
+            it, so that token stores and models stay valid.
 
     Example:
         codes = tokenizer.encode(audio)                 # [B, N] -> [B, K, ceil(N / hop)]
@@ -132,3 +134,9 @@ class Tokenizer(Protocol):
             The tokenizer itself.
         """
         ...
+
+
+def decoder_fingerprint_of(tokenizer: Tokenizer) -> str:
+    """Return a hash of everything that determines the sound of codes; the fingerprint where there is no such hash."""
+    found: str = getattr(tokenizer, "decoder_fingerprint", tokenizer.fingerprint)
+    return found

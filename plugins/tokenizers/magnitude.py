@@ -14,7 +14,7 @@ from accomp.core.errors import PluginError
 from accomp.core.interfaces import Stream
 from accomp.core.types import TokenSpace
 from accomp.plugins.tokenizers.codec.files.vocoder_files import load_vocoder
-from accomp.plugins.tokenizers.codec.files.weight_files import load_network
+from accomp.plugins.tokenizers.codec.files.weight_files import load_network, locate, own_sizes, untrained
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     DELAY,
     HOP,
@@ -27,9 +27,10 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase import phase_rule
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath, fingerprint_of
 
 Phase = Literal["heap", "peaks"]
+_DECODER = ("decoder_blocks", "tuner_blocks")
 _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuous")
 
 
@@ -54,6 +55,8 @@ class Magnitude(FrozenCodec):
             bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
             width, hidden: of the blocks.
             encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
+            tuner_blocks: of the part of a decoder that says frequencies (see tuner.py) where one is made anew; 0: none.
+                Weights in a file come with theirs, or without.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
             vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
@@ -76,6 +79,7 @@ class Magnitude(FrozenCodec):
         encoder_blocks: int = field(default=3, validator=v.ge(0))
         decoder_blocks: int = field(default=5, validator=v.ge(0))
         kernel: int = field(default=7, validator=v.gt(0))
+        tuner_blocks: int = field(default=0, validator=v.ge(0))
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
         vocoder: str = ""
@@ -96,20 +100,32 @@ class Magnitude(FrozenCodec):
 
     def __init__(self, config: Config):
         """Raises CheckpointError, saying what to do, when weights are missing, of other sizes, or of two codecs."""
+        config = self._as_the_file(config)
         sizes = self.architecture(config)
         network = load_network(lambda: self.network_of(config), config.weights, "magnitude", sizes, config.seed)
         self._take(config, network)
 
+    @classmethod
+    def _as_the_file(cls, config: Config) -> Config:
+        """The Config with the tuner that its weights have. Raises CheckpointError where there are none."""
+        if config.weights == "random":
+            return config
+        stated = own_sizes(locate(config.weights, "magnitude"), "magnitude")
+        return attrs.evolve(config, tuner_blocks=stated.get("tuner_blocks", 0))
+
     def _take(self, config: Config, network: Any) -> None:
         self._config = config
-        codes = {"stay": config.stay} if config.stay and not config.continuous else {}
-        identity = (
-            self.architecture(config)
-            | codes
-            | ({"continuous": config.continuous, "grid": "float16"} if config.continuous else {})
+        sizes = {key: value for key, value in self.architecture(config).items() if key not in _DECODER}
+        chosen = {"continuous": config.continuous, "grid": "float16"} if config.continuous else {"stay": config.stay}
+        super().__init__("magnitude", self.space_of(config), network, sizes | chosen, network.quantizer)
+        self.decoder_fingerprint = fingerprint_of(
+            [self.decoder_fingerprint, config.phase, config.rounds, config.vocoder], {}
         )
-        super().__init__("magnitude", self.space_of(config), network, identity, network.quantizer)
         self.use_vocoder(load_vocoder(config.vocoder, network) if config.vocoder else None)
+
+    def identity_of(self, network: Any) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = network.encoder_tensors(continuous=self._config.continuous > 0)
+        return tensors
 
     def use_vocoder(self, vocoder: Vocoder | None) -> None:
         """From now on streams that are opened sound by this vocoder, which is taken over and frozen; None: by none."""
@@ -171,7 +187,16 @@ class Magnitude(FrozenCodec):
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
         z = self.embed(codes)
         z = self._whitening.back(z) if self._config.continuous else z
-        return self._sound(magnitudes_of(self.network.decode(z, history)).flatten(1, 2), z, history)
+        logs, tuning = self.network.decode_in_tune(z, history)
+        magnitudes = magnitudes_of(logs).flatten(1, 2)
+        if self._vocoder is None:
+            return self._phases(magnitudes, self._state(history, len(z)), tuning)
+        corrected = self._vocoder(self.settled(magnitudes, history, tuning), z, history)
+        return self._phases.sound(corrected, self._sum(history, len(z)))
+
+    def settled(self, magnitudes: Tensor, history: History, tuning: Tensor | None = None) -> Tensor:
+        """Magnitudes [B, n, 641] -> what the phase rule makes of them, [B, n, 2, 641]; see PhaseRule.spectra."""
+        return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)), tuning)
 
     @property
     def _whitening(self) -> Any:
@@ -183,16 +208,6 @@ class Magnitude(FrozenCodec):
     def tail_on(self, history: History, batch: int) -> Tensor:
         held = self._sum(history, batch) if self._vocoder else self._state(history, batch)[:, -WINDOW:]
         return self._phases.tail(held).to(self.device)
-
-    def settled(self, magnitudes: Tensor, history: History) -> Tensor:
-        """Magnitudes [B, n, 641] -> what the phase rule makes of them, [B, n, 2, 641]; see PhaseRule.spectra."""
-        return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)))
-
-    def _sound(self, magnitudes: Tensor, z: Tensor, history: History) -> Tensor:
-        if self._vocoder is None:
-            return self._phases(magnitudes, self._state(history, len(magnitudes)))
-        corrected = self._vocoder(self.settled(magnitudes, history), z, history)
-        return self._phases.sound(corrected, self._sum(history, len(corrected)))
 
     def _state(self, history: History, batch: int) -> Tensor:
         return history.of(self._phases, lambda: self._phases.begin(batch, self.device))
@@ -210,8 +225,25 @@ class Magnitude(FrozenCodec):
 
     @classmethod
     def architecture(cls, config: Config) -> dict[str, Any]:
-        """The sizes that weights must fit."""
-        return attrs.asdict(config, filter=lambda a, _: a.name not in _NOT_SIZES)
+        """The sizes that weights must fit; files without a tuner say nothing of one."""
+        sizes = attrs.asdict(config, filter=lambda a, _: a.name not in _NOT_SIZES)
+        return sizes if config.tuner_blocks else {key: sizes[key] for key in sizes if key != "tuner_blocks"}
+
+    @classmethod
+    def beginning(cls, config: Config, weights: str, seed: int) -> MagnitudeNetwork:
+        """What training from such weights begins with: with an untrained tuner where the weights have none.
+
+        Raises CheckpointError as the constructor, and where both have one of different sizes.
+        """
+        own = cls._as_the_file(attrs.evolve(config, weights=weights))
+        wanted = own if own.tuner_blocks == 0 else config
+        network: Any = load_network(
+            lambda: cls.network_of(wanted), weights, "magnitude", cls.architecture(wanted), seed
+        )
+        if config.tuner_blocks and not own.tuner_blocks:
+            network.tuner = untrained(lambda: cls.network_of(config), seed).tuner
+        begun: MagnitudeNetwork = network
+        return begun
 
     @classmethod
     def network_of(cls, config: Config) -> MagnitudeNetwork:

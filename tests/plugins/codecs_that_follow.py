@@ -19,6 +19,8 @@ def lively(**changes) -> Magnitude:
     network.mean.fill_(-6.0)
     torch.nn.init.normal_(network.leave.weight, std=0.1)
     torch.nn.init.normal_(network.to_latent.weight, std=0.1)
+    if network.tuner:
+        torch.nn.init.normal_(network.tuner.leave.weight, std=0.1)
     with torch.no_grad():
         rest = network.encode(music(8, 60)[:, : 59 * HOP], History()).flatten(0, 1)
         for level in network.quantizer.levels:

@@ -140,6 +140,9 @@ def _beginning(spec: CodecSpec) -> torch.nn.Module:
     """Return the initial network. Raises CheckpointError if [train] start has other sizes."""
     if not spec.train.start:
         return _untrained(spec)
+    if beginning := getattr(spec.tokenizer, "beginning", None):
+        network: torch.nn.Module = beginning(spec.config, spec.train.start, spec.seed)
+        return network
     sizes = spec.tokenizer.architecture(spec.config)
     return load_network(lambda: spec.tokenizer.network_of(spec.config), spec.train.start, spec.plugin, sizes, spec.seed)
 

@@ -16,12 +16,18 @@ from typer.testing import CliRunner
 
 from accomp.core.errors import DataError, PluginError, SpecError
 from accomp.core.registry import Registry
-from accomp.core.spec.build import corpus_at
-from accomp.plugins.tokenizers.codec import measure_command
-from accomp.plugins.tokenizers.codec.files.resolve import named_codecs
-from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
-from accomp.plugins.tokenizers.codec.measure_command import measure_codec, report_codecs
-from accomp.plugins.tokenizers.codec.quality.excerpts import MIXES, Sound, corpus_music, folder_music, sounding
+from accomp.core.spec.schema.build import corpus_at
+from accomp.plugins.tokenizers.codec.streams.codec import measure_command
+from accomp.plugins.tokenizers.codec.streams.codec.files.resolve import named_codecs
+from accomp.plugins.tokenizers.codec.streams.codec.files.weight_files import save_weights
+from accomp.plugins.tokenizers.codec.streams.codec.measure_command import measure_codec, report_codecs
+from accomp.plugins.tokenizers.codec.streams.codec.quality.excerpts import (
+    MIXES,
+    Sound,
+    corpus_music,
+    folder_music,
+    sounding,
+)
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 RATE = 32_000

@@ -10,12 +10,12 @@ pytest.importorskip("numba")
 
 from numba import njit
 
+from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     GRID,
     HOP,
     LONG,
     STEP,
-    FrameBlock,
     MagnitudeNetwork,
     Spectra,
     magnitudes_of,
@@ -217,6 +217,6 @@ class _Kept:
     def begin(self, batch):
         return torch.zeros(batch, 1)
 
-    def __call__(self, magnitudes, state):
+    def __call__(self, magnitudes, state, tuning=None):
         self._heard.append(magnitudes)
         return magnitudes.new_zeros(len(magnitudes), magnitudes.shape[1] * STEP)

@@ -19,9 +19,10 @@ pytest.importorskip("numba")
 FRAMES = 24
 
 
-@pytest.fixture(scope="module", params=["heap", "peaks"])
+@pytest.fixture(scope="module", params=[("heap", 1), ("peaks", 1), ("peaks", 0)], ids=str)
 def codec(request) -> Magnitude:
-    return lively(phase=request.param, stay=0.2)
+    phase, blocks = request.param
+    return lively(phase=phase, stay=0.2, tuner_blocks=blocks)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,45 @@ def test_what_is_stored_depends_on_how_codes_are_chosen():
         return Magnitude(Magnitude.Config(**SMALL, **changes)).fingerprint
 
     assert fingerprint(stay=0.1) != fingerprint() == fingerprint(phase="heap", rounds=0)
+
+
+def shaken(part: str, **changes) -> Magnitude:
+    """One whose weights of a part are a little different."""
+    config = Magnitude.Config(**{**SMALL, "tuner_blocks": 1, **changes})
+    torch.manual_seed(1)
+    network = Magnitude.network_of(config)
+    for name, tensor in network.state_dict().items():
+        if name.startswith(part):
+            tensor += 1e-3
+    return Magnitude.trained(config, network)
+
+
+DECODER = ("spread", "synthesis", "from_latent", "decoder_blocks.1.taps", "decoder_norm", "leave", "tuner.leave")
+ENCODER = ("mean", "analysis", "enter", "encoder_blocks.1.taps", "encoder_norm", "to_latent")
+
+
+@pytest.mark.parametrize("continuous", [0, 16])
+def test_a_better_decoder_leaves_the_fingerprint_and_other_codes_change_it(continuous):
+    def of(part: str) -> tuple[str, str]:
+        codec = shaken(part, continuous=continuous)
+        return codec.fingerprint, codec.decoder_fingerprint
+
+    codes, sound = of("none")
+    read, unread = ("whitening", "quantizer") if continuous else ("quantizer", "whitening")
+    for part in (*DECODER, unread):
+        assert of(part)[0] == codes, part
+        assert of(part)[1] != sound, part
+    for part in (*ENCODER, read):
+        assert of(part)[0] != codes, part
+
+
+def test_decoders_of_other_sizes_and_rules_have_the_fingerprint_and_another_sound():
+    first = Magnitude(Magnitude.Config(**SMALL, tuner_blocks=0))
+    heap = Magnitude(Magnitude.Config(**SMALL, tuner_blocks=0, phase="heap"))
+    assert first.fingerprint == heap.fingerprint
+    assert first.decoder_fingerprint != heap.decoder_fingerprint
+    sizes = (shaken("none", tuner_blocks=blocks).fingerprint for blocks in (0, 2))
+    assert len({*sizes}) == 1
 
 
 @pytest.fixture(scope="module")

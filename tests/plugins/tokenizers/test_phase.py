@@ -273,6 +273,83 @@ def test_tensors_sound_as_the_machine_code_does():
     assert decibel((machine - tensors).norm() / machine.norm()) < -60
 
 
+# --- frequencies that are known ------------------------------------------------------------------------------------
+
+LOW = 24
+PLACES = (4.3, 9.6, 15.2)
+"""Partials, in bins."""
+
+
+def smeared() -> torch.Tensor:
+    """Magnitudes [1, 200, bins] of partials at PLACES whose slopes say that they lie in the middle of a bin."""
+    bins = np.arange(BINS)
+    lobes = sum(
+        np.where(abs(bins - round(m)) < 2, 0.5 + 0.5 * np.cos(np.pi * (bins - round(m)) / 2), 0) for m in PLACES
+    )
+    return torch.from_numpy(np.tile(0.2 * lobes, (1, 200, 1)))
+
+
+def known() -> torch.Tensor:
+    """By how much the nearest of PLACES is higher than the slopes say, for each of the lowest bins [1, 200, LOW]."""
+    away = np.array([m - round(m) for m in PLACES])
+    nearest = abs(np.array(PLACES)[:, None] - np.arange(LOW)).argmin(0)
+    return torch.from_numpy(np.tile(away[nearest], (1, 200, 1)))
+
+
+def lines(y: torch.Tensor) -> np.ndarray:
+    """Where the three loudest lines of a sound lie, in bins."""
+    spectrum = np.abs(np.fft.rfft(y[0, 6400:].numpy() * np.hanning(y.shape[1] - 6400), 2**18))
+    scale = 2**18 / WINDOW
+    found = []
+    for m in PLACES:
+        low = round((m - 1.2) * scale)
+        found.append((low + spectrum[low : round((m + 1.2) * scale)].argmax()) / scale)
+    return np.array(found)
+
+
+def played(
+    rule: PhaseRule, said: torch.Tensor, tuning: torch.Tensor | None, cuts: tuple[int, ...] = ()
+) -> torch.Tensor:
+    state, ends = rule.begin(len(said)), [*cuts, said.shape[1]]
+    parts = []
+    for a, b in zip([0, *cuts], ends, strict=True):
+        parts.append(rule(said[:, a:b], state, tuning if tuning is None else tuning[:, a:b]))
+    return torch.cat([*parts, rule.flush(state)], dim=1)
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize("name", ["heap", "peaks", "tensor"])
+def test_partials_sound_at_the_frequencies_that_are_known(name, rounds):
+    """Where slopes say otherwise, and though the rounds believe the slopes."""
+    rule = made(name, rounds=rounds)
+    assert abs(lines(played(rule, smeared(), known())) - PLACES).max() < 0.03
+    assert abs(lines(played(rule, smeared(), None)) - PLACES).max() > 0.15
+
+
+@pytest.mark.parametrize("name", ["heap", "peaks", "tensor"])
+def test_with_known_frequencies_streams_are_the_whole_and_nothing_known_changes_nothing(name):
+    rule, rng = made(name, rounds=2), torch.Generator().manual_seed(0)
+    said = magnitudes(music(2))
+    tuning = torch.rand(2, said.shape[1], LOW, generator=rng) - 0.5
+    whole = played(rule, said, tuning)
+    assert torch.equal(played(rule, said, tuning, cuts=(1, 2, 40)), whole)
+    assert torch.equal(played(rule, said, tuning[..., :0]), played(rule, said, None))
+    assert not torch.equal(whole, played(rule, said, None))
+    spectra = rule.spectra(said, rule.begin(2), tuning)
+    assert torch.equal(rule.sound(spectra, rule.begin_sum(2)), whole[:, : spectra.shape[1] * HOP]) or name == "tensor"
+
+
+def test_tensors_take_known_frequencies_as_the_machine_code_does():
+    machine, tensors = (played(made(name, rounds=2), smeared(), known()) for name in ("peaks", "tensor"))
+    assert decibel((machine - tensors).norm() / machine.norm()) < -60
+
+
+@pytest.mark.parametrize("shape", [(1, 9, LOW), (2, 8, LOW), (2, 9, BINS + 1), (9, LOW)])
+def test_frequencies_of_other_shapes_are_refused(rule, shape):
+    with pytest.raises(ValueError, match=r"tuning is .* expected float \[2, 9, up to 641\]"):
+        rule(torch.zeros(2, 9, BINS), rule.begin(2), torch.zeros(shape))
+
+
 # --- gradients ---------------------------------------------------------------------------------------------------
 
 FRAMING = Framing(WINDOW, HOP)

@@ -20,8 +20,10 @@ NOTES, PARTIALS = 4, 12
 """Of a clip, at most."""
 LOWEST, HIGHEST = 24, 103
 """MIDI notes of fundamentals: 33 Hz to 3.1 kHz."""
-SHARES = (0.75, 0.1, 0.15)
-"""Of clips with notes, with glides, with clicks and bursts."""
+DEEPEST, DEEP, MANY = 21, 57, 40
+"""MIDI notes of a bass (28 to 220 Hz), and its partials, at most."""
+SHARES = (0.5, 0.1, 0.15, 0.25)
+"""Of clips with notes, with glides, with clicks and bursts, with a bass."""
 LEVELS = (-50.0, -3.0)
 """Peaks of clips (dB of full scale)."""
 SHARPEST = 0.9
@@ -51,17 +53,40 @@ def tones(n: int, samples: int, rate: int, rng: torch.Generator) -> Tensor:
     """n clips [n, samples] at `rate` Hz; `rng` is a generator of the CPU.
 
     Notes are those of equal temperament at A4 = 440 Hz, half of them detuned by up to a quarter tone. They have 1 to 12
-    partials that fall by 1 to 24 dB an octave, begin before the clip or in it, and last or die away; some sway.
+    partials that fall by 1 to 24 dB an octave, begin before the clip or in it, and last or die away; some sway. A bass
+    is one low note, or two one after the other, of up to 40 partials.
     """
     kind = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=rng)
     time = torch.arange(samples) / rate
     sound = torch.where((kind == 2)[:, None], _strokes(n, samples, rate, rng), _notes(n, kind == 1, time, rate, rng))
+    sound[kind == 3] = _bass(int((kind == 3).sum()), time, rate, rng)
     peak = 10 ** (_between(*LEVELS, (n, 1), rng) / 20)
     return sound * (peak / sound.abs().amax(1, keepdim=True).clamp(min=1e-6))
 
 
 def _between(low: float, high: float, size: tuple[int, ...], rng: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(size, generator=rng)
+
+
+def _bass(n: int, time: Tensor, rate: int, rng: torch.Generator) -> Tensor:
+    """One low note a clip [n, N], which in half of them gives way to another at a random moment."""
+    notes = _between(DEEPEST, DEEP, (n, 2), rng)
+    notes = torch.where(torch.rand(n, 1, generator=rng) < 0.5, notes.round(), notes)
+    change = _between(0.0, 2.0, (n, 1), rng) * time[-1]
+    later = time >= change
+    hertz = 440 * 2 ** ((torch.where(later, notes[:, 1:], notes[:, :1]) - 69) / 12)
+    since = torch.where(later, time - change, time + _between(0.0, 0.5, (n, 1), rng))
+    attack = 10 ** _between(-2.7, -1.7, (n, 1), rng)
+    envelope = (since / attack).clamp(0, 1) * 10 ** (-_between(0.0, 40.0, (n, 1), rng) * since / 20)
+    x = (2 * math.pi * ((hertz.double() / rate).cumsum(-1) % 1.0)).float()
+    falls = _between(2.0, 18.0, (n, 1), rng) / 6.02
+    before, wave, twice = torch.zeros(()), x.sin(), 2 * x.cos()
+    total = wave.clone()
+    for h in range(2, MANY + 1):
+        before, wave = wave, twice * wave - before
+        size = h**-falls * 10 ** (_between(-6.0, 6.0, (n, 1), rng) / 20)
+        total.addcmul_(size, wave)
+    return total * envelope
 
 
 def _notes(n: int, glides: Tensor, time: Tensor, rate: int, rng: torch.Generator) -> Tensor:

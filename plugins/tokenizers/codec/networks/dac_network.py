@@ -130,6 +130,10 @@ class DacNetwork(nn.Module):
         """Return the modules of encoding, with the quantizer; they determine the codes."""
         return [self.encoder, self.quantizer]
 
+    def encoder_tensors(self) -> dict[str, Tensor]:
+        """All that decides which codes come out, and which vectors they stand for, by name."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("decoder.")}
+
     def encode(self, audio: Tensor, history: History | StreamMemory, *, final: bool = False) -> Tensor:
         """audio [B, T * hop] -> latents [B, T, E]; if not causal, of the frames that are ready, `final` of all."""
         return self.encoder(audio[:, None], history, final=final).transpose(1, 2)

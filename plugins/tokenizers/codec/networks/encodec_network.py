@@ -117,6 +117,10 @@ class EncodecNetwork(nn.Module):
         """Return the modules of encoding."""
         return [self.encoder]
 
+    def encoder_tensors(self) -> dict[str, Tensor]:
+        """All that decides which codes come out, and which vectors they stand for, by name."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("decoder.")}
+
     def encode(self, audio: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
         """audio [B, n] -> latents [B, T, E] of the frames that are ready; `final` gives the rest."""
         return self.encoder(audio[:, None], past, final=final).transpose(1, 2)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock, branch, through, trunk
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
-from accomp.plugins.tokenizers.codec.streams.causal import History, depthwise
+from accomp.plugins.tokenizers.codec.networks.tuner import Tuner
+from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.training.losses import mel_filters
 
 SAMPLE_RATE = 32_000
@@ -29,26 +29,6 @@ FLOOR = 1e-5
 """Added to a bin's magnitude before its logarithm is taken: -100 dB of a full-scale sine."""
 GRID = 2.0**-16
 """The encoder's logarithms are rounded to multiples of this, which cuts off the last digits of a transform."""
-
-
-class FrameBlock(nn.Module):
-    """x + s * W2 hardswish(W1 norm(depthwise(x))): a ConvNeXt block over frames [B, T, D] that sees the past only.
-
-    hardswish(v) = v min(max(v + 3, 0), 6) / 6 is made of sums and products alone, which give the same bits everywhere.
-    """
-
-    def __init__(self, width: int, hidden: int, kernel: int):
-        super().__init__()
-        self.kernel = kernel
-        self.taps = nn.Parameter(torch.randn(kernel, width) * (kernel**-0.5))
-        self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
-        self.scale = nn.Parameter(torch.full((width,), 0.3))
-
-    def forward(self, x: Tensor, history: History) -> Tensor:
-        mixed = depthwise(history.extend(self, x, self.kernel - 1, dim=1), self.taps)
-        return torch.addcmul(x, self.scale, self.contract(F.hardswish(self.expand(self.norm(mixed)))))
 
 
 class Spectra(nn.Module):
@@ -147,6 +127,7 @@ class MagnitudeNetwork(nn.Module):
         encoder_blocks: int,
         decoder_blocks: int,
         kernel: int,
+        tuner_blocks: int = 0,
     ):
         super().__init__()
         size = SUBFRAMES * bands
@@ -166,6 +147,7 @@ class MagnitudeNetwork(nn.Module):
         self.decoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(decoder_blocks))
         self.decoder_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, SUBFRAMES * BINS)
+        self.tuner = Tuner(width, hidden, tuner_blocks, kernel, SUBFRAMES) if tuner_blocks else None
         for corrects in (self.to_latent, self.leave):
             nn.init.zeros_(corrects.weight)
             nn.init.zeros_(corrects.bias)
@@ -185,9 +167,18 @@ class MagnitudeNetwork(nn.Module):
 
     def decode(self, z: Tensor, history: History) -> Tensor:
         """Latents [B, T, E] -> log(magnitude + 1e-5) [B, T, 4, 641]."""
-        layers = self.from_latent, self.decoder_blocks, self.decoder_norm, self.leave
-        correction = through(*layers, z / self.spread, history, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
-        return self._widened(z @ self.synthesis.T + self.mean) + correction
+        return self.decode_in_tune(z, history)[0]
+
+    def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
+        """What `decode` gives, and what the tuner says [B, T * 4, 96], where there is one."""
+        layers = self.from_latent, self.decoder_blocks, self.decoder_norm
+        features = trunk(*layers, z / self.spread, history, mixed=self.mixed)
+        correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
+        logs = self._widened(z @ self.synthesis.T + self.mean) + correction
+        if self.tuner is None:
+            return logs, None
+        tuning: Tensor = self.tuner(features.detach(), history)
+        return logs, tuning
 
     def _widened(self, bands: Tensor) -> Tensor:
         """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].
@@ -211,29 +202,27 @@ class MagnitudeNetwork(nn.Module):
         return float(1 - variances.flip(0)[:size].sum() / variances.sum())
 
     def encoder_parts(self) -> list[nn.Module]:
-        """The modules that encoding runs; they decide which codes come out."""
+        """The modules that encoding runs in float64."""
         return [self.spectra, self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent, self.quantizer]
 
-    def decoder_parameters(self) -> list[Tensor]:
-        """What of `decoder_tensors` learns."""
-        names = self.decoder_tensors()
-        return [parameter for name, parameter in self.named_parameters() if name in names]
+    def encoder_tensors(self, continuous: bool = False) -> dict[str, Tensor]:
+        """All that decides which codes come out and which vectors they stand for, by name; or which latents."""
+        last = "whitening" if continuous else "quantizer"
+        return self._tensors("mean", "analysis", "enter", "encoder_blocks", "encoder_norm", "to_latent", last)
 
     def decoder_tensors(self) -> dict[str, Tensor]:
-        """All that decides which magnitudes latents become, by name."""
-        parts = ("mean", "spread", "synthesis", "from_latent", "decoder_blocks", "decoder_norm", "leave")
+        """All that decides what latents sound like, by name."""
+        return self._tensors(
+            "mean", "spread", "synthesis", "from_latent", "decoder_blocks", "decoder_norm", "leave", "tuner"
+        )
+
+    def _tensors(self, *parts: str) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.state_dict().items() if name.partition(".")[0] in parts}
 
-
-def through(
-    first: Any, blocks: Any, norm: Any, last: Any, x: Tensor, history: History, *, mixed: bool = False
-) -> Tensor:
-    """x [B, T, n] through a first layer, blocks, a norm and a last layer [B, T, m]; `mixed`: computed in bfloat16."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
-        h = first(x)
-        for block in blocks:
-            h = block(h, history)
-        return last(norm(h)).to(x.dtype)
+    def learning(self, only: str) -> list[Tensor]:
+        """The parameters that "all", the "decoder" with its tuner, or the "tuner" alone learn."""
+        names = {"all": self.state_dict(), "decoder": self.decoder_tensors(), "tuner": self._tensors("tuner")}[only]
+        return [parameter for name, parameter in self.named_parameters() if name in names]
 
 
 def filters_of(bands: int) -> Tensor:

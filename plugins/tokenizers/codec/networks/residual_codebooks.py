@@ -43,17 +43,18 @@ class ResidualCodebooks(nn.Module):
     def levels(self) -> list[Any]:
         return list(self.quantizers)
 
-    def codes(self, z: Tensor, stay: float = 0.0, history: History | None = None) -> Tensor:
-        """z [B, T, E] -> codes [B, K, T] int64.
+    def codes(self, z: Tensor, stay: float = 0.0, history: History | None = None, first: int | None = None) -> Tensor:
+        """z [B, T, E] -> codes [B, K, T] int64, or of the `first` so many levels.
 
         With `stay` a level keeps the previous code if its squared distance is at most 1 + stay times that of the
         nearest, so that sustained sounds keep their codes. `history` has the newest codes.
         """
+        levels = self.levels[:first]
         if not stay:
-            return self._nearest(z)
+            return self._nearest(z)[:, : len(levels)]
         history = History() if history is None else history
-        last = history.of(self, lambda: torch.zeros(len(z), len(self.levels), dtype=torch.int64, device=z.device))
-        codes = torch.empty(len(z), len(self.levels), z.shape[1], dtype=torch.int64, device=z.device)
+        last = history.of(self, lambda: torch.zeros(len(z), len(levels), dtype=torch.int64, device=z.device))
+        codes = torch.empty(len(z), len(levels), z.shape[1], dtype=torch.int64, device=z.device)
         for t, frame in enumerate(z.unbind(1)):
             last.copy_(self._staying(frame, last, stay))
             codes[:, :, t] = last - 1
@@ -69,7 +70,7 @@ class ResidualCodebooks(nn.Module):
     def _staying(self, z: Tensor, last: Tensor, stay: float) -> Tensor:
         """z [B, E], previous codes plus 1 [B, K] (0: none) -> codes plus 1 [B, K]."""
         found = []
-        for level, before in zip(self.levels, last.unbind(1), strict=True):
+        for level, before in zip(self.levels[: last.shape[1]], last.unbind(1), strict=True):
             scores = level.scores(z)
             length = z.square().sum(1, keepdim=True)
             nearest = scores.argmax(1, keepdim=True)

@@ -20,6 +20,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor, nn
 
+from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock, through
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     BANDS_FLOOR,
     BINS,
@@ -29,9 +30,7 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     STEP,
     SUBFRAMES,
     WINDOW,
-    FrameBlock,
     filters_of,
-    through,
 )
 from accomp.plugins.tokenizers.codec.streams.causal import History
 

@@ -52,13 +52,13 @@ class MachinePhases(PhaseRule):
             heap, framing.step, framing.half, *checked(rounds, tolerance),
         )  # fmt: skip
 
-    def __call__(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+    def __call__(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """See PhaseRule; the state is on the CPU. Raises ValueError for magnitudes that are negative, NaN or Inf."""
-        return self._advance(magnitudes, state, told=False)[0]
+        return self._advance(magnitudes, state, tuning, told=False)[0]
 
-    def spectra(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+    def spectra(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """See PhaseRule; errors as of the call."""
-        return self._advance(magnitudes, state, told=True)[1]
+        return self._advance(magnitudes, state, tuning, told=True)[1]
 
     def sound(self, spectra: Tensor, total: Tensor) -> Tensor:
         """See PhaseRule; `total` is on the CPU, and no gradient reaches the spectra."""
@@ -68,16 +68,19 @@ class MachinePhases(PhaseRule):
             self._over_rows(overlap_add, frames, _double(spectra).numpy(), total.numpy(), audio.numpy())
         return audio.to(spectra.device)
 
-    def _advance(self, magnitudes: Tensor, state: Tensor, *, told: bool) -> tuple[Tensor, Tensor]:
+    def _advance(
+        self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None, *, told: bool
+    ) -> tuple[Tensor, Tensor]:
         """The sound, and the settled spectra of all frames, or of none unless `told`."""
-        self._check(magnitudes, state)
+        known = _double(self._check(magnitudes, state, tuning))
         batch, frames, bins = magnitudes.shape
         audio = torch.empty(batch, frames * self.framing.hop)
         spectra = torch.empty(batch, frames if told else 0, 2, bins, dtype=torch.float64)
         if audio.numel():
             said = _double(magnitudes)
             _check_range(said)
-            self._over_rows(advance, frames, said.numpy(), state.numpy(), audio.numpy(), spectra.numpy())
+            arrays = said.numpy(), known.numpy(), state.numpy(), audio.numpy(), spectra.numpy()
+            self._over_rows(advance, frames, *arrays)
         return audio.to(magnitudes.device), spectra.to(magnitudes.device)
 
     def _over_rows(self, compute: Callable[..., None], frames: int, *arrays: Array) -> None:
@@ -141,15 +144,18 @@ class Frame(NamedTuple):
 
 
 @machine
-def advance(magnitudes: Array, state: Array, audio: Array, spectra: Array, how: How) -> None:
-    """magnitudes [B, T, bins], state [B, width] -> audio [B, T * hop], spectra [B, T or 0, 2, bins]: see PhaseRule."""
+def advance(magnitudes: Array, tuning: Array, state: Array, audio: Array, spectra: Array, how: How) -> None:
+    """magnitudes [B, T, bins], tuning [B, T, L], state [B, width] -> audio [B, T * hop], spectra [B, T or 0, 2, bins].
+
+    See PhaseRule.
+    """
     bins, hop = magnitudes.shape[2], len(how.gain)
     frame = _frame(bins, len(how.taper))
     for b in range(len(magnitudes)):
         row = _row(state[b], bins)
         for t in range(magnitudes.shape[1]):
-            if _listen(magnitudes[b, t], row, frame, how):
-                _settle(row, frame, how)
+            if _listen(magnitudes[b, t], tuning[b, t], row, frame, how):
+                _settle(row, frame, how, tuning.shape[2])
             if spectra.shape[1]:
                 spectra[b, t, 0], spectra[b, t, 1] = frame.real, frame.imaginary
             _emit(row.total, frame, how, audio[b, t * hop : (t + 1) * hop])
@@ -179,7 +185,7 @@ def _row(state: Array, bins: int) -> Row:
 
 
 @machine
-def _listen(magnitudes: Array, row: Row, frame: Frame, how: How) -> bool:
+def _listen(magnitudes: Array, tuning: Array, row: Row, frame: Frame, how: How) -> bool:
     """The frame's spectrum by integration, into frame and row. Whether it and the settled ones sound."""
     now, audible, last, phase = frame.now, frame.audible, frame.last, row.phase
     for m in range(len(now)):
@@ -191,7 +197,10 @@ def _listen(magnitudes: Array, row: Row, frame: Frame, how: How) -> bool:
     over_frequency(audible, last, how.half, frame.fall)
     for m in range(len(now)):
         alone = phase[m] + how.step * m
-        frame.across[m] = alone + 0.5 * (row.turn[m] + frame.turn[m])
+        if m < len(tuning):
+            frame.across[m] = alone + frame.turn[m] + how.step * tuning[m]
+        else:
+            frame.across[m] = alone + 0.5 * (row.turn[m] + frame.turn[m])
         phase[m] = alone
     if how.heap:
         integrate(now, row.before, floor, frame.across, frame.fall, phase, frame.room)
@@ -213,8 +222,11 @@ def _sounds(x: Array) -> bool:
 
 
 @machine
-def _settle(row: Row, frame: Frame, how: How) -> None:
-    """The rounds: what the frame becomes where it meets the settled ones; its phases are the next frame's last."""
+def _settle(row: Row, frame: Frame, how: How, known: int) -> None:
+    """The rounds: what the frame becomes where it meets the settled ones.
+
+    Its phases are the next frame's last, but for those of the lowest `known` bins, which turn by what is known.
+    """
     now, real, imaginary = frame.now, frame.real, frame.imaginary
     for _ in range(how.rounds):
         _hear(row, frame, how)
@@ -225,7 +237,7 @@ def _settle(row: Row, frame: Frame, how: How) -> None:
             else:
                 real[m], imaginary[m] = now[m], 0.0
     if how.rounds:
-        for m in range(len(now)):
+        for m in range(known, len(now)):
             if now[m] > 0:
                 row.phase[m] = math.atan2(imaginary[m], real[m])
 

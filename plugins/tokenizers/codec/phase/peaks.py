@@ -57,14 +57,14 @@ class TensorPhases(PhaseRule):
         self._rounds, self._tolerance = checked(rounds, tolerance)
         self._constants: dict[torch.device, Constants] = {}
 
-    def __call__(self, magnitudes: Tensor, state: Tensor) -> Tensor:
-        """See PhaseRule; both on one device. Numbers that are negative, NaN or Inf are not looked for."""
-        audio, _ = self._advance(magnitudes, state)
+    def __call__(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
+        """See PhaseRule; all on one device. Numbers that are negative, NaN or Inf are not looked for."""
+        audio, _ = self._advance(magnitudes, state, tuning)
         return torch.cat(audio, dim=1) if audio else state.new_zeros(len(state), 0)
 
-    def spectra(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+    def spectra(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """See PhaseRule; otherwise as the call."""
-        _, frames = self._advance(magnitudes, state)
+        _, frames = self._advance(magnitudes, state, tuning)
         return torch.stack(frames, dim=1) if frames else state.new_zeros(len(state), 0, 2, self.framing.bins)
 
     def sound(self, spectra: Tensor, total: Tensor) -> Tensor:
@@ -80,17 +80,19 @@ class TensorPhases(PhaseRule):
         total.copy_(F.pad(rest, (0, window - rest.shape[1])).detach())
         return whole[:, :given] * constants.gain.repeat(spectra.shape[1])
 
-    def _advance(self, magnitudes: Tensor, state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _advance(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         """The sound [B, hop] and the settled spectrum [B, 2, bins] of each frame."""
-        self._check(magnitudes, state)
+        tuning = self._check(magnitudes, state, tuning).to(state)
         constants = self._on(state.device)
         bins, window = self.framing.bins, self.framing.window
         before, phase, turn, total = state.split([bins, bins, bins, window], dim=1)
         audio, spectra = [], []
-        for now in magnitudes.to(state).unbind(1):
+        known = tuning.shape[2]
+        for now, tuned in zip(magnitudes.to(state).unbind(1), tuning.unbind(1), strict=True):
             now = torch.where(now > SILENT, now, 0.0)
-            phase, turn = self._listen(now, before, phase, turn, constants)
-            phase, real, imaginary = self._settle(now, phase, total, constants)
+            begun, turn = self._listen(now, tuned, before, phase, turn, constants)
+            phase, real, imaginary = self._settle(now, begun, total, constants)
+            phase = torch.cat([begun[:, :known], phase[:, known:]], dim=1)
             spectra.append(torch.stack([real, imaginary], dim=1))
             total = total + _windowed(real, imaginary, constants)
             audio.append(total[:, : self.framing.hop] * constants.gain)
@@ -105,12 +107,14 @@ class TensorPhases(PhaseRule):
         return self._constants[device]
 
     def _listen(
-        self, now: Tensor, before: Tensor, phase: Tensor, turn: Tensor, constants: Constants
+        self, now: Tensor, tuned: Tensor, before: Tensor, phase: Tensor, turn: Tensor, constants: Constants
     ) -> tuple[Tensor, Tensor]:
-        """The phases and turns [B, bins] of a frame of magnitudes [B, bins]."""
+        """The phases and turns [B, bins] of a frame of magnitudes [B, bins]; `tuned` [B, L]: see PhaseRule."""
         audible, last = now.clamp(min=SILENT), before.clamp(min=SILENT)
         turned, alone = over_time(audible, self.framing.step), phase + constants.step
-        across = alone + 0.5 * (turn + turned)
+        known = tuned.shape[1]
+        ahead = [turned[:, :known] + self.framing.step * tuned, 0.5 * (turn + turned)[:, known:]]
+        across = alone + torch.cat(ahead, dim=1)
         floor = (torch.maximum(now, before).amax(1, keepdim=True) * self._tolerance).clamp(min=SILENT)
         heard = ((now > floor) & (before > floor)).any(1, keepdim=True)
         root = torch.where(heard, _roots(now, before, constants.bins), now.argmax(1, keepdim=True))

@@ -41,8 +41,13 @@ class PhaseRule(ABC):
         return torch.zeros(batch, self._width, dtype=self._dtype, device=device)
 
     @abstractmethod
-    def __call__(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+    def __call__(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """magnitudes [B, n, window / 2 + 1] of the next n frames -> audio [B, n * hop] float32; `state` moves on.
+
+        `tuning` [B, n, L]: where more is known of the frequencies of the lowest L bins than the slopes of the
+        magnitudes say, by how much they are higher, in bins. A bin that goes on from the frame before then turns by
+        its frequency, and what the rounds of Griffin-Lim make of it is heard but not remembered: with magnitudes that
+        are not quite a sound's they would draw each partial to where those magnitudes have it.
 
         A sine of amplitude 1 has magnitude 1, in frames as Framing has them. The first sample that a new stream gives
         lies `delay` samples before the first of the `hop` samples that its first frame adds: a lone stream drops the
@@ -50,7 +55,7 @@ class PhaseRule(ABC):
         """
 
     @abstractmethod
-    def spectra(self, magnitudes: Tensor, state: Tensor) -> Tensor:
+    def spectra(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """As the call, but gives the settled frames: [B, n, 2, bins], real and imaginary parts, in the state's dtype.
 
         A phase is that of a window whose middle is time 0. `sound` of them, unchanged, is what the call gives; what is
@@ -83,8 +88,17 @@ class PhaseRule(ABC):
         """Begin rows anew where the bool mask [B] is true."""
         state.masked_fill_(rows.to(state.device)[:, None], 0.0)
 
-    def _check(self, magnitudes: Tensor, state: Tensor) -> None:
+    def _check(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None) -> Tensor:
+        """The tuning, of no bin where there is none."""
         expected = f"[{len(state)}, n, {self.framing.bins}]"
         shape = list(magnitudes.shape)
         if len(shape) != 3 or shape[::2] != [len(state), self.framing.bins] or not magnitudes.is_floating_point():
             raise ValueError(f"magnitudes are {magnitudes.dtype} {shape}; expected float {expected}")
+        if tuning is None:
+            return magnitudes.new_zeros(*shape[:2], 0)
+        known = list(tuning.shape)
+        if len(known) != 3 or known[:2] != shape[:2] or known[2] > shape[2] or not tuning.is_floating_point():
+            raise ValueError(
+                f"tuning is {tuning.dtype} {known}; expected float [{shape[0]}, {shape[1]}, up to {shape[2]}]"
+            )
+        return tuning

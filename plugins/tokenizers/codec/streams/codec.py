@@ -40,7 +40,8 @@ class LivePath(Protocol):
 class FrozenCodec:
     """A causal codec with encode, embed, decode, and the corresponding streams.
 
-    The network provides quantizer, encoder_parts(), encode(audio, history) and decode(z, history, final=...).
+    The network provides quantizer, encoder_parts(), encoder_tensors(), encode(audio, history) and decode(z, history,
+    final=...).
 
     Encoding runs in float64. Float32 matrix products depend on the number of frames in a call in the last digits, which
     could change the code of a vector near a decision boundary. In float64 the difference is about 1e-15 of a latent, so
@@ -51,13 +52,17 @@ class FrozenCodec:
     def __init__(
         self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any], codebooks: Any = None
     ):
-        """Take ownership of `network`, freeze it and fold its weight norm. `architecture` enters the fingerprint.
+        """Take ownership of `network`, freeze it and fold its weight norm.
+
+        The fingerprint covers `architecture` and the tensors that determine codes and the vectors they stand for; a
+        better decoder leaves it, and with it token stores and models, valid. `decoder_fingerprint` covers the decoder.
 
         `codebooks` provides quantize and embed like FrozenQuantizer; None if network.quantizer is dac's.
         """
         self.name = name
         self.space = space
-        self.fingerprint = fingerprint_of([name, dict(architecture)], network.state_dict())
+        self.fingerprint = fingerprint_of([name, dict(architecture)], self.identity_of(network))
+        self.decoder_fingerprint = fingerprint_of([name, "decoder"], network.state_dict())
         network.eval()
         for module in network.modules():
             if hasattr(module, "weight_g"):
@@ -69,6 +74,11 @@ class FrozenCodec:
         self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
         self._live: dict[int, tuple[LivePath, LivePath]] = {}
         """Encoder and decoder by number of rows."""
+
+    def identity_of(self, network: Any) -> dict[str, Tensor]:
+        """The tensors of a network that the fingerprint covers, by name."""
+        tensors: dict[str, Tensor] = network.encoder_tensors()
+        return tensors
 
     def to(self, device: torch.device | str) -> FrozenCodec:
         """Move to a device in place and return self. Open streams become invalid."""

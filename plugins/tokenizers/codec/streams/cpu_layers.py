@@ -27,10 +27,19 @@ class Layers:
 
     def __call__(self, x: Array, history: FixedHistory) -> Array:
         """x [B * T, n] float32 -> [B * T, m]; n is a multiple of 4."""
+        return self.branch(self.trunk(x, history))
+
+    def trunk(self, x: Array, history: FixedHistory) -> Array:
+        """x [B * T, n] float32 -> what the last layer sees [B * T, D]; n is a multiple of 4."""
         h = kernels.linear(x, *self._first)
         for block, weights in self._blocks:
             h = kernels.block(h, history.of(block).numpy(), *weights)
-        out: Array = kernels.linear(kernels.norm(h, *self._norm), *self._last)
+        normed: Array = kernels.norm(h, *self._norm)
+        return normed
+
+    def branch(self, h: Array) -> Array:
+        """What the last layer sees [B * T, D] -> [B * T, m]."""
+        out: Array = kernels.linear(h, *self._last)
         return out
 
 

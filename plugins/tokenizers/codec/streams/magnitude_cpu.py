@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     BANDS_FLOOR,
@@ -15,6 +15,7 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     HOP,
     MagnitudeNetwork,
 )
+from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded
 from accomp.plugins.tokenizers.codec.streams import kernels
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
 from accomp.plugins.tokenizers.codec.streams.cpu_layers import Layers, array
@@ -116,6 +117,21 @@ class CpuUnwhitener:
         return self._decoder.sound(kernels.linear(rows, *self._axes), len(latents), history)
 
 
+class CpuTuner:
+    """What a Tuner says, likewise."""
+
+    def __init__(self, tuner: Tuner):
+        self._layers = Layers(tuner.enter, tuner.blocks, tuner.norm, tuner.leave)
+
+    def begin(self, batch: int) -> dict[nn.Module, Tensor]:
+        """What the blocks remember at the beginning: zeros."""
+        return self._layers.begin(batch)
+
+    def __call__(self, features: Array, batch: int, history: FixedHistory) -> Tensor:
+        """[B * T, width] float32 -> bins [B, T * 4, 96]."""
+        return bounded(torch.from_numpy(self._layers(features, history)).view(batch, -1, TUNED))
+
+
 class CpuDecoder:
     """Latents, or codes, -> audio, likewise; `phases` makes sound of the magnitudes, `vocoder` better sound."""
 
@@ -125,6 +141,7 @@ class CpuDecoder:
         self._synthesis = array(network.synthesis.T)
         self._widen = array(network.widen)
         self._layers = Layers(network.from_latent, network.decoder_blocks, network.decoder_norm, network.leave)
+        self._tuner = CpuTuner(network.tuner) if network.tuner else None
         self._phases, self._vocoder = phases, vocoder
         self(torch.zeros(1, len(self._embeddings), 1, dtype=torch.int64), self.begin(1))
 
@@ -135,7 +152,8 @@ class CpuDecoder:
     def begin(self, batch: int) -> FixedHistory:
         """An empty past of so many rows."""
         past = {self._phases: self._phases.begin(batch), **self._layers.begin(batch)}
-        return FixedHistory(past | (self._vocoder.begin(batch) if self._vocoder else {}))
+        tuner = self._tuner.begin(batch) if self._tuner else {}
+        return FixedHistory(past | tuner | (self._vocoder.begin(batch) if self._vocoder else {}))
 
     def __call__(self, codes: Tensor, history: FixedHistory) -> Tensor:
         """codes [B, K, T] int64 -> audio [B, T * hop] from `delay` samples before the first frame on."""
@@ -144,12 +162,14 @@ class CpuDecoder:
 
     def sound(self, z: Array, batch: int, history: FixedHistory) -> Tensor:
         """Latents [B * T, E] float32 -> audio [B, T * hop]."""
-        correction = self._layers(z / self._spread, history).reshape(-1, BINS)
+        features = self._layers.trunk(z / self._spread, history)
+        correction = self._layers.branch(features).reshape(-1, BINS)
         bands = kernels.linear(z, self._synthesis, self._mean).reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
         said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
+        tuning = self._tuner(features, batch, history) if self._tuner else None
         if self._vocoder:
-            settled = self._phases.spectra(said, history.of(self._phases))
+            settled = self._phases.spectra(said, history.of(self._phases), tuning)
             return self._vocoder(settled, z, history)
-        audio: Tensor = self._phases(said, history.of(self._phases))
+        audio: Tensor = self._phases(said, history.of(self._phases), tuning)
         return audio

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from accomp.core.errors import SpecError
 from accomp.plugins.tokenizers.codec.music.clips import Music
-from accomp.plugins.tokenizers.codec.networks.magnitude_network import MagnitudeNetwork
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WINDOW, MagnitudeNetwork, magnitudes_of
+from accomp.plugins.tokenizers.codec.networks.tuner import by_slopes, mistuning, true_tuning
 from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.training.averaging import Averaged
 from accomp.plugins.tokenizers.codec.training.magnitude_discriminator import MagnitudeAdversary
@@ -25,15 +26,17 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     """[train] of the magnitude codec; precision "bfloat16" is that of the blocks' matrix products, on any device.
 
     Attributes:
-        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes.
+        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
+            of the decoder too all stays but what says frequencies.
         stay: that of the codec whose codes a decoder hears that learns alone.
-        average: in the end the decoder's weights are their moving average, each step with this much of the past; 0: the
-            last ones. An adversary makes a decoder circle around what it finds.
+        average: in the end what learns of the decoder is the moving average of its weights, each step with this much of
+            the past; 0: the last ones. An adversary makes a decoder circle around what it finds.
         codebooks: levels that the decoder hears in most steps, 0 for all. Those behind are trained in `more` of them.
         fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it hears all levels.
         refit: shares of the training at which the codebooks are fitted anew.
         bin, slope, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        tuning: weight of the error of the lowest bins' frequencies; see tuner.py.
         compile: whether torch.compile fuses the distances (a sixth of a step's time on a CPU; it needs a C++ compiler).
         commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
             or by all where the decoder hears all: were it always all, latents would shrink until the few levels that
@@ -44,7 +47,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
             heeded fully after `adversary_warmup` steps.
     """
 
-    only: Literal["all", "decoder"] = "all"
+    only: Literal["all", "decoder", "tuner"] = "all"
     stay: float = field(default=0.15, validator=v.ge(0.0))
     average: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.lt(1.0)))
     codebooks: int = field(default=0, validator=v.ge(0))
@@ -57,6 +60,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     linear: float = field(default=1.0, validator=v.ge(0.0))
     energy: float = field(default=0.5, validator=v.ge(0.0))
     level: float = field(default=1.0, validator=v.ge(0.0))
+    tuning: float = field(default=1.0, validator=v.ge(0.0))
     compile: bool = False
     commitment: float = field(default=1.0, validator=v.ge(0.0))
     steady: float = field(default=0.0, validator=v.ge(0.0))
@@ -85,15 +89,19 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
         distance = MagnitudeDistance().to(device)
         self.distance = torch.compile(distance, dynamic=False) if spec.compile else distance
-        if spec.only == "decoder":
-            if not spec.start:
-                raise SpecError('only = "decoder" needs weights to start from, such as "default" @ train.start')
-            network.requires_grad_(False)
-            for parameter in network.decoder_parameters():
-                parameter.requires_grad_(True)
+        if spec.only != "all" and not spec.start:
+            raise SpecError(f'only = "{spec.only}" needs weights to start from, such as "default" @ train.start')
+        if spec.only == "tuner" and not network.tuner:
+            raise SpecError('only = "tuner" needs tuner_blocks over 0 @ codec.tuner_blocks')
+        if network.tuner:
+            network.tuner.mixed = network.mixed
+        network.requires_grad_(False)
+        for parameter in network.learning(spec.only):
+            parameter.requires_grad_(True)
         self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
         self.adversary = MagnitudeAdversary(seed, device, half=self.network.mixed) if spec.adversarial else None
-        self.averaged = Averaged(self.network.decoder_parameters(), spec.average) if spec.average else None
+        part = "decoder" if spec.only == "all" else spec.only
+        self.averaged = Averaged(self.network.learning(part), spec.average) if spec.average else None
         self.optimize()
 
     def parts(self) -> dict[str, Any]:
@@ -113,23 +121,31 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
 
     def _one_step(self, done: float) -> dict[str, float]:
         spec, network = self.spec, self.network
+        audio = self.draw()
         with torch.no_grad():
-            magnitudes, low = network.spectra(self.draw(), History())
+            magnitudes, low = network.spectra(audio, History())
             bands = network.spectra.log_bands(magnitudes)
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
-        decoded = network.decode(heard, History())
-        losses = self.distance(decoded, magnitudes) | pulled
+        decoded, tuning = network.decode_in_tune(heard, History())
+        losses = pulled | self._mistuning(decoded, tuning, audio)
+        losses |= {} if spec.only == "tuner" else self.distance(decoded, magnitudes)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
-        if self.adversary and done >= spec.adversary_from:
+        judged: dict[str, Tensor] = {}
+        if self.adversary and spec.only != "tuner" and done >= spec.adversary_from:
             n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
             judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
-            losses |= judged
-        told = self.descend(total, losses, done)
+        told = self.descend(total, losses | judged, done)
         if self.averaged:
             self.averaged.follow(self.step)
         return told
+
+    def _mistuning(self, decoded: Tensor, tuning: Tensor | None, audio: Tensor) -> dict[str, Tensor]:
+        if tuning is None:
+            return {}
+        said = by_slopes(magnitudes_of(decoded).flatten(1, 2)) + tuning
+        return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
 
     def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         """What the decoder hears of the latents, which learn through it, and what else pulls at these."""
@@ -146,9 +162,9 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
     @torch.no_grad()
     def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
         """What the decoder hears of the codes, as they are."""
-        quantizer = self.network.quantizer
-        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay)
-        heard = zip(quantizer.levels[: self._levels_heard()], codes.unbind(1), strict=False)
+        quantizer, first = self.network.quantizer, self._levels_heard()
+        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
+        heard = zip(quantizer.levels[:first], codes.unbind(1), strict=True)
         return torch.stack([level.codebook[code] for level, code in heard]).sum(0)
 
     def _levels_heard(self) -> int:

@@ -69,8 +69,8 @@ class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
     def _decoded(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, T, E] and settled spectra [B, T * 4, 2, 641] of audio [B, T * hop] by the codec."""
         z = self.codec.embed(self.codec.encode(audio))
-        magnitudes = magnitudes_of(self.codec.network.decode(z, History())).flatten(1, 2)
-        return z, self.codec.settled(magnitudes, History())
+        logs, tuning = self.codec.network.decode_in_tune(z, History())
+        return z, self.codec.settled(magnitudes_of(logs).flatten(1, 2), History(), tuning)
 
     def finish(self) -> list[float]:
         return []
