@@ -15,7 +15,6 @@ import tiny
 
 from accomp.core.audio import io as audio
 from accomp.core.errors import DataError, WorkError
-from accomp.core.evaluation import evaluate as module
 from accomp.core.evaluation.anchors import NO_PARTNER, anchor_cells
 from accomp.core.evaluation.clip_sets import SongClip, TakeClip
 from accomp.core.evaluation.evaluate import RECORD, evaluate
