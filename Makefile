@@ -1,9 +1,10 @@
 # make setup   .venv from the pinned lists in requirements/ (about 2 GB; needs the network once)
-# make jam     a page opens: play, or drop a song on it, and a model plays along, live (docs/live.md)
+# make jam     a page opens: play, or drop a song on it, and a model plays along, live (docs/guides/live.md)
 # make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
 # make test    the test suite; make test-page: the live page in Chromium, on a machine with nothing else to do
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
-# make torture bits, disks, signals and kills at random against everything: docs/reliability.md (some minutes; TIMES=3: more)
+# make torture bits, disks, signals and kills at random against everything: docs/guides/reliability.md (some minutes; TIMES=3: more)
+# make docs    the site of docs/, into build/site/index.html; make notebooks executes its notebooks (two minutes)
 # make lint    ruff: rules and format          make format   let ruff mend both
 # make types   mypy over the installed names   make clean    remove caches and builds (not .venv, data, runs)
 #
@@ -22,7 +23,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup jam demo test test-page torture bench-gpu bench-cpu lint format types clean
+.PHONY: setup jam demo test test-page torture bench-gpu bench-cpu lint format types names docs notebooks clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -59,7 +60,7 @@ test: setup
 
 # A browser plays by the clock: alone, one test after another.
 test-page: setup
-	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page
+	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page tests/core/pages
 
 jam: setup
 	$(BIN)/accomp jam
@@ -79,12 +80,21 @@ format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# `accomp` maps several folders to one name; mypy sees it through links (see [tool.mypy] in pyproject.toml).
-types: setup
+# `accomp` maps several folders to one name; tools that read sources see it through links (see [tool.mypy] in pyproject.toml).
+names:
 	@mkdir -p .cache/types/accomp
 	@for folder in core plugins zarr_store specs; do ln -sfn ../../../$$folder .cache/types/accomp/$$folder; done
 	@for file in accomp/*; do ln -sfn ../../../$$file .cache/types/$$file; done
+
+types: setup names
 	$(BIN)/mypy
+
+docs: setup names
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site: build/site/index.html"
+
+notebooks: setup
+	$(BIN)/python docs/site/execute.py
 
 clean:
 	rm -rf build dist *.egg-info .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis

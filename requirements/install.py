@@ -1,7 +1,7 @@
 """Fill the virtual environment whose Python runs this script. `make setup` calls it; pip alone would not do, because
 
 - three audio libraries pin protobuf < 3.20 or numpy < 2 and work without: everything is installed as listed in
-  run.txt and dev.txt, with no dependency resolution (what they need is in the lists);
+  run.txt, dev.txt and docs.txt, with no dependency resolution (what they need is in the lists);
 - plain `torch` on Linux brings several GB of CUDA packages, which a machine without an NVIDIA GPU has no use for:
   it gets the CPU build, from pip's own sources or else from PyTorch's index of CPU builds;
 - torchaudio's wheels are built for CUDA and refuse to load beside a CPU torch. Without its extension files it falls
@@ -25,7 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
-LISTS = (HERE / "run.txt", HERE / "dev.txt")
+LISTS = (HERE / "run.txt", HERE / "dev.txt", HERE / "docs.txt")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 

@@ -18,14 +18,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from accomp.core.registry import Registry
-from accomp.core.spec.schema import load_spec
-
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ("core", "plugins", "zarr_store", "specs")
 FACE = "accomp"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LISTS = [ROOT / "requirements" / name for name in ("torch.txt", "run.txt", "dev.txt")]
+LISTS = [ROOT / "requirements" / name for name in ("torch.txt", "run.txt", "dev.txt", "docs.txt")]
 
 
 def house_files() -> set[str]:
@@ -194,23 +191,3 @@ def test_torchaudio_loses_its_extension_beside_a_cpu_torch_only(install, tmp_pat
     assert install.remove_unloadable_torchaudio_extension() == [library / "_torchaudio.abi3.so"]
     assert install.remove_unloadable_torchaudio_extension() == []
     assert [path.name for path in library.iterdir()] == ["__init__.py"]
-
-
-def test_the_readme_names_every_plugin_and_extra():
-    text = (ROOT / "README.md").read_text()
-    kinds = tomllib.loads((ROOT / "registry.toml").read_text())
-    del kinds["retired"]
-    names = {name for rows in kinds.values() for name in rows} | set(PROJECT["project"]["optional-dependencies"])
-    assert {name for name in names if f"`{name}`" not in text} == set()
-
-
-def test_the_spec_in_the_readme_loads_and_names_the_parts_of_the_demo(tmp_path):
-    text = (ROOT / "README.md").read_text()
-    file = tmp_path / "readme.toml"
-    file.write_text(text.partition("```toml\n")[2].partition("```")[0])
-    registry = Registry(third_party=False)
-    told, demo = (load_spec(path, registry) for path in (file, ROOT / "specs" / "quickstart.toml"))
-    for kind in ("corpus", "tokenizer", "fuser", "backbone", "objective", "sampler"):
-        assert getattr(told, kind).plugin == getattr(demo, kind).plugin
-    assert [metric.plugin for metric in told.metric] == [metric.plugin for metric in demo.metric]
-    assert told.clock == demo.clock

@@ -42,17 +42,17 @@ def evaluate(spec: Spec, registry: Registry, run: Path, *, record: str = RECORD)
     if "model" not in spec.evaluate.cells:
         evaluate_anchors(spec, registry, run, record=record)
         return
-    made = _takes(spec, run)
+    played = _takes(spec, run)
     with threads(spec.run.threads):
-        takes = take_cell(run, made, Teacher(spec, registry, run, made["takes"]).losses)
+        takes = take_cell(run, played, Teacher(spec, registry, run, played["takes"]).losses)
         if not all(clip.files for clip in takes.clips if isinstance(clip, TakeClip)):
             warn(
                 "there are takes of an earlier accomp, without hashes: changes to them cannot be "
                 f"detected; remove {run / 'takes'} and run `accomp generate SPEC` to generate them again"
             )
-        deaf = deaf_cells(run, made) if "deaf" in spec.evaluate.cells else []
+        deaf = deaf_cells(run, played) if "deaf" in spec.evaluate.cells else []
         cells = [takes, *deaf, *anchor_cells(spec, registry, run / ANCHORS)]
-        about = {"checkpoint": made["checkpoint"], "takes": identity_of_takes(made)}
+        about = {"checkpoint": played["checkpoint"], "takes": identity_of_takes(played)}
         _judge(spec, registry, run / record, cells, about)
 
 
@@ -70,13 +70,13 @@ def _judge(spec: Spec, registry: Registry, path: Path, cells: Sequence[ClipSet],
     """Score the clip sets and write the record at `path`; PATH.part.json holds those that are scored so far."""
     folder, part = path.parent, path.with_suffix(".part.json")
     scorer = Scorer(spec, registry, Path(spec.evaluate.cache or folder / "cache"))
-    held = {**_held(path), **_held(part)}
+    earlier = {**_earlier(path), **_earlier(part)}
     done: dict[str, Any] = {}
     with progress("evaluate", sum(len(cell.clips) for cell in cells)) as advance:
         for cell in cells:
             identity = scorer.identity(cell)
-            if held.get(cell.name, {}).get("identity") == identity:
-                done[cell.name] = {**held[cell.name], "left_out": plain(cell.left_out)}
+            if earlier.get(cell.name, {}).get("identity") == identity:
+                done[cell.name] = {**earlier[cell.name], "left_out": plain(cell.left_out)}
                 advance(len(cell.clips), note=f"{cell.title}: scored already")
             else:
                 done[cell.name] = {"identity": identity, **scorer.cell(cell, advance)}
@@ -92,19 +92,21 @@ def _takes(spec: Spec, run: Path) -> dict[str, Any]:
     """Read takes.json, if its takes equal those that this spec and the run's model would give now."""
     path = run / generate.RECORD
     missing = "no takes to score yet; run `accomp generate SPEC` first"
-    made = read_record(path, "run `accomp generate SPEC` again", missing=missing)
+    record = read_record(path, "run `accomp generate SPEC` again", missing=missing)
     checkpoint = playing_checkpoint(run)
-    if made["checkpoint"]["weights"] != weights_hash(checkpoint):
+    if record["checkpoint"]["weights"] != weights_hash(checkpoint):
         raise DataError(
-            f"the takes were made by the model of step {made['checkpoint']['step']}, the run's best is now that of "
+            f"the takes were made by the model of step {record['checkpoint']['step']}, the run's best is now that of "
             f"step {checkpoint.step}; run `accomp generate SPEC` again @ {path}"
         )
-    if generate.settings_of(made) != (now := generate.settings(spec)):
-        raise DataError(f"the takes were made with {made['settings']}, the spec says {now}; run `accomp generate SPEC`")
-    return made
+    if generate.settings_of(record) != (now := generate.settings(spec)):
+        raise DataError(
+            f"the takes were made with {record['settings']}, the spec says {now}; run `accomp generate SPEC`"
+        )
+    return record
 
 
-def _held(path: Path) -> dict[str, Any]:
+def _earlier(path: Path) -> dict[str, Any]:
     """Read the results of an earlier evaluation; empty where the file is missing or damaged."""
     try:
         cells: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]

@@ -1,7 +1,7 @@
 """Counts what accomp survives, kind by kind: `make torture`, or `python tests/torture --times 5 --only store`.
 
 Each try is a process of its own, with random numbers of its own, and has survived if it ends well within its time. The
-table goes into docs/reliability.md, between its marks.
+table goes into docs/guides/reliability.md, between its marks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path[:0] = [str(TESTS / name) for name in ROOMS]
 
 from kinds import KINDS, Kind, prepare  # noqa: E402
 
-PAGE = TESTS.parent / "docs" / "reliability.md"
+PAGE = TESTS.parent / "docs" / "guides" / "reliability.md"
 BEGIN, END = "<!-- torture -->\n", "<!-- /torture -->\n"
 LIMIT = 300
 """Seconds after which a try has not survived."""
@@ -73,7 +73,7 @@ def main() -> int:
     options.add_argument("--times", type=float, default=1.0, help="how often, in multiples of what each kind has")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", nargs="*", default=[], help="names of kinds")
-    options.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
+    options.add_argument("--write", action="store_true", help="put the table into docs/guides/reliability.md")
     given = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="accomp-torture-"))
     world = folder / "world"

@@ -1,4 +1,4 @@
-"""What goes with what: every shipped objective with every sampler, fuser and clock, as the README's tables say."""
+"""Every shipped objective with every sampler, fuser and clock, as the tables of docs/guides/models.md say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accomp.core.registry import Registry
 from accomp.core.spec.build import check_combination
 from accomp.core.spec.schema import load_spec
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "models.md").read_text(encoding="utf-8")
 SPECS = {
     "ar": "streaming_k1_small",
     "prefix": "streaming_chunked_small",
@@ -44,7 +44,7 @@ def test_samplers(objective, sampler):
     fits = (objective in MASKED, objective in DENOISED) == (sampler in MASKED_SAMPLERS, sampler in DENOISED_SAMPLERS)
     found = problems(objective, f"sampler={{plugin='{sampler}'}}")
     assert (found == ()) == fits
-    table = README.partition("What goes with what:")[2]
+    table = GUIDE.partition("## Combinations")[2]
     row = next(line for line in table.splitlines() if line.startswith(f"| `{objective}` "))
     assert (f"`{sampler}`" in row) == fits
 
@@ -73,10 +73,10 @@ def test_the_shipped_specs_are_in_order(spec):
         ("ar", "conditions.context.drop=0.0"),
     ],
 )
-def test_what_does_not_fit_is_told_as_the_readme_says(objective, override):
+def test_what_does_not_fit_is_told_as_the_guide_says(objective, override):
     guided = ("guidance={context=2.0}",) if "drop" in override else ()
     (told,) = problems(objective, override, *guided)
-    assert told.replace(f"objective '{objective}'", "") in README.replace("objective 'mlm'", "").replace(
+    assert told.replace(f"objective '{objective}'", "") in GUIDE.replace("objective 'mlm'", "").replace(
         "objective 'ar'", ""
     )
 
@@ -99,7 +99,7 @@ def test_parts_of_two_worlds_are_all_told_at_once():
     (regime,) = problems("prefix", "model.regime='enc_dec'")
     assert regime == "model.regime = 'enc_dec' is of models of continuous latents, not of codes; remove it"
     objective, sampler = problems("rectified_flow", "tokenizer.continuous=0", "model={width=192}")
-    assert f"| {objective} |" in README
+    assert f"| {objective} |" in GUIDE
     assert sampler.startswith("sampler 'dpmpp' denoises continuous latents, the tokenizer has 4 codebooks of codes")
     (plus,) = problems("rectified_flow", "sampler={plugin='euler', plus=true}")
     assert "does nothing without [guidance]" in plus
@@ -112,4 +112,4 @@ def test_a_clocked_objective_wants_a_clock():
     for objective in CLOCKED:
         (told,) = problems("prefix_offline", f"objective={{plugin='{objective}'}}")
         assert told == f"objective '{objective}' trains a model that plays by a clock; add a section [clock]"
-    assert "trains a model that plays by a clock; add a section [clock]" in README
+    assert "trains a model that plays by a clock; add a section [clock]" in GUIDE
