@@ -46,7 +46,10 @@ VALUES = frozenset({"types", "clock", "keyed_random", "interfaces", "tensors"})
 SERVER = "accomp.core.serving"
 """Needs the libraries of an extra, but for its command line, through which alone it is reached."""
 SERVER_COMMANDS = frozenset({f"{SERVER}.commands", f"{SERVER}.launch"})
-WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch"})  # they ask for what is not used; see README.md
+CALLABLE = "accomp.plugins"
+"""A package that is a function of the face as well, accomp.plugins("sampler"): it sets its own class at import."""
+WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch", "IPython", "pandas"})
+"""The first two ask for what is not used (README.md); a notebook has the others, or is told to install them."""
 
 
 @attrs.frozen
@@ -179,7 +182,7 @@ def core_knows_no_plugin(module: Module) -> Iterator[tuple[int, str]]:
 
 def plugins_import_accomp_plugin_and_themselves(module: Module) -> Iterator[tuple[int, str]]:
     """Of accomp nothing but accomp.plugin, the conformance kit and what is their own."""
-    if module.layer != "plugins" or module.name == "accomp.plugins":  # the package lists plugins where it is called
+    if module.layer != "plugins" or module.name == CALLABLE:
         return
     registered = registered_modules()
     kind_package = ".".join(module.name.split(".")[:3])
@@ -299,7 +302,7 @@ def no_state_in_modules(module: Module) -> Iterator[tuple[int, str]]:
 
 def no_work_at_import(module: Module) -> Iterator[tuple[int, str]]:
     """A module defines; it calls nothing for its effect and sets nothing on others."""
-    if not module.layer:
+    if not module.layer or module.name == CALLABLE:
         return
     for node in module.tree.body:
         if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):

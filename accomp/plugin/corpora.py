@@ -18,7 +18,6 @@ from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span, rea
 from accomp.core.music.chords import NONE
 from accomp.core.music.instruments import CLASSES, DRUMS, from_name, from_program
 from accomp.core.music.labels import INSTRUMENT
-from accomp.core.spec.build import corpus_at
 
 __all__ = [
     "AUDIO",
@@ -33,7 +32,6 @@ __all__ = [
     "SongFolders",
     "Span",
     "audio_files",
-    "corpus_at",
     "folders_once",
     "from_name",
     "from_program",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from accomp.core.pages.charts import Bars, Interval, bar_chart, interval_chart
-from accomp.core.pages.document import document
+from accomp.core.pages.document import Section, document
 from accomp.core.pages.html import Html, table, tag
-from accomp.core.pages.players import player
+from accomp.core.pages.players import folded_after, player, player_grid
 from accomp.core.pages.sound import RANGE, SPREAD, difference_data, lossless_data, spectrogram_data
 
 __all__ = [
@@ -14,12 +14,15 @@ __all__ = [
     "Bars",
     "Html",
     "Interval",
+    "Section",
     "bar_chart",
     "difference_data",
     "document",
+    "folded_after",
     "interval_chart",
     "lossless_data",
     "player",
+    "player_grid",
     "spectrogram_data",
     "table",
     "tag",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from accomp.core.audio import io
 from accomp.core.audio.io import bandwidth, duration, read, resample
+from accomp.core.audio.levels import SILENCE_DB
 from accomp.core.audio.loudness import (
     LISTENING_LUFS,
     PEAK,
-    SILENCE_DB,
     a_weighted_level,
     loudness,
     mix_for_listening,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accomp.core.runs.checkpoint import save_checkpoint
 from accomp.core.runs.folder import open_run
-from accomp.core.spec.build import build_model, build_tokenizer, check_combination, space_of
+from accomp.core.spec.build import build_model, build_tokenizer, check_combination, corpus_at, space_of
 from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
 from accomp.core.spec.schema import Spec, load_spec, resolve, structure
 from accomp.core.spec.toml_files import find_spec, read_toml, toml_text
@@ -15,6 +15,7 @@ __all__ = [
     "build_model",
     "build_tokenizer",
     "check_combination",
+    "corpus_at",
     "find_spec",
     "load_spec",
     "open_run",

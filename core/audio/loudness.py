@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 
-SILENCE_DB = -60.0
-"""Default threshold: frames at or below this A-weighted level (dB re full scale) are silent."""
-FLOOR_DB = -100.0
-"""Lower bound of all levels."""
+from accomp.core.audio.levels import FLOOR_DB, SILENCE_DB
+
 LISTENING_LUFS = -18.0
 PEAK = 0.99
 SILENT_PEAK = 1e-3

@@ -68,7 +68,7 @@ class PreparedClip:
 def at_loudness(sound: np.ndarray, rate: int, lufs: float) -> np.ndarray:
     """Scale a sound [N] to `lufs`, or to a peak of 0.99 where that is reached first; silence is left unchanged.
 
-    A sound that never rises above core.audio.loudness.SILENCE_DB counts as silence, since only its noise would be
+    A sound that never rises above core.audio.levels.SILENCE_DB counts as silence, since only its noise would be
     raised.
     """
     return normalise(sound, rate, lufs) if nonsilent(a_weighted_level(sound, rate)).any() else sound

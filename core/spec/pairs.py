@@ -18,7 +18,7 @@ import attrs
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.audio.loudness import FLOOR_DB, SILENCE_DB
+from accomp.core.audio.levels import FLOOR_DB, SILENCE_DB
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.names import nearest
 

@@ -12,10 +12,8 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor, nn
 
-from accomp.core.errors import CombinationError
-from accomp.core.interfaces import Backbone
-from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
-from accomp.core.types import AttentionPattern, TokenSpace
+from accomp.plugin import AttentionPattern, Backbone, CombinationError, TokenSpace
+from accomp.plugin.sequences import CacheSlots, RingKVCache
 
 
 class Llama(Backbone):

@@ -13,15 +13,10 @@ import typer
 import yaml
 from attrs import define, field
 
-from accomp.core.audio.io import read, resample
-from accomp.core.audio.loudness import silent
-from accomp.core.console import progress, say
-from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
-from accomp.core.music.annotations import read_annotations
-from accomp.core.registry import Registry
-from accomp.core.spec.build import corpus_at
-from accomp.core.types import Track
+from accomp.plugin import DataError, Registry, Track, progress, say, write_atomic
+from accomp.plugin.corpora import read_annotations
+from accomp.plugin.sound import read, resample, silent
+from accomp.plugin.specs import corpus_at
 from accomp.plugins.corpora.listeners import BeatThis, Listener, MadmomBeats, MadmomChords
 
 SHORTEST = 5.0

@@ -14,11 +14,9 @@ import numpy as np
 import yaml
 from attrs import frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files
-from accomp.core.errors import DataError
-from accomp.core.music.instruments import CLASSES, from_name, from_program
-from accomp.core.types import Stem, Track
+from accomp.plugin import DataError, Stem, Track
+from accomp.plugin.corpora import CLASSES, SPLITS, SongFolders, audio_files, from_name, from_program
+from accomp.plugin.sound import io as audio
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS = ("ensemble", "instrument_name", "midi_program_number")

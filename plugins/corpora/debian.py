@@ -12,8 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from accomp.core.errors import DataError
-from accomp.core.files import folder_atomic
+from accomp.plugin import DataError, folder_atomic
 
 _TIMEOUT = 3600  # s; packages have up to 210 MB; apt has its own timeout for servers
 _OWN_LISTS = ("Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache=")

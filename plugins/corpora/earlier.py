@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 
 
 def earlier(out: Path, record: str, keys: Sequence[str]) -> dict[str, Any] | None:

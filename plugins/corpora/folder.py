@@ -17,21 +17,20 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.audio import io as audio
-from accomp.core.data.song_folders import (
+from accomp.plugin import DataError, Stem, Track, composed, nearest
+from accomp.plugin.corpora import (
     AUDIO,
+    CLASSES,
     SPLITS,
     SongFolders,
     audio_files,
     folders_once,
+    from_name,
     not_read,
     split_of,
     splits_among,
 )
-from accomp.core.errors import DataError
-from accomp.core.music.instruments import CLASSES, from_name
-from accomp.core.names import composed, nearest
-from accomp.core.types import Stem, Track
+from accomp.plugin.sound import io as audio
 
 _UNKNOWN = CLASSES.index("Unknown")
 _MIXTURES = frozenset({"mix", "mixture", "mixdown", "master", "fullmix", "premaster"})

@@ -22,11 +22,8 @@ import soxr
 import typer
 from attrs import frozen
 
-from accomp.core.compute.cores import cores
-from accomp.core.console import progress, say, warn
-from accomp.core.data.song_folders import SPLITS
-from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
+from accomp.plugin import DataError, cores, progress, say, warn, write_atomic
+from accomp.plugin.corpora import SPLITS
 from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.licences import licence_of

@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from accomp.core.audio.io import bandwidth, duration, read
-from accomp.core.console import progress, say
-from accomp.core.errors import DataError
-from accomp.core.model.conditions import labels_of
-from accomp.core.music.labels import INSTRUMENT
-from accomp.core.registry import Registry
-from accomp.core.spec.build import corpus_at
-from accomp.core.types import Track
+from accomp.plugin import DataError, Registry, Track, progress, say
+from accomp.plugin.corpora import INSTRUMENT, labels_of
+from accomp.plugin.sound import bandwidth, duration, read
+from accomp.plugin.specs import corpus_at
 
 if TYPE_CHECKING:
-    from accomp.core.interfaces import Corpus
+    from accomp.plugin import Corpus
 
 SECONDS = 10.0
 """Seconds of a song analysed for bandwidth."""

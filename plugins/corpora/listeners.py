@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from accomp.core.errors import PluginError
+from accomp.plugin import PluginError
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 HEARD = 0.15

@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files, split_of, splits_among, subfolders
-from accomp.core.errors import DataError
-from accomp.core.music.instruments import CLASSES, from_name
-from accomp.core.types import Stem, Track
+from accomp.plugin import DataError, Stem, Track
+from accomp.plugin.corpora import (
+    CLASSES,
+    SPLITS,
+    SongFolders,
+    audio_files,
+    from_name,
+    split_of,
+    splits_among,
+    subfolders,
+)
+from accomp.plugin.sound import io as audio
 
 _INNER = "moisesdb_v0.1"
 _UNKNOWN = CLASSES.index("Unknown")

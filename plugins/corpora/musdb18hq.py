@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from attrs import frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.data.song_folders import SPLITS, SongFolders, audio_files
-from accomp.core.errors import DataError
-from accomp.core.music.instruments import CLASSES, from_name
-from accomp.core.types import Stem, Track
+from accomp.plugin import DataError, Stem, Track
+from accomp.plugin.corpora import CLASSES, SPLITS, SongFolders, audio_files, from_name
+from accomp.plugin.sound import io as audio
 
 _MIXTURE = "mixture"
 _UNKNOWN = CLASSES.index("Unknown")

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 
 J = TypeVar("J")
 R = TypeVar("R")

@@ -16,11 +16,9 @@ import numpy as np
 import yaml
 from attrs import Attribute, evolve, field, frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.data.song_folders import SPLITS, SongFolders
-from accomp.core.errors import DataError
-from accomp.core.music.instruments import from_program
-from accomp.core.types import Stem, Track
+from accomp.plugin import DataError, Stem, Track
+from accomp.plugin.corpora import SPLITS, SongFolders, from_program
+from accomp.plugin.sound import io as audio
 
 _SUFFIXES = (".flac", ".wav")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if available, is ten times faster

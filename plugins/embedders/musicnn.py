@@ -11,8 +11,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from safetensors.torch import load
 
-from accomp.core.errors import PluginError
-from accomp.core.files import hash_file
+from accomp.plugin import PluginError, hash_file
 from accomp.plugins.embedders.musicnn_network import MELS, network_of
 
 RATE, HOP, FFT = 16000, 256, 512

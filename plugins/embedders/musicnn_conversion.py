@@ -10,9 +10,7 @@ import torch
 import typer
 from safetensors.torch import save
 
-from accomp.core.console import say
-from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
+from accomp.plugin import DataError, say, write_atomic
 from accomp.plugins.embedders.musicnn_network import network_of
 from accomp.plugins.embedders.tensor_bundle import read_bundle
 

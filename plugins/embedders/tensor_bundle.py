@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 
 MAGIC = 0xDB4775248B80FB57
 FLOAT = 1  # the number of float32 among TensorFlow's types

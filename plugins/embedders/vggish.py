@@ -10,8 +10,7 @@ from attrs import frozen
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from accomp.core.errors import PluginError
-from accomp.core.files import hash_file
+from accomp.plugin import PluginError, hash_file
 
 RATE, WINDOW, HOP, FFT = 16000, 400, 160, 512
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0

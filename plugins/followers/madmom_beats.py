@@ -8,7 +8,7 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.music.annotations import NOTHING, Annotations, Beats
+from accomp.plugin.corpora import NOTHING, Annotations, Beats
 from accomp.plugins.followers.lock import Guess, Lock
 from accomp.plugins.followers.resampling import RATE, STEP, Frames
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require

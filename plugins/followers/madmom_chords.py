@@ -9,8 +9,7 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.music.annotations import NOTHING, Annotations, Span
-from accomp.core.music.chords import NONE
+from accomp.plugin.corpora import NONE, NOTHING, Annotations, Span
 from accomp.plugins.followers.resampling import RATE, Frames
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from attrs import frozen
 from torch import Tensor, nn
 
-from accomp.core.interfaces import Fuser
-from accomp.core.tensors import total
-from accomp.core.types import TokenSpace
+from accomp.plugin import Fuser, TokenSpace
+from accomp.plugin.sequences import total
 
 
 class Add(Fuser):

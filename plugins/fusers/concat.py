@@ -6,9 +6,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from accomp.core.errors import CombinationError
-from accomp.core.interfaces import Fuser
-from accomp.core.types import TokenSpace
+from accomp.plugin import CombinationError, Fuser, TokenSpace
 
 
 class Concat(Fuser):

@@ -8,9 +8,8 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from accomp.core.interfaces import Fuser
-from accomp.core.tensors import total
-from accomp.core.types import TokenSpace
+from accomp.plugin import Fuser, TokenSpace
+from accomp.plugin.sequences import total
 
 
 class GatedAdd(Fuser):

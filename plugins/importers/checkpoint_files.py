@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from accomp.core.errors import CheckpointError
+from accomp.plugin import CheckpointError
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.", "_checkpoint_wrapped_module.")
 """Name parts inserted by torch.compile, FSDP, Lightning and activation checkpointing."""

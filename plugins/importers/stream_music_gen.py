@@ -11,20 +11,32 @@ from typing import Annotated, Any
 import typer
 from attrs import frozen
 
-from accomp.core.clock import Clock
-from accomp.core.console import say
-from accomp.core.errors import CheckpointError, UserError
-from accomp.core.files import hash_file, write_atomic
-from accomp.core.interfaces import Tokenizer
-from accomp.core.music.instruments import CLASSES
-from accomp.core.registry import Registry
-from accomp.core.runs.checkpoint import save_checkpoint
-from accomp.core.runs.folder import open_run
-from accomp.core.spec.build import build_model, build_tokenizer, check_combination, space_of
-from accomp.core.spec.parsing import plain
-from accomp.core.spec.schema import Spec, load_spec, resolve, structure
-from accomp.core.spec.toml_files import toml_text
-from accomp.core.types import TokenSpace
+from accomp.plugin import (
+    CheckpointError,
+    Clock,
+    Registry,
+    Tokenizer,
+    TokenSpace,
+    UserError,
+    hash_file,
+    say,
+    write_atomic,
+)
+from accomp.plugin.corpora import CLASSES
+from accomp.plugin.specs import (
+    Spec,
+    build_model,
+    build_tokenizer,
+    check_combination,
+    load_spec,
+    open_run,
+    plain,
+    resolve,
+    save_checkpoint,
+    space_of,
+    structure,
+    toml_text,
+)
 from accomp.plugins.importers.checkpoint_files import arguments, load
 from accomp.plugins.importers.stream_music_gen_translation import parts, translated
 from accomp.plugins.importers.stream_music_gen_weights import Reference, recognise

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.core.music.instruments import CLASSES
+from accomp.plugin.corpora import CLASSES
 from accomp.plugins.importers.stream_music_gen_weights import (
     LAYERS,
     ROPE_BASE,

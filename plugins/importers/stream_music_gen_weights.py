@@ -11,8 +11,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.errors import CheckpointError
-from accomp.core.music.instruments import CLASSES
+from accomp.plugin import CheckpointError
+from accomp.plugin.corpora import CLASSES
 
 # Shapes by letters: K levels, V ids a level, C codes a level, D width, M half of it, E latents, H query and J key heads
 # of width d, F inside the feed-forward, R rotated pairs, P learned input frames. "KC+2" is K * C + 2.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib.metadata import Distribution, DistributionFinder
 from typing import Any
 
-from accomp.core.errors import PluginError
+from accomp.plugin import PluginError
 
 LICENCE = "models CC BY-NC-SA 4.0, code BSD"
 

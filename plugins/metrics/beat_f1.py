@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from accomp.core.errors import PluginError
-from accomp.core.evaluation.cache import Cache
-from accomp.core.files import hash_file
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import PluginError, Take, TokenSpace, hash_file
+from accomp.plugin.metrics import Cache
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 from accomp.plugins.metrics.pairs import check_pair
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 import numpy as np
 from attrs import frozen
 
-from accomp.core.audio.loudness import a_weighted_level, nonsilent
-from accomp.core.errors import EmptyClip
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import EmptyClip, Take, TokenSpace
+from accomp.plugin.sound import a_weighted_level, nonsilent
 
 RATE, HOP, WINDOW = 16000, 1600, 4096
 """Sample rate (Hz), window and hop (samples): ten spectra a second of 0.25 s each."""

@@ -9,14 +9,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from attrs import evolve, field, frozen
 
-from accomp.core.audio.loudness import mix_for_listening, silent
-from accomp.core.errors import EmptyClip
-from accomp.core.evaluation.cache import Cache
-from accomp.core.evaluation.embedders import build_embedder
-from accomp.core.evaluation.frechet import LEAST, Pair, frechet_of, limit
-from accomp.core.interfaces import Embedder
-from accomp.core.registry import Registry
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import Embedder, EmptyClip, Registry, Take, TokenSpace
+from accomp.plugin.metrics import LEAST, Cache, Pair, build_embedder, frechet_of, limit
+from accomp.plugin.sound import mix_for_listening, silent
 
 Part = Literal["stem", "mix"]
 

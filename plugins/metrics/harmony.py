@@ -9,10 +9,9 @@ from typing import ClassVar
 import numpy as np
 from attrs import frozen
 
-from accomp.core.errors import EmptyClip
-from accomp.core.evaluation.cache import Cache
-from accomp.core.music.instruments import CLASSES
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import EmptyClip, Take, TokenSpace
+from accomp.plugin.corpora import CLASSES
+from accomp.plugin.metrics import Cache
 from accomp.plugins.metrics.chroma import HOP, RATE, chroma
 from accomp.plugins.metrics.pairs import check_pair
 

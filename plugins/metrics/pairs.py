@@ -6,9 +6,8 @@ from collections.abc import Container
 
 import numpy as np
 
-from accomp.core.audio.loudness import silent
-from accomp.core.errors import EmptyClip
-from accomp.core.types import Take
+from accomp.plugin import EmptyClip, Take
+from accomp.plugin.sound import silent
 
 
 def check_pair(take: Take, known: Container[str], rate: int, needs: str) -> None:

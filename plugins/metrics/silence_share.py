@@ -9,9 +9,8 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.audio.loudness import a_weighted_level, nonsilent
-from accomp.core.errors import EmptyClip
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import EmptyClip, Take, TokenSpace
+from accomp.plugin.sound import a_weighted_level, nonsilent
 
 RATE = 16000
 """Sample rate (Hz); levels are measured at 50 Hz."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from accomp.core.types import Loss, Take, TokenSpace
+from accomp.plugin import Loss, Take, TokenSpace
 
 
 class Token:

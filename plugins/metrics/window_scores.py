@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accomp.core.errors import EmptyClip
-from accomp.core.evaluation.cache import Cache
-from accomp.core.types import Take
+from accomp.plugin import EmptyClip, Take
+from accomp.plugin.metrics import Cache
 from accomp.plugins.metrics.coherence.hpss_mels import RECIPE, SAMPLE_RATE, features, masked, windows
 
 SHORTEST = 1.0

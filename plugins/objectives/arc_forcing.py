@@ -11,19 +11,29 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.clock import Clock
-from accomp.core.diffusion.adversary import Adversary, Conditioning, swap_inputs
-from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
-from accomp.core.diffusion.block_layout import Blocks
-from accomp.core.diffusion.denoising import levels
-from accomp.core.diffusion.flow import Flow, FlowKeys, check_latents
-from accomp.core.diffusion.latent_model import LatentModel
-from accomp.core.diffusion.process import noised, velocity
-from accomp.core.diffusion.rollout import Velocity, roll_out
-from accomp.core.diffusion.timesteps import DISTRIBUTIONS, Name, stratified
-from accomp.core.interfaces import Decoding
-from accomp.core.model.model import withhold
-from accomp.core.types import Batch, Loss, TokenSpace
+from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin.diffusion import (
+    DISTRIBUTIONS,
+    Adversary,
+    Blocks,
+    Conditioning,
+    Flow,
+    FlowKeys,
+    LatentModel,
+    Name,
+    Velocity,
+    adversary_loss,
+    check_latents,
+    contrastive_loss,
+    generator_loss,
+    levels,
+    noised,
+    roll_out,
+    stratified,
+    swap_inputs,
+    velocity,
+)
+from accomp.plugin.sequences import withhold
 
 Turn = Literal["generator", "adversary", "settling"]
 

@@ -9,13 +9,8 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.clock import Clock
-from accomp.core.interfaces import Decoding
-from accomp.core.model.masking import training_mask
-from accomp.core.model.model import Model, withhold
-from accomp.core.model.tokens import MASK
-from accomp.core.offline.framewise import hidden
-from accomp.core.types import Batch, Loss, TokenSpace
+from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin.sequences import MASK, Model, hidden, training_mask, withhold
 
 
 class MLM:

@@ -10,17 +10,21 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.clock import Clock
-from accomp.core.interfaces import Decoding
-from accomp.core.model.ahead_keys import AheadKeys
-from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
-from accomp.core.model.future_heads import LooksAhead
-from accomp.core.model.level_weights import each_level, weights_of
-from accomp.core.model.model import Model, withhold
-from accomp.core.model.past_dropout import drop_past
-from accomp.core.model.sequence import DelayPattern
-from accomp.core.model.tokens import PADDING
-from accomp.core.types import Batch, Loss, TokenSpace
+from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin.sequences import (
+    PADDING,
+    AheadKeys,
+    Chunks,
+    DelayPattern,
+    LooksAhead,
+    Model,
+    chunk_starts,
+    draw_starts,
+    drop_past,
+    each_level,
+    weights_of,
+    withhold,
+)
 
 
 def _some(_: Any, attribute: attrs.Attribute, count: int | str) -> None:

@@ -7,12 +7,8 @@ from typing import ClassVar
 import torch
 from attrs import frozen
 
-from accomp.core.clock import Clock
-from accomp.core.interfaces import Decoding
-from accomp.core.model.model import Model, withhold
-from accomp.core.model.tokens import PADDING
-from accomp.core.offline.prepended import Prepended
-from accomp.core.types import Batch, Loss, TokenSpace
+from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin.sequences import PADDING, Model, Prepended, withhold
 
 
 class PrefixOffline:

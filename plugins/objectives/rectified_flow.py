@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from accomp.core.diffusion.flow import Flow, FlowKeys, check_latents
-from accomp.core.interfaces import Decoding
-from accomp.core.types import TokenSpace
+from accomp.plugin import Decoding, TokenSpace
+from accomp.plugin.diffusion import Flow, FlowKeys, check_latents
 
 
 class RectifiedFlow(Flow):

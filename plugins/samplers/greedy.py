@@ -7,9 +7,7 @@ from typing import ClassVar
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.interfaces import Decoding
-from accomp.core.keyed_random import KeyedRandom
-from accomp.core.types import TokenSpace
+from accomp.plugin import Decoding, KeyedRandom, TokenSpace
 
 
 class Greedy:

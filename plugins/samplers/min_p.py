@@ -9,10 +9,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.interfaces import Decoding
-from accomp.core.keyed_random import KeyedRandom
-from accomp.core.model.sampling import draw, temper, valid_temperature
-from accomp.core.types import TokenSpace
+from accomp.plugin import Decoding, KeyedRandom, TokenSpace, draw, temper, valid_temperature
 
 
 class MinP:

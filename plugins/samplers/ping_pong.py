@@ -7,10 +7,8 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from accomp.core.diffusion.denoising import GuidedSteps, Path, check_latents
-from accomp.core.diffusion.process import clean_of, noised
-from accomp.core.interfaces import Decoding, Draw, Predicting
-from accomp.core.types import TokenSpace
+from accomp.plugin import Decoding, Draw, Predicting, TokenSpace
+from accomp.plugin.diffusion import GuidedSteps, Path, check_latents, clean_of, noised
 
 
 class PingPong:

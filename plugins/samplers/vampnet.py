@@ -8,11 +8,8 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.interfaces import Decoding, Predict
-from accomp.core.keyed_random import KeyedRandom
-from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level
-from accomp.core.model.sampling import valid_temperature
-from accomp.core.types import TokenSpace
+from accomp.plugin import Decoding, KeyedRandom, Predict, TokenSpace, valid_temperature
+from accomp.plugin.sequences import STEPS, Candidates, Draw, each, fill_in, per_level
 
 
 class VampNet:

@@ -10,7 +10,7 @@ import attrs
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.tokenizers.codec.files.descript_files import descript_sizes, read_descript
 from accomp.plugins.tokenizers.codec.files.weight_files import (
     Weights,

@@ -10,7 +10,7 @@ import torch
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.tokenizers.codec.files.encodec_files import read_encodec, weights_beside
 from accomp.plugins.tokenizers.codec.files.weight_files import (
     Weights,

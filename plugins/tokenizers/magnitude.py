@@ -10,9 +10,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.errors import PluginError
-from accomp.core.interfaces import Stream
-from accomp.core.types import TokenSpace
+from accomp.plugin import PluginError, Stream, TokenSpace
 from accomp.plugins.tokenizers.codec.files.vocoder_files import load_vocoder
 from accomp.plugins.tokenizers.codec.files.weight_files import load_network, locate, own_sizes, untrained
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (

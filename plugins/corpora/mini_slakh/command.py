@@ -16,11 +16,7 @@ import soundfile
 import typer
 from attrs import evolve
 
-from accomp.core.compute.cores import cores
-from accomp.core.console import progress, say, warn
-from accomp.core.errors import DataError
-from accomp.core.files import hash_file
-from accomp.core.trouble import raise_trouble
+from accomp.plugin import DataError, cores, hash_file, progress, raise_trouble, say, warn
 from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import mido
 from attrs import frozen
 
-from accomp.core.music.instruments import CLASSES, DRUMS, from_program
+from accomp.plugin.corpora import CLASSES, DRUMS, from_program
 from accomp.plugins.corpora.mini_slakh.grid import COMMON, Meter, Tempo, beats_and_downbeats
 
 DRUM_CHANNEL = 9

@@ -23,7 +23,7 @@ import mido
 import numpy as np
 from attrs import frozen
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 from accomp.plugins.corpora.mini_slakh.composer import NOTES, Composition
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
 

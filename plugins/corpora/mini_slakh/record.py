@@ -9,8 +9,7 @@ from typing import Any
 
 from attrs import evolve
 
-from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
+from accomp.plugin import DataError, write_atomic
 from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.render import Source, variant_entry

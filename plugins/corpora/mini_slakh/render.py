@@ -13,10 +13,10 @@ import pretty_midi
 import yaml
 from attrs import field, frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.audio.loudness import loudness
-from accomp.core.files import folder_atomic, write_atomic
-from accomp.core.music.instruments import CLASSES
+from accomp.plugin import folder_atomic, write_atomic
+from accomp.plugin.corpora import CLASSES
+from accomp.plugin.sound import io as audio
+from accomp.plugin.sound import loudness
 from accomp.plugins.corpora.mini_slakh import midi, midi_writer, synth
 from accomp.plugins.corpora.mini_slakh.variants import MOMENTS, SPANS, Variant, annotated, transposed
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from accomp.core.console import progress
-from accomp.core.errors import DataError
+from accomp.plugin import DataError, progress
 from accomp.plugins.corpora import debian
 from accomp.plugins.corpora.mini_slakh import composer, mma, plan
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, read

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accomp.core.errors import DataError, PluginError
+from accomp.plugin import DataError, PluginError
 from accomp.plugins.corpora.mini_slakh.midi import MidiError, Part
 
 if TYPE_CHECKING:

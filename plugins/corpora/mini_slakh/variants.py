@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 from accomp.plugins.corpora.mini_slakh.composer import NOTES
 from accomp.plugins.corpora.mini_slakh.midi import Event, Part, Song
 

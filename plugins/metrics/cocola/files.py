@@ -11,9 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
-from accomp.core.console import say
-from accomp.core.errors import CheckpointError
-from accomp.core.files import hash_file, write_atomic
+from accomp.plugin import CheckpointError, hash_file, say, write_atomic
 from accomp.plugins.metrics.cocola.network import CocolaNetwork
 
 

@@ -9,7 +9,7 @@ import torch
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.metrics.cocola.files import load, save
 from accomp.plugins.metrics.cocola.network import CocolaNetwork
 from accomp.plugins.metrics.window_scores import SILENCE_DB, WindowScores

@@ -15,12 +15,7 @@ import numpy as np
 import torch
 import typer
 
-from accomp.core.console import progress, say, warn
-from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
-from accomp.core.interfaces import Tokenizer
-from accomp.core.registry import Registry
-from accomp.core.types import Track
+from accomp.plugin import DataError, Registry, Tokenizer, Track, progress, say, warn, write_atomic
 from accomp.plugins.metrics.coherence.batches import Pairs, Variation
 from accomp.plugins.metrics.coherence.files import save
 from accomp.plugins.metrics.coherence.measure import held_out

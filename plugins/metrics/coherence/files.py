@@ -8,8 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from accomp.core.errors import CheckpointError
-from accomp.core.files import hash_file, write_atomic
+from accomp.plugin import CheckpointError, hash_file, write_atomic
 from accomp.plugins.metrics.coherence.network import CoherenceNetwork
 
 _FORMAT = {"format": "accomp coherence 1"}

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.metrics.coherence.files import load, shipped
 from accomp.plugins.metrics.window_scores import SILENCE_DB, WindowScores
 

@@ -15,12 +15,9 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.audio.loudness import a_weighted_level, nonsilent
-from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
-from accomp.core.interfaces import Tokenizer
-from accomp.core.types import Track
+from accomp.plugin import DataError, Tokenizer, Track, write_atomic
+from accomp.plugin.sound import a_weighted_level, nonsilent
+from accomp.plugin.sound import io as audio
 from accomp.plugins.metrics.coherence.hpss_mels import HOP, MELS, SAMPLE_RATE, WINDOW, decibels
 
 _RECIPE = 1

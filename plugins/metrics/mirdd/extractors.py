@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from attrs import field, frozen
 
-from accomp.core.audio import io as audio
-from accomp.core.errors import PluginError
-from accomp.core.evaluation.cache import Cache
+from accomp.plugin import PluginError
+from accomp.plugin.metrics import Cache
+from accomp.plugin.sound import io as audio
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 RATE = 44100

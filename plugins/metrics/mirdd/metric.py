@@ -10,10 +10,9 @@ import numpy as np
 from attrs import evolve, field, frozen
 from attrs import validators as v
 
-from accomp.core.audio.loudness import mix_for_listening, silent
-from accomp.core.errors import EmptyClip
-from accomp.core.evaluation.cache import Cache
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import EmptyClip, Take, TokenSpace
+from accomp.plugin.metrics import Cache
+from accomp.plugin.sound import mix_for_listening, silent
 from accomp.plugins.metrics.mirdd.descriptors import DESCRIPTORS, divergence, histogram
 from accomp.plugins.metrics.mirdd.extractors import PROVENANCE, RATE, Ears, require_libraries
 

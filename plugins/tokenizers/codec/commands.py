@@ -11,11 +11,8 @@ import torch
 import typer
 from torch import Tensor
 
-from accomp.core.console import Advance, progress, say, warn
-from accomp.core.errors import CheckpointError
-from accomp.core.files import write_atomic
-from accomp.core.registry import Registry
-from accomp.core.spec.parsing import plain
+from accomp.plugin import Advance, CheckpointError, Registry, progress, say, warn, write_atomic
+from accomp.plugin.specs import plain
 from accomp.plugins.tokenizers.codec.files.weight_files import first_levels, load_network, save_weights
 from accomp.plugins.tokenizers.codec.music.clips import Clips, Music
 from accomp.plugins.tokenizers.codec.music.resident import ResidentClips

@@ -9,13 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from accomp.core.console import progress, say, warn
-from accomp.core.errors import DataError
-from accomp.core.evaluation.embedders import build_embedder
-from accomp.core.files import write_atomic
-from accomp.core.interfaces import Corpus
-from accomp.core.registry import Registry
-from accomp.core.spec.build import corpus_at
+from accomp.plugin import Corpus, DataError, Registry, progress, say, warn, write_atomic
+from accomp.plugin.metrics import build_embedder
+from accomp.plugin.specs import corpus_at
 from accomp.plugins.tokenizers.codec.files.resolve import FORMS, NamedCodec, built, named_codecs
 from accomp.plugins.tokenizers.codec.quality.calibration import Calibration, calibrations
 from accomp.plugins.tokenizers.codec.quality.comparison import STEMS, compare

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 from safetensors.torch import save
 
-from accomp.core.console import say
-from accomp.core.errors import DataError, SpecError
-from accomp.core.files import write_atomic
-from accomp.core.registry import Registry
+from accomp.plugin import DataError, Registry, SpecError, say, write_atomic
 from accomp.plugins.tokenizers.codec.files.weight_files import header_of
 
 

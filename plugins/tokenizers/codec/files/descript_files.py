@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from accomp.core.errors import CheckpointError
+from accomp.plugin import CheckpointError
 from accomp.plugins.tokenizers.codec.files.weight_files import Weights, converting, read_torch, untrained
 from accomp.plugins.tokenizers.codec.networks.dac_network import DacNetwork
 from accomp.plugins.tokenizers.codec.networks.quantizer import quiet_import

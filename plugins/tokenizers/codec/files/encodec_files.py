@@ -21,7 +21,7 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
-from accomp.core.errors import CheckpointError
+from accomp.plugin import CheckpointError
 from accomp.plugins.tokenizers.codec.files.weight_files import Weights, is_safetensors, read_torch
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")

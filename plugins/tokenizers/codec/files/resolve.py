@@ -10,10 +10,8 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from accomp.core.errors import SpecError
-from accomp.core.interfaces import Tokenizer
-from accomp.core.registry import Registry
-from accomp.core.spec.parsing import Problems, plain, strict_converter, structure_fields
+from accomp.plugin import Registry, SpecError, Tokenizer
+from accomp.plugin.specs import Problems, plain, strict_converter, structure_fields
 from accomp.plugins.tokenizers.codec.files.weight_files import is_own, stated
 
 FORMS = """a plugin or a codec file, "magnitude" or "runs/codec/codec.safetensors"; with keys of its configuration,

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from accomp.core.errors import CheckpointError
+from accomp.plugin import CheckpointError
 from accomp.plugins.tokenizers.codec.files.weight_files import filled, locate, read_own
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import MagnitudeNetwork
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder, VocoderSizes

@@ -14,8 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from accomp.core.errors import CheckpointError, PluginError
-from accomp.core.files import write_atomic
+from accomp.plugin import CheckpointError, PluginError, write_atomic
 
 KEY = "accomp codec"
 _LEVELS = "quantizer.quantizers."

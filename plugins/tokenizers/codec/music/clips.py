@@ -11,8 +11,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.audio import io as audio
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
+from accomp.plugin.sound import io as audio
 
 
 class Music(Protocol):

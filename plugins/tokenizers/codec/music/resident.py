@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from accomp.core.audio import io as audio
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
+from accomp.plugin.sound import io as audio
 from accomp.plugins.tokenizers.codec.music.clips import Clips
 
 MOST = 12

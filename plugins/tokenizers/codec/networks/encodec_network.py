@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.tokenizers.codec.streams.sliding import (
     Beside,
     LayerChain,

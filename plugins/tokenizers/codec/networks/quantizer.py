@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accomp.core.errors import PluginError
+from accomp.plugin import PluginError
 
 
 @contextmanager

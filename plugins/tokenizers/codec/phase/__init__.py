@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from accomp.core.errors import PluginError
+from accomp.plugin import PluginError
 from accomp.plugins.tokenizers.codec.phase.rule import PhaseRule
 
 NAMES = ("peaks", "heap")

@@ -12,7 +12,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 from accomp.plugins.tokenizers.codec.quality.excerpts import Music, Stretch
 from accomp.plugins.tokenizers.codec.quality.measures import Distances, Judged
 from accomp.plugins.tokenizers.codec.training.losses import mel_filters

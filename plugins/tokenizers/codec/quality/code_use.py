@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.tokenizers.codec.quality.intervals import (
     Estimate,
     Figure,

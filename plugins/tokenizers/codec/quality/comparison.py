@@ -12,10 +12,8 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from accomp.core.console import Advance
-from accomp.core.evaluation.frechet import Pair
-from accomp.core.interfaces import Tokenizer
-from accomp.core.types import TokenSpace
+from accomp.plugin import Advance, Tokenizer, TokenSpace
+from accomp.plugin.metrics import Pair
 from accomp.plugins.tokenizers.codec.files.resolve import NamedCodec
 from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances, listening_gain, vectors
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, Stretch

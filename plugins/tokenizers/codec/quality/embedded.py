@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from attrs import define, field
 
-from accomp.core.audio.io import resample
-from accomp.core.audio.loudness import LISTENING_LUFS, PEAK, loudness
-from accomp.core.evaluation.cache import Cache
-from accomp.core.evaluation.frechet import LEAST, Pair, frechet_of, limit
-from accomp.core.evaluation.intervals import jackknife
-from accomp.core.interfaces import Embedder
+from accomp.plugin import Embedder
+from accomp.plugin.metrics import LEAST, Cache, Pair, frechet_of, jackknife, limit
+from accomp.plugin.sound import LISTENING_LUFS, PEAK, loudness, resample
 from accomp.plugins.tokenizers.codec.quality.excerpts import Stretch
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure
 

@@ -10,12 +10,10 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from accomp.core.audio import io as audio
-from accomp.core.audio.loudness import SILENCE_DB, a_weighted_level, nonsilent
-from accomp.core.errors import DataError
-from accomp.core.interfaces import Corpus
-from accomp.core.music.instruments import CLASSES
-from accomp.core.types import Track
+from accomp.plugin import Corpus, DataError, Track
+from accomp.plugin.corpora import CLASSES
+from accomp.plugin.sound import SILENCE_DB, a_weighted_level, nonsilent
+from accomp.plugin.sound import io as audio
 
 MIXES, FILES = "Mixes", "Files"
 """Groups that are no instrument class."""

@@ -11,8 +11,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from accomp.core.interfaces import Tokenizer
-from accomp.core.types import TokenSpace
+from accomp.plugin import Tokenizer, TokenSpace
 from accomp.plugins.tokenizers.codec.quality.code_use import code_figures
 from accomp.plugins.tokenizers.codec.quality.distances import LiteratureDistance, level_db, si_sdr
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure, decibels, figure, mean, ratio

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from accomp.core.audio.io import resample
-from accomp.core.console import Advance
-from accomp.core.errors import EmptyClip, PluginError
-from accomp.core.interfaces import Metric, Tokenizer
-from accomp.core.music.instruments import CLASSES
-from accomp.core.registry import Registry
-from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
-from accomp.core.types import Take, TokenSpace
+from accomp.plugin import Advance, EmptyClip, Metric, PluginError, Registry, Take, Tokenizer, TokenSpace
+from accomp.plugin.corpora import CLASSES
+from accomp.plugin.sound import resample
+from accomp.plugin.specs import Problems, strict_converter, structure_fields
 from accomp.plugins.tokenizers.codec.quality.excerpts import MIXES, Music, Stretch
 
 _GIVEN = frozenset({"truth"})

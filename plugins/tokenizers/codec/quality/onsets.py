@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from accomp.core.audio.io import resample
+from accomp.plugin.sound import resample
 from accomp.plugins.tokenizers.codec.networks.quantizer import quiet_import
 
 TOLERANCE = 0.05

@@ -8,13 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from accomp.core.audio.io import resample
-from accomp.core.audio.loudness import LISTENING_LUFS
-from accomp.core.pages.charts import Bars, Interval, bar_chart, interval_chart
-from accomp.core.pages.document import Section, document
-from accomp.core.pages.html import Html, table, tag
-from accomp.core.pages.players import folded_after, player, player_grid
-from accomp.core.pages.sound import RANGE, SPREAD, difference_data, lossless_data, spectrogram_data
+from accomp.plugin.pages import (
+    RANGE,
+    SPREAD,
+    Bars,
+    Html,
+    Interval,
+    Section,
+    bar_chart,
+    difference_data,
+    document,
+    folded_after,
+    interval_chart,
+    lossless_data,
+    player,
+    player_grid,
+    spectrogram_data,
+    table,
+    tag,
+)
+from accomp.plugin.sound import LISTENING_LUFS, resample
 from accomp.plugins.tokenizers.codec.quality.comparison import STEMS, DecodedStretch
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES
 

@@ -18,10 +18,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor, nn
 
-from accomp.core.console import Advance
-from accomp.core.errors import DataError
-from accomp.core.interfaces import Corpus, Tokenizer
-from accomp.core.types import TokenSpace
+from accomp.plugin import Advance, Corpus, DataError, Tokenizer, TokenSpace
 from accomp.plugins.tokenizers.codec.quality.excerpts import Sound, mix_of
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure, figure, ratio
 

@@ -6,8 +6,7 @@ import time
 
 import torch
 
-from accomp.core.errors import PluginError
-from accomp.core.interfaces import Tokenizer
+from accomp.plugin import PluginError, Tokenizer
 
 
 def prepared(codec: Tokenizer, batch: int, frames: int) -> str:

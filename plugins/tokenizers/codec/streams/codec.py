@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from accomp.core.interfaces import Stream
-from accomp.core.types import TokenSpace
+from accomp.plugin import Stream, TokenSpace
 from accomp.plugins.tokenizers.codec.networks.quantizer import FrozenQuantizer
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 from accomp.plugins.tokenizers.codec.streams.graphs import Graph

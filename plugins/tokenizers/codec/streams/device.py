@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from accomp.core.errors import DataError
+from accomp.plugin import DataError
 
 
 def device_named(name: str) -> torch.device:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from accomp.core.errors import PluginError
-from accomp.core.streaming.graphs import cuda_graph
+from accomp.plugin import PluginError
+from accomp.plugin.sequences import cuda_graph
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 
 

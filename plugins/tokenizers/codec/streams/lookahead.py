@@ -9,8 +9,7 @@ import torch
 from attrs import define
 from torch import Tensor
 
-from accomp.core.errors import PluginError
-from accomp.core.interfaces import Stream
+from accomp.plugin import PluginError, Stream
 from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath, blocks, check_rows, checked_audio
 from accomp.plugins.tokenizers.codec.streams.sliding import StreamMemory

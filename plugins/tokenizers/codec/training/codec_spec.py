@@ -9,10 +9,8 @@ from typing import Any
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.errors import SpecError
-from accomp.core.registry import Registry
-from accomp.core.spec.parsing import Problems, strict_converter, structure_fields
-from accomp.core.spec.toml_files import find_spec, read_toml
+from accomp.plugin import Registry, SpecError
+from accomp.plugin.specs import Problems, find_spec, read_toml, strict_converter, structure_fields
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainSpec, share
 
 

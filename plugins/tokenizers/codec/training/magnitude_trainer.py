@@ -9,7 +9,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.errors import SpecError
+from accomp.plugin import SpecError
 from accomp.plugins.tokenizers.codec.music.clips import Music
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WINDOW, MagnitudeNetwork, magnitudes_of
 from accomp.plugins.tokenizers.codec.networks.tuner import by_slopes, mistuning, true_tuning

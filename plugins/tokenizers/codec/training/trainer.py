@@ -16,8 +16,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor, nn
 
-from accomp.core.errors import CheckpointError
-from accomp.core.files import write_atomic
+from accomp.plugin import CheckpointError, write_atomic
 from accomp.plugins.tokenizers.codec.music.augment import at_speed, vary
 from accomp.plugins.tokenizers.codec.music.clips import Music
 

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import asdict, field, frozen
 from attrs import validators as v
 
-from accomp.core.types import TokenSpace
+from accomp.plugin import TokenSpace
 from accomp.plugins.tokenizers.codec.files.vocoder_files import decoder_print
 from accomp.plugins.tokenizers.codec.files.weight_files import locate, own_sizes
 from accomp.plugins.tokenizers.codec.networks.vocoder import VocoderSizes

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.core.errors import SpecError
+from accomp.plugin import SpecError
 from accomp.plugins.tokenizers.codec.networks.quantizer import nearest, project, restore
 from accomp.plugins.tokenizers.codec.streams.lookahead import decode_whole, encode_whole
 from accomp.plugins.tokenizers.codec.training.codebooks import CodebookTrainer
