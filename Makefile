@@ -60,7 +60,7 @@ test: setup
 
 # A browser plays by the clock: alone, one test after another.
 test-page: setup
-	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page
+	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page tests/core/pages
 
 jam: setup
 	$(BIN)/accomp jam
@@ -84,7 +84,7 @@ format: setup
 names:
 	@mkdir -p .cache/types/accomp
 	@for folder in core plugins zarr_store specs; do ln -sfn ../../../$$folder .cache/types/accomp/$$folder; done
-	@for file in accomp/*.py accomp/plugin; do ln -sfn ../../../$$file .cache/types/$$file; done
+	@for file in accomp/*; do ln -sfn ../../../$$file .cache/types/$$file; done
 
 types: setup names
 	$(BIN)/mypy

@@ -72,17 +72,18 @@ _MODULES = {
 
 __version__: str
 
+if not TYPE_CHECKING:  # so that a type checker finds a misspelt name
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("accomp")
-    if name == "plugins":
-        return importlib.import_module("accomp.plugins")
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'accomp' has no attribute {name!r}")
+            return version("accomp")
+        if name == "plugins":
+            return importlib.import_module("accomp.plugins")
+        if name in _MODULES:
+            return getattr(importlib.import_module(_MODULES[name]), name)
+        raise AttributeError(f"module 'accomp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

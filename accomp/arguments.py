@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accomp.core.errors import UserError
+
+
+def sound_of(audio: str | Path | ArrayLike, sample_rate: int | None, rate: int) -> NDArray[np.float32]:
+    """A recording, a file or samples [N] at `sample_rate`, as mono samples at `rate` Hz.
+
+    Raises UserError for a file that cannot be read and for samples that are none, or without their rate.
+    """
+    if isinstance(audio, str | Path):
+        from accomp.core.generation.stream import read_input
+
+        if sample_rate is not None:
+            raise UserError(f"sample_rate={sample_rate}: a file has one of its own; it is for samples")
+        return read_input(Path(audio), rate)
+    samples = checked_samples(audio)
+    if not len(samples):
+        raise UserError("there are no samples to play to")
+    if sample_rate is None:
+        raise UserError(f"samples need their rate: sample_rate={rate}, if it is that of the codec")
+    from accomp.core.audio import io
+
+    return io.resample(samples, positive("sample_rate", sample_rate), rate)
 
 
 def checked_samples(audio: ArrayLike) -> NDArray[np.float32]:

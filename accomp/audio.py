@@ -14,6 +14,8 @@ from accomp.core.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from accomp.core.runs.run import Played
+
 
 @frozen(eq=False)
 class Sound:
@@ -118,3 +120,15 @@ class Accompaniment(Sound):
     def __repr__(self) -> str:
         factor = f"{self.timings['real_time_factor']:.2f} x real time"
         return f"<{self.instrument or 'Accompaniment'}, {self.seconds:.2f} s at {self.sample_rate} Hz, in {factor}>"
+
+
+def timings_of(played: Played, rate: int) -> dict[str, float]:
+    """The timings of an Accompaniment at `rate` Hz."""
+    whole, seconds = sum(played.whole), len(played.audio) / rate
+    return {
+        "start": played.start,
+        "whole": whole,
+        "encode": sum(played.encode),
+        "decode": sum(played.decode),
+        "real_time_factor": whole / seconds if seconds else 0.0,
+    }

@@ -108,6 +108,25 @@ def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, regist
     return folder
 
 
+def own_spec(folder: Path) -> Spec:
+    """The spec of a run folder, which may play a model of another run. Raises UserError where it has none."""
+    import json
+
+    from accomp.core.errors import UserError
+    from accomp.core.runs.folder import SPEC
+    from accomp.core.spec.schema import structure
+
+    path = folder / SPEC
+    if not path.is_file():
+        raise UserError(
+            f"the run has no spec of its own, only a model; have it play in an experiment: accomp.run_spec(spec, "
+            f"model={str(folder)!r}) @ {path}"
+        )
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["run"] = {**data.get("run", {}), "folder": str(folder)}
+    return structure(data, catalog.registry(), where=str(path))
+
+
 def assignments(settings: Mapping[str, Any]) -> list[str]:
     """Dotted key -> value as the command line gives it: KEY=TOML."""
     from accomp.core.spec.toml_files import toml_value

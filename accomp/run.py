@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accomp import catalog
-from accomp.arguments import checked_samples, positive, whole
-from accomp.audio import Accompaniment
+from accomp.arguments import positive, sound_of, whole
+from accomp.audio import Accompaniment, timings_of
 from accomp.core.clock import Clock
 from accomp.core.compute.devices import PLAYING_THREADS, number_of, threads
 from accomp.core.errors import UserError
@@ -21,7 +21,7 @@ from accomp.core.model.conditions import class_names, classes_called
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.models import find_model
 from accomp.core.runs.player import Player, load_player, playing_checkpoint
-from accomp.core.runs.run import Played, perform, play
+from accomp.core.runs.run import perform, play
 
 if TYPE_CHECKING:
     from accomp.core.interfaces import Tokenizer
@@ -107,22 +107,6 @@ class Run:
 
         return structure(playing_checkpoint(self.folder).spec, self._registry, where=str(self.folder))
 
-    def own_spec(self) -> Spec:
-        """The spec of the run folder, which may play a model of another. Raises UserError where it has none."""
-        import json
-
-        from accomp.core.runs.folder import SPEC
-        from accomp.core.spec.schema import structure
-
-        path = self.folder / SPEC
-        if not path.is_file():
-            raise UserError(
-                f"the run has no spec of its own, only a model; have it play in an experiment: accomp.run_spec(spec, "
-                f"model={str(self.folder)!r}) @ {path}"
-            )
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return structure({**data, "run": {**data["run"], "folder": str(self.folder)}}, self._registry, where=str(path))
-
     @property
     def clock(self) -> Clock | None:
         """How far the model sees the input (t_f) and how much it plays at once (k), in codec frames.
@@ -202,7 +186,7 @@ class Run:
             >>> take = run.accompany("song.wav", instrument="Bass", seed=1)
             >>> take.save("bass.wav")
         """
-        sound = self._sound(audio, sample_rate)
+        sound = sound_of(audio, sample_rate, self.sample_rate)
         controls = self._controls(temperature)
         how: dict[str, Any] = {
             "labels": self._classes(instrument, labels),
@@ -218,11 +202,9 @@ class Run:
             elif controls is None:
                 played = perform(self.player, sound, **how)
             else:
-                raise UserError(
-                    f"temperature={temperature}: this model has no clock; set sampler.temperature in its spec"
-                )
+                raise UserError(f"temperature={temperature}: a model without a clock has the sampler's own")
         return Accompaniment(
-            played.audio, self.sample_rate, played.codes, _timings(played, self.sample_rate), sound, instrument
+            played.audio, self.sample_rate, played.codes, timings_of(played, self.sample_rate), sound, instrument
         )
 
     def session(
@@ -277,7 +259,19 @@ class Run:
 
         return Batch(self, positive("slots", slots), temperature)
 
-    def evaluate(self, metrics: list[str] | None = None) -> Scores:
+    def train(self) -> Path:
+        """Train on, where the spec of the run folder asks for more; `accomp.train`. Load the run anew to play it."""
+        from accomp.experiment import own_spec, train
+
+        return train(own_spec(self.folder))
+
+    def generate(self) -> Path:
+        """Play to held-out songs, into the run folder; `accomp.generate`."""
+        from accomp.experiment import generate, own_spec
+
+        return generate(own_spec(self.folder))
+
+    def evaluate(self, metrics: Sequence[str] | None = None) -> Scores:
         """Judge the run's takes; `accomp.evaluate`."""
         from accomp.scores import evaluate
 
@@ -309,29 +303,3 @@ class Run:
         from accomp.core.generation.timeline_options import TimelineOptions
 
         return TimelineOptions(metronome, chart).sources(self.player, self._registry)
-
-    def _sound(self, audio: str | Path | ArrayLike, sample_rate: int | None) -> np.ndarray:
-        from accomp.core.audio import io
-        from accomp.core.generation.stream import read_input
-
-        if isinstance(audio, str | Path):
-            if sample_rate is not None:
-                raise UserError(f"sample_rate={sample_rate}: a file has one of its own; it is for samples")
-            return read_input(Path(audio), self.sample_rate)
-        samples = checked_samples(audio)
-        if not len(samples):
-            raise UserError("there are no samples to play to")
-        if sample_rate is None:
-            raise UserError(f"samples need their rate: sample_rate={self.sample_rate}, if it is that of the codec")
-        return io.resample(samples, positive("sample_rate", sample_rate), self.sample_rate)
-
-
-def _timings(played: Played, rate: int) -> dict[str, float]:
-    whole, seconds = sum(played.whole), len(played.audio) / rate
-    return {
-        "start": played.start,
-        "whole": whole,
-        "encode": sum(played.encode),
-        "decode": sum(played.decode),
-        "real_time_factor": whole / seconds if seconds else 0.0,
-    }

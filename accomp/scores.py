@@ -74,10 +74,10 @@ def evaluate(run: Run | Spec, metrics: Sequence[str] | None = None) -> Scores:
     Args:
         run: A run with takes (`accomp.generate`, `accomp generate SPEC`), or the spec of one.
         metrics: Names of metric plugins, with their settings in the spec where it has them; those of the spec where
-            not given. metrics.json of the run folder then holds these.
+            not given.
 
     Returns:
-        The scores, as they stand in metrics.json of the run folder.
+        The scores, as they stand in metrics.json of the run folder; in metrics.chosen.json where `metrics` are given.
 
     Raises:
         UserError: There are no takes, or those of another model or other settings; or a metric is not known.
@@ -86,19 +86,37 @@ def evaluate(run: Run | Spec, metrics: Sequence[str] | None = None) -> Scores:
         >>> scores = accomp.evaluate(run, metrics=["beat_f1"])
         >>> scores["beat_f1"]
     """
-    from accomp.core.evaluation.evaluate import RECORD
-    from accomp.experiment import run_stages
+    from accomp.core.evaluation.evaluate import CHOSEN, RECORD
+    from accomp.experiment import own_spec, run_stages
     from accomp.run import Run
 
-    spec = run.own_spec() if isinstance(run, Run) else run
-    folder = run_stages(with_metrics(spec, metrics), "evaluate")
-    return Scores(json.loads((Path(folder) / RECORD).read_text(encoding="utf-8")))
-
-
-def with_metrics(spec: Spec, metrics: Sequence[str] | None) -> Spec:
-    """The spec with these metrics and no others. Raises UserError for one that is not installed."""
+    spec = own_spec(run.folder) if isinstance(run, Run) else run
     if metrics is None:
-        return spec
+        path = run_stages(spec, "evaluate") / RECORD
+    else:
+        path = Path(spec.run.folder) / CHOSEN
+        _judge(with_metrics(spec, metrics), path)
+    return Scores(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _judge(spec: Spec, path: Path) -> None:
+    """Evaluate a spec with other metrics than the run folder's, whose spec and metrics.json stay as they are."""
+    from accomp import catalog
+    from accomp.core.console import say
+    from accomp.core.evaluation.evaluate import evaluate
+    from accomp.core.files import folder_lock
+    from accomp.core.spec.build import check_combination
+
+    registry, folder = catalog.registry(), path.parent
+    check_combination(spec, registry)
+    if not folder.is_dir():
+        raise UserError(f"no such run folder; accomp.run_spec(spec) makes one @ {folder}")
+    with folder_lock(folder, lambda who: say(f"{who} is at work in this run folder; waiting for it @ {folder}")):
+        evaluate(spec, registry, folder, record=path.name)
+
+
+def with_metrics(spec: Spec, metrics: Sequence[str]) -> Spec:
+    """The spec with these metrics and no others. Raises UserError for one that is not installed."""
     from accomp import catalog
     from accomp.core.spec.schema import resolve, structure
 

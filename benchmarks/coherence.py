@@ -1,4 +1,4 @@
-"""What the metric `coherence` can hear: how often a true pair scores above another one, on songs it was not trained on.
+"""Discrimination of the metric `coherence` on held-out songs: AUC of true pairs against other pairs.
 
     python benchmarks/coherence.py ROOT [ROOT ...] [--pairs 100] [--weights FILE] [--cache FOLDER] [--json FILE]
 
@@ -8,10 +8,10 @@ Slakh2100's layout: the context is the mean of all other stems. The stem's own s
     random     another song's stem of the same instrument class, as in the anchor of random pairing
     shifted    the same stem of the same song, 1 to 4 s earlier or later
     late       the same, 0.1 to 0.4 s earlier or later
-    transposed the same stem 1 to 6 semitones higher or lower, both rendered from its MIDI (no drums; mini-Slakh only)
-    coded      random again, with both stems as the tokenizer `magnitude` gives them back, which is how takes sound
+    transposed the same stem 1 to 6 semitones higher or lower, both rendered from its MIDI (no drums; mini-slakh only)
+    coded      random again, with both stems reconstructed by the tokenizer `magnitude`, like takes
 
-as AUC, the chance that a true pair scores above another one, with 95 % intervals of a bootstrap over songs.
+as AUC, the probability that a true pair scores above another one, with 95 % intervals of a bootstrap over songs.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def main() -> None:
 
 
 class Ear:
-    """Hears sounds with the network, in every mode, and as the codec gives them back."""
+    """Embeds sounds in every mode, and reconstructs them by the codec."""
 
     def __init__(self, network: CoherenceNetwork, cache: Cache):
         codec = Registry().find("tokenizer", "magnitude").load()
         self.network, self.cache, self.codec = network, cache, codec(codec.Config())
 
     def embedded(self, sound: np.ndarray) -> list[torch.Tensor]:
-        """A sound at SAMPLE_RATE -> for each mode its windows [W, T, D]."""
+        """A sound at SAMPLE_RATE -> embedded windows [W, T, D] for each mode."""
         heard = self.cache.array(
             f"features {RECIPE}", sound, lambda x: np.stack([features(part) for part in windows(x)])
         )
@@ -90,12 +90,12 @@ class Ear:
             return [self.network.embed(torch.from_numpy(masked(heard.copy(), mode))) for mode in MODES]
 
     def scores(self, context: list[torch.Tensor], stem: list[torch.Tensor]) -> list[float]:
-        """The mean score of all windows, for each mode."""
+        """Return the mean score of all windows for each mode."""
         with torch.inference_mode():
             return [self.network.pair(*pair).mean().item() for pair in zip(context, stem, strict=True)]
 
     def coded(self, excerpt: Excerpt) -> np.ndarray:
-        """An excerpt's stem at SAMPLE_RATE, coded and decoded."""
+        """Encode and decode the stem of an excerpt; return it at SAMPLE_RATE."""
         rate = self.codec.space.sample_rate
         sound = torch.from_numpy(excerpt.stem_audio(rate))[None]
         with torch.inference_mode():
@@ -104,7 +104,7 @@ class Ear:
 
 
 def judged(excerpt: Excerpt, other: Excerpt | None, ear: Ear, seed: int) -> list[dict[str, Any]]:
-    """A row for each comparison that can be made: what with what, and both scores in every mode."""
+    """Return a row for each possible comparison with both scores in every mode."""
     own = ear.embedded(excerpt.stem_audio(SAMPLE_RATE))
     pairs = {
         "shifted": (own, moved(excerpt, 1.0, 4.0, seed)),
@@ -129,7 +129,7 @@ def judged(excerpt: Excerpt, other: Excerpt | None, ear: Ear, seed: int) -> list
 
 
 def moved(excerpt: Excerpt, least: float, most: float, seed: int) -> np.ndarray | None:
-    """The same stem `least` to `most` s earlier or later; None where neither lies within the song."""
+    """Return the same stem shifted by `least` to `most` s; None if outside the song."""
     rng = keyed(seed, "moved", excerpt.id, least)
     samples, rate = audio.duration(excerpt.track.stems[excerpt.target].files)
     for sign in rng.permutation([-1, 1]):
@@ -140,7 +140,7 @@ def moved(excerpt: Excerpt, least: float, most: float, seed: int) -> np.ndarray 
 
 
 def transposed(excerpt: Excerpt, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The stem as its MIDI sounds, and some semitones off; None for drums and where there is no such MIDI."""
+    """Render the stem from MIDI, original and transposed; None for drums and without MIDI."""
     stem = excerpt.track.stems[excerpt.target]
     file = stem.path.parent.parent / "MIDI" / f"{excerpt.target}.mid"
     if not file.is_file() or CLASSES[stem.instrument] == "Percussive":
@@ -156,7 +156,7 @@ def transposed(excerpt: Excerpt, seed: int) -> tuple[np.ndarray, np.ndarray] | N
             else event
             for event in part.events
         )
-        sound = np.zeros(end + synth.RATE, dtype=np.float32)  # what fades out at the end is not heard
+        sound = np.zeros(end + synth.RATE, dtype=np.float32)  # the fade-out at the end is cut
         sound[begin:] = synth.render(evolve(part, events=events), synth.carried_font(), len(sound) - begin)
         excerpted = sound[round(excerpt.start * synth.RATE) : end]
         sounds.append(audio.resample(excerpted, synth.RATE, SAMPLE_RATE))
@@ -164,7 +164,7 @@ def transposed(excerpt: Excerpt, seed: int) -> tuple[np.ndarray, np.ndarray] | N
 
 
 def tables(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """AUC by mode and comparison, and by instrument class for `random`."""
+    """Return the AUC by mode and comparison, and by instrument class for `random`."""
     numbers: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
     classes: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
     for row in rows:
@@ -179,7 +179,7 @@ def tables(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def measured(found: list[tuple[str, float, float]]) -> dict[str, float]:
-    """(song, true, wrong) of each pair -> AUC, its interval, how often the true one is above its own rival, count."""
+    """(song, true, wrong) of each pair -> AUC, interval, share of true scores above their own alternative, count."""
     songs = [song for song, _, _ in found]
     true, wrong = np.array([pair for _, *pair in found]).T
     low, high = song_interval(true, wrong, songs)

@@ -1,11 +1,11 @@
-"""Many musicians at one server: how long ticks take, how much of a core, what comes late, with bad clients among them.
+"""Load test of the server: step time, CPU use and late chunks, optionally with misbehaving clients.
 
     python benchmarks/serve.py [--spec quickstart] [--sessions 1 8] [--seconds 20] [--bad] [--json FILE]
 
-The server is a process of its own, with an untrained model of the spec, its codec, and as many slots as there are
+The server is a separate process, with an untrained model of the spec, its codec, and as many slots as there are
 sessions; the clients are paced sockets of 48 kHz in frames of 10 ms, all in this process. With --bad one more of each
-kind comes as well: it floods, never reads, sends NaN, sends broken frames, falls silent, talks too much. A chunk is
-late where its first sample came after its place in the client's time.
+kind comes as well: it floods, never reads, sends NaN, sends broken frames, stalls, sends too many messages. A chunk is
+late if its first sample arrived after its time at the client.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BAD = ("floods", "never reads", "sends NaN", "breaks frames", "falls silent", "t
 
 
 def serve(spec_name: str, slots: int) -> None:
-    """Run the server until SIGTERM, then print what was measured as JSON."""
+    """Run the server until SIGTERM, then print the measurements as JSON."""
     from accomp.core.compute.devices import device_of, threads
     from accomp.core.registry import Registry
     from accomp.core.serving.address import Address
@@ -93,7 +93,7 @@ def serve(spec_name: str, slots: int) -> None:
 
 @define
 class Received:
-    """What one client got."""
+    """Output received by one client."""
 
     chunks: int = 0
     late: int = 0
@@ -102,7 +102,7 @@ class Received:
 
 
 async def client(port: int, seconds: float, bad: str = "") -> Received:
-    """Play for so long, in one of the bad ways if any."""
+    """Run one client for `seconds`, optionally misbehaving."""
     from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosed
 
@@ -157,7 +157,7 @@ async def _read(socket: Any, heard: Received, began: float, *, reads: bool) -> N
 
 
 async def musicians(port: int, sessions: int, seconds: float, bad: bool) -> tuple[list[Received], list[Received]]:
-    """All of them at once: the good ones, the bad ones."""
+    """Run all clients concurrently."""
     good = [client(port, seconds) for _ in range(sessions)]
     others = [client(port, seconds, how) for how in BAD] if bad else []
     heard = await asyncio.gather(*good, *others)
@@ -168,7 +168,7 @@ async def musicians(port: int, sessions: int, seconds: float, bad: bool) -> tupl
 
 
 def measured(spec: str, sessions: int, seconds: float, bad: bool) -> dict[str, Any]:
-    """One run of the server with so many sessions."""
+    """Measure one run of the server with `sessions` sessions."""
     slots = sessions + (len(BAD) if bad else 0)
     words = [sys.executable, __file__, "--spec", spec, "--slots", str(slots)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -197,7 +197,7 @@ def measured(spec: str, sessions: int, seconds: float, bad: bool) -> dict[str, A
 
 
 def cpu_of(process: int) -> float:
-    """Seconds of CPU that a process has used (Linux)."""
+    """Return the CPU seconds of a process (Linux)."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

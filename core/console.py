@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
@@ -58,12 +59,14 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress(description: str, total: float | None, *, every: float = 10.0) -> Iterator[Advance]:
-    """Show progress on stderr: a bar on a terminal, else a plain line each `every` seconds.
+    """Show progress: a bar on a terminal or in a notebook with ipywidgets, else a plain line on stderr each `every`
+    seconds.
 
     `total` is the number of units, None where it is unknown. Yields a function to be called with each unit done.
     """
     console = _console()
-    show = _bar(console, description, total) if console.is_terminal else _lines(description, total, every)
+    has_bar = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    show = _bar(console, description, total) if has_bar else _lines(description, total, every)
     with show as advance:
         yield advance
 

@@ -20,21 +20,26 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ("core", "plugins", "zarr_store", "specs")
+FACE = "accomp"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LISTS = [ROOT / "requirements" / name for name in ("torch.txt", "run.txt", "dev.txt", "docs.txt")]
 
 
 def house_files() -> set[str]:
     """Every file that belongs to the installed packages, relative to the project folder, slashes between."""
-    found = (path for folder in HOUSE for path in (ROOT / folder).rglob("*") if path.is_file())
+    found = (path for folder in (*HOUSE, FACE) for path in (ROOT / folder).rglob("*") if path.is_file())
     kept = (path for path in found if "__pycache__" not in path.parts and not path.name.startswith("."))
     return {path.relative_to(ROOT).as_posix() for path in kept}
 
 
 def test_the_packages_listed_are_the_folders_of_the_tree():
     folders = {Path(name).parent.as_posix() for name in house_files() if name.endswith(".py")}
-    expected = {"accomp", *(f"accomp.{folder.replace('/', '.')}" for folder in folders)}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == expected
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == {installed(folder).replace("/", ".") for folder in folders}
+
+
+def installed(name: str) -> str:
+    """Where a file of the tree lies once it is installed: the face's own folder is the package."""
+    return name if name.partition("/")[0] == FACE else f"accomp/{name}"
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +47,9 @@ def built(tmp_path_factory) -> tuple[Path, Path]:
     """The sdist, made from a copy of the tree, and the wheel, made from the sdist: what a release goes through."""
     work = tmp_path_factory.mktemp("build")
     source = work / "source"
-    for folder in HOUSE:
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for folder in (*HOUSE, FACE):
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "registry.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(work / "dist"), str(source)]
@@ -57,7 +63,14 @@ def built(tmp_path_factory) -> tuple[Path, Path]:
 def test_the_wheel_holds_the_tree_and_nothing_else(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert names == {"accomp/registry.toml", *(f"accomp/{name}" for name in house_files())}
+    assert names == set(map(installed, house_files()))
+
+
+def test_the_registry_is_a_link_here_and_a_file_once_installed(built):
+    assert (ROOT / FACE / "registry.toml").is_symlink()
+    with zipfile.ZipFile(built[1]) as wheel:
+        assert wheel.read("accomp/registry.toml") == (ROOT / "registry.toml").read_bytes()
+        assert "accomp/py.typed" in wheel.namelist()
 
 
 def test_nothing_else_lands_in_site_packages(built):
@@ -69,7 +82,7 @@ def test_nothing_else_lands_in_site_packages(built):
 def test_the_source_archive_holds_the_tree(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert house_files() | {"registry.toml", "pyproject.toml", "README.md", "LICENSE"} <= names
+    assert house_files() | {"pyproject.toml", "README.md", "LICENSE"} <= names
 
 
 def test_every_registered_target_exists():

@@ -56,5 +56,5 @@ def changed(folder: Path | ObjectPath, attributes: dict[str, Any]) -> list[str]:
 
 def sum_of(attributes: dict[str, Any]) -> str:
     """Hash attributes: SHA-256, hex, independent of order and spacing; `checksums` is excluded."""
-    held = {name: value for name, value in attributes.items() if name != "checksums"}
-    return hashlib.sha256(json.dumps(held, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    content = {name: value for name, value in attributes.items() if name != "checksums"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

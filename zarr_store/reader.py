@@ -151,9 +151,9 @@ class Store:
 
     def records(self) -> list[TrackRecord]:
         """Return the records of all tracks, ordered by split and id."""
-        return [record for record, _ in self.held()]
+        return [record for record, _ in self.versioned_records()]
 
-    def held(self) -> list[tuple[TrackRecord, bool]]:
+    def versioned_records(self) -> list[tuple[TrackRecord, bool]]:
         """Return the records of all tracks, each with True where this version wrote its arrays, ordered by split
         and id.
         """
@@ -246,9 +246,9 @@ def root_attributes(path: Path | ObjectPath) -> dict[str, Any] | None:
             f"version of accomp that made it ({attributes.get('made_with')})"
             f"{'' if whole else '; or its description is damaged: then restore it from a copy'} @ {path}"
         )
-    held = {name: attributes.get(name) for name in ("identity", "ingest", "finished", "made_with")}
+    fields = {name: attributes.get(name) for name in ("identity", "ingest", "finished", "made_with")}
     sealed = "checksums" in attributes or attributes["version"] < VERSION
-    if not (whole and sealed and [type(value) for value in held.values()] == [dict, dict, bool, str]):
+    if not (whole and sealed and [type(value) for value in fields.values()] == [dict, dict, bool, str]):
         raise _broken_root(path, "it is not what was written")
     try:
         Identity(**attributes["identity"])

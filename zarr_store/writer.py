@@ -72,9 +72,9 @@ class StoreWriter:
             self._attributes = self._open(identity, ingest, implied or {}, made_with)
             self._files.clear()
             store = Store(self.path)
-            held = store.held()
-            self.records = {(record.split, record.id): record for record, _ in held}
-            self._old = {(record.split, record.id) for record, current in held if not current}
+            stored = store.versioned_records()
+            self.records = {(record.split, record.id): record for record, _ in stored}
+            self._old = {(record.split, record.id) for record, current in stored if not current}
             self.skipped = {(record.split, record.id): record.reason for record in store.skipped()}
             self._store = store
             for name in (
@@ -97,10 +97,10 @@ class StoreWriter:
             self._files.write(_root(attributes), "zarr.json")
         check_identity(self.path, Identity(**attributes["identity"]), identity)
         current = attributes["version"] == VERSION
-        held = attributes["ingest"] if current else {**implied, **attributes["ingest"]}
-        if held != ingest:
+        stored = attributes["ingest"] if current else {**implied, **attributes["ingest"]}
+        if stored != ingest:
             raise StoreError(
-                f"the store was made with {_words(held)}, this ingest has {_words(ingest)}; choose "
+                f"the store was made with {_words(stored)}, this ingest has {_words(ingest)}; choose "
                 f"another store path, or the same values @ {self.path}"
             )
         if attributes["version"] != VERSION:
@@ -152,10 +152,10 @@ class StoreWriter:
     def rewrite(self, record: TrackRecord) -> None:
         """Replace the record of unchanged tokens: other labels, or other metadata of the files."""
         names = _names(TRACKS, record.split, record.id)
-        held = attributes_of(self.path.joinpath(*names)) or {}
-        attributes = record.attributes() | ({"version": held["version"]} if "version" in held else {})
-        if "checksums" in held:  # a track of an earlier version has none, and its files may be damaged
-            attributes = sealed(attributes, held["checksums"])
+        stored = attributes_of(self.path.joinpath(*names)) or {}
+        attributes = record.attributes() | ({"version": stored["version"]} if "version" in stored else {})
+        if "checksums" in stored:  # a track of an earlier version has none, and its files may be damaged
+            attributes = sealed(attributes, stored["checksums"])
         self._files.write(_group(attributes), *names, "zarr.json")
         self.records[record.split, record.id] = record
 
@@ -212,10 +212,10 @@ def _codes(codes: np.ndarray, size: int) -> np.ndarray:
 
 def _latents(latents: np.ndarray) -> np.ndarray:
     """Convert to float16. Raises ValueError for values beyond its range."""
-    kept = latents.astype(np.float16)
-    if not np.array_equal(kept.astype(latents.dtype), latents) or not np.isfinite(kept).all():
+    rounded = latents.astype(np.float16)
+    if not np.array_equal(rounded.astype(latents.dtype), latents) or not np.isfinite(rounded).all():
         raise ValueError("latents that are no finite float16 numbers; a codec of continuous latents gives such")
-    return kept
+    return rounded
 
 
 def _names(kind: str, split: str, track_id: str) -> tuple[str, str, str]:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from accomp.core.model.sampling import draw, temper, valid_temperature
     from accomp.core.names import composed, nearest
     from accomp.core.registry import Registry
+    from accomp.core.spec.durations import Frames
     from accomp.core.trouble import raise_trouble
     from accomp.core.types import AttentionPattern, Batch, CodeBatch, Loss, Stem, Take, TokenSpace, Track
 
@@ -82,6 +83,7 @@ __all__ = [
     "Embedder",
     "EmptyClip",
     "Follower",
+    "Frames",
     "Fuser",
     "Interrupted",
     "KeyedRandom",
@@ -178,6 +180,7 @@ _PLACES = {
         "nearest",
     ),
     "accomp.core.registry": ("Registry",),
+    "accomp.core.spec.durations": ("Frames",),
     "accomp.core.trouble": ("raise_trouble",),
     "accomp.core.types": (
         "AttentionPattern",
@@ -193,11 +196,13 @@ _PLACES = {
 """Module -> the names of this one that it defines."""
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(importlib.import_module(module), name)
-    raise AttributeError(f"module 'accomp.plugin' has no attribute {name!r}")
+if not TYPE_CHECKING:  # so that a type checker finds a misspelt name
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _PLACES.items():
+            if name in names:
+                return getattr(importlib.import_module(module), name)
+        raise AttributeError(f"module 'accomp.plugin' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accomp.core.diffusion.adversary import Adversary, Conditioning, swapped
+from accomp.core.diffusion.adversary import Adversary, Conditioning, swap_inputs
 from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
 from accomp.core.diffusion.block_layout import Blocks
 from accomp.core.diffusion.denoising import GuidedSteps, Path, Steps, check_latents, levels, log_ratio
@@ -35,6 +35,6 @@ __all__ = [
     "noised",
     "roll_out",
     "stratified",
-    "swapped",
+    "swap_inputs",
     "velocity",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from accomp.core.model.ahead_keys import AheadKeys
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
-from accomp.core.model.forgetting import forget
+from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
-from accomp.core.model.masking import MASKED, STEPS, Candidates, Draw, each, fill_in, per_level, training_mask
+from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level, training_mask
 from accomp.core.model.model import Model, withhold
-from accomp.core.model.sequence import PADDING, DelayPattern
+from accomp.core.model.past_dropout import drop_past
+from accomp.core.model.sequence import DelayPattern
+from accomp.core.model.tokens import MASK, PADDING
 from accomp.core.offline.framewise import hidden
 from accomp.core.offline.prepended import Prepended
 from accomp.core.streaming.graphs import cuda_graph
@@ -15,24 +18,26 @@ from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
 from accomp.core.tensors import total
 
 __all__ = [
-    "MASKED",
+    "MASK",
     "PADDING",
     "STEPS",
+    "AheadKeys",
     "CacheSlots",
     "Candidates",
     "Chunks",
     "DelayPattern",
     "Draw",
+    "LooksAhead",
     "Model",
     "Prepended",
     "RingKVCache",
     "chunk_starts",
     "cuda_graph",
     "draw_starts",
+    "drop_past",
     "each",
     "each_level",
     "fill_in",
-    "forget",
     "hidden",
     "per_level",
     "total",

@@ -85,12 +85,12 @@ def _read_part(path: Path, start: float, seconds: float | None) -> tuple[np.ndar
     with soundfile.SoundFile(os.fsencode(path)) as file:
         native = file.samplerate
         file.seek(min(round(start * native), file.frames))
-        wanted = file.frames - file.tell()
+        count = file.frames - file.tell()
         if seconds is not None:
-            wanted = min(wanted, round(seconds * native))
-        samples = _joined(list(_pieces(file, wanted)), file.channels)
-    if len(samples) < wanted:
-        raise DataError(f"truncated audio: {len(samples)} of {wanted} samples could be read @ {path}")
+            count = min(count, round(seconds * native))
+        samples = _joined(list(_pieces(file, count)), file.channels)
+    if len(samples) < count:
+        raise DataError(f"truncated audio: {len(samples)} of {count} samples could be read @ {path}")
     return samples, native
 
 
@@ -101,8 +101,8 @@ def _read_through(path: Path, start: float, seconds: float | None) -> tuple[np.n
     """
     with _from_the_start(path) as file:
         native, skipped = file.samplerate, round(start * file.samplerate)
-        wanted = None if seconds is None else skipped + round(seconds * native)
-        samples = _joined(list(_pieces(file, wanted)), file.channels)[skipped:]
+        count = None if seconds is None else skipped + round(seconds * native)
+        samples = _joined(list(_pieces(file, count)), file.channels)[skipped:]
     claimed = flac_samples(path)
     if claimed and seconds is None and len(samples) + skipped != claimed:
         found = len(samples) + skipped
@@ -111,11 +111,11 @@ def _read_through(path: Path, start: float, seconds: float | None) -> tuple[np.n
     return samples, native
 
 
-def _pieces(file: soundfile.SoundFile, wanted: int | None) -> Iterator[np.ndarray]:
+def _pieces(file: soundfile.SoundFile, count: int | None) -> Iterator[np.ndarray]:
     """Yield [n, channels] float32, until `wanted` samples are read or the file ends; nothing is allocated by claimed
     length.
     """
-    left = wanted
+    left = count
     while left is None or left > 0:
         piece = np.empty((_PIECE if left is None else min(_PIECE, left), file.channels), dtype=np.float32)
         got = file.buffer_read_into(piece, "float32")

@@ -22,7 +22,7 @@ from accomp.core.console import progress, say, warn
 from accomp.core.errors import UserError
 from accomp.core.files import write_atomic
 from accomp.core.generation.latency import budget_of, part_times
-from accomp.core.pages.document import document
+from accomp.core.pages.document import Section, document
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.realtime.warmup import RHO, live_budget
 from accomp.core.registry import Registry
@@ -35,6 +35,14 @@ KS = (1, 2, 5, 10, 25, 50)
 LEAST_CHUNKS = 20
 MARGIN = 5
 """Number of t_f shown on either side of the border."""
+LIVE = "Could it be played live?"
+_MEANING = (
+    "Blocks of one frame, as in accomp stream --realtime. A clock (t_f, k) can be played live where t_f leaves the "
+    "time that is needed (delay between codebooks, codec, a chunk, and the 99.9th percentile of its lateness) and the "
+    f"machine is busy at most {RHO:.0%} of the time. "
+    "First: from a chunk's last input frame to its codes; whole: all the work for its k frames. With fewer than "
+    "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and its input is noise."
+)
 
 
 @frozen
@@ -144,7 +152,7 @@ def rows(space: TokenSpace, measured: Sequence[Measured]) -> list[list[str]]:
 
 
 def page(name: str, space: TokenSpace, measured: Sequence[Measured], where: str, machine: str) -> str:
-    """Build the document: the plot, and its table."""
+    """Return the document: the answer, the plot, and the table behind it."""
     frame = 1 / space.frame_rate
     by_fate: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for t_f, k, fate in points(space, measured):
@@ -152,17 +160,20 @@ def page(name: str, space: TokenSpace, measured: Sequence[Measured], where: str,
     edge = [(t_f * frame, k * frame) for t_f, k in border(space, measured)]
     chart = region_chart(f"Feasible region of (t_f, k) on {where}", by_fate[True], by_fate[False], edge)
     head, *body = rows(space, measured)
-    note = (
-        f"As `accomp stream --realtime` counts, in blocks of one frame. "
-        "A clock (t_f, k) can be played live where t_f leaves the time that is needed (delay between codebooks, codec, "
-        "a chunk, and the 99.9th percentile of its lateness) and the machine is busy at most "
-        f"{RHO:.0%} of the time. "
-        "First: from a chunk's last input frame to its codes; whole: all the work for its k frames. With fewer than "
-        "1000 chunks the 99.9th percentile is the slowest of them. The model is untrained and its input is noise."
-    )
-    header = [tag("h1", f"What could be played live: {name}"), tag("p", machine, class_="note")]
-    main: list[Html] = [
-        tag("div", chart, tag("p", note, class_="note"), class_="card"),
-        tag("div", table(head, body, caption="What each chunk size takes"), class_="card"),
+    sections = [
+        Section("region", LIVE, [_answer(space, measured), tag("div", chart, class_="card")]),
+        Section("sizes", "Chunk sizes", tag("div", table(head, body, caption="Time per chunk size"), class_="card")),
+        Section("meaning", "Meaning of the columns", tag("p", _MEANING), folded=True),
     ]
-    return document(f"accomp: calibration of {name}", header, main)
+    return document(f"Calibration of {name}", sections, lead=machine)
+
+
+def _answer(space: TokenSpace, measured: Sequence[Measured]) -> Html:
+    """One sentence: the clocks with the smallest and the greatest chunk that can be played live."""
+    edges = border(space, measured)
+    if not edges:
+        return tag("p", "No: the machine is too busy at every chunk size that was timed.")
+    frame = 1 / space.frame_rate
+    best = max(edges)
+    told = f"t_f = {best[0]} frames ({best[0] * frame:g} s) or less with k = {best[1]}"
+    return tag("p", f"Yes: {told}; {len(edges)} of {len(measured)} chunk sizes can be played live at some t_f.")

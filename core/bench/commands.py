@@ -162,10 +162,10 @@ def codec(
     """Measure encoding and decoding as a stream and in one call."""
     from accomp.core.bench.cases.codec import Codec
 
-    made = _options(
+    benchmark = _options(
         Codec, frames=tuple(frames or (1, 5, 25)), batches=tuple(batch or (1,)), seconds=seconds, repeat=repeat
     )
-    _run(context, made, spec, settings, device, threads, json, compare)
+    _run(context, benchmark, spec, settings, device, threads, json, compare)
 
 
 @bench.command()
@@ -199,8 +199,8 @@ def sessions(
 
     batches, loads = tuple(batch or BATCHES), tuple(load or ())
     options = {"steps": steps, "codec": with_codec, "paced": paced, "variant": variant, "loads": loads, "hours": hours}
-    made = _options(Sessions, batches=batches, **options)
-    _run(context, made, spec, settings, device, threads, json, compare)
+    benchmark = _options(Sessions, batches=batches, **options)
+    _run(context, benchmark, spec, settings, device, threads, json, compare)
 
 
 @bench.command()
@@ -221,9 +221,9 @@ def loader(
     from accomp.core.bench.cases.loader import Loader
     from accomp.core.bench.made_up_songs import Songs
 
-    wanted = _options(Songs, songs=songs, minutes=minutes, stems=stems, incompressible=incompressible)
-    made = _options(Loader, songs=wanted, processes=processes, seconds=seconds)
-    _run(context, made, spec, settings, None, None, json, compare)
+    content = _options(Songs, songs=songs, minutes=minutes, stems=stems, incompressible=incompressible)
+    benchmark = _options(Loader, songs=content, processes=processes, seconds=seconds)
+    _run(context, benchmark, spec, settings, None, None, json, compare)
 
 
 @bench.command()

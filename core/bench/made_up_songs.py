@@ -41,16 +41,16 @@ def identity(space: TokenSpace) -> SimpleNamespace:
     return SimpleNamespace(space=space, name="made up", fingerprint="none")
 
 
-def write(path: Path, space: TokenSpace, rules: PairRules, submixes: int, wanted: Songs) -> None:
+def write(path: Path, space: TokenSpace, rules: PairRules, submixes: int, size: Songs) -> None:
     """Write the store; its mixtures follow the rules of an ingest."""
     one = identity(space)
     settings: dict[str, Any] = {"submixes": submixes, "seed": 0, **rules.ingested()}
     with StoreWriter(path, Identity(attrs.asdict(space), one.name, one.fingerprint), settings) as writer:
-        for number in range(wanted.songs):
+        for number in range(size.songs):
             rng = np.random.default_rng(number)
-            record = _song(f"song {number}", space, rules, submixes, wanted)
-            tokens = draw_tokens((len(record.parts), record.frames), space, rng, flat=wanted.incompressible)
-            writer.add(record, tokens, np.full((wanted.stems, record.frames), -20.0))
+            record = _song(f"song {number}", space, rules, submixes, size)
+            tokens = draw_tokens((len(record.parts), record.frames), space, rng, flat=size.incompressible)
+            writer.add(record, tokens, np.full((size.stems, record.frames), -20.0))
         writer.finish()
 
 
@@ -80,9 +80,9 @@ def draw_codes(shape: tuple[int, int, int], size: int, rng: np.random.Generator,
     return np.take_along_axis(codes, before[:, :, None], axis=1)
 
 
-def _song(id: str, space: TokenSpace, rules: PairRules, submixes: int, wanted: Songs) -> TrackRecord:
-    frames = round(wanted.minutes * 60 * space.frame_rate)
-    names = [f"stem {stem}" for stem in range(wanted.stems)]
+def _song(id: str, space: TokenSpace, rules: PairRules, submixes: int, size: Songs) -> TrackRecord:
+    frames = round(size.minutes * 60 * space.frame_rate)
+    names = [f"stem {stem}" for stem in range(size.stems)]
     rows: dict[tuple[str, ...], int] = {(name,): row for row, name in enumerate(names)}
     pairs = []
     for row, name in enumerate(names):

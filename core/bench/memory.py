@@ -35,7 +35,7 @@ def peak(device: torch.device) -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def held(device: torch.device) -> int:
+def in_use(device: torch.device) -> int:
     """Return the present bytes: allocated on a GPU, else resident in this process. Raises OSError without /proc."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
@@ -60,13 +60,13 @@ def bytes_of(value: object) -> int:
     return bytes_of(vars(value)) if hasattr(value, "__dict__") else 0
 
 
-def slope(hours: np.ndarray, held: np.ndarray) -> float:
+def slope(hours: np.ndarray, samples: np.ndarray) -> float:
     """Return the growth in bytes an hour: the slope of the least-squares line through samples of memory.
 
     The samples are of at least two times.
     """
     away = hours - hours.mean()
-    return float((away * held).sum() / (away**2).sum())
+    return float((away * samples).sum() / (away**2).sum())
 
 
 def _status(name: str) -> int | None:

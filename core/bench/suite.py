@@ -110,18 +110,18 @@ def suite(
     runs nothing and writes the tables of the existing record. A run that fails is named, and stops no other: then the
     exit code is 1. Raises SpecError, with every mistake, for an invalid file, spec or option, before anything runs.
     """
-    wanted = load(path)
-    chosen = _chosen(wanted, only, path)
-    benchmarks = {run.name: _benchmark(run, path) for run in wanted.run}
+    content = load(path)
+    chosen = _chosen(content, only, path)
+    benchmarks = {run.name: _benchmark(run, path) for run in content.run}
     if plan:
         known = record.load(json) if json.exists() else Record({})
-        _write(json, wanted, known, {})
+        _write(json, content, known, {})
         return 0
-    if wanted.device:
-        device_of(wanted.device)
+    if content.device:
+        device_of(content.device)
     for run in chosen:
         one = benchmarks[run.name]
-        subject(run.spec or one.default, run.set, registry, device=wanted.device, threads=wanted.threads_of(run))
+        subject(run.spec or one.default, run.set, registry, device=content.device, threads=content.threads_of(run))
     facts = host.host()
     if words := host.busy(facts):
         warn(words)
@@ -130,8 +130,8 @@ def suite(
     for run in chosen:
         say(f"{run.name}: {run.bench} of {run.spec or benchmarks[run.name].default}")
         try:
-            threads = wanted.threads_of(run)
-            lines = measure(benchmarks[run.name], run.spec, run.set, registry, device=wanted.device, threads=threads)
+            threads = content.threads_of(run)
+            lines = measure(benchmarks[run.name], run.spec, run.set, registry, device=content.device, threads=threads)
         except Exception as error:  # out of memory, or an unavailable part: the other runs continue
             failed[run.name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             warn(f"{run.name} failed: {failed[run.name]}")
@@ -139,7 +139,7 @@ def suite(
         say(text(lines))
         known = merged(known, lines)
         record.save(known, json)
-    _write(json, wanted, known, failed)
+    _write(json, content, known, failed)
     return 1 if failed else 0
 
 
@@ -158,15 +158,15 @@ def load(path: Path) -> Suite:
 def merged(known: Record, lines: Sequence[BenchRow]) -> Record:
     """Merge rows into a record, replacing those with the same key."""
     new = {line.key: line for line in lines}
-    kept = [new.pop(line.key, line) for line in known.lines]
-    return evolve(known, lines=(*kept, *new.values()))
+    merged_lines = [new.pop(line.key, line) for line in known.lines]
+    return evolve(known, lines=(*merged_lines, *new.values()))
 
 
-def verdicts(wanted: Suite, known: Record, failed: Mapping[str, str]) -> Iterator[list[str]]:
+def verdicts(content: Suite, known: Record, failed: Mapping[str, str]) -> Iterator[list[str]]:
     """Return a header and a row a target: what, figure, must, aim, measured, and the verdict."""
     yield ["", "figure", "must", "aim", "measured", "reached"]
-    for run in wanted.run:
-        lines = [line for line in known.lines if _made_by(run, wanted.threads_of(run), line)]
+    for run in content.run:
+        lines = [line for line in known.lines if _made_by(run, content.threads_of(run), line)]
         for target in run.target:
             better = FIGURES[target.figure].better
             sign = "at least " if better == "more" else "at most "
@@ -201,18 +201,18 @@ def _benchmark(run: Run, path: Path) -> Benchmark:
         text = f"no benchmark is called {run.bench!r}{nearest(run.bench, known, what='benchmarks')}"
         raise SpecError(f"{text} @ {path}: run {run.name!r}")
     try:
-        made: Benchmark = structure_fields(strict_converter(), run.options, known[run.bench])
+        benchmark: Benchmark = structure_fields(strict_converter(), run.options, known[run.bench])
     except Problems as problems:
         places = (f"{text} @ {path}: run {run.name!r}, options.{_dotted(at)}" for at, text in problems.found)
         raise SpecError(*places) from None
-    return made
+    return benchmark
 
 
-def _chosen(wanted: Suite, only: Sequence[str], path: Path) -> list[Run]:
-    names = [run.name for run in wanted.run]
+def _chosen(content: Suite, only: Sequence[str], path: Path) -> list[Run]:
+    names = [run.name for run in content.run]
     if unknown := [name for name in only if name not in names]:
         raise UserError(*(f"no run is called {name!r}{nearest(name, names, what='runs')} @ {path}" for name in unknown))
-    return [run for run in wanted.run if not only or run.name in only]
+    return [run for run in content.run if not only or run.name in only]
 
 
 def _earlier(json: Path, facts: dict[str, Any]) -> Record:
@@ -225,10 +225,10 @@ def _earlier(json: Path, facts: dict[str, Any]) -> Record:
     return evolve(known, machine=facts)
 
 
-def _write(json: Path, wanted: Suite, known: Record, failed: Mapping[str, str]) -> None:
+def _write(json: Path, content: Suite, known: Record, failed: Mapping[str, str]) -> None:
     machine = host.describe(known.machine) if known.lines else NOT_MEASURED
-    cells = list(verdicts(wanted, known, failed))
-    parts = [f"# {wanted.title}", f"Machine: {machine}.", "\n".join(ruled(cells))]
+    cells = list(verdicts(content, known, failed))
+    parts = [f"# {content.title}", f"Machine: {machine}.", "\n".join(ruled(cells))]
     if known.lines:
         parts += ["## All figures", markdown(known.lines)]
     page = json.with_suffix(".md")

@@ -168,7 +168,9 @@ def _try_parts(registry: Registry) -> Iterator[Part]:
 def _refuse_without_defaults(config: type) -> None:
     fields = attrs.fields(config) if attrs.has(config) else ()
     if needed := [field.name for field in fields if field.default is attrs.NOTHING]:
-        raise PluginError(f"no {' and no '.join(needed)} by default; a spec that names it says so (docs/guides/codec.md)")
+        raise PluginError(
+            f"no {' and no '.join(needed)} by default; a spec that names it says so (docs/guides/codec.md)"
+        )
 
 
 def _error_of(action: Callable[[], object]) -> str:

@@ -1,4 +1,4 @@
-"""Blind listening: which of two accompaniments of a song is better? Asked on the page, saved as CSV, tested here."""
+"""Blind listening tests: pairs of accompaniments on the page, answers in a CSV file, statistics here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POINTS = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5)}
 
 @frozen
 class Answer:
-    """What a listener said of two entries, a and b, that played the same song. `time`: ISO 8601."""
+    """A listener's preference between two entries, a and b, for the same song. `time`: ISO 8601."""
 
     song: str
     a: str
@@ -34,10 +34,10 @@ class Answer:
 
 @frozen
 class Verdict:
-    """What answers say together, as listening studies of the field report it.
+    """The result of all answers, in the form of the field's listening studies.
 
     Attributes:
-        trials, share: entry -> how often it was heard, and the share of these that it won; a tie is half a win.
+        trials, share: entry -> its number of comparisons, and the share of these that it won; a tie is half a win.
         test: Kruskal-Wallis over all entries' wins.
         pairs: Wilcoxon's signed-rank test for each pair that was compared, Bonferroni-corrected.
     """
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def read_answers(files: Iterable[Path]) -> list[Answer]:
-    """The answers that the page saved, of several listeners. Raises DataError with every line that cannot be read."""
+    """Read the files that the page saves. Raises DataError with every line that cannot be read."""
     found: list[Answer] = []
     problems: list[str] = []
     for path in files:
@@ -75,7 +75,7 @@ def read_answers(files: Iterable[Path]) -> list[Answer]:
 
 
 def verdict(answers: Sequence[Answer], rng: np.random.Generator) -> Verdict:
-    """Wins and tests over all answers; entries in the order of their share."""
+    """Return wins and tests over all answers; entries in the order of their share."""
     wins: dict[str, dict[str, float]] = {}
     for number, answer in enumerate(answers):
         for name, points in zip((answer.a, answer.b), _POINTS[answer.preferred], strict=True):
@@ -93,10 +93,10 @@ def verdict(answers: Sequence[Answer], rng: np.random.Generator) -> Verdict:
 
 
 def listening_test() -> list[Html]:
-    """The part of the page that asks; its script finds the players of the songs by itself."""
+    """Return the form of the test; its script collects the players of the songs from the page."""
     intro = (
-        "Two accompaniments of one song, chosen and ordered by chance, names hidden: which one fits better? The true "
-        "stem takes part. Save the answers as CSV; `accomp compare ... --answers FILE.csv` tests them."
+        "Two accompaniments of one song, in random order and without names: which one fits better? The true stem is "
+        "one of the entries. Save the answers as CSV; accomp compare ... --answers FILE.csv tests them."
     )
     sides = [
         tag("figure", tag("figcaption", side.upper()), tag("audio", controls=True, id=f"blind-{side}"), class_="player")
@@ -123,29 +123,30 @@ def listening_test() -> list[Html]:
 
 
 def script() -> str:
-    """What makes `listening_test` work."""
+    """Return the script behind `listening_test`."""
     return resources.files(__package__).joinpath("blind.js").read_text(encoding="utf-8")
 
 
-def answers_told(answers: Sequence[Answer], rng: np.random.Generator) -> list[Html]:
-    """The verdict of answers, as tables."""
+def answer_tables(answers: Sequence[Answer], rng: np.random.Generator) -> list[Html]:
+    """Return the result of the answers as tables."""
     if not answers:
         return []
     found = verdict(answers, rng)
     listeners = len({answer.listener for answer in answers})
-    test = "too little to test" if found.test is None else (
+    test = "too few answers to test" if found.test is None else (
         f"Kruskal-Wallis over {found.test.groups} entries: H = {found.test.h:.2f}, p = {found.test.p:.3g}"
     )  # fmt: skip
     wins = [[name, f"{100 * found.share[name]:.0f} %", found.trials[name]] for name in found.share]
     return [
         tag("p", f"{len(answers)} answers of {listeners} listeners. {test}.", class_="note"),
-        tag("div", table(["", "won", "heard"], wins, caption="Preferred in blind listening", style="numbers narrow"),
+        tag("div",
+            table(["", "won", "comparisons"], wins, caption="Preferred in blind listening", style="numbers narrow"),
             differences_table(found.pairs, "Pairs (Wilcoxon signed rank, Bonferroni)"), class_="card"),
     ]  # fmt: skip
 
 
 def differences_table(pairs: Sequence[Difference], caption: str) -> Html:
-    """A row for each pair."""
+    """Return a table with a row for each pair."""
     rows = [
         [f"{pair.a} against {pair.b}", pair.clips, f"{pair.mean:+.3f}",
          "none" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}",

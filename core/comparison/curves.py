@@ -13,7 +13,7 @@ LINES = ("fourth", "fifth", "sixth", "quiet")
 
 
 def curves(entries: Sequence[Entry]) -> list[Html]:
-    """A chart for each metric's first number, and its other numbers folded away."""
+    """Return a chart for each metric's first number, and its other numbers folded."""
     main = headlines(entries)
     found = [_card(entries, metric, number) for metric, number in main]
     more = [
@@ -25,16 +25,16 @@ def curves(entries: Sequence[Entry]) -> list[Html]:
     shown = [card for card in found if card is not None]
     if folded := [card for card in more if card is not None]:
         shown.append(tag("details", tag("summary", f"{len(folded)} more numbers"), folded))
-    return shown or [tag("p", "Nothing judged yet.", class_="note")]
+    return shown or [tag("p", "Nothing evaluated yet.", class_="note")]
 
 
 def chunk_sizes(entries: Sequence[Entry]) -> list[float]:
-    """k (s) of the streaming models, ascending."""
+    """Return k (s) of the streaming models, ascending."""
     return sorted({entry.k for entry in entries if entry.k is not None})
 
 
 def named_k(k: float) -> str:
-    """A chunk size (s) for people."""
+    """Return a chunk size (s) for people."""
     return f"k = {k:g} s"
 
 

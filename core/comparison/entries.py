@@ -1,4 +1,4 @@
-"""What is compared: models with their takes and scores, and the anchors, read from run folders once."""
+"""The entries of a comparison: models with takes and scores, and the anchors, read from run folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Number = Mapping[str, Any]
 
 @frozen
 class Latency:
-    """What playing took on a machine, against what the clock leaves (core/clock.py). Times in seconds.
+    """The latency budget of playing on a machine (core/clock.py). Times in seconds.
 
     Attributes:
         required, available: from sound in to sound out, and what t_f leaves for it.
@@ -48,16 +48,16 @@ class Entry:
 
     Attributes:
         name: unique on a page, for people.
-        kind: a model with a clock, one that hears whole clips, or no model at all.
+        kind: a model with a clock, one without, or no model.
         metrics: metric -> its record in metrics.json.
         t_f, k: of a clock, in seconds; None without one.
-        variant: what sets the model apart from another one with the same clock, "" for the plain one.
+        variant: its difference from another model with the same clock, "" for the plain one.
         takes: take.json of each take, with its `folder`.
         anchor: which one, as metrics.json calls it ("true_stem"); "" for a model.
-        latency: None where the model has not played, or hears whole clips.
+        latency: None where the model has not played, or is offline.
         losses: of the last validation: {"loss", "context_gain", ...}; empty where not known.
-        why: of a model that could not be had, the reason; then all else is empty.
-        left_out: clips that were asked for and are not there, {"clip", "reason"}.
+        why: of a model that failed, the reason; everything else is empty then.
+        left_out: requested clips without a take, {"clip", "reason"}.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Entry:
 
 
 def numbers(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """Metric -> its numbers in the order in which it gives them; the first is the one that says most."""
+    """Metric -> its numbers in the order in which it gives them; the first is the main one."""
     found: dict[str, dict[str, None]] = {}
     for entry in entries:
         for metric, record in entry.metrics.items():
@@ -99,9 +99,9 @@ def headlines(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def read_entries(runs: Sequence[Path], registry: Registry) -> list[Entry]:
-    """The models of run folders, then the anchors; an anchor that several runs judged is that of the first.
+    """The models of run folders, then the anchors; an anchor of several runs is that of the first.
 
-    Raises DataError for a folder that holds no run, or runs judged on other clips, which cannot be compared.
+    Raises DataError for a folder that holds no run, or runs that were evaluated on different clips.
     """
     data = {run: read_run(run) for run in runs}
     models = [model_entry(one, registry) for one in data.values()]
@@ -114,7 +114,7 @@ def read_entries(runs: Sequence[Path], registry: Registry) -> list[Entry]:
 
 
 def model_entry(data: RunData, registry: Registry) -> Entry:
-    """The model of a run, whichever stages have run."""
+    """Return the model of a run, whichever stages have run."""
     cell = (data.metrics or {"cells": {}})["cells"].get("model", {})
     validations = data.losses_of("validation")
     failed = (data.made or {}).get("failed", [])
@@ -149,7 +149,7 @@ def _latency(budget: LatencyBudget, device: str) -> Latency:
 
 
 def anchor_entries(metrics: Mapping[str, Any]) -> Iterator[Entry]:
-    """The anchors of a metrics.json."""
+    """Yield the anchors of a metrics.json."""
     for name, cell in metrics["cells"].items():
         if name != "model":
             left_out = tuple(cell.get("left_out", ()))
@@ -157,7 +157,7 @@ def anchor_entries(metrics: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """The same, with a number behind names that occur twice."""
+    """Return the entries with a number behind names that occur twice."""
     seen: dict[str, int] = {}
     found = []
     for entry in entries:
@@ -167,12 +167,12 @@ def distinct(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def anchor_of(entries: Sequence[Entry], anchor: str) -> Entry | None:
-    """The entry of an anchor; None where it was not judged."""
+    """Return the entry of an anchor; None where it was not evaluated."""
     return next((entry for entry in entries if entry.anchor == anchor), None)
 
 
 def _refuse_other_clips(data: Mapping[Path, RunData]) -> None:
-    """Models are compared on the same clips, or the clips decide who is better."""
+    """Raise DataError where the runs have different clips, which would decide the comparison."""
     chosen = {run: json.dumps(_chosen(one)) for run, one in data.items() if one.made}
     if len(set(chosen.values())) > 1:
         told = [f"{run}: {', '.join(_chosen(data[run])) or 'none'}" for run in chosen]

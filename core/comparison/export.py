@@ -1,4 +1,4 @@
-"""Everything a comparison holds, for other programs: one CSV row a number, and one JSON."""
+"""The numbers of a comparison for other programs: CSV with a row for each number, and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAD = ("entry", "kind", "variant", "t_f_s", "k_s", "metric", "number", "group",
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
-    """A row for each number of each entry: over all clips (group "all"), by class, and of each clip."""
+    """Return a row for each number of each entry: over all clips (group "all"), by class, and of each clip."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(HEAD)
@@ -37,7 +37,7 @@ def as_csv(entries: Sequence[Entry]) -> str:
 
 
 def as_json(entries: Sequence[Entry], findings: Sequence[Any]) -> str:
-    """The same, with what was found and what playing took."""
+    """Return all numbers as JSON, with the findings and the latencies."""
     whole = {
         "entries": [
             {

@@ -1,4 +1,4 @@
-"""The report of a grid: a comparison of its cells, whichever are done, read from grid.json and the folders it names."""
+"""The report of a grid: a comparison of its finished cells, read from grid.json and the folders in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAILED = ("failed", "blocked")
 
 
 def grid_comparison(folder: Path, answers: list[Answer] | None = None) -> Comparison:
-    """What the page of a grid shows. Raises DataError where there is no grid, or a record that cannot be read."""
+    """Return the content of a grid's page. Raises DataError where the grid or a record is missing or unreadable."""
     record = _read(folder / RECORD)
     cells = [_cell(cell, folder) for cell in record["cells"]]
     entries = [entry for entry in cells if entry is not None]
@@ -28,7 +28,7 @@ def grid_comparison(folder: Path, answers: list[Answer] | None = None) -> Compar
 
 
 def _notes(record: Mapping[str, Any]) -> Iterator[str]:
-    """The conditions under which the figures hold, and what is not there."""
+    """The conditions of the figures, and the cells that are missing."""
     cells = record["cells"]
     done = [cell for cell in cells if cell["status"] == "done"]
     yield f"{len(done)} of {len(cells)} cells are done; {len(record['skipped'])} were left out by the grid's own rules."
@@ -46,7 +46,7 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cell(cell: Mapping[str, Any], folder: Path) -> Entry | None:
-    """A cell that is done, or has failed; None for one whose turn has not come."""
+    """A cell that is done or has failed; None for one that has not run yet."""
     clock = cell["clock"]
     about: dict[str, Any] = {
         "name": cell["name"],

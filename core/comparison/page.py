@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that needs nothing else."""
+"""The page of a comparison: one HTML file that loads nothing."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from functools import cached_property
 import numpy as np
 from attrs import field, frozen
 
-from accomp.core.comparison.blind import Answer, answers_told, listening_test, script
+from accomp.core.comparison.blind import Answer, answer_tables, listening_test, script
 from accomp.core.comparison.curves import chunk_sizes, curves
 from accomp.core.comparison.entries import Entry
 from accomp.core.comparison.export import as_csv, as_json
 from accomp.core.comparison.listening import listening
 from accomp.core.comparison.paper_claims import findings
+from accomp.core.comparison.questions import NOTE, questions
 from accomp.core.comparison.region import region
 from accomp.core.comparison.scores import scores, sorting, tests
 from accomp.core.pages.claims import Claim, claims
-from accomp.core.pages.document import document
+from accomp.core.pages.document import Section, document
 from accomp.core.pages.html import Html, table, tag
 
 UNKNOWN = "cannot be told"
 
 
-@frozen(slots=False)  # so that what is worked out can be kept
+@frozen(slots=False)  # cached properties need a __dict__
 class Comparison:
-    """What a page shows.
+    """The content of a page.
 
     Attributes:
-        notes: lines under the title: conditions, what is not there.
-        seed: of intervals.
+        notes: lines under the title: conditions, cells that are missing.
+        seed: of the bootstrap.
     """
 
     title: str
@@ -41,12 +42,12 @@ class Comparison:
     seed: int = 0
 
     def rng(self) -> np.random.Generator:
-        """The same numbers each time."""
+        """Return a new generator, always of the same seed."""
         return np.random.default_rng(self.seed)
 
     @cached_property
     def found(self) -> list[Claim]:
-        """What it shows of the papers' findings."""
+        """The findings of the papers, checked on these entries."""
         return findings(self.entries, self.rng())
 
     @cached_property
@@ -61,32 +62,26 @@ class Comparison:
 
 
 def page(comparison: Comparison) -> str:
-    """The whole document."""
+    """Return the document: players, answers and curves; below them the details, folded."""
     entries = comparison.entries
-    sections: list[tuple[str, str, object]] = [
-        ("findings", "Does it show what the papers found?", _findings(comparison.found)),
-        ("curves", "Scores against future visibility", curves(entries)),
-        ("region", "What can be played live", region(entries)),
-        ("scores", "Scores", scores(entries)),
-        ("tests", "Are the differences real?", tests(entries, comparison.rng())),
-        ("listen", "Listen", listening(entries)),
-        ("blind", "Listen blind", [*listening_test(), *answers_told(comparison.answers, comparison.rng())]),
-        ("failed", "Failed clips and models", _failures(entries)),
-        ("credits", "Models used for judging", _credits(entries)),
-        ("data", "Data", _data(comparison)),
+    blind = [*listening_test(), *answer_tables(comparison.answers, comparison.rng())]
+    sections = [
+        Section("section-listen", "Listen", listening(entries)),
+        Section(
+            "section-answers", "Answers", [[one.html for one in questions(entries)], tag("p", NOTE, class_="note")]
+        ),
+        Section("section-scores", "Scores", scores(entries)),
+        Section("section-curves", "Scores against future visibility", curves(entries)),
+        Section("section-region", "Clocks that could be played live", region(entries)),
+        Section("section-findings", "Findings of the papers", _findings(comparison.found)),
+        Section("section-blind", "Blind listening", blind, folded=not comparison.answers),
+        Section("section-tests", "Significance of the differences", tests(entries, comparison.rng()), folded=True),
+        Section("section-failed", "Failed clips and models", _failures(entries), folded=True),
+        Section("section-credits", "Models used for scoring", _credits(entries), folded=True),
+        Section("section-data", "Data", _data(comparison), folded=True),
     ]
-    links = [tag("a", name, href=f"#section-{id}") for id, name, _ in sections]
-    header = [
-        tag("h1", comparison.title),
-        tag("p", _lead(entries), class_="lead"),
-        [tag("p", note, class_="note") for note in comparison.notes],
-        tag("nav", links, aria_label="Sections"),
-    ]
-    main = [
-        tag("section", tag("h2", name, id=f"section-{id}"), part, aria_labelledby=f"section-{id}")
-        for id, name, part in sections
-    ]
-    return document(f"accomp: {comparison.title}", header, main, scripts=(sorting(), script()))
+    scripts = (sorting(), script())
+    return document(comparison.title, sections, lead=_lead(entries), notes=comparison.notes, scripts=scripts)
 
 
 def _lead(entries: Sequence[Entry]) -> str:
@@ -95,20 +90,21 @@ def _lead(entries: Sequence[Entry]) -> str:
     told = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
     if t_fs:
         ks = ", ".join(f"{k:g}" for k in chunk_sizes(entries))
-        told.append(f"t_f from {t_fs[0]:g} to {t_fs[-1]:g} s, k {ks} s")
+        span = f"{t_fs[0]:g}" if len(t_fs) == 1 else f"from {t_fs[0]:g} to {t_fs[-1]:g}"
+        told.append(f"t_f {span} s, k {ks} s")
     return " · ".join(told)
 
 
 def _findings(found: Sequence[Claim]) -> Html:
     if not found:
-        text = "Nothing to tell yet: models on both sides of t_f = 0 and anchors, judged clip by clip, are needed."
+        text = "No result yet: this needs models on both sides of t_f = 0 and anchors, scored clip by clip."
         return tag("p", text, class_="note")
-    note = "A dot: the 95 % interval (bootstrap over clips) holds both answers."
+    note = "Question mark: the 95 % interval (bootstrap over clips) holds both answers."
     return tag("div", claims(found, unknown=UNKNOWN), tag("p", note, class_="note"), class_="card")
 
 
 def _failures(entries: Sequence[Entry]) -> Html:
-    """Everything that was asked for and is not there, by name, with the reason."""
+    """Every model and clip without a result, by name, with the reason."""
     rows = [[entry.name, "", entry.why] for entry in entries if entry.why]
     for entry in entries:
         rows += [[entry.name, one["clip"], one["reason"]] for one in entry.left_out]

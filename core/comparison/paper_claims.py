@@ -1,4 +1,4 @@
-"""What the papers found, and whether it shows here: each statement with the differences it rests on."""
+"""Findings of the papers, checked on the compared models: each claim with the differences behind it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ AHEAD, FAR, BEHIND = -0.4, -1.0, 0.4
 
 
 def findings(entries: Sequence[Entry], rng: np.random.Generator) -> list[Claim]:
-    """For every metric that tells the true stem from another one: the orders of arXiv 2510.22105, section 5.
+    """Return, for every metric with both anchors, the findings of arXiv 2510.22105, section 5.
 
-    One holds, or does not, where the whole interval of its difference says so.
+    A claim is decided where the whole interval of its difference lies on one side.
     """
     found = []
     for metric, number in headlines(entries):
@@ -60,7 +60,7 @@ def _far_ahead_is_chance(entries: Sequence[Entry], metric: str, number: str, rng
 
 
 def _mean_of(entries: Sequence[Entry], wanted: Callable[[float], bool], metric: str, number: str) -> dict[str, float]:
-    """Clip -> mean over the plain streaming models whose t_f is `wanted`, of clips that all of them have."""
+    """Clip -> mean over the plain streaming models with a `wanted` t_f, for the clips that all of them have."""
     tables = [
         clips
         for entry in entries

@@ -1,4 +1,4 @@
-"""Which (t_f, k) could be played live on this machine, from what playing them took."""
+"""The region of clocks (t_f, k) that could be played live, from the times that playing took."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def region_chart(
     not_live: Sequence[tuple[float, float]],
     border: Sequence[tuple[float, float]],
 ) -> Html:
-    """Points (t_f, k), both in s: which can be played live, which cannot, and the greatest t_f that can for each k."""
+    """Draw points (t_f, k), both in s: live, not live, and the greatest live t_f for each k."""
     lines = [
         Curve("can be played live", live, "third", dots=True, joined=False),
         Curve("cannot", not_live, "second", dots=True, joined=False),
@@ -28,7 +28,7 @@ def region_chart(
 
 
 def region(entries: Sequence[Entry]) -> list[Html]:
-    """Each measured model where it lies, and the border that the slowest measurement of each k draws."""
+    """Return a chart of the measured models with the border of the slowest measurement of each k, and their table."""
     measured = [(entry, entry.latency) for entry in entries if entry.latency and entry.t_f is not None]
     if not measured:
         return [tag("p", "No streaming model has played yet.", class_="note")]
@@ -48,12 +48,12 @@ def region(entries: Sequence[Entry]) -> list[Html]:
          "none" if one.nearest_t_f is None else f"{one.nearest_t_f:g} s"]
         for entry, one in measured
     ]  # fmt: skip
-    head = ["", "", "needed", "left by t_f", "busy", "live", "nearest t_f"]
+    head = ["", "k", "needed", "left by t_f", "busy", "live", "nearest t_f"]
     devices = {one.device for _, one in measured}
     note = (
         f"Measured on {', '.join(sorted(devices))}, while the takes were made, with whatever else ran there. Needed: "
         "delay between codebooks, codec, one step or chunk, and the 99.9th percentile of its lateness. "
-        "Busy: share of real time; above 100 % the machine falls ever further behind."
+        "Busy: share of real time; above 100 % the lateness grows without end."
     )
     return [tag("div", chart, tag("p", note, class_="note"), class_="card"),
             tag("div", table(head, rows, caption="Latency of each model"), class_="card")]  # fmt: skip

@@ -1,4 +1,4 @@
-"""All numbers of all entries in one table that can be sorted, class by class where asked for."""
+"""Sortable tables of all numbers of all entries, over all clips and by instrument class; tests of differences."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from accomp.core.comparison.blind import differences_table
 from accomp.core.comparison.entries import Entry, Number, headlines, numbers
 from accomp.core.evaluation.statistics import differences, kruskal_wallis
-from accomp.core.pages.html import Html, table, tag
+from accomp.core.pages.html import Across, Html, table, tag
 
 
 def scores(entries: Sequence[Entry]) -> list[Html]:
-    """One row an entry: clock, every number with its interval, counts."""
+    """Return a row for each entry: its clock, each metric's first number with its interval, and counts."""
     columns = [(metric, number) for metric, names in numbers(entries).items() for number in names]
     main = headlines(entries)
     shown = [column for column in columns if column in main]
@@ -31,7 +31,7 @@ def scores(entries: Sequence[Entry]) -> list[Html]:
 
 
 def tests(entries: Sequence[Entry], rng: np.random.Generator) -> list[Html]:
-    """Whether the models differ at all, and each of them from random pairing, number by number."""
+    """Test, number by number, whether the models differ and whether each differs from the anchors."""
     found = []
     for metric, number in headlines(entries):
         tables = {entry.name: entry.clips(metric, number) for entry in entries}
@@ -53,13 +53,13 @@ def tests(entries: Sequence[Entry], rng: np.random.Generator) -> list[Html]:
 
 
 def sorting() -> str:
-    """The script that sorts tables."""
+    """Return the script that sorts tables."""
     return resources.files(__package__).joinpath("sortable.js").read_text(encoding="utf-8")
 
 
 def _row(entry: Entry, columns: Sequence[tuple[str, str]]) -> list[object]:
     if entry.why:
-        return [entry.name, entry.kind, _plain(entry.t_f), _plain(entry.k), f"failed: {entry.why}"]
+        return [entry.name, entry.kind, _plain(entry.t_f), _plain(entry.k), Across(f"failed: {entry.why}")]
     gain, loss = entry.losses.get("context_gain"), entry.losses.get("loss")
     records = [entry.metrics.get(metric, {}) for metric, _ in columns]
     counts = [_span([len(record.get(what, ())) for record in records]) for what in ("empty", "failed")]
@@ -93,7 +93,7 @@ def _value(number: Number | None) -> object:
     text = f"{number['value']:.3f}"
     if number["low"] is None:
         return text
-    return [f"{text} ", tag("small", f"{number['low']:.2f} to {number['high']:.2f}")]
+    return [f"{text} ", tag("small", f"{number['low']:.2f} to {number['high']:.2f}", class_="span")]
 
 
 def _plain(value: float | None) -> str:

@@ -20,12 +20,12 @@ def device_of(accelerator: str) -> torch.device:
     "auto": a CUDA device, else Apple's, else the CPU. Raises SpecError for an unavailable one.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
-    for name in wanted:
+    kinds = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
+    for name in kinds:
         if there.get(name, False):
             return torch.device(name, 0) if name != "cpu" else torch.device("cpu")
     raise SpecError(
-        f"this machine has no {' or '.join(wanted)} device; got accelerator = {accelerator!r} @ run; `accomp doctor` "
+        f"this machine has no {' or '.join(kinds)} device; got accelerator = {accelerator!r} @ run; `accomp doctor` "
         "lists the devices"
     )
 

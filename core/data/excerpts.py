@@ -214,9 +214,9 @@ def _read(track: Track, name: str, start: float, seconds: float, rate: int) -> n
     """Read exactly round(seconds * rate) samples. Raises DataError for a shorter file."""
     files = track.stems[name].files
     sound = audio.read(files, rate, start=start, seconds=seconds)
-    wanted = round(seconds * rate)
-    if len(sound) < wanted - 2:  # resampling may lose a sample by rounding
+    length = round(seconds * rate)
+    if len(sound) < length - 2:  # resampling may lose a sample by rounding
         raise DataError(
             f"{len(sound) / rate:.2f} s could be read from {start:g} s; expected {seconds:g} s @ {files[0]}"
         )
-    return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
+    return np.pad(sound[:length], (0, max(0, length - len(sound))))

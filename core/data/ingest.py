@@ -116,17 +116,17 @@ def ingest_corpus(
     failed: list[str] = []
     with open_writer(store, tokenizer, settings) as writer:
         todo: list[tuple[str, Track]] = []
-        kept: list[tuple[str, Track]] = []
+        present: list[tuple[str, Track]] = []
         for split, track in tracks:
-            (kept if is_stored(writer, split, track) else todo).append((split, track))
-        relabelled = sum(relabel(writer, split, track, space.sample_rate) for split, track in kept)
+            (present if is_stored(writer, split, track) else todo).append((split, track))
+        relabelled = sum(relabel(writer, split, track, space.sample_rate) for split, track in present)
         if todo:
             writer.begin()
         replaced = sum((split, track.id) in writer.records for split, track in todo)
         rates: set[int] = set()
         with progress("ingest", len(tracks)) as advance, _tokenized(todo, make, runner, failed) as songs:
-            if kept:
-                advance(len(kept), note="already there")
+            if present:
+                advance(len(present), note="already there")
             for split, track, song in songs:
                 if isinstance(song, str):
                     writer.skip(SkipRecord(track.id, split, song))

@@ -108,9 +108,9 @@ def _right(label: str, condition: LabelCondition, everywhere: Iterable[Mapping[s
     """Return the classes that a spec should list: the given ones that exist, in their order, then the rest."""
     if label == INSTRUMENT and isinstance(condition.classes, int):
         return str(len(CLASSES))
-    held = {labels[label] for labels in everywhere if label in labels}
-    kept = [name for name in class_names(label, condition) if name in held]
-    return json.dumps([*kept, *sorted(held.difference(kept))], ensure_ascii=False)
+    present = {labels[label] for labels in everywhere if label in labels}
+    own = [name for name in class_names(label, condition) if name in present]
+    return json.dumps([*own, *sorted(present.difference(own))], ensure_ascii=False)
 
 
 def _some(songs: Sequence[str]) -> str:

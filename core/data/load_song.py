@@ -149,9 +149,9 @@ def _mixtures(stems: np.ndarray, audible: Sequence[bool]) -> dict[int, str]:
         before = [other for other in range(row) if audible[other] and other not in left]
         if any(_is_sum(products, row, [other]) for other in before):
             left[row] = "the same sound as another stem of the song"
-    kept = [row for row, sounding in enumerate(audible) if sounding and row not in left]
-    for row in kept if len(kept) > 2 else ():
-        if _is_sum(products, row, [other for other in kept if other != row]):
+    remaining = [row for row, sounding in enumerate(audible) if sounding and row not in left]
+    for row in remaining if len(remaining) > 2 else ():
+        if _is_sum(products, row, [other for other in remaining if other != row]):
             left[row] = "a mixture: the sum of the song's other stems"
     return left
 

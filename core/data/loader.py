@@ -209,11 +209,11 @@ class ClipLoader:
 
     def _windows(self, number: int) -> np.ndarray:
         """Return the kept windows of a track, [n, 3]: track, pair, start."""
-        kept = []
+        rows = []
         for place, (starts, rejected) in enumerate(windows_of(self._tracks[number], self._frames, self._rules)):
             self.rejected.update(rejected)
-            kept.append(np.stack([np.full(len(starts), number), np.full(len(starts), place), starts], axis=1))
-        return np.concatenate(kept) if kept else np.empty((0, 3), dtype=np.int64)
+            rows.append(np.stack([np.full(len(starts), number), np.full(len(starts), place), starts], axis=1))
+        return np.concatenate(rows) if rows else np.empty((0, 3), dtype=np.int64)
 
     def _reasons(self) -> str:
         return ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())

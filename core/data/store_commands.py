@@ -112,14 +112,14 @@ def _contents(path: str) -> dict[str, Any]:
     rate = store.identity.space["sample_rate"]
     splits = {
         split: {
-            "songs": len(held),
-            "hours": sum(record.samples for record in held) / rate / 3600,
-            "stems": sum(len(record.stems) for record in held),
-            "mixtures": sum(len(record.parts) - len(record.stems) for record in held),
-            "pairs": sum(len(record.pairs) for record in held),
+            "songs": len(stored),
+            "hours": sum(record.samples for record in stored) / rate / 3600,
+            "stems": sum(len(record.stems) for record in stored),
+            "mixtures": sum(len(record.parts) - len(record.stems) for record in stored),
+            "pairs": sum(len(record.pairs) for record in stored),
         }
         for split in sorted({record.split for record in records})
-        for held in [[record for record in records if record.split == split]]
+        for stored in [[record for record in records if record.split == split]]
     }
     return {
         "path": str(store.path),
@@ -143,8 +143,8 @@ def _contents(path: str) -> dict[str, Any]:
 def _disk(store: Store) -> _Disk:
     """Measure the bytes of all songs with their metadata, and the number of examples of 20 s that they hold."""
     frames = round(EXAMPLE_SECONDS * store.identity.space["sample_rate"] / store.identity.space["hop"])
-    held = {**PairRules().ingested(), **store.ingest}
-    rules = PairRules(**{name: held[name] for name in INGESTED})
+    stored = {**PairRules().ingested(), **store.ingest}
+    rules = PairRules(**{name: stored[name] for name in INGESTED})
     size = examples = 0
     for split in store.splits:
         for track in store.tracks(split):

@@ -88,10 +88,10 @@ def tracks_of(store: Store, split: str) -> list[StoredTrack]:
 
 def check_rules(store: Store, rules: PairRules) -> None:
     """Raise DataError for a store whose pairs were made by other rules than these."""
-    stored, asked = {**PairRules().ingested(), **store.ingest}, rules.ingested()
-    if differing := [name for name in INGESTED if stored[name] != asked[name]]:
+    stored, current = {**PairRules().ingested(), **store.ingest}, rules.ingested()
+    if differing := [name for name in INGESTED if stored[name] != current[name]]:
         changes = "; ".join(
-            f"pairs.{name} is {stored[name]!r} there, {asked[name]!r} in the spec" for name in differing
+            f"pairs.{name} is {stored[name]!r} there, {current[name]!r} in the spec" for name in differing
         )
         raise DataError(f"{changes}; ingest into another store path, or use the rules of the store @ {store.path}")
 

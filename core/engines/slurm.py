@@ -27,7 +27,7 @@ class SlurmPool:
         if runner.gpus != int(runner.gpus):
             raise UserError(f"Slurm gives whole GPUs, got {runner.gpus:g} @ runner.gpus")
         self._executor = _executor(Path(slurm.folder).absolute())
-        wanted: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "name": "accomp",
             "timeout_min": slurm.minutes,
             "cpus_per_task": runner.cpus or 1,
@@ -36,7 +36,7 @@ class SlurmPool:
             "slurm_partition": slurm.partition,
             "slurm_additional_parameters": slurm.options or None,
         }
-        self._executor.update_parameters(**{name: value for name, value in wanted.items() if value is not None})
+        self._executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
         self._work = _Work(call, runner.cpus or 1)
         self._a_job = 1 if fresh else slurm.tasks_per_job
         self._most = None if runner.workers is None else runner.workers * self._a_job

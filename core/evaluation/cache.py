@@ -27,7 +27,7 @@ class Cache:
 
     def __init__(self, folder: Path | None = None):
         self._folder = folder
-        self._held: dict[str, np.ndarray] = {}
+        self._arrays: dict[str, np.ndarray] = {}
 
     def array(self, what: str, audio: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return compute(audio), read-only, from memory or from the folder where it is cached.
@@ -37,14 +37,14 @@ class Cache:
         """
         audio = np.ascontiguousarray(audio, dtype=np.float32)
         key = hashlib.sha256(what.encode() + b"\0" + audio.tobytes()).hexdigest()
-        if key not in self._held:
+        if key not in self._arrays:
             value = self._read(key)
             if value is None:
                 value = np.array(compute(audio))
                 self._write(key, value)
             value.flags.writeable = False
-            self._held[key] = value
-        return self._held[key]
+            self._arrays[key] = value
+        return self._arrays[key]
 
     def _path(self, folder: Path, key: str) -> Path:
         return folder / key[:2] / f"{key[2:]}.npy"

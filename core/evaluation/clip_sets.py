@@ -149,36 +149,42 @@ class ClipSet:
         return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 
 
-def take_cell(run: Path, made: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None) -> ClipSet:
+def take_cell(
+    run: Path, takes_record: dict[str, Any], losses: Callable[[str], dict[str, Loss]] | None = None
+) -> ClipSet:
     """Build the clip set of the takes in `made`, the content of takes.json. Raises WorkError for an altered take."""
-    return ClipSet("model", _title(made), tuple(_take_clips(run, made)), _failed(made), losses)
+    return ClipSet("model", _title(takes_record), tuple(_take_clips(run, takes_record)), _failed(takes_record), losses)
 
 
-def deaf_cells(run: Path, made: dict[str, Any]) -> list[ClipSet]:
+def deaf_cells(run: Path, takes_record: dict[str, Any]) -> list[ClipSet]:
     """Build the clip set that the same model played to other songs; none where it was not requested."""
-    if not made["settings"]["generate"].get("deaf"):
+    if not takes_record["settings"]["generate"].get("deaf"):
         return []
     clips, lonely = [], []
-    for clip in _take_clips(run, made):
+    for clip in _take_clips(run, takes_record):
         if "deaf" in json.loads(clip.made_from):
             clips.append(attrs.evolve(clip, played="deaf"))
         else:
             lonely.append(Failure(clip.id, "no other song to take a context from"))
-    return [ClipSet("deaf", f"{_title(made)}, hearing another song", tuple(clips), (*_failed(made), *lonely))]
+    return [
+        ClipSet(
+            "deaf", f"{_title(takes_record)}, hearing another song", tuple(clips), (*_failed(takes_record), *lonely)
+        )
+    ]
 
 
-def _take_clips(run: Path, made: dict[str, Any]) -> list[TakeClip]:
+def _take_clips(run: Path, takes_record: dict[str, Any]) -> list[TakeClip]:
     """List the takes. Raises WorkError, with all of them, for altered ones."""
     clips = []
-    for record in takes_of(run, made):
+    for record in takes_of(run, takes_record):
         made_from, stems = json.dumps(record["made_from"], sort_keys=True), len(record["context_stems"])
         files = record.get("files", {})
         clips.append(TakeClip(record["id"], record["folder"], record["instrument"], stems, made_from, files=files))
     return clips
 
 
-def _title(made: dict[str, Any]) -> str:
-    chosen, frames = made["settings"]["generate"], made.get("prompt_frames", 0)
+def _title(takes_record: dict[str, Any]) -> str:
+    chosen, frames = takes_record["settings"]["generate"], takes_record.get("prompt_frames", 0)
     title = "model"
     title += ", another song's context" if chosen.get("input", "paired") == "random" else ""
     title += f", after a prompt of {frames} frames" if frames else ""
@@ -186,8 +192,8 @@ def _title(made: dict[str, Any]) -> str:
     return title + "".join(f", {name} {chosen[name]}" for name in TIMELINES if chosen.get(name, known) != known)
 
 
-def _failed(made: dict[str, Any]) -> tuple[Failure, ...]:
-    return tuple(Failure(**failed) for failed in made["failed"])
+def _failed(takes_record: dict[str, Any]) -> tuple[Failure, ...]:
+    return tuple(Failure(**failed) for failed in takes_record["failed"])
 
 
 def _stat(path: Path) -> list[Any]:

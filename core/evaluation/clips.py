@@ -53,13 +53,15 @@ class PreparedClip:
         if (rate, as_played) not in self._takes:
             if rate != native:
                 take = self._at(native, as_played=as_played)
-                made = _each(take, lambda sound: audio.resample(sound, native, rate))
-                made = attrs.evolve(made, sample_rate=rate)
+                prepared = _each(take, lambda sound: audio.resample(sound, native, rate))
+                prepared = attrs.evolve(prepared, sample_rate=rate)
             elif as_played:
-                made = _each(self._clip.load(rate), lambda sound: sound[self._hearing.skip :])
+                prepared = _each(self._clip.load(rate), lambda sound: sound[self._hearing.skip :])
             else:
-                made = _each(self._at(rate, as_played=True), lambda sound: at_loudness(sound, rate, float(loudness)))
-            self._takes[rate, as_played] = made
+                prepared = _each(
+                    self._at(rate, as_played=True), lambda sound: at_loudness(sound, rate, float(loudness))
+                )
+            self._takes[rate, as_played] = prepared
         return self._takes[rate, as_played]
 
 

@@ -64,9 +64,9 @@ def differences(
 
     Pairs without a common clip are left out. p is corrected for the number of pairs that remain.
     """
-    wanted = list(combinations(scores, 2)) if pairs is None else list(pairs)
+    name_pairs = list(combinations(scores, 2)) if pairs is None else list(pairs)
     found = []
-    for a, b in wanted:
+    for a, b in name_pairs:
         common = sorted(scores[a].keys() & scores[b].keys())
         if common:
             found.append((a, b, np.array([scores[a][clip] - scores[b][clip] for clip in common])))

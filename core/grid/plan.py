@@ -149,8 +149,8 @@ def _shared(work: GridWork, done: dict[str, bool], costs: dict[str, Cost]) -> li
         state = _state(done[piece.key], costs[piece.key])
         lines.append(f"  anchors ({', '.join(piece.spec.evaluate.cells)}): {_users(piece)}; {state}")
     cache = work.grid.folder / "cache"
-    held = f" ({_size(bytes_in(cache))} there)" if cache.is_dir() else ""
-    return [*lines, f"  what metrics find out about contexts and true stems: {cache}{held}"]
+    present = f" ({_size(bytes_in(cache))} there)" if cache.is_dir() else ""
+    return [*lines, f"  what metrics find out about contexts and true stems: {cache}{present}"]
 
 
 def _users(piece: Work) -> str:
@@ -174,7 +174,10 @@ def _totals(work: GridWork, done: dict[str, bool], costs: dict[str, Cost]) -> li
         for what, estimate in cost.seconds.items():
             spent[what] = spent.get(what, 0.0) + estimate.seconds
             sources.setdefault(what, Counter())[estimate.source] += 1
-    lines = ["", f"disk: {_size(_held(work.grid.folder))} there, about {_size(sum(c.bytes for _, c in todo))} to come"]
+    lines = [
+        "",
+        f"disk: {_size(_stored_bytes(work.grid.folder))} there, about {_size(sum(c.bytes for _, c in todo))} to come",
+    ]
     if leftovers := work.leftovers():
         names = ", ".join(folder.name for folder in leftovers[:3]) + (" and more" if len(leftovers) > 3 else "")
         size = _size(sum(map(bytes_in, leftovers)))
@@ -250,7 +253,7 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _held(folder: Path) -> int:
+def _stored_bytes(folder: Path) -> int:
     return bytes_in(folder) if folder.is_dir() else 0
 
 

@@ -245,13 +245,13 @@ def timing_of(takes: list[dict[str, Any]], spec: Spec, registry: Registry) -> di
 
 def _results(work: Work, registry: Registry) -> dict[str, Any]:
     """Read takes, their timing and the numbers of a finished cell."""
-    made = _json(work.folder / generate.RECORD)
-    takes = [_json(work.folder / "takes" / id / "take.json") for id in made["takes"]]
-    (judged,) = _json(work.folder / evaluate.RECORD)["cells"].values()
+    takes_record = _json(work.folder / generate.RECORD)
+    takes = [_json(work.folder / "takes" / id / "take.json") for id in takes_record["takes"]]
+    (scores,) = _json(work.folder / evaluate.RECORD)["cells"].values()
     return {
-        "takes": {"made": len(takes), "failed": made["failed"], "ids": made["takes"]},
+        "takes": {"made": len(takes), "failed": takes_record["failed"], "ids": takes_record["takes"]},
         "timing": timing_of(takes, work.spec, registry),
-        "metrics": {name: _numbers(one) for name, one in judged["metrics"].items()},
+        "metrics": {name: _numbers(one) for name, one in scores["metrics"].items()},
     }
 
 

@@ -76,10 +76,10 @@ class Work:
 
     def record(self) -> dict[str, Any] | None:
         """Return the content of done.json, if the work is done: the hash, and seconds by stage. None otherwise."""
-        held = self.held()
-        return held if held is not None and held.get("hash") == self.hash and self._is_there() else None
+        stored = self.done_record()
+        return stored if stored is not None and stored.get("hash") == self.hash and self._is_there() else None
 
-    def held(self) -> dict[str, Any] | None:
+    def done_record(self) -> dict[str, Any] | None:
         """Return the content of done.json, of this work or of an earlier one in the same folder."""
         try:
             record = json.loads(self._done.read_text(encoding="utf-8"))
@@ -115,9 +115,9 @@ class Work:
                 case "anchors":
                     return (self.folder / evaluate.RECORD).is_file()
                 case "cell":
-                    made = json.loads((self.folder / generate.RECORD).read_text(encoding="utf-8"))
+                    takes_record = json.loads((self.folder / generate.RECORD).read_text(encoding="utf-8"))
                     judged = (self.folder / evaluate.RECORD).is_file()
-                    return judged and made["checkpoint"]["weights"] == self.weights()
+                    return judged and takes_record["checkpoint"]["weights"] == self.weights()
         except (CheckpointError, OSError, ValueError, KeyError):
             return False
 

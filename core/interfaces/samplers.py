@@ -114,13 +114,13 @@ class DenoisedSampler(Protocol):
     plus: bool
 
     def path(self, predict: Predicting, draw: Draw) -> Iterator[Tensor]:
-        """Denoise a block step by step.
+        """Denoise a block that begins as `draw(0)`.
 
         Args:
             predict: the model.
             draw: the only source of random numbers.
 
         Returns:
-            x [B, E, k] after each step, starting with `draw(0)`; the last one is the block.
+            x [B, E, k] after each of the N steps; the last one is the block.
         """
         ...

@@ -1,6 +1,6 @@
 """The page of a tree: round by round, every variation with players for its mix and its dry stem.
 
-It needs nothing but the tree's own folder, whose sound files it plays.
+It loads nothing but the sound files of the tree's own folder.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ import attrs
 from accomp.core.audio.loudness import LISTENING_LUFS
 from accomp.core.layering.recipe import ROOT
 from accomp.core.layering.tree import LAST, MIX, STEM, Node, Tree
-from accomp.core.pages.document import document
+from accomp.core.pages.document import Section, document
 from accomp.core.pages.html import Html, tag
-from accomp.core.pages.players import player
+from accomp.core.pages.players import player, player_grid
 
 Groups = Mapping[str, Sequence[Node]]
 
 
 def page(tree: Tree) -> str:
-    """The whole document. Nodes whose parent is gone come last, and it says so."""
+    """Return the document. Nodes whose parent is gone come last, and say so."""
     nodes = tree.nodes()
     groups: dict[str, list[Node]] = {}
     for node in nodes.values():
         groups.setdefault(node.parent, []).append(node)
     gone = sorted(groups.keys() - nodes.keys() - {ROOT})
     beginnings = {ROOT: tree.root.name, **{parent: f"{parent}, which is gone," for parent in gone}}
-    title = f"Layers on {tree.root.name}"
-    header = [tag("h1", title), tag("p", _lead(tree, groups), class_="lead")]
-    rounds = [html for parent, song in beginnings.items() for html in _rounds(groups, parent, song)]
-    return document(f"accomp: {title}", header, [_song(tree), *rounds])
+    rounds = [one for parent, song in beginnings.items() for one in _rounds(groups, parent, song)]
+    return document(f"Layers on {tree.root.name}", [_song(tree), *rounds], lead=_lead(tree, groups))
 
 
 def _lead(tree: Tree, groups: Groups) -> str:
@@ -43,8 +41,8 @@ def _lead(tree: Tree, groups: Groups) -> str:
     )
 
 
-def _song(tree: Tree) -> Html:
-    """The song as it was chosen last: its mix, and what it is made of."""
+def _song(tree: Tree) -> Section:
+    """The last chosen version of the song: its mix and its parts."""
     path = tree.path(tree.find(LAST))
     players = [player(f"Context: {tree.root.name}", f"root/{tree.root.file}", about=f"Context: {tree.root.name}")]
     players += [
@@ -55,21 +53,20 @@ def _song(tree: Tree) -> Html:
         players.insert(0, player("The song so far", f"nodes/{path[-1].id}/{MIX}", about="The song so far", made=True))
     about = (
         f"Every stem is dry and as loud in the mix as each stem of the context ({tree.root.stems}); mixes are "
-        f"set to {LISTENING_LUFS:g} LUFS. The context and the stems have the levels that the model hears."
+        f"set to {LISTENING_LUFS:g} LUFS. The context and the stems have the levels of the model's input."
     )
-    return _section(
-        "song", "The song so far", tag("p", about, class_="note"), tag("div", _grid(players), class_="card")
-    )
+    return Section("song", "The song so far", [tag("div", player_grid(players), class_="card"),
+                                               tag("p", about, class_="note")])  # fmt: skip
 
 
-def _rounds(groups: Groups, parent: str, song: str) -> Iterator[Html]:
-    """Sections of all rounds on a node and what grew from it; those on a stem come right after its own."""
+def _rounds(groups: Groups, parent: str, song: str) -> Iterator[Section]:
+    """The sections of all rounds on a node and its descendants; those on a stem follow its own."""
     waiting = [(parent, song)]
     while waiting:
         parent, song = waiting.pop()
         if nodes := groups.get(parent, ()):
             note = tag("p", parent, class_="note") if parent != ROOT else None
-            yield _section(f"to-{parent}", f"Played to {song}", note, *map(_card, nodes))
+            yield Section(f"to-{parent}", f"Played to {song}", [note, *map(_card, nodes)])
             waiting += [(node.id, f"{song} + {node.recipe.title}") for node in reversed(nodes)]
 
 
@@ -91,18 +88,14 @@ def _card(node: Node) -> Html:
     return tag(
         "article",
         tag("h3", recipe.title, mark, tag("small", " · ".join(facts))),
-        _grid(sounds),
-        tag("details", tag("summary", node.id), tag("pre", record, tabindex="0")),
+        player_grid(sounds),
+        tag(
+            "details",
+            tag("summary", node.id),
+            tag("pre", record, tabindex="0", role="region", aria_label=f"Record of {node.id}"),
+        ),
         class_="card take",
     )
-
-
-def _section(id: str, heading: str, *children: object) -> Html:
-    return tag("section", tag("h2", heading, id=id), children, aria_labelledby=id)
-
-
-def _grid(players: Sequence[Html]) -> Html:
-    return tag("div", players, class_="players")
 
 
 def _time(iso: str) -> str:

@@ -114,17 +114,17 @@ def _beats(given: Mapping[str, Any], seconds: float) -> Beats:
     times = _ascending(given["beats"], "beats")
     if times[-1] > seconds + LONGEST:
         raise ValueError(f"beats go on to {times[-1]:.3f} s, the song ends at {seconds:.3f} s; they are another song's")
-    kept = [time for time in times if time <= seconds]
-    if len(kept) < 2:
-        raise ValueError(f"{len(kept)} beats within the song; expected two or more")
-    for before, after in pairwise(kept):
+    inside = [time for time in times if time <= seconds]
+    if len(inside) < 2:
+        raise ValueError(f"{len(inside)} beats within the song; expected two or more")
+    for before, after in pairwise(inside):
         if not SHORTEST <= after - before <= LONGEST:
             raise ValueError(
                 f"from the beat at {before:.3f} s to the next are {after - before:.3f} s; expected {SHORTEST} to "
                 f"{LONGEST} s (12 to 600 a minute)"
             )
     bar, meter = _bars(given, times)
-    return Beats(tuple(kept), bar[: len(kept)], meter[: len(kept)])
+    return Beats(tuple(inside), bar[: len(inside)], meter[: len(inside)])
 
 
 def _bars(given: Mapping[str, Any], times: Sequence[float]) -> tuple[tuple[int, ...], tuple[int, ...]]:

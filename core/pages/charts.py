@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from accomp.core.pages.html import Html, tag
+from accomp.core.pages.html import Html, scroll_box, tag
 
 WIDTH, HEIGHT = 720, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
+NARROW = 400
+"""Width of a chart that stands beside text."""
 
 
 @frozen
@@ -18,9 +20,9 @@ class Curve:
     """A curve. `style` is a class of the style sheet.
 
     Attributes:
-        dots: marks each point.
-        joined: draws the line between the points; without it they stand alone.
-        ranges: (x, low, high) of the intervals that are drawn behind the points.
+        dots: mark each point.
+        joined: draw the line between the points.
+        ranges: (x, low, high) of the intervals behind the points.
     """
 
     name: str
@@ -33,7 +35,7 @@ class Curve:
 
 @frozen
 class Rule:
-    """A straight line at one value, named in the legend; of dots, not dashes, where it is `fine`."""
+    """A straight line at one value, named in the legend. `fine`: dotted instead of dashed."""
 
     name: str
     at: float
@@ -42,7 +44,7 @@ class Rule:
 
     @property
     def dash(self) -> str:
-        """How it is drawn."""
+        """The class of its line style."""
         return "fine" if self.fine else "dashed"
 
 
@@ -79,7 +81,7 @@ class _Scale:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that lie in [low, high], about as many as asked for."""
+    """Return about `about` round numbers in [low, high]; their distance is 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
     raw = (high - low) / about
@@ -90,7 +92,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def line_chart(title: str, lines: Sequence[Curve], rules: Sequence[Rule], *, x: str, y: str) -> Html:
-    """Curves with horizontal rules; all values finite, at least one curve with points."""
+    """Draw curves and horizontal rules. All values are finite, and at least one curve has points."""
     xs = [px for line in lines for px, _ in line.points]
     ys = [py for line in lines for _, py in line.points] + [rule.at for rule in rules]
     ys += [end for line in lines for _, *ends in line.ranges for end in ends]
@@ -118,7 +120,7 @@ def line_chart(title: str, lines: Sequence[Curve], rules: Sequence[Rule], *, x: 
 
 
 def histogram(title: str, values: Sequence[float], rules: Sequence[Rule], *, x: str, bins: int = 48) -> Html:
-    """How often each value occurs, with vertical rules; values beyond the axis are counted in its last bar."""
+    """Draw a histogram with vertical rules; the last bar counts the values beyond the axis, too."""
     ordered = sorted(values)
     top = max(
         1.15 * max((rule.at for rule in rules), default=0.0), 1.1 * ordered[int(0.995 * (len(ordered) - 1))], 1e-9
@@ -142,25 +144,33 @@ def histogram(title: str, values: Sequence[float], rules: Sequence[Rule], *, x: 
     return _figure(title, [*axes, *marks], [(rule.name, rule.style, rule.dash) for rule in rules])
 
 
-def interval_chart(title: str, rows: Sequence[Interval], *, x: str, low: float, high: float) -> Html:
-    """A dot for each mean and a bar for its interval, one row each, between `low` and `high`."""
-    height = TOP + 40 * len(rows) + BOTTOM
-    left = min(WIDTH // 2, max(150, 24 + 7 * max(len(row.name) for row in rows)))
-    across = _Scale(low, high, left, WIDTH - RIGHT - 44)
+def interval_chart(
+    title: str, rows: Sequence[Interval], *, x: str, low: float, high: float, narrow: bool = False
+) -> Html:
+    """Draw a dot for each mean and a bar for its interval, one row each, between `low` and `high`.
+
+    `x` names the axis, which has no name where it is empty. `narrow`: for a place beside text.
+    """
+    width, row_height = (NARROW, 30) if narrow else (WIDTH, 40)
+    floor = TOP + row_height * len(rows)
+    longest = max(len(row.name) for row in rows)
+    left = min(width // 2, max(0 if narrow else 150, 24 + 8 * longest))
+    across = _Scale(low, high, left, width - RIGHT - 44)
     marks: list[Html] = []
     for i, row in enumerate(rows):
-        y = TOP + 40 * i + 20
+        y = TOP + row_height * i + row_height // 2
         marks += [
             tag("text", row.name, x=left - 12, y=y + 4, text_anchor="end", class_="name"),
             tag("line", x1=across(row.low), x2=across(row.high), y1=y, y2=y, class_=f"range {row.style}"),
             tag("circle", cx=across(row.mean), cy=y, r=6, class_=f"dot {row.style}"),
             tag("text", f"{row.mean:.2f}", x=across(row.high) + 10, y=y + 4, class_="value"),
         ]
-    return _figure(title, [_x_axis(across, x, floor=height - BOTTOM), *marks], [], height=height)
+    axis = _x_axis(across, x, floor=floor, about=4 if narrow else 7)
+    return _figure(title, [axis, *marks], [], height=floor + (BOTTOM if x else BOTTOM // 2 + 2), width=width)
 
 
 def bar_chart(title: str, groups: Sequence[str], series: Sequence[Bars], *, y: str, top: float) -> Html:
-    """Bars from 0 to `top`, those of a group side by side, each with its value over it, with no decimals."""
+    """Draw bars from 0 to `top`, those of a group side by side, each below its value without decimals."""
     across = _Scale(0.0, len(groups), LEFT, WIDTH - RIGHT)
     floor = 180  # low, since a page may have many
     up = _Scale(0.0, top * 1.1, floor, TOP)
@@ -184,14 +194,15 @@ def _padded(low: float, high: float, start: float, end: float) -> _Scale:
     return _Scale(low - margin, high + margin, start, end)
 
 
-def _x_axis(across: _Scale, label: str, *, floor: float = HEIGHT - BOTTOM) -> Html:
+def _x_axis(across: _Scale, label: str, *, floor: float = HEIGHT - BOTTOM, about: int = 7) -> Html:
     marks: list[Html] = []
-    for value in ticks(across.low, across.high, 7):
+    for value in ticks(across.low, across.high, about):
         at = across(value)
         marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=floor, class_="grid"))
         marks.append(tag("text", _number(value), x=at, y=floor + 18, text_anchor="middle"))
     middle = (across.start + across.end) / 2
-    return tag("g", marks, tag("text", label, x=middle, y=floor + 38, text_anchor="middle", class_="axis"))
+    name = tag("text", label, x=middle, y=floor + 38, text_anchor="middle", class_="axis") if label else None
+    return tag("g", marks, name)
 
 
 def _y_axis(up: _Scale, label: str) -> Html:
@@ -209,14 +220,20 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
-def _figure(title: str, marks: Sequence[Html], legend: Sequence[tuple[str, str, str]], *, height: int = HEIGHT) -> Html:
-    drawing = tag("svg", tag("title", title), list(marks), viewBox=f"0 0 {WIDTH} {height}", role="img")
+def _figure(
+    title: str, marks: Sequence[Html], legend: Sequence[tuple[str, str, str]], *, height: int = HEIGHT,
+    width: int = WIDTH,
+) -> Html:  # fmt: skip
+    drawing = tag(
+        "svg", tag("title", title), list(marks), viewBox=f"0 0 {width} {height}", role="img",
+        class_="narrow-chart" if width == NARROW else None,
+    )  # fmt: skip
     keys = [
         tag("li", tag("span", class_=f"key {style} {dash}".strip(), aria_hidden="true"), n) for n, style, dash in legend
     ]
     return tag(
         "figure",
         tag("figcaption", title),
-        tag("div", drawing, class_="scroll"),
+        drawing if width == NARROW else scroll_box(drawing, title),
         tag("ul", keys, class_="legend") if keys else None,
     )

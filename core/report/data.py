@@ -1,4 +1,4 @@
-"""What a run folder holds, read once for its page. A stage that has not run yet is simply empty."""
+"""The records of a run folder, read for its page. A stage that has not run yet is empty."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunData:
     Attributes:
         name: the run folder's own name.
         spec: the resolved spec.
-        versions: what the run was made with.
+        versions: versions of python, libraries and code that made the run.
         losses: records of losses.jsonl, of the run whose model plays.
         takes: take.json of every take whose files are complete, in order; `folder` is added.
         made: takes.json (settings, checkpoint, failed clips), None before `accomp generate`.
@@ -43,12 +43,12 @@ class RunData:
 
     @property
     def unit(self) -> str:
-        """What losses count."""
+        """The unit of the losses."""
         return unit_of(self.losses)
 
     @property
     def streams(self) -> bool:
-        """Whether the model plays by a clock; otherwise it hears a whole clip before it plays."""
+        """True for a model with a clock, False for one that needs a whole clip before it plays."""
         return "clock" in self.spec
 
     @property

@@ -1,4 +1,4 @@
-"""The page's players: what the model heard, what it played, the two together, and what the musicians played."""
+"""Players of the takes: the context, the generated stem, the mix of the two, and the true stem."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from typing import Any
 from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import LISTENING_LUFS, loudness, normalise
 from accomp.core.pages.html import Html, tag
-from accomp.core.pages.players import player
+from accomp.core.pages.players import folded_after, player, player_grid
 from accomp.core.pages.sound import player_data, spectrogram_data
 from accomp.core.report.data import RunData
 
 MOST = 12
-"""Takes with players on a page; more would make it too heavy to open."""
+"""Takes with players on a page; more would make the page too heavy to open."""
+SHOWN = 3
+"""Takes that are not folded, so that the answers are near the top."""
 QUIET = -50.0
-"""LUFS below which a sound keeps its level: lifting it would only show its noise."""
-_LABELS = {"context": "Context: what the model hears", "stem": "Generated stem", "mix": "Context + generated stem",
-           "true": "True stem: what was played"}  # fmt: skip
+"""LUFS below which a sound keeps its level: raising it would only show its noise."""
+_LABELS = {"context": "Context (input of the model)", "stem": "Generated stem", "mix": "Mix of both",
+           "true": "True stem"}  # fmt: skip
+_ABOUT = (
+    f"Every player is set to {LISTENING_LUFS:g} LUFS; in the mix the accompaniment is 5 dB louder than each stem of "
+    "the context. Spectrograms: time across, frequency up (40 Hz to 12 kHz), brighter is louder."
+)
 
 
 def listening(data: RunData) -> list[Html]:
-    """A card for each take; says how many takes have none."""
+    """Return a card for each take, all but the first ones folded, and the count of takes without a card."""
     if not data.takes:
         return [tag("p", "No takes yet: accomp generate.", class_="note")]
-    intro = (
-        f"Every player is set to {LISTENING_LUFS:g} LUFS; in the mix the accompaniment stands 5 dB above each stem of "
-        "the context. Pictures: time across, frequency up (40 Hz to 12 kHz), brighter is louder."
-    )
-    found = [tag("p", intro, class_="note"), *(_take(take, data) for take in data.takes[:MOST])]
+    cards = [_take(take, data) for take in data.takes[:MOST]]
+    found = [*folded_after(SHOWN, cards, "take"), tag("p", _ABOUT, class_="note")]
     if len(data.takes) > MOST:
         hidden = len(data.takes) - MOST
-        found.append(tag("p", f"{hidden} more takes lie in the run folder under takes/.", class_="note"))
+        found.append(tag("p", f"{hidden} more takes are in the run folder under takes/.", class_="note"))
     return found
 
 
@@ -45,7 +48,7 @@ def _take(take: dict[str, Any], data: RunData) -> Html:
     return tag(
         "article",
         tag("h3", f"{take['track']}: {take['instrument_name']}", tag("small", " · ".join(facts))),
-        tag("div", [_player(take, name) for name in _LABELS], class_="players"),
+        player_grid([_player(take, name) for name in _LABELS]),
         class_="card take",
     )
 

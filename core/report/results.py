@@ -1,4 +1,4 @@
-"""The page's numbers: losses, scores beside the anchors, latency against the frame."""
+"""The numbers of a report: learning curves, scores beside the anchors, time per step against the frame."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from accomp.core.evaluation.summary import why_none
 from accomp.core.music.instruments import CLASSES
 from accomp.core.pages.charts import Curve, Interval, Rule, histogram, interval_chart, line_chart
 from accomp.core.pages.html import Html, table, tag
-from accomp.core.report.checks import cell_number, judged_numbers
 from accomp.core.report.data import RunData
+from accomp.core.report.numbers import STYLES, cell_number, judged_numbers
 from accomp.core.training.throughput import describe_speed
-
-STYLES = {"model": "accent", "true_stem": "third", "random_pairing": "second", "codec": "quiet", "deaf": "faint"}
 
 
 def losses(data: RunData) -> list[Html]:
-    """Loss curves, and the validation loss level by level."""
+    """Return the loss curves, the last losses in one sentence, and the validation loss by level, folded."""
     train, validation, unigram = (data.losses_of(kind) for kind in ("train", "validation", "unigram"))
     lines = [
         Curve("training", [(record["step"], record["loss"]) for record in train], "quiet faint"),
@@ -31,16 +29,26 @@ def losses(data: RunData) -> list[Html]:
     if unigram:
         rules.append(Rule(_baseline(unigram), unigram[-1]["loss"], "third"))
     chart = line_chart("Loss while training", lines, rules, x="optimizer steps", y=data.unit)
-    found = [tag("div", chart, class_="card")]
+    found = [tag("p", _last(validation, unigram, data.unit))] if validation else []
+    found.append(tag("div", chart, class_="card"))
     if validation:
-        found.append(tag("div", _levels(validation, unigram, data.unit), class_="card"))
+        levels = _levels(validation, unigram, data.unit)
+        found.append(tag("details", tag("summary", "Validation loss by level"), levels, class_="card"))
     if speed := data.losses_of("speed"):
         found.append(tag("p", describe_speed(speed[-1]), class_="note"))
     return found
 
 
+def _last(validation: list[dict[str, Any]], unigram: list[dict[str, Any]], unit: str) -> str:
+    last = validation[-1]
+    others = [f"untrained {validation[0]['loss']:.2f}"] if validation[0]["step"] == 0 else []
+    others += [f"{_baseline(unigram)} {unigram[-1]['loss']:.2f}"] if unigram else []
+    text = f"After {last['step']:,} steps the validation loss is {last['loss']:.2f} {unit}"
+    return f"{text} ({', '.join(others)})." if others else f"{text}."
+
+
 def _baseline(unigram: list[dict[str, Any]]) -> str:
-    """What knows nothing of the music but what is common."""
+    """The name of the baseline that uses neither the context nor other codes."""
     return str(unigram[-1].get("what", "code frequencies alone"))
 
 
@@ -53,7 +61,7 @@ def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]], uni
     rows.append([f"model after {last['step']:,} steps", *_row(last, parts)])
     if accuracy := last.get("accuracy"):
         right = (f"{accuracy[part]:.1%}" if part in accuracy else "" for part in parts)
-        rows.append(["its likeliest code is right", "", *right])
+        rows.append(["accuracy of the likeliest code", "", *right])
     if tokens := last.get("tokens"):
         shares = {part: f"{count / sum(tokens):.0%}" for part, count in zip(parts, tokens, strict=False)}
         rows.append(["share of the loss's tokens", "100%", *(shares.get(part, "") for part in parts)])
@@ -62,13 +70,13 @@ def _levels(validation: list[dict[str, Any]], unigram: list[dict[str, Any]], uni
     if unigram and "what" in unigram[-1]:
         caption = f"Validation loss, by quarters of the noise level t, t = 1 being noise ({unit}, lower is better)"
         note = (
-            "Mean and variance alone: the best guess that knows these of each number of a latent, and nothing else. "
-            "Only who knows the context, or how latents go together, can be better."
+            "Mean and variance alone: the best guess from the mean and variance of each number of a latent. A lower "
+            "loss takes information from the context or from other latents."
         )
         return tag("div", table(head, rows, caption=caption), tag("p", note, class_="note"))
     note = (
         "Code frequencies alone: the entropy of the codes of all validation clips, level by level; over all levels "
-        "they count as in the model's loss. Only who knows the context or other codes of the clip can be better."
+        "they count as in the model's loss. A lower loss takes information from the context or from other codes."
     )
     return tag("div", table(head, rows, caption=caption), tag("p", note, class_="note"))
 
@@ -79,7 +87,7 @@ def _row(record: dict[str, Any], parts: list[str]) -> list[str]:
 
 
 def scores(data: RunData) -> list[Html]:
-    """Each metric for the model and the two anchors."""
+    """Return charts and tables of every metric for the model and the anchors."""
     if data.metrics is None:
         return [tag("p", "Not evaluated yet: accomp evaluate.", class_="note")]
     cells = data.metrics["cells"]
@@ -97,48 +105,60 @@ def scores(data: RunData) -> list[Html]:
     for metric in next(iter(cells.values()), {"metrics": ()})["metrics"]:
         found.append(tag("div", _metric_table(metric, cells), class_="card"))
     if isinstance(lufs := data.metrics.get("loudness"), float):
-        note = f"Metrics hear context, stem and true stem at {lufs:g} LUFS each, but for those in which levels matter."
+        note = (
+            f"Metrics receive context, stem and true stem at {lufs:g} LUFS each, except those in which levels matter."
+        )
         found.append(tag("p", note, class_="note"))
     return found
 
 
 def _metric_table(metric: str, cells: dict[str, Any]) -> Html:
+    """A row for each number and each count, a column for each cell: few enough to fit the page."""
     judged = {cell["title"]: cell["metrics"][metric] for cell in cells.values()}
     numbers = list(dict.fromkeys(number for one in judged.values() for number in one["numbers"]))
-    rows = []
-    for cell in cells.values():
-        one = cell["metrics"][metric]
-        if one.get("applies", True):
-            counts = [one["scored"], len(one.get("empty", ())), len(one["failed"]), len(cell["left_out"])]
-            rows.append([cell["title"], *(_value(one["numbers"].get(number)) for number in numbers), *counts])
-        else:
-            rows.append([f"{cell['title']}: {why_none(one)}", *("none" for _ in numbers), "", "", "", ""])
-    head = ["", *numbers, "clips scored", "empty", "failed", "left out"]
-    provenance = next(iter(judged.values()))["provenance"]
+    rows = [[number, *(_value(one["numbers"].get(number)) for one in judged.values())] for number in numbers]
+    counts = {
+        "clips scored": [one["scored"] for one in judged.values()],
+        "empty": [len(one.get("empty", ())) for one in judged.values()],
+        "failed": [len(one["failed"]) for one in judged.values()],
+        "left out": [len(cell["left_out"]) for cell in cells.values()],
+    }
+    applies = [one.get("applies", True) for one in judged.values()]
+    rows += [[name, *(count if fits else "none" for count, fits in zip(each, applies, strict=True))]
+             for name, each in counts.items()]  # fmt: skip
+    found = table([metric, *judged], rows, caption=metric)
+    return tag("div", found, tag("p", _metric_note(judged), class_="note"), _class_table(metric, judged, numbers))
+
+
+def _metric_note(judged: dict[str, dict[str, Any]]) -> str:
     note = (
-        "Intervals: 95 %, over clips. Empty: nothing to judge, such as silence. Left out: no take, or no other song "
+        "Intervals: 95 %, over clips. Empty: nothing to score, such as silence. Left out: no take, or no other song "
         "with a stem of that class."
     )
-    return tag(
-        "div",
-        table(head, rows, caption=metric),
-        tag("p", note, f" {provenance}." if provenance else None, class_="note"),
-        _class_table(metric, judged, numbers),
-    )
+    reasons = [f"{title}: {why_none(one)}." for title, one in judged.items() if not one.get("applies", True)]
+    provenance = next(iter(judged.values()))["provenance"]
+    return " ".join([note, *reasons, *([f"{provenance}."] if provenance else [])])
 
 
 def _class_table(metric: str, judged: dict[str, dict[str, Any]], numbers: list[str]) -> Html | None:
-    """The same numbers for each instrument class, folded; None where there are none."""
-    rows = [
-        [f"{label}, {title}", *(_value(part["numbers"].get(number)) for number in numbers), part["scored"]]
-        for label in CLASSES
-        for title, one in judged.items()
-        if (part := one.get("classes", {}).get(label))
-    ]
+    """The same numbers by instrument class, folded; None where there are none."""
+    rows = []
+    for label in CLASSES:
+        parts = [one.get("classes", {}).get(label) for one in judged.values()]
+        if any(parts):
+            clips = [part["scored"] if part else 0 for part in parts]
+            values = {number: [part and part["numbers"].get(number) for part in parts] for number in numbers}
+            rows += [[label if len(numbers) == 1 else f"{label}, {number}", *map(_value, each), _counts(clips)]
+                     for number, each in values.items()]  # fmt: skip
     if not rows:
         return None
-    found = table(["", *numbers, "clips scored"], rows, caption=f"{metric} by instrument class")
+    found = table(["", *judged, "clips scored"], rows, caption=f"{metric} by instrument class")
     return tag("details", tag("summary", "By instrument class"), found)
+
+
+def _counts(clips: list[int]) -> str:
+    """One count for all cells, or the range."""
+    return f"{clips[0]}" if min(clips) == max(clips) else f"{min(clips)} to {max(clips)}"
 
 
 def _value(number: dict[str, Any] | None) -> object:
@@ -147,11 +167,11 @@ def _value(number: dict[str, Any] | None) -> object:
     text = f"{number['value']:.3g}"
     if number["low"] is None:
         return text
-    return [f"{number['value']:.2f} ", tag("small", f"{number['low']:.2f} to {number['high']:.2f}")]
+    return [f"{number['value']:.2f} ", tag("small", f"{number['low']:.2f} to {number['high']:.2f}", class_="span")]
 
 
 def latency(data: RunData) -> list[Html]:
-    """How long a step takes against the frame, and the whole way from sound in to sound out; offline, a whole clip."""
+    """Return the time per step against the frame and the latency budget; of an offline model the time per clip."""
     if not data.takes:
         return [tag("p", "No takes yet: accomp generate.", class_="note")]
     timings = [take["timings"] for take in data.takes]
@@ -180,7 +200,7 @@ def _whole(takes: list[dict[str, Any]]) -> Html:
         for take in takes
     ]  # fmt: skip
     note = (
-        "Not a streaming model: it hears the whole clip before it plays, so that there is neither a step to be in time "
+        "Not a streaming model: it needs the whole clip before it plays, so there is neither a deadline of a step "
         f"nor a latency budget. Measured on {takes[0]['timings']['device']}."
     )
     head = ["take", "length", "time taken", "real-time factor"]

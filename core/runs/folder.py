@@ -166,8 +166,8 @@ def _plain(spec: Spec) -> dict[str, Any]:
 
 
 def _refuse_other(folder: Path, resolved: Mapping[str, Any]) -> None:
-    held = _read(folder / SPEC)
-    if held is None or not (differences := list(_differences(held, resolved))) or _nothing_made(folder):
+    stored = _read(folder / SPEC)
+    if stored is None or not (differences := list(_differences(stored, resolved))) or _nothing_made(folder):
         return
     raise SpecError(
         *(f"{text} @ {folder / SPEC}" for text in differences),
@@ -193,10 +193,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return read_record(path, "move the folder away to begin anew", error=SpecError) if path.exists() else None
 
 
-def _differences(held: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def _differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line per key that must not change and does."""
     once = {"pairs": plain(PairRules())}  # behaviour of runs that began before this section existed
-    before, after = dict(_leaves({**once, **held})), dict(_leaves(new))
+    before, after = dict(_leaves({**once, **stored})), dict(_leaves(new))
     for key, value in _leaves({"objective": plain(AheadKeys())}):  # or such keys
         if key in after:
             before.setdefault(key, value)

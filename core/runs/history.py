@@ -53,8 +53,8 @@ def unit_of(records: list[dict[str, Any]]) -> str:
 def rewind_losses(run: Path, step: int) -> None:
     """Remove all records after `step`, and a truncated last line, so that a resumed run has no duplicates."""
     if (run / FILE).exists():
-        kept = [record for record in read_losses(run) if record["step"] <= step]
-        write_atomic(run / FILE, "".join(json.dumps(record) + "\n" for record in kept))
+        remaining = [record for record in read_losses(run) if record["step"] <= step]
+        write_atomic(run / FILE, "".join(json.dumps(record) + "\n" for record in remaining))
 
 
 def best_step(run: Path) -> int | None:

@@ -68,7 +68,7 @@ def _fetched(name: str) -> Path:
     except ModuleNotFoundError as error:
         raise UserError(f"{name} needs huggingface_hub; run: pip install huggingface_hub") from error
     try:
-        wanted = ["checkpoints/*", "losses.jsonl", CARD]
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=wanted))
+        patterns = ["checkpoints/*", "losses.jsonl", CARD]
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # errors of the hub and of the network
         raise UserError(f"the hub gives no such model ({' '.join(str(error).split())[:200]}) @ {name}") from error

@@ -162,8 +162,10 @@ class _Sheet:
     def _conditions(self, spec: GridSpec) -> None:
         """Record invalid conditions, and rules that would change a swept key."""
         for where, condition in self._wheres(spec):
-            for key, wanted in leaves(condition, COMPARISONS):
-                unknown = [word for word in wanted if word not in COMPARISONS] if isinstance(wanted, Mapping) else []
+            for key, expected in leaves(condition, COMPARISONS):
+                unknown = (
+                    [word for word in expected if word not in COMPARISONS] if isinstance(expected, Mapping) else []
+                )
                 if unknown:
                     self._mistake(
                         f"{', '.join(map(repr, unknown))} beside a comparison; expected a value, a list of values, "
@@ -199,11 +201,11 @@ class _Sheet:
 
     def _holds(self, where: Data, data: Data) -> bool:
         met, space = True, token_space(data.get("tokenizer"), self._registry)
-        for key, wanted in leaves(where, COMPARISONS):
+        for key, expected in leaves(where, COMPARISONS):
             value = value_at(data, key)
             if value is not None:
                 self._compared.add(key)
-            met = meets(value, wanted, space) and met
+            met = meets(value, expected, space) and met
         return met
 
     def _valid(self, drafts: Mapping[str, tuple[Data, Data]], folder: str) -> tuple[GridCell, ...]:

@@ -56,7 +56,7 @@ def value_at(data: Any, key: str) -> Any:
     return data
 
 
-def meets(value: Any, wanted: Any, space: TokenSpace | None) -> bool:
+def meets(value: Any, expected: Any, space: TokenSpace | None) -> bool:
     """Test a value against a condition; None never meets one.
 
     Durations are compared in frames of `space`, with each other and with numbers of frames.
@@ -64,18 +64,18 @@ def meets(value: Any, wanted: Any, space: TokenSpace | None) -> bool:
     if value is None:
         return False
     value = _comparable(value, space)
-    if not isinstance(wanted, Mapping):
-        return _among(value, wanted, space)
-    held = []
-    for word, raw in wanted.items():
+    if not isinstance(expected, Mapping):
+        return _among(value, expected, space)
+    results = []
+    for word, raw in expected.items():
         limit = _comparable(raw, space)
         if word == "not":
-            held.append(not _among(value, raw, space))
+            results.append(not _among(value, raw, space))
         elif not (_is_number(value) and _is_number(limit)):
-            held.append(False)
+            results.append(False)
         else:
-            held.append(value > limit if word == "above" else value < limit)
-    return all(held)
+            results.append(value > limit if word == "above" else value < limit)
+    return all(results)
 
 
 def _among(value: Any, options: Any, space: TokenSpace | None) -> bool:

@@ -107,15 +107,15 @@ def check_sampler(subject: PluginUnderTest, findings: Findings) -> None:
         return Velocities(torch.tanh(x) * (1 + t), torch.tanh(x))
 
     with findings.property("path: N steps, each of finite latents [B, E, k], asking the model once, at its level"):
-        asked: list[float] = []
+        times: list[float] = []
 
         def listening(x: Tensor, t: float) -> Velocities:
-            asked.append(t)
+            times.append(t)
             return model(x, t)
 
         steps = list(sampler.path(listening, _draw))
         expect(len(steps) == len(sampler.levels) - 1, f"{len(steps)} steps for {len(sampler.levels)} levels")
-        expect(asked == list(sampler.levels[:-1]), f"asked at {asked}")
+        expect(times == list(sampler.levels[:-1]), f"asked at {times}")
         for x in steps:
             expect_tensor(x, SIZE, "latents")
     with findings.property("what is certain is found, whatever the noise"):
@@ -124,9 +124,9 @@ def check_sampler(subject: PluginUnderTest, findings: Findings) -> None:
     with findings.property("the same noise gives the same latents, and a row does not depend on the others"):
         *_, first = sampler.path(model, _draw)
         *_, second = sampler.path(model, _draw)
-        *_, alone = sampler.path(model, lambda number: _draw(number)[:1])
+        *_, single = sampler.path(model, lambda number: _draw(number)[:1])
         expect(torch.equal(first, second), "two courses differ")
-        expect_close(alone, first[:1], "a row alone", 1e-6)
+        expect_close(single, first[:1], "a row alone", 1e-6)
     with findings.property("other noise gives other latents"):
         *_, other = sampler.path(model, lambda number: _draw(number + 100))
         expect(not torch.allclose(first, other), "they are the same")

@@ -70,8 +70,8 @@ def _check_local(fuser: Any, x: Tensor, e: Tensor, c: Tensor | None) -> None:
         expect(not torch.equal(changed[:, middle], h[:, middle]), f"h ignores {what}")
     whole = fuser.fuse(x, e, c)
     for s in range(POSITIONS):
-        alone = fuser.fuse(x[:1, s : s + 1], e[:1, s : s + 1], None if c is None else c[:1])
-        expect_close(alone, whole[:1, s : s + 1], f"position {s} of the first item alone", 1e-5)
+        single = fuser.fuse(x[:1, s : s + 1], e[:1, s : s + 1], None if c is None else c[:1])
+        expect_close(single, whole[:1, s : s + 1], f"position {s} of the first item alone", 1e-5)
 
 
 def _changed(value: Tensor, position: int) -> Tensor:

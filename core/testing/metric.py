@@ -48,8 +48,8 @@ def check(subject: PluginUnderTest, findings: Findings) -> None:
         return
     with findings.property("per_take: take id -> finite numbers, {} in metrics of sets"):
         each = metric.per_take()
-        ids, wanted = sorted(each), sorted(LATE)
-        expect(ids == wanted, f"ids {ids}, expected {wanted}")
+        ids, expected = sorted(each), sorted(LATE)
+        expect(ids == expected, f"ids {ids}, expected {expected}")
         expect(all(_finite(numbers) for numbers in each.values() if numbers), f"per_take() is {each}")
 
     def fresh() -> Any:
@@ -79,10 +79,10 @@ def check(subject: PluginUnderTest, findings: Findings) -> None:
             other.update(silent)
         except EmptyClip as empty:
             expect(str(empty) != "", "the EmptyClip has no text")
-            alone = fresh()
-            alone.update(takes[1])
+            single = fresh()
+            single.update(takes[1])
             expect(sorted(other.per_take()) == [takes[1].id], f"per_take() tells of {sorted(other.per_take())}")
-            expect(_same(_over(other, None), _over(alone, None)), "result() is another one after a silent stem")
+            expect(_same(_over(other, None), _over(single, None)), "result() is another one after a silent stem")
         else:
             values = other.per_take().get(silent.id)
             expect(values is not None and (not values or _finite(values)), f"per_take() gives {values} for it")

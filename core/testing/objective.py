@@ -104,10 +104,10 @@ def _check_clocked(objective: Any, space: TokenSpace, clocks: list[Clock | None]
     with findings.property(promise):
         for clock in filter(None, clocks):
             for probe in _probes(objective, space, clock):
-                wanted = torch.arange(FRAMES) < clock.visible(probe.step // clock.k * clock.k)
-                seen = probe.heard(wanted)
-                expect(not (seen & ~wanted).any(), f"{probe} hears input frames {_places(seen & ~wanted)}")
-                expect(not (wanted & ~seen).any(), f"{probe} ignores input frames {_places(wanted & ~seen)}")
+                allowed = torch.arange(FRAMES) < clock.visible(probe.step // clock.k * clock.k)
+                seen = probe.heard(allowed)
+                expect(not (seen & ~allowed).any(), f"{probe} hears input frames {_places(seen & ~allowed)}")
+                expect(not (allowed & ~seen).any(), f"{probe} ignores input frames {_places(allowed & ~seen)}")
 
 
 def _check_causal(objective: Any, space: TokenSpace, clocks: list[Clock | None], findings: Findings) -> None:
@@ -115,10 +115,10 @@ def _check_causal(objective: Any, space: TokenSpace, clocks: list[Clock | None],
         steps = torch.arange(FRAMES) + torch.arange(space.codebooks)[:, None]
         for clock in clocks:
             for probe in _probes(objective, space, clock):
-                wanted = steps < probe.step
-                seen = probe.given(wanted)
-                expect(not (seen & ~wanted).any(), f"{probe} sees (level, frame) {_places(seen & ~wanted)}")
-                expect(not (wanted & ~seen).any(), f"{probe} ignores (level, frame) {_places(wanted & ~seen)}")
+                allowed = steps < probe.step
+                seen = probe.given(allowed)
+                expect(not (seen & ~allowed).any(), f"{probe} sees (level, frame) {_places(seen & ~allowed)}")
+                expect(not (allowed & ~seen).any(), f"{probe} ignores (level, frame) {_places(allowed & ~seen)}")
 
 
 def _check_whole(objective: Any, findings: Findings) -> None:
@@ -171,17 +171,17 @@ class _Probe:
         """Step of the delay pattern."""
         return self.frame + self.level
 
-    def heard(self, wanted: Tensor) -> Tensor:
+    def heard(self, allowed: Tensor) -> Tensor:
         """Input frames that it depends on, [T] bool."""
-        return self._union(wanted, lambda model, batch: _nonzero(batch.x.grad, (0, 2)))
+        return self._union(allowed, lambda model, batch: _nonzero(batch.x.grad, (0, 2)))
 
-    def given(self, wanted: Tensor) -> Tensor:
+    def given(self, allowed: Tensor) -> Tensor:
         """Codes that it depends on, [K, T] bool."""
-        return self._union(wanted, lambda model, batch: _table_rows(model))
+        return self._union(allowed, lambda model, batch: _table_rows(model))
 
-    def _union(self, wanted: Tensor, look: Callable[[Model, Batch], Tensor]) -> Tensor:
+    def _union(self, allowed: Tensor, look: Callable[[Model, Batch], Tensor]) -> Tensor:
         """Combine the dependences over several losses, until all required ones were found."""
-        seen = torch.zeros_like(wanted)
+        seen = torch.zeros_like(allowed)
         for draw in range(DRAWS):
             model, batch = _model(self.space, self.clock), _one_code_a_frame(self.space)
             code = self.level * model.vocabulary.size + model.vocabulary.first_code + self.frame
@@ -193,7 +193,7 @@ class _Probe:
             batch.x.requires_grad_()
             self.objective.loss(model, batch, self.clock, generator(draw)).total.backward()
             seen |= look(model, batch)
-            if not (wanted & ~seen).any():
+            if not (allowed & ~seen).any():
                 break
         return seen
 

@@ -51,12 +51,12 @@ def expect_tensor(value: object, shape: tuple[int, ...], what: str, dtype: torch
         expect(torch.isfinite(value).all(), f"{what} holds NaN or Inf")
 
 
-def expect_close(value: Tensor, wanted: Tensor, what: str, tolerance: float = 1e-4) -> None:
+def expect_close(value: Tensor, expected: Tensor, what: str, tolerance: float = 1e-4) -> None:
     """Raise Mismatch, with the largest difference and its place, unless the tensors agree."""
-    expect(value.shape == wanted.shape, f"{what}: shape {list(value.shape)}, expected {list(wanted.shape)}")
+    expect(value.shape == expected.shape, f"{what}: shape {list(value.shape)}, expected {list(expected.shape)}")
     if value.numel() == 0:
         return
-    difference = (value.detach().double() - wanted.detach().double()).abs()
+    difference = (value.detach().double() - expected.detach().double()).abs()
     worst = difference.max()
     at = [int(i) for i in torch.unravel_index(difference.argmax(), difference.shape)]
     expect(worst <= tolerance, f"{what}: differs by up to {float(worst):.3g}, at {at} of {list(value.shape)}")

@@ -46,10 +46,10 @@ def _check_causal(sampler: Any, findings: Findings) -> None:
         expect(torch.equal(first, second), f"{first.tolist()}, then {second.tolist()}")
     with findings.property("a row does not depend on the others of its batch"):
         whole = sampler.pick(logits.clone(), _noise(2))
-        alone = torch.cat(
+        single = torch.cat(
             [sampler.pick(logits[i : i + 1].clone(), KeyedRandom(_noise(2).key[i : i + 1])) for i in range(BATCH)]
         )
-        expect(torch.equal(whole, alone), f"{whole.tolist()} together, {alone.tolist()} alone")
+        expect(torch.equal(whole, single), f"{whole.tolist()} together, {single.tolist()} alone")
     with findings.property("does not change its logits"):
         given = logits.clone()
         sampler.pick(given, _noise(0))
@@ -87,8 +87,8 @@ def _check_masked(sampler: Any, findings: Findings) -> None:
             expect(((codes >= 0) & (codes < CODES)).all(), f"codes leave [0, {CODES}): {codes.unique().tolist()}")
     with findings.property("ends: at most T predictions for a level, none where nothing is to do"):
         _, predict = fill(0)
-        asked = [predict.levels.count(level) for level in range(LEVELS)]
-        expect(max(asked) <= FRAMES, f"{asked} predictions for the {LEVELS} levels of {FRAMES} frames")
+        counts = [predict.levels.count(level) for level in range(LEVELS)]
+        expect(max(counts) <= FRAMES, f"{counts} predictions for the {LEVELS} levels of {FRAMES} frames")
         some = todo & (torch.arange(LEVELS) != 1)[:, None]
         _, predict = fill(0, some)
         expect(1 not in predict.levels, f"asked about levels {predict.levels}, where level 1 was complete")
@@ -122,8 +122,8 @@ def _check_masked(sampler: Any, findings: Findings) -> None:
         expect(torch.equal(first, second), f"{int((first != second).sum())} codes differ")
     with findings.property("a row does not depend on the others of its batch"):
         whole, _ = fill(2)
-        alone = torch.cat([fill(2, row=slice(i, i + 1))[0] for i in range(BATCH)])
-        expect(torch.equal(whole, alone), f"{int((whole != alone).sum())} codes differ between together and alone")
+        single = torch.cat([fill(2, row=slice(i, i + 1))[0] for i in range(BATCH)])
+        expect(torch.equal(whole, single), f"{int((whole != single).sum())} codes differ between together and alone")
     with findings.property("changes neither canvas, todo nor logits"):
         given, predict = (canvas.clone(), todo.clone()), _Predict(logits)
         sampler.fill(predict, *given, _noise(3))

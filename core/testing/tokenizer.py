@@ -182,7 +182,7 @@ def _with_reset(stream: Any, value: Tensor, at: int, dim: int) -> Tensor:
     return torch.cat([before, stream.push(value[..., at:]), stream.flush()], dim=dim)
 
 
-def _expect_equal(codes: Tensor, wanted: Tensor, what: str) -> None:
-    expect(codes.shape == wanted.shape, f"{what}: shape {list(codes.shape)}, expected {list(wanted.shape)}")
-    wrong = int((codes != wanted).sum())
-    expect(wrong == 0, f"{what}: {wrong} of {wanted.numel()} codes differ")
+def _expect_equal(codes: Tensor, expected: Tensor, what: str) -> None:
+    expect(codes.shape == expected.shape, f"{what}: shape {list(codes.shape)}, expected {list(expected.shape)}")
+    wrong = int((codes != expected).sum())
+    expect(wrong == 0, f"{what}: {wrong} of {expected.numel()} codes differ")

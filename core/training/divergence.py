@@ -20,10 +20,10 @@ def check_finite(fabric: Fabric, meter: LossMeter, *, spec: Spec, folder: Path) 
     if not (found := sorted(fault for fault in faults if fault[0])):
         return
     step, loss, norm = found[0]
-    kept = latest_checkpoint(folder)
+    last = latest_checkpoint(folder)
     raise WorkError(
         f"training diverged at step {step:g}: loss {loss:g}{meter.no_numbers()}, gradient norm {norm:g}; "
         f"lower train.lr "
         f"({spec.train.lr:g}) or lengthen train.warmup ({spec.train.warmup}), in a new run folder. "
-        f"The last good checkpoint is {kept.folder if kept else 'none: this was the beginning'}"
+        f"The last good checkpoint is {last.folder if last else 'none: this was the beginning'}"
     )

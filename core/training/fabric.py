@@ -33,6 +33,6 @@ def fabric_of(run: RunSpec, loggers: Sequence[Any] = ()) -> Fabric:
             loggers=list(loggers),
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        wanted = f"accelerator = {run.accelerator!r}, devices = {run.devices}, strategy = {run.strategy!r}, "
-        wanted += f"precision = {run.precision!r}"
-        raise SpecError(f"cannot compute with {wanted}: {error} @ run; `accomp doctor` lists the devices") from error
+        settings = f"accelerator = {run.accelerator!r}, devices = {run.devices}, strategy = {run.strategy!r}, "
+        settings += f"precision = {run.precision!r}"
+        raise SpecError(f"cannot compute with {settings}: {error} @ run; `accomp doctor` lists the devices") from error

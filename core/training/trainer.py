@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from accomp.core.compute.devices import number_of, own_randomness, threads
 from accomp.core.compute.interrupts import stop_wish
 from accomp.core.compute.sharding import load_optimizer, whole
-from accomp.core.console import Advance, progress, say
+from accomp.core.console import say
 from accomp.core.data.labels import describe
 from accomp.core.data.prefetch import PrefetchLoader
 from accomp.core.data.stored_songs import TRAIN, VALIDATION
@@ -46,8 +44,9 @@ from accomp.core.training.loggers import loggers_of
 from accomp.core.training.loss_module import Against, LossModule, ThroughModule
 from accomp.core.training.meters import LossMeter
 from accomp.core.training.optim import learning_rate, optimizer_of
-from accomp.core.training.processes import any_process, largest_of_processes, mean_over_processes
+from accomp.core.training.processes import any_process, mean_over_processes
 from accomp.core.training.throughput import StepTimer, Timed, describe_speed, speed_record
+from accomp.core.training.time_limit import TrainingTime
 from accomp.core.training.training_log import TrainingLog
 from accomp.core.training.validation import Validation
 from accomp.core.types import Batch, CodeBatch
@@ -108,9 +107,7 @@ class _Training:
         self.validation = Validation(held_out, spec.train.validation_batches, number_of(spec.seed, "validation"))
         self._log = TrainingLog(run, registry, fabric)
         self.step = 0
-        self.before = 0.0  # seconds of training in earlier sessions
-        self.began = time.monotonic()
-        self.spent = 0.0  # elapsed share of [train] minutes
+        self.time = TrainingTime(spec.train.minutes, fabric)
         self.meter = LossMeter(fabric.device, rescaled=spec.run.precision.startswith("16"))  # since the last log line
         self.timer, self.logged = StepTimer(), Timed()  # logged: the state at the last log line
         self.best = math.inf  # lowest validation loss, and its step
@@ -152,32 +149,32 @@ class _Training:
     def run(self) -> None:
         """Run the remaining steps."""
         train, first = self.spec.train, self.step
-        with stop_wish() as wish, self.batches, self._progress() as advance:
+        with stop_wish() as wish, self.batches, self._log.progress(train) as advance:
             if self.step:
-                advance(self.before if train.minutes else self.step, note=f"resumed at step {self.step}")
-            self.began = time.monotonic()
-            while self.step < train.steps and self.spent < 1:
-                seconds = self._seconds()
+                advance(self.time.earlier if train.minutes else self.step, note=f"resumed at step {self.step}")
+            self.time.begin()
+            while self.step < train.steps and self.time.share < 1:
+                seconds = self.time.seconds()
                 self._optimizer_step()
                 self.step += 1
-                self.spent = self._spent()
-                last, due = self.step == train.steps or self.spent >= 1, self.step % train.log_every == 0
+                self.time.update()
+                last, due = self.step == train.steps or self.time.share >= 1, self.step % train.log_every == 0
                 stop = any_process(self.fabric, bool(wish.signal)) if due or self.fabric.world_size == 1 else False
                 validate = last or self.step % train.validate_every == 0
                 save = last or stop or self.step % train.checkpoint_every == 0
-                if (
-                    due or validate or save or self.step == first + 1
-                ):  # the first step compiles and allocates; it is not timed
+                warm_up = self.step == first + 1  # compiles and allocates; it is not timed
+                if due or validate or save or warm_up:
                     check_finite(self.fabric, self.meter, spec=self.spec, folder=self.folder)
                     self.timer.rest(self.step, self.batches.waited)
                     if due or last:
-                        self._log_losses((self.step - first) * self._clips() / (time.monotonic() - self.began))
+                        self._log_losses((self.step - first) * self._clips() / self.time.session())
                     better = validate and self._validate()
                     if save or better:
                         self._save()
                     self.timer.go(self.step, self.batches.waited)
                 advance(
-                    self._seconds() - seconds if train.minutes else 1, note=f"validation loss {self.best:.3f} at best"
+                    self.time.seconds() - seconds if train.minutes else 1,
+                    note=f"validation loss {self.best:.3f} at best",
                 )
                 if stop and not last:
                     if self.fabric.is_global_zero:
@@ -190,13 +187,6 @@ class _Training:
             self._log.record("speed", self.step, numbers)
             if self.fabric.is_global_zero:
                 say(describe_speed(numbers))
-
-    def _progress(self) -> AbstractContextManager[Advance]:
-        """Show the progress in the first process."""
-        if self.fabric.is_global_zero:
-            minutes = self.spec.train.minutes
-            return progress("train", 60 * minutes if minutes else self.spec.train.steps)
-        return nullcontext(lambda units=1.0, *, note="": None)
 
     def _optimizer_step(self) -> None:
         """Enqueue one step without synchronising. Random numbers are keyed by seed, step and process."""
@@ -214,7 +204,7 @@ class _Training:
         norm = self.fabric.clip_gradients(stepper, optimizer, max_norm=train.clip, error_if_nonfinite=False)
         assert norm is not None, "by norm, not by value"
         self.meter.add(self.step + 1, losses, norm.full_tensor() if isinstance(norm, DTensor) else norm)
-        rate = learning_rate(self.step, train, self.spent)
+        rate = learning_rate(self.step, train, self.time.share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if self.duel:
@@ -289,32 +279,21 @@ class _Training:
                 self.tokenizer,
                 training,
                 weights=weights,
-                minutes=self._seconds() / 60,
+                minutes=self.time.seconds() / 60,
             )
             prune_checkpoints(self.folder, self.spec.train.keep, spare={self.best_step})
         self.fabric.barrier()
 
     def _resume(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; state: what it holds for training."""
+        """Continue from a checkpoint; `state` is its training state."""
         load_optimizer(self.plain_optimizer, state["optimizer"])
         if self.duel:
             self.duel.load_state_dict(state["adversary"])
         self.batches.load_state_dict(state["loader"])
         self.meter.load_state_dict(state["since_log"])
         self.best, self.best_step = state["best"], state["best_step"]
-        self.step, self.before = checkpoint.step, 60 * checkpoint.minutes
-        self.spent = self._spent()
-
-    def _seconds(self) -> float:
-        """Return the training time, earlier sessions included."""
-        return self.before + time.monotonic() - self.began
-
-    def _spent(self) -> float:
-        """Return the elapsed share of [train] minutes, by the slowest process's clock; 0 without a time limit."""
-        if self.spec.train.minutes is None:
-            return 0.0
-        here = self._seconds() / 60 / self.spec.train.minutes
-        return largest_of_processes(self.fabric, here)
+        self.step, self.time.earlier = checkpoint.step, 60 * checkpoint.minutes
+        self.time.update()
 
     def _prepare(self, batch: CodeBatch) -> Batch:
         return prepare_batch(batch, self.tokenizer, self.fabric.device, self.model.dtype)

@@ -21,25 +21,25 @@ from accomp.core.types import AttentionPattern, TokenSpace
 class Llama(Backbone):
     """h = h + Attention(RMSNorm(h)); h = h + FeedForward(RMSNorm(h)); `depth` times, then a last RMSNorm.
 
-    The backbone of arXiv 2510.22105, section 4. With feedforward = "silu", rope_dim = 32 and head_dim = 64 it is that
-    of the paper's public code.
+    The backbone of arXiv 2510.22105, section 4. With feedforward = "silu", rope_dim = 32 and head_dim = 64 it is
+    that of the paper's public code.
     """
 
     @frozen
     class Config:
-        """What a spec may say.
+        """Sizes and variants.
 
         Attributes:
             depth: layers.
             heads: query heads.
-            kv_heads: key and value heads, each shared by successive heads / kv_heads query heads; `heads` where absent.
-            head_dim: d, width of a head; width / heads where absent.
+            kv_heads: key and value heads, each shared by successive heads / kv_heads query heads; `heads` by default.
+            head_dim: d, width of a head; width / heads by default.
             feedforward: "swiglu" W2 (silu(W1 h) * W3 h), without biases, or "silu" W2 silu(W1 h), with them.
-            hidden: width inside the feed-forward; where absent 8/3 of the width, up to a multiple of 256, for swiglu
-                and 4 times the width for silu.
-            rope_dim: R, how many dimensions of a head turn with the position; all where absent.
-            rope_base: the slowest of them turn once in about 2 pi rope_base positions.
-            dropout: inside the feed-forward, in training.
+            hidden: width inside the feed-forward; by default 8/3 of the width, rounded up to a multiple of 256, for
+                swiglu and 4 times the width for silu.
+            rope_dim: R, number of rotary dimensions per head; all by default.
+            rope_base: the longest period is about 2 pi rope_base positions.
+            dropout: dropout rate inside the feed-forward in training.
         """
 
         depth: int = field(validator=[v.ge(1), v.le(1000)])
@@ -54,7 +54,7 @@ class Llama(Backbone):
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """A small one for the conformance kit."""
+        """Return a small configuration for the conformance kit."""
         return cls.Config(depth=2, heads=4, kv_heads=2)
 
     def __init__(self, config: Config, space: TokenSpace, width: int):
@@ -79,7 +79,7 @@ class Llama(Backbone):
             for _ in range(config.depth)
         )
         self.norm = nn.RMSNorm(width)
-        with torch.no_grad():  # the residual stream keeps its scale however deep the network is
+        with torch.no_grad():  # keeps the scale of the residual stream independent of depth
             for name, weight in self.named_parameters():
                 if name.endswith("out.weight"):
                     weight.div_(math.sqrt(2 * config.depth))
@@ -87,9 +87,9 @@ class Llama(Backbone):
     def forward(  # type: ignore[override]
         self, h: Tensor, *, causal: bool = True, state: RingKVCache | None = None, sight: AttentionPattern | None = None
     ) -> Tensor:
-        """h [B, S, D] -> [B, S, D]. With a state, the S positions follow those it has absorbed; see Backbone.forward.
+        """h [B, S, D] -> [B, S, D]. With a state, the S positions continue the cached ones; see Backbone.forward.
 
-        Raises ValueError for a state with a `sight`: what was absorbed is seen as its window says.
+        Raises ValueError for a state with a `sight`: the window of the state defines the attention to cached positions.
         """
         if state is None:
             position = torch.arange(h.shape[1], device=h.device)[None] if sight is None else sight.position
@@ -99,7 +99,7 @@ class Llama(Backbone):
                 h = layer(h, rotation, causal if visible is None else visible)
             return self.norm(h)
         if sight is not None:
-            raise ValueError("a state says itself what is seen; a sight cannot be given beside it")
+            raise ValueError("a state defines its own attention pattern; do not pass `sight` with it")
         span = state.span(h.shape[1], causal)
         rotation = self.rotary(torch.cat([span.position[..., None], span.distance], dim=-1))
         for index, layer in enumerate(self.layers):
@@ -125,15 +125,15 @@ class Llama(Backbone):
 
 
 class Rotary(nn.Module):
-    """Rotary positions (arXiv 2104.09864): dimensions i and i + d/2 turn together, by position * base ** (-2 i / R).
+    """Rotary positions (arXiv 2104.09864): dimensions i and i + d/2 rotate together, by position * base ** (-2 i / R).
 
-    Only the first R/2 of the d/2 pairs turn. Angles are fixed-point numbers, 2^64 to the turn: int64 wraps around as
-    the circle does, so they are as exact after eight hours as at the start, on every device.
+    Only the first R/2 of the d/2 pairs rotate. Angles are fixed-point numbers, 2^64 per turn: int64 overflow wraps
+    around as angles do, so precision does not degrade with position on any device.
     """
 
     def __init__(self, head_dim: int, rope_dim: int, base: float):
         super().__init__()
-        pairs = torch.arange(head_dim // 2, dtype=torch.float64, device="cpu")  # also where weights are only sketched
+        pairs = torch.arange(head_dim // 2, dtype=torch.float64, device="cpu")  # also under the meta device
         turns = torch.where(pairs < rope_dim // 2, base ** (-2 * pairs / rope_dim) / (2 * math.pi), 0.0)
         self.steps: Tensor
         self.register_buffer("steps", (turns * 2.0**64).round().long(), persistent=False)
@@ -146,19 +146,19 @@ class Rotary(nn.Module):
 
 
 class Rotation(NamedTuple):
-    """Angles ready for use: cos and signed sin, [B, 1, S, P, d]."""
+    """Precomputed rotation: cos and signed sin, [B, 1, S, P, d]."""
 
     cos: Tensor
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x [B, H, S, d] -> [B, H, S, P, d], each vector turned to its P positions."""
+        """x [B, H, S, d] -> [B, H, S, P, d], each vector rotated to its P positions."""
         x = x[..., None, :]
         return x * self.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * self.sin.to(x.dtype)
 
 
 class CachedKeys(NamedTuple):
-    """What one layer needs to attend to earlier calls: its place in the ring, and the span of this call."""
+    """Access of one layer to the KV cache: the cache, the index of the layer, and the cache slots of this call."""
 
     ring: RingKVCache
     layer: int
@@ -166,7 +166,7 @@ class CachedKeys(NamedTuple):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each behind its norm and beside a residual path."""
+    """Pre-norm attention and feed-forward, each with a residual connection."""
 
     def __init__(self, attention: nn.Module, feedforward: nn.Module, width: int):
         super().__init__()
@@ -176,15 +176,15 @@ class Layer(nn.Module):
     def forward(
         self, h: Tensor, rotation: Rotation, visible: bool | Tensor = True, past: CachedKeys | None = None
     ) -> Tensor:
-        """h [B, S, D] -> [B, S, D]. `visible`: whether attention is causal, or who sees whom [B, 1, S, S]."""
+        """h [B, S, D] -> [B, S, D]. `visible`: causal flag, or attention mask [B, 1, S, S]."""
         h = h + self.attention(self.attention_norm(h), rotation, visible, past)
         return h + self.feedforward(self.feedforward_norm(h))
 
 
 class Attention(nn.Module):
-    """softmax(turned q . turned k / sqrt(d)) v, where q and k have unit mean square times a learned scale per head.
+    """softmax(rotated q . rotated k / sqrt(d)) v, where q and k have unit mean square times a learned scale per head.
 
-    H query heads share J key and value heads: H / J successive ones each.
+    H query heads share J key and value heads, H / J successive ones each.
     """
 
     def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int):
@@ -211,10 +211,10 @@ class Attention(nn.Module):
         return self.out(o.transpose(1, 2).flatten(2))
 
     def _attend(self, q: Tensor, back: Tensor, k: Tensor, v: Tensor, past: CachedKeys) -> Tensor:
-        """q [B, H, S, d], k and v [B, J, S, d] -> [B, H, S, d], over what the ring holds and this call.
+        """q [B, H, S, d], k and v [B, J, S, d] -> [B, H, S, d], over cached positions and this call.
 
-        Keys lie in the ring turned to their position. Pinned ones lie there unturned and meet instead `back`
-        [B, H, S, P, d], the query turned to their distance, which stops growing when they leave the window.
+        Cached keys are rotated to their position. Pinned keys are cached unrotated and multiply `back`
+        [B, H, S, P, d], the query rotated to their distance, which is clipped at the window.
         """
         B, H, S, d = q.shape
         keys, values = past.ring.write(past.layer, past.span, k, v)
@@ -224,8 +224,8 @@ class Attention(nn.Module):
             further = (back - q[..., None, :]).view(B, J, -1, S, pinned, d) * keys[:, :, None, None, :pinned]
             further = further.sum(-1).view(B, H, S, pinned) / math.sqrt(d)
             bias = torch.cat([bias[..., :pinned] + further, bias[..., pinned:]], dim=-1)
-        q, bias = q.reshape(B, J, -1, d), bias.reshape(B, J, -1, L)  # heads that share keys are rows of one product
-        if q.shape[2] == 1 and not q.is_cuda:  # one vector a head: loops that compile into those around them
+        q, bias = q.reshape(B, J, -1, d), bias.reshape(B, J, -1, L)  # heads that share keys form one product
+        if q.shape[2] == 1 and not q.is_cuda:  # one vector per head: loops that the compiler fuses
             p = ((q * keys).sum(-1) / math.sqrt(d) + bias[:, :, 0]).softmax(-1)
             return (p[..., None] * values).sum(2).view(B, H, S, d)
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)

@@ -1,4 +1,4 @@
-"""`accomp corpus annotate`: beats, bars and chords for songs of which nobody knows them, heard in their mix."""
+"""`accomp corpus annotate`: estimate beats, bars and chords from the mix for songs without annotations."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from accomp.core.types import Track
 from accomp.plugins.corpora.listeners import BeatThis, Listener, MadmomBeats, MadmomChords
 
 SHORTEST = 5.0
-"""Seconds: in less nobody hears a tempo."""
+"""Shortest song (s); tempo estimation needs this length."""
 METADATA = "metadata.yaml"
 TRACKED = "tracked"
-"""Key of the annotations that says which of them were heard, and by whom; what is not there was known."""
+"""Key that names estimated annotations and their tracker; all others are ground truth."""
 BEATS = ("beats", "downbeats", "beats_per_bar", "bar", "meter")
-"""Keys of the annotations that go together."""
+"""Annotation keys of each group."""
 
 
 class Beats(StrEnum):
-    """Who hears beats."""
+    """Beat trackers."""
 
     madmom = "madmom"
     beat_this = "beat_this"
@@ -42,7 +42,7 @@ class Beats(StrEnum):
 
 
 class Chords(StrEnum):
-    """Who hears chords."""
+    """Chord trackers."""
 
     madmom = "madmom"
     none = "none"
@@ -50,20 +50,18 @@ class Chords(StrEnum):
 
 def annotate(
     root: Annotated[Path, typer.Argument(help="The folder of a corpus in the layout of slakh2100.")],
-    beats: Annotated[Beats, typer.Option(help="Who hears beats and bars in songs without.")] = Beats.madmom,
-    chords: Annotated[Chords, typer.Option(help="Who hears chords in songs without.")] = Chords.madmom,
+    beats: Annotated[Beats, typer.Option(help="Tracker of beats and bars for songs without.")] = Beats.madmom,
+    chords: Annotated[Chords, typer.Option(help="Tracker of chords for songs without.")] = Chords.madmom,
     weights: Annotated[str, typer.Option(help="With --beats beat_this: the path of its checkpoint.")] = "",
-    again: Annotated[
-        bool, typer.Option("--again", help="Hear anew what was heard before; what others know stays as it is.")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replace earlier estimates; ground truth is kept.")] = False,
 ) -> None:
-    """Write beats and chords that a tracker hears in songs' mixes into their metadata, where they are not known yet.
+    """Estimate missing beats and chords from the mix of each song and write them to its metadata.
 
-    What is known is never replaced. Stopped and called again, it goes on. `accomp ingest` then passes them on.
+    Ground truth is never replaced. An interrupted command resumes. `accomp ingest` then reads the annotations.
     """
     listeners = _listeners(beats, chords, weights)
     if not listeners:
-        raise DataError("nothing to hear @ --beats none --chords none")
+        raise DataError("nothing to estimate @ --beats none --chords none")
     for name, listener in listeners.items():
         say(f"{name}: {listener.by} (weights: {listener.licence})")
     corpus = corpus_at(root, "slakh2100", (), Registry())
@@ -84,7 +82,7 @@ def annotate(
 
 @define
 class _Count:
-    """What was done, by name ("beats", "chords")."""
+    """Counts by annotation ("beats", "chords")."""
 
     names: list[str]
     songs: int = 0
@@ -94,7 +92,7 @@ class _Count:
 
     def describe(self) -> list[str]:
         return [
-            f"{name} of {self.songs} songs: {self.written[name]} heard and written, {self.known[name]} there before, "
+            f"{name} of {self.songs} songs: {self.written[name]} estimated, {self.known[name]} annotated before, "
             f"{self.songs - self.written[name] - self.known[name]} without"
             for name in self.names
         ]
@@ -110,7 +108,7 @@ def _listeners(beats: Beats, chords: Chords, weights: str) -> dict[str, Listener
 
 
 def _annotate(track: Track, path: Path, listeners: Mapping[str, Listener], count: _Count, *, again: bool) -> None:
-    """What is missing of a song, heard and written."""
+    """Estimate and write the missing annotations of a song."""
     count.songs += 1
     metadata = yaml.safe_load(path.read_bytes())
     table = metadata.get("annotations") or {}
@@ -125,7 +123,7 @@ def _annotate(track: Track, path: Path, listeners: Mapping[str, Listener], count
         return
     if len(sound) < SHORTEST * rate or silent(sound):
         why = "it is silent" if silent(sound) else f"it lasts {len(sound) / rate:.1f} s, {SHORTEST:g} s are needed"
-        count.problems.append(f"{' and '.join(missing)} not heard: {why} @ {path.parent}")
+        count.problems.append(f"{' and '.join(missing)} not estimated: {why} @ {path.parent}")
         return
     for name in missing:
         heard = listeners[name].hear(resample(sound, rate, listeners[name].rate))
@@ -141,7 +139,7 @@ def _annotate(track: Track, path: Path, listeners: Mapping[str, Listener], count
 
 
 def _mix(track: Track) -> tuple[np.ndarray, int]:
-    """The sum of a song's stems [N], scaled into [-1, 1], and its rate (Hz). Raises DataError for an unreadable one."""
+    """Return the sum of a song's stems [N], scaled into [-1, 1], and its rate (Hz). Raises DataError if unreadable."""
     rate = 44_100
     sounds = [read(stem.files, rate) for stem in track.stems.values()]
     length = max(map(len, sounds))
@@ -150,9 +148,9 @@ def _mix(track: Track) -> tuple[np.ndarray, int]:
 
 
 def _held(name: str, heard: dict[str, Any], seconds: float) -> tuple[dict[str, Any], str]:
-    """As much of what was heard as holds for annotations, and why it is not all."""
+    """Return the valid part of the estimates, and the reason for omissions."""
     if not heard:
-        return {}, f"no {name} were heard"
+        return {}, f"no {name} were found"
     problems = read_annotations(heard, seconds)[1]
     if not problems:
         return heard, ""
@@ -163,7 +161,7 @@ def _held(name: str, heard: dict[str, Any], seconds: float) -> tuple[dict[str, A
 
 
 def _with(table: Mapping[str, Any], name: str, heard: Mapping[str, Any], by: str) -> dict[str, Any]:
-    """The annotations with what was heard in place of what there was of that name."""
+    """Return the annotations with the estimates of that name replaced."""
     replaced = BEATS if name == "beats" else (name,)
     kept = {key: value for key, value in table.items() if key not in replaced}
     tracked = {**table.get(TRACKED, {}), name: by}

@@ -1,6 +1,6 @@
-"""CocoChorales as it is published: {train,valid,test}/ENSEMBLE_trackNNNNNN/{metadata.yaml, stems_audio/N_NAME.wav}.
+"""Published layout of CocoChorales: {train,valid,test}/ENSEMBLE_trackNNNNNN/{metadata.yaml, stems_audio/N_NAME.wav}.
 
-Four synthesized voices a song, 16 kHz; the full and the tiny version, or any of their archives, unpacked.
+Four synthesized voices per song, 16 kHz; the full or tiny version, or any unpacked archive of them.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _BASS = CLASSES.index("Bass")
 
 
 class CocoChorales:
-    """CocoChorales. A stem's class comes from `midi_program_number`; a double bass is Bass, whatever its program.
+    """CocoChorales. The class of a stem follows `midi_program_number`, except that a double bass is always Bass.
 
-    General MIDI counts the double bass (43) among the strings; here it plays the bass, as in other corpora. The label
-    `ensemble` is string, brass, woodwind or random.
+    General MIDI counts the double bass (43) among the strings. The label `ensemble` is string, brass, woodwind or
+    random.
 
     Attributes:
-        problems: a line for each stem or song that was left out, with the reason; filled by `tracks`.
+        problems: a line for each stem or song that was skipped, with the reason; filled by `tracks`.
     """
 
     splits = SPLITS
 
     @frozen
     class Config:
-        """root: the folder that holds train/, valid/ and test/ (the archives' main_dataset); "~" is understood."""
+        """root: folder with train/, valid/ and test/ (main_dataset in the archives); "~" is expanded."""
 
         root: str
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """One song of a second in each split, for the conformance kit."""
+        """Write one song of 1 s in each split for the conformance kit."""
         for number, split in enumerate(("train", "valid", "test")):
             song = folder / split / f"random_track{number:06}"
             for voice, name in ((1, "flute"), (2, "double bass")):
@@ -65,7 +65,7 @@ class CocoChorales:
         self.problems = self._songs.problems
 
     def tracks(self, split: str) -> Iterator[Track]:
-        """Songs of a split, by folder name. Raises DataError for a missing folder, an unknown or an empty split."""
+        """Yield the songs of a split by folder name. Raises DataError for a missing folder, unknown or empty split."""
         return self._songs.read(split, self._songs.of(split, "*_track*"), self._track)
 
     def _track(self, folder: Path) -> Track:
@@ -98,7 +98,7 @@ class CocoChorales:
 
 
 def _metadata(path: Path) -> tuple[dict[int, Any], dict[int, Any], Any]:
-    """Instrument names and programs by voice, from 0, and the ensemble."""
+    """Return instrument names and programs by voice, from 0, and the ensemble."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -117,9 +117,9 @@ def _metadata(path: Path) -> tuple[dict[int, Any], dict[int, Any], Any]:
 
 
 def _parsed(text: str) -> Any:
-    """YAML, of the keys that are used alone where they stand by themselves: the notes' pitches take most of the time.
+    """Parse YAML; only the needed keys if possible, as the note pitches take most of the time.
 
-    Some published files begin with a stray character, which is no part of them.
+    Some published files begin with a stray character, which is skipped.
     """
     text = re.sub(r"\A[^\w{#\s-]", "", text)
     sections = re.split(r"^(?=\w)", text, flags=re.MULTILINE)
@@ -133,9 +133,9 @@ def _voice(path: Path) -> int | None:
 
 
 def _first_voice(files: list[Path], names: dict[int, Any]) -> int:
-    """The number of the first voice in file names: 1 in the published archives, 0 in their description.
+    """Return the number of the first voice in file names: 1 in the published archives, 0 in their description.
 
-    The one at which the names of files and metadata agree more often.
+    Chosen by the number of agreements between file names and metadata.
     """
     voices = {voice: path.stem.partition("_")[2] for path in files if (voice := _voice(path)) is not None}
 
@@ -150,7 +150,7 @@ def _same(told: Any, found: str) -> bool:
 
 
 def _instrument(program: Any, name: str) -> int:
-    """Raises ValueError for what is no General MIDI program."""
+    """Return the class of a program. Raises ValueError for an invalid General MIDI program."""
     if isinstance(program, bool) or not isinstance(program, int):
         raise ValueError(f"{program!r}; expected 0..127")
     return _BASS if from_name(name) == _BASS else from_program(program)

@@ -1,4 +1,4 @@
-"""Debian packages as data, fetched and unpacked without root: `apt-get download`, then `dpkg-deb -x`."""
+"""Debian packages as data, downloaded and unpacked without root: `apt-get download`, then `dpkg-deb -x`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from attrs import frozen
 from accomp.core.errors import DataError
 from accomp.core.files import folder_atomic
 
-_TIMEOUT = 3600  # s; packages have up to 210 MB, and apt gives up by itself where a server is silent
+_TIMEOUT = 3600  # s; packages have up to 210 MB; apt has its own timeout for servers
 _OWN_LISTS = ("Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache=")
 
 
 @frozen
 class Unpacked:
-    """A package's files under `folder`."""
+    """An unpacked package: its files are under `folder`."""
 
     name: str
     version: str
@@ -29,15 +29,15 @@ class Unpacked:
 
 
 def default_cache() -> Path:
-    """$XDG_CACHE_HOME/accomp/debian, ~/.cache/accomp/debian where that is not set."""
+    """$XDG_CACHE_HOME/accomp/debian, or ~/.cache/accomp/debian if unset."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "accomp" / "debian"
 
 
 def unpack(name: str, cache: Path, *, instead: str, announce: Callable[[str], None] | None = None) -> Unpacked:
-    """The package as unpacked in `cache`; downloaded where it is not there yet.
+    """Return the package unpacked in `cache`, downloaded if necessary.
 
-    `instead`: what to do without the package, for messages. `announce` is told the size of a download before it begins.
-    Raises DataError, with what apt said, where the package cannot be had.
+    `instead`: alternative to the package, for messages. `announce` receives the size before a download. Raises
+    DataError with the output of apt if the package is unavailable.
     """
     folder = cache.resolve() / name
     if not (folder / "VERSION").is_file():
@@ -64,7 +64,7 @@ def _download(name: str, folder: Path, announce: Callable[[str], None] | None) -
 
 
 def _fetch(name: str, work: Path, announce: Callable[[str], None] | None) -> None:
-    """Download a package into `work`; with package lists fetched there where the machine has none that name it."""
+    """Download a package into `work`, after fetching package lists if the machine lacks them."""
     try:
         _get(name, work, [], announce)
     except DataError:
@@ -82,10 +82,10 @@ def _get(name: str, work: Path, options: Sequence[str], announce: Callable[[str]
 
 
 def _size(name: str, work: Path, options: Sequence[str]) -> str:
-    """Of the download, from apt's lines 'URL' FILE BYTES HASH. Raises DataError where apt knows no such package."""
+    """Return the download size from apt's lines 'URL' FILE BYTES HASH. Raises DataError for an unknown package."""
     said = _call(["apt-get", "download", "--print-uris", name, *options], work)
     found = re.search(r"^'\S+' \S+ (\d+)\b", said, re.MULTILINE)
-    return f"{int(found[1]) / 1e6:.0f} MB" if found else "apt does not tell its size"
+    return f"{int(found[1]) / 1e6:.0f} MB" if found else "size unknown"
 
 
 def _call(command: list[str], where: Path) -> str:
@@ -94,7 +94,7 @@ def _call(command: list[str], where: Path) -> str:
     except subprocess.CalledProcessError as error:
         said = " ".join((error.stderr or error.stdout).split()) or f"exit status {error.returncode}"
         raise DataError(
-            f"{' '.join(command[:2])}: {said}; see whether `apt-get update` works on this machine"
+            f"{' '.join(command[:2])}: {said}; check that `apt-get update` works on this machine"
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(str(error)) from error

@@ -1,4 +1,4 @@
-"""The folder that a command made before, and its record of what is in it."""
+"""Output folders of earlier runs of a command, and their record."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from accomp.core.errors import DataError
 
 
 def earlier(out: Path, record: str, keys: Sequence[str]) -> dict[str, Any] | None:
-    """What the file `record` of the folder `out` holds, with `keys` among it; None where `out` is empty or not there.
+    """Read the file `record` of the folder `out`, which must have `keys`; None for an empty or missing folder.
 
-    Raises DataError where `out` is anything else than such a folder, or its record cannot be read.
+    Raises DataError for any other folder and for an unreadable record.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; expected a folder to write to")

@@ -1,6 +1,6 @@
-"""Any folder of stems: each folder that holds audio files is a song, each of its files a stem.
+"""Any folder of stems: each folder with audio files is a song, each of its files a stem.
 
-What plays is guessed from the names of files, and told; `classes` in the spec says what a guess does not know.
+Instruments are inferred from file names and reported; `classes` in the spec overrides the inference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REST = re.compile(
     r"|backing[^a-z]*track|play[^a-z]?along|minus[^a-z]?one)"
 )
 _OWN_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-_SHOWN = 8  # names a note quotes
+_SHOWN = 8  # names quoted in a note
 
 
 def _are_classes(_: object, attribute: attrs.Attribute, given: dict[str, str]) -> None:
@@ -51,29 +51,29 @@ def _are_classes(_: object, attribute: attrs.Attribute, given: dict[str, str]) -
 
 
 class Folder:
-    """A folder of stems. A song is a folder with audio files in it, however deep; its id is its path under the root.
+    """A folder of stems. A song is a folder with audio files, at any depth; its id is its path under the root.
 
-    Files called mix, mixture, mixdown or master are left out. One that is all but a stem (no_drums, instrumental,
-    accompaniment) is heard beside the one other stem of its song, never learned; where there are more stems, it holds
-    some of them and is left out as well. A file or folder to which links lead twice is read once.
+    Files called mix, mixture, mixdown or master are skipped. A mix without one stem (no_drums, instrumental,
+    accompaniment) is used as context of the single other stem of its song and never as a target; in songs with more
+    stems it overlaps with them and is skipped. Links to the same file or folder are read once.
 
-    Where the root has a folder train/, the songs in it, in
-    validation/ (or valid/, val/) and in test/ are the splits; else a hash of the song's id decides.
+    If the root has a folder train/, the splits are its songs and those in validation/ (or valid/, val/) and test/;
+    otherwise a hash of the song's id decides.
 
     Attributes:
-        splits: those into which a song falls.
-        problems: a line for each file or song that was left out, with the reason; filled by `tracks`.
+        splits: non-empty splits.
+        problems: a line for each file or song that was skipped, with the reason; filled by `tracks`.
     """
 
     @frozen
     class Config:
-        """Where the stems are, and what their names do not say.
+        """Location, classes and splits.
 
         Attributes:
-            root: "~" is understood.
+            root: folder of songs; "~" is expanded.
             classes: file name, without suffix and in lower case, with * and ? -> instrument class: {"gtr*" = "Guitar"}.
-            held_out: share of the songs that a hash sends to validation, and to test.
-            licence: of the music, noted in the store.
+            held_out: share of songs assigned to validation, and to test, by a hash.
+            licence: licence of the music, recorded in the store.
         """
 
         root: str
@@ -83,7 +83,7 @@ class Folder:
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """One song of a second in each split, for the conformance kit."""
+        """Write one song of 1 s in each split for the conformance kit."""
         for split in SPLITS:
             for name in ("Bass", "drums 1", "mix"):
                 audio.write(folder / split / "song" / f"{name}.wav", np.zeros(8000, dtype=np.float32), 8000)
@@ -95,7 +95,7 @@ class Folder:
             config.root,
             dict.fromkeys(SPLITS, ""),
             song="of audio files, one a stem",
-            get="name a folder that is there",
+            get="name an existing folder",
         )
         self.problems = self._songs.problems
         root = self._songs.root
@@ -108,13 +108,13 @@ class Folder:
 
     @property
     def notes(self) -> list[str]:
-        """What was guessed so far, one line a class, which patterns fitted nothing, and which splits have no song."""
+        """Return inferred classes (one line a class), unmatched patterns, and empty splits."""
         words: dict[int, Counter[str]] = {}
         for word, instrument in self._guesses.values():
             words.setdefault(instrument, Counter())[word] += 1
         lines = [_note(instrument, found) for instrument, found in sorted(words.items())]
         lines += [
-            f"corpus.classes: {pattern!r} fits the name of no file so far"
+            f"corpus.classes: {pattern!r} matches no file name so far"
             for pattern in self.config.classes
             if pattern not in self._fitting
         ]
@@ -126,7 +126,7 @@ class Folder:
         return lines
 
     def tracks(self, split: str) -> Iterator[Track]:
-        """Songs of a split, by path. Raises DataError for a missing folder, an unknown or an empty split."""
+        """Yield the songs of a split by path. Raises DataError for a missing folder, unknown or empty split."""
         self._songs.folder(split)
         root = self._songs.root
         for why in self._links:
@@ -173,7 +173,7 @@ class Folder:
         return Track(self._id(folder), stems, source="folder", licence=self.config.licence)
 
     def _instrument(self, path: Path, shared: int) -> int | None:
-        """The class of a file, from what sets its name apart in its folder, else from the whole; None for a mixture."""
+        """Return the class of a file by the distinctive part of its name, else the whole name; None for a mixture."""
         if (pattern := self._pattern(path)) is not None:
             self._fitting.add(pattern)
             return CLASSES.index(self.config.classes[pattern])
@@ -193,7 +193,7 @@ class Folder:
         return next((p for p in self.config.classes if fnmatchcase(name, composed(p).lower())), None)
 
     def _is_rest(self, path: Path, shared: int) -> bool:
-        """Whether a file is all but some stem, by its name; what `classes` calls by a class is what it says."""
+        """Return True for a mix without one stem, by its name; entries of `classes` take precedence."""
         words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", composed(path.stem)[shared:]).lower()
         lacks = _WITHOUT.search(words)
         named = _REST.search(words) is not None or (lacks is not None and from_name(lacks[1]) is not None)
@@ -201,9 +201,9 @@ class Folder:
 
 
 def _found(root: Path) -> tuple[dict[Path, list[Path]], list[str]]:
-    """The audio files of each folder at any depth that holds some, or sound that is not read; each real file once.
+    """Return the audio files of each folder at any depth, each real file once, and a line for each duplicate link.
 
-    And a line for each link to a file or folder that is read already.
+    Folders with unsupported audio formats are included.
     """
     folders, left = folders_once(root)
     files = {folder: audio_files(folder) for folder in folders}
@@ -219,7 +219,7 @@ def _found(root: Path) -> tuple[dict[Path, list[Path]], list[str]]:
 
 
 def _shared_start(names: Sequence[str]) -> int:
-    """Characters that all names of a song begin with, a title perhaps: up to the last that is no letter."""
+    """Return the length of the common prefix of all names of a song, up to its last non-letter."""
     shared = 0
     for number, characters in enumerate(zip(*names, strict=False), start=1):
         if len(names) == 1 or len(set(characters)) > 1:
@@ -234,8 +234,8 @@ def _note(instrument: int, words: Counter[str]) -> str:
     if len(words) > _SHOWN:
         quoted += f" and {len(words) - _SHOWN} others"
     if instrument != _UNKNOWN:
-        return f"{CLASSES[instrument]}, guessed from file names ({words.total()}): {quoted}"
+        return f"{CLASSES[instrument]}, inferred from file names ({words.total()}): {quoted}"
     return (
-        f"Unknown, heard and never learned to play, since the file name does not tell ({words.total()}): {quoted}; "
-        'to say what they are: corpus.classes = { "NAME*" = "Guitar" }'
+        f"Unknown, used as context only, since the file name gives no instrument ({words.total()}): {quoted}; "
+        'to assign classes: corpus.classes = { "NAME*" = "Guitar" }'
     )

@@ -1,6 +1,6 @@
-"""`accomp corpus game-music`: the recorded music of free games, from Debian's packages, for codecs to train on.
+"""`accomp corpus game-music`: recorded music of free games from Debian packages, as training data for codecs.
 
-A run can be stopped at any time: pieces appear whole, and the same command makes only those that are missing.
+The command can be interrupted: pieces are written atomically, and the same command resumes with the missing ones.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from accomp.plugins.corpora.licences import licence_of
 from accomp.plugins.corpora.pool import each
 
 PACKAGES = ("wesnoth-1.16-music", "warzone2100-music", "nexuiz-music", "ufoai-music")
-"""The packages that are read if none are named; 533 MB to fetch."""
+"""Default packages; 533 MB of downloads."""
 RATE = 32_000
 SHORTEST = 20.0
-"""Seconds under which a piece is left out: jingles, which end before they have begun."""
+"""Shortest piece (s); excludes jingles."""
 RECORD = "SOURCES.json"
 _AUDIO = (".ogg", ".opus", ".oga", ".flac", ".mp3", ".wav")
 _ARCHIVES = (".pk3", ".pk4", ".zip")
-_SHORT_NAME = 8  # characters; "track3" and "menu" need their folder's name to be told apart
+_SHORT_NAME = 8  # characters; "track3" and "menu" are ambiguous without the name of their folder
 _HELD_OUT = 6  # of a hundred pieces, for validation, and for test
 _INSTEAD = (
     "name packages that can be had with --package (on another release of Debian they may have another version in their "
@@ -53,14 +53,14 @@ class Piece:
     """One audio file of a package.
 
     Attributes:
-        package: its name, and the folder's in which the piece is written.
+        package: name of the package and of the output folder.
         version: of the package.
-        file: the path in the package; of a file in an archive "ARCHIVE:MEMBER".
+        file: path in the package; "ARCHIVE:MEMBER" for a file in an archive.
         source: the file, or the archive, on disk.
         member: the name in the archive; None for a plain file.
-        name: of the file that is written, without suffix.
+        name: output file name without suffix.
         split: train, validation or test.
-        licence: as the package states it.
+        licence: licence stated by the package.
     """
 
     package: str
@@ -74,11 +74,11 @@ class Piece:
 
     @property
     def target(self) -> Path:
-        """Where it is written, under the corpus's folder."""
+        """Output path under the folder of the corpus."""
         return Path(self.split, self.package, f"{self.name}.flac")
 
     def data(self) -> bytes:
-        """The bytes of the audio file."""
+        """Read the audio file."""
         if self.member is None:
             return self.source.read_bytes()
         with zipfile.ZipFile(self.source) as archive:
@@ -86,7 +86,7 @@ class Piece:
 
 
 class Unusable(Exception):
-    """Why a piece is left out; it is named and counted."""
+    """Reason for skipping a piece; reported and counted."""
 
 
 def game_music(
@@ -97,12 +97,12 @@ def game_music(
     cache: Annotated[Path | None, typer.Option(help="Where Debian packages are unpacked.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
 ) -> None:
-    """Make a folder of the music of free games: mono, 32 kHz, 16 bit, split by piece."""
+    """Make a corpus of the music of free games: mono, 32 kHz, 16 bit, split by piece."""
     record = earlier(out, RECORD, ("pieces", "left_out")) or {"pieces": [], "left_out": []}
     cache = cache or debian.default_cache()
     pieces = [piece for name in dict.fromkeys(package or PACKAGES) for piece in _fetched(name, cache)]
     kept = _kept(out, record, pieces)
-    for stale in out.glob("*/*/.*.part"):  # a killed run's unfinished pieces
+    for stale in out.glob("*/*/.*.part"):  # unfinished pieces of a killed run
         stale.unlink()
     missing = [piece for piece in pieces if not _is_made(out, kept.get(str(piece.target)))]
     left_out = [row for row in record["left_out"] if row["package"] not in {piece.package for piece in pieces}]
@@ -119,7 +119,7 @@ def game_music(
 
 
 def pieces_of(unpacked: debian.Unpacked) -> list[Piece]:
-    """The audio files of a package, by path. Raises DataError where it has none, or an archive cannot be read."""
+    """Return the audio files of a package by path. Raises DataError for none or an unreadable archive."""
     files = sorted(_audio_files(unpacked.folder), key=lambda found: (str(found[0]), found[1] or ""))
     if not files:
         raise DataError(
@@ -132,23 +132,25 @@ def pieces_of(unpacked: debian.Unpacked) -> list[Piece]:
 
 
 def name_of(file: PurePosixPath, *, alone: bool) -> str:
-    """A piece's normalised name: the file's, after its folder's where that is short and not `alone`, in lower case,
-    everything between letters and digits a hyphen."""
+    """Return the normalised name of a piece: lower case, with hyphens between runs of letters and digits.
+
+    Short names are prefixed with the name of their folder unless `alone`.
+    """
     own = file.stem if len(file.stem) > _SHORT_NAME or alone else f"{file.parent.name}-{file.stem}"
     return re.sub(r"[^A-Za-z0-9]+", "-", own).lower()
 
 
 def split_of(name: str) -> str:
-    """The split of a piece, from its normalised name alone: of a hundred, 6 test, 6 validate, 88 train."""
+    """Return the split of a piece by a hash of its normalised name: 88 % train, 6 % validation, 6 % test."""
     place = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
     return "test" if place < _HELD_OUT else "validation" if place < 2 * _HELD_OUT else "train"
 
 
 def convert(piece: Piece, out: Path) -> dict[str, Any]:
-    """Write a piece under `out`, whole or not at all; its row of the record.
+    """Write a piece under `out` atomically and return its row of the record.
 
-    Channels are averaged, the sound is resampled to 32 kHz (soxr, high quality), and samples beyond full scale, which
-    lossy codecs make, are clipped and counted. Raises Unusable for a piece that cannot be read or is too short.
+    Channels are averaged, the sound is resampled to 32 kHz (soxr, high quality), and samples beyond full scale, common
+    with lossy codecs, are clipped and counted. Raises Unusable for a piece that cannot be read or is too short.
     """
     data = piece.data()
     audio, clipped = _mono(data)
@@ -178,12 +180,12 @@ def _try_convert(piece: Piece, *, out: Path) -> dict[str, Any] | Unusable:
         return error
     except OSError as error:
         raise DataError(
-            f"cannot write: {error}; make room and run the same command again: finished pieces are kept"
+            f"cannot write: {error}; free some space and run the same command again: finished pieces are kept"
         ) from error
 
 
 def _mono(data: bytes) -> tuple[np.ndarray, int]:
-    """float32 [N] at 32 kHz within [-1, 1], and how many samples were clipped for that."""
+    """Decode to float32 [N] at 32 kHz within [-1, 1]; also return the number of clipped samples."""
     try:
         sound, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -203,7 +205,7 @@ def _fetched(name: str, cache: Path) -> list[Piece]:
 
 
 def _audio_files(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """(file, None) and (archive, member) of all audio under a folder."""
+    """Yield (file, None) and (archive, member) for all audio under a folder."""
     for path in folder.rglob("*"):
         if path.is_symlink() or not path.is_file():
             continue
@@ -224,7 +226,7 @@ def _members(archive: Path) -> list[str]:
 
 
 def _piece(unpacked: debian.Unpacked, source: Path, member: str | None, taken: Counter[str], *, alone: bool) -> Piece:
-    """`taken` counts the names given so far: a second piece of one name is of the first one's split, and numbered."""
+    """Build a piece. `taken` counts names: pieces of equal name are numbered and share the split."""
     within = PurePosixPath(source.relative_to(unpacked.folder).as_posix())
     path = within if member is None else within.parent / member
     name = name_of(path, alone=alone)
@@ -242,7 +244,7 @@ def _piece(unpacked: debian.Unpacked, source: Path, member: str | None, taken: C
 
 
 def _kept(out: Path, record: dict[str, Any], pieces: Sequence[Piece]) -> dict[str, dict[str, Any]]:
-    """Rows of the record by path. Raises DataError where a package was of another version then."""
+    """Return the rows of the record by path. Raises DataError if a package version differs."""
     versions = {piece.package: piece.version for piece in pieces}
     for row in record["pieces"]:
         if (now := versions.get(row["package"], row["version"])) != row["version"]:

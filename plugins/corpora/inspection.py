@@ -1,4 +1,4 @@
-"""`accomp corpus inspect`: what a corpus holds, split by split, and what is wrong with it."""
+"""`accomp corpus inspect`: contents and defects of a corpus for each split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from accomp.core.interfaces import Corpus
 
 SECONDS = 10.0
-"""Of a song, listened to for its bandwidth."""
+"""Seconds of a song analysed for bandwidth."""
 _SHOWN = 20
 
 
@@ -32,14 +32,14 @@ def inspect(
     root: Annotated[Path, typer.Argument(help="The corpus's folder.")],
     corpus: Annotated[str, typer.Option(help="Name of the corpus plugin that reads it.")] = "slakh2100",
     listen: Annotated[
-        int, typer.Option(min=0, help="Songs of each split that are listened to, for their bandwidth; 0 for none.")
+        int, typer.Option(min=0, help="Songs of each split whose bandwidth is measured; 0 for none.")
     ] = 8,
     config: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A further key of the plugin's Config, in TOML.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Count songs, hours, stems per class and label, rates, bandwidth, licences of a corpus, and name what is wrong."""
+    """Count songs, hours, stems per class and label, rates, bandwidth, licences of a corpus, and list its defects."""
     reader = corpus_at(root, corpus, config or (), Registry())
     report = {split: examine(reader, split, listen=listen) for split in reader.splits}
     notes = list(getattr(reader, "notes", ()))
@@ -52,9 +52,9 @@ def inspect(
 
 
 def examine(corpus: Corpus, split: str, *, listen: int = 8) -> dict[str, Any]:
-    """Counts of one split, from metadata and file headers; `problems` has a line for each thing that is wrong.
+    """Count the contents of one split from metadata and file headers; `problems` has a line for each defect.
 
-    `bandwidth` is that of the mean of all stems, in SECONDS from the middle of up to `listen` songs: by name, Hz.
+    `bandwidth` (Hz by song) is measured on the mean of all stems, SECONDS from the middle of up to `listen` songs.
     """
     problems: list[str] = []
     before = len(corpus.problems)
@@ -91,7 +91,7 @@ def examine(corpus: Corpus, split: str, *, listen: int = 8) -> dict[str, Any]:
 
 
 def _lengths(track: Track, rates: Counter[int], problems: list[str]) -> list[float]:
-    """Seconds of each readable stem; notes unreadable ones and stems that are not equally long."""
+    """Return the length (s) of each readable stem; add problems for unreadable stems and unequal lengths."""
     lengths = {}
     for name, stem in track.stems.items():
         try:
@@ -110,7 +110,7 @@ def _lengths(track: Track, rates: Counter[int], problems: list[str]) -> list[flo
 
 
 def _bandwidths(tracks: list[Track], count: int, problems: list[str]) -> dict[str, int]:
-    """Bandwidth (Hz) of songs that a hash chooses, so that a corpus's beginning does not speak for all of it."""
+    """Return the bandwidth (Hz) of songs chosen by a hash, to avoid a bias to the first ones."""
     chosen = sorted(tracks, key=lambda track: hashlib.sha256(track.id.encode()).digest())[:count]
     found = {}
     for track in chosen:
@@ -138,9 +138,9 @@ def _lines(split: str, found: dict[str, Any]) -> list[str]:
     problems = found["problems"]
     reach = sorted(found["bandwidth"].values())
     told = (
-        f"{reach[0]} to {reach[-1]} Hz, median {reach[len(reach) // 2]} ({len(reach)} songs heard)"
+        f"{reach[0]} to {reach[-1]} Hz, median {reach[len(reach) // 2]} ({len(reach)} songs analysed)"
         if reach
-        else "not heard"
+        else "not measured"
     )
     return [
         f"{split}: {found['songs']} songs, {found['hours']:.2f} h, {stems} stems",

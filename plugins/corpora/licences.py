@@ -1,4 +1,4 @@
-"""What a Debian package says of the licence of one of its files, as a short name."""
+"""Short names of the licences of files in Debian packages."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NAMED = (  # how licences are named in prose -> short name; \1, \2 are what was
 
 
 def licence_of(package: str, unpacked: Path, file: PurePosixPath) -> str:
-    """The licence of `file`, a path below the folder of the unpacked `package` (one in an archive: as if the archive's
-    content lay beside it).
+    """Return the licence of `file`, a path below the folder of the unpacked `package` (one in an archive: as if the
+    archive's content lay beside it).
 
     A license.txt beside the file comes first; of its paragraphs, those that name the file. Then the package's copyright
     file: where it is machine-readable, the last paragraph that matches the file's path (Debian's copyright format 1.0:
-    https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/), else the first licence that its prose names. In
-    other cases, where to read it.
+    https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/), else the first licence named in its
+    prose. Otherwise the location of the text.
     """
     for name in _NOTICES:
         notice = unpacked / file.parent / name
@@ -44,7 +44,7 @@ def licence_of(package: str, unpacked: Path, file: PurePosixPath) -> str:
 
 
 def named(text: str) -> str | None:
-    """The short name of the licence that comes first in a text; None where it names none that is known."""
+    """Return the short name of the first known licence in a text, or None."""
     found = [(match.start(), match.expand(short)) for like, short in _NAMED if (match := re.search(like, text))]
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
@@ -67,7 +67,7 @@ def _of_paragraphs(text: str, file: PurePosixPath) -> str | None:
 
 
 def _paragraphs(text: str) -> Iterator[tuple[list[str], str]]:
-    """(patterns of files, licence) of the paragraphs about files."""
+    """Yield (file patterns, licence) of the Files paragraphs."""
     for paragraph in re.split(r"\n(?:[ \t]*\n)+", text):
         files = re.search(r"^Files:((?:.|\n[ \t])*)", paragraph, re.MULTILINE)
         licence = re.search(r"^License:[ \t]*(\S.*)$", paragraph, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Who hears beats and chords in whole songs, for `accomp corpus annotate`: tables of core/music/annotations.py."""
+"""Offline trackers of beats and chords for `accomp corpus annotate`; results as in core/music/annotations.py."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from accomp.core.errors import PluginError
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 HEARD = 0.15
-"""Mean activation at the beats that were found from which on there is a beat: in noise it is lower."""
+"""Threshold of the mean activation at detected beats; noise is below."""
 METERS = (3, 4)
-"""Beats of a bar that madmom's tracker chooses from."""
+"""Candidate numbers of beats per bar."""
 
 
 class Listener(Protocol):
-    """Hears one thing in whole songs.
+    """Tracker of one kind of annotation in whole songs.
 
     Attributes:
-        rate: Hz of the sound that it is given.
-        by: who it is, for the annotations.
-        licence: of its weights, for people.
+        rate: sample rate of its input (Hz).
+        by: name and version, for the annotations.
+        licence: licence of its weights.
     """
 
     rate: int
@@ -32,7 +32,7 @@ class Listener(Protocol):
     licence: str
 
     def hear(self, sound: np.ndarray) -> dict[str, Any]:
-        """sound [N] -> what it heard, by keys of annotations; {} for nothing."""
+        """sound [N] -> annotations by key; {} for none."""
         ...
 
 
@@ -69,7 +69,7 @@ class BeatThis:
     rate, licence = 22_050, "code MIT"
 
     def __init__(self, weights: str):
-        """Raises PluginError where the library or its weights are missing."""
+        """Raises PluginError if the library or its weights are missing."""
         require("beat_this", "beat-this", "--beats beat_this")
         if not Path(weights).is_file():
             raise PluginError(

@@ -1,6 +1,6 @@
-"""MoisesDB as it is published: moisesdb_v0.1/UUID/{data.json, STEM/UUID.wav}, 44.1 kHz stereo.
+"""The published layout of MoisesDB: moisesdb_v0.1/UUID/{data.json, STEM/UUID.wav}, 44.1 kHz stereo.
 
-A song's stems (drums, guitar, ...) are folders of recordings: a kick, a snare and two overheads are one set of drums.
+The stems of a song (drums, guitar, ...) are folders of recordings, for example kick, snare and overheads.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from accomp.core.types import Stem, Track
 _INNER = "moisesdb_v0.1"
 _UNKNOWN = CLASSES.index("Unknown")
 _TYPES = {
-    "other_sounds_(hapischord,_melotron_etc)": CLASSES.index("Piano"),  # its spelling
-    "other_wind": CLASSES.index("Organ"),  # what blows besides brass, flutes and reeds: accordions, harmonicas
+    "other_sounds_(hapischord,_melotron_etc)": CLASSES.index("Piano"),  # original spelling
+    "other_wind": CLASSES.index("Organ"),  # accordions, harmonicas
 }
-"""Track types whose names alone say too little."""
+"""Track types with ambiguous names."""
 
 
 class MoisesDB:
-    """MoisesDB. The recordings of a stem that are of one class are summed; the class comes from `trackType`.
+    """MoisesDB. Recordings of one class in a stem are summed; the class comes from `trackType`.
 
-    A stem of several classes (other_keys: an organ and a synth pad) becomes one of each. A song's `genre` is a label.
-    The corpus has no splits of its own: a hash of the song's id sends a tenth of them to validation, a tenth to test.
+    A stem of several classes (other_keys: an organ and a synth pad) is divided by class. The `genre` of a song is a
+    label. The corpus has no official splits: a hash of the song's id assigns 10 % to validation and 10 % to test.
 
     Attributes:
-        splits: those into which a song falls.
-        problems: a line for each recording, song or label that was left out, with the reason; filled by `tracks`.
+        splits: non-empty splits.
+        problems: a line for each recording, song or label that was skipped, with the reason; filled by `tracks`.
     """
 
     @frozen
     class Config:
-        """root: the folder moisesdb_v0.1, or the one that holds it; "~" is understood."""
+        """root: the folder moisesdb_v0.1 or its parent; "~" is expanded."""
 
         root: str
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """One song of a second in each split, for the conformance kit."""
+        """Write one song of 1 s in each split for the conformance kit."""
         for split in SPLITS:
             name = next(name for name in map("{:08}".format, count()) if split_of(name) == split)
             song = folder / _INNER / name
@@ -75,7 +75,7 @@ class MoisesDB:
         self.splits = splits_among(split_of(path.name) for path in subfolders(root)) if root.is_dir() else SPLITS
 
     def tracks(self, split: str) -> Iterator[Track]:
-        """Songs of a split, by folder name. Raises DataError for a missing folder, an unknown or an empty split."""
+        """Yield the songs of a split by folder name. Raises DataError for a missing folder, unknown or empty split."""
         folders = self._songs.of(split, where=lambda folder: split_of(folder.name) == split)
         return self._songs.read(split, folders, self._track)
 
@@ -118,7 +118,7 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _recordings(folder: Path, entry: Any) -> tuple[str, list[tuple[Path, str]]]:
-    """A stem's name, and the path and type of each of its recordings."""
+    """Return the name of a stem and the path and type of each of its recordings."""
     try:
         name = entry["stemName"]
         found = [
@@ -133,7 +133,7 @@ def _recordings(folder: Path, entry: Any) -> tuple[str, list[tuple[Path, str]]]:
 
 
 def _by_class(name: str, recordings: list[tuple[Path, str]]) -> dict[str, Stem]:
-    """One stem of each class among the recordings of a folder; it has the folder's name where it is the only one."""
+    """Group the recordings of a folder by class; a single class keeps the name of the folder."""
     files: dict[int, list[Path]] = {}
     kinds: dict[int, list[str]] = {}
     for path, kind in sorted(recordings):
@@ -149,7 +149,7 @@ def _by_class(name: str, recordings: list[tuple[Path, str]]) -> dict[str, Stem]:
 
 
 def _instrument(kind: str, stem: str) -> int:
-    """By the recording's type, else by the stem that it belongs to, else Unknown."""
+    """Return the class by the type of the recording, else by its stem, else Unknown."""
     known = _TYPES.get(kind.replace(" ", "_"))
     found = (known, from_name(kind), from_name(stem))
     return next((instrument for instrument in found if instrument is not None), _UNKNOWN)

@@ -1,4 +1,4 @@
-"""MUSDB18-HQ as it is published: {train,test}/ARTIST - TITLE/{mixture,drums,bass,vocals,other}.wav, 44.1 kHz stereo."""
+"""Layout of MUSDB18-HQ: {train,test}/ARTIST - TITLE/{mixture,drums,bass,vocals,other}.wav, 44.1 kHz stereo."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ VALIDATION = frozenset(
         "Young Griffo - Pennies",
     }
 )
-"""The songs of train/ that the corpus's owners set aside for validation."""
+"""The songs of train/ in the official validation split."""
 
 
 class Musdb18Hq:
-    """MUSDB18-HQ. A stem's class comes from its file's name: `other` is Unknown, heard but never learned to play.
+    """MUSDB18-HQ. The class of a stem follows its file name: `other` is Unknown, used as context only.
 
     Attributes:
-        splits: train, test, and validation where songs of the owners' list for it are there.
-        problems: a line for each stem or song that was left out, with the reason; filled by `tracks`.
+        splits: train, test, and validation if songs of the official list exist.
+        problems: a line for each stem or song that was skipped, with the reason; filled by `tracks`.
     """
 
     @frozen
     class Config:
-        """root: the folder that holds train/ and test/; "~" is understood."""
+        """root: folder with train/ and test/; "~" is expanded."""
 
         root: str
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """One song of a second in each split, for the conformance kit."""
+        """Write one song of 1 s in each split for the conformance kit."""
         for song in ("train/A - One", f"train/{min(VALIDATION)}", "test/B - Two"):
             for name in (_MIXTURE, "drums", "bass", "vocals", "other"):
                 audio.write(folder / song / f"{name}.wav", np.zeros((8000, 2), dtype=np.float32), 8000)
@@ -72,7 +72,7 @@ class Musdb18Hq:
         self.splits = SPLITS if held_out else ("train", "test")
 
     def tracks(self, split: str) -> Iterator[Track]:
-        """Songs of a split, by folder name. Raises DataError for a missing folder, an unknown or an empty split."""
+        """Yield the songs of a split by folder name. Raises DataError for a missing folder, unknown or empty split."""
         folders = self._songs.of(split, where=lambda folder: split == "test" or _split(folder) == split)
         return self._songs.read(split, folders, self._track)
 
@@ -93,5 +93,5 @@ class Musdb18Hq:
 
 
 def _split(folder: Path) -> str:
-    """Of a song in train/."""
+    """Return the split of a song in train/."""
     return "validation" if folder.name in VALIDATION else "train"

@@ -1,4 +1,4 @@
-"""Work spread over processes, results in order."""
+"""Ordered parallel map over processes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ R = TypeVar("R")
 
 
 def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tuple[J, R]]:
-    """(job, work(job)) in the jobs' order; one worker works in this process.
+    """Yield (job, work(job)) in order; a single worker runs in this process.
 
-    Work, jobs and results must be picklable. Raises what the work raises, and DataError where a process was killed;
-    jobs that have not begun are then dropped.
+    Work, jobs and results must be picklable. Propagates exceptions of the work; raises DataError for a killed process.
+    Pending jobs are then cancelled.
     """
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
@@ -33,8 +33,8 @@ def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tu
             yield from zip(jobs, pool.map(work, jobs), strict=True)
         except BrokenProcessPool as error:
             raise DataError(
-                f"a worker process ended before its work did; what it said last is above. A worker is killed where "
-                f"memory runs out: fewer --workers than {workers} need less. The same command goes on; "
+                f"a worker process died; its last output is above. Workers are killed when "
+                f"memory runs out: use fewer --workers than {workers}. The same command resumes; "
                 "finished songs are kept"
             ) from error
         finally:
@@ -42,7 +42,7 @@ def each(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[tu
 
 
 def _prepare() -> None:
-    """A worker dies with its parent, and at once where the user interrupts."""
+    """Make a worker exit with its parent and immediately on interrupt."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -1,7 +1,7 @@
 """The Slakh2100 layout: {train,validation,test}/TrackNNNNN/{metadata.yaml, stems/Sxx.flac}, at any sample rate.
 
-Slakh2100 itself (44.1 kHz), its redux (whose fourth folder, `omitted`, is left alone) and what
-`accomp corpus mini-slakh` makes are read alike.
+Slakh2100 itself (44.1 kHz), its redux (whose fourth folder, `omitted`, is ignored) and the output
+of `accomp corpus mini-slakh` are read alike.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from accomp.core.music.instruments import from_program
 from accomp.core.types import Stem, Track
 
 _SUFFIXES = (".flac", ".wav")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it: ten times as fast
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if available, is ten times faster
 
 
 def _distinct(_: Any, attribute: Attribute, root: str | tuple[str, ...]) -> None:
@@ -33,26 +33,26 @@ def _distinct(_: Any, attribute: Attribute, root: str | tuple[str, ...]) -> None
 
 
 class Slakh2100:
-    """Slakh2100 and everything laid out like it. A stem's class comes from `is_drum`, else from `program_num`.
+    """Slakh2100 and corpora in the same layout. The class of a stem comes from `is_drum`, else from `program_num`.
 
-    Beyond what Slakh2100 has, the metadata of a song and the entry of a stem may hold `labels: {genre: rock}`, and that
-    of a song `annotations` (core/music/annotations.py).
+    As an extension of Slakh2100, the metadata of a song and the entry of a stem may have `labels: {genre: rock}`, and
+    that of a song `annotations` (core/music/annotations.py).
     """
 
     splits = SPLITS
 
     @frozen
     class Config:
-        """root: the folder that holds train/, validation/ and test/, or several of them; "~" is understood.
+        """root: folder with train/, validation/ and test/, or several of them; "~" is expanded.
 
-        Of several roots songs are called by their root's folder, too: "mma-Track00001".
+        With several roots, song names include the folder of their root: "mma-Track00001".
         """
 
         root: str | tuple[str, ...] = field(validator=_distinct)
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """One song of a second in each split, for the conformance kit."""
+        """Write one song of 1 s in each split for the conformance kit."""
         for number, split in enumerate(cls.splits):
             song = folder / split / f"Track{number:05}"
             audio.write(song / "stems" / "S00.flac", np.zeros(8000, dtype=np.float32), 8000)
@@ -74,15 +74,15 @@ class Slakh2100:
 
     @property
     def problems(self) -> list[str]:
-        """A line for each stem, song or label that was left out, with the reason; filled by `tracks`."""
+        """A line for each stem, song or label that was skipped, with the reason; filled by `tracks`."""
         return [problem for songs in self._roots for problem in songs.problems]
 
     def tracks(self, split: str) -> Iterator[Track]:
-        """Songs of a split, root by root, by folder name.
+        """Yield the songs of a split, root by root, by folder name.
 
-        Raises DataError for a missing folder, an unknown or an empty split.
+        Raises DataError for a missing folder, unknown or empty split.
         """
-        folders = [songs.of(split, "Track*") for songs in self._roots]  # what is missing is told at once
+        folders = [songs.of(split, "Track*") for songs in self._roots]  # raises for missing folders first
         return chain.from_iterable(
             songs.read(split, found, partial(self._track, songs))
             for songs, found in zip(self._roots, folders, strict=True)

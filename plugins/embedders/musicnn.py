@@ -1,4 +1,4 @@
-"""Embeddings of musicnn, a tagger of music; its weights come along."""
+"""Embeddings of musicnn, a music tagger; weights are included."""
 
 from __future__ import annotations
 
@@ -17,34 +17,32 @@ from accomp.plugins.embedders.musicnn_network import MELS, network_of
 
 RATE, HOP, FFT = 16000, 256, 512
 PATCH = 187
-"""Frames of a patch: 3 s, what it was trained on."""
+"""Frames of a patch: 3 s, as in training."""
 BATCH = 32
 SHIPPED = Path(__file__).parent / "weights" / "musicnn.safetensors"
 
 
 class Musicnn:
-    """The 200 units before the tags of musicnn, for 3 s of sound each, trained on MagnaTagATune (ISC licence).
+    """Penultimate layer of musicnn (200 units) for each 3 s, trained on MagnaTagATune (ISC licence).
 
-    As in the package musicnn, but for what a log-mel value may be: there it is rounded to half precision, which
-    overflows where music is loud; here it is single precision throughout.
+    As in the package musicnn, except that log-mel values are in single precision; there they are rounded to half
+    precision, which overflows for loud music.
     """
 
     sample_rate = RATE
 
     @frozen
     class Config:
-        """`hop`: seconds from one patch to the next. `weights`: a file like the shipped one."""
+        """`hop`: seconds between patches. `weights`: a file in the format of the included one."""
 
         hop: float = field(default=1.5, validator=v.ge(HOP / RATE))
         weights: str | None = None
 
     def __init__(self, config: Config):
-        """Raises PluginError where the weights are missing or not those of a musicnn."""
+        """Raises PluginError if the weights are missing or not of a musicnn."""
         path = SHIPPED if config.weights is None else Path(config.weights)
         if not path.is_file():
-            raise PluginError(
-                f"no such file @ embedder musicnn: weights = '{path}'; leave it out to use the shipped ones"
-            )
+            raise PluginError(f"no such file @ embedder musicnn: weights = '{path}'; omit it to use the included ones")
         self._hop = round(config.hop * RATE / HOP)
         try:
             self._network = network_of(load(path.read_bytes()))
@@ -64,7 +62,7 @@ class Musicnn:
         """audio [N] at 16 kHz -> [n, 200] float32, a row a patch. Raises ValueError for less than a patch (3 s)."""
         mel = self.log_mel(torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32)))
         if len(mel) < PATCH:
-            raise ValueError(f"{len(audio) / RATE:.2f} s of sound; musicnn hears patches of {PATCH * HOP / RATE:.2f} s")
+            raise ValueError(f"{len(audio) / RATE:.2f} s of sound; musicnn needs patches of {PATCH * HOP / RATE:.2f} s")
         patches = mel.unfold(0, PATCH, self._hop).transpose(1, 2)
         return torch.cat([self._network(batch) for batch in patches.split(BATCH)]).numpy()
 

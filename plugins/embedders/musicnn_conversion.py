@@ -1,4 +1,4 @@
-"""`accomp embedder convert-musicnn`: how the shipped weights were made of those in the package musicnn."""
+"""`accomp embedder convert-musicnn`: conversion of the weights in the package musicnn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYERS = (
     *(f"middle.{i}.{part}" for i in range(3) for part in ("conv", "norm")),
     "pooled_norm", "dense", "dense_norm", "tags",
 )  # fmt: skip
-"""In the order in which TensorFlow numbered its layers, each kind (convolution, normalisation, dense) by itself."""
+"""Layers in TensorFlow's numbering, separately by kind (convolution, normalisation, dense)."""
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
@@ -30,18 +30,18 @@ def convert_musicnn(
     checkpoint: Annotated[Path, typer.Argument(help="The file .index in the package's folder MTT_musicnn.")],
     out: Annotated[Path, typer.Argument(help="The weights file to write (.safetensors).")],
 ) -> None:
-    """Make the weights file of the embedder `musicnn` of a checkpoint of the package musicnn. Needs no TensorFlow."""
+    """Convert a checkpoint of the package musicnn to weights of the embedder `musicnn`, without TensorFlow."""
     weights = converted(read_bundle(checkpoint))
     try:
         network_of(weights)
     except RuntimeError as error:
-        raise DataError(f"not a musicnn of the size that is known here: {error} @ {checkpoint}") from error
+        raise DataError(f"not a musicnn of the supported size: {error} @ {checkpoint}") from error
     write_atomic(out, save(weights))
     say(f"musicnn: {sum(value.numel() for value in weights.values())} values @ {out}")
 
 
 def converted(bundle: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """TensorFlow's names and axes -> those of musicnn_network.py. Raises DataError for a layer that is not there."""
+    """TensorFlow's names and axes -> those of musicnn_network.py. Raises DataError for a missing layer."""
     counts = {"conv2d": 0, "batch_normalization": 0, "dense": 0}
     weights = {}
     for layer in LAYERS:

@@ -1,6 +1,6 @@
-"""musicnn in PyTorch: a tagger of music whose filters are shaped for timbre and rhythm (Pons and Serra, 2019).
+"""musicnn in PyTorch: a music tagger with musically motivated filters (Pons and Serra, 2019).
 
-Written anew after arXiv 1909.06654. Letters: B patches, T frames of a patch, F mel bands.
+Reimplemented after arXiv 1909.06654. Letters: B patches, T frames of a patch, F mel bands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EPSILON = 1e-3
 
 
 class Front(nn.Module):
-    """One kind of filter: convolution, ReLU, normalisation, largest of all bands. [B, 1, T, F] -> [B, C, T]."""
+    """One kind of filter: convolution, ReLU, normalisation, maximum over bands. [B, 1, T, F] -> [B, C, T]."""
 
     def __init__(self, filters: int, frames: int, bands: int):
         super().__init__()
@@ -32,7 +32,7 @@ class Front(nn.Module):
 
 
 class Middle(nn.Module):
-    """Seven frames of everything below. [B, C, T] -> [B, 64, T]."""
+    """Convolution over seven frames. [B, C, T] -> [B, 64, T]."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -44,7 +44,7 @@ class Middle(nn.Module):
 
 
 class MusicnnNetwork(nn.Module):
-    """Log-mel patches [B, T, 96] -> embeddings [B, 200], the layer before the tags."""
+    """Log-mel patches [B, T, 96] -> embeddings [B, 200], the penultimate layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,18 +68,16 @@ class MusicnnNetwork(nn.Module):
         return self.dense_norm(torch.relu(self.dense(self.pooled_norm(pooled))))
 
     def likelihoods(self, x: Tensor) -> Tensor:
-        """Log-mel patches [B, T, 96] -> likelihoods [B, 50] of the tags it was trained on, for comparisons."""
+        """Log-mel patches [B, T, 96] -> likelihoods [B, 50] of the training tags, for comparisons."""
         return torch.sigmoid(self.tags(self(x)))
 
 
 def network_of(weights: dict[str, Tensor]) -> MusicnnNetwork:
-    """The network with these weights. Raises RuntimeError where they are not those of a musicnn, or no numbers."""
+    """Return the network with these weights. Raises RuntimeError for other or non-finite weights."""
     if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise RuntimeError(f"{bad[0]} holds NaN or Inf")
     with torch.device("meta"):
         network = MusicnnNetwork().eval()
-    counters = {
-        name for name in network.state_dict() if name.endswith("num_batches_tracked")
-    }  # of use in training only
+    counters = {name for name in network.state_dict() if name.endswith("num_batches_tracked")}  # training only
     network.load_state_dict(weights | dict.fromkeys(counters, torch.tensor(0)), assign=True)
     return network

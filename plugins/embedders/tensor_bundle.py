@@ -1,8 +1,7 @@
-"""Reads a TensorFlow checkpoint ("tensor bundle") without TensorFlow.
+"""Reader of TensorFlow checkpoints ("tensor bundles") without TensorFlow.
 
-PREFIX.index is a sorted string table: blocks of key-value pairs, in which a key leaves out what it shares with the one
-before; the last 48 bytes say where the block of blocks lies. A value is a protocol buffer that says where in
-PREFIX.data-00000-of-00001 a tensor's bytes are.
+PREFIX.index is a sorted string table: blocks of key-value pairs with prefix-compressed keys; the last 48 bytes locate
+the index block. A value is a protocol buffer with the position of a tensor in PREFIX.data-00000-of-00001.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ FOOTER = 48
 
 
 def read_bundle(index: Path) -> dict[str, np.ndarray]:
-    """Name -> float32 tensor of the checkpoint whose file PREFIX.index is given; tensors of other types are left out.
+    """Name -> float32 tensor of the checkpoint whose file PREFIX.index is given; tensors of other types are skipped.
 
     Raises DataError for a file that is missing, damaged, compressed, or split into several.
     """
@@ -41,7 +40,7 @@ def read_bundle(index: Path) -> dict[str, np.ndarray]:
 
 
 class _Entry:
-    """Where a tensor lies: BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size}."""
+    """Location of a tensor: BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size}."""
 
     def __init__(self, message: bytes):
         fields = dict(_fields(message))
@@ -58,7 +57,7 @@ class _Entry:
 
 
 def _table(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All pairs of a sorted string table."""
+    """Yield all pairs of a sorted string table."""
     footer = file[-FOOTER:]
     if len(footer) < FOOTER or struct.unpack("<Q", footer[-8:])[0] != MAGIC:
         raise ValueError("its end is not that of a table")
@@ -108,7 +107,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins at `at`, seven bits a byte, and where the next thing begins."""
+    """Return the varint at `at` (seven bits per byte) and the position after it."""
     value = shift = 0
     while True:
         byte = data[at]

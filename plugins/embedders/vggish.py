@@ -1,4 +1,4 @@
-"""Embeddings of VGGish (Hershey et al., 2017), those of most published Frechet audio distances; bring its weights."""
+"""Embeddings of VGGish (Hershey et al., 2017), used by most published Frechet audio distances; needs weights."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from accomp.core.files import hash_file
 RATE, WINDOW, HOP, FFT = 16000, 400, 160, 512
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0
 FRAMES = 96
-"""Frames of a patch, 0.96 s; patches follow one another without overlap."""
+"""Frames of a patch, 0.96 s; patches do not overlap."""
 OFFSET = 0.01
 BATCH = 64
 FILE = "vggish-10086976.pth"
 SOURCE = f"https://github.com/harritaylor/torchvggish/releases/download/v0.1/{FILE}"
 CONVOLUTIONS = (0, 3, 6, 8, 11, 13)
-"""Places of the convolutions among the layers `features` of the weights file, ReLUs and poolings between them."""
+"""Indices of the convolutions in `features` of the weights file; ReLUs and poolings are between them."""
 POOLED = (0, 3, 8, 13)
-"""Convolutions after which both axes are halved."""
+"""Convolutions followed by pooling of both axes."""
 
 
 class VGGish:
-    """The 128 outputs of VGGish for each 0.96 s of sound: no principal components, no last activation.
+    """The 128 outputs of VGGish for each 0.96 s, without PCA and last activation.
 
-    `weights` is the file vggish-10086976.pth, the one that the package frechet-audio-distance uses, or the folder where
-    that keeps it (its `ckpt_dir`); where it is left out, torch's own folder for such files. Nothing is ever downloaded.
+    `weights` is the file vggish-10086976.pth, the one that the package frechet-audio-distance uses, or its
+    folder (`ckpt_dir` there); by default torch's hub folder. Nothing is downloaded.
     """
 
     sample_rate = RATE
@@ -41,7 +41,7 @@ class VGGish:
         weights: str | None = None
 
     def __init__(self, config: Config):
-        """Raises PluginError where the weights are missing or not those of a VGGish."""
+        """Raises PluginError if the weights are missing or not of a VGGish."""
         path = _found(config.weights)
         try:
             weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
@@ -56,7 +56,7 @@ class VGGish:
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """A VGGish of a few channels with random weights."""
+        """Return a small VGGish with random weights."""
         rng = torch.Generator().manual_seed(0)
         sizes = (1, 2, 3, 4, 4, 5, 5)
         shapes: dict[str, tuple[int, ...]] = {
@@ -75,7 +75,7 @@ class VGGish:
         patches = mel[: len(mel) // FRAMES * FRAMES].reshape(-1, FRAMES, BANDS).float()
         if not len(patches):
             needed = ((FRAMES - 1) * HOP + WINDOW) / RATE
-            raise ValueError(f"{len(audio) / RATE:.2f} s of sound; VGGish hears patches of {needed:.3f} s")
+            raise ValueError(f"{len(audio) / RATE:.2f} s of sound; VGGish needs patches of {needed:.3f} s")
         return torch.cat([self._network(batch) for batch in patches.split(BATCH)]).numpy()
 
     def log_mel(self, audio: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class VGGish:
 
 
 class VGGishNetwork(nn.Module):
-    """Patches [B, 96, 64] -> [B, 128]. Its widths are those of the weights it is given."""
+    """Patches [B, 96, 64] -> [B, 128]. Widths follow the weights."""
 
     def __init__(self, weights: dict[str, Tensor]):
         """Raises KeyError or RuntimeError for weights of something else."""
@@ -111,7 +111,7 @@ class VGGishNetwork(nn.Module):
 
 
 def mel_matrix() -> np.ndarray:
-    """[257, 64]: triangles on the mel scale 1127 ln(1 + f / 700), straight in mel; nothing of the constant part."""
+    """[257, 64]: triangles on the mel scale 1127 ln(1 + f / 700), linear in mel; zero at DC."""
 
     def mel(frequency: np.ndarray | float) -> np.ndarray:
         return 1127.0 * np.log1p(np.asarray(frequency) / 700.0)
@@ -134,7 +134,7 @@ def _dense(matrix: Tensor) -> nn.Linear:
 
 
 def _found(weights: str | None) -> Path:
-    """The weights file. Raises PluginError, naming where it was looked for and where it can be had."""
+    """Locate the weights file. Raises PluginError with the searched paths and the source."""
     place = Path(torch.hub.get_dir()) if weights is None else Path(weights)
     candidates = [place, place / FILE, place / "checkpoints" / FILE]
     for path in candidates:

@@ -1,1 +1,1 @@
-"""Followers: what hears, as the input comes, where its beats are and which chords it plays."""
+"""Followers: online trackers of beats and chords in the input."""

@@ -1,4 +1,4 @@
-"""When to believe a beat tracker: from its best guess frame by frame to a grid that holds, or to none."""
+"""Filter of beat-tracker estimates: from estimates per frame to a stable beat grid, or none."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import deque
 from attrs import define, field, frozen
 
 HEARD = 0.15
-"""Activation from which on the last beat counts as heard, and at first the last BEATS, by their mean: in noise that
-stays below 0.13, in music above 0.2 with few exceptions."""
+"""Activation threshold of the last beat and, before the first grid, of the mean of the last BEATS. Noise stays below
+0.13, music above 0.2 with few exceptions."""
 BEATS = 4
 FIRST, AGAIN = 3.0, 0.5
-"""Beats for which a guess has to hold before it is believed: the first one, and another one later."""
+"""Beats for which an estimate must be stable before it is accepted: the first one, and later ones."""
 NEAR = 0.12
-"""Of a beat: how close to one the activation counts as its own; a guess is believed between beats only."""
+"""Distance to a beat, in beats, within which activations belong to it; estimates are accepted only between beats."""
 JUMP = 0.1
-"""Of a beat, or of its length: from one frame to the next a guess that moves further is another one."""
+"""Largest change per frame of the phase (in beats) or the relative period of a stable estimate."""
 
 
 @frozen
 class Guess:
-    """A tracker's best guess at a frame: how far it is in its beat (0 to 1), and how long that is (frames)."""
+    """Beat estimate at a frame: phase within the beat (0 to 1) and period (frames)."""
 
     position: float
     interval: float
@@ -28,22 +28,22 @@ class Guess:
 
 @define(eq=False)
 class Lock:
-    """Believes guesses that go on as they should and have activations at their beats. What was believed last holds
-    until another one is believed: music goes on counting where a band is silent for a bar.
+    """Hysteresis over estimates: accepts those that are stable and have activations at their beats. An accepted grid
+    stays until another one is accepted, so it survives bars of silence.
 
     Attributes:
-        grid: a beat and the beat's length, in frames from the first; None before anything was believed.
+        grid: time of a beat and beat period, in frames from the first; None before an estimate is accepted.
     """
 
     grid: tuple[float, float] | None = None
     _frame: int = field(default=-1, init=False)
     _before: Guess | None = field(default=None, init=False)
-    _held: float = field(default=0.0, init=False)  # beats for which the guess has held
-    _peak: float = field(default=0.0, init=False)  # the largest activation near the beat that is passing
+    _held: float = field(default=0.0, init=False)  # beats for which the estimate has been stable
+    _peak: float = field(default=0.0, init=False)  # largest activation near the current beat
     _peaks: deque[float] = field(factory=lambda: deque(maxlen=BEATS), init=False)
 
     def update(self, guess: Guess, activation: float) -> None:
-        """What a tracker guesses, and its network says, of the next frame."""
+        """Add the estimate of the tracker and the activation of its network at the next frame."""
         self._frame += 1
         held = self._before is not None and _goes_on(self._before, guess)
         self._held = self._held + 1 / guess.interval if held else 0.0

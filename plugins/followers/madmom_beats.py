@@ -1,4 +1,4 @@
-"""Beats in what is heard, as madmom's online tracker has them: which beat comes next, and when."""
+"""Online beat tracking by madmom, with a prediction of the next beats."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from accomp.plugins.followers.resampling import RATE, STEP, Frames
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 WINDOW = 2048
-"""Samples that a frame is seen through, half of them after its time: the tracker hears 23 ms late."""
+"""Samples of a frame, centred on its time: a delay of 23 ms."""
 FRAMES = RATE // STEP
-"""A second."""
+"""Frames per second."""
 LATE = 0.014
-"""Seconds by which beats come after the time that the tracker has for them: 18 ms on clicks, 11 ms in songs."""
-_SPREAD_TEMPO, _SPREAD_PHASE = 0.06, 0.1  # of a beat: what around the likeliest state is the same guess
+"""Seconds from the estimate of the tracker to the beat: 18 ms on clicks, 11 ms in songs."""
+_SPREAD_TEMPO, _SPREAD_PHASE = 0.06, 0.1  # in beats: neighbourhood for averaging the estimate
 
 
 class MadmomBeats:
-    """The beat grid of a sound as it comes, without bars, by madmom: online LSTM networks (S. Boeck and M. Schedl, DAFx
+    """Online beat tracking without bars, by madmom: online LSTM networks (S. Boeck and M. Schedl, DAFx
     2011), and the forward algorithm in a dynamic Bayesian network of phase and tempo (F. Krebs, S. Boeck, G. Widmer,
     ISMIR 2015). The networks' weights come with the package and are licensed CC BY-NC-SA 4.0.
 
-    The guess is the likeliest state, refined by the mean of those around it; when it is believed says lock.py.
+    The estimate is the most likely state, refined by the mean of its neighbours; lock.py accepts or rejects it.
     """
 
     follows = "metronome"
@@ -35,9 +35,9 @@ class MadmomBeats:
     @frozen
     class Config:
         networks: int = field(default=8, validator=[v.ge(1), v.le(8)])
-        """How many of the eight are asked and averaged: each costs 0.7 % of one CPU core."""
+        """Number of the eight networks that are averaged; each needs 0.7 % of one CPU core."""
         slowest: float = field(default=55.0, validator=v.ge(20.0))
-        """Beats a minute."""
+        """Beats per minute."""
         fastest: float = field(default=215.0, validator=v.le(400.0))
 
     def __init__(self, config: Config, sample_rate: int):
@@ -53,20 +53,20 @@ class MadmomBeats:
         self.begin()
 
     def begin(self) -> None:
-        """Forget everything."""
+        """Reset the state."""
         self._activations.begin()
         self._tempo.begin()
         self._windows.begin()
         self._lock = Lock()
 
     def push(self, audio: np.ndarray) -> None:
-        """audio [n] float32 in [-1, 1] at the rate that it was built for."""
+        """audio [n] float32 in [-1, 1] at the sample rate of the constructor."""
         for window in self._windows.push(audio):
             activation = self._activations.of(window)
             self._lock.update(self._tempo.guess(activation), activation)
 
     def known(self) -> Annotations:
-        """Two beats, after which the grid goes on as it is between them."""
+        """Return two beats; later beats continue at their interval."""
         if self._lock.grid is None:
             return NOTHING
         at, beat = (frames / FRAMES for frames in self._lock.grid)
@@ -74,7 +74,7 @@ class MadmomBeats:
 
 
 class _Activations:
-    """How likely a beat is, frame by frame."""
+    """Beat activation of each frame."""
 
     def __init__(self, networks: int):
         with madmom_importable():
@@ -94,13 +94,13 @@ class _Activations:
             network.reset()
 
     def of(self, sound: np.ndarray) -> float:
-        """The next frame, [WINDOW] around its time."""
+        """Return the activation of the next frame from samples [WINDOW] around its time."""
         spectrum = self._log(self._filter(self._stft(self._framed(sound))))
         return float(self._networks.process(self._difference.process(spectrum, reset=False), reset=False))
 
 
 class _Tempo:
-    """Phase and tempo, frame by frame."""
+    """Phase and tempo of each frame."""
 
     def __init__(self, slowest: float, fastest: float):
         with madmom_importable():
@@ -112,7 +112,7 @@ class _Tempo:
         self._model.reset()
 
     def guess(self, activation: float) -> Guess:
-        """The likeliest phase and tempo after the next frame: the mean over states that are about the same."""
+        """Return the estimate after the next frame: the mean over states near the most likely one."""
         states, likely = self._states, self._model.forward(np.array([activation]), reset=False)[0]
         best = int(likely.argmax())
         position, interval = states.state_positions[best], int(states.state_intervals[best])

@@ -1,4 +1,4 @@
-"""Chords in what is heard, as madmom's deep chroma and chord recogniser have them, as far as they can tell by now."""
+"""Online chord recognition by madmom's deep chroma and conditional random field."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from accomp.plugins.followers.resampling import RATE, Frames
 from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, madmom_version, require
 
 WINDOW = 8192
-"""Samples that a frame is seen through, half of them after its time."""
+"""Samples of a frame, centred on its time."""
 FRAMES = 10
-"""A second."""
+"""Frames per second."""
 AROUND = 15
-"""Frames that the network sees, the one in question in their middle: it hears 0.79 s late."""
+"""Frames of input to the network, centred on the current one: a delay of 0.79 s."""
 LATE = 2
-"""Frames by which the recogniser changes its mind later than the music its chord, as a median."""
+"""Median delay of recognised chord changes, in frames."""
 HISTORY = 180.0
-"""Seconds of chords that are kept."""
+"""Seconds of chord history."""
 _ROOTS = ("A", "A#", "B", "C", "C#", "D", "D#", "E", "F", "F#", "G", "G#")
 _LABELS = (*(f"{root}:maj" for root in _ROOTS), *(f"{root}:min" for root in _ROOTS), NONE)
 
 
 class MadmomChords:
-    """Major and minor chords of a sound as it comes, by madmom: deep chroma (F. Korzeniowski and G. Widmer, ISMIR 2016)
-    and the weights of its conditional random field, run forward only. All come with the package, CC BY-NC-SA 4.0.
+    """Online recognition of major and minor chords, by madmom: deep chroma (F. Korzeniowski and G. Widmer, ISMIR 2016)
+    and the weights of its conditional random field, forward pass only. All weights are in the package, CC BY-NC-SA 4.0.
 
-    What sounds now is known about a second later.
+    The total delay is about one second.
     """
 
     follows = "chart"
@@ -40,7 +40,7 @@ class MadmomChords:
     @frozen
     class Config:
         history: float = field(default=HISTORY, validator=v.ge(10.0))
-        """Seconds of chords that are kept."""
+        """Seconds of chord history."""
 
     def __init__(self, config: Config, sample_rate: int):
         """Raises PluginError where madmom is missing."""
@@ -54,22 +54,22 @@ class MadmomChords:
         self.begin()
 
     def begin(self) -> None:
-        """Forget everything."""
+        """Reset the state."""
         self._chroma.begin()
         self._field.begin()
         self._windows.begin()
-        self._frames = 0  # of which the chord is known
-        self._changes: deque[tuple[float, str]] = deque()  # when (s) which chord began
+        self._frames = 0  # frames with a recognised chord
+        self._changes: deque[tuple[float, str]] = deque()  # start (s) and chord
 
     def push(self, audio: np.ndarray) -> None:
-        """audio [n] float32 in [-1, 1] at the rate that it was built for."""
+        """audio [n] float32 in [-1, 1] at the sample rate of the constructor."""
         for window in self._windows.push(audio):
             chroma = self._chroma.of(window)
             if chroma is not None:
                 self._hear(_LABELS[self._field.of(chroma)])
 
     def known(self) -> Annotations:
-        """The chords of the last minutes; those before the first one that sounds are not known."""
+        """Return the chords of the last minutes, from the first one on that is not silence."""
         if not self._changes:
             return NOTHING
         starts = [start for start, _ in self._changes]
@@ -91,7 +91,7 @@ class MadmomChords:
 
 
 class _Chroma:
-    """Twelve pitch classes, frame by frame, each once what comes after it was heard."""
+    """Deep chroma [12] of each frame, delayed by the look-ahead of the network."""
 
     def __init__(self) -> None:
         with madmom_importable():
@@ -111,7 +111,7 @@ class _Chroma:
         self._seen: deque[np.ndarray] = deque(maxlen=AROUND)
 
     def of(self, sound: np.ndarray) -> np.ndarray | None:
-        """sound [WINDOW] of the next frame -> chroma [12] of the frame AROUND // 2 before, if there is one."""
+        """sound [WINDOW] of the next frame -> chroma [12] of the frame AROUND // 2 earlier, or None."""
         frame = np.asarray(self._spectrum(self._stft(self._framed(sound))))[0]
         if not self._seen:
             self._seen.extend([np.zeros_like(frame)] * (AROUND // 2))
@@ -122,7 +122,7 @@ class _Chroma:
 
 
 class _Field:
-    """The likeliest chord after every frame: forward probabilities of a linear-chain conditional random field."""
+    """Most likely chord at every frame, by forward probabilities of a linear-chain conditional random field."""
 
     def __init__(self) -> None:
         with madmom_importable():
@@ -134,7 +134,7 @@ class _Field:
         self._likely = self._model.pi.astype(np.float64)
 
     def of(self, chroma: np.ndarray) -> int:
-        """chroma [12] of the next frame -> the place of its chord among _LABELS."""
+        """chroma [12] of the next frame -> index of its chord in _LABELS."""
         model, weight = self._model, np.exp(self._likely - self._likely.max())
         self._likely = np.log(weight @ self._transition + 1e-300) + chroma @ model.W + model.c
         return int(self._likely.argmax())

@@ -1,4 +1,4 @@
-"""The plain fusion: input latents, brought to the model's width, plus output embeddings."""
+"""Additive fusion: input latents, projected to the model width, plus output embeddings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from accomp.core.types import TokenSpace
 
 
 class Add(Fuser):
-    """h = LN(W x) + LN(e + c), of which whatever is absent is left out.
+    """h = LN(W x) + LN(e + c), where absent terms are omitted.
 
-    The fusion of the offline prefix decoder of arXiv 2510.22105, where no position has both. The norms are ours:
-    latents may be a hundred times as large as embeddings are at first, and would drown them. Without `norm` it is
-    W x + e + c, as in the paper's public code.
+    The fusion of the offline prefix decoder of arXiv 2510.22105, where no position has both. The norms are an addition:
+    latents may be 100 times as large as initial embeddings and would dominate. Without `norm` it is W x + e + c,
+    as in the paper's public code.
     """
 
     @frozen
     class Config:
-        """`norm`: whether input and output are brought to unit scale."""
+        """`norm`: normalizes input and output to unit scale."""
 
         norm: bool = True
 

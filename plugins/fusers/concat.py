@@ -1,4 +1,4 @@
-"""The fusion of StemGen: input and output side by side in one vector."""
+"""The fusion of StemGen: concatenation of input and output embeddings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from accomp.core.types import TokenSpace
 class Concat(Fuser):
     """h = [LN(W x + c) ; LN(e + c)], half the width each; c is the labels' embedding (arXiv 2312.08723, section 2.1).
 
-    The half of an input or output that is not there is zero. The norms are ours: latents may be a hundred times as
-    large as embeddings are at first, and would drown them. Without `norm` it is [W x + c ; e + c], as published.
+    The half of an absent input or output is zero. The norms are an addition: latents may be 100 times as
+    large as initial embeddings and would dominate. Without `norm` it is [W x + c ; e + c], as published.
     """
 
     @frozen
     class Config:
-        """`norm`: whether each half is brought to unit scale."""
+        """`norm`: normalizes each half to unit scale."""
 
         norm: bool = True
 

@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation: the input turns each feature of the output up, down and aside."""
+"""Feature-wise linear modulation: the input scales and shifts each feature of the output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from accomp.core.types import TokenSpace
 class FiLM(Fuser):
     """h = (1 + gamma) * LN(e) + beta, where [gamma, beta] = W LN(x) + b (arXiv 1709.07871, eq. 1 and 2).
 
-    gamma starts at zero and beta as a linear layer does, so training starts from a sum, in which each side is heard
-    and no feature is shut off. Labels c belong to the output: e stands for e + c, and for c where there is no output.
+    gamma is initialized to zero and beta like a linear layer, so training starts from a sum of both sides with all
+    features open. Labels c belong to the output: e stands for e + c, and for c where there is no output.
     Positions without input are LN(e), those without e and c are beta.
     """
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config, space: TokenSpace, width: int):
         super().__init__()

@@ -16,16 +16,16 @@ from accomp.core.types import TokenSpace
 class GatedAdd(Fuser):
     """h = LN(W LN(x)) + g * LN(e), eq. 3 of arXiv 2510.22105; norm = "reference": h = LN(W LN(x) + g * LN(e)).
 
-    The gate g starts at zero, so training starts from the input alone. Labels c belong to the output: e stands for
-    e + c, and for c where there is no output. Positions without input are LN(e), those without e and c LN(W LN(x))
-    under either norm.
+    The gate g is initialized to zero, so training starts from the input alone. Labels c belong to the output: e
+    stands for e + c, and for c where there is no output. Positions without input are LN(e), those without e and c LN(W
+    LN(x)) under either norm.
     """
 
     @frozen
     class Config:
-        """`norm`: where the outer norm stands, as in the "paper" or as in its public code, the "reference".
+        """`norm`: place of the outer norm, as in the "paper" or in its public code, the "reference".
 
-        The reference has no W, only its norm, where E = D.
+        The reference omits W, but not its norm, where E = D.
         """
 
         norm: Literal["paper", "reference"] = "paper"

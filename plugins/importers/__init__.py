@@ -1,1 +1,1 @@
-"""Commands that turn the checkpoints of other programs into runs."""
+"""Commands that convert checkpoints of other programs to runs."""

@@ -1,4 +1,4 @@
-"""Files of other people's training, read as data: every tensor whole and checked; no code of theirs is run."""
+"""Safe reading of foreign checkpoint files: every tensor is validated, no code in the file is run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from accomp.core.errors import CheckpointError
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.", "_checkpoint_wrapped_module.")
-"""What torch.compile, FSDP, Lightning and checkpointing put into the names of weights, anywhere."""
+"""Name parts inserted by torch.compile, FSDP, Lightning and activation checkpointing."""
 
 
 def load(file: Path) -> dict[str, Any]:
-    """The content of a .ckpt: a dict whose "state_dict" holds float tensors by name, without the names of wrappers.
+    """Read a .ckpt: a dict whose "state_dict" has float tensors by name, without wrapper prefixes.
 
     Raises CheckpointError for a file that is missing, damaged, or anything else.
     """
@@ -40,7 +40,7 @@ def load(file: Path) -> dict[str, Any]:
 
 
 def arguments(path: Path) -> dict[str, Any]:
-    """An args.yml as a dict, empty where there is none; Python's own types in it are read as plain ones.
+    """Read an args.yml as a dict, empty if missing; Python types in it are read as plain ones.
 
     Raises CheckpointError for a file that is no YAML.
     """
@@ -49,7 +49,7 @@ def arguments(path: Path) -> dict[str, Any]:
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read how the model was trained: {error} @ {path}") from error
+        raise CheckpointError(f"cannot read the training arguments: {error} @ {path}") from error
     return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
@@ -62,7 +62,7 @@ def _plain(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML in which !!python/tuple is a list, and every other type of Python's a plain value: nothing is called."""
+    """YAML loader that reads !!python/tuple as list and other Python tags as plain values, without calls."""
 
     yaml_multi_constructors: ClassVar = {
         **yaml.SafeLoader.yaml_multi_constructors,
@@ -71,7 +71,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _check_archive(file: Path) -> None:
-    """Of a zip, which torch reads without looking at its checksums."""
+    """Verify the checksums of a zip, which torch does not."""
     try:
         if not zipfile.is_zipfile(file):  # raises BadZipFile for some damaged ends
             return
@@ -84,7 +84,7 @@ def _check_archive(file: Path) -> None:
 
 
 def _read(file: Path) -> Any:
-    """By torch, from the file as it lies; the format of before torch 1.6, which is no zip, through memory."""
+    """Read by torch, memory-mapped; the format before torch 1.6, not a zip, is read into memory."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
@@ -95,12 +95,12 @@ def _read(file: Path) -> Any:
                 f"torch.load(FILE, weights_only=False)['state_dict']}}, NEW) @ {file}"
             ) from error
         raise CheckpointError(f"not a checkpoint that torch can read: {_first_line(error)} @ {file}") from error
-    except Exception as error:  # torch raises whatever its reader stumbles over
+    except Exception as error:  # torch raises many types of exceptions
         raise CheckpointError(f"not a checkpoint that torch can read: {_first_line(error)} @ {file}") from error
 
 
 def _unusable(name: object, weight: Tensor) -> str:
-    """Why a tensor cannot be taken for weights; "" where it can."""
+    """Return the reason why a tensor is not valid as weights, or ""."""
     if not isinstance(name, str):
         return f"the name of a weight is {type(name).__name__} {name!r}; expected a text"
     if weight.is_meta:

@@ -1,4 +1,4 @@
-"""`accomp import-checkpoint stream-music-gen`: a checkpoint of the streaming paper's public code becomes a run."""
+"""`accomp import-checkpoint stream-music-gen`: convert a checkpoint of the streaming paper's public code to a run."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from accomp.core.spec.schema import Spec, load_spec, resolve, structure
 from accomp.core.spec.toml_files import toml_text
 from accomp.core.types import TokenSpace
 from accomp.plugins.importers.checkpoint_files import arguments, load
-from accomp.plugins.importers.stream_music_gen_weights import Reference, parts, recognise, translated
+from accomp.plugins.importers.stream_music_gen_translation import parts, translated
+from accomp.plugins.importers.stream_music_gen_weights import Reference, recognise
 
 CODEC = "tokenizer."
-"""What the names of the codec's weights begin with, which its checkpoints hold beside the model's."""
+"""Name prefix of codec weights in its checkpoints."""
 MODEL = "model."
-"""What the names of the model's weights begin with."""
+"""Name prefix of model weights."""
 DECIDED = ("model", "fuser", "backbone", "objective", "conditions", "clock", "train.steps", "run.folder")
-"""Sections and keys of a spec that a checkpoint decides."""
+"""Sections and keys of a spec that are fixed by the checkpoint."""
 PUBLISHED_CODEC = "hub:lukewys/stream_music_gen/250121_stemmix_dac_weights_400k_steps.pth"
 STREAMING, CHUNKED = "DecoderTransformerMultiOut", "OnlinePrefixDecoderTransformerMultiOut"
-"""Its two classes of models that stream; their weights have the same names."""
+"""The two streaming model classes, whose weights have the same names."""
 
 
 def stream_music_gen(
@@ -69,7 +70,7 @@ def stream_music_gen(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key of SPEC, in TOML.")
     ] = None,
 ) -> None:
-    """Make a run of a checkpoint of stream-music-gen, the public code of the streaming paper (arXiv 2510.22105)."""
+    """Convert a checkpoint to a run: stream-music-gen, the public code of the streaming paper (arXiv 2510.22105)."""
     registry: Registry = context.obj
     _refuse_decided(settings or ())
     folder = Path(run or f"runs/{file.stem}")
@@ -83,8 +84,8 @@ def import_run(
 ) -> Spec:
     """Write the run and return its spec: `like`, with the model, conditions, clock and objective of the checkpoint.
 
-    Raises UserError, with all that is wrong at a time: a file that is none of its checkpoints, or damaged; numbers that
-    contradict it, or that it needs and does not say; a spec whose codec or sampler it cannot use; a folder in use.
+    Raises UserError with all problems: a foreign or damaged file; contradicting or missing numbers; a spec with an
+    incompatible codec or sampler; a folder in use.
     """
     problems: list[str] = []
     if not (math.isfinite(scale) and scale > 0):
@@ -111,7 +112,7 @@ def import_run(
 
 
 def _refuse_decided(settings: Sequence[str]) -> None:
-    """Raises UserError for each --set of a key that the checkpoint decides, which would be without effect."""
+    """Raise UserError for each --set of a key that the checkpoint fixes."""
     keys = [text.partition("=")[0].strip() for text in settings]
     decided = [key for key in keys if key.partition(".")[0] in DECIDED or key in DECIDED]
     if decided:
@@ -119,7 +120,7 @@ def _refuse_decided(settings: Sequence[str]) -> None:
 
 
 def _codec(spec: Spec, registry: Registry) -> Tokenizer:
-    """The tokenizer of the spec. Raises CheckpointError where its weights are missing: it must be the model's own."""
+    """Return the tokenizer of the spec, which must be that of the model. Raises CheckpointError without weights."""
     try:
         return build_tokenizer(spec, registry)
     except CheckpointError as error:
@@ -132,14 +133,14 @@ def _codec(spec: Spec, registry: Registry) -> Tokenizer:
 
 @frozen(eq=False)
 class Found:
-    """What a checkpoint file holds.
+    """Content of a checkpoint file.
 
     Attributes:
-        file: where it lies.
+        file: path.
         model: the weights.
-        step: optimizer steps done; 1 where the file does not say.
-        codec: how many weights of its codec are in there.
-        settings: name of an argument, or "cls" -> source -> value.
+        step: completed optimizer steps; 1 if unknown.
+        codec: number of codec weights in the file.
+        settings: statements about its class and arguments: property -> source -> value.
     """
 
     file: Path
@@ -150,9 +151,9 @@ class Found:
 
 
 def read(file: Path) -> Found:
-    """Raises CheckpointError, with all that is wrong, for a file that is no checkpoint of one of its models.
+    """Read a checkpoint without running code from it.
 
-    The file is read without running code from it.
+    Raises CheckpointError with all problems for a file that is not a checkpoint of one of its models.
     """
     held = load(file)
     named, codec, others = {}, 0, []
@@ -172,7 +173,7 @@ def read(file: Path) -> Found:
 
 
 def _stated(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is said of the model: its class, and arguments. args.yml is what its training writes beside its files."""
+    """Collect statements about class and arguments of the model; its training writes args.yml beside the file."""
     settings: dict[str, dict[str, Any]] = defaultdict(dict)
     parameters = held.get("hyper_parameters")
     for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
@@ -191,10 +192,10 @@ def _stated(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _clock(found: Found, t_f: int | None, k: int | None, problems: list[str]) -> Clock | None:
-    """The clock of its training, from all who tell; None where it has none, or, with a problem, where it is unclear."""
+    """Return the clock of its training from all sources; None if it has none or, with a problem, if unclear."""
     if not found.model.streams:
         given = [f"{option} {value}" for option, value in (("--t-f", t_f), ("--chunk", k)) if value is not None]
-        problems += [f"{option}: a model of the kind {found.model.kind!r} hears whole clips" for option in given]
+        problems += [f"{option}: a model of the kind {found.model.kind!r} has no clock" for option in given]
         return None
     sizes = found.model.sizes
     t_fs = {"--t-f": t_f, **found.settings.get("future_visibility", {})}
@@ -218,7 +219,7 @@ def _clock(found: Found, t_f: int | None, k: int | None, problems: list[str]) ->
 
 
 def _agreed(what: str, settings: Mapping[str, Any], unknown: str, problems: list[str]) -> int | None:
-    """The number that all who tell one tell; None, with the reason in `problems`, where they differ or none does."""
+    """Return the number on which all sources agree; None, with a problem, if they differ or are missing."""
     given = {where: value for where, value in settings.items() if value is not None}
     if odd := [f"{value!r} by {where}" for where, value in given.items() if type(value) is not int]:
         problems.append(f"{what} is {', '.join(odd)}; expected a number of frames")
@@ -232,7 +233,7 @@ def _agreed(what: str, settings: Mapping[str, Any], unknown: str, problems: list
 
 
 def _misfits(found: Found, like: Spec, space: TokenSpace, clock: Clock | None) -> Iterator[str]:
-    """What of the spec does not suit the model. With t_f > 0 it was trained on t_f frames less than its clips have."""
+    """Return mismatches of spec and model. With t_f > 0 its training clips are t_f frames shorter."""
     less = max(0, clock.t_f) if clock else 0
     model = found.model
     there = (model.sizes["K"], model.codes, model.sizes["E"])
@@ -259,7 +260,7 @@ def _misfits(found: Found, like: Spec, space: TokenSpace, clock: Clock | None) -
 
 
 def _spec(found: Found, like: Spec, clock: Clock | None, folder: Path, registry: Registry) -> Spec:
-    """`like` with everything that the checkpoint decides."""
+    """Return `like` with everything fixed by the checkpoint."""
     objectives = {"offline prefix": "prefix_offline", "StemGen": "mlm"}
     objective = objectives.get(found.model.kind, "ar" if clock and clock.k == 1 else "prefix")
     usual = 0.2 if found.model.kind == "StemGen" else 0.0
@@ -273,7 +274,7 @@ def _spec(found: Found, like: Spec, clock: Clock | None, folder: Path, registry:
     if clock:
         data["clock"] = plain(clock)
     data["run"]["folder"] = str(folder)
-    data["train"]["steps"] = found.step  # nothing is left to do
+    data["train"]["steps"] = found.step  # training is complete
     return structure(data, registry, where=f"the spec of {found.file.name}")
 
 
@@ -284,7 +285,9 @@ def _tell(found: Found, spec: Spec, scale: float, folder: Path) -> None:
         f"{found.model.kind}{when}: {sizes['L']} layers, width {sizes['D']}, {sizes['H']} heads of {sizes['d']}, "
         f"{sizes['K']} levels of {found.model.codes} codes @ {found.file}"
     )
-    say(f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/guides/importing.md)")
+    say(
+        f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/guides/importing.md)"
+    )
     say("its training normalised every clip to -16 dB before the codec; here levels stay: play at about that level")
     if found.codec:
         say(f"left out: {found.codec} weights of its codec; tokenizer {spec.tokenizer.plugin!r} stands in its place")

@@ -1,1 +1,1 @@
-"""How plugins of any kind import libraries that need a hand; no plugin lies here."""
+"""Import helpers for third-party libraries; contains no plugins."""

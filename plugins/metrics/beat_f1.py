@@ -1,4 +1,4 @@
-"""Do context and accompaniment share a beat? Beats are tracked in both and compared, as in arXiv 2510.22105."""
+"""Beat agreement of context and accompaniment: F-measure of the beats tracked in both, as in arXiv 2510.22105."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, m
 from accomp.plugins.metrics.pairs import check_pair
 
 TOLERANCE = 0.070
-"""Seconds by which two beats may differ and still be one, inclusive."""
+"""Tolerance (s) between matching beats, inclusive."""
 
 Tracker = Callable[[np.ndarray], np.ndarray]
 """audio [N] float32 at the tracker's rate -> beat times (s), ascending."""
@@ -29,10 +29,10 @@ Tracker = Callable[[np.ndarray], np.ndarray]
 class BeatF1:
     """F-measure of the beats tracked in the context against those tracked in the stem, within 70 ms.
 
-    By default madmom's recurrent networks and dynamic Bayesian network track the beats: the networks come with the
-    package and are licensed CC BY-NC-SA 4.0 (no commercial use; madmom's code is BSD). With `weights`, the path of a
-    Beat This checkpoint ("final0" in arXiv 2510.22105), Beat This does, without a Bayesian network, at 50 frames/s.
-    Two sounds without any beat agree (1.0); a beat in only one of them is 0.0. A silent context or stem is not judged.
+    The default tracker is madmom: recurrent networks and a dynamic Bayesian network; the weights are in its package,
+    licensed CC BY-NC-SA 4.0 (no commercial use; madmom's code is BSD). With `weights`, the path of a Beat This
+    checkpoint ("final0" in arXiv 2510.22105), it is Beat This at 50 frames/s, without a Bayesian network. Two sounds
+    without beats score 1.0, beats in only one of them 0.0. A silent context or stem is not scored.
     """
 
     best: ClassVar[dict[str, float]] = {"beat_f1": 1.0}
@@ -41,10 +41,10 @@ class BeatF1:
     @frozen
     class Config:
         weights: str | None = None
-        """Path of a Beat This checkpoint; none means madmom's tracker."""
+        """Path of a Beat This checkpoint; madmom's tracker by default."""
 
     def __init__(self, config: Config, space: TokenSpace | None = None):
-        """Raises PluginError where the tracker's library or its weights are missing; loads neither yet."""
+        """Raises PluginError if the library or the weights of the tracker are missing; loads neither."""
         self._config = config
         self._cache = Cache()
         self._takes: dict[str, dict[str, float]] = {}
@@ -68,17 +68,17 @@ class BeatF1:
             self.provenance = f"beats: Beat This, {Path(config.weights).name} (code MIT), no DBN, 50 frames/s"
 
     def fresh(self) -> BeatF1:
-        """An empty metric for another set of takes that shares this one's tracker and the beats it has found."""
+        """Return an empty metric for another set of takes that shares the tracker and its results."""
         other = BeatF1(self._config)
         other._load, other._cache = self._load, self._cache
         return other
 
     def cache_in(self, folder: Path) -> None:
-        """Keep beats there, by sound, tracker and its version: each context is tracked once for all cells and runs."""
+        """Cache beats in a folder by audio, tracker and version: each context is tracked once for all runs."""
         self._cache = Cache(folder / "beats")
 
     def update(self, take: Take) -> None:
-        """Judge a take. Raises EmptyClip where context or stem is silent.
+        """Add a take. Raises EmptyClip for a silent context or stem.
 
         Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id.
         """
@@ -91,7 +91,7 @@ class BeatF1:
         }
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """`beat_f1`, the mean over takes. ValueError if there is none."""
+        """Return `beat_f1`, the mean over takes. Raises ValueError without takes."""
         chosen = list(self._takes) if takes is None else takes
         if not chosen:
             raise ValueError("beat_f1 was given no take")
@@ -102,15 +102,15 @@ class BeatF1:
         return {id: dict(values) for id, values in self._takes.items()}
 
     def beats(self, audio: np.ndarray) -> np.ndarray:
-        """audio [N] at `sample_rate` -> beat times (s), ascending. The same audio is tracked once."""
+        """audio [N] at `sample_rate` -> beat times (s), ascending. Results are cached by audio."""
         return self._cache.array(self._identity, audio, lambda sound: self._load()(sound))
 
 
 def f_measure(a: np.ndarray, b: np.ndarray, tolerance: float = TOLERANCE) -> float:
-    """2 hits / (|a| + |b|) of two ascending lists of beat times (s); 1.0 if both are empty, 0.0 if one is.
+    """Return 2 hits / (|a| + |b|) of two ascending lists of beat times (s); 1.0 if both are empty, 0.0 if one is.
 
-    A hit pairs one beat of each list, at most `tolerance` s apart (inclusive, to a nanosecond); pairing from the left
-    finds the largest number of them, because every beat has the same tolerance.
+    A hit pairs one beat of each list, at most `tolerance` s apart (inclusive, to a nanosecond). Greedy matching from
+    the left is maximal, because every beat has the same tolerance.
     """
     if not len(a) and not len(b):
         return 1.0
@@ -126,7 +126,7 @@ def f_measure(a: np.ndarray, b: np.ndarray, tolerance: float = TOLERANCE) -> flo
 
 
 def _madmom() -> Tracker:
-    """The tracker of madmom's `DBNBeatTracker` program: eight networks at 100 frames/s, averaged, and a DBN."""
+    """Load the tracker of madmom's `DBNBeatTracker` program: eight networks at 100 frames/s, averaged, and a DBN."""
     with madmom_importable():
         from madmom.audio.signal import Signal
         from madmom.features.beats import DBNBeatTrackingProcessor, RNNBeatProcessor
@@ -135,7 +135,7 @@ def _madmom() -> Tracker:
 
 
 def _beat_this(weights: str) -> Tracker:
-    """Beat This on the CPU, with its own peak picking."""
+    """Load Beat This on the CPU, with its own peak picking."""
     from beat_this.inference import Audio2Beats
 
     try:

@@ -1,4 +1,4 @@
-"""Chroma: how much of each pitch class sounds, frame by frame, with drums left out as far as their sound tells them."""
+"""Chroma of the harmonic part of a sound; percussion is suppressed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 RATE = 16_000
-"""Hz of the sound."""
+"""Sample rate (Hz)."""
 WINDOW, HOP = 8192, 1600
-"""Samples: 0.5 s, every 0.1 s."""
+"""Window and hop in samples: 0.5 s and 0.1 s."""
 LOWEST, HIGHEST = 28, 88
-"""MIDI notes between which pitches count: 41 Hz to 1.3 kHz."""
+"""Range of MIDI notes: 41 Hz to 1.3 kHz."""
 WIDTH = 0.35
-"""Semitones: how far from a pitch class a bin may lie to count 0.6 for it."""
-_LASTING, _BROAD = 7, 31  # frames and bins of the medians that tell partials from strokes
+"""Width of a pitch class (semitones): a bin at this distance has weight 0.6."""
+_LASTING, _BROAD = 7, 31  # median filter sizes in frames (harmonic) and bins (percussive)
 
 
 def chroma(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """audio [N] at RATE -> chroma [n, 12], C first, and how loud each frame's pitched part is (a power) [n].
+    """audio [N] at RATE -> chroma [n, 12], C first, and power of the harmonic part of each frame [n].
 
-    Root magnitudes of an STFT, of which a soft mask keeps what lasts (harmonic-percussive separation by medians: D.
-    Fitzgerald, DAFx 2010), added up by pitch class over octaves, at A4 = 440 Hz.
+    Root magnitudes of an STFT under a soft mask of the harmonic part (harmonic-percussive separation by medians: D.
+    Fitzgerald, DAFx 2010), summed by pitch class over octaves, at A4 = 440 Hz.
     """
     padded = np.pad(np.asarray(audio, dtype=np.float64), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]

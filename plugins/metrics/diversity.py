@@ -1,4 +1,4 @@
-"""Has the model collapsed? How much its sound changes while it plays, and from one take to the next."""
+"""Spectral diversity over time and between takes, a measure of mode collapse."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from accomp.core.errors import EmptyClip
 from accomp.core.types import Take, TokenSpace
 
 RATE, HOP, WINDOW = 16000, 1600, 4096
-"""Hz, and samples: ten spectra a second, each of a quarter of a second."""
+"""Sample rate (Hz), window and hop (samples): ten spectra a second of 0.25 s each."""
 BANDS = 22
 """Third octaves from 50 Hz to 8 kHz."""
 
 
 class Diversity:
-    """How far apart spectra are, over the time of a take and between takes, in bits.
+    """Jensen-Shannon divergence of spectra, over the time of a take and between takes, in bits.
 
-    p_t is the share of each third octave (50 Hz to 8 kHz) in the power of frame t, ten a second, of the frames of a
-    stem that sound; P_i is the mean of p_t over take i, H the entropy in bits. Then, with means over i and t,
+    p_t is the share of each third octave (50 Hz to 8 kHz) in the power of frame t, over the non-silent frames of a
+    stem (ten a second); P_i is the mean of p_t over take i, H the entropy in bits. Then, with means over i and t,
 
         over_time      mean_i (H(P_i) - mean_t H(p_t))      0 for one sound that never changes
         between_takes  H(mean_i P_i) - mean_i H(P_i)        0 where all takes have the same sound
 
-    Both are Jensen-Shannon divergences, at most log2(22) = 4.5, and do not depend on how loud anything is. What is much
-    or little the anchors tell: a collapsed model lies well below the true stems. A stem that is silent throughout has
-    no spectrum and is counted as empty. `between_takes` needs two takes, grows with how many instruments there are
-    among them, and is compared within a class.
+    Both are at most log2(22) = 4.5 and independent of level. Compare with the anchors: a collapsed model lies well
+    below the true stems. A silent stem has no spectrum and counts as empty. `between_takes` needs two takes, grows with
+    the number of instruments among them, and is comparable within a class only.
     """
 
     best: ClassVar[dict[str, float]] = {}
@@ -40,7 +39,7 @@ class Diversity:
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config | None = None, space: TokenSpace | None = None):
         edges = np.geomspace(50.0, RATE / 2, BANDS + 1)
@@ -49,11 +48,11 @@ class Diversity:
         self._takes: dict[str, tuple[float, np.ndarray]] = {}  # id -> over_time, P_i
 
     def fresh(self) -> Diversity:
-        """An empty metric for another set of takes."""
+        """Return an empty metric for another set of takes."""
         return Diversity()
 
     def update(self, take: Take) -> None:
-        """Take in a take. Raises EmptyClip for a silent stem; ValueError for NaN, under 0.3 s, or a known id."""
+        """Add a take. Raises EmptyClip for a silent stem; ValueError for NaN, under 0.3 s, or a known id."""
         if take.id in self._takes:
             raise ValueError(f"take '{take.id}' was given twice")
         if not np.isfinite(take.stem).all():
@@ -67,7 +66,7 @@ class Diversity:
         self._takes[take.id] = float(entropy(mean) - entropy(shares).mean()), mean
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """`over_time`, and `between_takes` where there are two takes or more. Raises ValueError where there is none."""
+        """Return `over_time` and, from two takes on, `between_takes`. Raises ValueError without takes."""
         chosen = [self._takes[id] for id in (self._takes if takes is None else takes)]
         if not chosen:
             raise ValueError("diversity was given no take")
@@ -82,7 +81,7 @@ class Diversity:
         return {id: {"over_time": change} for id, (change, _) in self._takes.items()}
 
     def _shares(self, stem: np.ndarray) -> np.ndarray:
-        """stem [N] -> p_t [n, BANDS] of the n frames that sound."""
+        """stem [N] -> p_t [n, BANDS] of the n non-silent frames."""
         frames = np.lib.stride_tricks.sliding_window_view(np.asarray(stem, dtype=np.float64), WINDOW)[::HOP]
         middle = (np.arange(len(frames)) * HOP + WINDOW // 2) * 50 // RATE
         heard = frames[nonsilent(a_weighted_level(stem, RATE))[middle]]
@@ -92,5 +91,5 @@ class Diversity:
 
 
 def entropy(p: np.ndarray) -> np.ndarray:
-    """Distributions [..., n] -> bits [...]."""
+    """Distributions [..., n] -> entropies [...] in bits."""
     return -(p * np.log2(np.maximum(p, 1e-300))).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""How far a set of accompaniments is from what the musicians played, as sounds: the Frechet audio distance."""
+"""Frechet audio distance between generated and recorded stems."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def _once(_: object, attribute: Any, parts: tuple[str, ...]) -> None:
 
 
 class FAD:
-    """Frechet distance between the takes and the true stems of the same clips, as an embedder hears them.
+    """Frechet distance between embeddings of the takes and of the true stems of the same clips.
 
-    `fad_stem` compares the stems alone, at the level at which they are given ([evaluate] loudness); `fad_mix`
+    `fad_stem` compares the stems, at the level at which they are given ([evaluate] loudness); `fad_mix`
     ("sub-FAD") context and stem mixed for listening. Beside each, from 8 clips on, `..._inf`: the distance extrapolated
-    to infinitely many clips (core/evaluation/frechet.py), for the distance of small sets is too large by about c / N,
-    and sets of different sizes cannot be compared without it. `clips` and `vectors` tell the sample's size. Where stem
-    and truth are the same sound, as in the anchor of true stems, all distances are 0 by construction.
+    to infinitely many clips (core/evaluation/frechet.py). The distance of N clips is biased by about c / N, so sets of
+    different sizes are comparable only by this limit. `clips` and `vectors` give the sample size. If stem and truth are
+    the same audio, as in the anchor of true stems, all distances are 0 by construction.
 
-    The true stems are embedded once, however many cells and runs are judged (`cache_in`).
+    The true stems are embedded once for all runs (`cache_in`).
     """
 
     best: ClassVar[dict[str, float]] = {}
@@ -50,7 +50,7 @@ class FAD:
         on: tuple[Part, ...] = field(default=("stem", "mix"), validator=_once)
 
     def __init__(self, config: Config, space: TokenSpace | None = None, embedder: Embedder | None = None):
-        """Raises PluginError where the embedder is unknown, its library or its weights missing."""
+        """Raises PluginError if the embedder is unknown or its library or weights are missing."""
         self._config = config
         self._embedder = embedder or build_embedder(config.embedding, Registry(), where="metric fad: embedding")
         self._cache = Cache()
@@ -60,15 +60,15 @@ class FAD:
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """Half of the work."""
+        """Return a cheap configuration: stems only."""
         return cls.Config(on=("stem",))
 
     def cache_in(self, folder: Path) -> None:
-        """Keep embeddings there, for other cells and runs."""
+        """Cache embeddings in a folder for other runs."""
         self._cache = Cache(folder / "embeddings")
 
     def fresh(self) -> FAD:
-        """An empty metric for another set of takes, with this one's embedder and what it has heard."""
+        """Return an empty metric for another set of takes that shares the embedder and its results."""
         other = FAD(self._config, embedder=self._embedder)
         other._cache = self._cache
         return other
@@ -76,7 +76,7 @@ class FAD:
     def update(self, take: Take) -> None:
         """Embed a take and its truth.
 
-        Raises EmptyClip where the stem or the true one is silent (no peak above -60 dB); ValueError for a take without
+        Raises EmptyClip for a silent stem or true stem (no peak above -60 dB); ValueError for a take without
         truth, at a rate other than `sample_rate`, with NaN, shorter than a patch, or of a known id.
         """
         if take.id in self._takes:
@@ -84,7 +84,7 @@ class FAD:
         if take.sample_rate != self.sample_rate:
             raise ValueError(f"take '{take.id}' has {take.sample_rate} Hz; expected {self.sample_rate} Hz")
         if take.truth is None:
-            raise ValueError("nobody knows what was played: there is no true stem to compare with")
+            raise ValueError("the take has no true stem to compare with")
         for name, audio in (("context", take.context), ("stem", take.stem), ("true stem", take.truth)):
             if not np.isfinite(audio).all():
                 raise ValueError(f"the {name} holds NaN or Inf")
@@ -97,9 +97,9 @@ class FAD:
         self._takes[take.id] = pairs
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """`fad_stem`, `fad_mix`, their limits `..._inf` from 8 clips on, `clips`, and `vectors` a set.
+        """Return `fad_stem`, `fad_mix`, their limits `..._inf` from 8 clips on, `clips`, and `vectors` per set.
 
-        Raises ValueError where there was no take, or a single patch of sound.
+        Raises ValueError without takes or for a single patch.
         """
         ids = list(self._takes if takes is None else takes)
         if not ids:
@@ -116,7 +116,7 @@ class FAD:
         return {**numbers, "clips": float(len(ids))}
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """{} for each take: a distance between sets is no mean over takes."""
+        """Return {} for each take: a distance between sets is not a mean over takes."""
         return {id: {} for id in self._takes}
 
     def _embedded(self, audio: np.ndarray) -> np.ndarray:

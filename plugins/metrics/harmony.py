@@ -1,4 +1,4 @@
-"""Do context and accompaniment agree in harmony? The pitch classes that sound in both are compared."""
+"""Harmonic agreement of context and accompaniment by chroma correlation."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from accomp.plugins.metrics.chroma import HOP, RATE, chroma
 from accomp.plugins.metrics.pairs import check_pair
 
 PITCHLESS = frozenset({"Percussive", "Sound Effects"})
-"""Instrument classes that play no harmony."""
+"""Instrument classes without pitch."""
 SMOOTHED = 5
 """Frames (0.5 s) over which chroma is averaged."""
 QUIET = 1e-4
-"""Of the loudest frame's power: under that a frame does not sound."""
+"""Threshold of silent frames, as a share of the power of the loudest frame."""
 LEAST = 5
-"""Frames in which both sound, or there is nothing to judge."""
+"""Smallest number of frames in which both are audible."""
 _IDENTITY = "chroma 1"
 
 
 class Harmony:
-    """Mean correlation of the chroma of context and stem, over the frames in which both sound.
+    """Mean correlation of the chroma of context and stem, over the frames in which both are audible.
 
-    Chroma (chroma.py) are averaged over 0.5 s, and each frame's 12 values are correlated about their means: 1 where the
-    same pitch classes sound, 0 for unrelated ones, below 0 for such as avoid each other. What plays no pitches (drums,
-    percussion, effects), and clips in which both sound for less than 0.5 s, are not judged.
+    Chroma (chroma.py) are averaged over 0.5 s; the 12 values of each frame are correlated: 1 for equal pitch classes, 0
+    for unrelated ones, negative for complementary ones. Unpitched classes (drums, percussion, effects) and clips in
+    which both are audible for less than 0.5 s are not scored.
     """
 
     best: ClassVar[dict[str, float]] = {"harmony": 1.0}
@@ -42,7 +42,7 @@ class Harmony:
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config, space: TokenSpace | None = None):
         self._config = config
@@ -50,17 +50,17 @@ class Harmony:
         self._takes: dict[str, dict[str, float]] = {}
 
     def fresh(self) -> Harmony:
-        """An empty metric for another set of takes that shares what this one has heard."""
+        """Return an empty metric for another set of takes that shares the cache."""
         other = Harmony(self._config)
         other._cache = self._cache
         return other
 
     def cache_in(self, folder: Path) -> None:
-        """Keep chroma there, by sound, for other cells and runs."""
+        """Cache chroma in a folder by audio for other runs."""
         self._cache = Cache(folder / "chroma")
 
     def update(self, take: Take) -> None:
-        """Judge a take. Raises EmptyClip where there is no harmony to judge.
+        """Add a take. Raises EmptyClip for an unpitched class or too little overlap.
 
         Raises ValueError for a rate other than `sample_rate`, NaN, under 1 s, or a known id.
         """
@@ -75,23 +75,23 @@ class Harmony:
         self._takes[take.id] = {"harmony": float(agreement.mean()), "compared": len(agreement) * HOP / RATE}
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """`harmony`, the mean over takes. ValueError if there is none."""
+        """Return `harmony`, the mean over takes. Raises ValueError without takes."""
         chosen = list(self._takes) if takes is None else takes
         if not chosen:
             raise ValueError("harmony was given no take")
         return {"harmony": float(np.mean([self._takes[id]["harmony"] for id in chosen]))}
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """Take id -> `harmony`, and `compared`, the seconds in which both sound."""
+        """Take id -> `harmony`, and `compared`, the seconds in which both are audible."""
         return {id: dict(values) for id, values in self._takes.items()}
 
     def _heard(self, audio: np.ndarray) -> np.ndarray:
-        """[n, 13]: chroma and power."""
+        """Return chroma and power [n, 13], cached."""
         return self._cache.array(_IDENTITY, audio, lambda sound: np.column_stack(chroma(sound)))
 
 
 def correlation(context: np.ndarray, stem: np.ndarray) -> np.ndarray:
-    """Chroma and power [n, 13] of each -> the correlation of the frames in which both sound [m]."""
+    """Chroma and power [n, 13] of each -> correlation of each frame in which both are audible [m]."""
     frames = min(len(context), len(stem))
     context, stem = context[:frames], stem[:frames]
     sounding = np.logical_and.reduce([one[:, 12] > QUIET * one[:, 12].max() for one in (context, stem)])
@@ -103,7 +103,7 @@ def correlation(context: np.ndarray, stem: np.ndarray) -> np.ndarray:
 
 
 def _smooth(chroma: np.ndarray) -> np.ndarray:
-    """Means over SMOOTHED frames, of fewer at the ends."""
+    """Average over SMOOTHED frames, fewer at the ends."""
     total = np.cumsum(np.pad(chroma, ((SMOOTHED // 2 + 1, SMOOTHED // 2), (0, 0))), axis=0)
     sums = total[SMOOTHED:] - total[:-SMOOTHED]
     return sums[: len(chroma)] / SMOOTHED

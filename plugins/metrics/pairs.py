@@ -1,4 +1,4 @@
-"""What metrics that compare context and stem ask of a take."""
+"""Validation of takes for metrics that compare context and stem."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from accomp.core.types import Take
 
 
 def check_pair(take: Take, known: Container[str], rate: int, needs: str) -> None:
-    """Raises EmptyClip where context or stem is silent.
+    """Raise EmptyClip for a silent context or stem.
 
-    Raises ValueError for a take that is `known`, a rate other than `rate`, NaN, and under 1 s; `needs` ends that line.
+    Raises ValueError for a take that is `known`, a rate other than `rate`, NaN, or under 1 s, a message that `needs`
+    completes.
     """
     if take.id in known:
         raise ValueError(f"take '{take.id}' was given twice")

@@ -1,4 +1,4 @@
-"""Does the stem sound where the musicians' does? A model that has collapsed into silence is seen here first."""
+"""Agreement of the silence of stem and true stem; detects collapse into silence."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from accomp.core.errors import EmptyClip
 from accomp.core.types import Take, TokenSpace
 
 RATE = 16000
-"""Hz; levels are measured 50 times a second."""
+"""Sample rate (Hz); levels are measured at 50 Hz."""
 
 
 class SilenceShare:
-    """Shares of frames (50 a second) in which the stem and the true stem do not agree on whether anything sounds.
+    """Shares of frames (50 a second) in which only one of stem and true stem is silent.
 
-        silence_share   of the frames in which the true stem sounds, those in which the stem is silent
-        intrusion_share  of the frames in which the true stem is silent, those in which the stem sounds
+        silence_share    share of silent stem frames among the frames in which the true stem sounds
+        intrusion_share  share of sounding stem frames among the frames in which the true stem is silent
 
-    A frame is silent where its A-weighted level is not above `silence_db`, at the level at which it was played. A take
-    whose true stem is silent throughout has no `silence_share` to tell, and is not judged; one whose true stem never
-    rests counts in `silence_share` alone.
+    A frame is silent if its A-weighted level, as played, is at most `silence_db`. A take with a silent true stem is not
+    scored; one whose true stem has no silent frame counts in `silence_share` only.
     """
 
     best: ClassVar[dict[str, float]] = {"silence_share": 0.0}
@@ -35,7 +34,7 @@ class SilenceShare:
 
     @frozen
     class Config:
-        """`silence_db`: dB re full scale, A-weighted, up to which a frame is silent."""
+        """`silence_db`: highest level of a silent frame, dB re full scale, A-weighted."""
 
         silence_db: float = field(default=-60.0, validator=v.and_(v.gt(-100.0), v.lt(0.0)))
 
@@ -44,11 +43,11 @@ class SilenceShare:
         self._takes: dict[str, dict[str, float]] = {}
 
     def fresh(self) -> SilenceShare:
-        """An empty metric for another set of takes."""
+        """Return an empty metric for another set of takes."""
         return SilenceShare(self._config)
 
     def update(self, take: Take) -> None:
-        """Judge a take. Raises EmptyClip where the true stem is silent; ValueError for one without it or a known id."""
+        """Add a take. Raises EmptyClip for a silent true stem, ValueError for a missing one or a known id."""
         if take.id in self._takes:
             raise ValueError(f"take '{take.id}' was given twice")
         if take.truth is None:
@@ -61,7 +60,7 @@ class SilenceShare:
             self._takes[take.id]["intrusion_share"] = float(stem[~true].mean())
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """Means over these takes, each over those that have it. Raises ValueError where there is none."""
+        """Return the means over these takes, each over those that have it. Raises ValueError without takes."""
         chosen = [self._takes[id] for id in (self._takes if takes is None else takes)]
         if not chosen:
             raise ValueError("silence_share was given no take")
@@ -69,7 +68,7 @@ class SilenceShare:
         return {name: float(np.mean([take[name] for take in chosen if name in take])) for name in names}
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """Take id -> `silence_share`, and `intrusion_share` where the true stem rests."""
+        """Take id -> `silence_share`, and `intrusion_share` where the true stem has silence."""
         return {id: dict(values) for id, values in self._takes.items()}
 
     def _sounds(self, audio: np.ndarray) -> np.ndarray:

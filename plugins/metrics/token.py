@@ -1,4 +1,4 @@
-"""Does the model predict what the musicians played, and does it listen? Teacher-forced, on the judged clips."""
+"""Teacher-forced loss and accuracy on the evaluated clips, and the gain from the context."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from accomp.core.types import Loss, Take, TokenSpace
 
 
 class Token:
-    """Loss and accuracy of a model on the codes of the true stems of its takes, and what the context is worth to it.
+    """Loss and accuracy of a model on the codes of the true stems, and the loss reduction by the context.
 
-        loss          nats a token, as the model's objective counts them, all levels pooled; `loss_level_q` of one;
-                      of latents squared error a number, `loss_t_0`..`loss_t_3` of quarters of the noise levels
-        accuracy      share of the tokens whose likeliest code is right; `accuracy_level_q` of one level
-        context_gain  loss with another song's context - loss with the own one, nats a token: 0 for a model that does
-                      not listen
+        loss          nats per token by the model's objective, all levels pooled; `loss_level_q` of one level;
+                      for latents squared error per element, `loss_t_0`..`loss_t_3` of quarters of the noise levels
+        accuracy      share of tokens whose most likely code is correct; `accuracy_level_q` of one level
+        context_gain  loss with the context of another song - loss with the own one, nats per token: 0 for a model
+                      that ignores its context
 
-    Over several takes each counts with its number of tokens. No model is asked for a level of which nothing was to be
-    predicted (a masked model's clip may have none): such a take does not count there. Anchors have no model.
+    Takes are weighted by their number of tokens. A level without predicted tokens (possible for masked models) is
+    omitted for that take. Anchors have no model and no values.
     """
 
     best: ClassVar[dict[str, float]] = {}
@@ -30,7 +30,7 @@ class Token:
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config, space: TokenSpace):
         self.sample_rate = space.sample_rate
@@ -38,11 +38,11 @@ class Token:
         self._takes: dict[str, dict[str, tuple[float, float]]] = {}
 
     def fresh(self) -> Token:
-        """An empty metric for another set of takes."""
+        """Return an empty metric for another set of takes."""
         return Token(self.Config(), self._space)
 
     def update(self, take: Take) -> None:
-        """Take in a take's losses. Raises ValueError for a take without, a known id, and a loss over no token."""
+        """Add the losses of a take. Raises ValueError for missing losses, a known id, and a loss over no token."""
         if take.id in self._takes:
             raise ValueError(f"take '{take.id}' was given twice")
         if take.losses is None or "own" not in take.losses:
@@ -62,14 +62,14 @@ class Token:
         return {name: float(total / count) for name, (total, count) in totals.items()}
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """Take id -> the same numbers."""
+        """Return the same values for each take id."""
         return {id: self.result([id]) for id in self._takes}
 
 
 def _sums(own: Loss, swapped: Loss | None) -> dict[str, tuple[float, float]]:
-    """Number -> its sum over tokens, and how many these are; without those that no token tells of."""
+    """Return the sum over tokens and their count for each value; omit values without tokens."""
     if own.counts is None:
-        raise ValueError("the model's objective does not say of how many tokens its loss is the mean")
+        raise ValueError("the model's objective does not report the number of tokens of its loss")
     counts = own.counts.double()
     every = float(counts.sum())
     found = {"loss": (float(own.total) * every, every)}
@@ -83,7 +83,7 @@ def _sums(own: Loss, swapped: Loss | None) -> dict[str, tuple[float, float]]:
         found["context_gain"] = (float(swapped.total - own.total) * every, every)
     found = {name: pair for name, pair in {**found, **levels}.items() if pair[1]}
     if not found:
-        raise ValueError("no token of this clip was to be predicted")
+        raise ValueError("this clip has no tokens to predict")
     if not torch.isfinite(torch.tensor([total for total, _ in found.values()])).all():
-        raise ValueError("the model's loss on this clip is no number")
+        raise ValueError("the model's loss on this clip is not finite")
     return found

@@ -1,4 +1,4 @@
-"""Metrics that judge 5 s windows of context and stem: what is alike in those with COCOLA's features."""
+"""Common base of metrics that score 5 s windows of context and stem by COCOLA's features."""
 
 from __future__ import annotations
 
@@ -16,38 +16,37 @@ from accomp.core.types import Take
 from accomp.plugins.metrics.coherence.hpss_mels import RECIPE, SAMPLE_RATE, features, masked, windows
 
 SHORTEST = 1.0
-"""Seconds under which a clip is not judged."""
+"""Shortest clip (s)."""
 SILENCE_DB = -60.0
-"""RMS (dB re full scale) up to which a window is silent where nothing else is said."""
+"""Default RMS (dB re full scale) up to which a window is silent."""
 
 M = TypeVar("M", bound="WindowScores")
 
 
 class Scorer(Protocol):
-    """A network that compares what it makes of two sounds. Every row is judged by itself."""
+    """A network that scores pairs of embeddings; rows of a batch are independent."""
 
     def embed(self, features: Tensor) -> Tensor:
         """features [B, 2, MELS, T] (dB) -> [B, ...]."""
         ...
 
     def pair(self, context: Tensor, stem: Tensor) -> Tensor:
-        """What `embed` gave of both -> score [B]."""
+        """Embeddings of both -> score [B]."""
         ...
 
 
 class WindowScores:
-    """The mean score of a take's windows, then of takes, for each mode that is asked for.
+    """Mean score over the windows of a take, then over takes, for each configured mode.
 
-    A window in which context or stem is silent is not judged: it would turn into features of 0 dB everywhere, and get
-    a score. The share of such windows is reported; a take without any other is empty. A take between 1 and 5 s long is
-    one window of its own length.
+    Windows with a silent context or stem are not scored, since their features would be 0 dB everywhere. Their share is
+    reported; a take of only such windows is empty. A take of 1 to 5 s is one window of its own length.
     """
 
     sample_rate = SAMPLE_RATE
     best: ClassVar[dict[str, float]] = {}
 
     def __init__(self, name: str, scorer: Scorer, fingerprint: str, modes: Sequence[str], silence_db: float):
-        """`name` of the number; that of a mode other than "both" is `name`_`mode`. `fingerprint`: of the weights."""
+        """`name`: key of the score, `name`_`mode` for modes other than "both"; `fingerprint`: hash of the weights."""
         self._names = {mode: name if mode == "both" else f"{name}_{mode}" for mode in modes}
         self._scorer, self._silence_db = scorer, silence_db
         self._what = f"{name} {fingerprint} of {', '.join(self._names)}, features {RECIPE}"
@@ -55,18 +54,18 @@ class WindowScores:
         self._takes: dict[str, np.ndarray] = {}
 
     def fresh(self: M) -> M:
-        """An empty metric for other takes that shares this one's network and what it has heard of contexts."""
+        """Return an empty metric for other takes that shares the network and the cached contexts."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other._takes = {}
         return other
 
     def cache_in(self, folder: Path) -> None:
-        """Keep what is heard of contexts in a folder, for other cells and runs."""
+        """Cache embeddings of contexts in a folder for other runs."""
         self._cache = Cache(folder)
 
     def update(self, take: Take) -> None:
-        """Judge a take. Raises EmptyClip where no window is left to judge; ValueError for a rate other than
+        """Add a take. Raises EmptyClip if every window is silent; ValueError for a rate other than
         `sample_rate`, NaN, sides of unequal length, under 1 s, or a known id."""
         if take.id in self._takes:
             raise ValueError(f"take '{take.id}' was given twice")
@@ -90,14 +89,14 @@ class WindowScores:
         self._takes[take.id] = np.array([*scores.mean(axis=1), 1 - judged.mean()], dtype=np.float64)
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """The means over `takes` (ids, which may repeat), or over all. ValueError where there is none."""
+        """Return the means over `takes` (ids, may repeat) or all. Raises ValueError without takes."""
         ids = list(self._takes) if takes is None else list(takes)
         if not ids:
             raise ValueError(f"{next(iter(self._names.values()))} was given no take")
         return self._numbers(np.mean([self._takes[id] for id in ids], axis=0))
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """Take id -> the score of each mode, and `silent_windows`, the share of windows that were not judged."""
+        """Return the score of each mode and `silent_windows`, the share of silent windows, for each take id."""
         return {id: self._numbers(values) for id, values in self._takes.items()}
 
     def _numbers(self, values: np.ndarray) -> dict[str, float]:
@@ -108,7 +107,7 @@ class WindowScores:
         return 20 * np.log10(np.maximum(rms, 1e-10)) > self._silence_db
 
     def _embedded(self, parts: np.ndarray) -> np.ndarray:
-        """Windows [W, N] -> what the network makes of them in each mode, [modes, W, ...]."""
+        """Windows [W, N] -> embeddings in each mode [modes, W, ...]."""
         heard = np.stack([features(part) for part in parts])
         with torch.inference_mode():
             made = [self._scorer.embed(torch.from_numpy(masked(heard, mode))) for mode in self._names]

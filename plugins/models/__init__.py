@@ -1,4 +1,4 @@
-"""Trained models that come along, each a run folder with a checkpoint of weights and what is known of it."""
+"""Trained models included in the package: run folders with a checkpoint and a model card."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def pretrained() -> Path:
-    """A small model that plays in time and to chords, 0.2 s ahead of what it hears; its card says how well."""
+    """Folder of a small streaming model that follows beat and chords, 0.2 s ahead of its input. See its model card."""
     return Path(__file__).parent / "pretrained"

@@ -1,4 +1,4 @@
-"""Next-step prediction: the objective of the streaming decoder that emits frame by frame."""
+"""Next-step prediction: the objective of the frame-by-frame streaming decoder."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from accomp.core.types import Batch, Loss, TokenSpace
 class AR(LooksAhead):
     """Cross entropy of y[q, s - q] given x[< s + t_f] and the steps before s, over all valid frames of all levels.
 
-    Section 3.2 of arXiv 2510.22105. The clip's tail, where the input or the output before it is missing, is cut.
-    Frames that are not valid are neither predicted nor seen.
+    Section 3.2 of arXiv 2510.22105. The end of the clip, where input or past output
+    is missing, is cut. Invalid frames are neither targets nor inputs.
     """
 
     decoding: ClassVar[Decoding] = "causal"
@@ -34,12 +34,12 @@ class AR(LooksAhead):
 
     @frozen
     class Config(AheadKeys):
-        """What training is made harder by.
+        """Regularization and loss weights.
 
         Attributes:
-            forget: share of training clips in which the model is not told a stretch of what it played itself.
-            weights: how much a token of each level counts in training, one number a level; all alike where not given.
-            ahead, ahead_weight: see core/ahead_keys.py.
+            forget: share of training clips with a masked stretch of past output.
+            weights: weight of each level in the training loss, one number a level; equal by default.
+            ahead, ahead_weight: see core/model/ahead_keys.py.
         """
 
         forget: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.le(1.0)))
@@ -51,16 +51,16 @@ class AR(LooksAhead):
         self.weights = weights_of(config.weights, space)
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
+        """Compute nats per token; the parts `level_q` are means of one level, 0 for a level without valid frames."""
         assert clock is not None, "build refuses this objective without a clock"
         batch = withhold(batch, model.conditions, rng)
         past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         return self.loss_of(model, batch, DelayPattern(clock, self.levels), past)
 
     def loss_of(self, model: Model, batch: Batch, layout: DelayPattern, past: Tensor | None = None) -> Loss:
-        """The loss for a layout, with every condition that the batch has.
+        """Compute the loss for a delay pattern with all conditions of the batch.
 
-        past: what the model is told of the output [B, K, T]; the batch's y where not given.
+        past: past output given to the model [B, K, T]; the batch's y by default.
         """
         y, heard = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)

@@ -1,4 +1,4 @@
-"""ARC-forcing: a model of latents learns against an adversary, on its own rollouts, so that few steps are enough."""
+"""ARC-forcing: adversarial training of a latent model on its own rollouts, for sampling in few steps."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Turn = Literal["generator", "adversary", "settling"]
 class ArcForcing:
     """Adversarial relativistic contrastive training (arXiv 2505.08175) on rollouts of the model (arXiv 2605.22717).
 
-    The model plays the first blocks of a clip from its input alone, each by k ping-pong steps of which the last alone
-    has a gradient, on blocks that were handed on without. Generator and adversary take turns: the step's number says
-    whose it is. The adversary scores what was played and what the model plays, both with the same noise at the same
-    level, and is to tell the true input from another clip's. It begins as a copy of the model and first learns, alone,
-    to denoise whole clips. A start from a model that was trained with rectified_flow is meant: [train] start.
+    The model generates the first blocks of a clip from its input alone, each by k ping-pong steps. Only the last step
+    has a gradient; past blocks are detached. Generator and adversary are updated in alternate steps. The adversary
+    scores real and generated clips, both with the same noise at the same level, and discriminates the true input from
+    that of another clip. It starts as a copy of the model and is first trained, alone, to denoise whole clips. Start
+    from a model trained with rectified_flow: [train] start.
 
-    Out of training the loss is that of rectified_flow, which such a model makes worse; so the newest checkpoint plays.
+    Validation uses the loss of rectified_flow, which ARC-forcing increases; so the newest checkpoint is used.
     """
 
     decoding: ClassVar[Decoding] = "denoised"
@@ -48,17 +48,17 @@ class ArcForcing:
 
     @frozen
     class Config:
-        """How it is trained.
+        """Rollouts, noise levels and the adversary.
 
         Attributes:
-            blocks: of a rollout.
-            steps: N, of whose noise levels a block takes the first k, k ~ U{least..N}; all processes share the draw.
-            least: see there.
-            contrast: weight of telling the true input from another's.
-            timesteps: distribution of the noise levels at which the adversary judges.
-            settle: so many first steps are the adversary's alone, with the flow loss.
-            adversary_lr: its learning rate where the model's is [train] lr; both fall alike.
-            channels: of the first stage of its head.
+            blocks: blocks per rollout.
+            steps: N, the number of noise levels; a block uses the first k, k ~ U{least..N}, equal in all processes.
+            least: smallest k.
+            contrast: weight of the contrastive loss, true input against the input of another clip.
+            timesteps: distribution of the noise levels of the adversary.
+            settle: initial steps that train only the adversary, with the flow loss.
+            adversary_lr: learning rate of the adversary; follows the schedule of [train] lr.
+            channels: channels of the first stage of the adversary's head.
         """
 
         blocks: int = field(default=4, validator=v.ge(1))
@@ -82,7 +82,7 @@ class ArcForcing:
         self._flow, self._levels = Flow(FlowKeys()), levels(config.steps)
 
     def loss(self, model: LatentModel, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """The flow loss, by which a validation can be compared with the model it began as."""
+        """Compute the flow loss, comparable to that of the starting model in validation."""
         return self._flow.loss(model, batch, clock, rng)
 
     def line(self, variance: Tensor) -> dict[str, object]:
@@ -90,11 +90,11 @@ class ArcForcing:
         return self._flow.line(variance)
 
     def adversary(self, model: LatentModel) -> Adversary:
-        """The other side, as it begins."""
+        """Build the adversary with its initial weights."""
         return Adversary(model, self.config.channels)
 
     def turn(self, step: int) -> Turn:
-        """Whose turn optimizer step `step` is, counted from 0; the adversary's alone while it is "settling"."""
+        """Return the side that optimizer step `step` (from 0) updates; "settling" trains only the adversary."""
         if step < self.config.settle:
             return "settling"
         return "adversary" if (step - self.config.settle) % 2 else "generator"
@@ -108,10 +108,10 @@ class ArcForcing:
         rng: torch.Generator,
         shared: torch.Generator,
     ) -> Loss:
-        """The loss of a turn; the other side has no gradient if its weights want none.
+        """Compute the loss of a turn; disable gradients of the other side's weights before the call.
 
-        rng: this process's draws; shared: those of all, how many steps each block takes. Parts: "generator", or
-        "adversary" and "contrast", or "flow" while the adversary settles.
+        rng: random numbers of this process; shared: those common to all processes (steps per block).
+        Parts: "generator", or "adversary" and "contrast", or "flow" while settling.
         """
         batch = withhold(batch, model.conditions, rng)
         frames = self.frames(model, batch.y.shape[2])
@@ -139,7 +139,7 @@ class ArcForcing:
         return Loss(told + self.config.contrast * heeded, {"adversary": told.detach(), "contrast": heeded.detach()})
 
     def frames(self, model: LatentModel, clip: int) -> int:
-        """How many frames are rolled out of a clip of so many. Raises ValueError where that is no whole rollout."""
+        """Return the number of frames of a rollout. Raises ValueError for a clip too short for it."""
         count, k = model.layout.blocks(clip), model.layout.clock.k
         if count < self.config.blocks:
             raise ValueError(
@@ -151,7 +151,7 @@ class ArcForcing:
     def rolled(
         self, model: LatentModel, batch: Batch, frames: int, rng: torch.Generator, shared: torch.Generator
     ) -> Tensor:
-        """What the model plays to a batch, from its input alone [B, frames, E]."""
+        """Generate latents for a batch from its input alone [B, frames, E]."""
         k, config = model.layout.clock.k, self.config
         blocks = frames // k
         shape = (blocks, config.steps, len(batch.y), model.space.latent_dim, k)
@@ -199,6 +199,6 @@ def _heard(batch: Batch, frames: int) -> Conditioning:
 
 
 def _scored(adversary: Adversary, heard: Conditioning, y: Tensor, t: Tensor) -> Tensor:
-    """Something of the head, so that each of its weights has a gradient in every turn."""
+    """Return a score so that every weight of the head has a gradient in every turn."""
     scores: Tensor = adversary(heard, y, t)[0]
     return scores.mean()

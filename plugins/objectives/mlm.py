@@ -1,4 +1,4 @@
-"""Filling in what is masked: the objective of StemGen, which hears and plays whole clips."""
+"""Masked-token prediction: the objective of StemGen, an offline model of whole clips."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from accomp.core.types import Batch, Loss, TokenSpace
 
 
 class MLM:
-    """Cross entropy of the masked codes given the whole input and the codes that are not masked, of all frames.
+    """Cross entropy of the masked codes given the whole input and the unmasked codes of all frames.
 
-    Section 2.1 of arXiv 2312.08723; core.model.masking.training_mask says which are masked. There is no delay between
-    levels. Frames that are not valid are neither predicted nor seen nor heard: a clip that is padded at its end
-    counts as it would alone.
+    Section 2.1 of arXiv 2312.08723; core.model.masking.training_mask draws the masks. There is no delay between levels.
+    Invalid frames are neither targets nor inputs: padding at the end of a clip does not change its loss.
     """
 
     decoding: ClassVar[Decoding] = "masked"
@@ -32,21 +31,21 @@ class MLM:
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config, space: TokenSpace):
         pass
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """Nats a masked code, with masks and withheld conditions drawn from `rng`; the parts `level_q` are means.
+        """Compute nats per masked code, with masks and condition dropout drawn from `rng`.
 
-        A level of which nothing is masked counts as 0.
+        The parts `level_q` are means of one level, 0 for a level without masked codes.
         """
         batch = withhold(batch, model.conditions, rng)
         return self.loss_of(model, batch, training_mask(batch.y.shape, rng).to(batch.y.device, non_blocking=True))
 
     def loss_of(self, model: Model, batch: Batch, masked: Tensor) -> Loss:
-        """The loss for given masks [B, K, T] bool, with every condition that the batch has."""
+        """Compute the loss for given masks [B, K, T] bool with all conditions of the batch."""
         counted = masked & batch.valid[:, None]
         held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASK)
         h = hidden(model, batch.x, held, batch.labels, batch.valid, batch.timelines)

@@ -1,4 +1,4 @@
-"""Next-chunk prediction: the objective of the streaming decoder that emits k frames at once."""
+"""Next-chunk prediction: the objective of the chunked streaming decoder, k frames at a time."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Prefix(LooksAhead):
     """Cross entropy of the k steps of a chunk from s on, given x[< s + t_f] and the steps before each.
 
     Section A.6 of arXiv 2510.22105. Each clip draws its own chunks, without replacement, among those at s = 0, k, 2k,
-    ... that fit in it; one forward of at most twice the clip's length computes them all. Out of training a model is
-    asked for every chunk, so that little chance is in its loss. Frames that are not valid are neither predicted nor
-    seen. With k = 1 and every chunk this is the objective of the frame-by-frame decoder.
+    ... that fit in it; one forward pass of at most twice the clip's length computes them all. Evaluation predicts every
+    chunk, to reduce the variance of the loss. Invalid frames are neither targets nor inputs. With k = 1 and every chunk
+    this is the objective of the frame-by-frame decoder.
     """
 
     decoding: ClassVar[Decoding] = "causal"
@@ -43,14 +43,14 @@ class Prefix(LooksAhead):
 
     @frozen
     class Config(AheadKeys):
-        """What is predicted of a clip, and told.
+        """Number of target chunks, regularization and loss weights.
 
         Attributes:
-            chunks: how many chunks of each clip are predicted, or "all" of them; the paper predicts 1. More of them
-                teach more a forward: the expectation is the same, the gradient less noisy.
-            forget: share of training clips in which the model is not told a stretch of what it played itself.
-            weights: how much a token of each level counts in training, one number a level; all alike where not given.
-            ahead, ahead_weight: see core/ahead_keys.py.
+            chunks: target chunks per clip, or "all"; 1 in the paper. More chunks reduce the gradient noise of a
+                forward pass and leave its expectation unchanged.
+            forget: share of training clips with a masked stretch of past output.
+            weights: weight of each level in the training loss, one number a level; equal by default.
+            ahead, ahead_weight: see core/model/ahead_keys.py.
         """
 
         chunks: int | Literal["all"] = field(default=1, validator=_some)
@@ -64,7 +64,7 @@ class Prefix(LooksAhead):
         self.forget, self.weights = config.forget, weights_of(config.weights, space)
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """Nats a token; a level, or a chunk, without a valid frame counts as 0.
+        """Compute nats per token; a level or chunk without valid frames counts as 0.
 
         Raises ValueError for a clip in which no chunk fits.
         """
@@ -80,9 +80,9 @@ class Prefix(LooksAhead):
         return self.loss_of(model, batch, Chunks(layout, frames, drawn), past)
 
     def loss_of(self, model: Model, batch: Batch, chunks: Chunks, past: Tensor | None = None) -> Loss:
-        """The loss of given chunks, with every condition that the batch has.
+        """Compute the loss of given chunks with all conditions of the batch.
 
-        past: what the model is told of the output [B, K, T]; the batch's y where not given.
+        past: past output given to the model [B, K, T]; the batch's y by default.
         """
         layout = chunks.layout
         y, heard = (

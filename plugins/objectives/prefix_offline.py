@@ -1,4 +1,4 @@
-"""Next-step prediction behind the whole input: the objective of the offline prefix decoder."""
+"""Next-step prediction with the whole input as prefix: the objective of the offline prefix decoder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from accomp.core.types import Batch, Loss, TokenSpace
 class PrefixOffline:
     """Cross entropy of y[q, s - q] given all of x and the steps before s, over all valid frames of all levels.
 
-    The offline baseline of section 4 of arXiv 2510.22105: input and output stand one after the other in time. Frames
-    that are not valid are neither predicted nor seen nor heard: a clip that is padded at its end counts as it would
-    alone, which is how the model plays an input that is shorter than its training clips.
+    The offline baseline of section 4 of arXiv 2510.22105: input and output are concatenated in time. Invalid
+    frames are neither targets nor inputs: padding at the end of a clip does not change its loss. Generation relies on
+    this for inputs shorter than the training clips.
     """
 
     decoding: ClassVar[Decoding] = "causal"
@@ -29,17 +29,17 @@ class PrefixOffline:
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config, space: TokenSpace):
         self.layout = Prepended(space.codebooks)
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """Nats a token; the parts `level_q` are means of one level. A level without a valid frame counts as 0."""
+        """Compute nats per token; the parts `level_q` are means of one level, 0 for a level without valid frames."""
         return self.loss_of(model, withhold(batch, model.conditions, rng))
 
     def loss_of(self, model: Model, batch: Batch) -> Loss:
-        """The loss with every condition that the batch has."""
+        """Compute the loss with all conditions of the batch."""
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         x = model.fuser.fuse(batch.x, None)
         told = model.timeline_embedding(

@@ -1,4 +1,4 @@
-"""Rectified flow: the objective of models that denoise latents block by block."""
+"""Rectified flow: the objective of blockwise latent diffusion models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accomp.core.types import TokenSpace
 
 
 class RectifiedFlow(Flow):
-    """Mean squared error of the velocity of noisy blocks, given what the clock lets them hear and what was played.
+    """Mean squared error of the velocity of noisy blocks, given the input visible under the clock and the past output.
 
     arXiv 2605.22717; core/diffusion/flow.py has the loss.
     """

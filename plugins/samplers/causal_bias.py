@@ -1,4 +1,4 @@
-"""StemGen's sampler: iterative decoding that prefers earlier frames."""
+"""The sampler of StemGen: iterative unmasking biased towards earlier frames."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ _weight = v.and_(v.ge(0.0), v.lt(math.inf))
 
 
 class CausalBias:
-    """rho(x_n) = w_c c(x_n) + w_s (1 - n / N) + w_r X: which candidates a step keeps (eq. 1 of arXiv 2312.08723).
+    """Iterative unmasking ranked by rho(x_n) = w_c c(x_n) + w_s (1 - n / N) + w_r X (eq. 1 of arXiv 2312.08723).
 
-    c is the probability that the model gives to the drawn code, n / N the frame's place in the clip, X ~ U(0, 1).
+    c is the probability of the drawn code, n / N the relative position of the frame in the clip, X ~ U(0, 1).
     """
 
     decoding: ClassVar[Decoding] = "masked"
 
     @frozen
     class Config:
-        """`steps`, one number a level or one for all, is 128, 64, 32 where absent, and 32 for all finer levels.
+        """Weights of the ranking and settings of the draw.
 
         Attributes:
             w_c: weight of the model's confidence.
             w_s: weight of the bias towards earlier frames.
-            w_r: weight of chance.
-            steps: forwards for each level, at most one a token.
-            temperature: of the draw; the lower, the surer; 0 takes the likeliest code.
-            top_k: how many of the likeliest codes can be drawn; all where absent.
+            w_r: weight of uniform noise.
+            steps: forward passes per level, one number a level or one for all, at most one per token; by default
+                128, 64, and 32 for all further levels.
+            temperature: sampling temperature; 0 takes the most likely code.
+            top_k: number of most likely codes to sample from; all by default.
         """
 
         w_c: float = field(default=0.1, validator=_weight)

@@ -1,4 +1,4 @@
-"""DPM-Solver++, second order, multistep."""
+"""DPM-Solver++, the second-order multistep solver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Dpmpp:
     """DPM-Solver++ 2M (arXiv 2211.01095, algorithm 2) for rectified flow: signal 1 - t, noise t.
 
     x <- (s / t) x - (1 - s) (e^-h - 1) d, h the step in log((1 - t) / t), d = x_0 + (x_0 - x_0') h / (2 h') with x_0'
-    and h' of the step before; d = x_0 in the first step, in the last, and after a first one that began at pure noise.
+    and h' of the previous step; d = x_0 in the first and last step, and after a first step from pure noise.
     """
 
     decoding: ClassVar[Decoding] = "denoised"
@@ -34,7 +34,7 @@ class Dpmpp:
         self.levels = config.levels
 
     def path(self, predict: Predicting, draw: Draw) -> Path:
-        """From `draw(0)`: what x [B, E, k] is after each step."""
+        """Yield x [B, E, k] after each step, starting from `draw(0)`."""
         x, before, h_before = draw(0), None, math.inf
         for t, s in pairwise(self.levels):
             clean = clean_of(x, predict(x, t).guided, t)

@@ -1,4 +1,4 @@
-"""Euler steps along the velocity."""
+"""Euler integration of the velocity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from accomp.core.types import TokenSpace
 class Euler:
     """x <- x + (s - t) v from noise level t to s; with `plus`, x <- (x - t v_w) + s v_0 (CFG++, arXiv 2406.08070).
 
-    v_w is the guided velocity, v_0 the one without what is guided by.
+    v_w is the guided velocity, v_0 the unguided one.
     """
 
     decoding: ClassVar[Decoding] = "denoised"
@@ -31,7 +31,7 @@ class Euler:
         self.levels, self.plus = config.levels, config.plus
 
     def path(self, predict: Predicting, draw: Draw) -> Path:
-        """From `draw(0)`: what x [B, E, k] is after each step."""
+        """Yield x [B, E, k] after each step, starting from `draw(0)`."""
         x = draw(0)
         for t, s in pairwise(self.levels):
             guided, without = predict(x, t)

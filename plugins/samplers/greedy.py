@@ -13,17 +13,17 @@ from accomp.core.types import TokenSpace
 
 
 class Greedy:
-    """The likeliest code of each level, the first of equals; the same music every time."""
+    """The most likely code of each level, the first among ties; deterministic."""
 
     decoding: ClassVar[Decoding] = "causal"
 
     @frozen
     class Config:
-        """Nothing to choose."""
+        """No options."""
 
     def __init__(self, config: Config, space: TokenSpace):
-        """There is nothing to set up."""
+        """Do nothing."""
 
     def pick(self, logits: Tensor, rng: KeyedRandom) -> Tensor:
-        """logits [B, K, C] -> codes [B, K] int64. The noise is not used."""
+        """logits [B, K, C] -> codes [B, K] int64. `rng` is not used."""
         return logits.argmax(-1)

@@ -1,4 +1,4 @@
-"""Min-p sampling: from the codes that are not much less likely than the likeliest."""
+"""Min-p sampling: from the codes above a share of the highest probability."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from accomp.core.types import TokenSpace
 
 
 class MinP:
-    """A sample from the codes whose probability is at least p times that of the likeliest (arXiv 2407.01082).
+    """Sampling from the codes with at least p times the probability of the most likely code (arXiv 2407.01082).
 
-    The probabilities are softmax(logits / temperature): temperature comes first, as in most implementations.
+    The probabilities are softmax(logits / temperature): temperature is applied first, as in most implementations.
     """
 
     decoding: ClassVar[Decoding] = "causal"
@@ -26,7 +26,7 @@ class MinP:
 
     @frozen
     class Config:
-        """`p`: 0 keeps every code, 1 the likeliest; `temperature`: the lower, the surer; 0 takes the likeliest code."""
+        """`p`: 0 keeps every code, 1 only the most likely; `temperature`: 0 takes the most likely code."""
 
         p: float = field(default=0.05, validator=[v.ge(0.0), v.le(1.0)])
         temperature: float = field(default=1.0, validator=valid_temperature)

@@ -1,4 +1,4 @@
-"""To the clean prediction and back to less noise, anew in every step: the sampler of few-step models."""
+"""Ping-pong sampling for few-step models: each step predicts the clean latents and adds new noise of a lower level."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from accomp.core.types import TokenSpace
 class PingPong:
     """x_0 = x - t v; x <- (1 - s) x_0 + s eps with new noise eps (consistency sampling, arXiv 2303.01469, algorithm 1).
 
-    It believes the clean prediction, which is a mean in a model that was trained with the flow loss alone and blurs
-    there; adversarial training makes it a sample. With `plus` (CFG++, arXiv 2406.08070) x <- x_0 + s (eps - x_0'), x_0
+    Without adversarial training the clean prediction is a conditional mean, and the result is blurred; with it, the
+    prediction is a sample. With `plus` (CFG++, arXiv 2406.08070) x <- x_0 + s (eps - x_0'), x_0
     guided and x_0' not.
     """
 
@@ -33,7 +33,7 @@ class PingPong:
         self.levels, self.plus = config.levels, config.plus
 
     def path(self, predict: Predicting, draw: Draw) -> Path:
-        """From `draw(0)`: what x [B, E, k] is after each step."""
+        """Yield x [B, E, k] after each step, starting from `draw(0)`."""
         x = draw(0)
         for number, (t, s) in enumerate(pairwise(self.levels)):
             guided, without = predict(x, t)

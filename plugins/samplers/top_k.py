@@ -1,4 +1,4 @@
-"""Sampling from the k likeliest codes."""
+"""Top-k sampling."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from accomp.core.types import TokenSpace
 
 
 class TopK:
-    """argmax(logits / temperature + Gumbel noise) over the k likeliest codes: a sample from the softmax of those."""
+    """Sampling from the k most likely codes: argmax(logits / temperature + Gumbel noise)."""
 
     decoding: ClassVar[Decoding] = "causal"
     controls: ClassVar[tuple[str, ...]] = ("temperature",)
 
     @frozen
     class Config:
-        """`k`: how many codes can be drawn; `temperature`: the lower, the surer; 0 takes the likeliest code."""
+        """`k`: number of codes to sample from; `temperature`: 0 takes the most likely code."""
 
         k: int = field(default=200, validator=v.ge(1))
         temperature: float = field(default=1.0, validator=valid_temperature)

@@ -1,4 +1,4 @@
-"""Nucleus sampling: from the fewest codes that hold most of the probability."""
+"""Nucleus sampling: from the smallest set of codes with most of the probability."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from accomp.core.types import TokenSpace
 
 
 class TopP:
-    """A sample from the nucleus: the fewest codes whose probabilities add up to at least p (arXiv 1904.09751, 3.1).
+    """Sampling from the nucleus: the smallest set of codes with total probability at least p (arXiv 1904.09751, 3.1).
 
-    The probabilities are softmax(logits / temperature): temperature comes first, as in most implementations. Codes as
-    likely as the least likely of the nucleus are kept too, since nothing but their numbering could tell them apart.
+    The probabilities are softmax(logits / temperature): temperature is applied first, as in most implementations.
+    Ties with the least likely code of the nucleus are kept, so that the order of codes does not matter.
     """
 
     decoding: ClassVar[Decoding] = "causal"
@@ -27,7 +27,7 @@ class TopP:
 
     @frozen
     class Config:
-        """`p`: 1 keeps every code; `temperature`: the lower, the surer; 0 takes the likeliest code."""
+        """`p`: 1 keeps every code; `temperature`: 0 takes the most likely code."""
 
         p: float = field(default=0.95, validator=[v.gt(0.0), v.le(1.0)])
         temperature: float = field(default=1.0, validator=valid_temperature)
@@ -39,8 +39,8 @@ class TopP:
         """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
         logits = temper(logits, self.temperature if temperature is None else temperature)
         rising = logits.sort(-1).values
-        tail = rising.softmax(-1).cumsum(-1)  # the probability of a code and of all that are less likely
+        tail = rising.softmax(-1).cumsum(-1)  # probability of a code and all less likely ones
         outside = tail <= 1.0 - self.p
-        outside[..., -1] = False  # however small p is, there is a likeliest code
+        outside[..., -1] = False  # the most likely code is kept for any p
         least = rising.masked_fill(outside, math.inf).amin(-1, keepdim=True)
         return draw(logits.masked_fill(logits < least, -math.inf), rng)

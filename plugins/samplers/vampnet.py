@@ -1,4 +1,4 @@
-"""VampNet's sampler: iterative decoding that keeps what the model is sure of, at first with much chance."""
+"""The sampler of VampNet: iterative unmasking by confidence with annealed Gumbel noise."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from accomp.core.types import TokenSpace
 
 
 class VampNet:
-    """conf(y_n) = log p(y_n) + a (1 - (t + 1) / S) g_n, g ~ Gumbel(0, 1): which candidates step t of S keeps.
+    """Iterative unmasking ranked in step t of S by conf(y_n) = log p(y_n) + a (1 - (t + 1) / S) g_n.
 
-    Eq. 4 of arXiv 2510.22105 (A.5), after VampNet (arXiv 2307.04686); p is the probability that the model gives to the
-    drawn code, and a the level's number in `temperatures`. What is drawn comes from the softmax of the logits.
+    Eq. 4 of arXiv 2510.22105 (A.5), after VampNet (arXiv 2307.04686). g ~ Gumbel(0, 1), p is the probability of the
+    drawn code, a the entry of its level in `temperatures`. Candidates are drawn from the softmax of the logits.
     """
 
     decoding: ClassVar[Decoding] = "masked"
@@ -29,11 +29,11 @@ class VampNet:
         """Tuples hold one number a level, or one for all. The defaults are the paper's, for four levels.
 
         Attributes:
-            temperatures: a, of chance in the ranking, which falls to 0 at the level's last step; where absent
-                8, 8, and 4 for all finer levels.
-            steps: forwards for each level, at most one a token; where absent 128, 64, and 32 for all finer levels.
-            temperature: of the draw; the lower, the surer; 0 takes the likeliest code.
-            top_k: how many of the likeliest codes can be drawn; all where absent.
+            temperatures: a, scale of the noise in the ranking, annealed to 0 at the last step of the level; by default
+                8, 8, and 4 for all further levels.
+            steps: forward passes per level, at most one per token; by default 128, 64, and 32 for all further levels.
+            temperature: sampling temperature; 0 takes the most likely code.
+            top_k: number of most likely codes to sample from; all by default.
         """
 
         temperatures: tuple[float, ...] | None = field(default=None, validator=each(valid_temperature))

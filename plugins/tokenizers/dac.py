@@ -1,4 +1,4 @@
-"""The `dac` tokenizer: DAC, causal for live playing or as it was published; for weights trained on a GPU."""
+"""The `dac` tokenizer: the Descript Audio Codec, causal for live playing or as published."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ _UNTRAINED = {
 
 
 class Dac(LookaheadCodec):
-    """The Descript Audio Codec, mono. Levels are taken as they are: nothing is normalised. No weights are shipped.
+    """The Descript Audio Codec, mono. Input levels are not normalised. No weights are included.
 
-    What `accomp codec train` makes, and the causal files of stream-music-gen, are causal: frame i sees samples up to
-    hop * i (lookahead 0), sample n needs frames up to ceil(n / hop) (delay hop - 1). descript's own files (16, 24, 44.1
-    kHz) hear the future: the lookahead and delay, some 100 ms each, are exact, and streams give the offline codes.
+    Codecs of `accomp codec train` and the causal files of stream-music-gen are causal: frame i depends on samples up to
+    hop * i (lookahead 0), sample n on frames up to ceil(n / hop) (delay hop - 1). Descript's files (16, 24, 44.1 kHz)
+    are not causal: lookahead and delay, about 100 ms each, are exact, and streams give the offline codes.
     """
 
     @frozen(kw_only=True)
     class Config:
-        """Which weights, and how many of their codebooks.
+        """Weights and sizes.
 
         Attributes:
             weights: a path, "hub:owner/repo/file[@revision]", or "random" (untrained, for tests). A file is one of
-                accomp's, or one that descript-audio-codec or its causal fork saved as weights (.pth).
-            codebooks: K, the first so many of the file's.
-            codebook_size, codebook_dim: C, and the width in which codes are looked up. A size that is not given is the
-                file's; it is 1024, 8, 1024, 64, 1536, (2, 4, 8, 10) where there is none. One that is given must fit.
+                accomp, or weights (.pth) of descript-audio-codec or its causal fork.
+            codebooks: K, number of leading codebooks of the file.
+            codebook_size, codebook_dim: C, and the width of codebook vectors. Omitted sizes are read from the file, or
+                default to 1024, 8, 1024, 64, 1536, (2, 4, 8, 10) without one; given sizes must match the file.
             latent: E.
             encoder_width: channels before the first stride, doubled by each.
             decoder_width: channels before the first upsampling, halved by each.
-            strides: of the encoder, the decoder has them in reverse; their product is the hop (samples).
-            seed: of random weights.
+            strides: strides of the encoder, reversed in the decoder; their product is the hop (samples).
+            seed: seed of random weights.
         """
 
         weights: str = "default"
@@ -81,7 +81,7 @@ class Dac(LookaheadCodec):
                 raise ValueError(f"decoder_width {value} cannot be halved {times} times")
 
     def __init__(self, config: Config):
-        """Raises CheckpointError, saying what to do, when the weights are missing or of other sizes."""
+        """Raises CheckpointError, with instructions, for missing weights or other sizes."""
         if config.weights == "random":
             sizes = self.architecture(config)
             network = untrained(lambda: self.network_of(config), config.seed)
@@ -94,12 +94,12 @@ class Dac(LookaheadCodec):
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """A tiny, untrained one for the conformance kit."""
+        """Return a tiny, untrained configuration for the conformance kit."""
         return cls.Config(weights="random", latent=16, encoder_width=4, decoder_width=16, strides=(2, 2, 4, 5))
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
-        """What the codes of a codec so configured mean. Of a file only what it states is read."""
+        """Return the token space of a configuration; reads only the header of a file."""
         sizes = cls.architecture(config)
         if config.weights not in ("random", "default"):
             path = locate(config.weights, "dac")
@@ -108,37 +108,37 @@ class Dac(LookaheadCodec):
 
     @classmethod
     def stated(cls, path: Path) -> dict[str, Any]:
-        """The sizes that `read` gives, without the tensors."""
+        """Return the sizes of `read` without tensors."""
         return own_sizes(path, "dac") if is_safetensors(path) else descript_sizes(path)
 
     @classmethod
     def read(cls, path: Path, *, trusted: bool = False) -> Weights:
-        """Sizes and tensors of a codec file, with all its codebooks; `trusted` lets the file run code that it holds.
+        """Read sizes and tensors of a codec file with all its codebooks; `trusted` allows code in the file to run.
 
-        Raises CheckpointError for what is no DAC, or needs its code run and is not trusted.
+        Raises CheckpointError for anything but a DAC, and for untrusted files that need to run code.
         """
         return read_own(path, "dac") if is_safetensors(path) else read_descript(path, trusted=trusted)
 
     @classmethod
     def architecture(cls, config: Config) -> dict[str, Any]:
-        """The sizes of a codec that is trained here."""
+        """Return the sizes of a codec for training."""
         return {"codebooks": config.codebooks, **_UNTRAINED, **_given(config)}
 
     @classmethod
     def network_of(cls, config: Config) -> DacNetwork:
-        """An untrained network, from the global random state: what `accomp codec train` trains."""
+        """Return an untrained network for `accomp codec train`, from the global random state."""
         return DacNetwork(**cls.architecture(config))
 
     @classmethod
     def training(cls) -> tuple[type[Any], type[Any]]:
-        """The class of [train], and that of the trainer."""
+        """Return the class of [train] and that of the trainer."""
         from accomp.plugins.tokenizers.codec.training.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 
         return WaveformTrainSpec, WaveformTrainer
 
     @classmethod
     def trained(cls, config: Config, network: Any) -> Dac:
-        """The codec of a network that `accomp codec train` made; the network is taken over."""
+        """Wrap a trained network as codec; takes ownership of the network."""
         codec = cls.__new__(cls)
         LookaheadCodec.__init__(codec, "dac", cls.space_of(config), network, cls.architecture(config))
         return codec
@@ -149,13 +149,13 @@ def _given(config: Dac.Config) -> dict[str, Any]:
 
 
 def _chosen(config: Dac.Config, found: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The file's sizes, with as many codebooks as the spec wants. Raises CheckpointError where they do not fit."""
+    """Return the sizes of the file with the codebooks of the spec. Raises CheckpointError on a mismatch."""
     check_sizes(found | _given(config), found, path)
     return first_codebooks(config.codebooks, found, path)
 
 
 def _space(sizes: dict[str, Any]) -> TokenSpace:
-    """Sizes of codecs that were trained here tell neither rate nor causality: those are the network's defaults."""
+    """Return the token space; codecs trained by accomp have the default rate and causality of the network."""
     strides = sizes["strides"]
     return TokenSpace(
         sizes.get("sample_rate", 32_000), math.prod(strides), sizes["codebooks"], sizes["codebook_size"],

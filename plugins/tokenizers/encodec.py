@@ -1,4 +1,4 @@
-"""The `encodec` tokenizer: EnCodec's 32 kHz model, which MusicGen speaks."""
+"""The `encodec` tokenizer: EnCodec's 32 kHz model, the codec of MusicGen."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ WHERE = (
 
 
 class Encodec(LookaheadCodec):
-    """EnCodec, 32 kHz mono, hop 640 (50 Hz), 4 x 2048: a file of transformers or audiocraft. No weights are shipped.
+    """EnCodec, 32 kHz mono, hop 640 (50 Hz), 4 x 2048: a file of transformers or audiocraft. No weights are included.
 
-    It hears the future: with those sizes its lookahead is 2,386 samples and its delay 2,402 (75 ms each), both exact,
-    and streams give the offline codes. Input levels are taken as they are. The published weights are CC BY-NC 4.0.
+    It is not causal: with those sizes its lookahead is 2,386 samples and its delay 2,402 (75 ms each), both exact, and
+    streams give the offline codes. Input levels are not normalised. The published weights are CC BY-NC 4.0.
     """
 
     @frozen(kw_only=True)
     class Config:
-        """Which weights, and how many of their codebooks. All sizes are the file's.
+        """Weights and number of codebooks. All sizes are read from the file.
 
         Attributes:
             weights: a path, or "hub:owner/repo/file[@revision]": a folder or file of transformers (config.json beside
-                it), audiocraft's compression_state_dict.bin, or what `accomp codec convert` made of one.
-            codebooks: K, the first so many of the file's.
+                it), audiocraft's compression_state_dict.bin, or the result of `accomp codec convert`.
+            codebooks: K, number of leading codebooks of the file.
         """
 
         weights: str
         codebooks: int = field(default=4, validator=v.gt(0))
 
     def __init__(self, config: Config):
-        """Raises CheckpointError, saying what to do, when the weights are missing or of another kind."""
+        """Raises CheckpointError, with instructions, for missing weights or another kind."""
         path = _located(config.weights)
         found, tensors = self.read(path, config=lambda: _config_of(config.weights, path))
         sizes = first_codebooks(config.codebooks, found, path)
@@ -63,7 +63,7 @@ class Encodec(LookaheadCodec):
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """A tiny, untrained one for the conformance kit."""
+        """Return a tiny, untrained configuration for the conformance kit."""
         sizes: dict[str, Any] = {
             "sample_rate": 32_000, "codebooks": 4, "codebook_size": 64, "latent": 8, "filters": 4, "ratios": [5, 4, 2],
             "kernel": 7, "last_kernel": 7, "residual_kernel": 3, "residual_layers": 1, "dilation_growth": 2,
@@ -73,23 +73,23 @@ class Encodec(LookaheadCodec):
         network = untrained(lambda: EncodecNetwork(**sizes), 0)
         with torch.no_grad():
             for parameter in network.encoder.parameters():
-                parameter.mul_(2)  # so that what is heard tells in the codes
+                parameter.mul_(2)  # so that codes depend on the input
         save_weights(path, network, "encodec", sizes, half=False)
         return cls.Config(weights=str(path))
 
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
-        """What the codes of a codec so configured mean: what its file states, so there must be one."""
+        """Return the token space of a configuration from its weight file, which must exist."""
         path = _located(config.weights)
         found, _ = cls.read(path, config=lambda: _config_of(config.weights, path))
         return space_of(first_codebooks(config.codebooks, found, path))
 
     @classmethod
     def read(cls, path: Path, *, config: Callable[[], Path] | None = None, trusted: bool = False) -> Weights:
-        """Sizes and tensors of a codec file, with all its codebooks; `trusted` lets the file run code that it holds.
+        """Read sizes and tensors of a codec file with all its codebooks; `trusted` allows code in the file to run.
 
-        `config` finds the config.json of transformers' weights, None is beside them. Raises CheckpointError for what is
-        no such EnCodec, or needs its code run and is not trusted.
+        `config` locates the config.json of transformers' weights; None: beside them. Raises CheckpointError for
+        anything but such an EnCodec, and for untrusted files that need to run code.
         """
         if is_own(path):
             return read_own(path, "encodec")

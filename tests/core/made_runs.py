@@ -99,7 +99,7 @@ def make_run(folder: Path, takes: int = 2, name: str = "song", seconds: float = 
 class Page(HTMLParser):
     """Counts tags, checks that they close in order, and collects attributes and visible text."""
 
-    VOID = frozenset({"meta", "img", "br", "hr", "input"})
+    VOID = frozenset({"meta", "img", "br", "hr", "input", "wbr"})
 
     def __init__(self) -> None:
         super().__init__()

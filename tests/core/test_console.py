@@ -1,6 +1,7 @@
 """What the person at the terminal sees."""
 
 import io
+from contextlib import nullcontext
 
 from rich.console import Console
 
@@ -79,3 +80,14 @@ def test_a_live_line_on_a_terminal_is_one_line_as_it_is(monkeypatch):
     assert "[bold]now" in shown
     assert "then then" in shown
     assert shown.count("\n") <= 2
+
+
+def test_in_a_notebook_there_is_a_bar_where_widgets_are(monkeypatch, capsys):
+    for widgets, lines in ((True, 0), (False, 1)):
+        notebook = Console(file=io.StringIO(), force_jupyter=True)
+        monkeypatch.setattr(console, "_console", lambda notebook=notebook: notebook)
+        monkeypatch.setattr(console, "find_spec", lambda name, widgets=widgets: object() if widgets else None)
+        monkeypatch.setattr(console, "_bar", lambda *_: nullcontext(lambda units=1, *, note="": None))
+        with progress("train", 1) as advance:
+            advance(1)
+        assert len(capsys.readouterr().err.splitlines()) == lines

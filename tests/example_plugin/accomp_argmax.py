@@ -2,9 +2,7 @@
 
 from attrs import frozen
 
-from accomp.core.component import Component
-from accomp.core.console import say
-from accomp.core.hooks import hookimpl
+from accomp.plugin import Component, hookimpl, say
 
 
 @hookimpl

@@ -110,21 +110,21 @@ class Sessions:
         count = max(LEAST_SAMPLES, math.ceil(SAMPLES * hours))
         every = max(1, steps // count)
         at: list[float] = []
-        held: list[int] = []
+        sizes: list[int] = []
         with progress("hours", steps) as advance:
             for step in range(steps):
                 play()
                 if (step + 1) % every == 0:
                     gc.collect()
                     at.append(hours * (step + 1) / steps)
-                    held.append(memory.held(subject.device))
+                    sizes.append(memory.in_use(subject.device))
                     advance(every)
         settled = max(0, min(len(at) - 2, int(SETTLING * len(at))))
         figures = {
             "n": float(len(at)),
-            "slope_b_per_hour": memory.slope(np.array(at[settled:]), np.array(held[settled:])),
-            "begin_mb": held[settled] / MB,
-            "end_mb": held[-1] / MB,
+            "slope_b_per_hour": memory.slope(np.array(at[settled:]), np.array(sizes[settled:])),
+            "begin_mb": sizes[settled] / MB,
+            "end_mb": sizes[-1] / MB,
         }
         return subject.line(self, f"one session for {hours:g} h of music{self._how()}", figures)
 

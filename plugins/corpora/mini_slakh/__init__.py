@@ -1,1 +1,1 @@
-"""`accomp corpus mini-slakh`: multi-track MIDI, from wherever it may be had, rendered into Slakh2100's layout."""
+"""`accomp corpus mini-slakh`: multi-track MIDI from several sources, rendered into the Slakh2100 layout."""

@@ -1,11 +1,10 @@
-"""`accomp corpus mini-slakh`: find music, decide what goes where, render it, say what was used.
+"""`accomp corpus mini-slakh`: collect music, plan the splits, render, report.
 
-A run can be stopped at any time: songs appear whole, and the same command renders only those that are missing.
+The command can be interrupted: songs are written atomically, and the same command resumes with the missing ones.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -20,31 +19,34 @@ from attrs import evolve
 from accomp.core.compute.cores import cores
 from accomp.core.console import progress, say, warn
 from accomp.core.errors import DataError
-from accomp.core.files import hash_file, write_atomic
+from accomp.core.files import hash_file
 from accomp.core.trouble import raise_trouble
 from accomp.plugins.corpora import debian
-from accomp.plugins.corpora.earlier import earlier
 from accomp.plugins.corpora.mini_slakh import plan, sources, synth
 from accomp.plugins.corpora.mini_slakh.midi import MidiError
-from accomp.plugins.corpora.mini_slakh.render import Source, add_known, render_song, song_of, variant_entry
+from accomp.plugins.corpora.mini_slakh.record import RECORD, same_request, source_of, write_record
+from accomp.plugins.corpora.mini_slakh.render import Source, add_known, render_song, song_of
 from accomp.plugins.corpora.mini_slakh.variants import Variant, variants_of
 from accomp.plugins.corpora.pool import each
 
-RECORD = "SOURCES.json"
 _RECIPE = 1
-"""Raised whenever the same music and options would give other audio, so that a folder never mixes both."""
+"""Version; increase it with every change of the audio, so that a folder never mixes versions."""
 
 
 def mini_slakh(
-    out: Annotated[Path, typer.Argument(help="Folder to make; a Slakh2100 root afterwards.")],
+    out: Annotated[Path, typer.Argument(help="Output folder, a Slakh2100 root.")],
     midi: Annotated[
         Path | None, typer.Option(help="Folder of MIDI (or WAD) files to use; subfolders become the label `style`.")
     ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the music in --midi, written into the metadata.")
     ] = "unstated",
-    minutes: Annotated[float | None, typer.Option(min=0.25, help="Minutes of mix; all there is if not given.")] = None,
-    longest: Annotated[float, typer.Option(min=plan.SHORTEST, help="Seconds at which a song is cut.")] = 240.0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.25, help="Minutes of mix; all available music by default.")
+    ] = None,
+    longest: Annotated[
+        float, typer.Option(min=plan.SHORTEST, help="Longest song in seconds; longer ones are cut.")
+    ] = 240.0,
     source: Annotated[
         str,
         typer.Option(
@@ -58,10 +60,12 @@ def mini_slakh(
         typer.Option(help="General MIDI sound font (.sf2) instead of TimGM6mb; further ones are for variants."),
     ] = None,
     transpose: Annotated[
-        list[int] | None, typer.Option(metavar="SEMITONES", help="Render train songs so much higher, too; repeatable.")
+        list[int] | None,
+        typer.Option(metavar="SEMITONES", help="Also render train songs transposed by semitones; repeatable."),
     ] = None,
     tempo: Annotated[
-        list[float] | None, typer.Option(metavar="FACTOR", help="Render train songs so much faster, too; repeatable.")
+        list[float] | None,
+        typer.Option(metavar="FACTOR", help="Also render train songs at a tempo factor; repeatable."),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where Debian packages are unpacked.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
@@ -94,32 +98,32 @@ def mini_slakh(
     }
     if variants:
         request |= {"variants": [v.suffix for v in variants], "fonts": [hash_file(path) for path in fonts]}
-    record = _same_request(out, request)
+    record = same_request(out, request)
     if record is not None:
-        _tell_earlier(out, record, music, longest)
+        _add_missing_labels(out, record, music, longest)
     if record and all((out / song["folder"]).is_dir() for song in record["songs"]):
         say(f"{out} is complete already: {len(record['songs'])} songs")
         return
     workers = workers or cores()
     planned, problems = _plan(music, longest, minutes, workers)
     planned += _varied(planned, variants, problems, longest, workers)
-    _write_record(out, request, music, fonts, planned, problems)
-    for stale in out.glob("*/.Track*"):  # a killed run's unfinished songs
+    write_record(out, request, music, fonts, planned, problems)
+    for stale in out.glob("*/.Track*"):  # unfinished songs of a killed run
         shutil.rmtree(stale)
     _render([song for song in planned if not (out / song.folder).is_dir()], problems, workers, out, fonts, longest)
     planned = [song for song in planned if (out / song.folder).is_dir()]
     if not planned:
         raise DataError(f"no song could be rendered: {'; '.join(f'{name}: {why}' for name, why in problems[:5])}")
-    _write_record(out, request, music, fonts, planned, problems)
+    write_record(out, request, music, fonts, planned, problems)
     _summary(out, music, fonts, planned, problems, minutes)
 
 
 _ODD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
-"""What a file's content may raise wherever it is used: that costs this file, no other."""
+"""Exceptions caused by the content of a file; only this file is skipped."""
 
 
 def look(source: Source, *, longest: float) -> plan.Candidate | MidiError:
-    """What the plan has to know of a song, or why it is none. Runs in a worker process."""
+    """Return the candidate of a file, or the reason for skipping it. Runs in a worker process."""
     try:
         return plan.survey(source, song_of(source, longest=longest))
     except MidiError as error:
@@ -132,7 +136,7 @@ def look(source: Source, *, longest: float) -> plan.Candidate | MidiError:
 
 
 def render_planned(song: plan.Planned, *, out: Path, fonts: Sequence[Path], longest: float) -> MidiError | None:
-    """Render one song; returns why it cannot be. Runs in a worker process."""
+    """Render one song; return an error or None. Runs in a worker process."""
     try:
         render_song(song.candidate.source, out / song.folder, fonts, longest=longest)
     except MidiError as error:
@@ -145,7 +149,7 @@ def render_planned(song: plan.Planned, *, out: Path, fonts: Sequence[Path], long
 def _plan(
     music: sources.Music, longest: float, minutes: float | None, workers: int
 ) -> tuple[list[plan.Planned], list[tuple[str, str]]]:
-    """The songs to render, and (name, why) for all that were left out."""
+    """Return the songs to render, and (name, reason) for all skipped ones."""
     candidates, problems = [], list(music.problems)
     with progress("reading MIDI", len(music.sources)) as advance:
         for source, found in each(partial(look, longest=longest), music.sources, workers):
@@ -178,7 +182,7 @@ def _varied(
     longest: float,
     workers: int,
 ) -> list[plan.Planned]:
-    """Variants of the songs of train, each in a folder beside its song's; those that cannot be are noted."""
+    """Return the variants of the train songs, each with its folder; add impossible ones to the problems."""
     beside = {}
     for song in planned:
         if song.folder.startswith("train/"):
@@ -195,11 +199,6 @@ def _varied(
         for folder, result in zip(beside, found, strict=True)
         if not isinstance(result, MidiError)
     ]
-
-
-def _of_variant(song: plan.Planned) -> dict[str, Any]:
-    variant = song.candidate.source.variant
-    return {} if variant is None else {"variant": variant_entry(variant, song.folder)}
 
 
 def _render(
@@ -219,73 +218,16 @@ def _render(
                     problems.append((song.candidate.source.name, str(error)))
         except (OSError, soundfile.LibsndfileError) as error:
             raise DataError(
-                f"cannot write: {error}; make room and run the same command again: finished songs are kept"
+                f"cannot write: {error}; free some space and run the same command again: finished songs are kept"
             ) from error
 
 
-def _same_request(out: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of an earlier run with the same request. Raises DataError where `out` holds anything else."""
-    record = earlier(out, RECORD, ("request",))
-    if record is None:
-        return None
-    before = record["request"]
-    if different := [
-        f"{key} was {before.get(key)}, is {request.get(key)}"
-        for key in {**request, **before}
-        if before.get(key) != request.get(key)
-    ]:
-        raise DataError(
-            f"{out} was made from other music or options ({'; '.join(different)}); "
-            "name another folder, or delete this one"
-        )
-    return record
-
-
-def _tell_earlier(out: Path, record: dict[str, Any], music: sources.Music, longest: float) -> None:
-    """Songs that were rendered before there were labels and annotations get theirs; their sound stays."""
+def _add_missing_labels(out: Path, record: dict[str, Any], music: sources.Music, longest: float) -> None:
+    """Add labels and annotations to songs of an earlier version; their audio stays."""
     known = {source.name: source for source in music.sources}
-    given = [add_known(out / song["folder"], _source_of(song, known), longest=longest) for song in record["songs"]]
+    given = [add_known(out / song["folder"], source_of(song, known), longest=longest) for song in record["songs"]]
     if any(given):
-        say(f"{sum(given)} songs of an earlier run have got labels or annotations; `accomp ingest` passes them on")
-
-
-def _source_of(song: dict[str, Any], known: dict[str, Source]) -> Source:
-    """What a song of the record was rendered from."""
-    source = known[song["source"]]
-    if "variant" not in song:
-        return source
-    how = song["variant"]
-    return evolve(source, variant=Variant(how["transpose"], how["tempo"], how["fonts_only"]))
-
-
-def _write_record(
-    out: Path,
-    request: dict[str, Any],
-    music: sources.Music,
-    fonts: Sequence[Path],
-    planned: list[plan.Planned],
-    problems: list[tuple[str, str]],
-) -> None:
-    record = {
-        "request": request,
-        "music": music.used,
-        "sound_font": fonts[0].name,
-        **({"further_sound_fonts": [font.name for font in fonts[1:]]} if fonts[1:] else {}),
-        "sample_rate": synth.RATE,
-        "songs": [
-            {
-                "folder": song.folder,
-                "source": song.candidate.source.name,
-                "licence": song.candidate.source.licence,
-                "fingerprint": song.candidate.fingerprint,
-                "seconds": song.candidate.seconds,
-                **_of_variant(song),
-            }
-            for song in planned
-        ],
-        "left_out": [{"name": name, "why": why} for name, why in problems],
-    }
-    write_atomic(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        say(f"{sum(given)} songs of an earlier run received labels or annotations; `accomp ingest` passes them on")
 
 
 def _summary(

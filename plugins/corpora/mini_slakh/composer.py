@@ -1,8 +1,8 @@
-"""Music of our own where none can be had: a band that plays known chords on known beats.
+"""Algorithmic composer for offline use: a band with known chords and beats.
 
 A song has a key, a tempo, a metre of 3 or 4, a groove, and sections (verse, chorus, verse, chorus, bridge, chorus) that
-each repeat four chords, one a bar. Drums, bass, keys, pad, guitar and lead join and leave by section. Every beat and
-chord is known, which makes these songs good for tests; musically they are plain.
+each repeat four chords, one a bar. The instrumentation of drums, bass, keys, pad, guitar and lead varies by section.
+Every beat and chord is known, which makes these songs suitable for tests; musically they are simple.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 LICENCE = "CC0-1.0"
 SHORTEST = 60.0
-"""Seconds that every composed song lasts at least."""
+"""Shortest composed song (s)."""
 
 NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-"""Names of the pitch classes, as annotations have them."""
+"""Names of the pitch classes, as in annotations."""
 RESOLUTION = 480
-_STEPS = 4  # a beat has four steps; patterns count steps from the start of a bar
+_STEPS = 4  # steps per beat; patterns count steps from the start of a bar
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 _PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 0, 4), (0, 2, 3, 4), (1, 4, 0, 0), (3, 0, 4, 5)),
@@ -76,7 +76,7 @@ _Chords: TypeAlias = list[tuple[int, tuple[int, ...]]]  # root and triad as pitc
 
 @frozen
 class Composition:
-    """A song as MIDI bytes, and what is known about it: tempo, metre, key, beats (s), chords ([start, end, name])."""
+    """A song as MIDI bytes, and its annotations: tempo, metre, key, beats (s), chords ([start, end, name])."""
 
     midi: bytes
     annotations: dict[str, Any]
@@ -93,7 +93,7 @@ class _Section:
 
 
 def compose(seed: int, number: int) -> Composition:
-    """Song `number` of the endless list that `seed` stands for; the same two numbers give the same bytes."""
+    """Compose song `number` of the sequence of `seed`; deterministic."""
     rng = np.random.default_rng([seed, number])
     metre = 3 if rng.random() < 0.15 else 4
     tempo = int(rng.integers(80, 150))
@@ -130,7 +130,7 @@ def compose(seed: int, number: int) -> Composition:
 
 
 def _length(tempo: int, metre: int) -> int:
-    """Bars: the fewest whole sections that last SHORTEST."""
+    """Return the number of bars of the fewest whole sections that last SHORTEST."""
     section = _BARS * metre * 60 / tempo
     return _BARS * int(-(-SHORTEST // section))
 
@@ -163,12 +163,12 @@ def _motif(rng: np.random.Generator, length: int) -> tuple[tuple[int, int], ...]
 
 
 def _on_scale(mode: str, degree: int) -> int:
-    """Semitones above the tonic of a scale degree, octaves included."""
+    """Return the semitones of a scale degree above the tonic, octaves included."""
     return 12 * (degree // 7) + _SCALES[mode][degree % 7]
 
 
 def _nearest_voicing(before: tuple[int, ...], triad: tuple[int, ...]) -> tuple[int, ...]:
-    """The triad in the close position that moves least from `before` and stays between 53 and 74."""
+    """Return the close-position triad between 53 and 74 that moves least from `before`."""
     inversions = [
         (root, root + (triad[(i + 1) % 3] - triad[i]) % 12, root + (triad[(i + 2) % 3] - triad[i]) % 12)
         for i in range(3)
@@ -227,9 +227,9 @@ def _lead(
     at: int,
     rng: np.random.Generator,
 ) -> int:
-    """One bar of the section's two-bar motif: chord tones on the beat, steps of the scale between.
+    """Compose one bar of the section's two-bar motif: chord tones on the beat, steps of the scale between.
 
-    `at` is the degree where the melody is; returns where it has gone.
+    `at` is the current degree of the melody; returns the next one.
     """
     if "lead" not in section.playing:
         return at
@@ -279,7 +279,7 @@ def _midi(notes: dict[str, _Notes], programs: dict[str, int], tempo: int, metre:
 
 
 def _annotations(tempo: int, metre: int, tonic: int, mode: str, chords: _Chords) -> dict[str, Any]:
-    beat = mido.bpm2tempo(tempo) / 1e6  # s, as the MIDI file says it
+    beat = mido.bpm2tempo(tempo) / 1e6  # s, with the rounding of the MIDI file
     bar = metre * beat
     names = [f"{NOTES[root]}:{_QUALITIES[(triad[1] - root) % 12, (triad[2] - root) % 12]}" for root, triad in chords]
     return {

@@ -1,11 +1,11 @@
-"""Where the beats and bars of a MIDI file are: quarter notes, by its tempos and time signatures."""
+"""Beats and bars of a MIDI file by its tempos and time signatures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 COMMON = (0, 4, 4)
-"""Until a file says otherwise: tick, beats of a bar, of what note (4: quarter)."""
+"""Default meter: tick, beats per bar, note value of a beat (4: quarter)."""
 
 Tempo = tuple[int, int]
 Meter = tuple[int, int, int]
@@ -14,11 +14,11 @@ Meter = tuple[int, int, int]
 def beats_and_downbeats(
     tempos: Sequence[Tempo], meters: Sequence[Meter], resolution: int, last: int
 ) -> tuple[list[float], list[float]]:
-    """Times (s) of all beats up to the tick `last`, and of those that begin a bar.
+    """Return the times (s) of all beats up to the tick `last` and of the downbeats.
 
-    tempos: (tick, microseconds a quarter note), meters: (tick, numerator, denominator), both by tick, the first at 0;
-    `resolution`: ticks a quarter note. A beat is a quarter note, of a bar that is no whole number of these (7/8) the
-    note that the signature names. A new signature begins a bar.
+    tempos: (tick, microseconds per quarter note), meters: (tick, numerator, denominator), both by tick, the first at 0;
+    `resolution`: ticks per quarter note. A beat is a quarter note, or the note value of the signature in bars that are
+    not a whole number of quarters (7/8). A new signature starts a bar.
     """
     ends = [*(tick for tick, _, _ in meters[1:]), last + 1]
     beats, downs = [], []
@@ -41,7 +41,7 @@ def _ticks(start: int, end: int, step: float) -> Iterator[float]:
 
 
 def _seconds(ticks: Sequence[float], tempos: Sequence[Tempo], resolution: int) -> list[float]:
-    """Times (s) of ascending ticks."""
+    """Convert ascending ticks to times (s)."""
     found, at, since = [], 0, 0.0
     for tick in ticks:
         while at + 1 < len(tempos) and tempos[at + 1][0] <= tick:

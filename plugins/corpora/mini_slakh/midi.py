@@ -1,8 +1,8 @@
-"""A MIDI file as instruments that play together: read, trimmed, cut, fingerprinted, written.
+"""MIDI files as multi-part songs: reading, trimming, cutting, fingerprints.
 
-One part is one instrument: all notes of one General MIDI program, on whatever tracks and channels they are written, so
-that a doubled guitar is one stem and not the context of itself; all drums are one part. Controllers and pitch bends
-of a channel go to every part that plays on it.
+A part is one instrument: all notes of one General MIDI program on any tracks and channels, so that a doubled guitar is
+one stem and never the context of itself; all drums are one part. Controllers and pitch bends of a channel belong to
+every part on it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from accomp.plugins.corpora.mini_slakh.grid import COMMON, Meter, Tempo, beats_a
 DRUM_CHANNEL = 9
 SLAKH_DRUM_PROGRAM = 128
 TAIL = 1.5
-"""Seconds kept after the last note ends, for what still rings."""
+"""Release time (s) kept after the end of the last note."""
 PLAYED_LATE = 0.03
-"""Seconds by which the first note may come after its beat."""
+"""Largest delay (s) of the first note after its beat."""
 
 FARTHEST = 6 * 3600.0
-"""Seconds into a file by which its last note must have come: what lies beyond is damage, not music."""
+"""Latest time (s) of a note in a file; later notes indicate damage."""
 MOST_QUARTERS = 200_000
-"""Quarter notes into a file likewise: six hours at 555 a minute."""
+"""Latest position of a note in quarter notes: six hours at 555 per minute."""
 
 _BASS = CLASSES.index("Bass")
 _CHORDS = {CLASSES.index(name) for name in ("Piano", "Organ", "Guitar", "Strings", "Ensemble", "Synth Pad")}
 _BANK_SELECT = (0, 32)
-_SLOWEST = 2**24 - 1  # microseconds a quarter note: what a MIDI file can say
+_SLOWEST = 2**24 - 1  # microseconds per quarter note: the MIDI limit
 
 
 class MidiError(Exception):
-    """Why a file cannot be used as a song; the song is skipped, named and counted."""
+    """Reason for skipping a file; reported and counted."""
 
 
 class Event(NamedTuple):
-    """A channel message at `tick` and `seconds` from the start. `part` is None for a channel's controllers."""
+    """A channel message at `tick` and `seconds` from the start. `part` is None for controllers of a channel."""
 
     tick: int
     seconds: float
@@ -70,15 +70,15 @@ class Part:
 
 @frozen
 class Song:
-    """Parts that start together; the first note of all sounds at 0 s.
+    """Simultaneous parts; the first note of all is at 0 s.
 
     Attributes:
         parts: ordered by program, drums last.
-        seconds: length, the ringing after the last note included.
-        resolution: ticks a quarter note.
-        tempos: (tick, microseconds a quarter note), the first at tick 0.
+        seconds: length, including the release of the last note.
+        resolution: ticks per quarter note.
+        tempos: (tick, microseconds per quarter note), the first at tick 0.
         fingerprint: hash of the whole file's notes, see `read`.
-        begin: where 0 s of the song is in the file (s).
+        begin: position of 0 s of the song in the file (s).
         beats, downbeats: by the file's tempos and time signatures (s), see grid.py.
     """
 
@@ -93,22 +93,22 @@ class Song:
 
     @property
     def is_band(self) -> bool:
-        """Whether drums, bass and an instrument that plays chords are all there."""
+        """True if drums, bass and a chord instrument are present."""
         classes = {part.instrument for part in self.parts}
         return DRUMS in classes and _BASS in classes and bool(classes & _CHORDS)
 
 
 def read(data: bytes, *, longest: float, tempo: float = 1.0) -> Song:
-    """The song in a standard MIDI file's bytes, without the silence before the first note.
+    """Parse a standard MIDI file and trim the silence before the first note.
 
-    Of a song longer than `longest` (s) it is the stretch of that length in which most parts play: second by second,
-    the parts that start a note are counted; the earliest of the best stretches is taken, from a multiple of four beats.
+    A song longer than `longest` (s) is cut to the excerpt of that length with most active parts: the parts with a note
+    onset in each second are counted; the earliest maximum is taken, from a multiple of four beats.
 
-    `tempo` is how many times as fast as written the song is played.
+    `tempo` is a factor on the written tempo.
 
-    The fingerprint hashes onsets (in 24ths of a quarter note from the first one) and pitches (above the lowest one) of
-    all the file's notes but drums, so a transposed, re-orchestrated or faster copy has the same one; where there are
-    only drums, theirs. Raises MidiError for bytes that are no MIDI file, a broken file, or one without notes.
+    The fingerprint hashes onsets (in 24ths of a quarter note from the first one) and pitches (relative to the lowest
+    one) of all notes but drums, so that transposed, re-orchestrated or faster copies are equal; for songs of drums only
+    it hashes the drums. Raises MidiError for other formats, broken files, and files without notes.
     """
     events, tempos, meters, resolution = _played(_parse(data), tempo)
     onsets = [event for event in events if event.message.type == "note_on"]
@@ -125,30 +125,6 @@ def read(data: bytes, *, longest: float, tempo: float = 1.0) -> Song:
     return Song(_parts(events), seconds, resolution, tuple(tempos), fingerprint, first.seconds, *moments)
 
 
-def write(song: Song, parts: tuple[Part, ...]) -> bytes:
-    """A type 1 MIDI file of these parts with the song's tempo, in time with the rendered audio."""
-    file = mido.MidiFile(type=1, ticks_per_beat=song.resolution)
-    conductor = mido.MidiTrack()
-    last = 0
-    for tick, tempo in song.tempos:
-        conductor.append(mido.MetaMessage("set_tempo", tempo=tempo, time=tick - last))
-        last = tick
-    file.tracks.append(conductor)
-    for part in parts:
-        track = mido.MidiTrack()
-        if not part.is_drum:
-            channels = sorted({event.message.channel for event in part.events})
-            track.extend(mido.Message("program_change", channel=channel, program=part.program) for channel in channels)
-        last = 0
-        for event in part.events:
-            track.append(event.message.copy(time=event.tick - last))
-            last = event.tick
-        file.tracks.append(track)
-    buffer = io.BytesIO()
-    file.save(file=buffer)
-    return buffer.getvalue()
-
-
 def _parse(data: bytes) -> mido.MidiFile:
     if data[:4] == b"MUS\x1a":
         raise MidiError("a MUS score (DMX), not MIDI; convert it first")
@@ -156,30 +132,30 @@ def _parse(data: bytes) -> mido.MidiFile:
         raise MidiError(f"not a MIDI file: starts with {data[:4]!r}, expected b'MThd'")
     try:
         file = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    except Exception as error:  # mido raises whatever its decoding stumbles over: EOFError, KeyError, ValueError, ...
+    except Exception as error:  # mido raises EOFError, KeyError, ValueError, ...
         raise MidiError(f"broken MIDI: {str(error) or type(error).__name__}") from error
     if file.type == 2:
         raise MidiError("MIDI type 2 (independent patterns); expected type 0 or 1")
     if file.ticks_per_beat <= 0:
-        raise MidiError(f"time division {file.ticks_per_beat}; expected ticks a quarter note")
+        raise MidiError(f"time division {file.ticks_per_beat}; expected ticks per quarter note")
     return file
 
 
 def _within(times: list[float], begin: float, seconds: float) -> tuple[float, ...]:
-    """Those of `times` that the song has, in its time; one just before its first note is at its beginning."""
+    """Return the `times` within the song, relative to its start; one just before the first note is set to 0."""
     moved = (time - begin for time in times)
     return tuple(round(max(time, 0.0), 6) for time in moved if -PLAYED_LATE <= time < seconds)
 
 
 def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[Tempo], list[Meter], int]:
-    """Events of all tracks in playing order, each note owned by the part that starts it, every note ended."""
+    """Return the events of all tracks in order; notes belong to the part that starts them, and all are ended."""
     messages: list[tuple[int, mido.Message]] = []
     for track in file.tracks:
         tick = 0
         for message in track:
             tick += message.time
             messages.append((tick, message))
-    messages.sort(key=lambda pair: pair[0])  # stable: a track's order, then the tracks', is kept within a tick
+    messages.sort(key=lambda pair: pair[0])  # stable: keeps the order within a tick
 
     events: list[Event] = []
     tempos: list[Tempo] = [(0, round(500_000 / factor))]
@@ -192,7 +168,7 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[Tempo
         seconds = since + (tick - start) * tempos[-1][1] / 1e6 / file.ticks_per_beat
         if seconds > FARTHEST or tick > MOST_QUARTERS * file.ticks_per_beat:
             _refuse_notes((far for _, far in messages[number:]), seconds, tick / file.ticks_per_beat)
-            break  # nothing that is heard comes any more
+            break  # no audible events remain
         last = tick
         if message.type == "set_tempo":
             since, start = seconds, tick
@@ -220,7 +196,7 @@ def _played(file: mido.MidiFile, factor: float) -> tuple[list[Event], list[Tempo
 
 
 def _refuse_notes(messages: Iterable[mido.Message], seconds: float, quarters: float) -> None:
-    """Raises MidiError where there is a note among what comes so far from the beginning, or later."""
+    """Raise MidiError if a note is among messages this far from the start or later."""
     if any(message.type == "note_on" and message.velocity for message in messages):
         raise MidiError(
             f"a note {seconds / 3600:.3g} hours ({quarters:.3g} quarter notes) from the beginning; expected at most "
@@ -233,7 +209,7 @@ def _off(channel: int, note: int) -> mido.Message:
 
 
 def _densest(onsets: list[Event], longest: float, grid: int) -> Event:
-    """The first onset of the stretch of `longest` seconds in which most parts play; see `read`."""
+    """Return the first onset of the excerpt of `longest` seconds with most active parts; see `read`."""
     start = onsets[0].seconds
     playing = sorted({(int(event.seconds - start), event.part) for event in onsets})
     count = [0] * (playing[-1][0] + 1)
@@ -249,7 +225,7 @@ def _densest(onsets: list[Event], longest: float, grid: int) -> Event:
 def _from(
     first: Event, events: list[Event], tempos: list[tuple[int, int]]
 ) -> tuple[list[Event], list[tuple[int, int]]]:
-    """Time starts at the note `first`: what was set before it is set at 0, notes that began before it are left out."""
+    """Shift the time origin to the note `first`: earlier controllers move to 0, earlier notes are dropped."""
     kept: list[Event] = []
     sounding: dict[tuple[int, int], list[int]] = defaultdict(list)
     for event in events:
@@ -263,7 +239,7 @@ def _from(
             elif event.part in owners:
                 owners.remove(event.part)
             else:
-                continue  # the end of a note that began before
+                continue  # end of a dropped note
         seconds = max(event.seconds - first.seconds, 0.0)
         kept.append(event._replace(tick=max(event.tick - first.tick, 0), seconds=seconds))
     before = [(0, tempo) for tick, tempo in tempos if tick <= first.tick]
@@ -271,7 +247,7 @@ def _from(
 
 
 def _cut(events: list[Event], longest: float) -> tuple[list[Event], float]:
-    """Events before `longest`, notes still sounding there ended by the last tick before it, and the length (s)."""
+    """Return the events before `longest`, with sounding notes ended at its last tick, and the length (s)."""
     if _end(events) <= longest:
         return events, _end(events)
     kept = [event for event in events if event.seconds < longest]
@@ -289,7 +265,7 @@ def _cut(events: list[Event], longest: float) -> tuple[list[Event], float]:
 
 
 def _end(events: list[Event]) -> float:
-    """When the last note has ended and rung (s)."""
+    """Return the end of the last note plus its release (s)."""
     return max(event.seconds for event in events if event.part is not None) + TAIL
 
 

@@ -1,8 +1,8 @@
-"""Songs without end from the grooves of mma (Musical MIDI Accompaniment, B. van der Poel, GPL-2+), a Debian package.
+"""Songs generated from the grooves of mma (Musical MIDI Accompaniment, B. van der Poel, GPL-2+), a Debian package.
 
-A groove is how a band accompanies chords in some style; a groove file has several, all of one style. A song is a form
-of sections (AABA and the like) that each repeat four chords, one a bar, in a key and a tempo; section B may be played
-by another groove of the file. mma writes the notes, with chance that its own seed fixes, so any song can be had again.
+A groove is a band accompaniment in some style; a groove file has several of one style. A song is a form of sections
+(such as AABA) that each repeat four chords, one per bar, in a key and a tempo; section B may use another groove of the
+file. mma writes the notes with its own seed, so every song is reproducible.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from accomp.plugins.corpora.mini_slakh.midi import MidiError
 PACKAGE = "mma"
 LICENCE = "GPL-2.0-or-later"
 SHORTEST = 100.0
-"""Seconds that a song is planned to last at least."""
+"""Shortest planned song (s)."""
 
-_TIMEOUT = 120  # s for one song; mma needs half a second
-_TEMPOS = (70, 160)  # beats a minute
+_TIMEOUT = 120  # s for one song; mma needs 0.5 s
+_TEMPOS = (70, 160)  # beats per minute
 _FORMS = ("AABA", "AABB", "ABAB", "AAAA", "ABAC")
 _PROGRESSIONS = {  # mode -> chords: semitones above the tonic, and quality
     "major": (
@@ -59,7 +59,7 @@ _PROGRESSIONS = {  # mode -> chords: semitones above the tonic, and quality
         "2:m7b5 7:7 0:m 0:m",
     ),
 }
-_RICHER = {"": ("M7", "6", ""), "m": ("m7",)}  # what songs with sevenths play instead
+_RICHER = {"": ("M7", "6", ""), "m": ("m7",)}  # replacements in songs with sevenths
 _HARTE = {"": "maj", "m": "min", "7": "7", "M7": "maj7", "6": "maj6", "m7": "min7", "m7b5": "hdim7"}
 _NO_SECTION = re.compile(r"(Intro|End|Fill|-\d+$)", re.IGNORECASE)
 _NO_BAND = ("metronome", "none")
@@ -67,7 +67,7 @@ _NO_BAND = ("metronome", "none")
 
 @frozen
 class GrooveFile:
-    """A file of the library: its `name` without suffix, its `grooves`, and the `beats` (quarter notes) of a bar."""
+    """A file of the library: its `name` without suffix, its `grooves`, and the `beats` (quarter notes) per bar."""
 
     name: str
     grooves: tuple[str, ...]
@@ -76,12 +76,12 @@ class GrooveFile:
 
 @frozen
 class Sketch:
-    """A song before mma has played it.
+    """Input of mma for a song.
 
     Attributes:
         style: the groove file's name.
-        text: what mma reads; it marks the start of every bar, and the end.
-        chords: one a bar, as C. Harte et al. write them (ISMIR 2005): "C:maj7".
+        text: source for mma; marks the start of every bar and the end.
+        chords: one per bar, in the syntax of C. Harte et al. (ISMIR 2005): "C:maj7".
         sections: (letter, bars), in order.
         facts: key, tempo, form and grooves.
     """
@@ -94,7 +94,7 @@ class Sketch:
 
 
 def library(folder: Path) -> list[GrooveFile]:
-    """The groove files of the unpacked package, by name. Raises DataError where there are none."""
+    """Return the groove files of the unpacked package by name. Raises DataError for none."""
     where = _home(folder) / "lib" / "stdlib"
     found = [_groove_file(path) for path in sorted(where.glob("*.mma")) if not path.stem.startswith(_NO_BAND)]
     files = [file for file in found if file.grooves]
@@ -104,12 +104,12 @@ def library(folder: Path) -> list[GrooveFile]:
 
 
 def group_of(style: str) -> str:
-    """What decides the split of all songs of a groove file: a hash (hex) of its name."""
+    """Return the split key of all songs of a groove file: a hash (hex) of its name."""
     return hashlib.sha256(f"mma groove file {style}".encode()).hexdigest()
 
 
 def sketch(files: Sequence[GrooveFile], seed: int, number: int) -> Sketch:
-    """Song `number` of the endless list that `seed` stands for; the same files and numbers give the same song."""
+    """Plan song `number` of the sequence of `seed`; deterministic for the same files."""
     rng = np.random.default_rng([seed, number])
     file = files[int(rng.integers(len(files)))]
     grooves = [file.grooves[int(i)] for i in rng.integers(len(file.grooves), size=2)]
@@ -130,10 +130,10 @@ def sketch(files: Sequence[GrooveFile], seed: int, number: int) -> Sketch:
 
 
 def play(song: Sketch, folder: Path) -> Composition:
-    """What mma, run by this Python on the unpacked package, makes of a song, and what is known of it.
+    """Generate MIDI by mma, run by this Python from the unpacked package, with annotations.
 
-    Annotations: the sketch's facts, `meter` ("3/4"), `beats_per_bar`, `beats` (s; mma's, quarter notes, in 6/8 too),
-    `downbeats` (s), `chords` and `sections` ([start, end, name], s). Raises MidiError where mma refuses the song.
+    Annotations: the sketch's facts, `meter` ("3/4"), `beats_per_bar`, `beats` (s; quarter notes as in mma, also in
+    6/8), `downbeats` (s), `chords` and `sections` ([start, end, name], s). Raises MidiError if mma rejects the song.
     """
     with tempfile.TemporaryDirectory(prefix="accomp-mma-") as work:
         (Path(work) / "song.mma").write_text(song.text)
@@ -158,7 +158,7 @@ def _groove_file(path: Path) -> GrooveFile:
 
 
 def _phrase(rng: np.random.Generator, tonic: int, mode: str, *, richer: bool) -> list[tuple[str, str]]:
-    """Four chords: (root, quality as mma writes it)."""
+    """Draw four chords: (root, quality in mma syntax)."""
     choices = _PROGRESSIONS[mode]
     chords = []
     for step, _, quality in (chord.partition(":") for chord in choices[int(rng.integers(len(choices)))].split()):
@@ -169,7 +169,7 @@ def _phrase(rng: np.random.Generator, tonic: int, mode: str, *, richer: bool) ->
 
 
 def _played(bars: Sequence[tuple[str, tuple[str, str]]], grooves: Sequence[str]) -> Iterator[str]:
-    """mma's lines for bars (letter of the section, chord): the second of two grooves plays section B."""
+    """Return the mma lines for bars (section letter, chord); the second of two grooves is for section B."""
     playing = None
     for number, (letter, chord) in enumerate(bars, start=1):
         if (groove := grooves[letter == "B"]) != playing:
@@ -179,12 +179,12 @@ def _played(bars: Sequence[tuple[str, tuple[str, str]]], grooves: Sequence[str])
 
 
 def _rounds(form: str, repeats: int, beats: int, tempo: int) -> int:
-    """How often a form is played: the fewest times that last SHORTEST."""
+    """Return the fewest repetitions of a form that last SHORTEST."""
     return int(-(-SHORTEST // (len(form) * 4 * repeats * beats * 60 / tempo)))
 
 
 def _run(folder: Path, work: Path) -> str:
-    """Without a start-up file of the user's. The words of mma, for messages."""
+    """Run mma without the user's start-up file; return its output for messages."""
     command = [sys.executable, str(folder / "usr" / "bin" / "mma"), "-i", os.devnull, "-f", "song.mid", "song.mma"]
     own = {"MMA_HOME": str(_home(folder)), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -192,7 +192,7 @@ def _run(folder: Path, work: Path) -> str:
             command, cwd=work, env={**os.environ, **own}, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise MidiError(f"mma was still at work after {_TIMEOUT} s") from error
+        raise MidiError(f"mma did not finish within {_TIMEOUT} s") from error
     said = " ".join((done.stdout + done.stderr).split())[-300:]
     if done.returncode:
         raise MidiError(f"mma: exit status {done.returncode}: {said}")
@@ -229,7 +229,7 @@ def _timing(song: Sketch, data: bytes) -> dict[str, Any]:
 
 
 def _meta(file: mido.MidiFile) -> tuple[list[int], list[int], set[str]]:
-    """Ticks of the marks, tempos (microseconds a quarter note), and metres."""
+    """Return the ticks of the marks, tempos (microseconds per quarter note) and metres."""
     marks, tempos, meters = [], [], set()
     for track in file.tracks:
         tick = 0

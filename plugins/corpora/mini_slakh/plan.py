@@ -1,15 +1,14 @@
-"""Which song goes where, and how many: fixed by each song's own notes, so that nothing else can move it.
+"""Selection of songs and their splits by a hash of their notes.
 
-(Songs of a group, for instance of one groove, have the group's hash decide instead: all are on one side.)
+The split depends only on the fingerprint of the song: of 20 equal ranges, 15 are train, 2 validation, 3 test. It is
+independent of other songs, names and the requested minutes. Songs with the same notes under two names have one
+fingerprint, so they are in one split and rendered once. Songs of a group, for example of one groove file, use the hash
+of the group and share its split.
 
-The split is decided by the song's fingerprint alone: of 20 equal ranges, 15 train, 2 validate, 3 test. Neither other
-songs, nor names, nor the minutes asked for change it, and a song under two names has one fingerprint, so it can only
-ever be on one side (and is rendered once).
-
-Within a split, songs with drums, bass and a chord instrument come first, then the others, then composed ones; among
-equals the fingerprint orders them. A limit in minutes takes songs in rounds of twelve (nine train, one validates, two
-test; one of each among the first three) until it is reached, and cuts songs so that at least 24 fit, though never under
-15 s. A split that runs out gives its turns to the others. Asking for more minutes keeps every song in its split.
+Within a split, songs with drums, bass and a chord instrument come first, then the others, then composed ones; ties
+are ordered by fingerprint. A limit in minutes takes songs in rounds of twelve (nine train, one validation, two test;
+one of each among the first three) until it is reached, and cuts songs so that at least 24 fit, but not under 15 s. The
+other splits take the turns of an exhausted one. More minutes keep every song in its split.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from accomp.plugins.corpora.mini_slakh.render import Source
 
 SPLITS = ("train", "validation", "test")
 _ROUND = ("test", "train", "validation", *["train"] * 3, "test", *["train"] * 5)
-_FEWEST = 24  # songs, in whatever minutes are asked for
+_FEWEST = 24  # smallest number of songs for any limit in minutes
 SHORTEST = 15.0
-"""Seconds under which a song is skipped: shorter than a training clip and its context."""
+"""Shortest song (s): a training clip and its context."""
 
 
 @frozen
 class Candidate:
-    """A readable song: what the plan has to know of it. `rank` 0 comes before 1, and so on."""
+    """A readable song with the properties for planning; lower `rank` comes first."""
 
     source: Source
     fingerprint: str
@@ -40,32 +39,32 @@ class Candidate:
 
     @property
     def split(self) -> str:
-        """By the source's group where it has one, else by the fingerprint."""
+        """The split by the group of the source, else by the fingerprint."""
         return split_of(self.source.group or self.fingerprint)
 
 
 @frozen
 class Planned:
-    """A candidate with its place: `folder` is "<split>/TrackNNNNN"."""
+    """A candidate with its output folder: `folder` is "<split>/TrackNNNNN"."""
 
     candidate: Candidate
     folder: str
 
 
 def shares(songs: int) -> dict[str, int]:
-    """How many of `songs` each split gets, where none runs out; more than none each."""
+    """Return the number of `songs` of each split, at least one each, if no split is exhausted."""
     return {split: max(math.ceil(songs * _ROUND.count(split) / len(_ROUND)), 1) for split in SPLITS}
 
 
 def longest_song(longest: float, minutes: float | None) -> float:
-    """Seconds at which songs are cut: `longest`, less where fewer than 24 such songs would fill `minutes`."""
+    """Return the song length limit (s): `longest`, or less so that at least 24 songs fit in `minutes`."""
     if minutes is None:
         return longest
     return min(longest, max(60 * minutes / _FEWEST, SHORTEST))
 
 
 def survey(source: Source, song: Song) -> Candidate:
-    """Raises MidiError for a song that is too short or has fewer than two parts."""
+    """Return the candidate of a song. Raises MidiError for a short song or fewer than two parts."""
     if song.seconds < SHORTEST:
         raise MidiError(f"{song.seconds:.1f} s long; expected at least {SHORTEST:g} s")
     if len(song.parts) < 2:
@@ -75,13 +74,13 @@ def survey(source: Source, song: Song) -> Candidate:
 
 
 def split_of(fingerprint: str) -> str:
-    """The split of a song with this fingerprint (hex)."""
+    """Return the split of a song with this fingerprint (hex)."""
     part = int(fingerprint[:12], 16) * 20 // 16**12
     return "train" if part < 15 else "validation" if part < 17 else "test"
 
 
 def distinct(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[tuple[Candidate, Candidate]]]:
-    """Songs once each, and the (left out, kept) pairs; of two names of one song the alphabetically first is kept."""
+    """Remove duplicates: return unique songs, the alphabetically first of each, and (dropped, kept) pairs."""
     kept: dict[str, Candidate] = {}
     twice = []
     for candidate in sorted(candidates, key=lambda c: (c.rank, c.source.name)):
@@ -92,7 +91,7 @@ def distinct(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[tup
 
 
 def choose(candidates: list[Candidate], minutes: float | None) -> list[Planned]:
-    """Songs to render, in order, until `minutes` are reached; all where it is None. The songs must be distinct."""
+    """Choose songs to render, in order, up to `minutes` (None: all). The songs must be distinct."""
     waiting: dict[str, list[Candidate]] = {split: [] for split in SPLITS}
     for candidate in sorted(candidates, key=lambda c: (c.rank, c.fingerprint), reverse=True):
         waiting[candidate.split].append(candidate)

@@ -1,4 +1,4 @@
-"""One song's folder in Slakh2100's layout: metadata.yaml, stems/, MIDI/, mix.flac, all_src.mid."""
+"""Rendering of a song folder in the Slakh2100 layout: metadata.yaml, stems/, MIDI/, mix.flac, all_src.mid."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import loudness
 from accomp.core.files import folder_atomic, write_atomic
 from accomp.core.music.instruments import CLASSES
-from accomp.plugins.corpora.mini_slakh import midi, synth
+from accomp.plugins.corpora.mini_slakh import midi, midi_writer, synth
 from accomp.plugins.corpora.mini_slakh.variants import MOMENTS, SPANS, Variant, annotated, transposed
 
 METADATA = "metadata.yaml"
 LOUDNESS = -18.0
-"""LUFS of every mix, where its peak allows."""
+"""Loudness (LUFS) of every mix, unless limited by its peak."""
 PEAK = 0.95
 SILENT = -60.0
-"""LUFS at or under which a stem counts as silent: it is left out and named."""
+"""Loudness (LUFS) up to which a stem is silent: it is skipped and reported."""
 
 
 @frozen
 class Source:
-    """A MIDI file that could become a song.
+    """A MIDI file that is a candidate for a song.
 
     Attributes:
-        name: where it comes from, for instance "freedoom 0.12.1-2: freedoom1.wad: D_E1M1".
+        name: origin, for example "freedoom 0.12.1-2: freedoom1.wad: D_E1M1".
         licence: of the music.
         data: the file's bytes.
-        annotations: what is known about the music beyond its notes; None for most, whose beats the file tells.
-        variant: how it differs from `data`; None for the music as it is.
-        group: what decides the split in place of the notes, a hash (hex); None for most.
-        labels: what a model may be told of it, text by name: `style`, the collection that it is of.
+        annotations: ground truth beyond the notes; None for most, whose beats follow from the file.
+        variant: change applied to `data`; None for the original.
+        group: split key (hex hash) used instead of the fingerprint; None for most.
+        labels: conditioning labels by name: `style`, the collection of the song.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Source:
 
 
 def song_of(source: Source, *, longest: float) -> midi.Song:
-    """The notes that are played, a variant's where the source is one. Raises MidiError for an unusable file."""
+    """Return the song of a source with its variant applied. Raises MidiError for an unusable file."""
     if source.variant is None:
         return midi.read(source.data, longest=longest)
     song = midi.read(source.data, longest=longest, tempo=source.variant.tempo)
@@ -60,12 +60,12 @@ def song_of(source: Source, *, longest: float) -> midi.Song:
 
 
 def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest: float) -> None:
-    """Render `source` into `folder`, which appears complete or not at all. Raises MidiError for an unusable song.
+    """Render `source` into `folder` atomically. Raises MidiError for an unusable song.
 
-    The first of `fonts` plays it; of a variant, each part is played by one of all of them.
+    The first of `fonts` is used; in variants, each part uses one of all fonts.
 
-    Stems are equally long, 32 kHz, mono. One gain for the whole song brings the mix to -18 LUFS, less where a peak
-    would pass 0.95; the mix is the plain sum of the stems.
+    Stems have equal length, 32 kHz, mono. One gain for the whole song brings the mix to -18 LUFS, or less to keep peaks
+    under 0.95; the mix is the sum of the stems.
     """
     song = song_of(source, longest=longest)
     played_by = [_font(source, part, fonts) for part in song.parts]
@@ -76,17 +76,17 @@ def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest:
     silent = tuple(_program_name(part) for part, level in zip(song.parts, levels, strict=True) if level <= SILENT)
     heard = [row for row in zip(song.parts, sounds, levels, played_by, strict=True) if row[2] > SILENT]
     if len(heard) < 2:
-        raise midi.MidiError(f"{len(heard)} stem(s) can be heard; expected at least 2")
+        raise midi.MidiError(f"{len(heard)} audible stem(s); expected at least 2")
     with folder_atomic(folder) as work:
         (work / "MIDI").mkdir()
         stems = {}
         for number, (part, sound, level, font) in enumerate(heard):
             name = f"S{number:02d}"
             audio.write(work / "stems" / f"{name}.flac", gain * sound, synth.RATE)
-            (work / "MIDI" / f"{name}.mid").write_bytes(midi.write(song, (part,)))
+            (work / "MIDI" / f"{name}.mid").write_bytes(midi_writer.write(song, (part,)))
             stems[name] = _stem_entry(part, font, level)
         audio.write(work / "mix.flac", gain * _sum([row[1] for row in heard]), synth.RATE)
-        (work / "all_src.mid").write_bytes(midi.write(song, tuple(row[0] for row in heard)))
+        (work / "all_src.mid").write_bytes(midi_writer.write(song, tuple(row[0] for row in heard)))
         entry = {
             "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, song.fingerprint + _suffix(source))),
             "audio_dir": "stems",
@@ -110,7 +110,7 @@ def render_song(source: Source, folder: Path, fonts: Sequence[Path], *, longest:
 
 
 def variant_entry(variant: Variant, folder: str) -> dict[str, Any]:
-    """What metadata and record say of a variant; `folder` is its own."""
+    """Return the description of a variant for metadata and record; `folder` is its own."""
     return {
         "of": PurePosixPath(folder).name.removesuffix(variant.suffix),
         "transpose": variant.transpose,
@@ -120,9 +120,9 @@ def variant_entry(variant: Variant, folder: str) -> dict[str, Any]:
 
 
 def add_known(folder: Path, source: Source, *, longest: float) -> bool:
-    """Give a song the labels and annotations of its source, if it was rendered before there were any; whether it was.
+    """Add the labels and annotations of the source to a song of an earlier version; return True if added.
 
-    Its sound stays. Raises MidiError for an unusable file.
+    The audio stays. Raises MidiError for an unusable file.
     """
     path = folder / METADATA
     data = b"\n" + path.read_bytes() if path.is_file() else b"\nlabels:\nannotations:"
@@ -163,7 +163,7 @@ def _gain(sounds: list[np.ndarray]) -> float:
     mix = _sum(sounds)
     peak = max(float(np.abs(sound).max()) for sound in (mix, *sounds))
     if peak == 0.0:
-        raise midi.MidiError("nothing can be heard")
+        raise midi.MidiError("no audible notes")
     return min(10 ** ((LOUDNESS - loudness(mix, synth.RATE)) / 20), PEAK / peak)
 
 
@@ -172,7 +172,7 @@ def _program_name(part: midi.Part) -> str:
 
 
 def _within(annotations: dict[str, Any], song: midi.Song) -> dict[str, Any]:
-    """What is known of the part of the file that the song is, in the song's time: spans cut, other moments left out."""
+    """Restrict annotations to the song and shift them to its time: spans are cut, outside times dropped."""
 
     def moved(time: float) -> float:
         return round(min(max(time - song.begin, 0.0), song.seconds), 6)

@@ -1,4 +1,4 @@
-"""Where the music comes from: Debian packages, a folder of MIDI files, the composer, or mma."""
+"""Sources of music: Debian packages, a folder of MIDI files, the composer, or mma."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ DEBIAN = {"freedoom": "BSD-3-Clause", "openttd-openmsx": "GPL-2.0-only"}
 """Debian packages with music inside, MIDI files or WAD files with MIDI lumps: licences by name."""
 KINDS = ("auto", "debian", *DEBIAN, "composer", "mma")
 _INSTEAD = "or use --midi FOLDER (your own MIDI files) or --source composer"
-_TRIES = 40  # songs thought of for each that is wanted: those of a full split are not played
+_TRIES = 40  # candidates per requested song; those of a complete split are skipped
 _SUFFIXES = (".mid", ".midi", ".kar", ".wad")
 
 
 @frozen
 class Music:
-    """Everything found.
+    """The collected music.
 
     Attributes:
         sources: MIDI files as bytes.
-        used: a line for each collection: what it is and its licence.
-        problems: (name, why) of what was found but cannot be read at all.
-        notices: what the user should know about the choice made.
+        used: a line for each collection with its licence.
+        problems: (name, reason) of unreadable files.
+        notices: messages about the choice of sources.
     """
 
     sources: list[Source] = field(factory=list)
@@ -53,13 +53,13 @@ class Music:
 def gather(
     kind: str, *, folder: Path | None, licence: str, cache: Path, minutes: float | None, seed: int, longest: float
 ) -> Music:
-    """The music of `kind`, and of `folder` if there is one.
+    """Collect the music of `kind` and of `folder`, if given.
 
-    "debian": the packages freedoom and openttd-openmsx; either by its own name. "composer": songs of our own. "mma":
-    songs from the grooves of that package. "auto": the folder alone where one is given, else Debian's, and the composer
-    where that cannot be had.
-    Raises DataError for an unknown kind, a folder that is missing or without MIDI, packages that "debian" or "mma" asks
-    for and cannot have, and "composer" or "mma" without minutes.
+    "debian": the packages freedoom and openttd-openmsx; either by its own name. "composer": songs of the
+    built-in composer. "mma": songs from the grooves of that package. "auto": only the folder if given, else Debian's
+    packages, or the composer if those are unavailable.
+    Raises DataError for an unknown kind, a folder that is missing or without MIDI, unavailable packages of "debian"
+    or "mma", and "composer" or "mma" without minutes.
     """
     if kind not in KINDS:
         raise DataError(f"--source {kind!r}; expected one of {', '.join(KINDS)}")
@@ -77,7 +77,7 @@ def gather(
                 music.notices.append(str(error))
     if kind == "composer" or (kind == "auto" and not music.sources and folder is None):
         if kind == "auto":
-            music.notices.append("no recorded music could be had: the built-in composer makes it")
+            music.notices.append("no MIDI files are available: using the built-in composer")
         _add_composed(music, minutes, seed, longest)
     if kind == "mma":
         _add_grooves(music, cache, minutes, seed, longest)
@@ -105,7 +105,7 @@ def _add_package(music: Music, package: str, cache: Path) -> None:
 
 
 def _add_composed(music: Music, minutes: float | None, seed: int, longest: float) -> None:
-    """The composer's first songs: as many as it takes to give every split its share of `minutes`."""
+    """Add the first songs of the composer that fill the share of `minutes` of every split."""
     wanted = _wanted("the composer", minutes, min(composer.SHORTEST, longest))
     for number in itertools.count():
         if max(wanted.values()) <= 0:
@@ -118,7 +118,7 @@ def _add_composed(music: Music, minutes: float | None, seed: int, longest: float
 
 
 def _add_grooves(music: Music, cache: Path, minutes: float | None, seed: int, longest: float) -> None:
-    """mma's first songs that can be used: as many as it takes to give every split its share of `minutes`."""
+    """Add the first usable songs of mma that fill the share of `minutes` of every split."""
     wanted = _wanted("mma", minutes, min(mma.SHORTEST, longest))
     unpacked = debian.unpack(mma.PACKAGE, cache, instead=_INSTEAD)
     files = mma.library(unpacked.folder)
@@ -144,7 +144,7 @@ def _add_grooves(music: Music, cache: Path, minutes: float | None, seed: int, lo
 
 
 def _add_groove_song(music: Music, name: str, song: mma.Sketch, folder: Path, longest: float) -> bool:
-    """Whether it can be used; the reason is noted otherwise."""
+    """Add a song; return False and record the reason if unusable."""
     try:
         played = mma.play(song, folder)
         source = Source(
@@ -168,9 +168,9 @@ def _split_of_style(style: str) -> str:
 
 
 def _wanted(endless: str, minutes: float | None, shortest: float) -> dict[str, int]:
-    """Songs that each split needs for its share of `minutes`, if songs last `shortest` seconds at least."""
+    """Return the number of songs of at least `shortest` seconds that fill the share of `minutes` of each split."""
     if minutes is None:
-        raise DataError(f"{endless} never ends: say how much is wanted with --minutes")
+        raise DataError(f"{endless} is unlimited: give --minutes")
     return plan.shares(math.ceil(60 * minutes / shortest))
 
 
@@ -179,7 +179,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _add_files(music: Music, files: list[Path], root: Path | None, collection: str, licence: str, style: str) -> None:
-    """A folder's subfolders are styles of their own: who sorts music into them knows why."""
+    """Add MIDI files; subfolders of a folder become style labels."""
     for path in files:
         within = path.relative_to(root) if root else Path(path.name)
         name = f"{collection}: {within}"

@@ -1,4 +1,4 @@
-"""One part of a song as sound, through tinysoundfont and a General MIDI sound font."""
+"""Synthesis of one part of a song by tinysoundfont with a General MIDI sound font."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from tinysoundfont import Synth
 
 RATE = 32_000
-"""Hz of everything rendered: what the codecs work at (Slakh2100 itself is at 44 100)."""
+"""Sample rate (Hz) of rendered audio, that of the codecs (Slakh2100 itself has 44 100)."""
 FADE = 0.5
-"""Seconds over which every song fades out at its end, cut or not."""
-_HEADROOM = -10.0  # dB on every voice; the song's loudness is set after the stems are summed
+"""Fade-out (s) at the end of every song."""
+_HEADROOM = -10.0  # dB per voice; the loudness of the song is set after summing
 
 
 def carried_font() -> Path:
-    """TimGM6mb.sf2 (GPL-2.0), which the package pretty_midi carries. Raises PluginError where it is missing."""
+    """Return the path of TimGM6mb.sf2 (GPL-2.0) in the package pretty_midi. Raises PluginError if missing."""
     spec = find_spec("pretty_midi")
     path = Path(spec.origin).parent / "TimGM6mb.sf2" if spec and spec.origin else None
     if path is None or not path.is_file():
         raise PluginError(
-            "no sound font: the package pretty_midi carries one, run: pip install 'accomp[music]'; or give --font"
+            "no sound font: the package pretty_midi includes one, run: pip install 'accomp[music]'; or give --font"
         )
     return path
 
 
 def check(font: Path) -> None:
-    """Raises PluginError without tinysoundfont, DataError for a `font` that it cannot read."""
+    """Raise PluginError without tinysoundfont, DataError for an unreadable `font`."""
     if find_spec("tinysoundfont") is None:
-        # It asks for pyaudio (to play aloud, unused here), which seldom builds; so no extra can bring it.
+        # It depends on pyaudio (unused here), which often fails to build; so it is not part of an extra.
         raise PluginError("rendering needs tinysoundfont; run: pip install --no-deps tinysoundfont")
     try:
         _loaded(font)
@@ -45,10 +45,10 @@ def check(font: Path) -> None:
 
 
 def render(part: Part, font: Path, samples: int) -> np.ndarray:
-    """The part as mono float32 [samples] at 32 kHz, not normalised; the last half second fades out.
+    """Render a part to mono float32 [samples] at 32 kHz, not normalised, with a fade-out of 0.5 s.
 
-    Every event takes effect at its own sample. (tinysoundfont's Sequencer rounds each gap up to a whole sample, so that
-    parts with many events would fall behind; it is not used.) Raises MidiError for a part the synthesizer refuses.
+    Events are sample-accurate. (tinysoundfont's Sequencer is not used: it rounds every gap up to a whole sample, so
+    parts with many events would drift.) Raises MidiError for a part the synthesizer rejects.
     """
     synth, sound = _loaded(font)
     audio = np.zeros((samples, 2), np.float32)
@@ -99,5 +99,5 @@ def _send(synth: Synth, message: mido.Message) -> None:
             synth.control_change(message.channel, message.control, message.value)
         case "pitchwheel":
             synth.pitchbend(message.channel, message.pitch + 8192)
-        case "program_change":  # a drum kit: the other channels' programs are fixed by their part
+        case "program_change":  # a drum kit; the programs of other channels follow from their part
             synth.program_change(message.channel, message.program, True)

@@ -1,7 +1,7 @@
-"""Songs in other keys, at other tempos and with other sound fonts: more music to train on, of the same notes.
+"""Augmented variants of songs: other keys, tempos and sound fonts.
 
-A variant is of its song's split, since it is made of train songs only. What it is like follows from the options and
-from its name alone: of several sound fonts, a hash of that name and of the instrument says which one plays a part.
+Only train songs have variants. A variant is determined by the options and its name: a hash of the name and the
+instrument selects the sound font of each part.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from accomp.plugins.corpora.mini_slakh.composer import NOTES
 from accomp.plugins.corpora.mini_slakh.midi import Event, Part, Song
 
 FARTHEST = 12
-"""Semitones by which a song is transposed at most."""
+"""Largest transposition (semitones)."""
 TEMPOS = (0.5, 2.0)
-"""The range of factors of a tempo."""
+"""Range of tempo factors."""
 MOMENTS = ("beats", "downbeats")
 """Annotations that are lists of times (s)."""
 SPANS = ("chords", "sections")
@@ -31,7 +31,7 @@ SPANS = ("chords", "sections")
 
 @frozen
 class Variant:
-    """Pitched parts `transpose` semitones higher, `tempo` times as fast. `fonts_only`: as written, by other fonts."""
+    """Pitched parts `transpose` semitones higher, `tempo` times as fast. `fonts_only`: unchanged notes, other fonts."""
 
     transpose: int = 0
     tempo: float = 1.0
@@ -39,22 +39,24 @@ class Variant:
 
     @property
     def suffix(self) -> str:
-        """Of the song's folder: "_transposed-3_tempo1.1"."""
+        """Suffix of the song folder: "_transposed-3_tempo1.1"."""
         changed = [f"_transposed{self.transpose:+d}"] * (self.transpose != 0) + [f"_tempo{self.tempo}"] * (
             self.tempo != 1
         )
         return "".join(changed) or "_fonts"
 
     def font_of(self, song: str, part: Part, fonts: Sequence[Path]) -> Path:
-        """The font that plays a part of the song of this name; one other than the first where only fonts change."""
+        """Return the font of a part of the named song; not the first one if only fonts change."""
         choices = fonts[1:] if self.fonts_only else fonts
         drawn = hashlib.sha256(f"{song}{self.suffix}: {part.program}".encode()).digest()
         return choices[int.from_bytes(drawn[:8], "big") % len(choices)]
 
 
 def variants_of(transpose: Sequence[int], tempo: Sequence[float], fonts: int) -> list[Variant]:
-    """Every transposition at every tempo, unchanged ones among them where only the other changes; the song itself is
-    none. With several fonts and nothing else, one variant. Raises DataError for values out of range."""
+    """Return all combinations of transposition and tempo, including unchanged values, except the song itself.
+
+    With several fonts and no other option, one variant. Raises DataError for values out of range.
+    """
     _check(transpose, tempo)
     keys, speeds = dict.fromkeys((0, *transpose)), dict.fromkeys((1.0, *tempo))
     found = [Variant(key, speed) for key, speed in itertools.product(keys, speeds) if (key, speed) != (0, 1.0)]
@@ -62,12 +64,12 @@ def variants_of(transpose: Sequence[int], tempo: Sequence[float], fonts: int) ->
 
 
 def transposed(song: Song, semitones: int) -> Song:
-    """The song with all parts but drums `semitones` higher; what would leave MIDI's range of notes is an octave off."""
+    """Transpose all parts but drums by `semitones`; notes beyond the MIDI range move by an octave."""
     return evolve(song, parts=tuple(part if part.is_drum else _transposed(part, semitones) for part in song.parts))
 
 
 def annotated(annotations: dict[str, Any], variant: Variant) -> dict[str, Any]:
-    """What is known of the variant, by what is known of the song: key, chords, tempo and times (s) are changed."""
+    """Transform the annotations of a song to its variant: key, chords, tempo and times (s)."""
     known = dict(annotations)
     for key in MOMENTS:
         if key in known:

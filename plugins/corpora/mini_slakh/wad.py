@@ -11,7 +11,7 @@ MUSIC = (b"MThd", b"MUS\x1a")
 
 
 def music_lumps(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """(lump name, bytes) of every MIDI or MUS lump, in order. Raises MidiError where `data` is no whole WAD."""
+    """Yield (lump name, bytes) of every MIDI or MUS lump in order. Raises MidiError for an incomplete or other file."""
     if data[:4] not in (b"IWAD", b"PWAD"):
         raise MidiError(f"not a WAD file: starts with {data[:4]!r}, expected b'IWAD' or b'PWAD'")
     if len(data) < 12:

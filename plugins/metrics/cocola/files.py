@@ -1,4 +1,4 @@
-"""Files with COCOLA's weights: the public Lightning checkpoint, and what `accomp cocola convert` makes of it."""
+"""Weight files of COCOLA: the public Lightning checkpoint and the result of `accomp cocola convert`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="COCOLA's .ckpt, as published.")],
     out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
 ) -> None:
-    """Make a weight file for the metric `cocola` of the public COCOLA checkpoint; nothing in the checkpoint is run."""
+    """Convert the public COCOLA checkpoint to a weight file for the metric `cocola`, without running code from it."""
     if out.suffix != ".safetensors":
         raise CheckpointError(f"OUT is '{out}'; expected a name that ends in .safetensors")
     tensors = read_checkpoint(checkpoint)
@@ -31,14 +31,14 @@ def convert(
 
 
 def save(tensors: dict[str, Tensor], path: Path, told: dict[str, str]) -> None:
-    """Write tensors by COCOLA's names, and what is told of them."""
+    """Write tensors by COCOLA's names, with metadata."""
     write_atomic(path, safetensors.torch.save(tensors, metadata={"format": "cocola", **told}))
 
 
 def load(path: Path) -> tuple[CocolaNetwork, str]:
-    """The network of a converted file, ready to judge, and a hash of the file.
+    """Return the network of a converted file in evaluation mode and a hash of the file.
 
-    Raises CheckpointError where it is missing or holds other weights.
+    Raises CheckpointError for a missing file or other weights.
     """
     if path.suffix == ".ckpt":
         raise CheckpointError(f"a Lightning checkpoint; convert it once: accomp cocola convert {path} OUT.safetensors")
@@ -56,11 +56,11 @@ def load(path: Path) -> tuple[CocolaNetwork, str]:
 
 
 def check(tensors: dict[str, Tensor], path: Path) -> None:
-    """Raises CheckpointError unless these are COCOLA's tensors, by name and shape, and all numbers."""
+    """Raise CheckpointError unless the tensors have COCOLA's names and shapes and are finite."""
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in CocolaNetwork().state_dict().items()}
     problems = [f"lacks {name}" for name in wanted if name not in tensors]
-    problems += [f"has {name}, which COCOLA has not" for name in tensors if name not in wanted]
+    problems += [f"has {name}, which COCOLA lacks" for name in tensors if name not in wanted]
     problems += [
         f"{name} is {list(tensors[name].shape)}; expected {list(shape)}"
         for name, shape in wanted.items()
@@ -73,10 +73,10 @@ def check(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a Lightning .ckpt, by COCOLA's names. Raises CheckpointError for anything else.
+    """Read the tensors of a Lightning .ckpt by COCOLA's names. Raises CheckpointError for anything else.
 
-    Nothing in the file is run: torch's loading of weights alone refuses every name but those of tensors, and the
-    enums that the checkpoint's hyper-parameters may hold are read as if each were None.
+    No code in the file is run: torch.load with weights_only refuses every class but tensors, and enums among the
+    hyper-parameters are read as None.
     """
     try:
         others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -90,7 +90,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"holds more than weights and settings, and was not opened further: {why} @ {path}; expected the file "
             "as COCOLA's authors publish it"
         ) from error
-    except Exception as error:  # a broken file may fail in any way
+    except Exception as error:  # a broken file may raise any exception
         raise CheckpointError(f"cannot be read as a checkpoint: {' '.join(str(error).split())} @ {path}") from error
     tensors = held.get("state_dict") if isinstance(held, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
@@ -99,4 +99,4 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """Stands for whatever a checkpoint would make beside its tensors."""
+    """Replace a class in the checkpoint that is not a tensor."""

@@ -1,4 +1,4 @@
-"""The metric `cocola`: does the stem belong to the context? By the published network (arXiv 2404.16969)."""
+"""The metric `cocola`: coherence of stem and context by the published network (arXiv 2404.16969)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from accomp.plugins.metrics.window_scores import SILENCE_DB, WindowScores
 
 
 class Cocola(WindowScores):
-    """COCOLA score of context and stem; higher is better, without an upper end. See WindowScores.
+    """COCOLA score of context and stem; higher is better, unbounded. See WindowScores.
 
-    In the modes "harmonic" and "percussive" the network hears that part alone (the other is 0 dB everywhere, as where
-    nothing sounds). The public code's `score` takes a mode and ignores it, so its numbers are those of "both".
+    In the modes "harmonic" and "percussive" the input is that part only (the other is 0 dB everywhere, like silence).
+    The public code's `score` takes a mode and ignores it, so its numbers are those of "both".
     """
 
     @frozen(kw_only=True)
     class Config:
-        """weights: a file that `accomp cocola convert` made of the public checkpoint; modes: which scores to give;
+        """weights: the public checkpoint converted by `accomp cocola convert`; modes: parts to score;
         silence_db: RMS (dB re full scale) up to which a window is silent."""
 
         weights: str
@@ -35,7 +35,7 @@ class Cocola(WindowScores):
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """Untrained weights, for the conformance kit."""
+        """Return untrained weights for the conformance kit."""
         path = folder / "cocola.safetensors"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -43,7 +43,7 @@ class Cocola(WindowScores):
         return cls.Config(weights=str(path))
 
     def __init__(self, config: Config, space: TokenSpace | None = None):
-        """Raises CheckpointError where the weights are missing or of another network."""
+        """Raises CheckpointError if the weights are missing or of another network."""
         path = Path(config.weights).expanduser()
         network, fingerprint = load(path)
         super().__init__("cocola", network, fingerprint, config.modes, config.silence_db)

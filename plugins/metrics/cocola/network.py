@@ -1,7 +1,7 @@
 """COCOLA's network (arXiv 2404.16969), with the parameter names of its public checkpoint.
 
-The picture goes through EfficientNet-B0 (arXiv 1905.11946) as the package efficientnet_pytorch builds it: batch norm
-with epsilon 1e-3, and "same" padding that was worked out for pictures of 224 x 224 and stays so for any other.
+The encoder is EfficientNet-B0 (arXiv 1905.11946) as in the package efficientnet_pytorch: batch norm with epsilon 1e-3,
+and "same" padding fixed for images of 224 x 224, whatever the input size.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Encoder(nn.Module):
 
 
 class EfficientNetB0(nn.Module):
-    """picture [B, channels, H, W] -> [B, 1280, about H / 32, about W / 32]."""
+    """image [B, channels, H, W] -> [B, 1280, about H / 32, about W / 32]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class EfficientNetB0(nn.Module):
 
 
 class _Block(nn.Module):
-    """Expand, look around (depthwise), weigh the channels, project; added to the input where the shapes agree."""
+    """Expansion, depthwise convolution, squeeze-and-excitation, projection; residual where the shapes agree."""
 
     def __init__(self, kernel: int, stride: int, expansion: int, inward: int, outward: int):
         super().__init__()
@@ -112,10 +112,10 @@ class _Block(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """Zeros as "same" padding puts them around a picture of 224 x 224, whatever the size of this one."""
+    """Convolution with the "same" padding of a 224 x 224 image for any input size."""
 
     def forward(self, picture: Tensor) -> Tensor:
-        missing = self.kernel_size[0] - self.stride[0]  # 224 halves evenly down to 7, so it is the same in every layer
+        missing = self.kernel_size[0] - self.stride[0]  # 224 halves evenly down to 7, so it is equal in all layers
         left, right = missing // 2, missing - missing // 2
         if missing:
             picture = nn.functional.pad(picture, (left, right, left, right))

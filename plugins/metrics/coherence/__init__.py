@@ -1,1 +1,1 @@
-"""`coherence`: a learned judgement of what belongs together."""
+"""`coherence`: a learned score of the temporal fit of stem and context."""

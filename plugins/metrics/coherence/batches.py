@@ -1,8 +1,8 @@
-"""Batches that coherence is trained on: pairs whose negatives can be told apart by music alone.
+"""Training batches of coherence: contrastive pairs with hard negatives.
 
-A batch has groups. The stems of a group are of one instrument class, from several songs, each at two times of its song,
-one shortly after the other. A context is to find its own stem among them, a stem its own context: what instrument the
-context lacks tells nothing, nor does the song, and the wrong time of the right song must be told from the right one.
+A batch has groups. The stems of a group are of one instrument class, from several songs, each at two nearby times of
+its song. The task is to match each context with its own stem and vice versa. Neither the instrument missing in the
+context nor the song identifies the match, since the same song at another time is a negative.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from accomp.plugins.metrics.coherence.network import POOLED
 from accomp.plugins.metrics.coherence.songs import Stretch
 
 _SOUNDING = 0.5
-"""Share of a window in which the stem must sound, and the context."""
+"""Smallest share of a window in which stem and context must be audible."""
 _TRIES = 20
 _KNOTS = 6
 
 
 @frozen
 class Variation:
-    """How far the pairs of a batch are bent, all alike, and how far each sound is coloured, apart from the others.
+    """Augmentation: tempo and pitch common to a batch, spectral colour drawn per sound.
 
     Attributes:
-        tempo: largest factor up or down; pitch: semitones, as if the recordings were transposed.
-        plain: how often a batch is left as it is.
-        colour: dB up or down, smooth over frequency.
-        floor: highest level (dB under the maximum) below which nothing is left; drawn between it and FLOOR.
+        tempo: largest factor up or down; pitch: largest transposition in semitones.
+        plain: share of batches without tempo or pitch change.
+        colour: largest smooth gain over frequency, dB up or down.
+        floor: highest noise floor (dB under the maximum); drawn between it and FLOOR.
     """
 
     tempo: float = 1.2
@@ -54,7 +54,7 @@ class Batch:
 
 @frozen
 class _Source:
-    """A stem of a stretch."""
+    """A stem of a song excerpt."""
 
     stretch: Stretch
     stem: int
@@ -62,11 +62,11 @@ class _Source:
 
 @frozen(eq=False)
 class Pairs:
-    """Draws batches from stretches of songs.
+    """Sampler of batches from song excerpts.
 
     Attributes:
         by_class: instrument class -> song -> its stems.
-        shift: least and most seconds between the two times of one song.
+        shift: range (s) of the distance between the two times of one song.
     """
 
     by_class: dict[int, dict[str, list[_Source]]]
@@ -76,7 +76,7 @@ class Pairs:
 
     @classmethod
     def of(cls, stretches: Sequence[Stretch], rng: np.random.Generator, variation: Variation | None = None) -> Pairs:
-        """Every stem that was heard by itself; a class of one song is left out, it has no other."""
+        """Index all target stems; classes with a single song are omitted, as they lack negatives."""
         found: dict[int, dict[str, list[_Source]]] = {}
         for stretch in stretches:
             for number, instrument in enumerate(stretch.classes):
@@ -86,7 +86,7 @@ class Pairs:
         return cls(kept, rng, variation or Variation())
 
     def draw(self, groups: int, songs: int) -> Batch:
-        """`groups` groups of `songs` songs (fewer where a class has fewer), two times of each."""
+        """Draw `groups` groups of `songs` songs (fewer if the class has fewer) at two times each."""
         classes = list(self.by_class)
         weights = np.array([len(self.by_class[name]) for name in classes], dtype=float) ** 0.7
         bend = self._bend()
@@ -101,7 +101,7 @@ class Pairs:
         return Batch(contexts, stems, torch.tensor(numbers))
 
     def _two_times(self, sources: Sequence[_Source], bend: Bend) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(context, stem) levels [2, MELS, FRAMES] at one time, and shortly before or after it, where both sound."""
+        """(context, stem) levels [2, MELS, FRAMES] at two nearby times where both are audible."""
         low, high = np.log(self.shift)
         for _ in range(_TRIES):
             source = sources[int(self.rng.integers(len(sources)))]
@@ -118,7 +118,7 @@ class Pairs:
         return []
 
     def _mixture(self, source: _Source) -> np.ndarray:
-        """All others, or (one time in three) a random mixture that the stem is not in."""
+        """Return the mixture of all other stems or, with probability 1/3, a random mixture without the stem."""
         stretch = source.stretch
         free = np.flatnonzero(~stretch.members[:, source.stem])
         if len(free) and self.rng.random() < 1 / 3:
@@ -140,7 +140,7 @@ class Pairs:
         return Bend.by(float(np.exp(self.rng.uniform(-tempo, tempo))), float(self.rng.uniform(-pitch, pitch)))
 
     def _heard(self, levels: np.ndarray, bend: Bend) -> Tensor:
-        """Levels [B, 2, MELS, FRAMES] (dB) at a new pitch, each of a colour of its own, below its maximum, pooled."""
+        """Augment levels [B, 2, MELS, FRAMES] (dB): pitch, individual colour, relative to the maximum, pooled."""
         knots = self.rng.uniform(-1, 1, (len(levels), _KNOTS)) * self.rng.uniform(
             0, self.variation.colour, (len(levels), 1)
         )
@@ -160,11 +160,11 @@ class Pairs:
 
 @frozen(eq=False)
 class Bend:
-    """Another tempo and pitch for mel levels: the axes of the picture are stretched.
+    """Tempo and pitch change of mel levels by resampling both axes.
 
     Attributes:
-        frames: [FRAMES], which frames are heard one after the other, from the first.
-        rows: [MELS, MELS], the weights of the old bands in each new one; None where the pitch stays.
+        frames: [FRAMES], source index of each frame.
+        rows: [MELS, MELS], weights of the old bands in each new band; None without pitch change.
     """
 
     frames: np.ndarray

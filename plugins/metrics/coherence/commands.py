@@ -1,4 +1,4 @@
-"""`accomp coherence train`: from songs of stems to the weights of the metric `coherence`."""
+"""`accomp coherence train`: training of the weights of the metric `coherence` on multi-track songs."""
 
 from __future__ import annotations
 
@@ -32,18 +32,16 @@ REPORT_SECONDS = 300.0
 
 def train(
     roots: Annotated[list[Path], typer.Argument(help="Folders of songs in Slakh2100's layout.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for what is heard of the songs, the weights and the report.")
-    ] = Path("runs/coherence"),
-    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train.")] = 25.0,
+    out: Annotated[Path, typer.Option(help="Folder for cached features, weights and report.")] = Path("runs/coherence"),
+    minutes: Annotated[float, typer.Option(min=0.01, help="Training time.")] = 25.0,
     corpus: Annotated[str, typer.Option(help="Name of a corpus plugin that takes a `root`.")] = "slakh2100",
     tokenizer: Annotated[
-        str, typer.Option(help="Half of the stems sound as this tokenizer gives them back; none: no stem does.")
+        str, typer.Option(help="Tokenizer that reconstructs half of the stems; none: no stem.")
     ] = "magnitude",
-    workers: Annotated[int, typer.Option(min=1, help="Processes that listen to the songs.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for feature extraction.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
 ) -> None:
-    """Train the network of the metric `coherence`; a second run with the same --out listens to no song again."""
+    """Train the network of the metric `coherence`; a second run with the same --out reuses the features."""
     hearing, settings, variation = Hearing(), Settings(), Variation()
     codec = _codec(tokenizer)
     stretches = {
@@ -76,7 +74,7 @@ def train(
 def _listen(
     roots: list[Path], split: str, corpus: str, hear: Callable[..., list[Stretch]], out: Path, workers: int
 ) -> list[Stretch]:
-    """The stretches of a split's songs in all roots. What cannot be used is named."""
+    """Return the excerpts of the songs of a split in all roots; warn of unusable songs."""
     cls = Registry().find("corpus", corpus).load()
     found: list[Stretch] = []
     for number, root in enumerate(roots):
@@ -84,12 +82,12 @@ def _listen(
         try:
             songs = list(source.tracks(split))
         except DataError as error:
-            warn(str(error))  # one root may be for training alone
+            warn(str(error))  # a root may have a training split only
             continue
         for problem in source.problems:
             warn(problem)
         work = partial(_heard, hear=hear, folder=out / "heard" / str(number))
-        with progress(f"listening, {split} @ {root}", len(songs)) as advance:
+        with progress(f"extracting features, {split} @ {root}", len(songs)) as advance:
             for track, one in zip(songs, _each(work, songs, workers), strict=True):
                 advance(1, note=track.id)
                 if isinstance(one, str):
@@ -104,7 +102,7 @@ def _listen(
 def _each(
     work: Callable[[Track], list[Stretch] | str], songs: list[Track], workers: int
 ) -> Iterator[list[Stretch] | str]:
-    """work(song) in their order; one worker works in this process."""
+    """Yield work(song) in order; a single worker runs in this process."""
     if workers == 1:
         yield from map(work, songs)
         return
@@ -115,7 +113,7 @@ def _each(
 
 
 def _heard(track: Track, *, hear: Callable[..., list[Stretch]], folder: Path) -> list[Stretch] | str:
-    """The stretches of a song, or why there are none. May run in a worker process."""
+    """Return the excerpts of a song or an error message. May run in a worker process."""
     try:
         return hear(track, folder)
     except DataError as error:
@@ -148,7 +146,7 @@ def _run(trainer: Trainer, validation: list[Stretch], seed: int) -> None:
 
 
 def _numbers(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or "nothing held out to measure on"
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or "no held-out songs for evaluation"
 
 
 def _describe(roots: list[Path]) -> str:

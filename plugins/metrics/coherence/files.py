@@ -1,4 +1,4 @@
-"""Files with the weights of `coherence`."""
+"""Weight files of `coherence`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRAIN = "`accomp coherence train ROOT --out FOLDER` writes one"
 
 
 def shipped() -> Path:
-    """The weights that come along."""
+    """Return the path of the included weights."""
     return Path(__file__).parents[1] / "weights" / "coherence.safetensors"
 
 
@@ -28,12 +28,12 @@ def save(network: CoherenceNetwork, path: Path) -> None:
 
 
 def load(path: Path) -> tuple[CoherenceNetwork, str]:
-    """The network, ready to judge, and a hash of the file. Raises CheckpointError where it is missing or another's."""
+    """Return the network in evaluation mode and a hash of the file. Raises CheckpointError if missing or foreign."""
     try:
         tensors = safetensors.torch.load(path.read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"no such file; {_TRAIN} @ {path}") from error
-    except Exception as error:  # a damaged file may fail in any way
+    except Exception as error:  # a damaged file may raise any exception
         raise CheckpointError(f"cannot be read as safetensors: {error}; {_TRAIN} @ {path}") from error
     if bad := [name for name, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]:
         raise CheckpointError(f"the weights hold NaN or Inf: {bad[0]}; {_TRAIN} @ {path}")

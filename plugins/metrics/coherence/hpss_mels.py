@@ -1,7 +1,7 @@
-"""What COCOLA's encoder hears (arXiv 2404.16969): mel spectrograms of the harmonic and of the percussive part.
+"""Features of COCOLA's encoder (arXiv 2404.16969): mel spectrograms of the harmonic and of the percussive part.
 
-The numbers are librosa's to the last digit that matters; the medians are taken faster than `librosa.decompose.hpss`
-takes them, which is nearly all of its time.
+The values equal those of librosa within rounding. The medians, which take most of the time of `librosa.decompose.hpss`,
+are computed faster.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from scipy.ndimage import median_filter
 
 SAMPLE_RATE = 16000
 WINDOW = 5 * SAMPLE_RATE
-"""Samples that are judged at once."""
+"""Window length (samples)."""
 STEP = WINDOW // 2
-"""Samples from one window to the next."""
+"""Hop between windows (samples)."""
 MELS = 64
 HOP = 160
 FRAMES = WINDOW // HOP + 1
 FLOOR = -80.0
-"""dB below a part's own loudest place at which it ends."""
+"""Floor (dB) relative to the maximum of each part."""
 MODES = ("both", "harmonic", "percussive")
-"""Which parts are listened to."""
+"""Parts that are scored."""
 UNHEARD = {"harmonic": 1, "percussive": 0}
 """The part that is masked."""
 RECIPE = 1
-"""Raised whenever the same sound would give other features."""
+"""Version; increase it with every change of the features."""
 _FFT, _LENGTH, _KERNEL = 1024, 400, 31
 
 
 def features(window: np.ndarray) -> np.ndarray:
     """window [N] at SAMPLE_RATE -> [2, MELS, N // HOP + 1] float32: harmonic and percussive part, dB in [FLOOR, 0].
 
-    Each part is measured from its own maximum, so loudness is lost; a part without any sound is 0 dB everywhere.
+    Each part is relative to its own maximum, so the level is lost; a silent part is 0 dB everywhere.
     """
     return below_own_maximum(decibels(window))
 
 
 def decibels(audio: np.ndarray) -> np.ndarray:
-    """audio [N] at SAMPLE_RATE -> mel levels [2, MELS, N // HOP + 1] float32 (dB, -100 at least), not yet relative."""
+    """audio [N] at SAMPLE_RATE -> absolute mel levels [2, MELS, N // HOP + 1] float32 (dB, at least -100)."""
     spectrum = librosa.stft(
         np.asarray(audio, dtype=np.float32), n_fft=_FFT, hop_length=HOP, win_length=_LENGTH, window="hann", center=True
     )
@@ -54,13 +54,13 @@ def decibels(audio: np.ndarray) -> np.ndarray:
 
 
 def below_own_maximum(levels: np.ndarray) -> np.ndarray:
-    """levels [2, MELS, T] (dB) -> the same below each part's maximum, in [FLOOR, 0]."""
+    """levels [2, MELS, T] (dB) -> levels relative to each part's maximum, in [FLOOR, 0]."""
     levels = levels.astype(np.float32)
     return np.maximum(levels - levels.max(axis=(1, 2), keepdims=True), FLOOR)
 
 
 def windows(audio: np.ndarray) -> np.ndarray:
-    """audio [N] -> [W, min(N, WINDOW)]: a window each STEP, and where that leaves a rest one that ends with the audio.
+    """audio [N] -> windows [W, min(N, WINDOW)], STEP apart; a last window ends with the audio if a rest remains.
 
     Audio shorter than a window is one window of its own length.
     """
@@ -71,9 +71,9 @@ def windows(audio: np.ndarray) -> np.ndarray:
 
 
 def running_median(rows: np.ndarray, size: int) -> np.ndarray:
-    """rows [R, T] -> the median of `size` (odd) neighbours along T, mirrored at the ends (the edge value twice).
+    """rows [R, T] -> median of `size` (odd) neighbours along T, mirrored at the ends (the edge value twice).
 
-    All rows are laid end to end, because scipy has a much faster median for one dimension than for two.
+    Rows are concatenated, because scipy's one-dimensional median is much faster than the two-dimensional one.
     """
     half = size // 2
     padded = np.pad(rows, ((0, 0), (half, half)), mode="symmetric")
@@ -81,7 +81,7 @@ def running_median(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def masked(heard: np.ndarray, mode: str) -> np.ndarray:
-    """heard [..., 2, MELS, T] (dB) with the part alone that `mode` names: the other is 0 dB, as if without sound."""
+    """heard [..., 2, MELS, T] (dB) with only the part `mode`: the other is 0 dB, like silence."""
     if mode in UNHEARD:
         heard = heard.copy()
         heard[..., UNHEARD[mode], :, :] = 0.0

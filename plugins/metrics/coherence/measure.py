@@ -1,4 +1,4 @@
-"""How well scores tell music that belongs together from music that does not."""
+"""Discrimination of matching and non-matching pairs: AUC with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from accomp.plugins.metrics.coherence.network import CoherenceNetwork
 from accomp.plugins.metrics.coherence.songs import Stretch
 
 _SHIFTS = (-400, -300, -200, -100, 100, 200, 300, 400)
-"""Frames (10 ms) by which a stem is moved within its song."""
+"""Shifts of a stem within its song, in frames (10 ms)."""
 _SOUNDING = 0.5
 
 
 def auc(true: np.ndarray, other: np.ndarray) -> float:
-    """The chance that a true pair scores above another one, ties counting half (area under the ROC curve)."""
+    """Return the area under the ROC curve: the probability that a true pair scores higher, ties counting half."""
     below = np.searchsorted(np.sort(other), true, side="left")
     up_to = np.searchsorted(np.sort(other), true, side="right")
     return float((below + up_to).mean() / 2 / len(other))
@@ -27,9 +27,9 @@ def auc(true: np.ndarray, other: np.ndarray) -> float:
 def song_interval(
     true: np.ndarray, other: np.ndarray, songs: Sequence[str], seed: int = 0, draws: int = 2000
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of `auc`, where true[i] and other[i] belong to a context of songs[i].
+    """Return the 95 % bootstrap interval of `auc`, where true[i] and other[i] belong to a context of songs[i].
 
-    Songs are drawn again, each with all its pairs: those of one song are no independent witnesses.
+    Songs are resampled with all their pairs, since pairs of one song are not independent.
     """
     rng = np.random.default_rng(seed)
     rows = [np.flatnonzero(np.array(songs) == song) for song in sorted(set(songs))]
@@ -44,8 +44,9 @@ def song_interval(
 def held_out(
     network: CoherenceNetwork, stretches: Sequence[Stretch], seed: int, most: int = 400, modes: Sequence[str] = MODES
 ) -> dict[str, float]:
-    """AUC of up to `most` windows of held-out songs, by mode: `random` (against a stem of the same class in another
-    song), and `shifted` (against the same stem 1 to 4 s off). All other stems are the context. Guessing gives 0.5.
+    """Return the AUC of up to `most` windows of held-out songs by mode: `random` (against a stem of the same class in
+    another song) and `shifted` (against the same stem 1 to 4 s off). All other stems are the context. Chance level is
+    0.5.
 
     Empty where no two songs have a class in common.
     """
@@ -78,7 +79,7 @@ def held_out(
 
 
 def _windows(stretch: Stretch) -> list[tuple[Stretch, int, int]]:
-    """(stretch, stem, first frame) of windows in which stem and context sound."""
+    """(stretch, stem, first frame) of windows with audible stem and context."""
     starts = range(0, stretch.stems.shape[-1] - FRAMES + 1, STEP // HOP)
     return [
         (stretch, stem, start)

@@ -1,4 +1,4 @@
-"""The metric `coherence`: does the stem belong to the context? By a small network of our own, which comes along."""
+"""The metric `coherence`: temporal fit of stem and context by a small network, included with its weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from accomp.plugins.metrics.window_scores import SILENCE_DB, WindowScores
 
 
 class Coherence(WindowScores):
-    """How well a stem fits its context in time; higher is better, without an upper end. See WindowScores.
+    """Temporal fit of a stem to its context; higher is better, unbounded. See WindowScores.
 
-    COCOLA's features and a bilinear score, but with a small network of our own, trained with `accomp coherence train`
-    on the mini-Slakh. Not comparable with published COCOLA numbers. It hears rhythm, and hardly any harmony:
-    docs/guides/metrics.md tells what was measured.
+    Uses COCOLA's features and a bilinear score with another, small network, trained with `accomp coherence train` on
+    mini-slakh. Not comparable with published COCOLA scores. It is sensitive to rhythm and hardly to harmony: see the
+    measurements in docs/guides/metrics.md.
     """
 
     best: ClassVar[dict[str, float]] = {}
@@ -26,7 +26,7 @@ class Coherence(WindowScores):
 
     @frozen(kw_only=True)
     class Config:
-        """weights: "default" (shipped) or a file that `accomp coherence train` wrote; modes: which scores to give;
+        """weights: "default" (shipped) or a file written by `accomp coherence train`; modes: parts to score;
         silence_db: RMS (dB re full scale) up to which a window is silent."""
 
         weights: str = "default"
@@ -36,7 +36,7 @@ class Coherence(WindowScores):
         silence_db: float = field(default=SILENCE_DB, validator=v.lt(0.0))
 
     def __init__(self, config: Config, space: TokenSpace | None = None):
-        """Raises CheckpointError where the weights are missing or of another network."""
+        """Raises CheckpointError if the weights are missing or of another network."""
         path = shipped() if config.weights == "default" else Path(config.weights).expanduser()
         network, fingerprint = load(path)
         super().__init__("coherence", network, fingerprint, config.modes, config.silence_db)

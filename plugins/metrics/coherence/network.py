@@ -1,4 +1,4 @@
-"""The network of the metric `coherence`: what sounds when, frame by frame, of a mixture or a stem."""
+"""The network of the metric `coherence`: a frame-wise encoder with a bilinear score."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from accomp.plugins.metrics.coherence.hpss_mels import FLOOR, MELS
 
 WIDTH, EMBEDDING = 80, 64
 POOLED = 2
-"""Feature frames (10 ms) that are averaged before anything else."""
+"""Feature frames (10 ms) averaged at the input."""
 _DILATIONS = (1, 2, 4)
 
 
@@ -17,8 +17,8 @@ class CoherenceNetwork(nn.Module):
     """score(a, b) = mean over t of e_t(a)^T W e_t(b): a bilinear form, with a vector for each 80 ms of both sides.
 
     One encoder serves both; W [D, D] is not symmetric: a is the context, b the stem. Vectors are compared at the same
-    time only, so that a stem that comes late scores as another one would: an encoder that averages over the window
-    before it compares cannot know when something sounded. 0.1 M parameters.
+    time only, so the score is sensitive to delays; an encoder that averages over the window first would lose the
+    timing. 0.1 M parameters.
     """
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class CoherenceNetwork(nn.Module):
         return self.embed_pooled(nn.functional.avg_pool2d(features, (1, POOLED)))
 
     def embed_pooled(self, features: Tensor) -> Tensor:
-        """The same from features whose frames are averaged in pairs already, [B, 2, MELS, T // 2]."""
+        """Embed features already averaged in pairs of frames, [B, 2, MELS, T // 2]."""
         scaled = (features.flatten(1, 2) - FLOOR / 2) / -(FLOOR / 4)
         return torch.tanh(self.outward(self.blocks(self.inward(scaled)).transpose(1, 2)))
 
     def scores(self, contexts: Tensor, stems: Tensor) -> Tensor:
-        """contexts [A, T, D], stems [B, T, D] (from `embed`) -> the score of every pair [A, B]."""
+        """contexts [A, T, D], stems [B, T, D] (from `embed`) -> score of every pair [A, B]."""
         return (contexts @ self.w).flatten(1) @ stems.flatten(1).T / contexts.shape[1]
 
     def pair(self, context: Tensor, stem: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class CoherenceNetwork(nn.Module):
 
 
 class _Block(nn.Module):
-    """h [B, C, T] plus what each frame's neighbours, up to 3 `dilation` away, add to it."""
+    """Residual dilated convolution over h [B, C, T], with neighbours up to 3 `dilation` frames away."""
 
     def __init__(self, width: int, dilation: int):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Songs as coherence is trained on them: what its network hears of each stem and of many mixtures, found once and kept.
+"""Cached training features of coherence for each song: stems and mixtures.
 
-Taking the features is dearer than a step of training, so stretches of every song are heard once: each stem (some as a
-codec gives them back, which is how takes sound), for each stem the mixture of all others, and random smaller ones.
-Every mixture is mixed as sound before it is heard.
+Feature extraction costs more than a training step, so it runs once for some excerpts of every song: each stem (some
+reconstructed by a codec, like takes), the mixture of all others for each stem, and random smaller mixtures. Mixing
+precedes feature extraction.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from accomp.core.types import Track
 from accomp.plugins.metrics.coherence.hpss_mels import HOP, MELS, SAMPLE_RATE, WINDOW, decibels
 
 _RECIPE = 1
-"""Raised whenever the same song and options would give another file."""
+"""Version; increase it with every change of the file contents."""
 _LEVEL_HOP = 2 * HOP
 _GAINS_DB = 6.0
 _SELDOM = 0.2
-"""Share of a stretch in which a stem must sound to be heard by itself."""
+"""Smallest audible share of an excerpt for a target stem."""
 
 
 @frozen
 class Hearing:
-    """How songs are heard.
+    """Settings of feature extraction.
 
     Attributes:
-        stretches, seconds: how many of a song, spread evenly over it, and how long each (s).
-        targets: stems of each stretch that are heard by themselves, drawn at random.
-        mixtures: random mixtures of each stretch, beside those of all stems but one.
-        coded: share of the targets that go through the codec.
+        stretches, seconds: number of excerpts per song, evenly spaced, and their length (s).
+        targets: number of random target stems per excerpt.
+        mixtures: random mixtures per excerpt, in addition to those of all stems but one.
+        coded: share of targets reconstructed by the codec.
     """
 
     stretches: int = 3
@@ -54,12 +54,12 @@ class Stretch:
     """One excerpt of a song, T feature frames (100 Hz): S of its stems, and mixtures.
 
     Attributes:
-        song, start: where it is from (s).
+        song, start: song and start time (s).
         classes: [S] instrument class of each stem.
-        coded: [S] bool, which stems went through the codec.
-        stems: [S, 2, MELS, T] float16, mel levels (dB); `others`: of the mixture of all the song's stems but this one.
-        mixtures: [R, 2, MELS, T], of random mixtures; `members`: [R, S] bool, which of the S stems are in them.
-        sounding: [S, T // 2 + 1] bool, where the stem and any other sound together, 50 Hz.
+        coded: [S] bool, stems reconstructed by the codec.
+        stems: [S, 2, MELS, T] float16, mel levels (dB); `others`: of the mixture of all other stems of the song.
+        mixtures: [R, 2, MELS, T], of random mixtures; `members`: [R, S] bool, stems in each mixture.
+        sounding: [S, T // 2 + 1] bool, 50 Hz, frames in which the stem and any other stem are audible.
     """
 
     song: str
@@ -77,10 +77,10 @@ _ARRAYS = ("classes", "coded", "stems", "others", "mixtures", "members", "soundi
 
 
 def heard(track: Track, folder: Path, hearing: Hearing, codec: Tokenizer | None, seed: int) -> list[Stretch]:
-    """The stretches of a song, from `folder` if they were heard before, else heard now and kept there.
+    """Return the excerpts of a song from the cache `folder`, or extract and store them.
 
-    Many processes may do so at once. Without a codec no stem goes through one. Raises DataError for a song that cannot
-    be read, is shorter than a window, or has one stem.
+    Safe with concurrent processes. Without a codec no stem is reconstructed. Raises DataError for a song that cannot be
+    read, is shorter than a window, or has a single stem.
     """
     path = folder / f"{track.id}-{_key(track, hearing, codec, seed)}.npz"
     if not path.is_file():
@@ -104,7 +104,7 @@ def _key(track: Track, hearing: Hearing, codec: Tokenizer | None, seed: int) -> 
 
 def _hear(track: Track, hearing: Hearing, codec: Tokenizer | None, seed: int) -> list[Stretch]:
     if len(track.stems) < 2:
-        raise DataError(f"{len(track.stems)} stem; a mixture and a stem need two")
+        raise DataError(f"{len(track.stems)} stem; expected two or more")
     shortest = min(samples / rate for samples, rate in (audio.duration(stem.files) for stem in track.stems.values()))
     if shortest < WINDOW / SAMPLE_RATE:
         raise DataError(f"{shortest:.1f} s; expected a window of {WINDOW / SAMPLE_RATE:g} s or more")
@@ -152,13 +152,13 @@ def _stretch(
 
 
 def _stack(levels: list[np.ndarray], sounds: np.ndarray) -> np.ndarray:
-    """[len(levels), 2, MELS, T] float16, also where there is none."""
+    """Stack levels to [len(levels), 2, MELS, T] float16, also for an empty list."""
     shape = (len(levels), 2, MELS, sounds.shape[1] // HOP + 1)
     return np.array(levels, dtype=np.float16).reshape(shape)
 
 
 def _members(stems: int, mixtures: int, rng: np.random.Generator) -> np.ndarray:
-    """[mixtures, stems] bool: of each mixture U{1 .. stems - 1} members."""
+    """[mixtures, stems] bool: U{1 .. stems - 1} members per mixture."""
     members = np.zeros((mixtures, stems), dtype=bool)
     for row in members:
         row[rng.permutation(stems)[: rng.integers(1, stems)]] = True
@@ -166,7 +166,7 @@ def _members(stems: int, mixtures: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _through(codec: Tokenizer, sound: np.ndarray) -> np.ndarray:
-    """A sound [N] at the codec's rate, coded and decoded, at SAMPLE_RATE."""
+    """Encode and decode a sound [N] at the codec's rate; return it at SAMPLE_RATE."""
     with torch.inference_mode():
         decoded = codec.decode(codec.encode(torch.from_numpy(sound)[None]))[0, : len(sound)]
     return audio.resample(decoded.cpu().numpy(), codec.space.sample_rate, SAMPLE_RATE)

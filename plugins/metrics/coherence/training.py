@@ -1,4 +1,4 @@
-"""Training of the metric `coherence`: stem and context find each other among others of the same instrument."""
+"""Training of the metric `coherence`: contrastive matching of stem and context within an instrument class."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from accomp.plugins.metrics.coherence.network import CoherenceNetwork
 
 @frozen
 class Settings:
-    """How it is trained.
+    """Training settings.
 
     Attributes:
-        groups, songs: of a batch, see coherence_batches.
-        lr, decay: of AdamW; the rate rises over the first 2 % of the training and falls with a cosine to nothing.
-        smoothing: of the weights that are kept, a moving average of those that are trained.
-        part: how often only the harmonic part is heard, and how often only the percussive one.
+        groups, songs: size of a batch, see batches.py.
+        lr, decay: of AdamW; warm-up over the first 2 % of the training, then cosine decay to 0.
+        smoothing: decay of the moving average of weights.
+        part: probability of a harmonic-only, and of a percussive-only, batch.
     """
 
     groups: int = 6
@@ -36,7 +36,7 @@ class Settings:
 
 
 class Trainer:
-    """Trains one network for `seconds`; `average` holds the weights to keep. The same seed draws the same batches."""
+    """Trainer of one network for `seconds`; `average` is the averaged network. A seed determines the batches."""
 
     def __init__(
         self, pairs: Pairs, settings: Settings, seconds: float, seed: int, clock: Callable[[], float] = time.monotonic
@@ -55,16 +55,16 @@ class Trainer:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since construction."""
         return self._clock() - self._began
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, 0 to 1."""
+        """Completed share of the training, 0 to 1."""
         return min(1.0, self.elapsed / self.seconds)
 
     def steps(self) -> Iterator[float]:
-        """Runs until the time is over; yields the loss of each step (nats)."""
+        """Train until the time is over; yield the loss of each step (nats)."""
         while (done := self.progress) < 1.0:
             rate = self.settings.lr * min(1.0, done / 0.02 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * done))
             for group in self._optimizer.param_groups:
@@ -97,8 +97,7 @@ class Trainer:
 
 
 def contrast(scores: Tensor, groups: Tensor) -> Tensor:
-    """scores [B, B] of contexts (rows) and stems -> nats: how surprising it is that pair i belongs together, given its
-    group, from either side."""
+    """scores [B, B] of contexts (rows) and stems -> symmetric cross entropy (nats) of pair i within its group."""
     alone = groups[:, None] != groups[None, :]
     scores = scores.masked_fill(alone, -math.inf)
     own = torch.arange(len(scores))

@@ -1,8 +1,8 @@
-"""StemGen's descriptors of music (arXiv 2312.08723), as counts in bins; the bins are ours, since the paper states none.
+"""StemGen's descriptors of music (arXiv 2312.08723), as histograms. The paper does not specify the bins.
 
-Each function takes what was heard in one clip (plugins/metrics/mirdd/extractors.py) and gives the bins it adds one to:
-a single one where a clip has one value, many where there are many (notes, chords). A clip that has no value, such as a
-range of pitches without notes, falls into a bin of its own, so that it does not vanish.
+Each function maps the features of one clip (plugins/metrics/mirdd/extractors.py) to the bins to increment: one for
+descriptors with a single value per clip, many for those with many (notes, chords). A clip without a value, such as the
+pitch range without notes, has a bin of its own.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 from attrs import frozen
 
 LOWEST, KEYS = 21, 88
-"""MIDI pitches of a piano, which is what basic-pitch knows."""
+"""MIDI pitches of a piano, the range of basic-pitch."""
 MANY = 12
-"""Counts from here on share a bin."""
+"""Counts from here on share the last bin."""
 DENSITY_WINDOW = 0.6
 """Seconds."""
 
 
 @frozen
 class Descriptor:
-    """One descriptor: which extractor it needs, how many bins it has, and the bins of a clip, [m] int."""
+    """One descriptor: its extractor, its number of bins, and the function to bins of a clip, [m] int."""
 
     needs: str
     bins: int
@@ -51,7 +51,7 @@ def onset_density(onsets: np.ndarray) -> list[int]:
 
 
 def beats_per_bar(bars: np.ndarray) -> list[int]:
-    """2 to 6 (bins 0 to 4), the highest place that a beat has; the last bin: no whole bar."""
+    """2 to 6 (bins 0 to 4), the highest position of a beat; the last bin: no whole bar."""
     return [int(bars[:, 1].max()) - 2] if len(bars) and bars[:, 1].max() >= 2 else [5]
 
 
@@ -61,7 +61,7 @@ def chord_variety(chords: np.ndarray) -> list[int]:
 
 
 def mode_alternation(chords: np.ndarray) -> list[int]:
-    """The share of changes of triad that lead from major to minor or back, in bins of 0.2; the last bin: no change."""
+    """Share of triad changes between major and minor, in bins of 0.2; the last bin: no change."""
     triads = _triads(chords)
     before, after = triads[:-1], triads[1:]
     changed = before != after
@@ -72,17 +72,17 @@ def mode_alternation(chords: np.ndarray) -> list[int]:
 
 
 def note_pitch(notes: np.ndarray) -> list[int]:
-    """Every note, by its pitch in semitones."""
+    """Pitch of every note, in semitones."""
     return [int(pitch) - LOWEST for pitch in notes[:, 2]]
 
 
 def pitch_class(notes: np.ndarray) -> list[int]:
-    """Every note, by its pitch class."""
+    """Pitch class of every note."""
     return [int(pitch) % 12 for pitch in notes[:, 2]]
 
 
 def chord_triad(chords: np.ndarray) -> list[int]:
-    """Every stretch of one chord, by its triad; the last bin: none."""
+    """Triad of every chord segment; the last bin: no chord."""
     return [int(chord) if chord >= 0 else 24 for chord in chords[:, 2]]
 
 
@@ -98,17 +98,17 @@ DESCRIPTORS = {
     "pitch_class": Descriptor("notes", 12, pitch_class),
     "chord_triad": Descriptor("chords", 25, chord_triad),
 }
-"""By name. The eleventh of the paper, structure labels, is left out: no open extractor that names sections (intro,
-verse) comes with weights, and groups of similar bars, which can be found without, are no such names."""
+"""By name. The eleventh of the paper, structure labels, is omitted: no open extractor of section names (intro,
+verse) has public weights, and clusters of similar bars have no names."""
 
 
 def histogram(bins: Sequence[int], size: int) -> np.ndarray:
-    """Counts [size]."""
+    """Return counts [size]."""
     return np.bincount(np.asarray(bins, dtype=np.int64), minlength=size).astype(np.float64)
 
 
 def divergence(counts: np.ndarray, reference: np.ndarray, smoothing: float) -> float:
-    """KL(p || q) in nats, p of counts [n], q of reference [n]: sum of p ln(p / q), `smoothing` added to every bin."""
+    """Return KL(p || q) in nats, p of counts [n], q of reference [n]: sum of p ln(p / q), `smoothing` added to all."""
     p, q = ((c + smoothing) / (c + smoothing).sum() for c in (counts, reference))
     return max(0.0, float((p * np.log(p / q)).sum()))
 

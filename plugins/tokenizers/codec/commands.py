@@ -34,18 +34,18 @@ def train(
     ),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")] = "auto",
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Train for so long, whatever number of steps that is.")
+        float | None, typer.Option(min=0.01, help="Training time, instead of a number of steps.")
     ] = None,
 ) -> None:
-    """Train a codec on a folder of music; run again with the same --out to go on after an interruption."""
+    """Train a codec on a folder of music; run again with the same --out to resume."""
     train_codec(load_codec_spec(spec, Registry()), out, device_named(device), minutes)
 
 
 def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float | None = None) -> dict[str, float]:
-    """Trains to the end and writes weights and training.json into `out`; returns the held-out quality.
+    """Train, write weights and training.json into `out`, and return the held-out quality.
 
-    The end is the spec's last step, or comes after `minutes` of training. checkpoint.pt in `out` is continued. Raises
-    CheckpointError when it belongs to another spec.
+    Training ends at the last step of the spec or after `minutes`. It resumes from checkpoint.pt in `out`. Raises
+    CheckpointError if that belongs to another spec.
     """
     root = Path(spec.data.root)
     clips = _find(root, spec.data.train, spec.train.seconds)
@@ -119,14 +119,14 @@ def _run(trainer: CodecTrainer, spec: CodecSpec, checkpoint: Path, held_out: lis
 
 
 def _report(trainer: CodecTrainer, heard: dict[str, list[float]]) -> None:
-    """Says the means of what was heard since the last report, and forgets it."""
+    """Log the mean losses since the last report and reset them."""
     means = {name: sum(values) / len(values) for name, values in heard.items()}
     say(f"step {trainer.step} ({trainer.elapsed:.0f} s): {_numbers(means)}")
     heard.clear()
 
 
 def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor], codebooks: int) -> dict[str, float]:
-    """The held-out quality with the first so many codebooks."""
+    """Measure the held-out quality with a number of leading codebooks."""
     if not held_out:
         return {}
     spec = attrs.evolve(spec, config=attrs.evolve(spec.config, codebooks=codebooks))
@@ -137,7 +137,7 @@ def _measure(trainer: CodecTrainer, spec: CodecSpec, held_out: list[Tensor], cod
 
 
 def _beginning(spec: CodecSpec) -> torch.nn.Module:
-    """The network that training starts from. Raises CheckpointError where [train] start is not of its sizes."""
+    """Return the initial network. Raises CheckpointError if [train] start has other sizes."""
     if not spec.train.start:
         return _untrained(spec)
     sizes = spec.tokenizer.architecture(spec.config)
@@ -176,9 +176,7 @@ def _same_spec(out: Path, spec: CodecSpec) -> None:
     path = out / "spec.json"
     now = json.dumps(_described(spec), indent=2, sort_keys=True) + "\n"
     if path.is_file() and (out / "checkpoint.pt").is_file() and path.read_text() != now:
-        raise CheckpointError(
-            f"the training begun there follows another spec @ {path}; give another --out, or remove it"
-        )
+        raise CheckpointError(f"the checkpoint belongs to another spec @ {path}; give another --out, or remove it")
     write_atomic(path, now)
 
 

@@ -38,26 +38,26 @@ _OF_LEVELS = {
 
 Root = Annotated[Path, typer.Argument(help="The folder of a corpus, or of audio files.")]
 CorpusName = Annotated[
-    str | None, typer.Option("--corpus", help="The corpus plugin that knows its stems' classes; without it: --glob.")
+    str | None, typer.Option("--corpus", help="Corpus plugin with the classes of stems; otherwise use --glob.")
 ]
 Splits = Annotated[
-    list[str] | None, typer.Option("--split", help="A split of the corpus; repeatable. All but train otherwise.")
+    list[str] | None, typer.Option("--split", help="A split of the corpus; repeatable. Default: all but train.")
 ]
 CorpusKeys = Annotated[
     list[str] | None, typer.Option("--corpus-config", metavar="KEY=VALUE", help="A key of the corpus plugin, in TOML.")
 ]
-Globs = Annotated[list[str], typer.Option("--glob", help="Without --corpus: which files below the folder; repeatable.")]
-Excerpts = Annotated[int, typer.Option(min=1, help="Of how many sounds: of mixes, of each class, or of files.")]
-Seconds = Annotated[float, typer.Option(min=0.5, help="How much of each (s), where it sounds.")]
+Globs = Annotated[list[str], typer.Option("--glob", help="Without --corpus: file pattern in the folder; repeatable.")]
+Excerpts = Annotated[int, typer.Option(min=1, help="Number of sounds: mixes, stems of each class, or files.")]
+Seconds = Annotated[float, typer.Option(min=0.5, help="Audible seconds of each.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
-Embedding = Annotated[str, typer.Option(help="The embedder plugin that hears the Frechet distance (fad).")]
+Embedding = Annotated[str, typer.Option(help="Embedder plugin of the Frechet distance (fad).")]
 Calibrate = Annotated[
     bool, typer.Option(help="Also measure known damage: noise, random phases, a mel spectrogram, another song.")
 ]
 Predict = Annotated[
-    bool, typer.Option(help="Train a small model on the codes of the corpus's train split; tell its held-out loss.")
+    bool, typer.Option(help="Train a small model on the codes of the train split; report its held-out loss.")
 ]
-PredictMinutes = Annotated[float, typer.Option(min=0.1, help="Of how much music, at most.")]
+PredictMinutes = Annotated[float, typer.Option(min=0.1, help="Largest amount of music.")]
 MIXES_ONLY = ("**/mix.flac",)
 
 
@@ -78,13 +78,13 @@ def measure_codec(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="""A metric plugin that judges decoded against original: NAME, or 'NAME={"key": value}'; repeatable."""
+            help="""Metric plugin that compares decoded with original: NAME, or 'NAME={"key": value}'; repeatable."""
         ),
     ] = None,
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Measure how well a tokenizer keeps music: its mixes, and its stems class by class."""
+    """Measure the reconstruction quality of a tokenizer on mixes and on stems of each class."""
     registry = Registry()
     codec = NamedCodec(tokenizer, tokenizer, *built(registry, tokenizer, config))
     codec.codec.to(device_named(device))
@@ -112,7 +112,7 @@ def measure_codec(
 def report_codecs(
     root: Root,
     codecs: Annotated[list[str], typer.Argument(metavar="CODEC...", help=f"Codecs to compare: {FORMS}.")],
-    out: Annotated[Path, typer.Option(help="The page; the figures go into a .json file beside it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output page; the metrics are written to a .json file beside it.")] = Path(
         "codecs.html"
     ),
     corpus: CorpusName = None,
@@ -121,15 +121,15 @@ def report_codecs(
     glob: Globs = list(MIXES_ONLY),  # noqa: B006
     excerpts: Excerpts = 8,
     seconds: Seconds = 10.0,
-    players: Annotated[int, typer.Option(min=0, help="Sounds with players: of mixes, of each class, or of files.")] = 1,
-    listen: Annotated[float, typer.Option(min=0.5, help="How much of each can be played (s).")] = 4.0,
+    players: Annotated[int, typer.Option(min=0, help="Sounds with players: mixes, stems of each class, or files.")] = 1,
+    listen: Annotated[float, typer.Option(min=0.5, help="Playable seconds of each.")] = 4.0,
     calibrate: Calibrate = True,
     predict: Predict = False,
     predict_minutes: PredictMinutes = 60.0,
     embedding: Embedding = "musicnn",
     device: Device = "cpu",
 ) -> None:
-    """Make a page that compares codecs: figures by instrument class, code use, and originals beside what is decoded."""
+    """Write a page that compares codecs: metrics by instrument class, code usage, original and decoded audio."""
     if out.suffix != ".html":
         raise DataError(f"a page's name ends with .html @ --out {out}")
     registry = Registry()
@@ -164,17 +164,17 @@ def _music(
 ) -> Music:
     if corpus is None:
         if splits or keys:
-            raise DataError("--split and --corpus-config belong to a corpus; say which plugin reads it: --corpus NAME")
+            raise DataError("--split and --corpus-config need a corpus; name its plugin: --corpus NAME")
         return folder_music(root, glob, each, seconds)
     if tuple(glob) != MIXES_ONLY:
-        raise DataError(f"--glob is for a folder without --corpus; {corpus!r} knows its own files")
+        raise DataError(f"--glob is for a folder without --corpus; {corpus!r} selects its own files")
     reader = corpus_at(root, corpus, keys or (), registry)
     chosen = _chosen(reader, splits)
     return corpus_music(reader, chosen, each, seconds, f"{corpus}, {' and '.join(chosen)} @ {root}")
 
 
 def _known(codecs: Sequence[NamedCodec], music: Music, calibrate: bool) -> list[Calibration]:
-    """Known damage, at the highest of the codecs' rates."""
+    """Return the reference degradations at the highest sample rate of the codecs."""
     return calibrations(max(one.codec.space.sample_rate for one in codecs), music) if calibrate else []
 
 
@@ -185,7 +185,7 @@ def _chosen(reader: Corpus, splits: Sequence[str] | None) -> list[str]:
 def _to_learn_from(
     registry: Registry, root: Path, corpus: str | None, splits: Sequence[str] | None, keys: Sequence[str] | None
 ) -> Corpus:
-    """The corpus whose train split a predictor learns from; none of it may be measured on."""
+    """Return the corpus for training the predictor; its train split is excluded from measurement."""
     if corpus is None:
         raise DataError("--predict learns from a corpus's train split; say which plugin reads it: --corpus NAME")
     reader = corpus_at(root, corpus, keys or (), registry)
@@ -197,7 +197,7 @@ def _to_learn_from(
 
 
 def _learnt(codecs: Sequence[NamedCodec], reader: Corpus | None, minutes: float) -> dict[str, Prediction]:
-    """What is learnt of each codec's codes, by label; nothing of continuous latents."""
+    """Train a predictor of the codes of each codec, by label; skip continuous latents."""
     if reader is None:
         return {}
     found = {}
@@ -231,7 +231,7 @@ def _warn_of(what: str, names: Sequence[str]) -> None:
 
 
 def _lines(record: dict[str, Any], groups: Sequence[str]) -> list[str]:
-    """The record as text: each codec's own figures, then a line or two for each of these groups of sounds."""
+    """Format the record: figures of each codec, then of each group of sounds."""
     lines = [f"music: {record['music']['about']}"]
     for codec in record["codecs"]:
         lines.append(
@@ -262,7 +262,7 @@ def _group_lines(candidate: dict[str, Any], groups: Sequence[str], levels: int) 
 
 
 def _code_lines(levels: int, figures: dict[str, Any]) -> list[str]:
-    """How a codec's codes are used; nothing for continuous latents."""
+    """Format the code usage of a codec; empty for continuous latents."""
     if not levels:
         return []
     bits = figures["bitrate_entropy"]["value"] / 1000

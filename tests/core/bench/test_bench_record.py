@@ -123,12 +123,12 @@ def test_the_slope_is_that_of_the_line_through_all_samples(held: list[int]) -> N
 
 def test_the_peak_counts_what_was_held_for_a_while() -> None:
     memory.begin_peak(CPU)
-    before = memory.held(CPU)
+    before = memory.in_use(CPU)
     block = np.ones(30_000_000)
     size = block.nbytes
     del block
     assert memory.peak(CPU) >= before + 0.9 * size
-    assert memory.held(CPU) < before + 0.5 * size
+    assert memory.in_use(CPU) < before + 0.5 * size
     memory.begin_peak(CPU)
     assert memory.peak(CPU) < before + 0.5 * size
 

@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import typer
 
 from accomp.core.cli import doctor
 from accomp.core.cli.main import main
+from accomp.core.cli.panels import CORPORA, PANELS, PLAY, TRAIN
 from accomp.core.errors import CheckpointError, WorkError
 from accomp.core.generation.stream import StreamRequest
 from accomp.core.registry import Registry
@@ -61,12 +63,29 @@ def test_help_and_lists_need_neither_torch_nor_a_plugins_code():
 
 def test_help_lists_every_command_and_the_groups_of_plugins(capsys):
     assert main(["--help"]) == 0
-    listed = {
-        line.split()[0] for line in capsys.readouterr().out.partition("Commands:")[2].splitlines() if line.strip()
-    }
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     own = {"doctor", "plugins", "check", "check-plugin", *STAGES, "run", "stream"}
     groups = {row.name.split()[0] for row in Registry().components("command")}
     assert own | groups <= listed
+
+
+def test_help_groups_the_commands_by_what_one_wants_to_do(capsys):
+    assert main(["--help"]) == 0
+    sections = {}
+    for block in capsys.readouterr().out.split("\n\n"):
+        title, *lines = block.strip("\n").split("\n")
+        sections[title.strip().removesuffix(":")] = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert [title for title in sections if title in PANELS] == list(PANELS)
+    assert {"stream", "layer", "jam"} == set(sections[PLAY])
+    assert {"train", "evaluate", "compare", "grid"} <= set(sections[TRAIN])
+    assert {"ingest", "store", "corpus", "codec"} == set(sections[CORPORA])
+    commands = [name for title in PANELS for name in sections[title]]
+    assert len(commands) == len(set(commands))
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"accomp {metadata.version('accomp')}\n"
 
 
 def test_plugins_lists_kind_name_provider_and_summary(capsys):
@@ -285,6 +304,7 @@ def accomp_components():
 """
 
 CODE = '''
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 import typer

@@ -159,7 +159,7 @@ def test_a_page_holds_everything(tmp_path: Path) -> None:
 
 def test_an_empty_page_says_so() -> None:
     text = page(Comparison("Nothing", [Entry("a", "offline")]))
-    assert "Nothing judged yet" in text
+    assert "Nothing evaluated yet" in text
     assert "No takes yet" in text
 
 

@@ -15,7 +15,6 @@ import tiny
 
 from accomp.core.audio import io as audio
 from accomp.core.errors import DataError, WorkError
-from accomp.core.evaluation import evaluate as module
 from accomp.core.evaluation.anchors import NO_PARTNER, anchor_cells
 from accomp.core.evaluation.clip_sets import SongClip, TakeClip
 from accomp.core.evaluation.evaluate import RECORD, evaluate
@@ -241,7 +240,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_cell(made: tiny.Trained, monk
     assert not (made.run / RECORD).exists()
     assert judged(made) == expected
     assert len(seen) == 6 + 15
-    assert not (made.run / module.PART).exists()
+    assert not (made.run / "metrics.part.json").exists()
 
 
 def test_stale_takes_are_refused(made: tiny.Trained) -> None:

@@ -116,7 +116,7 @@ def test_takes_of_an_earlier_accomp_are_judged_and_told(made: tiny.Trained, caps
         record.pop("sha256", None)
         path.write_text(json.dumps(record))
     evaluate(made.spec(), made.registry, made.run)
-    assert "without hashes: whether they still are what was made cannot be told; remove" in capsys.readouterr().err
+    assert "without hashes: changes to them cannot be detected; remove" in capsys.readouterr().err
     (first_take(made) / "mix.wav").unlink()
     with pytest.raises(WorkError, match=r"mix.wav is gone"):
         evaluate(made.spec(), made.registry, made.run)

@@ -198,7 +198,7 @@ def test_the_report_says_what_kind_it_is(done: Run) -> None:
         "its 3 frames, 60 ms",
         "Latency budget",
     )
-    whole = ("offline model, hears the whole clip before it plays", "Not a streaming model", "time taken")
+    whole = ("offline model, needs the whole clip before it plays", "Not a streaming model", "time taken")
     there, absent = (streaming, whole) if "clock" in done.sections else (whole, streaming)
     assert all(words in text for words in there)
     assert not any(words in text for words in absent)

@@ -162,7 +162,7 @@ def test_args_that_are_no_yaml(tmp_path):
 def test_models_of_whole_clips_have_no_clock(tmp_path):
     file = saved(reference.random_weights("offline"), tmp_path / "x.ckpt")
     first, second = refused(file, tmp_path / "run", t_f=0, k=1)
-    assert "--t-f 0: a model of the kind 'offline prefix' hears whole clips" in first
+    assert "--t-f 0: a model of the kind 'offline prefix' has no clock" in first
     assert "--chunk 1" in second
 
 

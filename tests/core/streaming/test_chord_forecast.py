@@ -125,7 +125,7 @@ def test_a_new_session_knows_nothing_of_the_beats_before():
     for chunk in range(100, 1000, 10):
         known = heard(["A", "B", "E"], chunk / RATE)
         assert carried(chunk, known, chunk / RATE) == fresh(chunk, known, chunk / RATE)
-    assert list(carried._passed) == list(fresh._passed)
+    assert list(carried._past) == list(fresh._past)
 
 
 def test_nothing_heard_is_nothing_told_and_hours_take_no_more_room():
@@ -136,6 +136,6 @@ def test_nothing_heard_is_nothing_told_and_hours_take_no_more_room():
         now = chunk / RATE - AHEAD
         span = Span(now - 100, now - LATE, "C")
         assert carried(chunk, Annotations(chords=(span,)), now).chords[0].chord == "C"
-    assert len(carried._passed) < 100
-    gaps = np.diff(carried._passed)
+    assert len(carried._past) < 100
+    gaps = np.diff(carried._past)
     np.testing.assert_allclose(gaps, BEAT, atol=1e-4)

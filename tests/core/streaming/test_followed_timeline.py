@@ -202,7 +202,7 @@ def test_hours_take_no_more_room_and_stay_in_phase():
     hit = np.zeros(SPACE.hop, np.float32)
     hit[0] = 0.5
     source.listen(hit)
-    source._hear(SPACE.hop, 0)
+    source._feed(SPACE.hop, 0)
     hours = 8 * 3600
     source._samples = source._samples + hours * SPACE.sample_rate - SPACE.hop  # as if silence had been heard
     frame = hours * 50 + 2
@@ -212,7 +212,7 @@ def test_hours_take_no_more_room_and_stay_in_phase():
         source.listen(np.zeros(SPACE.hop, np.float32))
         source(step, 1)
     assert len(source._known) <= CHUNKS_KEPT
-    assert not source._waiting
+    assert not source._pending
 
 
 def test_what_was_found_is_told_at_the_end():

@@ -17,6 +17,7 @@ from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
 from accomp.core.spec.runtime import EAGER, Runtime
+from accomp.core.streaming.graphs import fill
 from accomp.core.streaming.kv_cache import RingKVCache
 from accomp.core.streaming.precision import prepared
 from accomp.core.streaming.quantize import Int8Linear, W8A8Linear, to_int8
@@ -60,6 +61,31 @@ def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
     assert torch.equal(played(session, x), played(other, x)), "other people, by the same graph"
     session.reset(torch.tensor([True, False]))
     assert graphs() - before == made, "nothing was compiled again"
+
+
+@needs_compiler
+def test_compiled_sessions_side_by_side_share_no_state():
+    model, x = small_model(-2, 1), latents(FRAMES)
+    inputs = (x, x.flip(1))
+    expected = [played(session_of(model), one) for one in inputs]
+    pair = [session_of(model, runtime=COMPILED) for _ in inputs]
+    codes = [[session.pull()] for session in pair]
+    for pieces in zip(*(one.split(4, dim=1) for one in inputs), strict=True):
+        for session, piece, out in zip(pair, pieces, codes, strict=True):
+            session.push(piece)
+            out.append(session.pull())
+    for out, whole in zip(codes, expected, strict=True):
+        assert torch.equal(torch.cat(out, dim=2), whole)
+
+
+def test_a_graph_refuses_arguments_that_copy_would_broadcast():
+    place = torch.zeros(2, 3)
+    for wrong in (torch.ones(3), torch.ones(1, 3), torch.ones(2, 1)):
+        with pytest.raises(ValueError, match=r"the graph was made for \(2, 3\)"):
+            fill([place], [wrong])
+    assert not place.any()
+    fill([place], [torch.ones(2, 3)])
+    assert place.all()
 
 
 @needs_compiler

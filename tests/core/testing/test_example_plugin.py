@@ -95,3 +95,9 @@ def test_the_guide_names_files_that_are_there_and_every_kind():
     assert len(named) > 20
     for kind in KINDS:
         assert f"| `{kind}` |" in guide
+
+
+def test_it_needs_accomp_plugin_alone_and_forty_lines():
+    source = (EXAMPLE / "accomp_argmax.py").read_text()
+    assert len(source.splitlines()) < 40
+    assert re.findall(r"accomp[.\w]*(?= import)", source) == ["accomp.plugin"]

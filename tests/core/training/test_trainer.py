@@ -363,7 +363,7 @@ def test_a_budget_of_time_ends_training_and_counts_earlier_sittings(
 ) -> None:
     """By a clock that every look at moves on by a second."""
     ticks = itertools.count()
-    monkeypatch.setattr("accomp.core.training.trainer.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("accomp.core.training.time_limit.time.monotonic", lambda: float(next(ticks)))
     keys: dict[str, Any] = {"steps": 100_000, "checkpoint_every": 1, "validate_every": 100_000, "log_every": 1}
     train(spec_with(data, tmp_path / "run", minutes=0.5, **keys), registry, tmp_path / "run")
     first = latest_checkpoint(tmp_path / "run")

@@ -95,8 +95,8 @@ def test_what_is_missing_is_heard_in_the_mix_and_what_is_known_stays(root, liste
     stems = [audio.read(root / "train" / "Track00001" / "stems" / f"S0{n}.flac", RATE) for n in (0, 1)]
     np.testing.assert_allclose(listeners["beats"].asked[0][500:-500], sum(stems)[500:-500], atol=2e-3)
     told = capsys.readouterr().out
-    assert "beats of 3 songs: 1 heard and written, 2 there before, 0 without" in told
-    assert "chords of 3 songs: 2 heard and written, 1 there before, 0 without" in told
+    assert "beats of 3 songs: 1 estimated, 2 annotated before, 0 without" in told
+    assert "chords of 3 songs: 2 estimated, 1 annotated before, 0 without" in told
 
 
 def test_called_again_it_hears_nothing_twice_unless_it_shall(root, listeners):
@@ -140,7 +140,7 @@ def test_one_of_them_alone(root, listeners):
     run(root, beats=Beats.none)
     assert read(root)["Track00001"].beats is None
     assert read(root)["Track00001"].chords
-    with pytest.raises(DataError, match="nothing to hear @ --beats none --chords none"):
+    with pytest.raises(DataError, match="nothing to estimate @ --beats none --chords none"):
         run(root, beats=Beats.none, chords=Chords.none)
 
 
@@ -151,11 +151,11 @@ def test_songs_in_which_nobody_hears_anything_are_named(tmp_path, listeners, cap
     listeners["beats"].heard, listeners["chords"].heard = {}, {"chords": [[0.0, 3.0, "H:dur"]]}
     run(tmp_path)
     told = capsys.readouterr().out
-    assert f"beats and chords not heard: it is silent @ {tmp_path}/train/Track00001" in told
+    assert f"beats and chords not estimated: it is silent @ {tmp_path}/train/Track00001" in told
     assert f"it lasts 3.0 s, 5 s are needed @ {tmp_path}/train/Track00002" in told
-    assert f"no beats were heard @ {tmp_path}/train/Track00003" in told
+    assert f"no beats were found @ {tmp_path}/train/Track00003" in told
     assert "chords were left out: no chord is called 'H:dur'" in told
-    assert "beats of 3 songs: 0 heard and written, 0 there before, 3 without" in told
+    assert "beats of 3 songs: 0 estimated, 0 annotated before, 3 without" in told
     assert set(read(tmp_path).values()) == {NOTHING}
 
 

@@ -98,8 +98,8 @@ def test_classes_are_guessed_from_names_and_told(tmp_path):
         "xyz": "Unknown",
     }
     bass, drums, unknown, _ = reader.notes
-    assert bass == "Bass, guessed from file names (2): 'bass_01', 'double bass'"
-    assert drums == "Percussive, guessed from file names (2): 'kick', 'snare'"
+    assert bass == "Bass, inferred from file names (2): 'bass_01', 'double bass'"
+    assert drums == "Percussive, inferred from file names (2): 'kick', 'snare'"
     assert unknown.startswith("Unknown, heard and never learned to play")
     assert "'xyz'" in unknown
     list(reader.tracks("train"))

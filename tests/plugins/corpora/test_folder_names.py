@@ -100,7 +100,7 @@ def test_composed_and_decomposed_names_are_one(tmp_path):
     assert found.id == plain
     assert reader.splits == (split_of(plain),) == (split_of(apart),)
     assert classes(found) == {"flöte 1": "Pipe", "drums": "Percussive"}
-    assert any("'nichts*' fits the name of no file" in note for note in reader.notes)
+    assert any("'nichts*' matches no file name" in note for note in reader.notes)
     assert not any("'flöte*'" in note for note in reader.notes)
     song(tmp_path / "a" / plain, "bass", "drums")
     both = corpus(tmp_path / "a")

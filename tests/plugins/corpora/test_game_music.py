@@ -249,7 +249,7 @@ def test_a_run_that_dies_is_finished_by_the_next(made, cache, tmp_path, monkeypa
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(game_music.soundfile, "write", full)
-    with pytest.raises(DataError, match="No space left on device; make room and run the same command again"):
+    with pytest.raises(DataError, match="No space left on device; free some space and run the same command again"):
         game_music.game_music(out, package=PACKAGES, cache=cache, workers=1)
     assert len(list(out.glob("**/*.flac"))) == len(record(out)["pieces"]) == 2
     assert len(list(out.glob("**/.*.part"))) == 1
@@ -318,6 +318,6 @@ def test_without_apt_or_network_it_is_said_what_to_do(tmp_path, monkeypatch):
         game_music.game_music(tmp_path / "out", cache=tmp_path / "cache", workers=1)
     fake_tool(tmp_path / "bin", "apt-get", "echo 'E: Could not resolve' >&2; exit 100")
     fake_tool(tmp_path / "bin", "dpkg-deb", "exit 0")
-    with pytest.raises(DataError, match=r"E: Could not resolve; see whether `apt-get update` works .*--package"):
+    with pytest.raises(DataError, match=r"E: Could not resolve; check that `apt-get update` works .*--package"):
         game_music.game_music(tmp_path / "out", cache=tmp_path / "cache", workers=1)
     assert not (tmp_path / "out").exists()

@@ -50,9 +50,9 @@ def test_bandwidth_is_heard_and_not_read_from_the_rate(tmp_path, capsys):
     assert found["train/a"] == pytest.approx(4000, rel=0.05)
     assert found["train/b"] == pytest.approx(8000, rel=0.05)
     inspect(tmp_path, "folder")
-    assert "(2 songs heard)" in capsys.readouterr().out
+    assert "(2 songs analysed)" in capsys.readouterr().out
     inspect(tmp_path, "folder", listen=0)
-    assert "bandwidth: not heard" in capsys.readouterr().out
+    assert "bandwidth: not measured" in capsys.readouterr().out
 
 
 def test_few_songs_are_heard_and_always_the_same(tmp_path):

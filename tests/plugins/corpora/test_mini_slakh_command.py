@@ -165,14 +165,14 @@ def test_songs_from_before_labels_get_them_and_keep_those_of_their_own(folder, r
     sounds = {path: path.stat().st_mtime_ns for path in out.glob("*/*/stems/*")}
     mini_slakh(out, midi=folder, licence="CC BY 4.0", longest=16, workers=1)
     said = capsys.readouterr().out
-    assert "6 songs of an earlier run have got labels or annotations" in said
+    assert "6 songs of an earlier run received labels or annotations" in said
     assert "is complete already: 7 songs" in said
     assert own.read_bytes() == kept
     own.write_bytes((rendered / own.relative_to(out)).read_bytes())
     assert tree(out) == tree(rendered)
     assert all(path.stat().st_mtime_ns == time for path, time in sounds.items())
     mini_slakh(out, midi=folder, licence="CC BY 4.0", longest=16, workers=1)
-    assert "have got labels" not in capsys.readouterr().out
+    assert "received labels" not in capsys.readouterr().out
 
 
 def test_what_is_left_out_is_named_and_counted(folder, rendered, tmp_path, capsys):
@@ -183,7 +183,7 @@ def test_what_is_left_out_is_named_and_counted(folder, rendered, tmp_path, capsy
     assert "s long; expected at least 15 s" in why.pop("short.mid")
     assert "truncated WAD file" in why.pop("bad.wad")
     assert "MUS score" in why.pop("sub/game.wad: D_MUS")
-    assert "1 stem(s) can be heard; expected at least 2" in why.pop("lonely.mid")
+    assert "1 audible stem(s); expected at least 2" in why.pop("lonely.mid")
     assert why == {}
     mute = [s for s in songs_of(rendered) if "mute" in (s / "metadata.yaml").read_text()]
     metadata = yaml.safe_load((mute[0] / "metadata.yaml").read_text())
@@ -232,7 +232,7 @@ def test_a_run_that_dies_is_finished_by_the_next(folder, rendered, tmp_path, mon
 
     out = tmp_path / "out"
     monkeypatch.setattr(command, "render_song", full)
-    with pytest.raises(DataError, match="No space left on device; make room and run the same command again"):
+    with pytest.raises(DataError, match="No space left on device; free some space and run the same command again"):
         mini_slakh(out, midi=folder, licence="CC BY 4.0", longest=16, workers=1)
     assert len(songs_of(out)) == 2
     monkeypatch.setattr(command, "render_song", write)
@@ -324,7 +324,7 @@ def test_without_apt_the_composer_plays_and_it_is_said(no_tools, tmp_path):
     assert {source.licence for source in music.sources} == {composer.LICENCE}
     assert all(source.labels == {"style": "composer"} for source in music.sources)
     assert "apt-get and dpkg-deb not found" in music.notices[0]
-    assert music.notices[-1] == "no recorded music could be had: the built-in composer makes it"
+    assert music.notices[-1] == "no MIDI files are available: using the built-in composer"
     with pytest.raises(DataError, match="cannot fetch Debian package freedoom: apt-get and dpkg-deb not found; or use"):
         gather("debian", tmp_path / "cache")
 
@@ -394,7 +394,7 @@ def test_results_come_in_order(workers):
 
 
 def test_a_killed_worker_is_a_clear_error():
-    with pytest.raises(DataError, match="a worker process ended before its work did"):
+    with pytest.raises(DataError, match="a worker process died"):
         list(pool.each(os._exit, [9, 9], 2))
 
 

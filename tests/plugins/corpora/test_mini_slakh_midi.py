@@ -8,7 +8,8 @@ import pytest
 from midi_files import RESOLUTION, band, control, midi_file, note, program, tempo, wad_file
 
 from accomp.core.music.instruments import CLASSES, DRUMS
-from accomp.plugins.corpora.mini_slakh.midi import TAIL, MidiError, read, write
+from accomp.plugins.corpora.mini_slakh.midi import TAIL, MidiError, read
+from accomp.plugins.corpora.mini_slakh.midi_writer import write
 from accomp.plugins.corpora.mini_slakh.wad import music_lumps
 
 

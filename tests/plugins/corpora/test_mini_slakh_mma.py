@@ -218,7 +218,7 @@ def test_the_seed_decides_the_songs_and_each_split_gets_its_share(cache):
 
 
 def test_without_minutes_or_grooves_it_is_said_what_to_do(cache, tmp_path):
-    with pytest.raises(DataError, match="mma never ends: say how much is wanted with --minutes"):
+    with pytest.raises(DataError, match="mma is unlimited: give --minutes"):
         mini_slakh(tmp_path / "out", source="mma", cache=cache, workers=1)
     (tmp_path / "cache/mma").mkdir(parents=True)
     (tmp_path / "cache/mma/VERSION").write_text("1")

@@ -96,5 +96,7 @@ def test_a_missing_folder_is_told(root, tmp_path):
     shutil.rmtree(root / "test")
     with pytest.raises(DataError, match="no folder test/; expected train, test"):
         corpus(root).tracks("test")
-    with pytest.raises(DataError, match=r"no corpus folder; expected one with train, test in it: docs/guides/corpora\.md"):
+    with pytest.raises(
+        DataError, match=r"no corpus folder; expected one with train, test in it: docs/guides/corpora\.md"
+    ):
         corpus(tmp_path / "none").tracks("train")

@@ -95,7 +95,7 @@ def test_vggish_gives_what_the_original_gave(vggish: VGGish) -> None:
 def test_vggish_drops_what_does_not_fill_a_patch(vggish: VGGish) -> None:
     least = 95 * 160 + 400
     assert len(vggish.embed(music(5.0)[:least])) == 1
-    with pytest.raises(ValueError, match=r"0\.97 s of sound; VGGish hears patches of 0\.975 s"):
+    with pytest.raises(ValueError, match=r"0\.97 s of sound; VGGish needs patches of 0\.975 s"):
         vggish.embed(music(5.0)[: least - 1])
     np.testing.assert_allclose(vggish.embed(music(2.8)), vggish.embed(music(2.8)[: 2 * 15360 + 240]), atol=1e-5)
 

@@ -175,7 +175,7 @@ def test_files_that_are_something_else_are_refused_with_what_to_do(checkpoint, t
     ("change", "said"),
     [
         (lambda t: t.pop("similarity.w"), "lacks similarity.w"),
-        (lambda t: t.update(more=torch.ones(1)), "has more, which COCOLA has not"),
+        (lambda t: t.update(more=torch.ones(1)), "has more, which COCOLA lacks"),
         (lambda t: t.update({"similarity.w": torch.ones(2, 3)}), r"similarity.w is \[2, 3\]; expected \[512, 512\]"),
         (lambda t: t["layer_norm.bias"].fill_(torch.nan), "layer_norm.bias holds NaN or Inf"),
     ],

@@ -82,7 +82,7 @@ def test_a_song_is_heard_once_and_again_when_it_is_asked_for_otherwise(songs, tm
 
 def test_songs_that_cannot_be_used_are_refused(songs, tmp_path):
     alone = Track("alone", {"S0": songs[0].stems["S0"]})
-    with pytest.raises(DataError, match="1 stem; a mixture and a stem need two"):
+    with pytest.raises(DataError, match="1 stem; expected two or more"):
         heard(alone, tmp_path, Hearing(), None, 0)
     with pytest.raises(DataError, match=r"2\.0 s; expected a window of 5 s or more"):
         heard(song(tmp_path, 9, 2.0), tmp_path, Hearing(), None, 0)

@@ -439,5 +439,5 @@ def test_a_metric_that_cannot_judge_says_so(music):
         with pytest.raises(PluginError, match=words):
             metric_named(text, registry, SMALL)
     judge = metric_named("fad", registry, SMALL)
-    with pytest.raises(PluginError, match=r"'fad' has no numbers of these excerpts: Files, 0\.wav: .*musicnn hears"):
+    with pytest.raises(PluginError, match=r"'fad' has no numbers of these excerpts: Files, 0\.wav: .*musicnn needs"):
         judge_by(judge, "fad", Continuous(), music, ignored)

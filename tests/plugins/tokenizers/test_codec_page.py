@@ -147,7 +147,7 @@ def test_what_names_no_codec_is_told(codec_file, tmp_path):
     (tmp_path / "other.pth").write_bytes(b"something")
     for text, words in (
         ("gone/codec.safetensors", "no such codec file @ gone/codec.safetensors; expected a plugin or a codec file"),
-        (str(tmp_path / "other.pth"), "does not say which tokenizer it is for"),
+        (str(tmp_path / "other.pth"), "the file names no tokenizer"),
         ("magnitude={", "not JSON"),
         ('magnitude={"widht": 3}', "unknown key 'widht'"),
     ):
@@ -249,7 +249,7 @@ def test_the_command_says_the_main_figures_and_warns(report):
     assert re.search(r"Mixes \(2 excerpts, 100 frames, 0 vectors\): mel [\d.]+ \([\d.]+ to [\d.]+\), stft", told)
     assert "Piano (" not in told
     assert "codecs.json" in told
-    assert re.search(r"sounds without Frechet distance: 1\.00 s of sound; musicnn hears patches", told)
+    assert re.search(r"sounds without Frechet distance: 1\.00 s of sound; musicnn needs patches", told)
     assert "exact magnitudes, random phases\n  Mixes (2 excerpts, 0 vectors): mel" in told
 
 
@@ -286,7 +286,7 @@ def test_options_that_do_not_fit_together_are_told(corpus):
     tiny = ("--tokenizer", "magnitude", "--config", json.dumps({"weights": "random", **TINY}))
     with pytest.raises(DataError, match="belong to a corpus"):
         accomp("measure", corpus, *tiny, "--split", "test")
-    with pytest.raises(DataError, match="knows its own files"):
+    with pytest.raises(DataError, match="selects its own files"):
         accomp("measure", corpus, *tiny, "--corpus", "slakh2100", "--glob", "*.wav")
     with pytest.raises(DataError, match="--predict learns from a corpus's train split; say which plugin reads it"):
         accomp("measure", corpus, *tiny, "--predict")

@@ -134,7 +134,7 @@ def test_a_file_whose_description_cannot_be_read_is_named(tmp_path, described):
     path = tmp_path / "codec.safetensors"
     save_file({"x": torch.zeros(3)}, path, metadata={weight_files.KEY: described})
     for make in (Magnitude, Dac):
-        with pytest.raises(CheckpointError, match=r"the file's description of itself .*codec\.safetensors"):
+        with pytest.raises(CheckpointError, match=r"the header of the file .*codec\.safetensors"):
             make(make.Config(weights=str(path)))
 
 

@@ -1,1 +1,1 @@
-"""Weights in files: ours, and those of other projects."""
+"""Weight files of accomp and of other projects."""

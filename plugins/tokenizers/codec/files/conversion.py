@@ -18,12 +18,12 @@ from accomp.plugins.tokenizers.codec.files.weight_files import header_of
 def convert(
     weights: Annotated[Path, typer.Argument(help="Weights of another program; see docs/guides/codec.md.")],
     out: Annotated[Path, typer.Argument(help="The codec file to write (.safetensors).")],
-    tokenizer: Annotated[str, typer.Option(help="The tokenizer that they are for: dac or encodec.")] = "dac",
+    tokenizer: Annotated[str, typer.Option(help="Tokenizer of the weights: dac or encodec.")] = "dac",
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Let the file run the code that it holds. Only if you trust its source.")
+        bool, typer.Option("--run-code", help="Allow code in the file to run. Only for trusted sources.")
     ] = False,
 ) -> None:
-    """Make a codec file (safetensors) of another program's weights: all its codebooks, in the precision they have."""
+    """Convert codec weights of another program to safetensors: all codebooks, in the original precision."""
     cls = Registry().find("tokenizer", tokenizer).load()
     if not hasattr(cls, "read"):
         raise SpecError(

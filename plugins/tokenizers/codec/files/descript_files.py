@@ -1,10 +1,10 @@
-"""Files of descript-audio-codec and of its causal fork: what they state, and their weights under our names.
+"""Files of descript-audio-codec and of its causal fork: sizes, and weights by the names of accomp.
 
     {"state_dict": {...}, "metadata": {"kwargs": {...}}}          DAC.save(path, package=False), the published weights
     a torch.package that holds the model as an object             DAC.save(path): its code must be run to open it
 
-The fork pads on the left with modules of its own, which shifts the numbers in the names; so names are not looked up:
-the layers of encoder and decoder are taken in their order.
+The fork pads on the left with additional modules, which shifts the numbers in the names; so layers of encoder and
+decoder are matched by order, not by name.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ EXPECTED = (
 
 
 def descript_sizes(path: Path) -> dict[str, Any]:
-    """The sizes that the file states. Raises CheckpointError as `read_descript` does."""
+    """Read the sizes in the file. Raises CheckpointError like `read_descript`."""
     return _sizes(_content(path, trusted=False)[0], path)
 
 
 def read_descript(path: Path, *, trusted: bool = False) -> Weights:
-    """Sizes (arguments of DacNetwork, with all codebooks of the file) and tensors. Raises CheckpointError.
+    """Read sizes (arguments of DacNetwork, with all codebooks of the file) and tensors. Raises CheckpointError.
 
-    `trusted` lets the file run code that it holds, which a torch.package needs.
+    `trusted` allows code in the file to run, which a torch.package needs.
     """
     kwargs, state = _content(path, trusted=trusted)
     sizes = _sizes(kwargs, path)
@@ -52,13 +52,13 @@ def read_descript(path: Path, *, trusted: bool = False) -> Weights:
 
 
 def _content(path: Path, *, trusted: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The model's arguments and its state dict."""
+    """Read the arguments of the model and its state dict."""
     if not _is_package(path):
         return _plain(read_torch(path, "dac", trusted=trusted), path)
     if trusted:
         return _packaged(path)
     raise CheckpointError(
-        f"the file is a torch.package: a whole program, whose code would be run to open it @ {path}; give the plain "
+        f"the file is a torch.package, which runs code when opened @ {path}; give the plain "
         f"weights instead, or, if you trust where it comes from, convert it once: {converting(path, 'dac')}"
     )
 
@@ -122,7 +122,7 @@ def _sizes(kwargs: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _renamed(sizes: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     narrow = {"codebook_size": 2, "codebook_dim": 2, "latent": 2, "encoder_width": 1}
-    sketch = {**sizes, **narrow, "decoder_width": 2 ** len(sizes["strides"])}  # its names are those of any width
+    sketch = {**sizes, **narrow, "decoder_width": 2 ** len(sizes["strides"])}  # names do not depend on the width
     ours, theirs = _layers_of(untrained(lambda: DacNetwork(**sketch), 0).state_dict()), _layers_of(state)
     renamed: dict[str, Tensor] = {}
     for side in ("encoder", "decoder", "quantizer"):
@@ -138,7 +138,7 @@ def _renamed(sizes: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) 
 
 
 def _layers_of(state: Mapping[str, Tensor]) -> dict[tuple[str, ...], dict[str, Tensor]]:
-    """Tensors by the layer that has them, then by their own name."""
+    """Group tensors by layer, then by name."""
     layers: dict[tuple[str, ...], dict[str, Tensor]] = {}
     for name, tensor in state.items():
         *layer, leaf = name.split(".")
@@ -147,5 +147,5 @@ def _layers_of(state: Mapping[str, Tensor]) -> dict[tuple[str, ...], dict[str, T
 
 
 def _place(layer: Iterable[str]) -> list[tuple[int, str]]:
-    """Numbers in a name compare as numbers: 10 comes after 9."""
+    """Return a sort key with numeric order: 10 comes after 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in layer]

@@ -1,10 +1,10 @@
-"""EnCodec as transformers and audiocraft save it: what the files state, and their weights under our names.
+"""EnCodec files of transformers and audiocraft: sizes, and weights by the names of accomp.
 
     transformers    config.json, and beside it model.safetensors or pytorch_model.bin
     audiocraft      {"best_state": {...}, "xp.cfg": YAML}, in MusicGen's repositories compression_state_dict.bin
 
-The two number layers alike and differ in what they call them, and in what lies beyond the ends of a clip: transformers
-mirrors, audiocraft pads with zeros, unless the file says otherwise.
+Both number layers alike and differ in names and in the default padding at the ends of a clip: transformers mirrors,
+audiocraft pads with zeros.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMES = (
     (r"\.convtr\.convtr\.", ".conv."),
     (r"\.conv\.conv\.", ".conv."),
     (r"\.vq\.layers\.(\d+)\._codebook\.", r".layers.\1.codebook."),
-    (r"\.layers\.(\d+)\.(?!codebook)", r".\1."),  # transformers -> ours
+    (r"\.layers\.(\d+)\.(?!codebook)", r".\1."),  # transformers -> accomp
     (r"\.block\.", ".body."),
     (r"parametrizations\.weight\.original0", "weight_g"),
     (r"parametrizations\.weight\.original1", "weight_v"),
@@ -39,7 +39,7 @@ _NAMES = (
 
 
 def weights_beside(folder: Path) -> Path:
-    """The weights in a folder as transformers saves one. Raises CheckpointError if there are none."""
+    """Return the weight file in a folder of transformers. Raises CheckpointError for none."""
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
@@ -47,10 +47,10 @@ def weights_beside(folder: Path) -> Path:
 
 
 def read_encodec(path: Path, config: Callable[[], Path], *, trusted: bool = False) -> Weights:
-    """Sizes (the arguments of EncodecNetwork, with all codebooks of the file) and tensors.
+    """Read sizes (arguments of EncodecNetwork, with all codebooks of the file) and tensors.
 
-    `config` finds the config.json of transformers' weights, which do not say it themselves. `trusted` lets the file run
-    code that it holds. Raises CheckpointError for what is no EnCodec, or one of another kind than the 32 kHz model.
+    `config` locates the config.json of transformers' weights. `trusted` allows code in the file to run. Raises
+    CheckpointError for anything but an EnCodec of the kind of the 32 kHz model.
     """
     content = _content(path, trusted)
     if "pretrained" in content and "best_state" not in content:
@@ -123,7 +123,7 @@ def _audiocraft(text: Any, path: Path) -> dict[str, Any]:
 
 
 def _looked_up(config: Mapping[str, Any], name: str) -> Any:
-    """The value of a dotted name; "${other.name}" stands for another's."""
+    """Return the value of a dotted name; "${other.name}" refers to another value."""
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

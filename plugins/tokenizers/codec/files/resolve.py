@@ -1,4 +1,4 @@
-"""Codecs as a command line names them: a plugin or a codec file, with a configuration or without."""
+"""Codecs by command-line text: a plugin or a codec file, with an optional configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMS = """a plugin or a codec file, "magnitude" or "runs/codec/codec.safetensor
 
 @frozen(eq=False)
 class NamedCodec:
-    """A codec with the name it goes by on a page, its plugin's name and its configuration as plain data."""
+    """A codec with its label, plugin name and configuration as plain data."""
 
     label: str
     plugin: str
@@ -31,9 +31,9 @@ class NamedCodec:
 
 
 def named_codecs(texts: Sequence[str], registry: Registry) -> list[NamedCodec]:
-    """A codec for each text. A label that is not given is the text itself, or the file's folder and name.
+    """Build a codec for each text. The default label is the text, or folder and name of the file.
 
-    Raises SpecError for a text that names nothing, and for labels that are equal; what a plugin raises for its weights.
+    Raises SpecError for an unknown name and for duplicate labels; propagates errors of plugins about their weights.
     """
     found = [_named(text, registry) for text in texts]
     labels = [one.label for one in found]
@@ -60,10 +60,10 @@ def _named(text: str, registry: Registry) -> NamedCodec:
 
 
 def _of_file(path: Path, registry: Registry) -> tuple[str, dict[str, Any]]:
-    """A file that accomp wrote says for which plugin it is, and of which sizes."""
+    """Read plugin and sizes from a file of accomp."""
     if not is_own(path):
         raise SpecError(
-            f"the file does not say which tokenizer it is for (no file of accomp) @ {path}; "
+            f"the file names no tokenizer (not a file of accomp) @ {path}; "
             f"name the plugin: 'PLUGIN={json.dumps({'weights': str(path)})}'"
         )
     plugin, sizes = stated(path)
@@ -72,7 +72,7 @@ def _of_file(path: Path, registry: Registry) -> tuple[str, dict[str, Any]]:
 
 
 def built(registry: Registry, name: str, config: str) -> tuple[dict[str, Any], Any]:
-    """A tokenizer's Config from JSON, as plain data, and the tokenizer. Raises SpecError for what does not fit."""
+    """Build a tokenizer from a JSON configuration; return both. Raises SpecError for an invalid configuration."""
     return _built(registry, name, _json(config, "--config"), "--config")
 
 

@@ -1,4 +1,4 @@
-"""Weights files of vocoders: which decoder one is for, and what is refused."""
+"""Weight files of vocoders, with validation of the matching decoder."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder, VocoderSiz
 from accomp.plugins.tokenizers.codec.streams.codec import fingerprint_of
 
 PLUGIN = "magnitude vocoder"
-"""What a vocoder's file says that it is for."""
+"""Plugin name in vocoder files."""
 EXPECTED = 'the vocoder.safetensors that `accomp codec train codec_vocoder` writes, or vocoder = "" for none'
 
 
 def decoder_print(network: MagnitudeNetwork) -> str:
-    """Says which decoder: other than a codec's fingerprint, it is the same with more codebooks, or another `stay`."""
+    """Return a fingerprint of the decoder; unlike that of a codec it ignores the number of codebooks and `stay`."""
     return fingerprint_of("magnitude decoder", network.decoder_tensors())
 
 
 def load_vocoder(weights: str, network: MagnitudeNetwork) -> Vocoder:
-    """The vocoder of a file ("hub:owner/repo/file", or a path) for the decoder of a network.
+    """Load the vocoder of a file ("hub:owner/repo/file", or a path) for the decoder of a network.
 
-    Raises CheckpointError for a file that is missing, damaged, of another plugin, of other sizes, made for another
-    decoder, or with NaN or Inf in it.
+    Raises CheckpointError for a file that is missing, damaged, of another plugin, size or decoder, or not finite.
     """
     path = locate(weights, PLUGIN, EXPECTED)
     stated, tensors = read_own(path, PLUGIN)

@@ -1,4 +1,4 @@
-"""Codec weights: shipped, in a file, on the Hugging Face hub, or random by request; checked before they are used."""
+"""Codec weights: included, in a file, on the Hugging Face hub, or random; validated before use."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ TRAIN = 'train one with `accomp codec train SPEC --out FOLDER` and give weights 
 EXPECTED = f'a .safetensors file, "default", "hub:owner/repo/file" or "random"; {TRAIN}'
 
 Weights = tuple[dict[str, Any], dict[str, Tensor]]
-"""Sizes, and the tensors of a network of those sizes."""
+"""Sizes of a network and its tensors."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_weights(
     path: Path, network: nn.Module, plugin: str, architecture: Mapping[str, Any], *, half: bool = True
 ) -> None:
-    """Write a codec file (safetensors; float16 by default) that says which plugin and which sizes it is for."""
+    """Write a codec file (safetensors; float16 by default) with plugin and sizes in its header."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
     write_atomic(path, safetensors.torch.save(tensors, metadata=header_of(plugin, architecture)))
 
 
 def header_of(plugin: str, architecture: Mapping[str, Any]) -> dict[str, str]:
-    """What a codec file says of itself."""
+    """Return the header of a codec file."""
     return {KEY: json.dumps({"plugin": plugin, "architecture": dict(architecture)}, sort_keys=True)}
 
 
 def load_network(
     build: Callable[[], nn.Module], weights: str, plugin: str, architecture: Mapping[str, Any], seed: int
 ) -> nn.Module:
-    """A network with the weights that `weights` names.
+    """Build a network with the weights named by `weights`.
 
-    The file's first architecture["codebooks"] levels are taken; all other sizes must be the file's.
+    The first architecture["codebooks"] levels of the file are used; all other sizes must match.
 
-    "default": those shipped with accomp. "random": untrained, from `seed`, for tests. "hub:owner/repo/file" or
+    "default": included in accomp. "random": untrained, from `seed`, for tests. "hub:owner/repo/file" or
     "hub:owner/repo/file@revision": a file on the Hugging Face hub. Anything else: the path of a codec file.
-    The global random state is left as it was. Raises CheckpointError for a file that is missing, damaged, of another
-    plugin or of other sizes; PluginError where huggingface_hub is missing.
+    The global random state is preserved. Raises CheckpointError for a file that is missing, damaged, of another plugin
+    or of other sizes; PluginError if huggingface_hub is missing.
     """
     if weights == "random":
         return untrained(build, seed)
@@ -65,14 +65,14 @@ def load_network(
 
 
 def untrained(build: Callable[[], Network], seed: int) -> Network:
-    """A network with random weights; the global random state is left as it was."""
+    """Build a network with random weights; preserves the global random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
 
 
 def filled(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
-    """A network with these weights, out of `path`. Raises CheckpointError where they do not fit, or hold NaN or Inf."""
+    """Build a network with weights from `path`. Raises CheckpointError if they do not fit or are not finite."""
     if bad := [name for name, tensor in sorted(tensors.items()) if not torch.isfinite(tensor).all()]:
         more = f" and {len(bad) - 1} more" if bad[1:] else ""
         raise CheckpointError(f"the weights hold NaN or Inf: {bad[0]}{more} @ {path}; {TRAIN}")
@@ -89,7 +89,7 @@ def filled(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Pa
 
 
 def first_codebooks(wanted: int, found: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The file's sizes with so many codebooks. Raises CheckpointError where it has fewer."""
+    """Return the sizes of the file with this number of codebooks. Raises CheckpointError if it has fewer."""
     if wanted > found["codebooks"]:
         raise CheckpointError(
             f"the file has {found['codebooks']} codebooks, the spec asks for {wanted} @ {path}; "
@@ -99,13 +99,13 @@ def first_codebooks(wanted: int, found: Mapping[str, Any], path: Path) -> dict[s
 
 
 def first_levels(codebooks: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a network with dac's quantizer, without those of its levels from `codebooks` on."""
+    """Return the tensors of a network with dac's quantizer without the levels from `codebooks` on."""
     later = {name: name.removeprefix(_LEVELS).split(".")[0] for name in tensors if name.startswith(_LEVELS)}
     return {name: tensor for name, tensor in tensors.items() if int(later.get(name, -1)) < codebooks}
 
 
 def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
-    """Raises CheckpointError with a line for each size that the spec wants and the file does not have."""
+    """Raise CheckpointError with a line for each size that differs from the file."""
     wanted, found = json.loads(json.dumps(dict(wanted))), json.loads(json.dumps(dict(found)))
     problems = [
         f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
@@ -118,14 +118,14 @@ def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path)
 
 
 def converting(path: Path, plugin: str) -> str:
-    """The command that opens what only its own code can."""
+    """Return the command that converts a file by running its code."""
     return f"`accomp codec convert {path} codec.safetensors --tokenizer {plugin} --run-code`"
 
 
 def read_torch(path: Path, plugin: str, *, trusted: bool = False) -> Any:
-    """What torch.save wrote, without running any code of the file; `trusted` lets it run code.
+    """Read a file of torch.save without running code from it, unless `trusted`.
 
-    Raises CheckpointError for a file that is damaged, or that only running its code can open.
+    Raises CheckpointError for a damaged file, or one that needs to run code.
     """
     try:
         zipped = zipfile.is_zipfile(path)
@@ -136,20 +136,20 @@ def read_torch(path: Path, plugin: str, *, trusted: bool = False) -> Any:
             f"the file holds more than tensors and plain values ({what}) @ {path}; opening it runs code of its own. "
             f"If you trust where it comes from, convert it once: {converting(path, plugin)}"
         ) from error
-    except Exception as error:  # a damaged file may fail in any way
+    except Exception as error:  # a damaged file may raise any exception
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"not a readable torch file: {why} @ {path}") from error
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file is one of safetensors, by its first bytes: a length and the JSON header."""
+    """Return True for a safetensors file, by its first bytes: a length and the JSON header."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
 
 
 def locate(weights: str, plugin: str, expected: str = EXPECTED) -> Path:
-    """The file, fetched where it lies on the hub. Raises CheckpointError, saying what is expected, if there is none."""
+    """Return the path of the file, downloaded from the hub if necessary. Raises CheckpointError if missing."""
     if weights == "default" and expected == EXPECTED:
         path = SHIPPED / f"{plugin}.safetensors"
         if not path.is_file():
@@ -164,7 +164,7 @@ def locate(weights: str, plugin: str, expected: str = EXPECTED) -> Path:
 
 
 def download(weights: str) -> Path:
-    """The file of "hub:owner/repo/file[@revision]", from the hub or its cache. Raises CheckpointError, PluginError."""
+    """Return the file of "hub:owner/repo/file[@revision]" from hub or cache. Raises CheckpointError, PluginError."""
     name, _, revision = weights.removeprefix("hub:").partition("@")
     owner, _, rest = name.partition("/")
     repo, _, file = rest.partition("/")
@@ -184,7 +184,7 @@ def download(weights: str) -> Path:
 
 
 def is_own(path: Path) -> bool:
-    """Whether `save_weights` wrote the file, for whatever plugin."""
+    """Return True for a file of `save_weights`, for any plugin."""
     if not is_safetensors(path):
         return False
     try:
@@ -195,7 +195,7 @@ def is_own(path: Path) -> bool:
 
 
 def stated(path: Path) -> tuple[str, dict[str, Any]]:
-    """Plugin and sizes that a file of `save_weights` is for. Raises CheckpointError for any other file."""
+    """Return plugin and sizes of a file of `save_weights`. Raises CheckpointError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             described = (file.metadata() or {}).get(KEY)
@@ -210,17 +210,15 @@ def stated(path: Path) -> tuple[str, dict[str, Any]]:
         plugin, sizes = made_for["plugin"], made_for["architecture"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"the file's description of itself cannot be read ({type(error).__name__}: {error}) @ {path}; {TRAIN}"
+            f"the header of the file cannot be read ({type(error).__name__}: {error}) @ {path}; {TRAIN}"
         ) from error
     if not isinstance(plugin, str) or not isinstance(sizes, dict) or not isinstance(sizes.get("codebooks", 0), int):
-        raise CheckpointError(
-            f"the file's description of itself states no plugin and sizes: {described} @ {path}; {TRAIN}"
-        )
+        raise CheckpointError(f"the header of the file lacks plugin and sizes: {described} @ {path}; {TRAIN}")
     return plugin, sizes
 
 
 def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
-    """The sizes in a file that `save_weights` wrote for this plugin. Raises CheckpointError for any other."""
+    """Return the sizes in a file of `save_weights` for this plugin. Raises CheckpointError for any other."""
     made_for, sizes = stated(path)
     if made_for != plugin:
         raise CheckpointError(
@@ -231,7 +229,7 @@ def own_sizes(path: Path, plugin: str) -> dict[str, Any]:
 
 
 def read_own(path: Path, plugin: str) -> Weights:
-    """Sizes and tensors of a file that `save_weights` wrote. Raises CheckpointError for any other."""
+    """Return sizes and tensors of a file of `save_weights`. Raises CheckpointError for any other."""
     sizes = own_sizes(path, plugin)
     try:
         return sizes, safetensors.torch.load_file(path)

@@ -1,4 +1,4 @@
-"""A DAC out of the dac package's own layers: causal, or as it was published."""
+"""The DAC network from layers of the dac package, causal or as published."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from accomp.plugins.tokenizers.codec.streams.sliding import (
 
 
 class Chain(nn.ModuleList):
-    """Layers one after the other over [B, C, n]; those that look back get the history, upsampling `final`."""
+    """Layers one after the other over [B, C, n]; causal layers receive the history, upsampling also `final`."""
 
     def forward(self, x: Tensor, history: History, *, final: bool = False) -> Tensor:
         for layer in self:
@@ -48,7 +48,7 @@ class Residual(nn.Module):
 
 
 def reach(strides: Sequence[int], causal: bool) -> tuple[int, int]:
-    """Lookahead and delay (samples) of a DacNetwork."""
+    """Return lookahead and delay (samples) of a DacNetwork."""
     hop = math.prod(strides)
     if causal:
         return 0, hop - 1
@@ -64,8 +64,8 @@ class DacNetwork(nn.Module):
     Causal: every Conv1d is padded on the left only, downsampling has kernel 2s and left padding 2s - 1, so frame i sees
     samples up to hop * i; transposed convolutions are unpadded, so sample n needs frames up to ceil(n / hop).
 
-    Not causal: every convolution is padded by half on both sides, as in the dac package. With an odd stride it gives
-    `short` samples fewer than frames hold; `decode` adds them as zeros.
+    Not causal: every convolution is padded by half on both sides, as in the dac package. With odd strides the output is
+    `short` samples shorter than the frames; `decode` appends zeros.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class DacNetwork(nn.Module):
         self.short = sum((s % 2) * math.prod(strides[:i]) for i, s in enumerate(strides))
 
     def encoder_parts(self) -> list[nn.Module]:
-        """The modules that encoding runs, the quantizer included; they decide which codes come out."""
+        """Return the modules of encoding, with the quantizer; they determine the codes."""
         return [self.encoder, self.quantizer]
 
     def encode(self, audio: Tensor, history: History | StreamMemory, *, final: bool = False) -> Tensor:

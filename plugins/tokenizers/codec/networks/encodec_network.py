@@ -26,7 +26,7 @@ from accomp.plugins.tokenizers.codec.streams.sliding import (
 
 
 def space_of(sizes: Mapping[str, Any]) -> TokenSpace:
-    """What the codes of a network of those sizes mean."""
+    """Return the token space of a network of these sizes."""
 
     def side(kernel: int, dilation: int = 1) -> tuple[int, int]:
         return (kernel - 1) * dilation // 2, 1
@@ -43,17 +43,17 @@ def space_of(sizes: Mapping[str, Any]) -> TokenSpace:
 
 
 class EncodecNetwork(nn.Module):
-    """Encoder, codebooks and decoder; layers have the numbers that EnCodec's own files give them.
+    """Encoder, codebooks and decoder; layers are numbered as in EnCodec's files.
 
     Args:
-        codebooks, codebook_size, latent: K, C, E; a codebook's entries are as wide as the latents.
-        filters: channels at the rate of the samples; doubled by each downsampling.
-        ratios: of the decoder, the encoder has them in reverse; their product is the hop (samples).
-        kernel, last_kernel, residual_kernel: of the first, the last and the residual convolutions (odd).
+        codebooks, codebook_size, latent: K, C, E; codebook entries have the width of the latents.
+        filters: channels at the sample rate; doubled by each downsampling.
+        ratios: strides of the decoder, reversed in the encoder; their product is the hop (samples).
+        kernel, last_kernel, residual_kernel: kernel sizes of the first, the last and the residual convolutions (odd).
         residual_layers: residual blocks at each rate; block j is dilated by dilation_growth ** j.
-        compress: how many times narrower residual blocks are inside.
-        lstm_layers: between encoder or decoder and the latents; they have heard everything before.
-        padding: what lies beyond both ends of a clip.
+        compress: reduction of channels inside residual blocks.
+        lstm_layers: LSTM layers between encoder or decoder and the latents.
+        padding: padding mode at both ends of a clip.
     """
 
     causal = False
@@ -114,7 +114,7 @@ class EncodecNetwork(nn.Module):
         self.register_buffer("codes", torch.randn(codebooks, codebook_size, latent))
 
     def encoder_parts(self) -> list[nn.Module]:
-        """The modules that encoding runs."""
+        """Return the modules of encoding."""
         return [self.encoder]
 
     def encode(self, audio: Tensor, past: StreamMemory, *, final: bool = False) -> Tensor:
@@ -127,7 +127,7 @@ class EncodecNetwork(nn.Module):
 
 
 class EuclideanCodebooks(nn.Module):
-    """Residual codebooks [K, C, E] that are looked up by distance, in float64."""
+    """Residual codebooks [K, C, E] with nearest-neighbour search by distance, in float64."""
 
     entries: Tensor  # float64
     embeddings: Tensor  # the same in float32
@@ -141,7 +141,7 @@ class EuclideanCodebooks(nn.Module):
         self.register_buffer("lengths", entries.square().sum(-1))
 
     def quantize(self, z: Tensor) -> Tensor:
-        """z [B, T, E] float64 -> codes [B, K, T] int64, level by level on what the levels before left over."""
+        """z [B, T, E] float64 -> codes [B, K, T] int64, each level quantizes the residual of the previous ones."""
         codes = []
         for entries, lengths in zip(self.entries, self.lengths, strict=True):
             code = (2 * z @ entries.T - lengths).argmax(-1)

@@ -1,4 +1,4 @@
-"""Residual vector quantization: the dac package's modules, and the look-ups that encoding and decoding need."""
+"""Residual vector quantization: the dac package's modules, and look-ups for encoding and decoding."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from accomp.core.errors import PluginError
 
 @contextmanager
 def quiet_import(what: str) -> Iterator[None]:
-    """Around an import of the dac package: no warnings, Python's random state as it was, plain words if it fails.
+    """Import the dac package without warnings, preserving Python's random state; explain failures.
 
-    (Importing dac's dependencies draws from `random`; its layers announce that weight_norm is deprecated.)
+    (Importing dac's dependencies draws from `random`; its layers warn that weight_norm is deprecated.)
     """
     state = random.getstate()
     try:
@@ -51,7 +51,7 @@ def matrix(conv: Any) -> Tensor:
 
 
 def project(level: Any, z: Tensor) -> Tensor:
-    """z [..., E] -> what the level looks up [..., codebook_dim]."""
+    """z [..., E] -> query vectors of the level [..., codebook_dim]."""
     return F.linear(z, matrix(level.in_proj), level.in_proj.bias)
 
 
@@ -66,7 +66,7 @@ def nearest(level: Any, vectors: Tensor) -> Tensor:
 
 
 def quantize(quantizer: Any, z: Tensor) -> Tensor:
-    """z [B, T, E] -> codes [B, K, T] int64, level by level on what the levels before left over."""
+    """z [B, T, E] -> codes [B, K, T] int64, each level quantizes the residual of the previous ones."""
     codes = []
     for level in quantizer.quantizers:
         code = nearest(level, project(level, z))
@@ -82,18 +82,18 @@ def dequantize(quantizer: Any, codes: Tensor) -> Tensor:
 
 
 class FrozenQuantizer(nn.Module):
-    """A quantizer that learns no more: what `quantize` works out again in every call is kept, in float64.
+    """A frozen quantizer with precomputed float64 tables.
 
-    Latents are projected once, for all levels; what a code takes away from the latents is then taken away from the
-    projections of the levels after it.
+    Latents are projected once, for all levels; the contribution of a code is then subtracted from the projections of
+    later levels.
     """
 
     projection: Tensor  # [K * codebook_dim, E]
     offset: Tensor  # [K * codebook_dim]
     directions: Tensor  # [K, codebook_dim, C]
-    removed: Tensor  # [K, C, K * codebook_dim]: what a level's code takes away from all projections
+    removed: Tensor  # [K, C, K * codebook_dim]: contribution of a code to all projections
     embeddings: Tensor  # [K * C, E] float32
-    first: Tensor  # [K, 1]: the row of `embeddings` where a level begins
+    first: Tensor  # [K, 1]: first row of each level in `embeddings`
 
     def __init__(self, quantizer: Any):
         super().__init__()

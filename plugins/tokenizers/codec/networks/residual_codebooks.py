@@ -20,7 +20,7 @@ class Codebook(nn.Module):
         self.register_buffer("codebook", torch.randn(size, latent))
 
     def scores(self, z: Tensor) -> Tensor:
-        """z [..., E] -> [..., C]: z . b - |b|^2 / 2, greatest where b is nearest."""
+        """z [..., E] -> [..., C]: z . b - |b|^2 / 2, largest for the nearest b."""
         book = self.codebook.to(z)
         return z @ book.T - book.square().sum(1) / 2
 
@@ -30,9 +30,9 @@ class Codebook(nn.Module):
 
 
 class ResidualCodebooks(nn.Module):
-    """K levels; each quantizes what those before left over. Levels carry no learnt projections.
+    """K levels; each quantizes the residual of the previous ones, without learnt projections.
 
-    The first levels of a file are the codec that they are alone.
+    Leading levels of a file work as a codec by themselves.
     """
 
     def __init__(self, latent: int, codebooks: int, size: int):
@@ -46,8 +46,8 @@ class ResidualCodebooks(nn.Module):
     def codes(self, z: Tensor, stay: float = 0.0, history: History | None = None) -> Tensor:
         """z [B, T, E] -> codes [B, K, T] int64.
 
-        With `stay` a level keeps the code of the frame before where its squared distance is at most 1 + stay times that
-        of the nearest: a sound that lasts then keeps its codes. `history` remembers the newest codes.
+        With `stay` a level keeps the previous code if its squared distance is at most 1 + stay times that of the
+        nearest, so that sustained sounds keep their codes. `history` has the newest codes.
         """
         if not stay:
             return self._nearest(z)
@@ -67,7 +67,7 @@ class ResidualCodebooks(nn.Module):
         return torch.stack(codes, dim=1)
 
     def _staying(self, z: Tensor, last: Tensor, stay: float) -> Tensor:
-        """z [B, E], codes before plus 1 [B, K] (0: none) -> codes plus 1 [B, K]."""
+        """z [B, E], previous codes plus 1 [B, K] (0: none) -> codes plus 1 [B, K]."""
         found = []
         for level, before in zip(self.levels, last.unbind(1), strict=True):
             scores = level.scores(z)

@@ -1,11 +1,11 @@
-"""A vocoder of the `magnitude` codec: corrects the settled spectra of the phase rule, bin by bin, before they sound.
+"""A vocoder of the `magnitude` codec: corrects the settled spectra of the phase rule for each bin before synthesis.
 
-What the rule leaves wrong is not in the magnitudes: transients whose place no earlier frame told, and the noise between
-partials, whose phases are not those of noise. The network sees the rule's spectra S and the latents that they were made
-of, and gives every bin a complex u, bounded as
+The rule leaves errors of phase: transients whose position cannot be predicted from earlier frames, and noise between
+partials. The inputs of the network are the spectra S of the rule and their latents. Its output for every bin is a
+complex u, bounded as
     S' = S (1 + a),  a = 2 u / sqrt(1 + |u|^2),
-so that any phase and up to three times the magnitude can be reached, u = 0 changes nothing, and silence stays silence.
-Roots and quotients are the same bits everywhere; a tanh is not.
+so that any phase and up to three times the magnitude are possible, u = 0 is the identity, and silence is preserved.
+Roots and quotients are bit-identical on all machines, unlike tanh.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 from accomp.plugins.tokenizers.codec.streams.causal import History
 
 REACH = 2.0
-"""Of |a|: what turns a spectrum round."""
+"""Upper bound of |a|; allows a reversal of the phase."""
 FEATURES = 5
 """Of a band of a sub-frame; see Relations."""
 
 
 class Relations(nn.Module):
-    """Spectra [B, n, 2, 641] -> 5 numbers a band [B, n, 5 * bands]: how loud, and how phases go on.
+    """Spectra [B, n, 2, 641] -> 5 features a band [B, n, 5 * bands]: level and phase continuation.
 
     With |S|^2 as a band's mean of a frame n, P = log(|S_n|^2 + floor^2) / 8 + 1.5, the mean of the products
     S_n[m] conj(S_{n-1}[m]) less the turn of a bin's middle over the mean of |S_n[m]|^2 and |S_{n-1}[m]|^2, and that of
-    S_n[m + 1] conj(S_n[m]) likewise. These are complex numbers in the unit circle, which do not change where all phases
-    turn by the same angle. While partials last the first stays where it is, at 0.90, and the second at 2/3; an impulse
-    has the second on the rim, at an angle that tells its place; of noise both move from frame to frame.
+    S_n[m + 1] conj(S_n[m]) likewise. These are complex numbers in the unit circle, invariant under a common rotation of
+    all phases. For sustained partials the first is constant at 0.90 and the second at 2/3; for an impulse the second is
+    on the circle, at an angle that gives its position; for noise both vary from frame to frame.
     """
 
     bands: Tensor
@@ -79,19 +79,19 @@ class Relations(nn.Module):
 
 
 def _product(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of x conj(y); both are [..., 2, bins]."""
+    """Return real and imaginary part of x conj(y); both are [..., 2, bins]."""
     (a, b), (c, d) = x.unbind(-2), y.unbind(-2)
     return a * c + b * d, b * c - a * d
 
 
 @frozen(kw_only=True)
 class VocoderSizes:
-    """Of a Vocoder.
+    """Sizes of a Vocoder.
 
     Attributes:
-        bands: mel bands of a sub-frame, by which it sees the spectra.
-        width, hidden: of the blocks; multiples of 4.
-        blocks, kernel: how many, and how many frames each hears.
+        bands: mel bands of a sub-frame in the input features.
+        width, hidden: widths of the blocks; multiples of 4.
+        blocks, kernel: number of blocks, and frames of a kernel.
     """
 
     bands: int = field(default=32, validator=[v.instance_of(int), v.gt(0)])
@@ -108,17 +108,17 @@ class VocoderSizes:
 
 
 class Vocoder(nn.Module):
-    """Causal blocks over frames of 4 sub-frames; an untrained one changes nothing."""
+    """Causal blocks over frames of 4 sub-frames; untrained, it is the identity."""
 
     sample_rate = SAMPLE_RATE
     hop = HOP
     delay = DELAY
     mixed = False
-    """Whether blocks compute in bfloat16, as training may."""
+    """True for blocks in bfloat16, in training only."""
     spread: Tensor
 
     def __init__(self, *, latent: int, bands: int, width: int, hidden: int, blocks: int, kernel: int):
-        """`latent`: numbers of a latent; for the others see VocoderSizes."""
+        """`latent`: size of a latent; for the others see VocoderSizes."""
         super().__init__()
         self.relations = Relations(bands)
         self.register_buffer("spread", torch.ones(()))

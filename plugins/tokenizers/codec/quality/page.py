@@ -1,4 +1,4 @@
-"""The page that compares codecs: one HTML file that needs nothing else, made of the record of a comparison."""
+"""The page that compares codecs: one HTML file that loads nothing, made from the record of a comparison."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from accomp.core.audio.io import resample
 from accomp.core.audio.loudness import LISTENING_LUFS
 from accomp.core.pages.charts import Bars, Interval, bar_chart, interval_chart
-from accomp.core.pages.document import document
+from accomp.core.pages.document import Section, document
 from accomp.core.pages.html import Html, table, tag
-from accomp.core.pages.players import player
+from accomp.core.pages.players import folded_after, player, player_grid
 from accomp.core.pages.sound import RANGE, SPREAD, difference_data, lossless_data, spectrogram_data
 from accomp.plugins.tokenizers.codec.quality.comparison import STEMS, DecodedStretch
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES
@@ -38,13 +38,15 @@ _OF_LEVELS = {  # name -> heading, decimals
     "frequency": ("by training frequencies, nats a code", 2),
     "predicted": ("predicted, nats a code", 2),
 }
+SHOWN = 3
+"""Excerpts that are not folded."""
 _TOLD = ("codebooks", "codebook_size", "seed")
 """Keys of a configuration that have rows of their own, or mean nothing for trained weights."""
 _BY_CLASS = ("fad", "mel", "stft", "si_sdr_db", "level_db")
 _MEANINGS = (
     ("FAD", "Frechet distance |a - b|² + tr(A + B - 2 (A B)^½) of the embeddings' means a, b and covariances A, B, of "
      "decoded and original (arXiv 1812.08466), at the embedder's rate, both by the gain that sets the original to "
-     f"{LISTENING_LUFS:g} LUFS. It hears what wrong phases do to the sound. A small set's is too large, by about as "
+     f"{LISTENING_LUFS:g} LUFS. It reacts to wrong phases. A small set's is too large, by about as "
      "much in each row; endless music: extrapolated to infinitely many excerpts (as in arXiv 1911.07023), from 8 on, "
      "and may be negative. No interval below 4."),
     ("mel distance", "sum over seven windows w = 32 ... 2048 samples (hop w / 4; 5 ... 320 mel bands) of the mean "
@@ -62,17 +64,17 @@ _MEANINGS = (
     ("known damage", "rows without codes, to read the others by: white noise 30 or 15 dB below the excerpt's RMS; "
      "exact magnitudes (windows of 40 ms, every 10 ms) with random phases; 80 mel bands every 20 ms, played by 32 "
      "rounds of Griffin-Lim; the next song's excerpt. A figure that does not tell one of them from a good codec "
-     "is deaf to it."),
+     "does not measure it."),
     ("phase below 640 Hz", "correlation of the complex spectra of original and decoded there: 1 if the waveform is "
      "kept, near 0 if it is made up."),
     ("codes used, perplexity", "how many of a level's codes occur in the frames stated, and 2 to the power of the "
      "entropy of their frequencies: as how many equally frequent codes they count."),
     ("repeated", "share of frames whose code is the frame's before, level by level."),
     ("predicted", "held-out loss, nats a code, of one small fixed predictor (two causal Transformer layers of width "
-     "128 that see 4 s; a frame's levels one after the other; 500 steps) of the codes of the corpus's train mixes: "
-     "what of a codec's codes can be learnt. By training frequencies: what the codes cost one who does not listen."),
+     "128 and a context of 4 s; a frame's levels one after the other; 500 steps) of the codes of the train mixes: "
+     "the learnable part of a codec's codes. By training frequencies: the loss of a predictor without context."),
     ("bit rate", "nominal: frame rate x levels x log2 of the codes a level. Entropy: frame rate x the entropies' sum, "
-     "what the codes would need if each were coded alone by its frequency."),
+     "the rate of codes that are each coded alone by their frequencies."),
     ("alignment", "decoded sound is compared with the same samples of the original; what a decoder delays is made up "
      "for, and the end that would need frames after the excerpt is left out."),
     ("intervals", "95 %; of FAD by the jackknife over excerpts, one left out at a time, or a 20th of them; of all else "
@@ -82,28 +84,24 @@ _MEANINGS = (
 
 
 def page(record: dict[str, Any], heard: Sequence[DecodedStretch]) -> str:
-    """The whole document."""
-    codecs = record["codecs"]
+    """Return the document: players, then the figures over all music; below them the details, folded."""
+    codecs, music = record["codecs"], record["music"]
+    coded = [codec for codec in codecs if codec["space"]["codebooks"]]
     sections = [
-        ("codecs", "The codecs", [tag("div", _codecs(codecs), class_="card")]),
-        ("overall", "Overall", _overall(record)),
-        ("classes", "By instrument class", _classes([*codecs, *record["calibration"]])),
-        ("codes", "Codes in use", _codes([codec for codec in codecs if codec["space"]["codebooks"]])),
-        ("speed", "Silence and speed", [tag("div", _speed(record), class_="card")]),
-        ("listen", "Listen", _listening(heard)),
-        ("left-out", "Left out", [_left_out(record["music"])]),
-        ("credits", "Music heard", _credits(record["music"])),
-        ("meaning", "What the figures mean", [tag("div", _meanings(), class_="card")]),
+        Section("listen", "Listen", _listening(heard)),
+        Section("overall", "Fidelity over all music", [_cards(codecs), *_overall(record)]),
+        Section("codecs", "The codecs", [tag("div", _codecs(codecs), class_="card")], folded=True),
+        Section("classes", "By instrument class", _classes([*codecs, *record["calibration"]]), folded=True),
+        Section("codes", "Codes in use", _codes(coded), folded=True),
+        Section("speed", "Silence and speed", [tag("div", _speed(record), class_="card")], folded=True),
+        Section("left-out", "Left out", [_left_out(music)], folded=True),
+        Section("credits", "Music used", _credits(music), folded=True),
+        Section("meaning", "Meaning of the figures", [tag("div", _meanings(), class_="card")], folded=True),
     ]
-    sections = [one for one in sections if one[2]]
     title = "Codecs: " + ", ".join(codec["label"] for codec in codecs)
-    music = record["music"]
     counts = ", ".join(f"{group} {n}" for group, n in music["excerpts"].items() if group in (MIXES, FILES, STEMS))
     lead = f"Measured on {music['about']}; excerpts: {counts}."
-    links = [tag("a", name, href=f"#{id}") for id, name, _ in sections]
-    header = [tag("h1", title), tag("p", lead, class_="lead"), _cards(codecs), tag("nav", links, aria_label="Sections")]
-    main = [tag("section", tag("h2", name, id=id), part, aria_labelledby=id) for id, name, part in sections]
-    return document(title, header, main)
+    return document(title, [one for one in sections if one.content], lead=lead)
 
 
 def _cell(figure: dict[str, Any] | None, decimals: int, *, n: bool = False) -> object:
@@ -112,7 +110,7 @@ def _cell(figure: dict[str, Any] | None, decimals: int, *, n: bool = False) -> o
     text = _number(figure["value"], decimals)
     span = "" if figure["low"] is None else f"{_number(figure['low'], decimals)} to {_number(figure['high'], decimals)}"
     told = ", ".join(filter(None, [span, f"n = {figure['n']}" if n else ""]))
-    return [text, tag("br"), tag("small", told)] if told else text
+    return [text, tag("small", told, class_="span")] if told else text
 
 
 def _number(value: float, decimals: int) -> str:
@@ -120,7 +118,7 @@ def _number(value: float, decimals: int) -> str:
 
 
 def _whole(codec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The group that speaks for all: mixes or files, else all stems."""
+    """The group that stands for all: mixes or files, else all stems."""
     group = next(iter(codec["groups"]))
     return group, codec["groups"][group]["figures"]
 
@@ -166,7 +164,7 @@ def _codecs(codecs: Sequence[dict[str, Any]]) -> Html:
     for key in settings:
         rows[key] = [_setting(codec["config"].get(key)) for codec in codecs]
     head = ["", *(codec["label"] for codec in codecs)]
-    return table(head, [[name, *cells] for name, cells in rows.items()], caption="What they are", style="words")
+    return table(head, [[name, *cells] for name, cells in rows.items()], caption="Configuration", style="words")
 
 
 def _setting(value: object) -> str:
@@ -181,7 +179,7 @@ def _overall(record: dict[str, Any]) -> list[Html]:
             continue
         each = [(one, one["groups"][group]["figures"]) for one in [*codecs, *record["calibration"]]]
         names = [name for name in _FIGURES if any(name in figures for _, figures in each)]
-        head = ["", *([_FIGURES[name][0], tag("br"), tag("small", _FIGURES[name][1])] for name in names)]
+        head = ["", *([_FIGURES[name][0], " ", tag("small", _FIGURES[name][1])] for name in names)]
         rows = [
             [codec["label"], *(_cell(figures.get(name), _FIGURES[name][2], n=True) for name in names)]
             for codec, figures in each
@@ -311,11 +309,12 @@ def _listening(heard: Sequence[DecodedStretch]) -> list[Html]:
         return []
     intro = (
         f"Lossless. The original is set to {LISTENING_LUFS:g} LUFS (or as far as no peak clips), the decoded by the "
-        "same gain, so levels compare. Pictures: time across, frequency up (40 Hz to 12 kHz), brighter is louder. "
+        "same gain, so levels compare. Spectrograms: time across, frequency up (40 Hz to 12 kHz), brighter is louder. "
         f"Below, the difference from the original: red is louder, blue softer, by {SPREAD:g} dB or more at the ends of "
         f"the scale; what lies more than {RANGE:g} dB down counts as equally soft."
     )
-    return [tag("p", intro, class_="note"), *(_pair(one.for_listening()) for one in heard)]
+    return [*folded_after(SHOWN, [_pair(one.for_listening()) for one in heard], "excerpt"),
+            tag("p", intro, class_="note")]  # fmt: skip
 
 
 def _pair(heard: DecodedStretch) -> Html:
@@ -323,7 +322,7 @@ def _pair(heard: DecodedStretch) -> Html:
     return tag(
         "article",
         tag("h3", heard.group, tag("small", f"{heard.name} · from {heard.start:.1f} s")),
-        tag("div", [_player(label, *sound, heard) for label, sound in sounds.items()], class_="players"),
+        player_grid([_player(label, *sound, heard) for label, sound in sounds.items()]),
         class_="card take",
     )
 
@@ -349,7 +348,7 @@ def _left_out(music: dict[str, Any]) -> Html:
     told = f"{len(music['silent'])} silent, {len(music['failed'])} that could not be used."
     if not rows:
         return tag("p", told, class_="note")
-    return tag("div", table(["", "which, and why"], rows, caption=told, style="words"), class_="card")
+    return tag("div", table(["", "name and reason"], rows, caption=told, style="words"), class_="card")
 
 
 def _credits(music: dict[str, Any]) -> list[Html]:
@@ -360,4 +359,4 @@ def _credits(music: dict[str, Any]) -> list[Html]:
 
 
 def _meanings() -> Html:
-    return tag("div", table(["", ""], _MEANINGS, caption="Figure by figure", style="words"))
+    return tag("div", table(["figure", "meaning"], _MEANINGS, caption="Figure by figure", style="words"))

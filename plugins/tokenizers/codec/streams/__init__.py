@@ -1,1 +1,1 @@
-"""Codecs that work as the sound arrives: causal and sliding layers, graphs, machine code."""
+"""Streaming codecs: causal and look-ahead layers, compiled graphs, numba kernels."""

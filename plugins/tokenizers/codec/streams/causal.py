@@ -1,4 +1,4 @@
-"""Causal layers that remember their input, so that a stream in pieces computes what one long call computes."""
+"""Causal layers with input history: a stream in blocks computes the same result as one long call."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 
 class History:
-    """The last inputs of every causal layer of one stream; all zeros at the start, as causal padding is.
+    """The last inputs of every causal layer of one stream; initially zeros, like causal padding.
 
-    One History serves one stream. Layers are its keys, so that they themselves hold no state.
+    One History belongs to one stream. Layers are its keys and have no state.
     """
 
     def __init__(self) -> None:
         self._past: dict[object, Tensor] = {}
 
     def extend(self, layer: object, x: Tensor, length: int, dim: int = -1) -> Tensor:
-        """x with n along `dim` -> length + n: the layer's last `length` inputs in front of the new ones."""
+        """x with n along `dim` -> length + n: the last `length` inputs of the layer, followed by the new ones."""
         n = x.shape[dim]
         past = self._past.get(layer)
         if past is None:
@@ -29,17 +29,17 @@ class History:
             past = x.new_zeros(shape)
         whole = torch.cat([past, x], dim=dim)
         kept = whole.narrow(dim, n, length)
-        self._past[layer] = kept if n <= length else kept.clone()  # a view keeps all of `whole` in memory
+        self._past[layer] = kept if n <= length else kept.clone()  # a view would keep all of `whole` in memory
         return whole
 
     def of(self, layer: object, begin: Callable[[], Tensor]) -> Tensor:
-        """What a layer remembers, to be written on in place; `begin` makes it where the layer has heard nothing yet."""
+        """Return the state of a layer, modifiable in place; `begin` creates it on first use."""
         if layer not in self._past:
             self._past[layer] = begin()
         return self._past[layer]
 
     def items(self) -> ItemsView[object, Tensor]:
-        """The layers that have heard something, and what they remember of it."""
+        """Return the layers with state, and their state."""
         return self._past.items()
 
     def reset(self, rows: Tensor) -> None:
@@ -50,14 +50,14 @@ class History:
 
 
 class FixedHistory(History):
-    """A History of given tensors, which stay where they are: compiled code may hold on to them."""
+    """A History of given tensors at fixed addresses, as compiled code requires."""
 
     def __init__(self, past: Mapping[Any, Tensor]):
         super().__init__()
         self._past.update(past)
 
     def of(self, layer: object, begin: Callable[[], Tensor] | None = None) -> Tensor:
-        """What a layer remembers; what is written there is remembered."""
+        """Return the state of a layer, modifiable in place."""
         return self._past[layer]
 
     def extend(self, layer: object, x: Tensor, length: int, dim: int = -1) -> Tensor:
@@ -92,9 +92,9 @@ class CausalConv(nn.Module):
 
 
 class CausalUpsample(nn.Module):
-    """An unpadded transposed convolution with kernel 2s and stride s, s samples out for every input.
+    """An unpadded transposed convolution with kernel 2s and stride s, s output samples per input.
 
-    Output [i * s, (i + 1) * s) sums inputs i and i - 1; `final` adds the s samples that the last input leaves behind.
+    Output [i * s, (i + 1) * s) sums inputs i and i - 1; `final` adds the s samples of the tail of the last input.
     """
 
     def __init__(self, conv: nn.ConvTranspose1d):
@@ -111,9 +111,9 @@ class CausalUpsample(nn.Module):
 
 
 def depthwise(frames: Tensor, taps: Tensor) -> Tensor:
-    """frames [B, n + kernel - 1, D], taps [kernel, D] -> [B, n, D]: every channel convolved by its own taps.
+    """frames [B, n + kernel - 1, D], taps [kernel, D] -> [B, n, D]: depthwise convolution.
 
-    Shifted products are fast for many frames, in float64 as well; for one frame two operations are faster than many.
+    Shifted products are fast for many frames, also in float64; for one frame two operations are faster.
     """
     n = frames.shape[1] - len(taps) + 1
     if n == 1:

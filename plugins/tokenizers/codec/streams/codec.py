@@ -1,4 +1,4 @@
-"""A trained network as a Tokenizer: offline and streamed, with equal codes."""
+"""A trained network as Tokenizer, offline and streaming with equal codes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 from accomp.plugins.tokenizers.codec.streams.graphs import Graph
 
 BLOCK = 500
-"""Frames (10 s) that offline work takes at a time, so that memory does not grow with the song."""
+"""Block size of offline processing in frames (10 s), which bounds memory."""
 
 
 class LivePath(Protocol):
-    """A faster way for the few frames that a push of a live stream brings, in one direction.
-
-    It computes what the network does; between its calls the network itself may go on with the same history.
-    """
+    """A faster, equivalent implementation of one direction for the few frames per push of a live stream."""
 
     def takes(self, batch: int, frames: int) -> bool:
-        """Whether it is for so many frames of so many rows."""
+        """Return True if this number of frames and rows is supported."""
         ...
 
     def begin(self, batch: int) -> FixedHistory:
-        """The history of a new stream of so many rows: zeros of every layer that remembers."""
+        """Return the history of a new stream of `batch` rows: zeros for every layer with state."""
         ...
 
     def __call__(self, x: Tensor, history: FixedHistory, /) -> Tensor:
@@ -41,22 +38,22 @@ class LivePath(Protocol):
 
 
 class FrozenCodec:
-    """A causal codec at work: encode, embed, decode, and the same as streams.
+    """A causal codec with encode, embed, decode, and the corresponding streams.
 
-    Its network offers quantizer, encoder_parts(), encode(audio, history) and decode(z, history, final=...).
+    The network provides quantizer, encoder_parts(), encode(audio, history) and decode(z, history, final=...).
 
-    Encoding runs in float64. Float32 matrix products differ in the last digits with the number of frames in a call, and
-    a vector near the border of two codes would then get either; in float64 the difference is some 1e-15 of a latent, so
-    that codes are equal however the audio is split, whichever rows share the batch, and on whichever device.
-    (Quantizing runs in float64 too; embedding and decoding in float32, where a code more or less is not at stake.)
+    Encoding runs in float64. Float32 matrix products depend on the number of frames in a call in the last digits, which
+    could change the code of a vector near a decision boundary. In float64 the difference is about 1e-15 of a latent, so
+    codes do not depend on block sizes, batch composition or device. (Quantization is in float64 too; embedding and
+    decoding in float32.)
     """
 
     def __init__(
         self, name: str, space: TokenSpace, network: Any, architecture: Mapping[str, Any], codebooks: Any = None
     ):
-        """`network` is taken over: frozen, and its weight norm folded. `architecture` enters the fingerprint.
+        """Take ownership of `network`, freeze it and fold its weight norm. `architecture` enters the fingerprint.
 
-        `codebooks` offers quantize and embed, as FrozenQuantizer does; None where network.quantizer is dac's.
+        `codebooks` provides quantize and embed like FrozenQuantizer; None if network.quantizer is dac's.
         """
         self.name = name
         self.space = space
@@ -71,22 +68,22 @@ class FrozenCodec:
         self.network = network
         self.codebooks = codebooks or FrozenQuantizer(network.quantizer)
         self._live: dict[int, tuple[LivePath, LivePath]] = {}
-        """By the number of rows: what encodes, what decodes."""
+        """Encoder and decoder by number of rows."""
 
     def to(self, device: torch.device | str) -> FrozenCodec:
-        """Move to a device, in place; returns itself. Streams that were open must not be used any more."""
+        """Move to a device in place and return self. Open streams become invalid."""
         self.network.to(device)
         self.codebooks.to(device)
         self._live.clear()
         return self
 
     def prepare(self, batch: int = 1, frames: int = 1) -> None:
-        """Compile, now, what streams of `batch` rows compute with pushes of about `frames` frames; see Tokenizer."""
+        """Compile streams of `batch` rows for pushes of about `frames` frames; see Tokenizer."""
         self._live[batch] = self._compiled(batch, frames)
 
     @property
     def prepares_quickly(self) -> bool:
-        """Whether `prepare` takes seconds at most; torch.compile may take minutes for a deep network."""
+        """True if `prepare` takes seconds at most; torch.compile may take minutes for a deep network."""
         return False
 
     def _compiled(self, batch: int, frames: int) -> tuple[LivePath, LivePath]:
@@ -129,30 +126,27 @@ class FrozenCodec:
         return DecoderStream(self, batch, live)
 
     def encode_on(self, audio: Tensor, history: History) -> Tensor:
-        """audio [B, T * hop] float64 that comes after that of the history -> codes [B, K, T]."""
+        """audio [B, T * hop] float64 following the history -> codes [B, K, T]."""
         return self.codebooks.quantize(self.network.encode(audio, history))
 
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
-        """codes [B, K, T] that come after those of the history -> audio [B, T * hop], `delay` late."""
+        """codes [B, K, T] following the history -> audio [B, T * hop], delayed by `delay`."""
         return self.network.decode(self.codebooks.embed(codes), history)
 
     def tail_on(self, history: History, batch: int) -> Tensor:
-        """The `delay` samples [B, delay] that a history still holds when no more codes come."""
+        """Return the remaining `delay` samples [B, delay] at the end of the codes."""
         nothing = torch.zeros(batch, 0, self.space.latent_dim, device=self.device)
         tail: Tensor = self.network.decode(nothing, history, final=True)
         return tail
 
     def nothing(self, batch: int) -> Tensor:
-        """The codes of no frame [B, K, 0], or latents [B, E, 0] of a codec without codebooks."""
+        """Return codes of no frame [B, K, 0], or latents [B, E, 0] of a codec without codebooks."""
         if self.space.codebooks:
             return torch.zeros(batch, self.space.codebooks, 0, dtype=torch.int64, device=self.device)
         return torch.zeros(batch, self.space.latent_dim, 0, device=self.device)
 
     def check(self, codes: Tensor) -> Tensor:
-        """The codes, on this device. Raises ValueError unless they are integers [B, K, T] in [0, codebook_size).
-
-        Without codebooks: the latents; ValueError unless they are finite floats [B, E, T].
-        """
+        """Return codes, or latents without codebooks, on this device. Raises ValueError for other shapes or values."""
         if not self.space.codebooks:
             return self._check_latents(codes)
         if codes.dim() != 3 or codes.shape[1] != self.space.codebooks or codes.is_floating_point():
@@ -174,9 +168,9 @@ class FrozenCodec:
 
 
 class EncoderStream:
-    """audio [B, n] -> codes [B, K, m], a frame as soon as its last sample is there. After `flush` it begins anew.
+    """audio [B, n] -> codes [B, K, m], each frame as soon as its last sample arrives. `flush` restarts it.
 
-    A row reset in the middle of a frame hears that frame's earlier samples as zeros.
+    For a row reset within a frame, earlier samples of that frame are zeros.
     """
 
     def __init__(self, codec: FrozenCodec, batch: int, live: LivePath | None = None):
@@ -220,10 +214,10 @@ class EncoderStream:
 
 
 class DecoderStream:
-    """codes [B, K, m] -> audio [B, n]: the first `delay` samples less than the frames hold, made up for by `flush`.
+    """codes [B, K, m] -> audio [B, n]: `delay` samples fewer than the frames contain; `flush` returns them.
 
-    After `flush` it begins anew. A row that is reset starts `delay` samples before its first frame, with what the
-    network gives there (a lone stream drops that part).
+    `flush` restarts it. A reset row starts `delay` samples before its first frame, with the network output there
+    (dropped in a stream of one row).
     """
 
     def __init__(self, codec: FrozenCodec, batch: int, live: LivePath | None = None):
@@ -269,35 +263,35 @@ class DecoderStream:
 
 
 def new_history(live: LivePath | None, batch: int) -> History:
-    """An empty history: of the kind that `live` works with, where there is one."""
+    """Return an empty history of the kind required by `live`."""
     if live is None:
         return History()
-    with torch.inference_mode(False):  # so that it may be written in and out of inference mode
+    with torch.inference_mode(False):  # writable in and out of inference mode
         return live.begin(batch)
 
 
 def checked_audio(audio: Tensor) -> Tensor:
-    """The audio. Raises ValueError unless it is float [B, N] without NaN and Inf."""
+    """Return the audio. Raises ValueError unless it is float [B, N] without NaN and Inf."""
     if audio.dim() != 2 or not audio.is_floating_point():
         raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}; expected float [B, N]")
-    if not math.isfinite(audio.sum()) and not torch.isfinite(audio).all():  # a sum of great numbers may overflow
+    if not math.isfinite(audio.sum()) and not torch.isfinite(audio).all():  # the sum may overflow
         raise ValueError("audio holds NaN or Inf")
     return audio
 
 
 def blocks(x: Tensor, size: int) -> Iterator[Tensor]:
-    """x [..., n] in pieces of up to `size`, none where n is 0."""
+    """Yield x [..., n] in blocks of up to `size`, none for n = 0."""
     yield from (x[..., i : i + size] for i in range(0, x.shape[-1], size))
 
 
 def check_rows(rows: Tensor, batch: int) -> None:
-    """Raises ValueError unless `rows` is a bool mask [batch]."""
+    """Raise ValueError unless `rows` is a bool mask [batch]."""
     if rows.dtype != torch.bool or list(rows.shape) != [batch]:
         raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}; expected bool [{batch}]")
 
 
 def fingerprint_of(said: Any, tensors: Mapping[str, Tensor]) -> str:
-    """16 hexadecimal digits that stand for what JSON can say, and for tensors as float32."""
+    """Return a hash (16 hexadecimal digits) of JSON data and of tensors as float32."""
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for key, tensor in sorted(tensors.items()):
         digest.update(key.encode())

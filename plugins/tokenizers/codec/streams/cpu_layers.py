@@ -1,4 +1,4 @@
-"""Layers over frames on a CPU, by machine code with a fixed order of operations; see kernels.py."""
+"""Layers over frames on a CPU, by numba kernels with a fixed order of operations; see kernels.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accomp.plugins.tokenizers.codec.streams.lanes import aligned
 
 
 class Layers:
-    """magnitude_network.through: a first layer, blocks, a norm and a last layer, whose weights must not change."""
+    """magnitude_network.through: a first layer, blocks, a norm and a last layer; weights must not change."""
 
     def __init__(self, first: nn.Module, blocks: Any, norm: Any, last: nn.Module):
         self._first, self._last = _layer(first), _layer(last)
@@ -22,7 +22,7 @@ class Layers:
         self._norm = _norm(norm)
 
     def begin(self, batch: int) -> dict[nn.Module, Tensor]:
-        """What the blocks remember at the beginning: zeros."""
+        """Return the initial state of the blocks: zeros."""
         return {block: torch.zeros(batch, block.kernel - 1, len(block.scale)) for block, _ in self._blocks}
 
     def __call__(self, x: Array, history: FixedHistory) -> Array:
@@ -35,7 +35,7 @@ class Layers:
 
 
 def sparse(filters: Tensor) -> tuple[Array, Array]:
-    """Filters [n, bins] -> the first bin of each that is not 0 [n], and what follows from there [n, widest]."""
+    """Filters [n, bins] -> index of the first nonzero bin of each [n], and the weights from there [n, widest]."""
     used = (filters != 0).int()
     first = used.argmax(1)
     last = filters.shape[1] - 1 - used.flip(1).argmax(1)
@@ -45,7 +45,7 @@ def sparse(filters: Tensor) -> tuple[Array, Array]:
 
 
 def array(tensor: Tensor) -> Array:
-    """A tensor on the CPU as float32."""
+    """Return a tensor as float32 array on the CPU."""
     found: Array = aligned(tensor.detach().float().numpy())
     return found
 

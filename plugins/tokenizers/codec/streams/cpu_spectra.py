@@ -1,4 +1,4 @@
-"""The spectra of the `magnitude` network on a CPU, by machine code with a fixed order of operations."""
+"""The spectra of the `magnitude` network on a CPU, by numba kernels with a fixed order of operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from accomp.plugins.tokenizers.codec.streams.log_spectra import Array, Filters, 
 
 
 class CpuSpectra:
-    """audio -> logarithms of bands and of the lowest bins, as the encoder takes them from a Spectra."""
+    """audio -> log magnitudes of bands and of the lowest bins, like Spectra for the encoder."""
 
     def __init__(self, spectra: Spectra):
         k, bins = np.arange(WINDOW // 2 + 1), np.arange(LOW_BINS)
@@ -39,18 +39,18 @@ class CpuSpectra:
         )
 
     def begin(self, batch: int) -> Tensor:
-        """The past of so many rows: no sound."""
+        """Return the initial history of `batch` rows: silence."""
         return torch.zeros(batch, LONG - HOP, dtype=torch.float64)
 
     def __call__(self, audio: Array, past: Array) -> tuple[Array, Array]:
-        """audio [B, T * hop] float64 -> [B * T, 4 * bands], [B * T, 320] float32; the audio moves into the past."""
+        """audio [B, T * hop] float64 -> [B * T, 4 * bands], [B * T, 320] float32; updates the history."""
         bands, low = log_spectra.log_spectra(audio, past, self._short, self._long)
         frames = low.shape[0] * low.shape[1]
         return bands.reshape(frames, SUBFRAMES * bands.shape[2]), low.reshape(frames, low.shape[2])
 
 
 def _filters(filters: Tensor) -> Filters:
-    """Filters [n, bins] without the zeros beside them."""
+    """Return filters [n, bins] without outer zeros."""
     used = [row.nonzero().flatten() for row in filters]
     first, end = (np.array([int(row[at]) for row in used]) for at in (0, -1))
     weights = [row[i : j + 1].numpy() for row, i, j in zip(filters, first, end, strict=True)]
@@ -58,5 +58,5 @@ def _filters(filters: Tensor) -> Filters:
 
 
 def _turns(share: Array) -> Turns:
-    """cos and -sin of shares of a turn [n]."""
+    """Return cos and -sin of fractions of a turn [n]."""
     return aligned(np.cos(2 * np.pi * share)), aligned(-np.sin(2 * np.pi * share))

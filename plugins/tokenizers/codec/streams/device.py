@@ -1,4 +1,4 @@
-"""The device that a command names."""
+"""Parsing of device options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from accomp.core.errors import DataError
 
 
 def device_named(name: str) -> torch.device:
-    """ "auto" takes a GPU if there is one. Raises DataError for a device that cannot be used here."""
+    """ "auto" takes a GPU if there is one. Raises DataError for an unavailable device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

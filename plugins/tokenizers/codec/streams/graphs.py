@@ -1,4 +1,4 @@
-"""What a stream computes in a push, as one graph that torch.compile makes, for a whole batch at once."""
+"""The computation of a stream per push as one compiled graph for a batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 class Graph:
     """run(x, history) -> output, for inputs exactly like an example [B, ..., n]; see codec.Live.
 
-    What the layers remember are inputs of fixed size, which the graph advances in place: so it is compiled once, now,
-    and serves any number of streams. On a GPU each stream records it when it begins, as a CUDA graph over tensors of
-    its own, and a push replays that. Raises PluginError where torch cannot compile on this machine.
+    Layer states are inputs of fixed size, updated in place, so the graph is compiled once in the constructor and shared
+    by all streams. On a GPU each stream captures a CUDA graph over its own tensors when it starts, and a push replays
+    it. Raises PluginError if torch cannot compile on this machine.
     """
 
     def __init__(self, run: Callable[[Tensor, History], Tensor], example: Tensor, frames: int):
-        """`frames` is how many the example holds."""
+        """`frames`: number of frames in the example."""
         self._frames, history = frames, History()
         with torch.inference_mode(False), torch.no_grad():
             self._example = torch.zeros_like(example)
@@ -34,8 +34,8 @@ class Graph:
             def step(x: Tensor, *pasts: Tensor) -> Tensor:
                 return run(x, FixedHistory(dict(zip(layers, pasts, strict=True))))
 
-            # Traced before it is compiled: the code of a traced function is its own, and so is the room for what is
-            # compiled of it, of which torch grants each code little; and dac's layers hold scripts that dynamo refuses.
+            # Traced before compilation: a traced function has its own code object and thus its own compile cache,
+            # which torch limits per code object; also, dac's layers contain scripts that dynamo rejects.
             traced = make_fx(step)(self._example, *[past.clone() for past in self._begin.values()])
             self._step: Callable[..., Tensor] = torch.compile(traced, fullgraph=True, dynamic=False)
             try:
@@ -47,11 +47,11 @@ class Graph:
                 ) from error
 
     def takes(self, batch: int, frames: int) -> bool:
-        """Whether it is for so many frames of so many rows."""
+        """Return True if this number of frames and rows is supported."""
         return batch == len(self._example) and frames == self._frames
 
     def begin(self, batch: int) -> Recording:
-        """An empty past of a stream of `batch` rows."""
+        """Return an empty history of a stream of `batch` rows."""
         return Recording(self._step, self._example, self._begin)
 
     def __call__(self, x: Tensor, history: FixedHistory) -> Tensor:
@@ -60,7 +60,7 @@ class Graph:
 
 
 class Recording(FixedHistory):
-    """A stream's past, and the graph over it: recorded where the device is a GPU."""
+    """History of a stream with its graph, captured as CUDA graph on a GPU."""
 
     def __init__(self, step: Callable[..., Tensor], example: Tensor, begin: Mapping[object, Tensor]):
         super().__init__({layer: past.clone() for layer, past in begin.items()})
@@ -70,12 +70,12 @@ class Recording(FixedHistory):
             return step(x, *pasts)
 
         self._run = cuda_graph(run, example) if example.is_cuda else run
-        self._input, self._copied = example.clone(), example.is_cuda  # what a recording returns, its next run replaces
+        self._input, self._copied = example.clone(), example.is_cuda  # a replay overwrites the previous output
         self.reset(torch.ones(len(example), dtype=torch.bool))
 
     def advance(self, x: Tensor) -> Tensor:
-        """The graph's output for an input like the example."""
-        with torch.inference_mode(False), torch.no_grad():  # always the same, or torch compiles anew
+        """Return the output of the graph for an input of the shape of the example."""
+        with torch.inference_mode(False), torch.no_grad():  # a constant mode avoids recompilation
             self._input.copy_(x)
             out = self._run(self._input)
             return out.clone() if self._copied else out

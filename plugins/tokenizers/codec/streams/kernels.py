@@ -1,13 +1,12 @@
-"""The steps of the `magnitude` network over frames, as machine code whose order of operations is fixed.
+"""Numba kernels of the `magnitude` network over frames with a fixed order of operations.
 
-A library's matrix product of one row and one of five hundred differ in the last digits, which is enough to tip a vector
-that lies between two codes, and to turn a phase that hangs on a comparison. Here every output is the same chain of
-float32 operations whatever the number of rows and whichever rows share the call, so that a stream gives the very bits
-of an offline call. Loops run along the outputs, which stand side by side in memory, so that they are vectorised
-without reordering a sum.
+Library matrix products of one row and of 500 rows differ in the last digits, which can change a code near a decision
+boundary, or a phase that depends on a comparison. Here every output is the same sequence of float32 operations for any
+number and composition of rows, so that streams are bit-identical to an offline call. Loops run along contiguous
+outputs, so they are vectorised without reordering sums.
 
-Rows of x are frames: row b * T + t is frame t of row b of a batch. Importing this needs numba. A function is compiled
-when it is first called and kept on disk.
+Rows of x are frames: row b * T + t is frame t of row b of a batch. Importing this needs numba. Functions are
+compiled on first call and cached on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from accomp.plugins.tokenizers.codec.streams.lanes import peak, product_tile, wi
 
 Array = np.ndarray[Any, Any]
 BLOCK = 96
-"""Rows whose numbers stay in the cache while they go through a matrix product."""
+"""Rows of a matrix product that fit in the cache."""
 TALL, NARROW, FLAT = 6, 16, 64
 WIDE = FLAT if wide_registers() else NARROW
 """Tiles of a matrix product: TALL rows of WIDE columns, whose sums fill the registers, or one row of FLAT columns; what
@@ -79,7 +78,7 @@ def _product(x: Array, weight: Array, bias: Array, out: Array) -> None:
 
 @machine
 def norm(x: Array, gain: Array, bias: Array, eps: float) -> Array:
-    """x [R, D], normalised over D in place: nn.LayerNorm. Sums are taken in float64, one after the other."""
+    """x [R, D], normalised over D in place: nn.LayerNorm. Sums are sequential, in float64."""
     width = x.shape[1]
     for row in range(len(x)):
         total = 0.0
@@ -101,7 +100,7 @@ def block(
     x: Array, past: Array, eps: float, taps: Array, gain: Array, bias: Array,
     w1: Array, b1: Array, w2: Array, b2: Array, scale: Array,
 ) -> Array:  # fmt: skip
-    """FrameBlock.forward: x [R, D], past [B, kernel - 1, D] -> [R, D]; x moves into the past."""
+    """FrameBlock.forward: x [R, D], past [B, kernel - 1, D] -> [R, D]; updates the history."""
     rows, width = x.shape
     batch, last = len(past), past.shape[1]
     frames = rows // batch
@@ -133,7 +132,7 @@ def block(
 
 @machine
 def exponential(x: Array) -> Array:
-    """x [R, n] float32 -> exp(x), in place, to a relative 3e-7 for -80 <= x <= 80, held there outside.
+    """x [R, n] float32 -> exp(x), in place, relative error 3e-7; x is clipped to [-80, 80].
 
     exp(x) = 2^k exp(r) with k the nearest whole number to x / ln 2 and |r| <= ln 2 / 2, exp(r) by its Taylor series.
     """
@@ -161,7 +160,7 @@ def exponential(x: Array) -> Array:
 def widened(bands: Array, widen: Array, correction: Array, band_floor: float, floor: float) -> Array:
     """MagnitudeNetwork.decode as magnitudes: log bands [R, n], widen [n, bins], correction [R, bins] -> [R, bins].
 
-    Writes over its inputs.
+    Overwrites its inputs.
     """
     bands = exponential(bands)
     for row in range(len(bands)):
@@ -181,8 +180,8 @@ def widened(bands: Array, widen: Array, correction: Array, band_floor: float, fl
 def look_up(z: Array, books: Array, halves: Array, stay: float, last: Array, codes: Array) -> None:
     """ResidualCodebooks.codes: z [R, D], books [K, D, C], halves |book|^2 / 2 [K, C], last [B, K] -> codes [B, K, T].
 
-    Overwrites z by what no level explains, `last` by the newest codes plus 1 (0: none yet). A level keeps the code of
-    the frame before where its squared distance is at most 1 + stay times the least. Of equals the first is nearest.
+    Overwrites z by the final residual and `last` by the newest codes plus 1 (0: none yet). A level keeps the previous
+    code if its squared distance is at most 1 + stay times the least. Ties go to the first code.
     """
     score = np.empty((BLOCK, books.shape[2]), np.float32)
     for row in range(0, len(z), BLOCK):
@@ -215,7 +214,7 @@ def _choose(z: Array, book: Array, score: Array, stay: float, last: Array, codes
 
 @machine
 def greatest(x: Array) -> int:
-    """The index of the greatest number, the first of equals."""
+    """Return the index of the maximum, the first among ties."""
     whole = len(x) // NARROW * NARROW
     found = peak(x, whole) if whole else 0
     for i in range(whole, len(x)):

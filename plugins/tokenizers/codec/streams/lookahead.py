@@ -1,4 +1,4 @@
-"""Codecs whose encoder hears the future: offline and streamed, with equal codes, and sessions that begin anew."""
+"""Codecs with a look-ahead encoder: offline and streaming with equal codes, and restartable rows."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath,
 from accomp.plugins.tokenizers.codec.streams.sliding import StreamMemory
 
 BLOCK = 50
-"""Frames (about 1 s) that are worked on at a time: every layer runs at up to the rate of the samples."""
+"""Block size in frames (about 1 s); bounds memory, as layers run at up to the sample rate."""
 
 Run = Callable[[Tensor, StreamMemory, bool], Tensor]
 """run(x [b, ..., n], past, final) -> what became ready [b, ..., m]; `final` gives all that is left."""
 
 
 class LookaheadCodec(FrozenCodec):
-    """A FrozenCodec that may be causal or not: `network.causal` says which.
+    """A FrozenCodec that may be causal or not (`network.causal`).
 
-    Where it is not, the network offers encode(audio, past, final=...) and decode(z, past, final=...), which give frames
-    and samples as they become ready; see sliding.py.
+    If not, the network provides encode(audio, past, final=...) and decode(z, past, final=...), which return
+    frames and samples as they become ready; see sliding.py.
     """
 
     def prepare(self, batch: int = 1, frames: int = 1) -> None:
-        """Raises PluginError where the network is not causal: what a push makes ready then has no fixed size."""
+        """Raises PluginError for a non-causal network, whose output per push has no fixed size."""
         if not self.network.causal:
             raise PluginError(
-                f"tokenizer {self.name!r} with these weights hears the future, and its streams cannot be compiled; "
+                f"tokenizer {self.name!r} with these weights is not causal, and its streams cannot be compiled; "
                 'set compile = "off", or take a causal codec'
             )
         super().prepare(batch, frames)
@@ -46,22 +46,22 @@ class LookaheadCodec(FrozenCodec):
 
 
 def encode_whole(network: Any, audio: Tensor) -> Tensor:
-    """audio [B, T * hop] -> latents [B, T, E] of a network of a LookaheadCodec, by itself."""
+    """audio [B, T * hop] -> latents [B, T, E] of the network of a LookaheadCodec."""
     return network.encode(audio, History()) if network.causal else network.encode(audio, StreamMemory(), final=True)
 
 
 def decode_whole(network: Any, z: Tensor) -> Tensor:
-    """latents [B, T, E] -> audio from the first frame's first sample on; a causal network's lacks the last `delay`."""
+    """latents [B, T, E] -> audio from the first sample of the first frame; causal networks omit `delay` samples."""
     if not network.causal:
         return network.decode(z, StreamMemory(), final=True)
     return network.decode(z, History())[:, network.delay :]
 
 
 class LookaheadEncoder:
-    """audio [B, n] -> codes [B, K, m], a frame as soon as its samples and the lookahead are there.
+    """audio [B, n] -> codes [B, K, m], each frame as soon as its samples and look-ahead arrive.
 
-    After `flush` it begins anew. A row reset in the middle of a frame hears that frame's earlier samples as zeros; its
-    earlier frames that still waited for audio hear silence instead.
+    `flush` restarts it. For a row reset within a frame, earlier samples of that frame are zeros, and pending earlier
+    frames are completed with silence.
     """
 
     def __init__(self, codec: FrozenCodec, batch: int):
@@ -72,7 +72,7 @@ class LookaheadEncoder:
         codes = torch.zeros(self._batch, self._codec.space.codebooks, 0, dtype=torch.int64, device=self._codec.device)
         self._together = Together(self._encode, self._silence(0), codes)
         self._partial = 0
-        """Samples of a frame that is not whole yet."""
+        """Samples of the incomplete frame."""
 
     @torch.no_grad()
     def push(self, chunk: Tensor) -> Tensor:
@@ -109,9 +109,9 @@ class LookaheadEncoder:
 
 
 class LookaheadDecoder:
-    """codes [B, K, m] -> audio [B, n], from the first frame's first sample on. After `flush` it begins anew.
+    """codes [B, K, m] -> audio [B, n], from the first sample of the first frame. `flush` restarts it.
 
-    The samples of a row that is reset which still waited for frames hear none.
+    Pending samples of a reset row are completed without further frames.
     """
 
     def __init__(self, codec: FrozenCodec, batch: int):
@@ -149,7 +149,7 @@ class LookaheadDecoder:
 
 @define(eq=False)
 class _Group:
-    """Rows (indices) that began together. `ready` is what they have given and the others have not yet."""
+    """Rows (indices) with a common start. `ready`: their output not yet returned."""
 
     rows: Tensor
     past: StreamMemory
@@ -157,30 +157,30 @@ class _Group:
     begun: bool = False
 
     def among(self, which: Tensor) -> _Group:
-        """That of the rows where the bool mask `which` is true."""
+        """Return the group of the rows where the bool mask `which` is true."""
         picked = which.nonzero()[:, 0]
         return _Group(self.rows[picked], self.past.rows(picked), self.ready[picked], self.begun)
 
 
 class Together:
-    """Rows that advance together though they began at different times: those of one beginning are one batch.
+    """Rows advanced in lockstep with different start times; rows with a common start are one batch.
 
-    What comes before a beginning is padding to every layer, not only to the first, so rows of different beginnings
-    cannot share a past; each beginning costs a call of its own.
+    Every layer pads before the start of a row, so rows with different starts cannot share a history; each start time
+    needs a separate call.
     """
 
     def __init__(self, run: Run, nothing: Tensor, silence: Tensor):
-        """`nothing` is an input of no frames [B, ..., 0], `silence` the output [B, ..., 0] that belongs to it."""
+        """`nothing`: an input of no frames [B, ..., 0]; `silence`: its output [B, ..., 0]."""
         self._run, self._nothing, self._silence = run, nothing, silence
         self._groups = [_Group(torch.arange(len(nothing), device=nothing.device), StreamMemory(), silence)]
 
     def push(self, x: Tensor) -> None:
-        """More input [B, ..., n]."""
+        """Add input [B, ..., n]."""
         for group in self._groups:
             self._advance(group, x)
 
     def pull(self) -> Tensor:
-        """What is ready in all rows [B, ..., m], once."""
+        """Return and remove the output ready in all rows [B, ..., m]."""
         n = min(group.ready.shape[-1] for group in self._groups)
         out = self._silence.new_zeros(*self._silence.shape[:-1], n)
         for group in self._groups:
@@ -189,15 +189,15 @@ class Together:
         return out
 
     def finish(self) -> Tensor:
-        """All that is left."""
+        """Return all remaining output."""
         for group in self._groups:
             self._end(group)
         return self.pull()
 
     def restart(self, rows: Tensor, closing: Tensor, opening: Tensor, surplus: int = 0) -> None:
-        """The rows where the bool mask [B] is true end with the input `closing`, and begin anew with `opening`.
+        """End the rows of a bool mask [B] with the input `closing` and restart them with `opening`.
 
-        What they have given is kept, but for the last `surplus`, which the new beginning gives.
+        Their output is kept except the last `surplus`, which the new start produces.
         """
         leaving, staying = [], []
         for group in self._groups:

@@ -1,7 +1,7 @@
-"""Layers that see the future too: in a stream each gives its outputs as soon as the inputs they need are there.
+"""Streaming layers with look-ahead: outputs are returned as soon as their inputs have arrived.
 
-Nothing is computed twice. A layer keeps the inputs that later outputs need, so a stream costs what one long call costs,
-and its outputs are those of that call; they only come later.
+Nothing is computed twice: a layer keeps the inputs of later outputs. Cost and results equal those of one long call; the
+outputs are only delayed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Padding = Literal["zeros", "reflect"]
 
 
 class StreamMemory:
-    """What the layers of one stream remember: tensors by layer and name, rows in their first dimension."""
+    """State of the layers of one stream: tensors by layer and name, rows in the first dimension."""
 
     def __init__(self, kept: Mapping[tuple[nn.Module, str], Tensor] | None = None):
         self._kept = dict(kept or {})
@@ -29,15 +29,15 @@ class StreamMemory:
         self._kept[layer, name] = x.clone()
 
     def rows(self, which: Tensor) -> StreamMemory:
-        """That of the rows in `which` (indices) alone."""
+        """Return the state of the rows in `which` (indices)."""
         return StreamMemory({key: tensor[which] for key, tensor in self._kept.items()})
 
 
 class SlidingConv(nn.Module):
-    """A convolution over [B, C, n] with padding on both sides; n is a multiple of the stride when all has come.
+    """A convolution over [B, C, n] with padding on both sides; the total n is a multiple of the stride.
 
-    `conv` is an unpadded Conv1d, or a module that states kernel_size, stride, dilation and out_channels as one does.
-    `padding` says what lies before the first and, after `final`, behind the last input.
+    `conv` is an unpadded Conv1d, or a module with the same attributes kernel_size, stride, dilation and
+    out_channels. `padding`: padding mode before the first and, after `final`, after the last input.
     """
 
     def __init__(self, conv: Any, left: int, right: int, padding: Padding = "zeros"):
@@ -69,7 +69,7 @@ class SlidingConv(nn.Module):
         return F.pad(torch.cat([before, x], dim=-1), (0, self.right if final else 0))
 
     def _mirrored(self, x: Tensor, past: StreamMemory, final: bool) -> Tensor:
-        """The first and the last input are not repeated. Where there are too few to mirror, zeros stand in for them."""
+        """Mirror without repeating the edge; zeros replace missing inputs."""
         before = past.get(self)
         if before is None:
             waiting = past.get(self, "waiting")
@@ -89,10 +89,10 @@ class SlidingConv(nn.Module):
 
 
 class SlidingUpsample(nn.Module):
-    """A transposed convolution with kernel 2s and stride s whose output loses `left` samples in front, `right` behind.
+    """A transposed convolution with kernel 2s and stride s with `left` and `right` output samples trimmed.
 
-    `conv` is unpadded, a ConvTranspose1d or a module that states the same. n inputs give (n + 1) * s - left - right
-    samples when all has come.
+    `conv` is unpadded, a ConvTranspose1d or a module with the same attributes. n inputs give (n + 1) * s - left - right
+    samples in total.
     """
 
     def __init__(self, conv: Any, left: int, right: int):
@@ -114,7 +114,7 @@ class SlidingUpsample(nn.Module):
 
 
 class Beside(nn.Module):
-    """x + body(x); what went past the body waits until the body has answered."""
+    """x + body(x); the skip input is buffered until the output of the body is ready."""
 
     def __init__(self, body: nn.Module):
         super().__init__()
