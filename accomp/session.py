@@ -69,7 +69,7 @@ class Session:
         told: Callable[[], Mapping[str, Source]],
     ):
         self.sample_rate, self.latency = run.sample_rate, run.latency
-        self._run, self._labels, self._seed, self._controls, self._told = run, labels, seed, controls, told
+        self._run, self._labels, self._seed, self._controls, self._timelines_of = run, labels, seed, controls, told
         self._begin()
 
     def _begin(self) -> None:
@@ -79,7 +79,7 @@ class Session:
                 labels=self._labels,
                 seed=self._seed,
                 session=number_of("stream"),
-                told=self._told(),
+                told=self._timelines_of(),
                 controls=self._controls,
             )
             self._live.pull()  # what the model plays before any input is computed now

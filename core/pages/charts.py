@@ -154,7 +154,7 @@ def interval_chart(
     width, row_height = (NARROW, 30) if narrow else (WIDTH, 40)
     floor = TOP + row_height * len(rows)
     longest = max(len(row.name) for row in rows)
-    left = min(width // 2, max(0 if narrow else 150, 24 + 8 * longest))
+    left = min(width // 2, max(0 if narrow else 150, 24 + (8 if narrow else 9) * longest))
     across = _Scale(low, high, left, width - RIGHT - 44)
     marks: list[Html] = []
     for i, row in enumerate(rows):

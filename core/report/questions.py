@@ -122,10 +122,15 @@ def _share(model: dict[str, Any], random: float, true: float) -> str:
     """The share of the way from random pairing to the true stem, with its interval."""
     if true == random:
         return ", and the anchors are equal"
-    value, *ends = (None if at is None else 100 * (at - random) / (true - random)
-                    for at in (model["value"], model["low"], model["high"]))  # fmt: skip
-    text = f": {value:.0f} % of the way from random to true"
-    return text if None in ends else f"{text} [{min(ends):.0f}, {max(ends):.0f}]"  # type: ignore[type-var]
+
+    def share(at: float) -> float:
+        return 100 * (at - random) / (true - random)
+
+    text = f": {share(model['value']):.0f} % of the way from random to true"
+    if model["low"] is None:
+        return text
+    low, high = sorted(share(model[end]) for end in ("low", "high"))
+    return f"{text} [{low:.0f}, {high:.0f}]"
 
 
 def verdict(clips: int, *, better: bool, worse: bool) -> bool | None:

@@ -286,7 +286,8 @@ def _tell(found: Found, spec: Spec, scale: float, folder: Path) -> None:
         f"{sizes['K']} levels of {found.model.codes} codes @ {found.file}"
     )
     say(
-        f"attention scale {scale:g}: the file does not say it, and another one plays other music (docs/guides/importing.md)"
+        f"attention scale {scale:g}: the file does not say it, and another one plays other music "
+        "(docs/guides/importing.md)"
     )
     say("its training normalised every clip to -16 dB before the codec; here levels stay: play at about that level")
     if found.codec:

@@ -161,7 +161,7 @@ def test_a_recording_that_nobody_takes_over_is_silent_there_and_told(
 
 def test_what_goes_wrong_in_the_callback_ends_it_and_is_told(library: Library) -> None:
     class Broken:
-        def turn(self, heard: Any, out: Any) -> bool:
+        def handle(self, x: Any, out: Any) -> bool:
             raise ValueError("broken")
 
     device = SoundDevice(RATE, BLOCK, input=None, output="")

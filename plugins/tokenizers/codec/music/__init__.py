@@ -1,1 +1,1 @@
-"""What codecs are trained on: clips of music, and sounds made by formula."""
+"""Training data of codecs: clips of music and synthesized sounds."""

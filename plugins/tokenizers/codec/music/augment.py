@@ -1,4 +1,4 @@
-"""What makes one clip many: another level, equaliser setting or speed. Runs where the clips are."""
+"""Augmentation of clips by level, equaliser and speed, on the device of the clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips of music for codec training: every readable audio file of a folder, cut at random places."""
+"""Clips of music for codec training: random excerpts of the audio files in a folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from accomp.core.errors import DataError
 
 
 class Music(Protocol):
-    """Where clips come from: Clips, ResidentClips, or what wraps one of them."""
+    """Source of clips: Clips, ResidentClips, or a wrapper."""
 
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
     ) -> Tensor:
-        """n clips [n, seconds * rate]; `rng` is a generator of the CPU, `skip` is told of files that cannot be read."""
+        """n clips [n, seconds * rate]; `rng` is a generator of the CPU, `skip` receives unreadable files."""
         ...
 
 
@@ -29,7 +29,7 @@ class Music(Protocol):
 class Clips:
     """The usable audio files under a folder, their lengths in s, and the first of the patterns that each matches.
 
-    `skipped` says why others were left out.
+    `skipped`: reasons for skipped files.
     """
 
     files: tuple[Path, ...]
@@ -39,9 +39,9 @@ class Clips:
 
     @classmethod
     def find(cls, root: Path, patterns: Sequence[str], shortest: float) -> Clips:
-        """Files under `root` that match any of the glob `patterns`, in sorted order, and hold `shortest` s or more.
+        """Files under `root` that match any of the glob `patterns`, in sorted order, and last `shortest` s or more.
 
-        Raises DataError when the folder is missing or nothing in it can be used.
+        Raises DataError for a missing folder or one without usable files.
         """
         if not root.is_dir():
             raise DataError(f"no such folder @ {root}; give [data] root the folder that holds the training music")
@@ -70,9 +70,9 @@ class Clips:
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
     ) -> Tensor:
-        """n random clips [n, seconds * rate], long files oftener, a quarter of them summed.
+        """n random clips [n, seconds * rate], drawn in proportion to file length, a quarter of them mixes.
 
-        A clip that is digitally silent is drawn again, four times at most. `skip` is told of files that cannot be read.
+        A digitally silent clip is drawn again, at most four times. `skip` receives unreadable files.
         """
         weights = torch.tensor(self.seconds)
         clips = [self._clip(weights, seconds, rate, rng, skip) for _ in range(n)]

@@ -1,4 +1,4 @@
-"""All training music in memory, on the device that trains: clips are cut and stems mixed without touching a file."""
+"""Training music in the memory of the training device; clips and mixes are drawn without file access."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from accomp.core.errors import DataError
 from accomp.plugins.tokenizers.codec.music.clips import Clips
 
 MOST = 12
-"""Stems that are mixed at most; of a song with more, so many are drawn."""
+"""Largest number of stems in a mix; more are subsampled."""
 SPREAD = 6.0
 """Standard deviation of a stem's random gain in a random mix (dB)."""
 _FULL = 32768.0
-_SLACK = 64  # zeros: resampling may leave a file a sample longer or shorter than the length its header promises
+_SLACK = 64  # zeros: resampling may change the length in the header by a sample
 _AHEAD = 16
 
 
 class ResidentClips:
-    """16-bit music on a device, by songs: files of one folder that are equally long belong together.
+    """16-bit music on a device, by songs: files of one folder with equal length are stems of a song.
 
-    A clip is one song's stems at one place: all of them as they are, or (every other time) some of them at random
-    gains.
+    A clip is an excerpt of a song: all stems unchanged or, with probability 1/2, some stems at random gains.
     """
 
     def __init__(
@@ -38,10 +37,10 @@ class ResidentClips:
         skip: Callable[[Path, str], None],
         shares: Sequence[float] = (),
     ):
-        """Reads all `clips`; `skip` is told of files that cannot be read.
+        """Read all `clips`; `skip` receives unreadable files.
 
-        `shares`: of the clips drawn, how many come from the files of each pattern; a song counts as its first file's.
-        Raises DataError where no file can be read, or none of a pattern that has a share.
+        `shares`: share of clips from the files of each pattern; a song has the pattern of its first file. Raises
+        DataError if no file, or no file of a pattern with a share, can be read.
         """
         room = round(sum(clips.seconds) * rate) + _SLACK * (len(clips.files) + 1)
         self.samples = torch.zeros(room, dtype=torch.int16, device=device)
@@ -71,9 +70,9 @@ class ResidentClips:
     def draw(
         self, n: int, seconds: float, rate: int, rng: torch.Generator, skip: Callable[[Path, str], None]
     ) -> Tensor:
-        """n clips [n, seconds * rate], long songs oftener; a quarter more are drawn and the most silent ones dropped.
+        """n clips [n, seconds * rate], drawn in proportion to song length; 25 % extra, the most silent dropped.
 
-        `rng` is a generator of the CPU. Raises ValueError for another rate than the music was read at.
+        `rng` is a CPU generator. Raises ValueError for a rate other than that of the music.
         """
         if rate != self.rate:
             raise ValueError(f"the music is at {self.rate} Hz, not {rate}")
@@ -93,7 +92,7 @@ class ResidentClips:
         return mix[silent.argsort(stable=True)[:n]]
 
     def _mixes(self, have: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Stems there are [n] -> which are taken [n, m] and at which gains [n, m] (0: not taken), m at most MOST."""
+        """Number of stems [n] -> chosen stems [n, m] and their gains [n, m] (0: unused), m at most MOST."""
         n, most = len(have), int(have.max())
         order = torch.rand(n, most, generator=rng)
         order = order.masked_fill(torch.arange(most) >= have[:, None], 2.0).argsort(1)[:, :MOST]
@@ -107,7 +106,7 @@ class ResidentClips:
 
 
 def _weights(sizes: Tensor, patterns: Tensor, shares: Sequence[float]) -> Tensor:
-    """How often each song is drawn [n]: by its size, and where there are shares so that each pattern has its own."""
+    """Return the sampling weight of each song [n]: its size, scaled to the shares of patterns if given."""
     if not shares:
         return sizes
     weights = torch.zeros_like(sizes)
@@ -122,14 +121,14 @@ def _weights(sizes: Tensor, patterns: Tensor, shares: Sequence[float]) -> Tensor
 
 
 def _read_all(files: Sequence[Path], rate: int) -> Iterator[np.ndarray | str]:
-    """As `_read`, in order, by all cores; few sounds are read ahead of what is taken."""
+    """Read files in order on all cores with a small prefetch."""
     with ThreadPoolExecutor() as pool:
         for i in range(0, len(files), _AHEAD):
             yield from pool.map(lambda path: _read(path, rate), files[i : i + _AHEAD])
 
 
 def _read(path: Path, rate: int) -> np.ndarray | str:
-    """The whole file as int16 [N], or why it cannot be read."""
+    """Read a whole file as int16 [N]; return an error message on failure."""
     try:
         sound = audio.read(path, rate)
     except DataError as error:

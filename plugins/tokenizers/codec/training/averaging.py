@@ -1,4 +1,4 @@
-"""A moving average of weights: where a training circles, its middle is better than any point of it."""
+"""Exponential moving average of weights."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 
 EARLY = 50
-"""Steps: after n of them n / (n + EARLY) of the past counts, until that is more than asked for."""
+"""Warm-up of the decay in steps: after n steps the decay is at most n / (n + EARLY)."""
 
 
 class Averaged:
-    """Follows parameters step by step. Its state is saved with a checkpoint."""
+    """Moving average of parameters; its state is saved in checkpoints."""
 
     def __init__(self, parameters: Sequence[Tensor], past: float):
-        """`past`: how much of the average each step keeps."""
+        """`past`: decay of the average per step."""
         self._parameters, self._past = list(parameters), past
         self.means = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
-        """After step number `step`, counted from 0."""
+        """Update the average after step number `step`, from 0."""
         past = min(self._past, (step + 1) / (step + 1 + EARLY))
         torch._foreach_lerp_(self.means, [parameter.detach() for parameter in self._parameters], 1 - past)
 
     @torch.no_grad()
     def take(self) -> None:
-        """Put the average in the parameters' place."""
+        """Replace the parameters by the average."""
         for parameter, mean in zip(self._parameters, self.means, strict=True):
             parameter.copy_(mean)
 

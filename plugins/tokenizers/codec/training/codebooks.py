@@ -1,6 +1,6 @@
-"""Codebooks that do not collapse: started from PCA and k-means of real latents, moved by averages, dead codes revived.
+"""Codebook training without collapse: PCA and k-means initialization, moving-average updates, revival of dead codes.
 
-Codebooks learnt by gradient, with the usual commitment loss, ended with one code a level in use.
+Training by gradient with the usual commitment loss collapsed to one code per level.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ DECAY = 0.99
 
 
 class CodebookTrainer:
-    """Fits and follows levels of a dac ResidualVectorQuantize. Its state is saved with the checkpoint."""
+    """Trainer of the levels of a dac ResidualVectorQuantize; its state is saved in checkpoints."""
 
     def __init__(self, levels: Sequence[Any], rng: torch.Generator, dead: float = 0.05):
-        """A code used less than `dead` times the average, by moving average, is dead."""
+        """`dead`: usage, relative to the average, below which a code is dead (moving averages)."""
         self.levels, self.rng, self.dead = list(levels), rng, dead
         self.totals = torch.stack([level.codebook.weight.detach().clone() for level in self.levels])
         self.counts = torch.ones_like(self.totals[..., 0])
@@ -30,7 +30,7 @@ class CodebookTrainer:
 
     @torch.no_grad()
     def fit(self, z: Tensor) -> list[float]:
-        """Set every level from latents z [n, E]; returns the share of the variance left over after each level.
+        """Fit every level to latents z [n, E]; return the share of residual variance after each level.
 
         The level's projection takes the leading principal components of the residual and one constant: on the sphere
         where codes are looked up, the constant lets length as well as direction tell vectors apart.
@@ -63,12 +63,11 @@ class CodebookTrainer:
         return left
 
     def quantize(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z [B, T, E] -> what the decoder gets [B, T, E], the quantizer's loss (scalar) and the codes [B, K, T].
+        """z [B, T, E] -> decoder input [B, T, E], loss of the quantizer (scalar) and codes [B, K, T].
 
-        The decoder's gradient reaches the encoder as if nothing had been quantized. The loss pulls latents towards
-        their codes, relative to the variance of z, and each level's projections towards the residual that the level
-        sees, relative to that residual's: what late levels see is small. In passing the codebooks follow the vectors
-        that chose them.
+        Gradients are straight-through. The loss has the distance of latents to their codes, relative to the variance of
+        z, and that of the projections of each level to its residual, relative to the variance of the residual, since
+        residuals of late levels are small. Codebooks are updated by the assigned vectors.
         """
         scale = z.detach().var().clamp(min=1e-8)
         rest, out, loss, codes = z.detach(), torch.zeros_like(z), z.new_zeros(()), []
@@ -97,7 +96,7 @@ class CodebookTrainer:
 
     @torch.no_grad()
     def revive(self, z: Tensor) -> int:
-        """Move dead codes onto latents of z [B, T, E]; returns how many were dead."""
+        """Move dead codes to latents of z [B, T, E]; return the number of dead codes."""
         rest, dead_codes = z.detach().flatten(0, 1), 0
         for i, level in enumerate(self.levels):
             vectors = project(level, rest)
@@ -119,7 +118,7 @@ class CodebookTrainer:
 
 
 def sample(x: Tensor, n: int, rng: torch.Generator) -> Tensor:
-    """n rows of x [m, d], without repeats where m >= n."""
+    """Draw n rows of x [m, d], without replacement if m >= n."""
     rounds = [torch.randperm(len(x), generator=rng) for _ in range(-(-n // len(x)))]
     order = torch.cat([torch.empty(0, dtype=torch.int64), *rounds])[:n]
     return x[order.to(x.device)]
@@ -131,7 +130,7 @@ def sums(code: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _set(conv: Any, matrix: Tensor, bias: Tensor) -> None:
-    """Give a weight-normed convolution of kernel 1 the [out, in] matrix; its v and g follow."""
+    """Set the [out, in] matrix of a weight-normed convolution of kernel 1 (its v and g)."""
     conv.weight_v.copy_(matrix[..., None])
     conv.weight_v[matrix.square().sum(1) == 0] = 1.0
     conv.weight_g.copy_(matrix.norm(dim=1)[:, None, None])

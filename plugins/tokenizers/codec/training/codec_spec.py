@@ -1,4 +1,4 @@
-"""The file that `accomp codec train` reads."""
+"""Codec specs, the input of `accomp codec train`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class DataSpec:
     """[data]: a folder of audio files.
 
     Attributes:
-        root: the folder; a relative one counts from where the command is run.
-        train: glob patterns below it for the music to train on.
-        shares: with `resident`, of how many clips comes from each of the patterns; all music alike if empty.
-        tones: of how many clips are made by formula instead: tones, chords, glides, clicks. See tones.tones.
-        held_out: patterns for the music to measure on; may match nothing only if it is empty.
-        resident: read all of `train` once and keep it, as 16 bit, on the device that trains; files of one folder that
-            are equally long (a song's stems) are then mixed at random. See resident.ResidentClips.
-        excerpts, excerpt_seconds: how many held-out files are measured, spread evenly, and how much of each (s).
+        root: the folder, relative to the working directory.
+        train: glob patterns of training music in it.
+        shares: with `resident`, share of clips from each pattern; in proportion to length if empty.
+        tones: share of synthesized clips: tones, chords, glides, clicks. See tones.tones.
+        held_out: patterns of held-out music; must match files unless empty.
+        resident: keep all of `train` as 16 bit in the memory of the training device; files of one folder with equal
+            length (stems of a song) are then mixed at random. See resident.ResidentClips.
+        excerpts, excerpt_seconds: number of measured held-out files, evenly spaced, and the length of each (s).
     """
 
     root: str
@@ -53,7 +53,7 @@ class CodecSpec:
     """A whole codec spec. `config` is the [codec] section as the plugin's own Config, `plugin` its name.
 
     `train` is the [train] section as `tokenizer.training()` has it; so is `trainer`. With [codec] part = "name",
-    `tokenizer` is what the plugin's parts() give by that name, and `plugin` the two names.
+    `tokenizer` is that entry of the plugin's parts(), and `plugin` has both names.
     """
 
     plugin: str

@@ -1,4 +1,4 @@
-"""dac's discriminators as a training partner: least-squares adversarial loss and feature matching."""
+"""Adversarial training with dac's discriminators: least-squares loss and feature matching."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
 
 
 class Adversary:
-    """Discriminators and their optimizer; `judge` lets them learn and returns what the codec is to minimise."""
+    """Discriminators and their optimizer; `judge` updates them and returns the losses of the codec."""
 
     def __init__(self, spec: SoundTrainSpec, rate: int, seed: int, device: torch.device):
         with quiet_import("adversarial training"), torch.random.fork_rng(devices=[]):
@@ -32,8 +32,8 @@ class Adversary:
     def judge(self, decoded: Tensor, original: Tensor, rate: float) -> dict[str, Tensor]:
         """Both [B, N]. One step of the discriminators at learning rate `rate`, then "fool" and "features".
 
-        These are differentiable in `decoded`. Both sounds are scaled by what brings the original's peak to 0.8, so that
-        a wrong level is heard; an original below -40 dB full scale counts as one of -40 dB.
+        These are differentiable in `decoded`. One gain scales the peak of the original to 0.8 and is applied to both,
+        so that level errors are visible; the gain is limited to that of a peak of -40 dB full scale.
         """
         scale = 0.8 / original.abs().amax(1, keepdim=True).clamp(min=0.01)
         fake, real = (decoded * scale)[:, None], (original * scale)[:, None]
@@ -63,7 +63,7 @@ class Adversary:
         return {"fool": fool, "features": torch.stack(features).sum(), "discriminator": loss.detach()}
 
     def _listen(self, sound: Tensor) -> list[list[Tensor]]:
-        """sound [B, 1, N] -> each discriminator's feature maps, its verdict last.
+        """sound [B, 1, N] -> feature maps of each discriminator, its output last.
 
         (dac's own forward would scale every sound to the same peak, the noise floor of silence included.)
         """

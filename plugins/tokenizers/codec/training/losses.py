@@ -1,4 +1,4 @@
-"""What codec training minimises: how far decoded audio is from the original, heard at several resolutions."""
+"""Multi-resolution spectral losses of codec training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WINDOWS = (512, 1024, 2048, 4096)
-"""Samples of the windows that `accomp codec measure` compares by."""
+"""Window lengths (samples) of `accomp codec measure`."""
 
 
 def mel_filters(bands: int, bins: int, rate: int) -> Tensor:
     """Triangular filters [bands, bins], evenly spaced in mel = 2595 log10(1 + f / 700) from 0 Hz to rate / 2, peak 1.
 
-    A filter narrower than a bin still takes the bin that is nearest to its centre.
+    A filter narrower than a bin has weight at the bin nearest to its centre.
     """
     top = 2595 * math.log10(1 + rate / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, top, bands + 2, dtype=torch.float64) / 2595) - 1)
@@ -34,9 +34,9 @@ def mel_filters(bands: int, bins: int, rate: int) -> Tensor:
 class SpectralDistance(nn.Module):
     """Distances between audio [B, N] and its reconstruction, mean over `windows` (samples), by default 512 to 4096.
 
-    Parts, all relative, so that quiet music counts as loud music does:
+    Parts, all relative, so that they do not depend on the level:
         log      |log m' - log m| of mel magnitudes m (floor 3e-5; a full-scale sine has m near 1)
-        linear   sum |m' - m| / sum m, which weighs what is loud: the log distance alone leaves the music dull
+        linear   sum |m' - m| / sum m, dominated by loud bins; the log distance alone dulls the sound
         energy   |log e' - log e| / 2 of mel energies e pooled over 8 hops: levels are right on average
         low      1 - Re <S', S> / (|S'| |S|) of the complex bins below 640 Hz: the phase of the bass
     """
@@ -44,7 +44,7 @@ class SpectralDistance(nn.Module):
     floor = 3e-5
 
     def __init__(self, rate: int, windows: Sequence[int] = WINDOWS):
-        """`windows` must hold 1024 (energy) and 2048 (low)."""
+        """`windows` must include 1024 (energy) and 2048 (low)."""
         super().__init__()
         self.windows = tuple(windows)
         self.low_bins = round(640 / (rate / 2048))

@@ -1,4 +1,4 @@
-"""Codebooks of ResidualCodebooks that do not collapse: from k-means, moved by averages, dead codes revived."""
+"""Training of ResidualCodebooks: k-means initialization, moving-average updates, revival of dead codes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 from accomp.plugins.tokenizers.codec.training.codebooks import DECAY, sample, sums
 
 ROUNDS = 10
-"""Of k-means, a level."""
+"""Iterations of k-means per level."""
 
 
 class ResidualTrainer:
-    """Fits levels and lets them follow what chooses them. Its state is saved with the checkpoint."""
+    """Trainer of the levels; its state is saved in checkpoints."""
 
     def __init__(self, levels: Sequence[Any], rng: torch.Generator, dead: float):
-        """A code used less than `dead` times the average, by moving average, is dead."""
+        """`dead`: usage, relative to the average, below which a code is dead (moving averages)."""
         self.levels, self.rng, self.dead = list(levels), rng, dead
         self.fits = 0
-        """How often `fit` was called."""
+        """Number of calls of `fit`."""
         self.totals = torch.stack([level.codebook.clone() for level in self.levels])
         self.counts = torch.ones_like(self.totals[..., 0])
 
     @torch.no_grad()
     def fit(self, z: Tensor) -> list[float]:
-        """Set every level from latents z [n, E] by k-means; returns the share of the variance left after each level."""
+        """Fit every level to latents z [n, E] by k-means; return the share of residual variance after each level."""
         self.fits += 1
         whole = (z - z.mean(0)).square().sum()
         left = []
@@ -48,9 +48,9 @@ class ResidualTrainer:
 
     @torch.no_grad()
     def quantize(self, z: Tensor, *, revive: bool = False) -> Tensor:
-        """z [B, T, E] -> sums of the first 1 .. K levels [K, B, T, E]; in passing the codebooks follow z.
+        """z [B, T, E] -> sums of the first 1 .. K levels [K, B, T, E]; updates the codebooks.
 
-        `revive` moves codes that are dead onto what their level sees.
+        `revive` moves dead codes to vectors of the residual of their level.
         """
         rest = z.flatten(0, 1)
         out, found = torch.zeros_like(rest), []

@@ -1,4 +1,4 @@
-"""What training of decoded sound minimises: spectral distances, and the verdict of dac's discriminators."""
+"""Losses on decoded audio: spectral distances and dac's discriminators."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
 
 
 class SoundJudge:
-    """The distances of decoded sound from the original and, while they take part, the discriminators."""
+    """Distances of decoded from original audio and, when active, the discriminators."""
 
     def __init__(self, spec: SoundTrainSpec, rate: int, seed: int, device: torch.device, rng: torch.Generator):
-        """`rng` says which part of the clips the discriminators hear."""
+        """`rng` draws the part of the clips for the discriminators."""
         self.spec, self.rate, self.rng = spec, rate, rng
         self.distance = SpectralDistance(rate, spec.windows).to(device)
         self.adversary = Adversary(spec, rate, seed, device) if spec.adversarial else None
 
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint must hold of it."""
+        """Return the state for checkpoints."""
         return {"adversary": self.adversary} if self.adversary else {}
 
     def __call__(
         self, decoded: Tensor, original: Tensor, done: float, cosine: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both [B, N], at a progress of `done` -> what to minimise, and its parts. The discriminators learn a step.
+        """Both [B, N], at progress `done` -> total loss and its parts. Updates the discriminators.
 
-        cosine: by how much their rate has fallen.
+        cosine: decay factor of their learning rate.
         """
         losses = self.distance(decoded, original)
         total = torch.stack([getattr(self.spec, name) * value for name, value in losses.items()]).sum()
@@ -40,7 +40,7 @@ class SoundJudge:
         return total, losses
 
     def _part(self, decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
-        """What the discriminators hear of both [B, N]."""
+        """Return the part of both [B, N] for the discriminators."""
         have, wanted = original.shape[1], round(self.spec.adversary_seconds * self.rate)
         if not 0 < wanted < have:
             return decoded, original

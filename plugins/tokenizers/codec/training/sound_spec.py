@@ -1,4 +1,4 @@
-"""The keys of a training that is judged by its sound."""
+"""Keys of training with losses on audio."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainSpec, sha
 
 @frozen(kw_only=True)
 class SoundTrainSpec(CodecTrainSpec):
-    """[train] of what is judged by its sound; precision "bfloat16" is tf32 with discriminators in bfloat16.
+    """[train] with losses on audio; precision "bfloat16" is tf32 with discriminators in bfloat16.
 
     Attributes:
         log, linear, energy, low: weights of the distances of SpectralDistance.
-        windows: of the distances (samples); 1024 and 2048 must be among them.
-        adversarial: weight of dac's discriminators; 0 leaves them out. They multiply the time of a step: for a GPU.
+        windows: window lengths of the distances (samples), including 1024 and 2048.
+        adversarial: weight of dac's discriminators; 0 disables them. They multiply the time per step: for a GPU.
         adversary_periods, adversary_windows: periods and STFT windows (samples) of the discriminators.
-        adversary_from: share of the training after which the discriminators join.
-        adversary_lr: their rate, which falls with the codec's.
-        adversary_seconds: how much of every clip they hear, at a random place; 0: all of it.
+        adversary_from: share of the training before the discriminators are active.
+        adversary_lr: their learning rate, on the schedule of the codec's.
+        adversary_seconds: random part of every clip for them (s); 0: the whole clip.
     """
 
     log: float = field(default=1.0, validator=v.ge(0.0))

@@ -1,4 +1,4 @@
-"""Codec training: what every kind of network shares. Steps, rates, clips of music, time limits, checkpoints."""
+"""Codec training common to all networks: steps, learning rates, clips, time limits, checkpoints."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class CodecTrainSpec:
     """[train] of a codec spec: the keys of every kind of network.
 
     Attributes:
-        steps: optimizer steps in all; with a time limit, the share of the time stands for the share of the steps.
-        batch, seconds: clips a step and their length (s).
-        lr, final_lr, warmup, clip: AdamW's peak rate after `warmup` steps, its rate at the end (cosine), gradient norm.
-        fit_frames: latents that principal components and k-means see.
+        steps: optimizer steps; with a time limit, progress is the share of the time instead.
+        batch, seconds: clips per step and their length (s).
+        lr, final_lr, warmup, clip: peak learning rate of AdamW after `warmup` steps, final rate (cosine), gradient
+        norm.
+        fit_frames: number of latents for principal components and k-means.
         levels: lowest and highest gain of a clip (dB); equaliser: see variation.vary.
-        speed: each step's clips are played faster or slower by up to so many octaves, and their pitch follows.
-        start: weights to start from, as [tokenizer] weights names them; "" starts from random ones.
-        dead: a code used less than this share of the average is moved; revive_until: up to this share of the training.
+        speed: largest random speed change of the clips of a step in octaves; pitch follows.
+        start: weights to start from, in the syntax of [tokenizer] weights; "" for random ones.
+        dead: relative usage below which a code is moved; revive_until: share of the training with revival.
         precision: "float32"; "tf32" (GPU: matrix products in tf32); "bfloat16" (see the kind of network).
         revive_every, report_every, validate_every, checkpoint_every: in steps.
     """
@@ -66,16 +67,16 @@ Spec = TypeVar("Spec", bound=CodecTrainSpec)
 
 
 class CodecTrainer(ABC, Generic[Spec]):
-    """Trains one network; `steps()` yields the losses of each step, so that a caller may report, save and stop.
+    """Trainer of one network; `steps()` yields the losses of each step for reports, checkpoints and stopping.
 
-    With `seconds` the training ends after so much time, that of earlier sittings included, and every share in the spec
-    is one of the time; `clock` tells it. A kind of network implements `learn`, and what it must save beside the rest.
+    With `seconds` the training ends after that time, including earlier runs, and every share in the spec refers to time
+    by `clock`. Subclasses implement `learn` and `parts`.
     """
 
     levels: int
-    """How many codebooks are trained together with encoder and decoder; `finish` sees to those behind."""
+    """Number of codebooks trained with encoder and decoder; `finish` fits the others."""
     fitted: int | None
-    """The step before which the codebooks were first fitted."""
+    """Step of the first fit of the codebooks."""
 
     def __init__(
         self,
@@ -97,34 +98,34 @@ class CodecTrainer(ABC, Generic[Spec]):
         self.rng = torch.Generator().manual_seed(seed)
 
     def optimize(self) -> None:
-        """Make the optimizer of all that learns by gradient; to be called once, by a kind's constructor."""
+        """Create the optimizer of all trainable parameters; called once by the constructor of a subclass."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=self.spec.lr, betas=(0.8, 0.99), weight_decay=1e-3, fused=True)
 
     @abstractmethod
     def learn(self, done: float) -> dict[str, float]:
-        """One step at a progress of `done`: the losses by name, "total" among them, and what else is to be told."""
+        """Run one step at progress `done`; return losses by name, with "total", and further figures for the log."""
 
     @abstractmethod
     def parts(self) -> dict[str, Any]:
-        """What a checkpoint must hold beside network, optimizer and random state: name -> object with state_dict()."""
+        """Return further state for checkpoints: name -> object with state_dict()."""
 
     @abstractmethod
     def finish(self) -> list[float]:
-        """After the last step, once: the share of the rest's variance left over after each codebook fitted only now."""
+        """Fit the remaining codebooks after the last step; return the share of residual variance after each."""
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training, those before `load` included."""
+        """Seconds of training, including those before `load`."""
         return self._before + self._clock() - self._since
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, 0 to 1."""
+        """Completed share of the training, 0 to 1."""
         return min(1.0, self.step / self.spec.steps if self.seconds is None else self.elapsed / self.seconds)
 
     def steps(self) -> Iterator[dict[str, float]]:
-        """Runs the remaining steps; after each yields its losses, and codes used per level where codes are in use."""
+        """Run the remaining steps; yield the losses of each and, with a quantizer, codes used per level."""
         while (done := self.progress) < 1.0:
             with precision(self.spec.precision):
                 parts = self.learn(done)
@@ -132,9 +133,9 @@ class CodecTrainer(ABC, Generic[Spec]):
             yield parts
 
     def descend(self, total: Tensor, losses: dict[str, Tensor], done: float) -> dict[str, float]:
-        """One optimizer step down `total`; returns it and the losses as numbers.
+        """Run one optimizer step on `total`; return it and the losses as numbers.
 
-        Raises FloatingPointError where the loss is not finite.
+        Raises FloatingPointError for a non-finite loss.
         """
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -143,14 +144,14 @@ class CodecTrainer(ABC, Generic[Spec]):
             group["lr"] = self._rate(done)
         self.optimizer.step()
         losses = {**losses, "total": total}
-        numbers = torch.stack([value.detach() for value in losses.values()]).tolist()  # waits for a GPU: once a step
+        numbers = torch.stack([value.detach() for value in losses.values()]).tolist()  # one GPU sync per step
         parts = dict(zip(losses, numbers, strict=True))
         if not math.isfinite(parts["total"]):
             raise FloatingPointError(f"the loss became {parts['total']} at step {self.step}; lower [train] lr")
         return parts
 
     def draw(self) -> Tensor:
-        """The clips of a step [batch, whole frames of samples]."""
+        """Draw the clips of a step [batch, whole frames of samples]."""
         rate, hop = self.network.sample_rate, self.network.hop
         frames = int(self.spec.seconds * rate) // hop
         faster = 1.0
@@ -164,7 +165,7 @@ class CodecTrainer(ABC, Generic[Spec]):
 
     @torch.no_grad()
     def latents(self, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `encode` makes of fit_frames frames of music or some more, [n, E]."""
+        """Encode at least fit_frames frames of music to latents [n, E]."""
         found, have = [], 0
         while have < self.spec.fit_frames:
             found.append(encode(self.draw()).flatten(0, 1))
@@ -172,18 +173,18 @@ class CodecTrainer(ABC, Generic[Spec]):
         return torch.cat(found)
 
     def cosine(self, done: float) -> float:
-        """From 1 to 0 over the training."""
+        """Return the cosine decay from 1 to 0 over the training."""
         return 0.5 + 0.5 * math.cos(math.pi * done)
 
     def _rate(self, done: float) -> float:
-        """The learning rate: linear warm-up, then a cosine; a short warm-up again when the quantizer enters."""
+        """Return the learning rate: linear warm-up, cosine decay; another short warm-up when the quantizer starts."""
         spec = self.spec
         since = self.step - (self.fitted or 0)
         rate = spec.final_lr + (spec.lr - spec.final_lr) * self.cosine(done)
         return rate * min(1.0, (since + 1) / max(1, spec.warmup))
 
     def save(self, path: Path) -> None:
-        """Everything that the next step depends on, written at once or not at all."""
+        """Write the complete training state atomically."""
         state: dict[str, Any] = {
             "step": self.step,
             "fitted": self.fitted,
@@ -198,7 +199,7 @@ class CodecTrainer(ABC, Generic[Spec]):
         write_atomic(path, buffer.getvalue())
 
     def load(self, path: Path) -> None:
-        """Go on where `save` left off. Raises CheckpointError for a file that is damaged or of another network."""
+        """Resume from the state of `save`. Raises CheckpointError for a damaged file or another network."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
@@ -217,7 +218,7 @@ class CodecTrainer(ABC, Generic[Spec]):
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """While a step runs: tf32 for matrix products and convolutions on a GPU unless `name` is "float32"."""
+    """Enable tf32 for matrix products and convolutions on a GPU within the block unless `name` is "float32"."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     fast = name != "float32"

@@ -1,4 +1,4 @@
-"""What `accomp codec train` calls to train a vocoder: [codec] plugin = "magnitude", part = "vocoder"."""
+"""Vocoder as trainable part of `accomp codec train`: [codec] plugin = "magnitude", part = "vocoder"."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from accomp.plugins.tokenizers.codec.training.vocoder_trainer import PairedVocod
 
 @frozen(kw_only=True)
 class VocoderConfig(VocoderSizes):
-    """The rest of [codec] of such a spec.
+    """Further keys of [codec] in such a spec.
 
     Attributes:
-        codec: weights of the codec that the vocoder is for: "default", a path, or "hub:owner/repo/file".
-        codebooks: how many of its levels are heard while training.
+        codec: weights of the codec of the vocoder: "default", a path, or "hub:owner/repo/file".
+        codebooks: number of its levels used in training.
     """
 
     codec: str = "default"
@@ -28,40 +28,40 @@ class VocoderConfig(VocoderSizes):
 
 
 class VocoderPart:
-    """A vocoder of a codec class (Magnitude), as a thing that a codec spec can train."""
+    """A vocoder of a codec class (Magnitude) as trainable part of a codec spec."""
 
     Config = VocoderConfig
     file = "vocoder.safetensors"
-    """Where training writes its weights."""
+    """File name of its weights."""
 
     def __init__(self, codec: Any):
         self._codec = codec
 
     def space_of(self, config: VocoderConfig) -> TokenSpace:
-        """Of the codec. Raises CheckpointError where its weights are missing or damaged."""
+        """Return the token space of the codec. Raises CheckpointError for missing or damaged weights."""
         space: TokenSpace = self._codec.space_of(self._config_of(config))
         return space
 
     def architecture(self, config: VocoderConfig) -> dict[str, Any]:
-        """What the vocoder's file states: its sizes, and the decoder that it is for. Raises as `space_of`."""
+        """Return the header of the vocoder file: its sizes and its decoder. Raises as `space_of`."""
         decoder = decoder_print(self._codec(self._config_of(config)).network)
         return {"decoder": decoder, "codebooks": config.codebooks, **_sizes(config)}
 
     def network_of(self, config: VocoderConfig) -> PairedVocoder:
-        """An untrained vocoder, from the global random state, with its codec. Raises as `space_of`."""
+        """Return an untrained vocoder, from the global random state, with its codec. Raises as `space_of`."""
         return PairedVocoder(self._codec(self._config_of(config)), **_sizes(config))
 
     def training(self) -> tuple[type[VocoderTrainSpec], type[VocoderTrainer]]:
-        """The class of [train], and that of the trainer."""
+        """Return the class of [train] and that of the trainer."""
         return VocoderTrainSpec, VocoderTrainer
 
     def trained(self, config: VocoderConfig, network: PairedVocoder) -> Any:
-        """The codec with the vocoder in use; both are taken over."""
+        """Return the codec with the vocoder; takes ownership of both."""
         network.codec.use_vocoder(network)
         return network.codec
 
     def _config_of(self, config: VocoderConfig) -> Any:
-        """The codec's own Config, with the sizes that its file states."""
+        """Return the Config of the codec with the sizes in its file."""
         sizes = own_sizes(locate(config.codec, "magnitude"), "magnitude")
         return self._codec.Config(**{**sizes, "weights": config.codec, "codebooks": config.codebooks})
 

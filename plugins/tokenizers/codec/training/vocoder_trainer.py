@@ -1,4 +1,4 @@
-"""Training of a vocoder: the codec that it is for stays as it is, and what it decodes is judged by its sound."""
+"""Training of a vocoder with a frozen codec by losses on audio."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer
 class VocoderTrainSpec(SoundTrainSpec):
     """[train] of a vocoder; precision "bfloat16" is also that of its blocks' matrix products.
 
-    `low` compares phases with the original's, of which codes of magnitudes say nothing: its weight had better be 0.
+    `low` compares phases with the original, which codes of magnitudes do not contain: set its weight to 0.
     """
 
 
 class PairedVocoder(Vocoder):
-    """A vocoder with the frozen codec that it learns to follow, which is no part of its state."""
+    """A vocoder with its frozen codec, which is not part of its state."""
 
     def __init__(self, codec: Any, **sizes: int):
         """`codec` is a Magnitude; `sizes` are VocoderSizes."""
@@ -37,7 +37,7 @@ class PairedVocoder(Vocoder):
 
 
 class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
-    """Trains a PairedVocoder on what its codec decodes; see CodecTrainer."""
+    """Trainer of a PairedVocoder on the output of its codec; see CodecTrainer."""
 
     network: PairedVocoder
 
@@ -48,8 +48,8 @@ class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
         self.network.mixed = spec.precision == "bfloat16"
         self.codec = network.codec.to(device)
         self.levels = self.codec.space.codebooks
-        self.fitted = 0  # the codec's codebooks are
-        self.phases = TensorPhases(WINDOW, STEP)  # adds up differentiably, on any device
+        self.fitted = 0  # the codebooks of the codec are fitted
+        self.phases = TensorPhases(WINDOW, STEP)  # differentiable overlap-add on any device
         self.judge = SoundJudge(spec, network.sample_rate, seed, device, self.rng)
         self.optimize()
 
@@ -67,7 +67,7 @@ class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
 
     @torch.no_grad()
     def _decoded(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents [B, T, E] and settled spectra [B, T * 4, 2, 641] of what the codec makes of audio [B, T * hop]."""
+        """Latents [B, T, E] and settled spectra [B, T * 4, 2, 641] of audio [B, T * hop] by the codec."""
         z = self.codec.embed(self.codec.encode(audio))
         magnitudes = magnitudes_of(self.codec.network.decode(z, History())).flatten(1, 2)
         return z, self.codec.settled(magnitudes, History())

@@ -1,4 +1,4 @@
-"""Training of a codec that decodes to a waveform: an autoencoder first, then codebooks on it, then both together."""
+"""Training of a codec with waveform output: autoencoder, then fit of codebooks, then joint training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class WaveformTrainSpec(SoundTrainSpec):
     """[train] of a codec such as dac; see SoundTrainSpec for the losses.
 
     Attributes:
-        autoencoder: share of the training that runs without quantizer, before the codebooks are fitted.
-        noise: Gaussian noise on the latents while there is no quantizer, in standard deviations of the latents.
-        codebooks: levels that encoder and decoder are trained with, 0 for all. Those behind are fitted in the end to
-            what these leave over, and change nothing else: the first so many are the codec that they are alone.
-        follow_steps: steps for which the codebooks behind then follow what chooses them.
-        refit_every, refit_until: the codebooks are fitted anew every so many steps up to this share of them, since the
-            encoder finds directions worth coding that the first fit did not see; 0 never.
+        autoencoder: share of the training without quantizer, before the fit of the codebooks.
+        noise: Gaussian noise on the latents without quantizer, in standard deviations of the latents.
+        codebooks: levels in joint training, 0 for all. Later levels are fitted to the final residual and change nothing
+            else, so the leading levels work as a codec by themselves.
+        follow_steps: moving-average steps of the later codebooks after their fit.
+        refit_every, refit_until: interval (steps) of refits of the codebooks, up to this share of the steps, since the
+            encoder learns new directions after the first fit; 0: never.
     """
 
     autoencoder: float = field(default=0.25, validator=share)
@@ -42,7 +42,7 @@ class WaveformTrainSpec(SoundTrainSpec):
 
 
 class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
-    """Trains networks with dac's quantizer by distances of sound; see CodecTrainer."""
+    """Trainer of networks with dac's quantizer by losses on audio; see CodecTrainer."""
 
     def __init__(
         self, network: Any, spec: WaveformTrainSpec, clips: Any, seed: int, device: torch.device, **timing: Any
@@ -106,7 +106,7 @@ class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
         return left
 
     def _rest(self, z: Tensor) -> Tensor:
-        """What the trained levels leave over of latents [..., E]."""
+        """Return the residual of latents [..., E] after the trained levels."""
         for level in list(self.network.quantizer.quantizers)[: self.levels]:
             z = z - restore(level, level.codebook(nearest(level, project(level, z))))
         return z
@@ -121,7 +121,7 @@ class WaveformTrainer(CodecTrainer[WaveformTrainSpec]):
 
 
 class _State:
-    """A generator's state as something that can be saved."""
+    """Serializable state of a random generator."""
 
     def __init__(self, generator: torch.Generator):
         self._generator = generator
