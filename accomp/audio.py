@@ -69,12 +69,13 @@ class Sound:
             UserError: IPython is not installed.
         """
         try:
-            from IPython.display import Audio
+            from IPython import display
         except ModuleNotFoundError:
             raise UserError(
                 "a player in a notebook needs IPython; run: pip install ipython, or write a file with .save('out.wav')"
             ) from None
-        return Audio(self.audio, rate=self.sample_rate, normalize=bool(np.abs(self.audio).max(initial=0) > 1))
+        player: Any = display.Audio  # without types
+        return player(self.audio, rate=self.sample_rate, normalize=bool(np.abs(self.audio).max(initial=0) > 1))
 
     def _repr_html_(self) -> str | None:
         """The player of a notebook, above it the repr; None where IPython is missing."""
