@@ -21,7 +21,6 @@ from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 if TYPE_CHECKING:
     from accomp.core.music.timelines import Source
-    from accomp.run import Run
 
 
 @frozen
@@ -61,7 +60,7 @@ class Session:
 
     def __init__(
         self,
-        run: Run,
+        run: Any,
         *,
         labels: Mapping[str, int],
         seed: int,
@@ -169,7 +168,7 @@ class Batch:
         slots: How many sessions there can be.
     """
 
-    def __init__(self, run: Run, slots: int, temperature: float):
+    def __init__(self, run: Any, slots: int, temperature: float):
         from accomp.core.runs.player import check_streams
 
         check_streams(run.player)

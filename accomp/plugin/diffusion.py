@@ -5,8 +5,8 @@ from __future__ import annotations
 from accomp.core.diffusion.adversary import Adversary, Conditioning, swap_inputs
 from accomp.core.diffusion.adversary_losses import adversary_loss, contrastive_loss, generator_loss
 from accomp.core.diffusion.block_layout import Blocks
-from accomp.core.diffusion.denoising import GuidedSteps, Path, Steps, check_latents, levels, log_ratio
-from accomp.core.diffusion.flow import Flow, FlowKeys
+from accomp.core.diffusion.denoising import GuidedSteps, Path, Steps, check_sampled_space, levels, log_ratio
+from accomp.core.diffusion.flow import Flow, FlowKeys, check_trained_space
 from accomp.core.diffusion.latent_model import LatentModel
 from accomp.core.diffusion.process import clean_of, noised, velocity
 from accomp.core.diffusion.rollout import Velocity, roll_out
@@ -26,7 +26,8 @@ __all__ = [
     "Steps",
     "Velocity",
     "adversary_loss",
-    "check_latents",
+    "check_sampled_space",
+    "check_trained_space",
     "clean_of",
     "contrastive_loss",
     "generator_loss",

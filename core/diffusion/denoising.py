@@ -67,7 +67,7 @@ class GuidedSteps(Steps):
     plus: bool = False
 
 
-def check_latents(name: str, space: TokenSpace) -> None:
+def check_sampled_space(name: str, space: TokenSpace) -> None:
     """Raise CombinationError for a tokenizer without latents to denoise."""
     if not space.continuous:
         raise CombinationError(

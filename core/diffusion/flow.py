@@ -177,7 +177,7 @@ class Flow:
         return x.masked_fill(early[..., None], 0.0)
 
 
-def check_latents(name: str, space: TokenSpace) -> None:
+def check_trained_space(name: str, space: TokenSpace) -> None:
     """Raise CombinationError for a tokenizer without latents."""
     if not space.continuous:
         raise CombinationError(

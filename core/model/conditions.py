@@ -177,7 +177,7 @@ def class_called(label: str, text: str, conditions: Mapping[str, LabelCondition]
     """The class of a label by its name. Raises UserError for a label or a class that the model does not have."""
     if label not in conditions:
         if not conditions:
-            raise UserError(f"the model has no condition {label!r}, nor any other; it plays by what it hears alone")
+            raise UserError(f"the model has no condition {label!r}, nor any other; it plays from the audio alone")
         what = nearest(
             label, [*conditions, *others], what="its conditions" + (" and other arguments" if others else "")
         )

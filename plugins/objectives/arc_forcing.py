@@ -23,7 +23,7 @@ from accomp.plugin.diffusion import (
     Name,
     Velocity,
     adversary_loss,
-    check_latents,
+    check_trained_space,
     contrastive_loss,
     generator_loss,
     levels,
@@ -87,7 +87,7 @@ class ArcForcing:
 
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError for a space of codes."""
-        check_latents("arc_forcing", space)
+        check_trained_space("arc_forcing", space)
         self.config, self.adversary_lr = config, config.adversary_lr
         self._flow, self._levels = Flow(FlowKeys()), levels(config.steps)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from accomp.plugin import Decoding, TokenSpace
-from accomp.plugin.diffusion import Flow, FlowKeys, check_latents
+from accomp.plugin.diffusion import Flow, FlowKeys, check_trained_space
 
 
 class RectifiedFlow(Flow):
@@ -27,5 +27,5 @@ class RectifiedFlow(Flow):
 
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError for a space of codes."""
-        check_latents("rectified_flow", space)
+        check_trained_space("rectified_flow", space)
         super().__init__(config)

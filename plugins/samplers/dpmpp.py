@@ -9,7 +9,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from accomp.plugin import Decoding, Draw, Predicting, TokenSpace
-from accomp.plugin.diffusion import Path, Steps, check_latents, clean_of, log_ratio
+from accomp.plugin.diffusion import Path, Steps, check_sampled_space, clean_of, log_ratio
 
 
 class Dpmpp:
@@ -28,7 +28,7 @@ class Dpmpp:
 
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError for a space of codes."""
-        check_latents("dpmpp", space)
+        check_sampled_space("dpmpp", space)
         self.levels = config.levels
 
     def path(self, predict: Predicting, draw: Draw) -> Path:

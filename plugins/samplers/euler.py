@@ -8,7 +8,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from accomp.plugin import Decoding, Draw, Predicting, TokenSpace
-from accomp.plugin.diffusion import GuidedSteps, Path, check_latents, clean_of
+from accomp.plugin.diffusion import GuidedSteps, Path, check_sampled_space, clean_of
 
 
 class Euler:
@@ -25,7 +25,7 @@ class Euler:
 
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError for a space of codes."""
-        check_latents("euler", space)
+        check_sampled_space("euler", space)
         self.levels, self.plus = config.levels, config.plus
 
     def path(self, predict: Predicting, draw: Draw) -> Path:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from accomp.plugin import Decoding, Draw, Predicting, TokenSpace
-from accomp.plugin.diffusion import GuidedSteps, Path, check_latents, clean_of, noised
+from accomp.plugin.diffusion import GuidedSteps, Path, check_sampled_space, clean_of, noised
 
 
 class PingPong:
@@ -27,7 +27,7 @@ class PingPong:
 
     def __init__(self, config: Config, space: TokenSpace):
         """Raises CombinationError for a space of codes."""
-        check_latents("ping_pong", space)
+        check_sampled_space("ping_pong", space)
         self.levels, self.plus = config.levels, config.plus
 
     def path(self, predict: Predicting, draw: Draw) -> Path:

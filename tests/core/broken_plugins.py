@@ -546,20 +546,20 @@ class ForgetsItsChunk(_Sees):
 
 
 class _ShowsTargets(DelayPattern):
-    def clip(self, y):
+    def inputs_of(self, y):
         return self.targets_of(y)
 
 
 @breaks("objective", _outputs(1, "Clock(t_f=0, k=1): step 0, frame 0 of level 0, sees (level, frame) [(0, 0)]"))
 class SeesTheAnswer(AR):
     def loss(self, model, batch, clock, rng):
-        forward = model.forward
+        hidden = model.hidden
         try:
-            answer = _ShowsTargets(clock, self.levels).clip(batch.y.masked_fill(~batch.valid[:, None], -2))
-            model.forward = lambda x, held, labels, told: forward(x, answer, labels, told)
+            answer = _ShowsTargets(clock, self.levels).inputs_of(batch.y.masked_fill(~batch.valid[:, None], -2))
+            model.hidden = lambda x, tokens, *rest, **named: hidden(x, answer, *rest, **named)
             return super().loss(model, batch, clock, rng)
         finally:
-            del model.forward
+            del model.hidden
 
 
 @breaks(
@@ -567,12 +567,12 @@ class SeesTheAnswer(AR):
 )
 class BlindToThePast(AR):
     def loss(self, model, batch, clock, rng):
-        forward = model.forward
+        hidden = model.hidden
         try:
-            model.forward = lambda x, held, labels, told: forward(x, torch.full_like(held, -1), labels, told)
+            model.hidden = lambda x, tokens, *rest, **named: hidden(x, torch.full_like(tokens, -1), *rest, **named)
             return super().loss(model, batch, clock, rng)
         finally:
-            del model.forward
+            del model.hidden
 
 
 @breaks("objective", _outputs(3, "step 0, frame 0 of level 0, sees (level, frame) [(0, 0), (0, 1)"))

@@ -83,7 +83,7 @@ def plainly(made: LatentModel, x: Tensor, past: Tensor, noisy: Tensor, t: float,
     heard = inputs[:, frames + t_f - k + len(made.input_padding)]
     level = torch.full((1, 1), t, dtype=torch.float64)
     e = torch.cat([made.blank.expand(len(x), front, -1), made.clean(past), made.noisy(noisy, level)], dim=1)
-    h = made.fuser.fuse(made.heard(heard), e, made.start(labels or {}))
+    h = made.fuser.fuse(made.fill_absent(heard), e, made.start(labels or {}))
     block = torch.arange(front + P + k) // k
     last = int(block[-1])
     if made.regime == "block_causal":

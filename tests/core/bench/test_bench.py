@@ -11,7 +11,7 @@ import tiny
 import torch
 from small import space_with
 
-from accomp.core.bench import memory
+from accomp.core.bench import live, memory
 from accomp.core.bench.cases.sessions import Sessions, _at_load
 from accomp.core.bench.cases.train import Train
 from accomp.core.bench.figures import FIGURES
@@ -27,6 +27,7 @@ from accomp.core.registry import Registry
 from accomp.core.spec.pairs import PairRules
 from accomp.core.spec.runtime import Runtime
 from accomp.core.spec.toml_files import toml_text
+from accomp.core.streaming.precision import prepared
 from accomp.core.training.throughput import step_flops
 
 RATE = 1e9
@@ -187,7 +188,7 @@ def test_batches_grow_until_one_is_late_and_every_load_is_known(spec: Any, monke
 def test_hours_of_music_tell_how_memory_grows(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of the samples is that of the music: 1000 bytes a sample at 20 samples are 20 000 bytes an hour."""
     samples = iter(range(5000, 10**6, 1000))
-    monkeypatch.setattr(memory, "held", lambda _: next(samples))
+    monkeypatch.setattr(memory, "in_use", lambda _: next(samples))
     monkeypatch.setattr("accomp.core.bench.cases.sessions.LEAST_SAMPLES", 10)
     (line,) = subject_lines(spec(), Sessions(hours=0.0005, codec=False))
     assert line.figures["n"] == 10
@@ -313,7 +314,7 @@ def test_a_compiled_variant_is_one_more_line_beside_eager(
     bench: Any, spec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs: list[Any] = []
-    monkeypatch.setattr("accomp.core.streaming.step.compiled", lambda step, *_: graphs.append(step) or step)
+    monkeypatch.setattr("accomp.core.streaming.step.captured_step", lambda step, *_: graphs.append(step) or step)
     words = ["--variant", "eager float32", "--variant", "compiled float32"]
     eager, compiled = bench("stream", spec(), "--steps", "50", *words)
     assert len(graphs) == 1
@@ -341,8 +342,7 @@ def test_what_a_step_reads_shrinks_with_the_precision(spec: Any) -> None:
 
 def test_sessions_run_as_the_spec_says(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Runtime] = []
-    prepared = Runtime.prepared
-    monkeypatch.setattr(Runtime, "prepared", lambda self, model: seen.append(self) or prepared(self, model))
+    monkeypatch.setattr(live, "prepared", lambda model, runtime: seen.append(runtime) or prepared(model, runtime))
     path = spec(runtime={"weights": "bfloat16", "compile": "off"})
     subject_lines(path, Sessions(batches=(1,), steps=1, codec=False))
     assert seen == [Runtime(compile="off", weights="bfloat16")]

@@ -274,7 +274,7 @@ def test_a_disk_that_counts_whole_seconds_is_not_trusted_within_them(tmp_path, m
     def seen(paths):
         return [[path.stat().st_size, coarse, coarse, path.stat().st_ino] for path in paths]
 
-    for module in (songs, ingest_module):
+    for module in (songs, stored_records):
         monkeypatch.setattr(module, "seen", seen)
     ingest(tmp_path / "c", tmp_path / "s")
     changed_in_place(tmp_path / "c/train/t/b-4.wav", tone(2.0, 2))

@@ -27,7 +27,7 @@ class OneMore(Registry):
     """The built-in rows and `chosen`."""
 
     def find(self, kind, name):
-        own = Component("embedder", "chosen", "test_embedding:Chosen")
+        own = Component("embedder", "chosen", "test_build_embedder:Chosen")
         return own if (kind, name) == ("embedder", "chosen") else super().find(kind, name)
 
 

@@ -368,7 +368,7 @@ class Thread:
 
 
 def session(side: Metronome, recording: Recording, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(realtime, "LOOK", 0.001)
+    monkeypatch.setattr(realtime, "POLL_INTERVAL", 0.001)
     monkeypatch.setattr(realtime, "live_text", lambda *_: "")
     schedule: Any = type("Rate", (), {"rate": RATE})()
     with stop_wish() as wish:

@@ -347,7 +347,7 @@ def test_a_stem_is_scaled_below_full_scale_and_refused_if_it_is_no_sound(
         ({"instrument": "Bass", "parent": "pino"}, "no node is called 'pino'"),
         ({}, r"the input is not a terminal, so it cannot prompt; give --auto"),
         ({"instrument": "Bass", "folder": None}, r"give --context WAV to begin .* or --out FOLDER"),
-        ({"instrument": "Bass", "stems": 2}, "--stems tells what --context is a mixture of"),
+        ({"instrument": "Bass", "stems": 2}, "--stems is the number of stems in --context"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_played(

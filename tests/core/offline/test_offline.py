@@ -240,7 +240,7 @@ def test_wrong_calls_say_what_is_wrong():
         given = {"sessions": SESSIONS, "labels": LABELS, "window": 4} | changes
         return compose(model, sampler, latents(3) if x is None else x, **given)
 
-    with pytest.raises(ValueError, match=r"a model with Clock\(t_f=0, k=1\) plays in sessions"):
+    with pytest.raises(ValueError, match=r"a model with Clock\(t_f=0, k=1\) streams, in sessions"):
         play(offline_model(clock=Clock()))
     with pytest.raises(ValueError, match=r"shape \(2, 3, 5\), expected \[B, T, E\] = \(2, 'T', 6\) with T >= 1"):
         play(x=torch.zeros(2, 3, 5))

@@ -118,7 +118,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(tmp_path):
 def test_followers_are_those_whose_libraries_are_there():
     registry = Registry(third_party=False)
     registry._rows = {key: row for key, row in registry._rows.items() if key[0] != "follower"}
-    assert Followers.of(registry).there == {"metronome": False, "chart": False}
+    assert Followers.of(registry).available == {"metronome": False, "chart": False}
 
 
 @attrs.frozen

@@ -266,7 +266,7 @@ def test_a_measured_loop_says_what_fits(jam):
         client.say(type="calibrate", place=500_000)
         failed = client.next("measured")
         assert failed["try_again"]
-        assert "only 0.0 s were heard" in failed["why"]
+        assert "only 0.0 s were received" in failed["why"]
 
 
 def test_a_page_at_another_rate_and_in_int16(jam):

@@ -150,7 +150,7 @@ def test_auto_goes_on_uncompiled_and_says_why(
     monkeypatch.setattr(compiled, "_compiled", stumbles)
     assert compiled(torch.ones(2)).tolist() == compiled(torch.ones(2)).tolist() == [2, 2]
     assert len(calls) == 1
-    assert "goes on uncompiled: The argument '-1 + ((0))'" in capsys.readouterr().err
+    assert "runs uncompiled: The argument '-1 + ((0))'" in capsys.readouterr().err
     insisting = _Compiled(lambda x: 2 * x, insists=True)
     monkeypatch.setattr(insisting, "_compiled", stumbles)
     with pytest.raises(WorkError, match="cannot be compiled: The argument"):

@@ -342,5 +342,5 @@ def test_what_is_no_prompt_is_refused():
     with pytest.raises(ValueError, match=r"prompt has shape \(2, 5, 4\), expected \[B, K, P\]"):
         session_of(model, prompt=torch.zeros(2, 5, 4, dtype=torch.int64))
     levels = model.space.codebooks
-    with pytest.raises(ValueError, match="no code; expected"):
+    with pytest.raises(ValueError, match="no codes; expected"):
         session_of(model, prompt=torch.full((2, levels, 4), model.space.codebook_size))

@@ -178,7 +178,7 @@ def test_angles_are_those_of_double_precision():
 def test_a_state_takes_no_sight_and_no_more_than_its_chunk():
     model = llama()
     sight = AttentionPattern(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, 1, dtype=torch.bool))
-    with pytest.raises(ValueError, match="a sight cannot be given beside it"):
+    with pytest.raises(ValueError, match="do not pass `sight` with it"):
         model(inputs(1), sight=sight, state=model.new_state(2, 4))
     with pytest.raises(ValueError, match="3 positions in one call; this state was made for at most 2"):
         model(inputs(3), state=model.new_state(2, 4, chunk=2))

@@ -100,7 +100,7 @@ def test_classes_are_guessed_from_names_and_told(tmp_path):
     bass, drums, unknown, _ = reader.notes
     assert bass == "Bass, inferred from file names (2): 'bass_01', 'double bass'"
     assert drums == "Percussive, inferred from file names (2): 'kick', 'snare'"
-    assert unknown.startswith("Unknown, heard and never learned to play")
+    assert unknown.startswith("Unknown, used as context only")
     assert "'xyz'" in unknown
     list(reader.tracks("train"))
     assert reader.notes[0] == bass, "reading twice counts once"

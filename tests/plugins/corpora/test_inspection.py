@@ -78,7 +78,7 @@ def test_a_song_that_cannot_be_heard_is_a_problem_once(tmp_path):
 def test_guesses_and_other_keys_of_the_config(tmp_path, capsys):
     write_sound(tmp_path / "train/a/xyz.wav")
     inspect(tmp_path, "folder")
-    assert "Unknown, heard and never learned to play" in capsys.readouterr().out
+    assert "Unknown, used as context only" in capsys.readouterr().out
     inspect(tmp_path, "folder", as_json=True)
     assert len(told(capsys)["notes"]) == 2
     inspect(tmp_path, "folder", config=['classes={"x*" = "Guitar"}'], as_json=True)

@@ -265,7 +265,7 @@ def test_wrong_options_say_what_to_do(tmp_path):
         DataError, match="'spotify'; expected one of auto, debian, freedoom, openttd-openmsx, composer, mma"
     ):
         mini_slakh(tmp_path / "out", source="spotify", workers=1)
-    with pytest.raises(DataError, match="say how much is wanted with --minutes"):
+    with pytest.raises(DataError, match="the composer is unlimited: give --minutes"):
         mini_slakh(tmp_path / "out", source="composer", workers=1)
     with pytest.raises(DataError, match=r"no such file; expected a \.sf2"):
         mini_slakh(tmp_path / "out", font=[tmp_path / "none.sf2"], workers=1)
@@ -332,7 +332,7 @@ def test_without_apt_the_composer_plays_and_it_is_said(no_tools, tmp_path):
 def test_what_apt_says_is_passed_on(no_tools, tmp_path):
     fake_tool(no_tools, "apt-get", "echo 'E: No route to' $1 >&2; exit 100")
     fake_tool(no_tools, "dpkg-deb", "exit 0")
-    with pytest.raises(DataError, match=r"freedoom: apt-get update: E: No route to update; see .*`apt-get update`"):
+    with pytest.raises(DataError, match=r"E: No route to update; check that `apt-get update`"):
         gather("debian", tmp_path / "cache")
     assert len(gather("auto", tmp_path / "cache").notices) == len(sources.DEBIAN) + 1
 

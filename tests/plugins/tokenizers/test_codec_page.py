@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from accomp.core.errors import DataError, PluginError, SpecError
 from accomp.core.registry import Registry
-from accomp.core.spec.schema.build import corpus_at
+from accomp.core.spec.build import corpus_at
 from accomp.plugins.tokenizers.codec.streams.codec import measure_command
 from accomp.plugins.tokenizers.codec.streams.codec.files.resolve import named_codecs
 from accomp.plugins.tokenizers.codec.streams.codec.files.weight_files import save_weights

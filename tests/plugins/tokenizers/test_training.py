@@ -115,7 +115,7 @@ def test_a_finished_training_is_not_repeated(tmp_path, music, capsys):
 
 def test_another_spec_or_a_damaged_checkpoint_is_not_continued(tmp_path, music):
     train_codec(spec_of(written(tmp_path, music)), tmp_path / "out", CPU)
-    with pytest.raises(CheckpointError, match="follows another spec"):
+    with pytest.raises(CheckpointError, match="belongs to another spec"):
         train_codec(spec_of(written(tmp_path, music, steps=5)), tmp_path / "out", CPU)
     checkpoint = tmp_path / "out" / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])

@@ -15,7 +15,7 @@ import pytest
 from accomp import core
 
 HERE = Path(__file__).parent
-PAGE = Path(next(iter(core.__path__))) / "runner" / "serving" / "page"
+PAGE = Path(next(iter(core.__path__))) / "serving" / "page"
 
 TAP = """registerProcessor('tap', class extends AudioWorkletProcessor {
   process([[x]]) { if (x) this.port.postMessage([currentFrame, x.slice()]); return true } })"""
