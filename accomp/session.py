@@ -178,7 +178,7 @@ class Batch:
             self._batch = AudioSessionBatch(
                 player.tokenizer,
                 player.model,
-                player.sampler,  # type: ignore[arg-type]  # check_streams sees to it
+                player.sampler,
                 slots,
                 window=player.window,
                 guidance=player.guidance,
