@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pandas
 
     from accomp.core.spec.schema import Spec
-    from accomp.run import Run
 
 
 class Scores(Mapping[str, float]):
@@ -68,7 +67,14 @@ class Scores(Mapping[str, float]):
         return f"<Scores: {numbers or 'none'}>"
 
 
-def evaluate(run: Run | Spec, metrics: Sequence[str] | None = None) -> Scores:
+class RunFolder(Protocol):
+    """A run, as far as its scores are concerned (`accomp.Run`)."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
+def evaluate(run: RunFolder | Spec, metrics: Sequence[str] | None = None) -> Scores:
     """Judge the takes of a run, and the anchors, with metrics; what is judged already is not judged again.
 
     Args:
@@ -87,10 +93,10 @@ def evaluate(run: Run | Spec, metrics: Sequence[str] | None = None) -> Scores:
         >>> scores["beat_f1"]
     """
     from accomp.core.evaluation.evaluate import CHOSEN, RECORD
+    from accomp.core.spec.schema import Spec
     from accomp.experiment import own_spec, run_stages
-    from accomp.run import Run
 
-    spec = own_spec(run.folder) if isinstance(run, Run) else run
+    spec = run if isinstance(run, Spec) else own_spec(run.folder)
     if metrics is None:
         path = run_stages(spec, "evaluate") / RECORD
     else:
