@@ -290,7 +290,7 @@ def test_codes_are_learnt_from_the_train_split_and_predicted_on_another(corpus, 
 
 def test_options_that_do_not_fit_together_are_told(corpus):
     tiny = ("--tokenizer", "magnitude", "--config", json.dumps({"weights": "random", **TINY}))
-    with pytest.raises(DataError, match="belong to a corpus"):
+    with pytest.raises(DataError, match="need a corpus"):
         accomp("measure", corpus, *tiny, "--split", "test")
     with pytest.raises(DataError, match="selects its own files"):
         accomp("measure", corpus, *tiny, "--corpus", "slakh2100", "--glob", "*.wav")
