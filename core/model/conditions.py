@@ -179,7 +179,7 @@ def class_called(label: str, text: str, conditions: Mapping[str, LabelCondition]
         if not conditions:
             raise UserError(f"the model has no condition {label!r}, nor any other; it plays from the audio alone")
         what = nearest(
-            label, [*conditions, *others], what="its conditions" + (" and other arguments" if others else "")
+            label, {*conditions, *others}, what="its conditions" + (" and other arguments" if others else "")
         )
         raise UserError(f"the model has no condition {label!r}{what}")
     names = class_names(label, conditions[label])

@@ -116,5 +116,5 @@ def test_a_microphone_that_does_not_hear_the_probe_is_told_why(browser, jam):
         visit.button("Measure").click()
         visit.until("Ready")
         said = visit.page.locator("#measure-said").inner_text()
-    assert said.startswith("The probe was not found in what was heard")
+    assert said.startswith("The probe was not found in the input")
     assert said.endswith("Try again, or set the time by ear below.")
