@@ -116,10 +116,11 @@ class Magnitude(FrozenCodec):
         sizes = {key: value for key, value in self.architecture(config).items() if key not in _DECODER}
         chosen = {"continuous": config.continuous, "grid": "float16"} if config.continuous else {"stay": config.stay}
         super().__init__("magnitude", self.space_of(config), network, sizes | chosen, network.quantizer)
+        vocoder = load_vocoder(config.vocoder, network) if config.vocoder else None
         self.decoder_fingerprint = fingerprint_of(
-            [self.decoder_fingerprint, config.phase, config.rounds, config.vocoder], {}
+            [self.decoder_fingerprint, config.phase, config.rounds], vocoder.state_dict() if vocoder else {}
         )
-        self.use_vocoder(load_vocoder(config.vocoder, network) if config.vocoder else None)
+        self.use_vocoder(vocoder)
 
     def identity_of(self, network: Any) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = network.encoder_tensors(continuous=self._config.continuous > 0)

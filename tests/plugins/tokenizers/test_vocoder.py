@@ -1,6 +1,7 @@
 """The vocoder of `magnitude`: no change untrained, the bits of the offline call in streams, and codes left alone."""
 
 import json
+from pathlib import Path
 
 import attrs
 import pytest
@@ -254,6 +255,21 @@ def test_codes_and_fingerprint_are_the_same_with_a_vocoder(files):
     assert plain.fingerprint == better.fingerprint
     assert torch.equal(better.encode(audio), codes)
     assert not torch.equal(better.decode(codes), plain.decode(codes))
+
+
+def test_another_vocoder_in_the_same_file_is_another_sound(files):
+    before, path = Magnitude(config(files)).decoder_fingerprint, Path(files["vocoder"])
+    kept = path.read_bytes()
+    state = VocoderPart(Magnitude).architecture(VocoderConfig(codec=files["codec"], **SIZES))
+    other = strong()
+    with torch.no_grad():
+        next(other.parameters()).add_(0.1)
+    try:
+        save_weights(path, other, PLUGIN, state)
+        assert Magnitude(config(files)).decoder_fingerprint != before
+    finally:
+        path.write_bytes(kept)
+    assert Magnitude(config(files)).decoder_fingerprint == before
 
 
 def test_it_fits_the_decoder_with_fewer_codebooks_and_however_codes_are_chosen(files):
