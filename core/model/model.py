@@ -77,9 +77,19 @@ class Model(Accompanist):
 
         timelines: name -> [B, T, N], the values of each frame.
         """
+        return self.logits(self.clip_hidden(x, tokens_in, labels, timelines))
+
+    def clip_hidden(
+        self,
+        x: Tensor,
+        tokens_in: Tensor,
+        labels: Mapping[str, Tensor],
+        timelines: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Tensor:
+        """As `forward`, without the heads -> [B, S, D]."""
         rows = {name: self.layout.timeline_rows(values) for name, values in timelines.items()}
         x = self.layout.inputs(x, self.input_padding)
-        return self.step(x, tokens_in, self.start(labels), timelines=self.timeline_embedding(rows))
+        return self.hidden(x, tokens_in, self.start(labels), timelines=self.timeline_embedding(rows))
 
     def step(
         self,

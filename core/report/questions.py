@@ -23,7 +23,7 @@ QUESTIONS = {
     "as its instrument sounds": "Does it sound like the instrument?",
     "together with its context": "Does it fit together with its context?",
 }
-"""What a metric's number answers (`answers` in core/interfaces.py) -> the question on the page."""
+"""What a metric's number answers (`answers` in core/interfaces/metric.py) -> the question on the page."""
 ASKED = ("in time", "in key", "as its instrument sounds")
 """Asked of every run, measured or not."""
 LISTENS = "Does it listen?"

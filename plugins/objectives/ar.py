@@ -67,10 +67,6 @@ class AR(LooksAhead):
         y, heard = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
-        told = model.timeline_embedding(
-            {name: layout.timeline_rows(values) for name, values in batch.timelines.items()}
-        )
-        x = layout.inputs(batch.x, model.input_padding)
-        h = model.hidden(x, layout.inputs_of(heard), model.start(batch.labels), timelines=told)
+        h = model.clip_hidden(batch.x, layout.inputs_of(heard), batch.labels, batch.timelines)
         loss = model.cross_entropy(model.logits(h), layout.targets_of(y), self.weights)
         return self.looking_ahead(loss, model, h, lambda steps: layout.targets_of(y, steps), self.weights)
