@@ -20,7 +20,7 @@ from accomp.core.errors import UserError
 from accomp.core.model.conditions import class_names, classes_called
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.models import find_model
-from accomp.core.runs.player import Player, load_player, playing_checkpoint
+from accomp.core.runs.player import Player, check_streams, load_player, playing_checkpoint
 from accomp.core.runs.run import perform, play
 
 if TYPE_CHECKING:
@@ -143,7 +143,6 @@ class Run:
         Negative for a model that plays ahead of what it has heard. Raises UserError for a model that cannot stream.
         """
         from accomp.core.clock import LatencyBudget
-        from accomp.core.runs.player import check_streams
 
         clock = check_streams(self.player)
         return LatencyBudget(clock, self.tokenizer.space, 0.0, 0.0, 0.0, 0.0).algorithmic

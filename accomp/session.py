@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from accomp.arguments import checked_samples, whole
 from accomp.core.compute.devices import number_of
 from accomp.core.errors import UserError
-from accomp.core.runs.player import prepare_codec
+from accomp.core.runs.player import check_streams, prepare_codec
 from accomp.core.runs.run import live_session
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
@@ -169,8 +169,6 @@ class Batch:
     """
 
     def __init__(self, run: Any, slots: int, temperature: float):
-        from accomp.core.runs.player import check_streams
-
         check_streams(run.player)
         player = run.player
         with run._computing():
