@@ -27,7 +27,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
 
     Attributes:
         only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
-            of the decoder too all stays but what says frequencies.
+            of the decoder too all stays but what says frequencies; see tuner_trainer.py.
+        keep, again: of a tuner's training, the batches kept in memory, and how often each is learned from, on average.
         stay: that of the codec whose codes a decoder hears that learns alone.
         average: in the end what learns of the decoder is the moving average of its weights, each step with this much of
             the past; 0: the last ones. An adversary makes a decoder circle around what it finds.
@@ -61,6 +62,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     energy: float = field(default=0.5, validator=v.ge(0.0))
     level: float = field(default=1.0, validator=v.ge(0.0))
     tuning: float = field(default=1.0, validator=v.ge(0.0))
+    keep: int = field(default=1, validator=v.gt(0))
+    again: int = field(default=1, validator=v.gt(0))
     compile: bool = False
     commitment: float = field(default=1.0, validator=v.ge(0.0))
     steady: float = field(default=0.0, validator=v.ge(0.0))
@@ -127,16 +130,19 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             bands = network.spectra.log_bands(magnitudes)
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
         decoded, tuning = network.decode_in_tune(heard, History())
-        losses = pulled | self._mistuning(decoded, tuning, audio)
-        losses |= {} if spec.only == "tuner" else self.distance(decoded, magnitudes)
+        losses = pulled | self._mistuning(decoded, tuning, audio) | self.distance(decoded, magnitudes)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
         judged: dict[str, Tensor] = {}
-        if self.adversary and spec.only != "tuner" and done >= spec.adversary_from:
+        if self.adversary and done >= spec.adversary_from:
             n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
             judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
-        told = self.descend(total, losses | judged, done)
+        return self.descended(total, losses | judged, done)
+
+    def descended(self, total: Tensor, losses: dict[str, Tensor], done: float) -> dict[str, float]:
+        """What `descend` gives; the moving average follows."""
+        told = self.descend(total, losses, done)
         if self.averaged:
             self.averaged.follow(self.step)
         return told
