@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accomp.core.interfaces import CausalSampler, Tokenizer
+from accomp.core.interfaces import CausalSampler, DenoisedSampler, Tokenizer
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import NOT_TOLD, Source
@@ -37,7 +37,7 @@ class AudioSessionBatch:
         self,
         tokenizer: Tokenizer,
         model: Model,
-        sampler: CausalSampler,
+        sampler: CausalSampler | DenoisedSampler,
         batch: int,
         *,
         window: int,
