@@ -13,6 +13,7 @@ from torch import Tensor
 from accomp.plugin import PluginError, Stream, TokenSpace
 from accomp.plugins.tokenizers.codec.files.vocoder_files import load_vocoder
 from accomp.plugins.tokenizers.codec.files.weight_files import load_network, locate, own_sizes, untrained
+from accomp.plugins.tokenizers.codec.fingerprint import fingerprint_of
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     DELAY,
     HOP,
@@ -25,7 +26,8 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase import phase_rule
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath, fingerprint_of
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec
+from accomp.plugins.tokenizers.codec.streams.live_path import LivePath
 
 Phase = Literal["heap", "peaks"]
 _DECODER = ("decoder_blocks", "tuner_blocks")
@@ -139,20 +141,26 @@ class Magnitude(FrozenCodec):
         self._cpu: tuple[LivePath, LivePath] | None = None
         if self.device.type == "cpu":
             try:
-                from accomp.plugins.tokenizers.codec.streams import magnitude_cpu, vocoder_cpu
+                from accomp.plugins.tokenizers.codec.streams.cpu.network import (
+                    CpuDecoder,
+                    CpuEncoder,
+                    CpuUnwhitener,
+                    CpuWhitener,
+                )
+                from accomp.plugins.tokenizers.codec.streams.cpu.vocoder import CpuVocoder
             except ImportError as error:
                 raise PluginError(
                     f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
                     "run: pip install 'accomp[codec]'"
                 ) from error
-            encoder = magnitude_cpu.CpuEncoder(self.network, self._config.stay)
-            vocoder = vocoder_cpu.CpuVocoder(self._vocoder, self._phases) if self._vocoder else None
-            decoder = magnitude_cpu.CpuDecoder(self.network, self._phases, vocoder)
+            encoder = CpuEncoder(self.network, self._config.stay)
+            vocoder = CpuVocoder(self._vocoder, self._phases) if self._vocoder else None
+            decoder = CpuDecoder(self.network, self._phases, vocoder)
             self._cpu = encoder, decoder
             if n := self._config.continuous:
                 self._cpu = (
-                    magnitude_cpu.CpuWhitener(encoder, self.network, n),
-                    magnitude_cpu.CpuUnwhitener(decoder, self.network, n),
+                    CpuWhitener(encoder, self.network, n),
+                    CpuUnwhitener(decoder, self.network, n),
                 )
 
     def to(self, device: torch.device | str) -> Magnitude:

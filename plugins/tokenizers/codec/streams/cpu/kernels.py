@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from accomp.plugins.tokenizers.codec.phase.machine import machine
-from accomp.plugins.tokenizers.codec.streams.lanes import peak, product_tile, wide_registers
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import wide_registers
+from accomp.plugins.tokenizers.codec.streams.cpu.reductions import peak
+from accomp.plugins.tokenizers.codec.streams.cpu.tiles import product_tile
 
 Array = np.ndarray[Any, Any]
 BLOCK = 96

@@ -16,17 +16,17 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     MagnitudeNetwork,
 )
 from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded
-from accomp.plugins.tokenizers.codec.streams import kernels
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
-from accomp.plugins.tokenizers.codec.streams.cpu_layers import Layers, array
-from accomp.plugins.tokenizers.codec.streams.cpu_spectra import CpuSpectra
-from accomp.plugins.tokenizers.codec.streams.kernels import Array
-from accomp.plugins.tokenizers.codec.streams.lanes import aligned
-from accomp.plugins.tokenizers.codec.streams.vocoder_cpu import CpuVocoder
+from accomp.plugins.tokenizers.codec.streams.cpu import kernels
+from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned
+from accomp.plugins.tokenizers.codec.streams.cpu.layers import Layers, array
+from accomp.plugins.tokenizers.codec.streams.cpu.spectra import CpuSpectra
+from accomp.plugins.tokenizers.codec.streams.cpu.vocoder import CpuVocoder
 
 
 class CpuEncoder:
-    """audio -> latents, and codes, as a MagnitudeNetwork computes them; see codec.Live. Weights must not change."""
+    """audio -> latents, and codes, as a MagnitudeNetwork computes them; see live_path.LivePath. Weights must not change."""
 
     def __init__(self, network: MagnitudeNetwork, stay: float):
         self._stay, self._quantizer, self._spectra = stay, network.quantizer, network.spectra

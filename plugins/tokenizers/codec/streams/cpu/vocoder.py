@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import BANDS_FLOOR, BINS
 from accomp.plugins.tokenizers.codec.networks.vocoder import REACH, Vocoder
-from accomp.plugins.tokenizers.codec.streams import vocoder_kernels
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
-from accomp.plugins.tokenizers.codec.streams.cpu_layers import Layers, array, sparse
-from accomp.plugins.tokenizers.codec.streams.kernels import Array
+from accomp.plugins.tokenizers.codec.streams.cpu import vocoder_kernels
+from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
+from accomp.plugins.tokenizers.codec.streams.cpu.layers import Layers, array, sparse
 
 
 class CpuVocoder:

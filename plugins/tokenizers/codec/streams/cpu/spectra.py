@@ -18,9 +18,9 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     Spectra,
 )
 from accomp.plugins.tokenizers.codec.phase import fourier
-from accomp.plugins.tokenizers.codec.streams import log_spectra
-from accomp.plugins.tokenizers.codec.streams.lanes import COUNT, aligned
-from accomp.plugins.tokenizers.codec.streams.log_spectra import Array, Filters, Long, Short, Turns
+from accomp.plugins.tokenizers.codec.streams.cpu import log_spectra
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT, aligned
+from accomp.plugins.tokenizers.codec.streams.cpu.log_spectra import Array, Filters, Long, Short, Turns
 
 
 class CpuSpectra:

@@ -15,7 +15,8 @@ import numpy as np
 
 from accomp.plugins.tokenizers.codec.phase.fourier import Tables
 from accomp.plugins.tokenizers.codec.phase.machine import machine
-from accomp.plugins.tokenizers.codec.streams.lanes import COUNT, load, nearest, parts, root, store, totals
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT, load, nearest, parts, root, store
+from accomp.plugins.tokenizers.codec.streams.cpu.reductions import totals
 
 Array = np.ndarray[Any, Any]
 Filters = tuple[Array, Array, Array]

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from accomp.plugins.tokenizers.codec.streams import kernels
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
-from accomp.plugins.tokenizers.codec.streams.kernels import Array
-from accomp.plugins.tokenizers.codec.streams.lanes import aligned
+from accomp.plugins.tokenizers.codec.streams.cpu import kernels
+from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned
 
 
 class Layers:
