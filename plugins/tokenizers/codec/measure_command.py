@@ -19,7 +19,7 @@ from accomp.plugins.tokenizers.codec.quality.embedded import Hearing
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, corpus_music, folder_music
 from accomp.plugins.tokenizers.codec.quality.measures import table
 from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, metric_named
-from accomp.plugins.tokenizers.codec.quality.page import page
+from accomp.plugins.tokenizers.codec.quality.page.document import page
 from accomp.plugins.tokenizers.codec.quality.predictability import STEPS, Prediction, learn, training_codes
 from accomp.plugins.tokenizers.codec.streams.device import device_named
 

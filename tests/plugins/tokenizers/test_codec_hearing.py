@@ -33,7 +33,7 @@ from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances,
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, Sound, Stretch
 from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, metric_named
 from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
-from accomp.plugins.tokenizers.codec.quality.page import page
+from accomp.plugins.tokenizers.codec.quality.page.document import page
 from accomp.plugins.tokenizers.codec.quality.predictability import Predictor, frequencies, learn, training_codes
 from accomp.plugins.tokenizers.codec.training.losses import mel_filters
 

@@ -26,7 +26,7 @@ from accomp.plugins.tokenizers.codec.streams.cpu.vocoder import CpuVocoder
 
 
 class CpuEncoder:
-    """audio -> latents, and codes, as a MagnitudeNetwork computes them; see live_path.LivePath. Weights must not change."""
+    """audio -> latents, and codes, as a MagnitudeNetwork computes them, a LivePath. Weights must not change."""
 
     def __init__(self, network: MagnitudeNetwork, stay: float):
         self._stay, self._quantizer, self._spectra = stay, network.quantizer, network.spectra

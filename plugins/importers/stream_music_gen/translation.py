@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from accomp.plugin.corpora import CLASSES
-from accomp.plugins.importers.stream_music_gen_weights import (
+from accomp.plugins.importers.stream_music_gen.weights import (
     LAYERS,
     ROPE_BASE,
     Reference,

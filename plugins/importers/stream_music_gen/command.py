@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from attrs import frozen
 
 from accomp.plugin import (
     CheckpointError,
@@ -37,19 +35,13 @@ from accomp.plugin.specs import (
     structure,
     toml_text,
 )
-from accomp.plugins.importers.checkpoint_files import arguments, load
-from accomp.plugins.importers.stream_music_gen_translation import parts, translated
-from accomp.plugins.importers.stream_music_gen_weights import Reference, recognise
+from accomp.plugins.importers.stream_music_gen.checkpoint import Found, read
+from accomp.plugins.importers.stream_music_gen.clock import clock_of
+from accomp.plugins.importers.stream_music_gen.translation import parts, translated
 
-CODEC = "tokenizer."
-"""Name prefix of codec weights in its checkpoints."""
-MODEL = "model."
-"""Name prefix of model weights."""
 DECIDED = ("model", "fuser", "backbone", "objective", "conditions", "clock", "train.steps", "run.folder")
 """Sections and keys of a spec that are fixed by the checkpoint."""
 PUBLISHED_CODEC = "hub:lukewys/stream_music_gen/250121_stemmix_dac_weights_400k_steps.pth"
-STREAMING, CHUNKED = "DecoderTransformerMultiOut", "OnlinePrefixDecoderTransformerMultiOut"
-"""The two streaming model classes, whose weights have the same names."""
 
 
 def stream_music_gen(
@@ -106,7 +98,7 @@ def import_run(
         problems.append(f"something is there, and an import replaces nothing; choose another --run @ {folder}")
     found, space = read(file), space_of(like, registry)
     of_file: list[str] = []
-    clock = _clock(found, t_f, k, of_file)
+    clock = clock_of(found, t_f, k, of_file)
     of_file += _misfits(found, like, space, clock)
     problems += [f"{problem} @ {file}" for problem in of_file]
     if problems:
@@ -141,107 +133,6 @@ def _codec(spec: Spec, registry: Registry) -> Tokenizer:
             "a model plays only with the codec that it was trained on, and that of --like cannot be opened; for the "
             f"published models: --set 'tokenizer.weights=\"{PUBLISHED_CODEC}\"'",
         ) from error
-
-
-@frozen(eq=False)
-class Found:
-    """Content of a checkpoint file.
-
-    Attributes:
-        file: path.
-        model: the weights.
-        step: completed optimizer steps; 1 if unknown.
-        codec: number of codec weights in the file.
-        settings: statements about its class and arguments: property -> source -> value.
-    """
-
-    file: Path
-    model: Reference
-    step: int
-    codec: int
-    settings: dict[str, dict[str, Any]]
-
-
-def read(file: Path) -> Found:
-    """Read a checkpoint without running code from it.
-
-    Raises CheckpointError with all problems for a file that is not a checkpoint of one of its models.
-    """
-    held = load(file)
-    named, codec, others = {}, 0, []
-    for name, weight in held["state_dict"].items():
-        if name.startswith(MODEL):
-            named[name.removeprefix(MODEL)] = weight
-        elif name.startswith(CODEC):
-            codec += 1
-        else:
-            others.append(name)
-    try:
-        model = recognise(named | {name: held["state_dict"][name] for name in others})
-    except CheckpointError as error:
-        raise CheckpointError(*(f"{problem} @ {file}" for problem in error.problems)) from None
-    step = held.get("global_step")
-    return Found(file, model, step if type(step) is int and step > 0 else 1, codec, _stated(file, held))
-
-
-def _stated(file: Path, held: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Collect statements about class and arguments of the model; its training writes args.yml beside the file."""
-    settings: dict[str, dict[str, Any]] = defaultdict(dict)
-    parameters = held.get("hyper_parameters")
-    for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
-        settings[str(name)]["hyper_parameters"] = value
-    path = file.with_name("args.yml")
-    for name, value in arguments(path).items():
-        cls, _, argument = name.rpartition(".")
-        if cls in (STREAMING, CHUNKED):
-            settings["cls"][path.name] = cls
-        if cls in (STREAMING, CHUNKED, ""):
-            settings[argument][path.name] = value
-    return dict(settings)
-
-
-# --- the run -----------------------------------------------------------------------------------------------------
-
-
-def _clock(found: Found, t_f: int | None, k: int | None, problems: list[str]) -> Clock | None:
-    """Return the clock of its training from all sources; None if it has none or, with a problem, if unclear."""
-    if not found.model.streams:
-        given = [f"{option} {value}" for option, value in (("--t-f", t_f), ("--chunk", k)) if value is not None]
-        problems += [f"{option}: a model of the kind {found.model.kind!r} has no clock" for option in given]
-        return None
-    sizes = found.model.sizes
-    t_fs = {"--t-f": t_f, **found.settings.get("future_visibility", {})}
-    ks = {"--chunk": k, **found.settings.get("chunk_length", {})}
-    ks |= {f"{cls} in {where}": 1 for where, cls in found.settings.get("cls", {}).items() if cls == STREAMING}
-    if found.model.kind != "streaming":
-        ks["its way to fuse, which chunked models do not have"] = 1
-    if "P" in sizes:
-        t_fs[f"the {sizes['P']} rows of input_padding"] = 1 - sizes["P"]
-        unknown = ""
-    else:
-        unknown = "it has no input_padding, so t_f > 0, but nothing says how many frames; give --t-f"
-    t_f = _agreed("t_f", t_fs, unknown, problems)
-    unknown = "its weights do not say whether it is a streaming or a chunked model; give --chunk 1, or its k"
-    k = _agreed("k", ks, unknown, problems)
-    if t_f is not None and t_f < 1 and "P" not in sizes:
-        problems.append(f"t_f is {t_f}, but it has no input_padding, as only models with t_f > 0")
-    if k is not None and k < 1:
-        problems.append(f"k is {k}; expected at least one frame")
-    return None if problems or t_f is None or k is None else Clock(t_f, k)
-
-
-def _agreed(what: str, settings: Mapping[str, Any], unknown: str, problems: list[str]) -> int | None:
-    """Return the number on which all sources agree; None, with a problem, if they differ or are missing."""
-    given = {where: value for where, value in settings.items() if value is not None}
-    if odd := [f"{value!r} by {where}" for where, value in given.items() if type(value) is not int]:
-        problems.append(f"{what} is {', '.join(odd)}; expected a number of frames")
-    elif not given:
-        problems.append(unknown)
-    elif len(set(given.values())) > 1:
-        problems.append(f"{what} is {', but '.join(f'{value} by {where}' for where, value in given.items())}")
-    else:
-        return next(iter(given.values()))
-    return None
 
 
 def _misfits(found: Found, like: Spec, space: TokenSpace, clock: Clock | None) -> Iterator[str]:
