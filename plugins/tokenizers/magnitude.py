@@ -260,7 +260,7 @@ class Magnitude(FrozenCodec):
     @classmethod
     def training(cls) -> tuple[type[Any], type[Any]]:
         """The class of [train], and that of the trainer."""
-        from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+        from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainer, MagnitudeTrainSpec
 
         return MagnitudeTrainSpec, MagnitudeTrainer
 

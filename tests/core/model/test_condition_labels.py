@@ -13,11 +13,11 @@ import torch
 from fakes import EnergyTokenizer, FolderCorpus, tone, write_corpus, write_labels, write_track
 
 from accomp.core.compute.devices import number_of
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import ingest, ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest, ingest_corpus
+from accomp.core.data.ingest.summary import IngestSummary
 from accomp.core.data.labels import describe
 from accomp.core.data.loader import ClipLoader
-from accomp.core.data.summary import IngestSummary
 from accomp.core.errors import DataError, SpecError
 from accomp.core.model.conditions import LabelCondition
 from accomp.core.runs.checkpoint import latest_checkpoint, load_run

@@ -35,7 +35,7 @@ from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, met
 from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
 from accomp.plugins.tokenizers.codec.quality.page.document import page
 from accomp.plugins.tokenizers.codec.quality.predictability import Predictor, frequencies, learn, training_codes
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 RATE = 32_000
 SMALL = TokenSpace(RATE, 640, 2, 8, 4)

@@ -21,7 +21,7 @@ from accomp.plugins.tokenizers.codec.networks.tuner import (
     true_tuning,
 )
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainer, MagnitudeTrainSpec
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 pytest.importorskip("numba")

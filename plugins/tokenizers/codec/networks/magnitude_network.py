@@ -11,7 +11,7 @@ from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock, br
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
 from accomp.plugins.tokenizers.codec.networks.tuner import Tuner
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 SAMPLE_RATE = 32_000
 HOP = 640

@@ -15,7 +15,7 @@ from torch import Tensor
 from accomp.plugin import DataError
 from accomp.plugins.tokenizers.codec.quality.excerpts import Music, Stretch
 from accomp.plugins.tokenizers.codec.quality.measures import Distances, Judged
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 WINDOW, STEP = 0.040, 0.010
 """Seconds: the windows that keep exact magnitudes; 1280 and 320 samples at 32 kHz."""

@@ -16,7 +16,7 @@ from accomp.plugins.tokenizers.codec.quality.code_use import code_figures
 from accomp.plugins.tokenizers.codec.quality.distances import LiteratureDistance, level_db, si_sdr
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure, decibels, figure, mean, ratio
 from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
-from accomp.plugins.tokenizers.codec.training.losses import WINDOWS, SpectralDistance
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import WINDOWS, SpectralDistance
 
 
 @frozen(eq=False)

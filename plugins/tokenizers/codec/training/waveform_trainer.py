@@ -14,8 +14,8 @@ from accomp.plugin import SpecError
 from accomp.plugins.tokenizers.codec.networks.quantizer import nearest, project, restore
 from accomp.plugins.tokenizers.codec.streams.lookahead import decode_whole, encode_whole
 from accomp.plugins.tokenizers.codec.training.codebooks import CodebookTrainer
-from accomp.plugins.tokenizers.codec.training.sound_judge import SoundJudge
-from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
+from accomp.plugins.tokenizers.codec.training.sound.losses import SoundJudge
+from accomp.plugins.tokenizers.codec.training.sound.spec import SoundTrainSpec
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer, share
 
 

@@ -6,7 +6,7 @@ import attrs
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.plugins.tokenizers.codec.training.losses import WINDOWS
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import WINDOWS
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainSpec, share
 
 

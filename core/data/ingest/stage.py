@@ -20,10 +20,10 @@ import attrs
 import torch
 
 from accomp.core.console import progress, say
-from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.summary import IngestSummary, Padded, Skipped
+from accomp.core.data.ingest.tokenize_song import SongTokenizer, SongTokens
 from accomp.core.data.stored_records import is_stored, misfits, open_writer, record_of, relabel
-from accomp.core.data.summary import IngestSummary, Padded, Skipped
-from accomp.core.data.tokenize_song import SongTokenizer, SongTokens
 from accomp.core.engines import Outcome, Task, check_engine, run_tasks
 from accomp.core.errors import DataError, WorkError
 from accomp.core.interfaces import Corpus

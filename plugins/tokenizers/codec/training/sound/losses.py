@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accomp.plugins.tokenizers.codec.training.discriminator import Adversary
-from accomp.plugins.tokenizers.codec.training.losses import SpectralDistance
-from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
+from accomp.plugins.tokenizers.codec.training.sound.discriminator import Adversary
+from accomp.plugins.tokenizers.codec.training.sound.spec import SoundTrainSpec
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import SpectralDistance
 
 
 class SoundJudge:

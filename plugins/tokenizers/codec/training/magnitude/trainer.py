@@ -15,9 +15,9 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WIN
 from accomp.plugins.tokenizers.codec.networks.tuner import by_slopes, mistuning, true_tuning
 from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.training.averaging import Averaged
-from accomp.plugins.tokenizers.codec.training.magnitude_discriminator import MagnitudeAdversary
-from accomp.plugins.tokenizers.codec.training.magnitude_losses import MagnitudeDistance
-from accomp.plugins.tokenizers.codec.training.residual_trainer import ResidualTrainer
+from accomp.plugins.tokenizers.codec.training.magnitude.discriminator import MagnitudeAdversary
+from accomp.plugins.tokenizers.codec.training.magnitude.losses import MagnitudeDistance
+from accomp.plugins.tokenizers.codec.training.magnitude.residual_trainer import ResidualTrainer
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer, CodecTrainSpec, share
 
 

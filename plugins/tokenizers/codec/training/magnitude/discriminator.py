@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import BINS, SAMPLE_RATE, magnitudes_of
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 BANDS = 96
 FLOOR = 1e-4

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accomp.plugins.tokenizers.codec.networks.quantizer import quiet_import
-from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
+from accomp.plugins.tokenizers.codec.training.sound.spec import SoundTrainSpec
 
 
 class Adversary:

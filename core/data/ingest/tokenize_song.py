@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from attrs import field, frozen
 
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.load_song import Song, Source, load_song
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.load_song import Song, Source, load_song
 from accomp.core.errors import DataError
 from accomp.core.spec.pairs import PairRules
 from accomp.core.types import Track
