@@ -36,7 +36,7 @@ def load_spec(spec: str | Path, settings: Mapping[str, Any] | None = None) -> Sp
     from accomp.core.spec.schema import load_spec as load
 
     found = catalog.registry()
-    loaded = load(spec, found, assignments(settings or {}))
+    loaded = load(spec, found, assignments(settings or {}), "settings")
     check_combination(loaded, found)
     return loaded
 

@@ -15,6 +15,7 @@ from accomp.core.compute.devices import threads
 from accomp.core.errors import UserError
 from accomp.core.model.conditions import classes_called
 from accomp.core.music.labels import INSTRUMENT
+from accomp.core.names import argument
 from accomp.core.runs.player import Player, check_streams
 
 if TYPE_CHECKING:
@@ -71,4 +72,4 @@ class RunPlayer:
         """Timeline -> source of its values. Raises UserError for what the model does not take or nobody can read."""
         from accomp.core.generation.timeline_options import TimelineOptions
 
-        return TimelineOptions(metronome, chart).sources(self.core, self.registry)
+        return TimelineOptions(metronome, chart, argument).sources(self.core, self.registry)

@@ -15,6 +15,7 @@ from accomp.core.clock import Clock
 from accomp.core.compute.devices import PLAYING_THREADS, number_of, threads
 from accomp.core.errors import UserError
 from accomp.core.model.conditions import class_names
+from accomp.core.names import argument
 from accomp.core.runs.models import find_model
 from accomp.core.runs.player import Player, load_player, playing_checkpoint
 from accomp.core.runs.run import perform, play
@@ -69,9 +70,9 @@ def load_run(
         player = load_player(
             folder,
             found,
-            device_of(device or settings["accelerator"]),
+            device_of(device, argument("device", device)) if device else device_of(settings["accelerator"]),
             guidance=guidance,
-            runtime=runtime_of(checkpoint.spec, words),
+            runtime=runtime_of(checkpoint.spec, words, "argument "),
         )
     return Run(folder, player, found, count)
 
@@ -180,7 +181,7 @@ class Run:
             "labels": self._player.classes(instrument, labels),
             "seed": whole("seed", seed),
             "session": number_of("stream"),
-            "told": self._player.timelines(metronome, chart),
+            "timelines": self._player.timelines(metronome, chart),
         }
         piece = positive("block", self.tokenizer.space.hop if block is None else block)
         with self._player.computing():

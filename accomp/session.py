@@ -79,7 +79,7 @@ class Session:
                 labels=self._classes,
                 seed=self._seed,
                 session=number_of("stream"),
-                told=self._player.timelines(self._metronome, self._chart),
+                timelines=self._player.timelines(self._metronome, self._chart),
                 controls=self._controls,
             )
             self._live.pull()  # what the model plays before any input is computed now

@@ -69,12 +69,18 @@ def take_of(
     frames = spec.generate.prompt
     prompt = codes_of(player.tokenizer, truth, player.device)[:, :frames] if frames else None
     set_chord_forecast(following, annotations.later(-excerpt.start).beats)
-    told: dict[str, Source] = {
+    timelines: dict[str, Source] = {
         **sources(player.model.timelines, annotations, space.frame_rate, excerpt.start),
         **following,
     }
     seed, session = spec.seed, number_of(excerpt.id)
-    options: dict[str, Any] = {"labels": labels, "seed": seed, "session": session, "prompt": prompt, "told": told}
+    options: dict[str, Any] = {
+        "labels": labels,
+        "seed": seed,
+        "session": session,
+        "prompt": prompt,
+        "timelines": timelines,
+    }
     played, same = play_checked(player, sound, options, excerpt.id)
     stem, gain = within_full_scale(played.audio)
     record = {
@@ -91,7 +97,7 @@ def take_of(
         "input": spec.generate.input,
         "deaf": None if other is None else {"track": other.track.id, "start": other.start},
         "heard": {"track": heard.track.id, "stems": list(heard.context), "start": heard.start},
-        "told": sorted(told),
+        "told": sorted(timelines),
         "followed": {name: source.summary().since for name, source in following.items()},
         "prompt_frames": spec.generate.prompt,
         "prompt_seconds": spec.generate.prompt / space.frame_rate,
@@ -125,10 +131,10 @@ def _deaf(elsewhere: np.ndarray, samples: int, options: dict[str, Any], player: 
 
 def _annotations(excerpt: Excerpt, spec: Spec) -> Annotations:
     """Annotations of the song that are given to the model."""
-    known, told_by = excerpt.track.annotations, spec.generate.timelines_from
+    known, given = excerpt.track.annotations, spec.generate.timelines_from
     return Annotations(
-        beats=known.beats if told_by["metronome"] == "annotations" else None,
-        chords=known.chords if told_by["chart"] == "annotations" else (),
+        beats=known.beats if given["metronome"] == "annotations" else None,
+        chords=known.chords if given["chart"] == "annotations" else (),
         by=known.by,
     )
 

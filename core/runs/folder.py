@@ -170,7 +170,8 @@ def _refuse_other(folder: Path, resolved: Mapping[str, Any]) -> None:
         return
     raise SpecError(
         *(f"{text} @ {folder / SPEC}" for text in differences),
-        f"the folder {folder} holds the run of another spec; give this one its own: --run NEW, or [run] folder",
+        f"the folder {folder} holds the run of another spec; give this one a run.folder of "
+        "its own (on the command line: --run NEW)",
     )
 
 

@@ -109,7 +109,10 @@ def test_a_config_is_given_as_in_a_spec_and_refused_alike():
 
 
 def test_a_plugin_that_needs_a_config_says_how_to_give_it():
-    with pytest.raises(PluginError, match=r"missing key 'root'; give --config KEY=VALUE, or .* example_config"):
+    with pytest.raises(
+        PluginError,
+        match=r"missing key 'root'; give the keys of its Config .*--config KEY=VALUE.*, or .* example_config",
+    ):
         check_component(Component("corpus", "x", "spec_plugins:Folder"))
     with pytest.raises(PluginError, match="a command has no Config; folder cannot be set"):
         check_component(Component("command", "x", "broken_plugins.commands:bare"), folder="x")
