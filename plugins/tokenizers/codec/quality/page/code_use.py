@@ -46,19 +46,19 @@ def code_use(codecs: Sequence[dict[str, Any]]) -> list[Html]:
             )
             bits, nominal = figures["bitrate_entropy"], codec["bitrate"]
             span = "" if bits["low"] is None else f" ({bits['low'] / 1000:.2f} to {bits['high'] / 1000:.2f})"
-            told = (
+            text = (
                 f"Bit rate by entropy {bits['value'] / 1000:.2f} kbit/s{span}, {100 * bits['value'] / nominal:.0f} % "
                 f"of the nominal {nominal / 1000:.2f}; {one['excerpts']} excerpts, {one['seconds']:.0f} s."
             )
             if "prediction" in codec:
                 learnt = codec["prediction"]
                 each = [sum(figures[f"{name}_{q}"]["value"] for q in levels) for name in ("predicted", "frequency")]
-                told += (
+                text += (
                     f" Predicted: {each[0]:.2f} nats a frame, {each[1]:.2f} by frequencies alone, after "
                     f"{learnt['steps']} steps on {learnt['seconds'] / 60:.0f} minutes of other music."
                 )
             if one["frames"] < 10 * size:
-                told += f" {one['frames']:,} frames are few for {size} codes: use and perplexity would rise with more."
-            shown = [chart, tag("p", told, class_="note"), tag("details", tag("summary", "Level by level"), numbers)]
+                text += f" {one['frames']:,} frames are few for {size} codes: use and perplexity would rise with more."
+            shown = [chart, tag("p", text, class_="note"), tag("details", tag("summary", "Level by level"), numbers)]
             found.append(tag("div", shown, class_="card"))
     return found

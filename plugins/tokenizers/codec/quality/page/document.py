@@ -89,10 +89,10 @@ def _speed(record: dict[str, Any]) -> list[Html]:
 def _left_out(music: dict[str, Any]) -> Html:
     rows = [[f"silent ({i})", name] for i, name in enumerate(music["silent"], 1)]
     rows += [[f"failed ({i})", why] for i, why in enumerate(music["failed"], 1)]
-    told = f"{len(music['silent'])} silent, {len(music['failed'])} that could not be used."
+    text = f"{len(music['silent'])} silent, {len(music['failed'])} that could not be used."
     if not rows:
-        return tag("p", told, class_="note")
-    return tag("div", table(["", "name and reason"], rows, caption=told, style="words"), class_="card")
+        return tag("p", text, class_="note")
+    return tag("div", table(["", "name and reason"], rows, caption=text, style="words"), class_="card")
 
 
 def _credits(music: dict[str, Any]) -> list[Html]:
