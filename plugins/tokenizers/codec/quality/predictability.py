@@ -110,8 +110,8 @@ def learn(pieces: Sequence[np.ndarray], space: TokenSpace, advance: Advance, *, 
     """Train the predictor on codes [K, T] of pieces of music; `advance` is called at each step.
 
     AdamW, 1e-3 after a warm-up, then cosine decay to 0; batches of 16 stretches of 4 s (of the longest piece, if that
-    is shorter), drawn uniformly over the frames of the pieces that are long enough. On the CPU, with generators of its own:
-    the same codes give the same predictor on the same machine. Raises DataError without a piece of two frames.
+    is shorter), drawn uniformly over the frames of the pieces that are long enough. On the CPU, with generators of its
+    own: the same codes give the same predictor on the same machine. Raises DataError without a piece of two frames.
     """
     context = min(max(2, round(CONTEXT * space.frame_rate)), max((one.shape[1] for one in pieces), default=0))
     long = [torch.from_numpy(one).long() for one in pieces if one.shape[1] >= max(2, context)]

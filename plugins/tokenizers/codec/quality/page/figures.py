@@ -61,8 +61,8 @@ MEANINGS = (
     ("bit rate", "nominal: frame rate x levels x log2 of the codes a level. Entropy: frame rate x the entropies' sum, "
      "the rate of codes that are each coded alone by their frequencies."),
     ("alignment", "decoded sound is compared with the same samples of the original; a decoder's delay is compensated, "
-     "and the end, which would need frames after the excerpt is left out."),
-    ("intervals", "95 %; of FAD by the jackknife over excerpts, one left out at a time, or a 20th of them; of the others "
+     "and the end, which would need frames after the excerpt, is left out."),
+    ("intervals", "95 %; of FAD by the jackknife over excerpts, one left out at a time, or a 20th of them; else "
      "by the bootstrap over excerpts, 1000 draws: percentiles; for codes and bit rates the value ± 1.96 standard "
      "deviations of the draws, since a draw lacks some excerpts and with them their codes."),
 )  # fmt: skip
