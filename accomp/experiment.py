@@ -79,7 +79,7 @@ def report(spec: Spec) -> Path:
 
 
 def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, registry: Registry | None = None) -> Path:
-    """Run stages of an experiment in this order, in its run folder, which is nobody else's meanwhile.
+    """Run stages of an experiment in this order, in its run folder, which stays locked meanwhile.
 
     Args:
         spec: What is run.

@@ -69,7 +69,7 @@ class RunPlayer:
         return {"temperature": float(temperature)}
 
     def timelines(self, metronome: str, chart: str) -> dict[str, Source]:
-        """Timeline -> source of its values. Raises UserError for what the model does not take or nobody can read."""
+        """Timeline -> source of its values. Raises UserError for words that cannot be parsed or used."""
         from accomp.core.generation.timeline_options import TimelineOptions
 
         return TimelineOptions(metronome, chart, argument).sources(self.core, self.registry)

@@ -87,7 +87,7 @@ class Session:
         self._in = self._out = 0
 
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
-        """Hear a block and play what is ready.
+        """Take a block of input and return the output that is ready.
 
         Args:
             block: Samples [n] or [1, n] in [-1, 1] at `sample_rate`, any n.
@@ -113,8 +113,8 @@ class Session:
         """End the input and the session.
 
         Returns:
-            The rest of the output [n], so that as many samples came out as went in. What the model would have heard
-            later is silence. Empty where the session has ended before.
+            The rest of the output [n], so that as many samples came out as went in. Input after the end
+            is silence. Empty where the session has ended before.
         """
         if self._live.closed:
             return np.zeros(0, dtype=np.float32)
@@ -124,7 +124,7 @@ class Session:
         return rest
 
     def reset(self) -> None:
-        """Begin anew, as if nothing had been heard: the same input gives the same output again."""
+        """Restart the session without its past: the same input gives the same output again."""
         self.close()
         self._begin()
 

@@ -37,9 +37,9 @@ _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuo
 class Magnitude(FrozenCodec):
     """32 kHz mono, hop 640 (50 Hz), causal: STFT magnitudes in the codes, phases from the magnitudes.
 
-    Frame i hears samples up to its own last one (lookahead 0). A sample has all its windows 1120 samples later (delay
-    1120, 35 ms). Levels are taken as they are: nothing is normalised. On a CPU every number is computed in an order of
-    its own, so that streams give the very bits of the offline call.
+    Frame i depends on samples up to its own last one (lookahead 0). A sample has all its windows 1120 samples later
+    (delay 1120, 35 ms). Levels are unchanged: nothing is normalised. On a CPU the order of operations is fixed, so that
+    streams are bit-identical to the offline call.
     """
 
     network: Any
@@ -54,8 +54,8 @@ class Magnitude(FrozenCodec):
             codebook_size: C.
             bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
             width, hidden: of the blocks.
-            encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
-            tuner_blocks: of the part of a decoder that says frequencies (see tuner.py) where one is made anew; 0: none.
+            encoder_blocks, decoder_blocks, kernel: how many, and the frames in each one's receptive field.
+            tuner_blocks: of the part of a decoder that estimates frequencies (see tuner.py) in a new decoder; 0: none.
                 Weights in a file come with theirs, or without.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
@@ -65,7 +65,7 @@ class Magnitude(FrozenCodec):
                 components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T]
                 float32, rounded to float16, which is what a token store keeps.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
-                a sound that lasts keeps its codes, which is heard as calm, and can be predicted.
+                sustained sounds keep their codes, so that they are steadier and easier to predict.
             seed: of random weights.
         """
 

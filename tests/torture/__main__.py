@@ -1,7 +1,7 @@
 """Fault injection, kind by kind: `make torture`, or `python tests/torture --times 5 --only store`.
 
-Each try is a process of its own, with random numbers of its own, and has passed if it ends with the required result in time.
-The table goes into docs/guides/reliability.md, between its marks.
+Each try is a process of its own, with random numbers of its own, and has passed if it ends with the required result in
+time. The table goes into docs/guides/reliability.md, between its marks.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class WaveformTrainSpec(SoundTrainSpec):
             else, so the leading levels work as a codec by themselves.
         follow_steps: moving-average steps of the later codebooks after their fit.
         refit_every, refit_until: interval (steps) of refits of the codebooks, up to this share of the steps, since the
-            encoder learns new directions after the first fit; 0: never.
+            encoder finds new directions after the first fit; 0: never.
     """
 
     autoencoder: float = field(default=0.25, validator=share)

@@ -30,7 +30,7 @@ class Layers:
         return self.branch(self.trunk(x, history))
 
     def trunk(self, x: Array, history: FixedHistory) -> Array:
-        """x [B * T, n] float32 -> what the last layer sees [B * T, D]; n is a multiple of 4."""
+        """x [B * T, n] float32 -> input of the last layer [B * T, D]; n is a multiple of 4."""
         h = kernels.linear(x, *self._first)
         for block, weights in self._blocks:
             h = kernels.block(h, history.of(block).numpy(), *weights)
@@ -38,7 +38,7 @@ class Layers:
         return normed
 
     def branch(self, h: Array) -> Array:
-        """What the last layer sees [B * T, D] -> [B * T, m]."""
+        """Input of the last layer [B * T, D] -> [B * T, m]."""
         out: Array = kernels.linear(h, *self._last)
         return out
 

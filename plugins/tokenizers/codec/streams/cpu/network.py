@@ -118,13 +118,13 @@ class CpuUnwhitener:
 
 
 class CpuTuner:
-    """What a Tuner says, likewise."""
+    """A Tuner, likewise."""
 
     def __init__(self, tuner: Tuner):
         self._layers = Layers(tuner.enter, tuner.blocks, tuner.norm, tuner.leave)
 
     def begin(self, batch: int) -> dict[nn.Module, Tensor]:
-        """What the blocks remember at the beginning: zeros."""
+        """Return the initial state of the blocks: zeros."""
         return self._layers.begin(batch)
 
     def __call__(self, features: Array, batch: int, history: FixedHistory) -> Tensor:

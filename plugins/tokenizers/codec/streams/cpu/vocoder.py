@@ -27,7 +27,7 @@ class CpuVocoder:
         self._layers = Layers(*vocoder.layers())
 
     def begin(self, batch: int) -> dict[nn.Module, Tensor]:
-        """What is remembered at the beginning, by what remembers it: zeros."""
+        """Return the initial states by module: zeros."""
         return {
             self._vocoder: self._phases.begin_sum(batch),
             self._relations: torch.zeros(batch, 1, 2, BINS, dtype=torch.float64),

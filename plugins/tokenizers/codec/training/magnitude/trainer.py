@@ -27,24 +27,24 @@ class MagnitudeTrainSpec(CodecTrainSpec):
 
     Attributes:
         only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
-            of the decoder too all stays but what says frequencies.
-        stay: that of the codec whose codes a decoder hears that learns alone.
-        average: in the end what learns of the decoder is the moving average of its weights, each step with this much of
-            the past; 0: the last ones. An adversary makes a decoder circle around what it finds.
-        codebooks: levels that the decoder hears in most steps, 0 for all. Those behind are trained in `more` of them.
-        fewer: share of the steps in which it hears the first 1 .. codebooks - 1 only, so that each number is a codec.
-        more: share of the steps in which it hears all levels.
+            of the decoder, too, all but the estimation of frequencies stays.
+        stay: that of the codec, for the codes of a decoder that is trained alone.
+        average: decay of the moving average of the decoder's trained weights, which is the result; 0: the last weights.
+            With adversarial training weights oscillate around a solution.
+        codebooks: levels that the decoder gets in most steps, 0 for all. Those behind are trained in `more` of them.
+        fewer: share of the steps in which it gets the first 1 .. codebooks - 1 only, so that each number is a codec.
+        more: share of the steps in which it gets all levels.
         refit: shares of the training at which the codebooks are fitted anew.
         bin, slope, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
         tuning: weight of the error of the lowest bins' frequencies; see tuner.py.
         compile: whether torch.compile fuses the distances (a sixth of a step's time on a CPU; it needs a C++ compiler).
         commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
-            or by all where the decoder hears all: were it always all, latents would shrink until the few levels that
-            the decoder mostly hears say nothing of most dimensions.
+            or by all where the decoder gets all: were it always all, latents would shrink until the levels that the
+            decoder mostly gets leave most dimensions out.
         steady, steady_from: weight of |z_t - z_{t-1}|^2 over that variance, and the share of the training it begins at.
-        adversarial, features: weights of the discriminator's verdict and of the distance of its features; it joins at
-            `adversary_from` with the learning rate `adversary_lr`, hears the first `adversary_batch` clips, and is
-            heeded fully after `adversary_warmup` steps.
+        adversarial, features: weights of the adversarial loss and of the distance of features; both begin at
+            `adversary_from`, with learning rate `adversary_lr`, on the first `adversary_batch` clips, and have full
+            weight after `adversary_warmup` steps.
     """
 
     only: Literal["all", "decoder", "tuner"] = "all"
@@ -148,7 +148,7 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
 
     def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the decoder hears of the latents, which learn through it, and what else pulls at these."""
+        """Input of the decoder, with a straight-through gradient for the latents, and the losses of the latents."""
         spec, variance = self.spec, self.network.spread**2
         z = self.network.latents(bands, low, History())
         revive = self.step % spec.revive_every == 0 and done <= spec.revive_until
@@ -161,14 +161,14 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
 
     @torch.no_grad()
     def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
-        """What the decoder hears of the codes, as they are."""
+        """Input of the decoder from the codes, without a gradient."""
         quantizer, first = self.network.quantizer, self._levels_heard()
         codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
         heard = zip(quantizer.levels[:first], codes.unbind(1), strict=True)
         return torch.stack([level.codebook[code] for level, code in heard]).sum(0)
 
     def _levels_heard(self) -> int:
-        """How many levels the decoder hears in this step."""
+        """Number of levels that the decoder gets in this step."""
         chance = float(torch.rand((), generator=self.rng))
         if chance < self.spec.fewer and self.levels > 1:
             return 1 + int(torch.randint(self.levels - 1, (), generator=self.rng))
