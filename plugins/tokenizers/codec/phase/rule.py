@@ -21,8 +21,8 @@ class PhaseRule(ABC):
     """magnitudes, as they come -> sound, `delay` = window - hop samples late; streamed and whole alike.
 
     A stream's state is one tensor [B, width], which a call changes in place. Zeros are the state after silence, so
-    a row is reset by zeroing it, as causal.History does. The last `window` numbers of a row are windowed frames added up,
-    from the sample on that comes out next.
+    a row is reset by zeroing it, as causal.History does. The last `window` numbers of a row are windowed frames added
+    up, from the sample on that comes out next.
     """
 
     def __init__(self, framing: Framing, width: int, dtype: torch.dtype):
