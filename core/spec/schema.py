@@ -82,14 +82,15 @@ class Spec:
     seed: int = field(default=0, validator=v.ge(0))
 
 
-def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = ()) -> Spec:
+def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = (), where: str = "--set") -> Spec:
     """Read a spec file; `overrides` are "dotted.key=TOML value" and take precedence over the file.
 
-    `path` may also be the bare name of a shipped spec ("quickstart"). Raises SpecError with every problem found.
+    `path` may also be the bare name of a shipped spec ("quickstart"). `where`: place of the overrides in errors. Raises
+    SpecError with every problem found.
     """
     path = find_spec(path)
     data = read_toml(path)
-    override(data, overrides)
+    override(data, overrides, where)
     return structure(data, registry, where=str(path))
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import torch
 
-from accomp.plugins.tokenizers.codec.training.kept_batches import KeptBatches
+from accomp.plugins.tokenizers.codec.training.magnitude.kept_batches import KeptBatches
 
 
 def test_each_is_made_once_and_drawn_again_times_on_average():

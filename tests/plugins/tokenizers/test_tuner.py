@@ -21,8 +21,8 @@ from accomp.plugins.tokenizers.codec.networks.tuner import (
     true_tuning,
 )
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainSpec
-from accomp.plugins.tokenizers.codec.training.tuner_trainer import trainer_of
+from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
+from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 pytest.importorskip("numba")

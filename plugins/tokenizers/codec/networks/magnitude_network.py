@@ -11,7 +11,7 @@ from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock, br
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
 from accomp.plugins.tokenizers.codec.networks.tuner import Tuner
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 SAMPLE_RATE = 32_000
 HOP = 640
@@ -34,8 +34,9 @@ GRID = 2.0**-16
 class Spectra(nn.Module):
     """audio [B, T * hop] -> magnitudes and features of every frame.
 
-    Sub-frame j = 0..3 of frame i sees the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
-    hears up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale sine has 1.
+    Sub-frame j = 0..3 of frame i covers the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
+    depends on input up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale
+    sine has 1.
     """
 
     window: Tensor
@@ -170,7 +171,7 @@ class MagnitudeNetwork(nn.Module):
         return self.decode_in_tune(z, history)[0]
 
     def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
-        """What `decode` gives, and what the tuner says [B, T * 4, 96], where there is one."""
+        """What `decode` gives, and the tuner's output [B, T * 4, 96], where there is one."""
         features = self.features(z, history)
         logs = self.logs(z, features)
         if self.tuner is None:
