@@ -258,11 +258,12 @@ class Magnitude(FrozenCodec):
         return MagnitudeNetwork(**cls.architecture(config))
 
     @classmethod
-    def training(cls) -> tuple[type[Any], type[Any]]:
-        """The class of [train], and that of the trainer."""
-        from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainer, MagnitudeTrainSpec
+    def training(cls) -> tuple[type[Any], Any]:
+        """The class of [train], and what makes the trainer."""
+        from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
+        from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
 
-        return MagnitudeTrainSpec, MagnitudeTrainer
+        return MagnitudeTrainSpec, trainer_of
 
     @classmethod
     def parts(cls) -> dict[str, Any]:

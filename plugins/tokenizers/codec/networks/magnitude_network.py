@@ -172,14 +172,22 @@ class MagnitudeNetwork(nn.Module):
 
     def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
         """What `decode` gives, and the tuner's output [B, T * 4, 96], where there is one."""
-        layers = self.from_latent, self.decoder_blocks, self.decoder_norm
-        features = trunk(*layers, z / self.spread, history, mixed=self.mixed)
-        correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
-        logs = self._widened(z @ self.synthesis.T + self.mean) + correction
+        features = self.features(z, history)
+        logs = self.logs(z, features)
         if self.tuner is None:
             return logs, None
         tuning: Tensor = self.tuner(features.detach(), history)
         return logs, tuning
+
+    def logs(self, z: Tensor, features: Tensor) -> Tensor:
+        """Latents [B, T, E] and their `features` -> log(magnitude + 1e-5) [B, T, 4, 641]."""
+        correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
+        return self._widened(z @ self.synthesis.T + self.mean) + correction
+
+    def features(self, z: Tensor, history: History) -> Tensor:
+        """Latents [B, T, E] -> what the decoder's last layer and its tuner see [B, T, width]."""
+        layers = self.from_latent, self.decoder_blocks, self.decoder_norm
+        return trunk(*layers, z / self.spread, history, mixed=self.mixed)
 
     def _widened(self, bands: Tensor) -> Tensor:
         """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].

@@ -27,7 +27,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
 
     Attributes:
         only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
-            of the decoder, too, all but the estimation of frequencies stays.
+            of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py.
+        keep, again: of a tuner's training, the batches kept in memory, and the average number of steps on each.
         stay: that of the codec, for the codes of a decoder that is trained alone.
         average: decay of the moving average of the decoder's trained weights, which is the result; 0: the last weights.
             With adversarial training weights oscillate around a solution.
@@ -61,6 +62,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     energy: float = field(default=0.5, validator=v.ge(0.0))
     level: float = field(default=1.0, validator=v.ge(0.0))
     tuning: float = field(default=1.0, validator=v.ge(0.0))
+    keep: int = field(default=1, validator=v.gt(0))
+    again: int = field(default=1, validator=v.gt(0))
     compile: bool = False
     commitment: float = field(default=1.0, validator=v.ge(0.0))
     steady: float = field(default=0.0, validator=v.ge(0.0))
@@ -127,16 +130,19 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             bands = network.spectra.log_bands(magnitudes)
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
         decoded, tuning = network.decode_in_tune(heard, History())
-        losses = pulled | self._mistuning(decoded, tuning, audio)
-        losses |= {} if spec.only == "tuner" else self.distance(decoded, magnitudes)
+        losses = pulled | self._mistuning(decoded, tuning, audio) | self.distance(decoded, magnitudes)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
         judged: dict[str, Tensor] = {}
-        if self.adversary and spec.only != "tuner" and done >= spec.adversary_from:
+        if self.adversary and done >= spec.adversary_from:
             n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
             judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
-        told = self.descend(total, losses | judged, done)
+        return self.descended(total, losses | judged, done)
+
+    def descended(self, total: Tensor, losses: dict[str, Tensor], done: float) -> dict[str, float]:
+        """What `descend` gives; the moving average follows."""
+        told = self.descend(total, losses, done)
         if self.averaged:
             self.averaged.follow(self.step)
         return told
