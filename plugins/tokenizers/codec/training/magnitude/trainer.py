@@ -28,7 +28,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     Attributes:
         only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
             of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py.
-        keep, again: of a tuner's training, the batches kept in memory, and how often each is learned from, on average.
+        keep, again: of a tuner's training, the batches kept in memory, and the average number of steps on each.
         stay: that of the codec, for the codes of a decoder that is trained alone.
         average: decay of the moving average of the decoder's trained weights, which is the result; 0: the last weights.
             With adversarial training weights oscillate around a solution.

@@ -1,4 +1,4 @@
-"""Training of the part of a `magnitude` decoder that says frequencies, alone: see networks/tuner.py."""
+"""Training of the tuner of a `magnitude` decoder alone: see networks/tuner.py."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from accomp.plugins.tokenizers.codec.training.magnitude.trainer import Magnitude
 
 @frozen(eq=False)
 class Example:
-    """What a tuner learns from of a batch of clips, in float16.
+    """Input and targets of a tuner for a batch of clips, in float16.
 
     Attributes:
-        features: what the decoder's last layer sees [B, T, width].
+        features: input of the decoder's last layer [B, T, width].
         slopes, true: frequencies by slopes of decoded magnitudes, and those of the original [B, T * 4, TUNED].
         matter: how much each counts [B, T * 4, TUNED].
     """
