@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,12 +68,22 @@ def serve_command(
     ] = 60.0,
     runtime: RuntimeWords = None,
     force: Force = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="ray: several servers behind one address (accomp[ray]).")
+    ] = "local",
+    replicas: Annotated[int, typer.Option("--replicas", min=1, help="Servers of --engine ray.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU threads of each replica.")] = 1,
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of each replica; 0.5: two share one.")] = 0.0,
+    ray_address: Annotated[
+        str, typer.Option("--ray-address", help="A Ray cluster, HOST:6379 or auto; started on this machine otherwise.")
+    ] = "",
 ) -> None:
     """Let many musicians play with models of this machine, in their browsers."""
     from accomp.core.serving.launch import ServeOptions, serve
 
     options = ServeOptions(
         runs or [], host, port, slots, cert, key, behind_proxy, allow_origin or (), token_file, record, runtime or (),
-        force=force, limits={"session": 60 * session_minutes},
+        force=force, limits={"session": 60 * session_minutes}, engine=engine, replicas=replicas, cpus=cpus, gpus=gpus,
+        ray_address=ray_address,
     )  # fmt: skip
     serve(options, context.obj)

@@ -7,6 +7,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from attrs import field, frozen
 
@@ -15,6 +16,10 @@ from accomp.core.errors import PluginError, UserError
 from accomp.core.registry import Registry
 from accomp.core.runs.models import find_model
 
+if TYPE_CHECKING:
+    from accomp.core.serving.address import Address
+
+RAY_LIBRARIES = ("ray", "fastapi")
 LIBRARIES = ("starlette", "uvicorn", "websockets", "httptools", "prometheus_client", "soxr")
 
 
@@ -25,6 +30,8 @@ class ServeOptions:
     Attributes:
         slots: sessions of each run; None: the measured capacity.
         record: the folder of recordings; None: no recording.
+        engine: "local": a server in this process; "ray": `replicas` of it in a Ray cluster, each with `cpus` CPU
+            threads and `gpus` GPUs. ray_address: of the cluster; "": Ray is started on this machine.
     """
 
     runs: Sequence[str]
@@ -42,6 +49,11 @@ class ServeOptions:
     force: bool = False
     browser: bool = False
     limits: Mapping[str, float] = field(factory=dict)
+    engine: Literal["local", "ray"] = "local"
+    replicas: int = 1
+    cpus: int = 1
+    gpus: float = 0.0
+    ray_address: str = ""
 
 
 def jam(options: ServeOptions, registry: Registry) -> None:
@@ -55,18 +67,16 @@ def jam(options: ServeOptions, registry: Registry) -> None:
 
 def serve(options: ServeOptions, registry: Registry) -> None:
     """Serve many musicians, by one clock. Raises as `jam` does, and if not even one session fits."""
-    _serve("serve", options, registry)
+    if options.engine == "ray":
+        _serve_on_ray(options, registry)
+    else:
+        _serve("serve", options, registry)
 
 
 def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
-    from accomp.core.serving.address import Address
     from accomp.core.serving.security import AccessControl, check_origins, token_from
 
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
-    if missing:
-        raise PluginError(f"a live page needs {', '.join(missing)}; run: pip install 'accomp[serve]'")
-    address = Address(options.host, options.port, options.cert, options.key, options.behind_proxy)
-    address.check()
+    address = _address(options)
     origins, token = check_origins(options.origins), token_from(options.token_file)
     runs = _runs(options.runs, registry)
     bound = address.bind()
@@ -97,6 +107,40 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
     with opening.stack:
         run_until_signal(server, address, bound, lambda tell: opening.prepare(server, tell))
     say("ended")
+
+
+def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:
+    missing = [name for name in RAY_LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise PluginError(f"replicas need {', '.join(missing)}; run: pip install 'accomp[serve,ray]'")
+    address, runs = _address(options), _runs(options.runs, registry)
+
+    from accomp.core.serving.limits import Limits
+    from accomp.core.serving.replicas.deploy import Cluster, serve_replicas
+    from accomp.core.serving.replicas.replica import ReplicaOptions
+    from accomp.core.serving.security import check_origins, token_from
+
+    record = None if options.record is None else options.record.resolve()
+    replica = ReplicaOptions(
+        {name: folder.resolve() for name, folder in runs.items()}, token_from(options.token_file),
+        check_origins(options.origins), options.slots, record, tuple(options.runtime), options.guidance, options.force,
+        options.behind_proxy, Limits(**options.limits),  # type: ignore[arg-type]
+    )  # fmt: skip
+    cluster = Cluster(options.replicas, options.cpus, options.gpus, options.ray_address)
+    serve_replicas(address, replica, cluster, started=lambda url: _introduce(url, options))
+    say("ended")
+
+
+def _address(options: ServeOptions) -> Address:
+    """Where to listen. Raises UserError for an address that browsers refuse, PluginError where libraries are missing."""
+    from accomp.core.serving.address import Address
+
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise PluginError(f"a live page needs {', '.join(missing)}; run: pip install 'accomp[serve]'")
+    address = Address(options.host, options.port, options.cert, options.key, options.behind_proxy)
+    address.check()
+    return address
 
 
 def _introduce(url: str, options: ServeOptions) -> None:

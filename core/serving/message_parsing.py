@@ -200,7 +200,7 @@ def _ping(given: _Fields) -> Ping:
     t = given.fields.get("t")
     if t is not None and not (isinstance(t, int | float) or (isinstance(t, str) and len(t) <= 100)):
         raise given.wrong("t", "a number or a short text, which is echoed")
-    return Ping(t)
+    return Ping(t, given.whole("seen", 0, 1 << 62) if given.has("seen") else None)
 
 
 _READERS: Mapping[str, Callable[[_Fields], Message]] = {

@@ -136,9 +136,10 @@ class Stop:
 
 @frozen
 class Ping:
-    """Request for an echo."""
+    """Request for an echo. Attributes: seen: number of the last state message that was read."""
 
     t: float | int | str | None = None
+    seen: int | None = None
 
 
 @frozen

@@ -286,7 +286,8 @@ class Session:
             files = await asyncio.wait_for(done, 60)
         except TimeoutError:
             return []
-        return [{**file, "url": f"/v1/recordings/{self.id}/{file['name']}"} for file in files]
+        where = f"?replica={self.server.replica}" if self.server.replica else ""
+        return [{**file, "url": f"/v1/recordings/{self.id}/{file['name']}{where}"} for file in files]
 
 
 _CODES = {"stopped": 1000, "lost": 1000, "limit": 1008, "refused_frame": 1003, "error": 1011, "shutdown": 1012}

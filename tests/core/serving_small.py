@@ -91,6 +91,11 @@ def prepared(
     return stages
 
 
+def prepare_small(options, stack, server, tell) -> dict[str, ServedRun]:
+    """The runs of a replica."""
+    return prepared(server, [("small", small_player())], Registry(third_party=False), options.slots)
+
+
 @contextmanager
 def serving(
     *,
@@ -155,11 +160,12 @@ class Client:
         origin: str | None = None,
         host: str = "127.0.0.1",
         max_queue: int | None = 16,
+        query: str = "",
     ):
         """host: as which the server is asked for. max_queue: messages that are read ahead."""
         self.rate, self.frame = rate, frame
         self._opening = connect(  # type: ignore[call-overload]
-            f"ws://{host}:{running.port}/v1/live",
+            f"ws://{host}:{running.port}/v1/live{query}",
             sock=socket.create_connection(("127.0.0.1", running.port), timeout=20),
             subprotocols=["accomp.1"],
             origin=origin,

@@ -265,7 +265,7 @@ export class Course {
   back(welcome) {
     if (this.now.phase !== 'reconnecting') return
     if (welcome.session === this.session) this.store.set({ phase: this.engine.place < this.now.countInEnd ? 'countin' : 'playing', notice: null })
-    else this.give(WORDS.otherSession)
+    else this.give(welcome.why ? WORDS.sentence(welcome.why) : WORDS.otherSession)
   }
 
   give(text) {
