@@ -106,13 +106,15 @@ def serving(
     record: Path | None = None,
     registry: Registry | None = None,
     before: Callable[[], None] = lambda: None,
+    replica: str = "",
 ) -> Iterator[Running]:
     """A server of these runs. before: done in the model's thread before the runs are there."""
     registry = registry or Registry(third_party=False)
     limits = evolve(
         limits or Limits(sessions_per_address=100, ending=2.0), hellos_per_minute=1000, late_share=1.0, stall=20.0
     )
-    server = Server(mode, Engine(), AccessControl(TOKEN), limits, recorder=None if record is None else Recorder(record))
+    server = Server(mode, Engine(), AccessControl(TOKEN), limits, recorder=None if record is None else Recorder(record),
+                    replica=replica)  # fmt: skip
 
     def prepare(say: Callable[[str], None]) -> dict[str, ServedRun]:
         before()
