@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import latents
 import numpy as np
 from attrs import define, evolve, field
 from small import Constant, small_model
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
 from accomp.core.serving.address import Address
@@ -52,6 +54,15 @@ def small_player(t_f: int = -10, k: int = 1, **how: object) -> Player:
     model = small_model(t_f, k, space=tokenizer.space, labels={"instrument": 18}, **how)
     sampler = TopK(TopK.Config(k=6, temperature=0.9), model.space)
     return Player(tokenizer, model, sampler, window=50, step=1, weights="0" * 64, objective="ar")
+
+
+def latent_player(t_f: int = -10, k: int = 5) -> Player:
+    """A player of an untrained model of latents that takes no time."""
+    conditions = Conditions(
+        ContextCondition(), {"instrument": LabelCondition(classes=18)}, {"metronome": TimelineCondition()}
+    )
+    model = latents.model(t_f, k, conditions=conditions).float()
+    return Player(latents.Means(), model, latents.euler(2), window=10 * k, step=1, weights="1" * 64, objective="flow")
 
 
 @define(eq=False)
