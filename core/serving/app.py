@@ -37,7 +37,11 @@ def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
         return server.access.accepts_token(bearer(request.headers.get("authorization")))
 
     async def index(request: Request) -> Response:
-        return _file(PAGE / "index.html")
+        if server.device is None:
+            return _file(PAGE / "index.html")
+        text = (PAGE / "index.html").read_text(encoding="utf-8")
+        text = text.replace("<html", f'<html data-device="{server.device.rate}"', 1)
+        return Response(text, media_type="text/html", headers={"Cache-Control": "no-cache"})
 
     async def page(request: Request) -> Response:
         name = request.path_params["name"]
@@ -49,7 +53,10 @@ def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
     async def models(request: Request) -> Response:
         if not authorised(request):
             return _unauthorised()
-        return JSONResponse({"models": [card(run, server.followers) for run in server.runs.values()]})
+        device = server.device
+        sound = {} if device is None else {"device": {"name": device.name, "rate": device.rate,
+                                                      "first_ms": round(1000 * device.first / device.rate, 1)}}  # fmt: skip
+        return JSONResponse({"models": [card(run, server.followers) for run in server.runs.values()], **sound})
 
     async def sound(request: Request) -> Response:
         rate = request.query_params.get("rate", "")

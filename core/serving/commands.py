@@ -30,14 +30,26 @@ def jam_command(
     record: Annotated[Path, typer.Option("--record", help="The folder of recordings.")] = Path("jams"),
     runtime: RuntimeWords = None,
     token_file: Token = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Play through this sound device of this machine, or `default`; not the browser's."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", help="With --device: another device for output.")
+    ] = None,
 ) -> None:
     """Play with a model in your browser, on this machine; the shipped model where no run is named."""
     from accomp.core.serving.launch import ServeOptions, jam
 
     options = ServeOptions(
-        runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file
-    )
+        runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file,
+        device=_system(device), output=_system(output),
+    )  # fmt: skip
     jam(options, context.obj)
+
+
+def _system(name: str | None) -> str | None:
+    return "" if name == "default" else name
 
 
 def serve_command(

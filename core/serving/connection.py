@@ -16,7 +16,7 @@ from accomp.core.serving import logs
 from accomp.core.serving.frames import HEARD, BrokenFrame, Frame, decode, encode
 from accomp.core.serving.limits import Flood, Meter
 from accomp.core.serving.message_parsing import BadMessage, message_of
-from accomp.core.serving.messages import Calibrate, Counts, Hello, Ping, Start, Stop
+from accomp.core.serving.messages import Calibrate, Counts, Hello, Machine, Ping, Start, Stop
 from accomp.core.serving.security import session_id
 from accomp.core.serving.server import Server
 from accomp.core.serving.session import Session
@@ -90,6 +90,9 @@ class Connection:
         hello = await self._hello()
         if not server.access.accepts_token(hello.token):
             raise self._refusal(1008, "token", "the token is not this server's; open the address that it printed")
+        if server.device is not None and hello.rate != server.device.rate:
+            why = f"the sound is that of the server's machine, at {server.device.rate} Hz; reload the page"
+            raise self._refusal(1008, "path", why)
         await self._wait_ready()
         if hello.resume and isinstance(session := server.sessions.get(hello.resume), Session):
             return self._resume(session, hello)
@@ -224,6 +227,8 @@ class Connection:
                 session.outbox.send({"type": "pong", "t": message.t})
             case Counts():
                 session.count(message)
+            case Machine():
+                session.set_machine(message)
             case Calibrate():
                 await session.calibrate(message)
             case Start():

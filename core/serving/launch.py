@@ -18,7 +18,10 @@ from accomp.core.runs.models import find_model
 
 if TYPE_CHECKING:
     from accomp.core.serving.address import Address
+    from accomp.core.serving.machine.audio import MachineAudio
 
+BLOCK = 0.01
+"""Seconds of a block of a sound device."""
 RAY_LIBRARIES = ("ray", "fastapi")
 LIBRARIES = ("starlette", "uvicorn", "websockets", "httptools", "prometheus_client", "soxr")
 
@@ -30,6 +33,8 @@ class ServeOptions:
     Attributes:
         slots: sessions of each run; None: the measured capacity.
         record: the folder of recordings; None: no recording.
+        device, output: sound devices of this machine, in place of the page's (jam); "" for the system's default, None for
+            none and for the same one.
         engine: "local": a server in this process; "ray": `replicas` of it in a Ray cluster, each with `cpus` CPU
             threads and `gpus` GPUs. ray_address: of the cluster; "": Ray is started on this machine.
     """
@@ -49,6 +54,8 @@ class ServeOptions:
     force: bool = False
     browser: bool = False
     limits: Mapping[str, float] = field(factory=dict)
+    device: str | None = None
+    output: str | None = None
     engine: Literal["local", "ray"] = "local"
     replicas: int = 1
     cpus: int = 1
@@ -76,6 +83,8 @@ def serve(options: ServeOptions, registry: Registry) -> None:
 def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
     from accomp.core.serving.security import AccessControl, check_origins, token_from
 
+    if options.output is not None and options.device is None:
+        raise UserError("--output names the other half of --device; give both")
     address = _address(options)
     origins, token = check_origins(options.origins), token_from(options.token_file)
     runs = _runs(options.runs, registry)
@@ -98,6 +107,8 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
         raise UserError(f"cannot record there: {error.strerror} @ --record {options.record}") from None
     limits = Limits(hellos_per_minute=60, sessions_per_address=4) if mode == "jam" else Limits(**options.limits)  # type: ignore[arg-type]
     server = Server(mode, Engine(), AccessControl(token, origins), limits, recorder=recorder)
+    if options.device is not None:
+        server.device = _open_device(options.device, options.output)
     opening = Startup(
         runs, registry, slots=1 if mode == "jam" else options.slots, runtime=options.runtime, guidance=options.guidance,
         force=options.force,
@@ -105,8 +116,26 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
     if mode == "serve":
         to_stderr()
     with opening.stack:
+        if server.device is not None:
+            opening.stack.callback(server.device.close)
+            server.device.start()
         run_until_signal(server, address, bound, lambda tell: opening.prepare(server, tell))
     say("ended")
+
+
+def _open_device(name: str, output: str | None) -> MachineAudio:
+    """Raises PluginError without the library, DataError for devices that cannot be used."""
+    from accomp.core.realtime.sound_device import SoundDevice, device_rate
+    from accomp.core.serving.machine.audio import MachineAudio
+
+    output = name if output is None else output
+    rate = device_rate(name, output)
+    block = round(BLOCK * rate)
+    device = SoundDevice(rate, block, input=name, output=output)
+    told = " and ".join(dict.fromkeys(one or "the system's default" for one in (name, output)))
+    say(f"sound device: {told}, {rate} Hz, blocks of {1000 * BLOCK:g} ms, {1000 * device.first / rate:.0f} ms around as "
+        f"PortAudio reports; measure it on the page")  # fmt: skip
+    return MachineAudio(device, name=told, rate=rate, block=block)
 
 
 def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:

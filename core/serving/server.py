@@ -13,6 +13,7 @@ from attrs import define, field
 from accomp.core.clock import LatencyBudget
 from accomp.core.serving import logs
 from accomp.core.serving.limits import HelloLimiter, Limits
+from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.metrics import Metrics
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import Fit, Path, fit
@@ -56,6 +57,7 @@ class Server:
         drained: no new sessions are admitted.
         replica: of several servers behind one address, this one's name; "" for a server alone. A client's socket is then
             in another process, which hides what was read, so that clients confirm it.
+        device: a sound device of this machine, in place of the page's; None otherwise.
     """
 
     mode: str
@@ -71,6 +73,7 @@ class Server:
     ending: float | None = None
     drained: bool = False
     replica: str = ""
+    device: MachineAudio | None = None
     hurried: bool = False
 
     def __attrs_post_init__(self) -> None:

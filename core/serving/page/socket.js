@@ -50,7 +50,7 @@ function connect() {
   socket = new WebSocket(replica ? `${address}?replica=${encodeURIComponent(replica)}` : address, SUBPROTOCOL)
   socket.binaryType = 'arraybuffer'
   socket.onopen = () => say({ ...hello, resume })
-  socket.onmessage = ({ data }) => (data instanceof ArrayBuffer ? pipe.postMessage(data, [data]) : hear(JSON.parse(data)))
+  socket.onmessage = ({ data }) => (data instanceof ArrayBuffer ? pipe?.postMessage(data, [data]) : hear(JSON.parse(data)))
   socket.onclose = closed
 }
 
@@ -63,7 +63,7 @@ function hear(message) {
     replica = message.replica ?? ''
   }
   if (message.n) seen = message.n
-  if (message.type === 'playing') pipe.postMessage({ begin: message.place })
+  if (message.type === 'playing') pipe?.postMessage({ begin: message.place })
   if (message.type === 'ended') wanted = false
   postMessage({ said: message })
 }
