@@ -150,8 +150,8 @@ class MachineAudio:
         with self._lock:
             if self._chunk is None:
                 return
-            begin = max(place, self._place + self.first)
-            self._schedule = Schedule(self.rate, self.block, chunk=self._chunk, begin=begin)
+            now = self._place + self.first
+            self._schedule = Schedule(self.rate, self.block, chunk=self._chunk, now=now, begin=place)
             self._chunk = None
 
     def take(self, frame: Frame) -> None:

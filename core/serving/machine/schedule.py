@@ -61,9 +61,11 @@ class Schedule:
             with a missing sample, samples that came after their place. After the end of a session none is missing.
     """
 
-    def __init__(self, rate: int, block: int, *, chunk: int, begin: int):
-        """rate: Hz; others in samples. chunk: of the model's output. begin: place from which output is expected."""
-        self.place, self._chunk, self._begin = 0, chunk, begin
+    def __init__(self, rate: int, block: int, *, chunk: int, now: int, begin: int):
+        """rate: Hz; others in samples. chunk: of the model's output. now: the place being read; begin: the one from which
+        output is expected.
+        """
+        self.place, self._chunk, self._begin = now, chunk, max(now, begin)
         self._ring = PlacedRing(round(CAPACITY * rate))
         self._concealer = GapConcealer(min(block, max(1, round(FADE * rate))), block)
         self._silent, self._late_up_to = True, 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -122,7 +121,7 @@ def test_output_is_played_first_samples_before_its_input_and_what_is_missing_is_
 
 
 def test_a_schedule_moves_without_counting_what_it_passes_over():
-    schedule, out = Schedule(1000, 10, chunk=10, begin=0), np.zeros(10, np.float32)
+    schedule, out = Schedule(1000, 10, chunk=10, now=0, begin=0), np.zeros(10, np.float32)
     schedule.put(0, np.ones(40, np.float32))
     schedule.exchange(0, out)
     schedule.exchange(20, out)
@@ -181,9 +180,15 @@ def test_a_microphone_that_hears_nothing_is_told(monkeypatch):
     assert np.abs(device.played).max() == pytest.approx(np.abs(probe(RATE)).max())
 
 
+def late(schedule: Schedule) -> bool:
+    """Whether the next block would find a hole."""
+    end = schedule.place + BLOCK
+    return end > schedule._begin and schedule._ring.written < end
+
+
 @pytest.fixture
 def jam(tmp_path):
-    """A server that plays through a device, turned in its own time by a thread."""
+    """A server that plays through a device, which a thread turns no faster than the model plays."""
     device, ended = Turned(first=320), threading.Event()
     audio = audio_at(device)
     with serving(players=[("small", small_player())], record=tmp_path / "jams") as running:
@@ -191,12 +196,14 @@ def jam(tmp_path):
         sound = noise(400 * BLOCK, 5)
 
         def run() -> None:
-            began, number = time.monotonic(), 0
-            while not ended.is_set():
+            number = 0
+            while not ended.wait(BLOCK / RATE):
+                schedule = audio._schedule
+                if audio.in_use and schedule is not None and late(schedule):
+                    continue
                 at = number % 400
                 device.turn(sound[at * BLOCK : (at + 1) * BLOCK])
                 number += 1
-                ended.wait(max(0.0, began + number * BLOCK / RATE - time.monotonic()))
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -218,16 +225,17 @@ def test_a_jam_through_the_device_plays_what_a_session_alone_plays(jam):
         assert client.next("measured")["fits"]  # the network is not in the way
         client.say(type="start", seed=3, first_ms=20, record=True)
         place = client.next("playing")["place"]
-        for _ in range(6):
+        for _ in range(40):
             state = client.next("state")
+            if (state["device"]["counts"] or {"delivered": 0})["delivered"] > 1.3 * RATE:
+                break
         client.say(type="stop")
         files = {file["name"] for file in client.next("ended")["files"]}
         assert not client.frames
     assert {"input.wav", "stem.wav", "heard.wav", "mix.wav"} <= files
     counts = state["device"]["counts"]
-    assert counts["delivered"] + counts["missing"] > 1.5 * RATE
-    if counts["missing"] or state["lost_input_ms"]:
-        pytest.skip(f"this machine is too busy: the small model was late: {state}")
+    assert not counts["missing"]
+    assert not state["lost_input_ms"]
     player = running.server.runs["small"].player
     tokens = TokenSession(
         player.model, player.sampler, sessions=torch.tensor([number_of("stream", 0)]), window=player.window, seed=3,
