@@ -215,6 +215,8 @@ class MachineAudio:
             pause(LEAD + len(sound) / self.rate + LONGEST)
         finally:
             self._probe = None
+        if self._device.over:
+            return Loopback(False, why="the sound device has stopped; start the server anew")
         return measure_frames(list(self._probed), begin, self.rate)
 
     def state(self, *, playing: bool) -> dict[str, Any]:
