@@ -15,6 +15,8 @@ from accomp.core.serving.playing.calibration import LONGEST, Loopback, measure_f
 
 SETTLE = 3.0
 """Seconds that a device runs before it is measured."""
+SLOW = 5.0
+"""Seconds that a device may lag behind the clock while it is measured."""
 LEAD = 0.3
 """Seconds from the request of a measurement to the probe."""
 CLICK = 0.1
@@ -213,6 +215,10 @@ class MachineAudio:
         self._probe = (begin, sound)
         try:
             pause(LEAD + len(sound) / self.rate + LONGEST)
+            for _ in range(round(SLOW / 0.1)):
+                if self._place >= begin + len(sound) + round(LONGEST * self.rate):
+                    break
+                pause(0.1)
         finally:
             self._probe = None
         if self._device.over:

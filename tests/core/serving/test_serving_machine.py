@@ -9,68 +9,15 @@ import pytest
 import torch
 from serving_small import TOKEN, Client, serving, small_player
 from test_serving_doors import closed, fetch
+from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
 
 from accomp.core.compute.devices import number_of
 from accomp.core.serving.frames import DISCONTINUITY, Frame
-from accomp.core.serving.machine.audio import MachineAudio, click_sound
+from accomp.core.serving.machine.audio import click_sound
 from accomp.core.serving.machine.schedule import PlacedRing, Schedule
 from accomp.core.serving.playing.calibration import probe
 from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.session import TokenSession
-
-RATE, BLOCK = 32000, 320
-
-
-class Turned:
-    """A device whose callback is called by `turn`, with PortAudio's shape: input and output [block] of one channel."""
-
-    def __init__(self, first: int = 640, loop: int | None = None):
-        """first: as reported. loop: what comes out is heard so many samples later."""
-        self.over, self.xruns, self.first, self.loop = False, 0, first, loop
-        self._heard, self._played, self.count = *np.zeros((2, 40 * RATE), np.float32), 0
-        self.running = False
-
-    def join(self, handler) -> None:
-        self.handler = handler
-
-    def start(self) -> None:
-        self.running = True
-
-    def stop(self) -> None:
-        self.running = False
-
-    def close(self) -> None: ...
-
-    @property
-    def heard(self) -> np.ndarray:
-        return self._heard[: self.count]
-
-    @property
-    def played(self) -> np.ndarray:
-        return self._played[: self.count]
-
-    def turn(self, x: np.ndarray) -> np.ndarray:
-        """Hand over sound, a multiple of the block -> what is played meanwhile."""
-        first = self.count
-        for block in x.astype(np.float32).reshape(-1, BLOCK):
-            now = slice(self.count, self.count + BLOCK)
-            if self.loop is not None:
-                back = self._played[max(0, self.count - self.loop) : max(0, now.stop - self.loop)]
-                block[BLOCK - len(back) :] += back
-            self._heard[now] = block
-            self._played[now] = np.nan
-            assert self.handler.handle(block, self._played[now])
-            self.count += BLOCK
-        return self._played[first : self.count]
-
-
-def audio_at(device: Turned) -> MachineAudio:
-    return MachineAudio(device, name="Loft", rate=RATE, block=BLOCK)
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-0.3, 0.3, samples).astype(np.float32)
-
 
 def test_the_ring_gives_a_sample_at_its_place_or_not_at_all():
     ring, out = PlacedRing(16), np.zeros(8, np.float32)
@@ -178,12 +125,6 @@ def test_a_microphone_that_hears_nothing_is_told(monkeypatch):
     found = audio.measure(lambda seconds: device.turn(np.zeros((round(seconds * RATE) // BLOCK + 1) * BLOCK)) is None)
     assert (found.ok, found.why[:17]) == (False, "nothing was heard")
     assert np.abs(device.played).max() == pytest.approx(np.abs(probe(RATE)).max())
-
-
-def late(schedule: Schedule) -> bool:
-    """Whether the next block would find a hole."""
-    end = schedule.place + BLOCK
-    return end > schedule._begin and schedule._ring.written < end
 
 
 @pytest.fixture
