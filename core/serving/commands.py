@@ -17,6 +17,9 @@ RuntimeWords = Annotated[
     typer.Option("--runtime", metavar="KEY=VALUE", help="Settings of [runtime], instead of automatic ones."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Play though this machine is too slow; late sound is silent.")]
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Measure this machine again; otherwise what a start before has measured holds.")
+]
 Token = Annotated[
     Path | None, typer.Option("--token-file", help="A file with the token; ACCOMP_TOKEN or a new one otherwise.")
 ]
@@ -30,6 +33,7 @@ def jam_command(
     record: Annotated[Path, typer.Option("--record", help="The folder of recordings.")] = Path("jams"),
     runtime: RuntimeWords = None,
     token_file: Token = None,
+    measure: Measure = False,
     device: Annotated[
         str | None,
         typer.Option("--device", help="Play through this sound device of this machine, or `default`; not the browser's."),
@@ -43,7 +47,7 @@ def jam_command(
 
     options = ServeOptions(
         runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file,
-        device=_system(device), output=_system(output),
+        measure=measure, device=_system(device), output=_system(output),
     )  # fmt: skip
     jam(options, context.obj)
 
@@ -80,6 +84,7 @@ def serve_command(
     ] = 60.0,
     runtime: RuntimeWords = None,
     force: Force = False,
+    measure: Measure = False,
     engine: Annotated[
         Literal["local", "ray"], typer.Option("--engine", help="ray: several servers behind one address (accomp[ray]).")
     ] = "local",
@@ -96,6 +101,6 @@ def serve_command(
     options = ServeOptions(
         runs or [], host, port, slots, cert, key, behind_proxy, allow_origin or (), token_file, record, runtime or (),
         force=force, limits={"session": 60 * session_minutes}, engine=engine, replicas=replicas, cpus=cpus, gpus=gpus,
-        ray_address=ray_address,
+        ray_address=ray_address, measure=measure,
     )  # fmt: skip
     serve(options, context.obj)

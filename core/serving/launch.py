@@ -33,6 +33,7 @@ class ServeOptions:
     Attributes:
         slots: sessions of each run; None: the measured capacity.
         record: the folder of recordings; None: no recording.
+        measure: measure this machine though a start before has.
         device, output: sound devices of this machine, in place of the page's (jam); "" for the system's default, None for
             none and for the same one.
         engine: "local": a server in this process; "ray": `replicas` of it in a Ray cluster, each with `cpus` CPU
@@ -52,6 +53,7 @@ class ServeOptions:
     runtime: Sequence[str] = ()
     guidance: Mapping[str, float] | None = None
     force: bool = False
+    measure: bool = False
     browser: bool = False
     limits: Mapping[str, float] = field(factory=dict)
     device: str | None = None
@@ -111,7 +113,7 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
         server.device = _open_device(options.device, options.output)
     opening = Startup(
         runs, registry, slots=1 if mode == "jam" else options.slots, runtime=options.runtime, guidance=options.guidance,
-        force=options.force,
+        force=options.force, again=options.measure,
     )  # fmt: skip
     if mode == "serve":
         to_stderr()
@@ -153,7 +155,7 @@ def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:
     replica = ReplicaOptions(
         {name: folder.resolve() for name, folder in runs.items()}, token_from(options.token_file),
         check_origins(options.origins), options.slots, record, tuple(options.runtime), options.guidance, options.force,
-        options.behind_proxy, Limits(**options.limits),  # type: ignore[arg-type]
+        options.measure, options.behind_proxy, Limits(**options.limits),  # type: ignore[arg-type]
     )  # fmt: skip
     cluster = Cluster(options.replicas, options.cpus, options.gpus, options.ray_address)
     serve_replicas(address, replica, cluster, started=lambda url: _introduce(url, options))

@@ -53,6 +53,7 @@ class ReplicaOptions:
     runtime: tuple[str, ...] = ()
     guidance: Mapping[str, float] | None = None
     force: bool = False
+    measure: bool = False
     behind_proxy: bool = False
     limits: Limits = field(factory=Limits)
 
@@ -66,7 +67,7 @@ def prepare_runs(
     """Load and measure the runs. Raises as Startup.prepare does."""
     opening = Startup(
         options.runs, Registry(), slots=options.slots, runtime=options.runtime, guidance=options.guidance,
-        force=options.force, stack=stack,
+        force=options.force, again=options.measure, stack=stack,
     )  # fmt: skip
     return opening.prepare(server, tell)
 
