@@ -2,9 +2,9 @@
 
     python benchmarks/loopback.py [--device NAME] [--openings 3] [--times 3] [--json]
 
-Output must reach the input: by a cable, or on a sound server by the monitor of a null sink as the default source
-(docs/guides/live.md). Each measurement is that of `accomp jam --device`. Measurements of one opening must agree within 1
-ms; openings may differ, which is why a session plays on the stream that was measured. Leaves with 1 if one does not.
+Output must reach the input: by a cable, or at a sound server by connecting the two with --after
+(docs/guides/live.md). Each measurement is that of `accomp jam --device`. Measurements of one opening must agree within
+1 ms; openings may differ, which is why a session plays on the stream that was measured. Leaves with 1 if one does not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def opening(name: str, rate: int, times: int, after: str) -> dict:
-    """Open the device and measure it `times` times; a measurement that finds no agreement is repeated, three at most."""
+    """Open the device and measure it `times` times; what finds no agreement is tried three times."""
     device = SoundDevice(rate, rate // 100, input=name, output=name)
     audio = MachineAudio(device, name=name, rate=rate, block=rate // 100)
     audio.start()

@@ -5,13 +5,13 @@
 
 The server is a separate process, with an untrained model of the spec, its codec, and as many slots as there are
 sessions; the clients are paced sockets of 48 kHz in frames of 10 ms, all in this process. With --bad one more of each
-kind comes as well: it floods, never reads, sends NaN, sends broken frames, stalls, sends too many messages. With --drift
-the clients' clocks run fast by so many ppm.
+kind comes as well: it floods, never reads, sends NaN, sends broken frames, stalls, sends too many messages. With
+--drift the clients' clocks run fast by so many ppm.
 
-For each number of sessions: p50, p99, p99.9 of a tick (ms), CPU time for a frame of 10 ms of one session (us), late ticks
-and chunks an hour, the slope of the server's memory (MB an hour, without the first tenth), the correction of the clocks
-that the server has settled at (ppm), and the samples that are missing between a client's frames, with those that the server
-has counted as dropped. A chunk is late if its first sample arrived after its time at the client.
+For each number of sessions: p50, p99, p99.9 of a tick (ms), CPU time for a frame of 10 ms of one session (us), late
+ticks and chunks an hour, the slope of the server's memory (MB an hour, without the first tenth), the correction of the
+clocks that the server has settled at (ppm), and the samples that are missing between a client's frames, with those that
+the server has counted as dropped. A chunk is late if its first sample arrived after its time at the client.
 """
 
 from __future__ import annotations
@@ -223,8 +223,10 @@ def measured(spec: str, sessions: int, seconds: float, bad: bool, drift: float =
 
 
 class Memory:
-    """Samples the resident memory of a process (Linux) within the block. Attributes: slope: MB an hour, by least squares
-    over all but the first tenth.
+    """Samples the resident memory of a process (Linux) within the block.
+
+    Attributes:
+        slope: MB an hour, by least squares over all but the first tenth.
     """
 
     def __init__(self, process: int, every: float = 0.5):

@@ -134,8 +134,8 @@ class RayPool:
 def connect(address: str, key: str = "runner.ray.address") -> None:
     """Connect to the Ray cluster at an address ("auto": the one of this machine), or start Ray here where it is "".
 
-    key: what the user gives the address by. Raises UserError where there is no such cluster, WorkError where Ray does not
-    start.
+    key: what the user gives the address by. Raises UserError where there is no such cluster, WorkError where Ray does
+    not start.
     """
     if not address:
         start_here(key)

@@ -54,9 +54,11 @@ def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
         if not authorised(request):
             return _unauthorised()
         device = server.device
-        sound = {} if device is None else {"device": {"name": device.name, "rate": device.rate,
-                                                      "first_ms": round(1000 * device.first / device.rate, 1)}}  # fmt: skip
-        return JSONResponse({"models": [card(run, server.followers) for run in server.runs.values()], **sound})
+        told: dict[str, Any] = {"models": [card(run, server.followers) for run in server.runs.values()]}
+        if device is not None:
+            first = round(1000 * device.first / device.rate, 1)
+            told["device"] = {"name": device.name, "rate": device.rate, "first_ms": first}
+        return JSONResponse(told)
 
     async def sound(request: Request) -> Response:
         rate = request.query_params.get("rate", "")

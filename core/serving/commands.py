@@ -18,7 +18,8 @@ RuntimeWords = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Play though this machine is too slow; late sound is silent.")]
 Measure = Annotated[
-    bool, typer.Option("--measure", help="Measure this machine again; otherwise what a start before has measured holds.")
+    bool,
+    typer.Option("--measure", help="Measure this machine again, instead of using an earlier start's figures."),
 ]
 Token = Annotated[
     Path | None, typer.Option("--token-file", help="A file with the token; ACCOMP_TOKEN or a new one otherwise.")
@@ -36,11 +37,9 @@ def jam_command(
     measure: Measure = False,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="Play through this sound device of this machine, or `default`; not the browser's."),
+        typer.Option("--device", help="Play through this sound device, or `default`, instead of the browser's."),
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", help="With --device: another device for output.")
-    ] = None,
+    output: Annotated[str | None, typer.Option("--output", help="With --device: another device for output.")] = None,
 ) -> None:
     """Play with a model in your browser, on this machine; the shipped model where no run is named."""
     from accomp.core.serving.launch import ServeOptions, jam

@@ -34,8 +34,8 @@ class ServeOptions:
         slots: sessions of each run; None: the measured capacity.
         record: the folder of recordings; None: no recording.
         measure: measure this machine though a start before has.
-        device, output: sound devices of this machine, in place of the page's (jam); "" for the system's default, None for
-            none and for the same one.
+        device, output: sound devices of this machine, in place of the page's (jam); "" for the system's default, None
+            for none and for the same one.
         engine: "local": a server in this process; "ray": `replicas` of it in a Ray cluster, each with `cpus` CPU
             threads and `gpus` GPUs. ray_address: of the cluster; "": Ray is started on this machine.
     """
@@ -135,8 +135,8 @@ def _open_device(name: str, output: str | None) -> MachineAudio:
     block = round(BLOCK * rate)
     device = SoundDevice(rate, block, input=name, output=output)
     told = " and ".join(dict.fromkeys(one or "the system's default" for one in (name, output)))
-    say(f"sound device: {told}, {rate} Hz, blocks of {1000 * BLOCK:g} ms, {1000 * device.first / rate:.0f} ms around as "
-        f"PortAudio reports; measure it on the page")  # fmt: skip
+    around = 1000 * device.first / rate
+    say(f"sound device: {told}, {rate} Hz, {around:.0f} ms around as PortAudio reports; measure it on the page")
     return MachineAudio(device, name=told, rate=rate, block=block)
 
 
@@ -163,7 +163,7 @@ def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:
 
 
 def _address(options: ServeOptions) -> Address:
-    """Where to listen. Raises UserError for an address that browsers refuse, PluginError where libraries are missing."""
+    """Where to listen. Raises UserError for an address that browsers refuse, PluginError without the libraries."""
     from accomp.core.serving.address import Address
 
     missing = [name for name in LIBRARIES if find_spec(name) is None]

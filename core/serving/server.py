@@ -55,8 +55,8 @@ class Server:
         sessions: by the secret for resuming them.
         ending: time of the shutdown request (time.monotonic); None before. hurried: requested twice.
         drained: no new sessions are admitted.
-        replica: of several servers behind one address, this one's name; "" for a server alone. A client's socket is then
-            in another process, which hides what was read, so that clients confirm it.
+        replica: of several servers behind one address, this one's name; "" for a server alone. A client's socket is
+            then in another process, which hides what was read, so that clients confirm it.
         device: a sound device of this machine, in place of the page's; None otherwise.
     """
 

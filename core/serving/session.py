@@ -192,7 +192,7 @@ class Session:
             server.device.begin(self.add_input, chunk=chunk, first=path.first)
 
     def set_machine(self, wish: Machine) -> None:
-        """Set the server's sound device; without a device, or while another session plays through it, nothing happens."""
+        """Set the server's sound device, if there is one and no other session plays through it."""
         device = self.server.device
         if device is None or (self.live is None and device.in_use):
             return

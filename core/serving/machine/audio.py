@@ -226,8 +226,9 @@ class MachineAudio:
         return measure_frames(list(self._probed), begin, self.rate)
 
     def state(self, *, playing: bool) -> dict[str, Any]:
-        """State for a page, in the shape of its own audio's reports; what is new since the last call. playing: it is the
-        page of the session.
+        """State for a page, in the shape of its own audio's reports; what is new since the last call.
+
+        playing: it is the page of the session.
         """
         peak, clipped = self._peak, self._clipped
         self._peak, self._clipped = 0.0, 0

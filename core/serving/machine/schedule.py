@@ -1,4 +1,4 @@
-"""Placed output between the model's thread and the callback of a sound device: what is played when, and what is counted.
+"""Placed output between the model's thread and the callback of a sound device: what is played when, and counted.
 
 The rules are those of core/realtime/audio_bridge.py, and of the page's schedule.js: a sample that is not there at its
 place is missing and concealed; one that comes after its place is dropped.
@@ -57,13 +57,13 @@ class Schedule:
 
     Attributes:
         place: after the last one read.
-        delivered, missing, gaps, late, dropped: samples played in time, samples that were not there, runs of them, chunks
-            with a missing sample, samples that came after their place. After the end of a session none is missing.
+        delivered, missing, gaps: samples played in time, samples that were not there, runs of them.
+        late, dropped: chunks with a missing sample, samples that came after their place.
     """
 
     def __init__(self, rate: int, block: int, *, chunk: int, now: int, begin: int):
-        """rate: Hz; others in samples. chunk: of the model's output. now: the place being read; begin: the one from which
-        output is expected.
+        """rate: Hz; others in samples. chunk: of the model's output. now: the place being read. begin: the one from
+        which output is expected.
         """
         self.place, self._chunk, self._begin = now, chunk, max(now, begin)
         self._ring = PlacedRing(round(CAPACITY * rate))
@@ -97,7 +97,7 @@ class Schedule:
         self._ring.clear()
 
     def news(self) -> dict[str, object]:
-        """Counters, and what is new since the last call, as the page counts: places, samples and [begin, end) ranges."""
+        """Counters, and what is new since the last call, as the page counts: places, samples, [begin, end)."""
         ranges, self._ranges = self._ranges[:MOST_RANGES], self._ranges[MOST_RANGES:]
         margin, self._margin = self._margin, None
         return {

@@ -85,7 +85,9 @@ def serve_replicas(
 
 def deploy(address: Address, options: ReplicaOptions, cluster: Cluster, prepare: Prepare = prepare_runs) -> None:
     """Start proxies and replicas in the connected cluster, and wait until they are ready. Raises WorkError."""
-    web = HTTPOptions(host=address.host, port=address.port, ssl_certfile=_text(address.cert), ssl_keyfile=_text(address.key))
+    web = HTTPOptions(
+        host=address.host, port=address.port, ssl_certfile=_text(address.cert), ssl_keyfile=_text(address.key)
+    )
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
     serve.start(proxy_location="EveryNode", http_options=web, logging_config=quiet)
     deployment = serve.deployment(

@@ -118,7 +118,12 @@ class Replica:
     def describe(self) -> dict[str, Any]:
         """State of this replica, for /v1/replicas."""
         server = self._server
-        return {"replica": self.id, "sessions": len(server.sessions), "admits": server.refusal() is None, **server.slots}
+        return {
+            "replica": self.id,
+            "sessions": len(server.sessions),
+            "admits": server.refusal() is None,
+            **server.slots,
+        }
 
     async def _end_when_removed(self) -> None:
         while time.monotonic() - self._checked < UNCHECKED or not await asyncio.to_thread(self._is_removed):

@@ -1,4 +1,4 @@
-"""`accomp jam --device`: sound through a device of the server's machine. The device is one that a test turns by hand."""
+"""`accomp jam --device`: sound through a device of the server's machine, here one that a test turns by hand."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from accomp.core.serving.machine.schedule import PlacedRing, Schedule
 from accomp.core.serving.playing.calibration import probe
 from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.session import TokenSession
+
 
 def test_the_ring_gives_a_sample_at_its_place_or_not_at_all():
     ring, out = PlacedRing(16), np.zeros(8, np.float32)
@@ -155,7 +156,7 @@ def jam(tmp_path):
 
 def test_a_jam_through_the_device_plays_what_a_session_alone_plays(jam):
     running, device = jam
-    code, headers, page = fetch(running, "/")
+    page = fetch(running, "/")[2]
     assert b'<html data-device="32000" lang="en">' in page
     with Client(running, rate=48000, frame=480) as wrong:
         wrong.hello()

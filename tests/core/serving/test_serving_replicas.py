@@ -1,7 +1,8 @@
-"""Two servers behind one address, as replicas of Ray Serve on this machine: who goes where, who is told what, the end."""
+"""Two servers behind one address, as replicas of Ray Serve here: who goes where, who is told what, how they end."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -81,10 +82,8 @@ def go_on(client: Client, seconds: float, *, confirm: bool = True) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         client.send(SOUND)
-        try:
+        with contextlib.suppress(TimeoutError):
             client.receive(0.02)
-        except TimeoutError:
-            pass
         numbers = [told["n"] for told in client.told if "n" in told]
         if confirm and numbers and client.number % 10 == 0:
             client.say(type="ping", t=0, seen=numbers[-1])

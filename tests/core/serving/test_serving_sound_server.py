@@ -1,5 +1,5 @@
-"""`accomp jam --device` through PortAudio, at a real sound server: JACK without a card, in which the output of this program
-is connected to its input. It is started here, as this user; skipped where JACK or PortAudio is not installed.
+"""`accomp jam --device` through PortAudio, at a real sound server: JACK without a card, in which the output of this
+program is connected to its input. It is started here, as this user; skipped where JACK or PortAudio is not installed.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import latents
 import numpy as np
 import pytest
 import torch
-import latents
 from fakes import Pulse
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -29,7 +29,10 @@ def jam(tmp_path_factory):
 @pytest.fixture(scope="module")
 def jam_of_latents(tmp_path_factory):
     recordings, tapped = tmp_path_factory.mktemp("recordings"), tapped_page(tmp_path_factory.mktemp("tapped"))
-    with pytest.MonkeyPatch.context() as patch, serving(record=recordings, players=[("flow", latent_player())]) as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serving(record=recordings, players=[("flow", latent_player())]) as running,
+    ):
         patch.setattr(app, "PAGE", tapped)
         yield running
 

