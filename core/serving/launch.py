@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from attrs import field, frozen
 
@@ -15,10 +15,6 @@ from accomp.core.console import say, warn
 from accomp.core.errors import PluginError, UserError
 from accomp.core.registry import Registry
 from accomp.core.runs.models import find_model
-
-if TYPE_CHECKING:
-    from accomp.core.serving.address import Address
-    from accomp.core.serving.machine.audio import MachineAudio
 
 BLOCK = 0.01
 """Seconds of a block of a sound device."""
@@ -125,8 +121,8 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
     say("ended")
 
 
-def _open_device(name: str, output: str | None) -> MachineAudio:
-    """Raises PluginError without the library, DataError for devices that cannot be used."""
+def _open_device(name: str, output: str | None) -> Any:
+    """Open a MachineAudio. Raises PluginError without the library, DataError for devices that cannot be used."""
     from accomp.core.realtime.sound_device import SoundDevice, device_rate
     from accomp.core.serving.machine.audio import MachineAudio
 
@@ -162,8 +158,8 @@ def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:
     say("ended")
 
 
-def _address(options: ServeOptions) -> Address:
-    """Where to listen. Raises UserError for an address that browsers refuse, PluginError without the libraries."""
+def _address(options: ServeOptions) -> Any:
+    """The Address to listen at. Raises UserError for an address that browsers refuse, PluginError without the libraries."""
     from accomp.core.serving.address import Address
 
     missing = [name for name in LIBRARIES if find_spec(name) is None]
