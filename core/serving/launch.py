@@ -159,7 +159,7 @@ def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:
 
 
 def _address(options: ServeOptions) -> Any:
-    """The Address to listen at. Raises UserError for an address that browsers refuse, PluginError without the libraries."""
+    """Address to listen at. Raises UserError for one that browsers refuse, PluginError without the libraries."""
     from accomp.core.serving.address import Address
 
     missing = [name for name in LIBRARIES if find_spec(name) is None]

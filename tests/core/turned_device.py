@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accomp.core.serving.machine.audio import MachineAudio
-from accomp.core.serving.machine.schedule import Schedule
+from accomp.core.serving.machine.placed_output import PlacedOutput
 
 RATE, BLOCK = 32000, 320
 
@@ -66,7 +66,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.3, 0.3, samples).astype(np.float32)
 
 
-def late(schedule: Schedule) -> bool:
+def late(schedule: PlacedOutput) -> bool:
     """Whether the next block would find a hole."""
     end = schedule.place + BLOCK
     return end > schedule._begin and schedule._ring.written < end

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from accomp.core.serving.frames import DISCONTINUITY, HEARD, PROBED, Frame
-from accomp.core.serving.machine.schedule import FADE, Schedule
+from accomp.core.serving.machine.placed_output import FADE, PlacedOutput
 from accomp.core.serving.playing.calibration import LONGEST, Loopback, measure_frames, probe
 
 SETTLE = 3.0
@@ -56,7 +56,7 @@ class MachineAudio:
         self._place = 0
         self._listen: Callable[[Frame], None] | None = None
         self._chunk: int | None = None  # of a session whose output has not begun
-        self._schedule: Schedule | None = None
+        self._schedule: PlacedOutput | None = None
         self._number, self._broken, self._xruns = 0, True, 0
         self._gain = self._wanted = self.volume = 1.0
         self._silent = False
@@ -153,7 +153,7 @@ class MachineAudio:
             if self._chunk is None:
                 return
             now = self._place + self.first
-            self._schedule = Schedule(self.rate, self.block, chunk=self._chunk, now=now, begin=place)
+            self._schedule = PlacedOutput(self.rate, self.block, chunk=self._chunk, now=now, begin=place)
             self._chunk = None
 
     def take(self, frame: Frame) -> None:

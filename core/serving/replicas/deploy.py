@@ -74,7 +74,7 @@ def serve_replicas(
             state = "RUNNING"
             while not wish.signal:
                 time.sleep(POLL)
-                state = _told(state)
+                state = _report_state(state)
             say("ending: no new sessions; those that play have 30 s")
             serve.delete(APP)
     finally:
@@ -111,7 +111,7 @@ def deploy(address: Address, options: ReplicaOptions, cluster: Cluster, prepare:
         raise WorkError(f"the replicas do not start: {error}") from error
 
 
-def _told(before: str) -> str:
+def _report_state(before: str) -> str:
     """Report a change of the application's state -> the state."""
     app = serve.status().applications.get(APP)
     state = "missing" if app is None else str(app.status.value)

@@ -14,14 +14,14 @@ from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
 from accomp.core.compute.devices import number_of
 from accomp.core.serving.frames import DISCONTINUITY, Frame
 from accomp.core.serving.machine.audio import click_sound
-from accomp.core.serving.machine.schedule import PlacedRing, Schedule
+from accomp.core.serving.machine.placed_output import PlacedSamples, PlacedOutput
 from accomp.core.serving.playing.calibration import probe
 from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.session import TokenSession
 
 
 def test_the_ring_gives_a_sample_at_its_place_or_not_at_all():
-    ring, out = PlacedRing(16), np.zeros(8, np.float32)
+    ring, out = PlacedSamples(16), np.zeros(8, np.float32)
     ring.write(4, np.arange(4, 10, dtype=np.float32))
     assert ring.read(0, out) == 0
     assert ring.read(4, out) == 6
@@ -69,7 +69,7 @@ def test_output_is_played_first_samples_before_its_input_and_what_is_missing_is_
 
 
 def test_a_schedule_moves_without_counting_what_it_passes_over():
-    schedule, out = Schedule(1000, 10, chunk=10, now=0, begin=0), np.zeros(10, np.float32)
+    schedule, out = PlacedOutput(1000, 10, chunk=10, now=0, begin=0), np.zeros(10, np.float32)
     schedule.put(0, np.ones(40, np.float32))
     schedule.exchange(0, out)
     schedule.exchange(20, out)

@@ -17,7 +17,7 @@ CAPACITY = 4.0
 MOST_RANGES = 500
 
 
-class PlacedRing:
+class PlacedSamples:
     """Samples by their places: one thread writes, one reads, neither waits. A sample counts as there once its place is
     written, which is after the sample.
     """
@@ -52,7 +52,7 @@ class PlacedRing:
         self._places[:] = -1
 
 
-class Schedule:
+class PlacedOutput:
     """Output of one session at a device, in its places.
 
     Attributes:
@@ -66,7 +66,7 @@ class Schedule:
         which output is expected.
         """
         self.place, self._chunk, self._begin = now, chunk, max(now, begin)
-        self._ring = PlacedRing(round(CAPACITY * rate))
+        self._ring = PlacedSamples(round(CAPACITY * rate))
         self._concealer = GapConcealer(min(block, max(1, round(FADE * rate))), block)
         self._silent, self._late_up_to = True, 0
         self.delivered = self.missing = self.gaps = self.late = self.dropped = 0
