@@ -33,11 +33,11 @@ class _Terminal:
 
     def write(self, text: str) -> int:
         try:
-            return int(self._stream.write(text))
+            self._stream.write(text)  # None where another stream replaces stdout
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         try:

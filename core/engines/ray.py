@@ -39,7 +39,7 @@ class RayPool:
         self._waiting: deque[Attempt] = deque()  # for an actor
         self._ours = not self._ray.is_initialized()
         if self._ours:
-            _connect(runner.ray.address)
+            connect(runner.ray.address)
         try:
             self._size = runner.workers or self._fitting()
             self._check_room(refuse=self._ours and not runner.ray.address)
@@ -131,9 +131,14 @@ class RayPool:
         return f"runner.cpus = {self._cpus}, runner.gpus = {self._gpus:g}"
 
 
-def _connect(address: str) -> None:
+def connect(address: str, key: str = "runner.ray.address") -> None:
+    """Connect to the Ray cluster at an address ("auto": the one of this machine), or start Ray here where it is "".
+
+    key: what the user gives the address by. Raises UserError where there is no such cluster, WorkError where Ray does
+    not start.
+    """
     if not address:
-        _start_here()
+        start_here(key)
         return
     import ray
 
@@ -142,12 +147,12 @@ def _connect(address: str) -> None:
     except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(
             f"Ray cannot be reached: {_first_line(error)}; start it there (ray start --head), or leave the address out "
-            f"to start it on this machine @ runner.ray.address = {address!r}"
+            f"to start it on this machine @ {key} = {address!r}"
         ) from error
 
 
-def _start_here() -> None:
-    """Start Ray on this machine alone; it ends with this process."""
+def start_here(key: str = "runner.ray.address") -> None:
+    """Start Ray on this machine alone; it ends with this process. Raises WorkError."""
     import ray
 
     try:
@@ -155,7 +160,7 @@ def _start_here() -> None:
     except Exception as error:  # Ray raises Exception itself where one of its processes is late
         raise WorkError(
             f"Ray does not start on this machine: {_first_line(error)} It gives its own processes 15 s; where that is "
-            f'too little, start it apart (ray start --head) and set runner.ray.address = "auto"'
+            f'too little, start it apart (ray start --head) and set {key} = "auto"'
         ) from error
 
 

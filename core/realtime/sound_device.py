@@ -42,6 +42,23 @@ def load_sounddevice() -> ModuleType:
     return found
 
 
+def device_rate(input: str, output: str) -> int:
+    """The usual rate (Hz) of the devices of these names, "" for the system's default.
+
+    Raises PluginError without the library, DataError for devices that do not exist.
+    """
+    library = load_sounddevice()
+    try:
+        rates = [library.query_devices(name or None, kind)["default_samplerate"]
+                 for name, kind in ((input, "input"), (output, "output"))]  # fmt: skip
+    except (library.PortAudioError, ValueError) as error:
+        raise DataError(
+            f"no sound device {input or output or 'of the system'!r} that hears and plays: {error}; devices: "
+            f"{', '.join(str(one['name']) for one in library.query_devices()) or 'none'}"
+        ) from error
+    return round(max(rates))
+
+
 class SoundDevice:
     """An open stream of one channel in, out or both, in blocks of a fixed size; an AudioDriver once it has a handler.
 

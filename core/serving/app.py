@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -29,14 +30,18 @@ _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css
           ".png": "image/png", ".ico": "image/x-icon"}  # fmt: skip
 
 
-def app_of(server: Server) -> ASGIApp:
-    """The application of a server."""
+def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """The application of a server, with `more` routes."""
 
     def authorised(request: Request) -> bool:
         return server.access.accepts_token(bearer(request.headers.get("authorization")))
 
     async def index(request: Request) -> Response:
-        return _file(PAGE / "index.html")
+        if server.device is None:
+            return _file(PAGE / "index.html")
+        text = (PAGE / "index.html").read_text(encoding="utf-8")
+        text = text.replace("<html", f'<html data-device="{server.device.rate}"', 1)
+        return Response(text, media_type="text/html", headers={"Cache-Control": "no-cache"})
 
     async def page(request: Request) -> Response:
         name = request.path_params["name"]
@@ -48,7 +53,12 @@ def app_of(server: Server) -> ASGIApp:
     async def models(request: Request) -> Response:
         if not authorised(request):
             return _unauthorised()
-        return JSONResponse({"models": [card(run, server.followers) for run in server.runs.values()]})
+        device = server.device
+        told: dict[str, Any] = {"models": [card(run, server.followers) for run in server.runs.values()]}
+        if device is not None:
+            first = round(1000 * device.first / device.rate, 1)
+            told["device"] = {"name": device.name, "rate": device.rate, "first_ms": first}
+        return JSONResponse(told)
 
     async def sound(request: Request) -> Response:
         rate = request.query_params.get("rate", "")
@@ -104,6 +114,7 @@ def app_of(server: Server) -> ASGIApp:
         Route("/health/ready", ready),
         Route("/metrics", metrics),
         WebSocketRoute("/v1/live", talk),
+        *more,
     ]
     return _Guarded(Starlette(routes=routes), server)
 
@@ -130,6 +141,11 @@ class _Guarded:
                 "this server does not answer to that host name; ask for it by its address (--allow-origin names others)"
             )
             await PlainTextResponse(text, 421)(scope, receive, guarded)
+            return
+        name, asked = self._server.replica, Request(scope).query_params.get("replica")
+        if name and asked not in (None, name):
+            text = f"no replica {asked} runs any more; this is {name}, and /v1/replicas lists all"
+            await PlainTextResponse(text, 404)(scope, receive, guarded)
             return
         await self._app(scope, receive, guarded)
 

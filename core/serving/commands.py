@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,10 @@ RuntimeWords = Annotated[
     typer.Option("--runtime", metavar="KEY=VALUE", help="Settings of [runtime], instead of automatic ones."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Play though this machine is too slow; late sound is silent.")]
+Measure = Annotated[
+    bool,
+    typer.Option("--measure", help="Measure this machine again, instead of using an earlier start's figures."),
+]
 Token = Annotated[
     Path | None, typer.Option("--token-file", help="A file with the token; ACCOMP_TOKEN or a new one otherwise.")
 ]
@@ -30,14 +34,25 @@ def jam_command(
     record: Annotated[Path, typer.Option("--record", help="The folder of recordings.")] = Path("jams"),
     runtime: RuntimeWords = None,
     token_file: Token = None,
+    measure: Measure = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Play through this sound device, or `default`, instead of the browser's."),
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", help="With --device: another device for output.")] = None,
 ) -> None:
     """Play with a model in your browser, on this machine; the shipped model where no run is named."""
     from accomp.core.serving.launch import ServeOptions, jam
 
     options = ServeOptions(
-        runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file
-    )
+        runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file,
+        measure=measure, device=_system(device), output=_system(output),
+    )  # fmt: skip
     jam(options, context.obj)
+
+
+def _system(name: str | None) -> str | None:
+    return "" if name == "default" else name
 
 
 def serve_command(
@@ -68,12 +83,23 @@ def serve_command(
     ] = 60.0,
     runtime: RuntimeWords = None,
     force: Force = False,
+    measure: Measure = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="ray: several servers behind one address (accomp[ray]).")
+    ] = "local",
+    replicas: Annotated[int, typer.Option("--replicas", min=1, help="Servers of --engine ray.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU threads of each replica.")] = 1,
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of each replica; 0.5: two share one.")] = 0.0,
+    ray_address: Annotated[
+        str, typer.Option("--ray-address", help="A Ray cluster, HOST:6379 or auto; started on this machine otherwise.")
+    ] = "",
 ) -> None:
     """Let many musicians play with models of this machine, in their browsers."""
     from accomp.core.serving.launch import ServeOptions, serve
 
     options = ServeOptions(
         runs or [], host, port, slots, cert, key, behind_proxy, allow_origin or (), token_file, record, runtime or (),
-        force=force, limits={"session": 60 * session_minutes},
+        force=force, limits={"session": 60 * session_minutes}, engine=engine, replicas=replicas, cpus=cpus, gpus=gpus,
+        ray_address=ray_address, measure=measure,
     )  # fmt: skip
     serve(options, context.obj)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import time
+from collections import deque
 from typing import Any
 
 from attrs import evolve
@@ -15,7 +16,7 @@ from accomp.core.serving import logs
 from accomp.core.serving.frames import HEARD, BrokenFrame, Frame, decode, encode
 from accomp.core.serving.limits import Flood, Meter
 from accomp.core.serving.message_parsing import BadMessage, message_of
-from accomp.core.serving.messages import Calibrate, Counts, Hello, Ping, Start, Stop
+from accomp.core.serving.messages import Calibrate, Counts, Hello, Machine, Ping, Start, Stop
 from accomp.core.serving.security import session_id
 from accomp.core.serving.server import Server
 from accomp.core.serving.session import Session
@@ -44,6 +45,8 @@ class Connection:
         self.session: Session | None = None
         self.meter: Meter | None = None
         self.progress = time.monotonic()
+        self.stated = 0
+        self.unread: deque[tuple[int, float]] = deque()  # number and time of state messages not confirmed yet
 
     async def serve(self) -> None:
         offered = self.socket.scope.get("subprotocols", [])
@@ -87,6 +90,9 @@ class Connection:
         hello = await self._hello()
         if not server.access.accepts_token(hello.token):
             raise self._refusal(1008, "token", "the token is not this server's; open the address that it printed")
+        if server.device is not None and hello.rate != server.device.rate:
+            why = f"the sound is that of the server's machine, at {server.device.rate} Hz; reload the page"
+            raise self._refusal(1008, "path", why)
         await self._wait_ready()
         if hello.resume and isinstance(session := server.sessions.get(hello.resume), Session):
             return self._resume(session, hello)
@@ -105,7 +111,7 @@ class Connection:
         logs.event("session_opened", session=session.id, rate=hello.rate, frame=hello.frame, format=hello.format,
                    client=hello.client)  # fmt: skip
         self._attach(session, hello)
-        session.outbox.send(server.welcome(session))
+        session.outbox.send(server.welcome(session, why=self._not_resumed() if hello.resume else ""))
         return session
 
     async def _hello(self) -> Hello:
@@ -133,6 +139,13 @@ class Connection:
         while not engine.ready and engine.failure is None:
             await self.socket.send_json({"type": "state", "ready": False, "said": f"preparing: {engine.preparing}"})
             await asyncio.sleep(STATE_INTERVAL)
+
+    def _not_resumed(self) -> str:
+        """Reason for which the session that a client wanted to resume is not here."""
+        server, asked = self.server, self.socket.query_params.get("replica", self.server.replica)
+        if asked != server.replica:
+            return f"the session was on replica {asked}, which has ended; this is a new one, on {server.replica}"
+        return f"the session has ended; after a lost connection it is kept for {server.limits.resume:g} s"
 
     async def _end_lost(self) -> None:
         """End lost sessions: in jam mode a newly opened page replaces a lost one."""
@@ -210,9 +223,12 @@ class Connection:
             case None | Hello():
                 return
             case Ping():
+                self._confirm(message.seen)
                 session.outbox.send({"type": "pong", "t": message.t})
             case Counts():
                 session.count(message)
+            case Machine():
+                session.set_machine(message)
             case Calibrate():
                 await session.calibrate(message)
             case Start():
@@ -258,6 +274,8 @@ class Connection:
             now = time.monotonic()
             if self.progress and now - self.progress > limits.stalled:
                 raise Closed(1008, "limit", f"nothing was read for {limits.stalled:g} s")
+            if self.unread and now - self.unread[0][1] > limits.stalled:
+                raise Closed(1008, "limit", f"nothing was read for {limits.stalled:g} s, or no ping has confirmed it")
             if session.connection is not self:
                 raise Closed(1008, "taken", "the session goes on in another connection")
             left = session.began + limits.session - now
@@ -270,7 +288,19 @@ class Connection:
             if self.server.engine.failure is not None:
                 await session.end("error", "the server's model has failed; its log says why")
                 continue
-            session.outbox.send(session.state())
+            session.outbox.send(session.state() | self._numbered(now))
+
+    def _numbered(self, now: float) -> dict[str, int]:
+        """The number of a state message, to be confirmed, where the socket hides what was read."""
+        if not self.server.replica:
+            return {}
+        self.stated += 1
+        self.unread.append((self.stated, now))
+        return {"n": self.stated}
+
+    def _confirm(self, seen: int | None) -> None:
+        while seen is not None and self.unread and self.unread[0][0] <= seen:
+            self.unread.popleft()
 
     # --- the end
 

@@ -7,6 +7,7 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 from attrs import field, frozen
 
@@ -15,6 +16,9 @@ from accomp.core.errors import PluginError, UserError
 from accomp.core.registry import Registry
 from accomp.core.runs.models import find_model
 
+BLOCK = 0.01
+"""Seconds of a block of a sound device."""
+RAY_LIBRARIES = ("ray", "fastapi")
 LIBRARIES = ("starlette", "uvicorn", "websockets", "httptools", "prometheus_client", "soxr")
 
 
@@ -25,6 +29,11 @@ class ServeOptions:
     Attributes:
         slots: sessions of each run; None: the measured capacity.
         record: the folder of recordings; None: no recording.
+        measure: measure this machine though a start before has.
+        device, output: sound devices of this machine, in place of the page's (jam); "" for the system's default, None
+            for none and for the same one.
+        engine: "local": a server in this process; "ray": `replicas` of it in a Ray cluster, each with `cpus` CPU
+            threads and `gpus` GPUs. ray_address: of the cluster; "": Ray is started on this machine.
     """
 
     runs: Sequence[str]
@@ -40,8 +49,16 @@ class ServeOptions:
     runtime: Sequence[str] = ()
     guidance: Mapping[str, float] | None = None
     force: bool = False
+    measure: bool = False
     browser: bool = False
     limits: Mapping[str, float] = field(factory=dict)
+    device: str | None = None
+    output: str | None = None
+    engine: Literal["local", "ray"] = "local"
+    replicas: int = 1
+    cpus: int = 1
+    gpus: float = 0.0
+    ray_address: str = ""
 
 
 def jam(options: ServeOptions, registry: Registry) -> None:
@@ -55,18 +72,18 @@ def jam(options: ServeOptions, registry: Registry) -> None:
 
 def serve(options: ServeOptions, registry: Registry) -> None:
     """Serve many musicians, by one clock. Raises as `jam` does, and if not even one session fits."""
-    _serve("serve", options, registry)
+    if options.engine == "ray":
+        _serve_on_ray(options, registry)
+    else:
+        _serve("serve", options, registry)
 
 
 def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
-    from accomp.core.serving.address import Address
     from accomp.core.serving.security import AccessControl, check_origins, token_from
 
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
-    if missing:
-        raise PluginError(f"a live page needs {', '.join(missing)}; run: pip install 'accomp[serve]'")
-    address = Address(options.host, options.port, options.cert, options.key, options.behind_proxy)
-    address.check()
+    if options.output is not None and options.device is None:
+        raise UserError("--output names the other half of --device; give both")
+    address = _address(options)
     origins, token = check_origins(options.origins), token_from(options.token_file)
     runs = _runs(options.runs, registry)
     bound = address.bind()
@@ -88,15 +105,69 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
         raise UserError(f"cannot record there: {error.strerror} @ --record {options.record}") from None
     limits = Limits(hellos_per_minute=60, sessions_per_address=4) if mode == "jam" else Limits(**options.limits)  # type: ignore[arg-type]
     server = Server(mode, Engine(), AccessControl(token, origins), limits, recorder=recorder)
+    if options.device is not None:
+        server.device = _open_device(options.device, options.output)
     opening = Startup(
         runs, registry, slots=1 if mode == "jam" else options.slots, runtime=options.runtime, guidance=options.guidance,
-        force=options.force,
+        force=options.force, again=options.measure,
     )  # fmt: skip
     if mode == "serve":
         to_stderr()
     with opening.stack:
+        if server.device is not None:
+            opening.stack.callback(server.device.close)
+            server.device.start()
         run_until_signal(server, address, bound, lambda tell: opening.prepare(server, tell))
     say("ended")
+
+
+def _open_device(name: str, output: str | None) -> Any:
+    """Open a MachineAudio. Raises PluginError without the library, DataError for devices that cannot be used."""
+    from accomp.core.realtime.sound_device import SoundDevice, device_rate
+    from accomp.core.serving.machine.audio import MachineAudio
+
+    output = name if output is None else output
+    rate = device_rate(name, output)
+    block = round(BLOCK * rate)
+    device = SoundDevice(rate, block, input=name, output=output)
+    told = " and ".join(dict.fromkeys(one or "the system's default" for one in (name, output)))
+    around = 1000 * device.first / rate
+    say(f"sound device: {told}, {rate} Hz, {around:.0f} ms around as PortAudio reports; measure it on the page")
+    return MachineAudio(device, name=told, rate=rate, block=block)
+
+
+def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:
+    missing = [name for name in RAY_LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise PluginError(f"replicas need {', '.join(missing)}; run: pip install 'accomp[serve,ray]'")
+    address, runs = _address(options), _runs(options.runs, registry)
+
+    from accomp.core.serving.limits import Limits
+    from accomp.core.serving.replicas.deploy import Cluster, serve_replicas
+    from accomp.core.serving.replicas.replica import ReplicaOptions
+    from accomp.core.serving.security import check_origins, token_from
+
+    record = None if options.record is None else options.record.resolve()
+    replica = ReplicaOptions(
+        {name: folder.resolve() for name, folder in runs.items()}, token_from(options.token_file),
+        check_origins(options.origins), options.slots, record, tuple(options.runtime), options.guidance, options.force,
+        options.measure, options.behind_proxy, Limits(**options.limits),  # type: ignore[arg-type]
+    )  # fmt: skip
+    cluster = Cluster(options.replicas, options.cpus, options.gpus, options.ray_address)
+    serve_replicas(address, replica, cluster, started=lambda url: _introduce(url, options))
+    say("ended")
+
+
+def _address(options: ServeOptions) -> Any:
+    """Address to listen at. Raises UserError for one that browsers refuse, PluginError without the libraries."""
+    from accomp.core.serving.address import Address
+
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise PluginError(f"a live page needs {', '.join(missing)}; run: pip install 'accomp[serve]'")
+    address = Address(options.host, options.port, options.cert, options.key, options.behind_proxy)
+    address.check()
+    return address
 
 
 def _introduce(url: str, options: ServeOptions) -> None:

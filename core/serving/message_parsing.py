@@ -17,6 +17,7 @@ from accomp.core.serving.messages import (
     CountIn,
     Counts,
     Hello,
+    Machine,
     Message,
     Metronome,
     Panic,
@@ -140,9 +141,22 @@ def _hello(given: _Fields) -> Hello:
 def _calibrate(given: _Fields) -> Calibrate:
     rtt = given.inner("rtt_ms").number("p99", 0, 60_000, 0.0) if given.has("rtt_ms") else 0.0
     frame = given.number("frame_ms", 1, 100, 10.0)
+    if given.switch("device", False):
+        return Calibrate(None, None, frame, rtt, device=True)
     if given.has("assumed_ms"):
         return Calibrate(None, given.number("assumed_ms", -1000, 2000), frame, rtt)
     return Calibrate(given.whole("place", 0, 1 << 62), None, frame, rtt)
+
+
+def _machine(given: _Fields) -> Machine:
+    return Machine(
+        first_ms=given.number("first_ms", -1000, 2000) if given.has("first_ms") else None,
+        volume=given.number("volume", 0, 4) if given.has("volume") else None,
+        silent=given.switch("silent") if given.has("silent") else None,
+        click=given.place("click"),
+        strong=given.switch("strong", False),
+        hush=given.switch("hush", False),
+    )
 
 
 def _start(given: _Fields) -> Start:
@@ -200,7 +214,7 @@ def _ping(given: _Fields) -> Ping:
     t = given.fields.get("t")
     if t is not None and not (isinstance(t, int | float) or (isinstance(t, str) and len(t) <= 100)):
         raise given.wrong("t", "a number or a short text, which is echoed")
-    return Ping(t)
+    return Ping(t, given.whole("seen", 0, 1 << 62) if given.has("seen") else None)
 
 
 _READERS: Mapping[str, Callable[[_Fields], Message]] = {
@@ -214,6 +228,7 @@ _READERS: Mapping[str, Callable[[_Fields], Message]] = {
     "freeze": lambda given: Switch("freeze", given.switch("on")),
     "instrument": lambda given: SetInstrument(given.text("name", 100)),
     "panic": lambda given: Panic(),
+    "device": _machine,
     "stop": lambda given: Stop(),
     "ping": _ping,
     "counts": _counts,

@@ -63,12 +63,14 @@ class Calibrate:
     Attributes:
         place: of the probe's first output sample; None if `assumed_ms` replaces a measurement.
         rtt_p99: round trip of the network (ms).
+        device: measure the server's sound device.
     """
 
     place: int | None
     assumed_ms: float | None
     frame_ms: float
     rtt_p99: float
+    device: bool = False
 
 
 @frozen
@@ -130,15 +132,33 @@ class Panic:
 
 
 @frozen
+class Machine:
+    """Settings of the server's sound device.
+
+    Attributes:
+        first_ms: loopback latency. volume, silent: of the accompaniment.
+        click: place of a click, a `strong` one or not. hush: drop the clicks to come.
+    """
+
+    first_ms: float | None = None
+    volume: float | None = None
+    silent: bool | None = None
+    click: int | None = None
+    strong: bool = False
+    hush: bool = False
+
+
+@frozen
 class Stop:
     """End the session."""
 
 
 @frozen
 class Ping:
-    """Request for an echo."""
+    """Request for an echo. Attributes: seen: number of the last state message that was read."""
 
     t: float | int | str | None = None
+    seen: int | None = None
 
 
 @frozen
@@ -170,6 +190,7 @@ Message = (
     | Switch
     | SetInstrument
     | Panic
+    | Machine
     | Stop
     | Ping
     | Counts

@@ -13,6 +13,7 @@ from attrs import define, field
 from accomp.core.clock import LatencyBudget
 from accomp.core.serving import logs
 from accomp.core.serving.limits import HelloLimiter, Limits
+from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.metrics import Metrics
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import Fit, Path, fit
@@ -54,6 +55,9 @@ class Server:
         sessions: by the secret for resuming them.
         ending: time of the shutdown request (time.monotonic); None before. hurried: requested twice.
         drained: no new sessions are admitted.
+        replica: of several servers behind one address, this one's name; "" for a server alone. A client's socket is
+            then in another process, which hides what was read, so that clients confirm it.
+        device: a sound device of this machine, in place of the page's; None otherwise.
     """
 
     mode: str
@@ -68,6 +72,8 @@ class Server:
     hello_limiter: HelloLimiter = field(init=False)
     ending: float | None = None
     drained: bool = False
+    replica: str = ""
+    device: MachineAudio | None = None
     hurried: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -111,10 +117,12 @@ class Server:
     def _refused(self, reason: str, why: str, retry: int) -> dict[str, Any]:
         return {"type": "refused", "reason": reason, "why": why, "retry_after": retry, "slots": self.slots}
 
-    def welcome(self, session: Client, *, resumed: bool = False) -> dict[str, Any]:
-        """First message to a client."""
+    def welcome(self, session: Client, *, resumed: bool = False, why: str = "") -> dict[str, Any]:
+        """First message to a client. why: reason for which the session that it asked for is not resumed."""
         return {
             "type": "welcome",
+            **({"replica": self.replica} if self.replica else {}),
+            **({"why": why} if why else {}),
             "session": session.id,
             "resume": session.secret,
             "resumed": resumed,

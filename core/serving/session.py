@@ -11,7 +11,8 @@ from typing import Any
 from attrs import define, field
 
 from accomp.core.serving.frames import Frame
-from accomp.core.serving.messages import FOLLOW, OFF, Calibrate, Counts, Hello, SetChart, SetMetronome, Start
+from accomp.core.serving.machine.outbox import MachineOutbox
+from accomp.core.serving.messages import FOLLOW, OFF, Calibrate, Counts, Hello, Machine, SetChart, SetMetronome, Start
 from accomp.core.serving.playing.calibration import Loopback, measure_frames
 from accomp.core.serving.playing.fitting import Fit, Path, best
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
@@ -59,7 +60,11 @@ class Session:
     _timeout: asyncio.TimerHandle | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.outbox = Outbox(self.hello.rate, self.wake_sender)
+        device = self.server.device
+        if device is None:
+            self.outbox = Outbox(self.hello.rate, self.wake_sender)
+        else:
+            self.outbox = MachineOutbox(device, self.wake_sender)
         self.inbox = Inbox(self.hello.rate)
         self.path = Path(self.hello.rate, self.hello.frame / self.hello.rate)
 
@@ -103,7 +108,13 @@ class Session:
     async def calibrate(self, request: Calibrate) -> None:
         """Measure, or use an assumed value, and report the run that fits."""
         rate = self.hello.rate
-        if request.place is None:
+        device = self.server.device
+        if request.device:
+            if device is None:
+                result = Loopback(False, why="the server plays through no sound device (accomp jam --device)")
+            else:
+                result = await asyncio.to_thread(device.measure)
+        elif request.place is None:
             assert request.assumed_ms is not None
             result = Loopback(True, request.assumed_ms / 1000)
         else:
@@ -112,14 +123,15 @@ class Session:
         if not result.ok:
             self.outbox.send({"type": "measured", "ok": False, "why": result.why, "try_again": True})
             return
-        self.path = Path(rate, request.frame_ms / 1000, result.first, request.rtt_p99 / 1000)
+        rtt = 0.0 if device is not None else request.rtt_p99 / 1000
+        self.path = Path(rate, request.frame_ms / 1000, result.first, rtt)
         chosen = best(self.server.fits(self.path))
         self.outbox.send(
             {
                 "type": "measured", "ok": True, "first_ms": round(1000 * result.first, 3),
                 "agree_ms": round(1000 * result.agree, 3), "snr_db": round(result.snr_db, 1), "why": result.why,
                 "model": chosen.name, "fits": chosen.fits, "verdict": chosen.budget.verdict(), **chosen.as_record(),
-                **({"assumed": True} if request.place is None else {}),
+                **({"assumed": True} if request.place is None and not request.device else {}),
             }
         )  # fmt: skip
 
@@ -175,6 +187,23 @@ class Session:
             except OSError as error:
                 self.outbox.send({"type": "problem", "what": "record", "why": f"nothing is recorded: {error}"})
         server.engine.do(lambda: run.enter(live))
+        if server.device is not None:
+            chunk = round(run.slots.hop * rate / space.sample_rate)
+            server.device.begin(self.add_input, chunk=chunk, first=path.first)
+
+    def set_machine(self, wish: Machine) -> None:
+        """Set the server's sound device, if there is one and no other session plays through it."""
+        device = self.server.device
+        if device is None or (self.live is None and device.in_use):
+            return
+        if wish.first_ms is not None:
+            device.move(wish.first_ms / 1000)
+        if wish.volume is not None or wish.silent is not None:
+            device.set_gain(volume=wish.volume, silent=wish.silent)
+        if wish.click is not None:
+            device.click(wish.click, strong=wish.strong)
+        if wish.hush:
+            device.hush()
 
     def _manifest(self, request: Start, fit: Fit, path: Path) -> dict[str, Any]:
         player = self.server.runs[fit.name].player
@@ -222,6 +251,8 @@ class Session:
             "load": round(run.ticks.load, 3), "lost_input_ms": 0.0, "drift_ppm": 0.0, "ahead_ms": 0.0,
             "slots_free": server.slots["free"], "bpm": None, "chord": None, "said": "",
         }  # fmt: skip
+        if server.device is not None:
+            state["device"] = server.device.state(playing=live is not None)
         if live is None:
             return state
         lost = live.input.lost + self.inbox.lost
@@ -263,6 +294,8 @@ class Session:
         live, self.live = self.live, None
         files: list[dict[str, Any]] = []
         if live is not None:
+            if self.server.device is not None:
+                self.server.device.end()
             await self.server.engine.release(live)
             if live.recording is not None:
                 files = await self._files(live)
@@ -286,7 +319,8 @@ class Session:
             files = await asyncio.wait_for(done, 60)
         except TimeoutError:
             return []
-        return [{**file, "url": f"/v1/recordings/{self.id}/{file['name']}"} for file in files]
+        where = f"?replica={self.server.replica}" if self.server.replica else ""
+        return [{**file, "url": f"/v1/recordings/{self.id}/{file['name']}{where}"} for file in files]
 
 
 _CODES = {"stopped": 1000, "lost": 1000, "limit": 1008, "refused_frame": 1003, "error": 1011, "shutdown": 1012}

@@ -9,6 +9,7 @@ from pathlib import Path as Folder
 
 from attrs import define, evolve, field
 
+from accomp.core.clock import LatencyBudget
 from accomp.core.compute.compilers import lacking
 from accomp.core.compute.devices import describe
 from accomp.core.console import say, warn
@@ -21,6 +22,7 @@ from accomp.core.serving.playing.fitting import Fit, Path, best, fit, measure
 from accomp.core.serving.playing.runs import Followers, slots_of
 from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.ticks import Ticks
+from accomp.core.serving.saved_measures import Measures, key_of, load, parts_of, save
 from accomp.core.serving.server import Server
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
@@ -41,6 +43,7 @@ class Startup:
         slots: of each run; None: the measured capacity of this machine.
         runtime: KEY=VALUE of [runtime]; without any, a model that is too slow is compiled where possible.
         force: serve though it is too slow.
+        again: measure though this has been measured before on this machine.
     """
 
     runs: Mapping[str, Folder]
@@ -49,7 +52,11 @@ class Startup:
     runtime: Sequence[str] = ()
     guidance: Mapping[str, float] | None = None
     force: bool = False
+    again: bool = False
     stack: ExitStack = field(factory=ExitStack)
+    _before: Measures | None = field(default=None, init=False)
+    _fast: list[str] = field(factory=list, init=False)
+    _capacity: Capacity | None = field(default=None, init=False)
 
     def prepare(self, server: Server, tell: Callable[[str], None]) -> dict[str, ServedRun]:
         """Make the runs of a server, in the model's thread; progress is reported to clients and on the terminal.
@@ -62,12 +69,16 @@ class Startup:
             tell(text)
             say(text)
 
+        key = self._key(server)
+        self._before = None if self.again else load(key)
+        if self._before is not None:
+            report(f"measured on this machine on {self._before.date}; --measure does it again")
         players = {name: self._player(name, folder, server.clocked, report) for name, folder in self.runs.items()}
         batches = self._make_slots(server, players, report)
         served: dict[str, ServedRun] = {}
         for name, slots in batches.items():
             player = players[name]
-            server.measured[name] = measure(slots, TICKS)
+            server.measured[name] = self._budget(name, slots)
             ticks = Ticks(slots.hop / slots.space.sample_rate, server.metrics.ticked)
             served[name] = ServedRun(
                 name, player, slots, self.registry, server.clocked, ticks, server.limits,
@@ -75,6 +86,7 @@ class Startup:
             )  # fmt: skip
             server.metrics.model.labels(name, str(player.step), player.weights[:12]).set(1)
         self._check_fits(server.fits(LOCAL_PATH), players, many=server.clocked)
+        self._save(key, server)
         tell("looking for followers of beats and chords")
         server.followers = Followers.of(self.registry)
         server.metrics.admission.set(1)
@@ -84,6 +96,10 @@ class Startup:
     def _player(self, name: str, folder: Folder, clocked: bool, report: Callable[[str], None]) -> Player:
         report(f"loading {name}")
         player = self.stack.enter_context(player_of(folder, self.registry, self.guidance, self.runtime))
+        if self._before is not None:
+            if name not in self._before.fast:
+                return player
+            return self.stack.enter_context(player_of(folder, self.registry, self.guidance, FAST_ON_CPU))
         device = player.device
         if self.runtime or device.type != "cpu" or player.runtime.compile == "on":
             return player
@@ -99,7 +115,27 @@ class Startup:
             report(f"{took}, and cannot be compiled here: {why}")
             return player
         report(f"{took}: compiling it with 8-bit weights, which takes a minute or two")
+        self._fast.append(name)
         return self.stack.enter_context(player_of(folder, self.registry, self.guidance, FAST_ON_CPU))
+
+    def _key(self, server: Server) -> str:
+        settings = [*self.runtime, sorted((self.guidance or {}).items())]
+        return key_of(self.runs, slots=self.slots, clocked=server.clocked, settings=settings)
+
+    def _budget(self, name: str, slots: AudioSessionBatch) -> LatencyBudget:
+        """The measured budget of a run, now or before; either way its slots are warm afterwards."""
+        if self._before is None:
+            return measure(slots, TICKS)
+        return self._before.budget(name, measure(slots, 1))
+
+    def _save(self, key: str, server: Server) -> None:
+        """Save what was measured now, unless nothing fits: the next start may find the machine less busy."""
+        capacity = self._capacity
+        fits = any(one.fits for one in server.fits(LOCAL_PATH).values()) and (capacity is None or capacity.fits)
+        if self._before is None and fits:
+            budgets = {name: parts_of(budget) for name, budget in server.measured.items()}
+            shares = {} if capacity is None else capacity.shares
+            save(key, Measures(tuple(self._fast), budgets, None if capacity is None else capacity.fits, shares))
 
     def _make_slots(
         self, server: Server, players: Mapping[str, Player], report: Callable[[str], None]
@@ -107,9 +143,14 @@ class Startup:
         """Make slots for each run: the requested number, or the measured capacity."""
         if not server.clocked:
             return {name: slots_of(player, 1) for name, player in players.items()}
+        if self._before is not None and self._before.fits is not None:
+            known = Capacity(self._before.fits, self._before.shares)
+            say(known.describe())
+            server.metrics.capacity.set(known.fits)
+            return {name: slots_of(player, known.fits) for name, player in players.items()}
         report("measuring capacity")
         ladder = LADDER if self.slots is None else (self.slots,)
-        capacity = measure_capacity(players, ladder, report)
+        self._capacity = capacity = measure_capacity(players, ladder, report)
         server.metrics.capacity.set(capacity.fits)
         self._check_capacity(capacity)
         assert capacity.slots is not None

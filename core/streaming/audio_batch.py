@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from accomp.core.interfaces import CausalSampler, DenoisedSampler, Tokenizer
+from accomp.core.model.accompanist import Accompanist
 from accomp.core.model.guidance import UNGUIDED, Guidance
-from accomp.core.model.model import Model
 from accomp.core.music.timelines import NO_TIMELINES, Source
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.batch import SessionBatch
@@ -36,7 +36,7 @@ class AudioSessionBatch:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        model: Model,
+        model: Accompanist,
         sampler: CausalSampler | DenoisedSampler,
         batch: int,
         *,
@@ -55,7 +55,7 @@ class AudioSessionBatch:
             model, sampler, batch, window=window, guidance=guidance, temperature=temperature, runtime=runtime
         )
         self.tokenizer, self.space, self.clock = tokenizer, tokenizer.space, model.layout.clock
-        self.device = model.table.weight.device
+        self.device = model.device
         self.hop = self.clock.k * self.space.hop
         self.late = -(-self.space.lookahead // self.space.hop) * self.space.hop
         self.places: list[int | None] = [None] * batch
@@ -69,9 +69,8 @@ class AudioSessionBatch:
         self._encoder, self._decoder = self.tokenizer.encoder(batch), self.tokenizer.decoder(batch)
         if self.late:
             self._encoder.push(torch.zeros(batch, self.late, device=self.device))
-        silent = torch.zeros(batch, self.space.codebooks, self.clock.k, dtype=torch.int64, device=self.device)
         for _ in range(max(1, -(-self.space.delay // self.hop))):
-            self._decoder.push(silent)
+            self._decoder.push(self._blank())
 
     @property
     def taken(self) -> list[int]:
@@ -132,7 +131,7 @@ class AudioSessionBatch:
 
     def first_place(self) -> int:
         """Sample at which the output of a session that has just joined starts."""
-        k, levels, frames = self.clock.k, self.space.codebooks, 0
+        k, levels, frames = self.clock.k, self.space.levels, 0
         while self.clock.frames_complete(frames + k, levels) - self.clock.frames_complete(frames, levels) < k:
             frames += k
         return self.place_of(self.clock.frames_complete(frames, levels)) - self.space.delay
@@ -147,9 +146,9 @@ class AudioSessionBatch:
         start = time.perf_counter()
         x = self._latents(audio)
         encoded = time.perf_counter()
-        codes = self.slots.step(x)
+        frames = self.slots.step(x)
         generated = time.perf_counter()
-        whole = {slot: given for slot, given in codes.items() if given.shape[1] == self.clock.k}
+        whole = {slot: given for slot, given in frames.items() if given.shape[1] == self.clock.k}
         for slot in whole:
             if self.places[slot] is None:
                 self._decoder.reset(self._row(slot))
@@ -179,9 +178,14 @@ class AudioSessionBatch:
         x = self.tokenizer.embed(self._encoder.push(batch.to(self.device)))
         return {slot: x[slot] for slot in taken}
 
-    def _decode(self, codes: Mapping[int, Tensor]) -> np.ndarray:
-        batch = torch.zeros(len(self.places), self.space.codebooks, self.clock.k, dtype=torch.int64, device=self.device)
-        for slot, given in codes.items():
+    def _blank(self) -> Tensor:
+        """A tick's codes [B, K, k] or latents [B, E, k] of slots that play nothing."""
+        of = torch.float32 if self.space.continuous else torch.int64
+        return torch.zeros(len(self.places), self.space.channels, self.clock.k, dtype=of, device=self.device)
+
+    def _decode(self, frames: Mapping[int, Tensor]) -> np.ndarray:
+        batch = self._blank()
+        for slot, given in frames.items():
             batch[slot] = given
         return self._decoder.push(batch).float().cpu().numpy()
 

@@ -69,7 +69,7 @@ class SessionBatch:
         temperature: float | None = None,
         timelines: Mapping[str, Source] = NO_TIMELINES,
     ) -> tuple[int, Tensor]:
-        """Start a session -> its slot, and the codes [K, m] that it outputs before any input.
+        """Start a session -> its slot, and the codes [K, m] or latents [E, m] that it outputs before any input.
 
         Its tokens are those of a TokenSession of its own with this `session`, `seed`, labels (name -> class; withheld
         where not given), temperature and timelines. Raises ValueError where all slots are taken, for a label, class or
@@ -127,7 +127,8 @@ class SessionBatch:
             self._tokens.set_timeline(slot, name, None)
 
     def step(self, x: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Slot -> latents [k, E] of its next frames -> slot -> codes [K, m], the frames that became complete.
+        """Slot -> latents [k, E] of its next frames -> slot -> codes [K, m] or latents [E, m], the frames that
+        became complete.
 
         m is k but for a session that has just begun. Raises ValueError unless exactly the taken slots have input, k
         frames each.

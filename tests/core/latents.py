@@ -95,3 +95,49 @@ def plainly(made: LatentModel, x: Tensor, past: Tensor, noisy: Tensor, t: float,
 
     out = made.backbone(h, sight=AttentionPattern(torch.arange(len(block))[None], sees[None]))
     return made.out(out[:, -k:])
+
+
+class Means:
+    """A codec of continuous latents: the means of the E parts of a frame; decoded, each lasts as long as its part."""
+
+    name, fingerprint, space = "means", "means", SPACE
+
+    def to(self, device: torch.device | str) -> Means:
+        return self
+
+    def embed(self, latents: Tensor) -> Tensor:
+        return latents.transpose(1, 2)
+
+    def encoder(self, batch: int = 1) -> _Means:
+        return _Means(batch)
+
+    def decoder(self, batch: int = 1) -> _Steps:
+        return _Steps()
+
+
+class _Means:
+    def __init__(self, batch: int):
+        self.rest = torch.zeros(batch, 0)
+
+    def push(self, chunk: Tensor) -> Tensor:
+        self.rest = torch.cat([self.rest, chunk], dim=1)
+        whole = self.rest.shape[1] // SPACE.hop
+        frames, self.rest = self.rest[:, : whole * SPACE.hop], self.rest[:, whole * SPACE.hop :]
+        return frames.unflatten(1, (whole, E, SPACE.hop // E)).mean(3).transpose(1, 2)
+
+    def flush(self) -> Tensor:
+        return self.push(torch.zeros(len(self.rest), -self.rest.shape[1] % SPACE.hop))
+
+    def reset(self, rows: Tensor) -> None:
+        self.rest[rows] = 0
+
+
+class _Steps:
+    def push(self, chunk: Tensor) -> Tensor:
+        return chunk.transpose(1, 2).float().flatten(1).repeat_interleave(SPACE.hop // E, dim=1)
+
+    def flush(self) -> Tensor:
+        return torch.zeros(0, 0)
+
+    def reset(self, rows: Tensor) -> None:
+        """No state."""

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import latents
 import numpy as np
 from attrs import define, evolve, field
 from small import Constant, small_model
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
 from accomp.core.serving.address import Address
@@ -52,6 +54,15 @@ def small_player(t_f: int = -10, k: int = 1, **how: object) -> Player:
     model = small_model(t_f, k, space=tokenizer.space, labels={"instrument": 18}, **how)
     sampler = TopK(TopK.Config(k=6, temperature=0.9), model.space)
     return Player(tokenizer, model, sampler, window=50, step=1, weights="0" * 64, objective="ar")
+
+
+def latent_player(t_f: int = -10, k: int = 5) -> Player:
+    """A player of an untrained model of latents that takes no time."""
+    conditions = Conditions(
+        ContextCondition(), {"instrument": LabelCondition(classes=18)}, {"metronome": TimelineCondition()}
+    )
+    model = latents.model(t_f, k, conditions=conditions).float()
+    return Player(latents.Means(), model, latents.euler(2), window=10 * k, step=1, weights="1" * 64, objective="flow")
 
 
 @define(eq=False)
@@ -91,6 +102,11 @@ def prepared(
     return stages
 
 
+def prepare_small(options, stack, server, tell) -> dict[str, ServedRun]:
+    """The runs of a replica."""
+    return prepared(server, [("small", small_player())], Registry(third_party=False), options.slots)
+
+
 @contextmanager
 def serving(
     *,
@@ -101,13 +117,15 @@ def serving(
     record: Path | None = None,
     registry: Registry | None = None,
     before: Callable[[], None] = lambda: None,
+    replica: str = "",
 ) -> Iterator[Running]:
     """A server of these runs. before: done in the model's thread before the runs are there."""
     registry = registry or Registry(third_party=False)
     limits = evolve(
         limits or Limits(sessions_per_address=100, ending=2.0), hellos_per_minute=1000, late_share=1.0, stall=20.0
     )
-    server = Server(mode, Engine(), AccessControl(TOKEN), limits, recorder=None if record is None else Recorder(record))
+    server = Server(mode, Engine(), AccessControl(TOKEN), limits, recorder=None if record is None else Recorder(record),
+                    replica=replica)  # fmt: skip
 
     def prepare(say: Callable[[str], None]) -> dict[str, ServedRun]:
         before()
@@ -155,11 +173,12 @@ class Client:
         origin: str | None = None,
         host: str = "127.0.0.1",
         max_queue: int | None = 16,
+        query: str = "",
     ):
         """host: as which the server is asked for. max_queue: messages that are read ahead."""
         self.rate, self.frame = rate, frame
         self._opening = connect(  # type: ignore[call-overload]
-            f"ws://{host}:{running.port}/v1/live",
+            f"ws://{host}:{running.port}/v1/live{query}",
             sock=socket.create_connection(("127.0.0.1", running.port), timeout=20),
             subprotocols=["accomp.1"],
             origin=origin,

@@ -14,6 +14,7 @@ import { Microphone } from './microphone.js'
 import { Music } from './music.js'
 import { showPhase } from './phase.js'
 import { Playing } from './play.js'
+import { RemoteClicks, RemoteEngine } from './remote.js'
 import { models, useToken } from './server.js'
 import { Song } from './song.js'
 import { Store, initial, live } from './store.js'
@@ -21,16 +22,17 @@ import { Takes } from './takes.js'
 import { WORDS } from './words.js'
 
 const LOOK = 1000 // ms
+const REMOTE = Number(document.documentElement.dataset.device ?? 0) // rate (Hz) of the server's sound device, if it plays through one
 
 function build() {
   const store = new Store(initial())
   const parts = { store, link: new Link() }
-  parts.engine = new Engine({
-    report: told => [parts.course, parts.listening].forEach(part => part?.report(told)),
-    changed: state => soundChanged(parts, state),
-  })
+  const report = told => [parts.course, parts.listening].forEach(part => part?.report(told))
+  parts.engine = REMOTE
+    ? new RemoteEngine({ link: parts.link, rate: REMOTE, report })
+    : new Engine({ report, changed: state => soundChanged(parts, state) })
   parts.song = new Song(parts.engine)
-  parts.clicks = new Clicks(parts.engine)
+  parts.clicks = REMOTE ? new RemoteClicks(parts.engine) : new Clicks(parts.engine)
   parts.microphone = new Microphone(parts.engine)
   parts.music = new Music(parts)
   parts.course = parts.music.course = new Course({ ...parts, wishes: () => wishes(parts) })
@@ -69,20 +71,22 @@ function wireTab({ store, playing }) {
 
 /** What makes live sound impossible here; '' where nothing does. */
 function obstacle() {
+  if (REMOTE) return ''
   if (!isSecureContext) return WORDS.insecure(location.origin)
   return 'AudioWorkletNode' in window ? '' : WORDS.noWorklet
 }
 
-async function meetServer({ store }) {
+async function meetServer({ store, listening }) {
   try {
     const told = await models()
     show(at('token'), false)
-    if (!told.models.length) return waitForModels({ store })
+    if (!told.models.length) return waitForModels({ store, listening })
     store.set({ models: told.models, model: told.models[0], mode: told.mode ?? '', mayRecord: told.record !== false, phase: 'choose', notice: null })
+    if (told.device) await listening.useMachine(told.device)
   } catch (error) {
     const refused = error.status === 401 || error.status === 403
     show(at('token'), refused)
-    const again = refused ? {} : { label: WORDS.tryAgain, act: () => meetServer({ store }) }
+    const again = refused ? {} : { label: WORDS.tryAgain, act: () => meetServer({ store, listening }) }
     store.set({ phase: 'blocked', notice: refused ? null : { tone: 'bad', text: WORDS.noServer, ...again } })
   }
 }

@@ -3,7 +3,7 @@
 import { nextDownbeat } from './beats.js'
 import { AUDIO } from './frames.js'
 import { Health } from './health.js'
-import { assume, measure, quantiles } from './measuring.js'
+import { assume, measure, measureMachine, quantiles } from './measuring.js'
 import { socketAddress, tokenNow } from './server.js'
 import { busy, live } from './store.js'
 import { WORDS } from './words.js'
@@ -76,7 +76,8 @@ export class Course {
       await this.connect()
       this.trips = []
       const { engine, link, size, trips } = this
-      this.take(await measure({ engine, link, size, trips, progress, settled }))
+      const how = engine.remote ? measureMachine : measure
+      this.take(await how({ engine, link, size, trips, progress, settled }))
     })
   }
 
@@ -265,7 +266,7 @@ export class Course {
   back(welcome) {
     if (this.now.phase !== 'reconnecting') return
     if (welcome.session === this.session) this.store.set({ phase: this.engine.place < this.now.countInEnd ? 'countin' : 'playing', notice: null })
-    else this.give(WORDS.otherSession)
+    else this.give(welcome.why ? WORDS.sentence(welcome.why) : WORDS.otherSession)
   }
 
   give(text) {
@@ -302,7 +303,7 @@ export class Course {
 
   /** What speaks for measuring again. */
   warn({ breaks }) {
-    const broke = breaks > this.breaks && this.now.source === 'microphone'
+    const broke = breaks > this.breaks && this.now.source !== 'song'
     this.breaks = breaks
     if (this.now.notice || !(broke || this.now.health.always)) return
     this.store.set({ notice: { tone: 'warn', text: broke ? WORDS.broke : WORDS.narrow } })

@@ -51,7 +51,7 @@ export class Listening {
   }
 
   get blocked() {
-    return busy(this.store.values.phase) || live(this.store.values.phase)
+    return Boolean(this.engine.remote) || busy(this.store.values.phase) || live(this.store.values.phase)
   }
 
   // a song
@@ -131,7 +131,18 @@ export class Listening {
     if (this.store.values.source === 'microphone') this.store.set({ notice: { tone: 'warn', text: WORDS.changedDevice } })
   }
 
-  // both
+  // the sound device of the server's machine
+
+  async useMachine(device) {
+    await this.opening(async () => {
+      this.store.set({ source: 'machine', device: { ...device, kept: [] }, song: null, measured: null })
+      this.music.suit('microphone')
+      await this.course.assume(Math.round(device.first_ms))
+      this.ready('measure-do')
+    })
+  }
+
+  // all
 
   /** Open the sound in the handler of a click, then do the rest; what fails is told. */
   async opening(work) {
@@ -171,7 +182,10 @@ export class Listening {
       at(id).disabled = this.blocked
     }
     show(at('song'), source === 'song')
-    show(at('microphone'), source === 'microphone')
+    show(at('microphone'), source === 'microphone' || source === 'machine')
+    for (const id of ['choices', 'input-field', 'advice', 'sound-more']) show(at(id), !this.engine.remote)
+    show(at('machine'), source === 'machine')
+    if (source === 'machine') write(at('machine'), WORDS.machine(device.name, device.rate))
     for (const id of ['input', ...PROCESSING]) at(id).disabled = this.blocked
     if (song) {
       write(at('song-name'), song.name)

@@ -17,7 +17,7 @@ export function showMeasure({ store, course }) {
 }
 
 function draw({ source, phase, first, measured }) {
-  show(at('measure'), source === 'microphone')
+  show(at('measure'), Boolean(source) && source !== 'song')
   show(at('measure-progress'), phase === 'measuring')
   at('measure-do').disabled = busy(phase) || live(phase)
   at('first').disabled = busy(phase)

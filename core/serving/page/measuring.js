@@ -6,6 +6,7 @@ import { probe } from './server.js'
 const SETTLE = 3 // seconds in which streams come to rest
 const LEAD = 0.3 // seconds before the probe that are sent, too
 const TAIL = 1 // seconds after it
+const PROBE = 3.5 // seconds, about
 const PINGS = 50
 const PING_EVERY = 70 // ms; a server allows 20 messages a second
 
@@ -35,6 +36,18 @@ export async function measure({ engine, link, size, trips, progress, settled }) 
     return await link.answer('measured')
   } finally {
     engine.order({ send: null })
+    clearInterval(ticking)
+  }
+}
+
+/** The server measures its own sound device; its answer. */
+export async function measureMachine({ link, engine, size, progress, settled }) {
+  const ticking = ticker(SETTLE + LEAD + PROBE + TAIL, progress)
+  settled()
+  try {
+    link.say({ type: 'calibrate', device: true, frame_ms: (1000 * size) / engine.rate })
+    return await link.answer('measured')
+  } finally {
     clearInterval(ticking)
   }
 }

@@ -15,6 +15,8 @@ let hello = null
 let socket = null
 let queue = null
 let resume = null
+let replica = '' // of several servers behind the address, the one that has the session
+let seen = 0 // number of the server's last state message
 let attempts = 0
 let welcomed = false
 let wanted = false // a closed socket is to be opened again
@@ -35,6 +37,7 @@ function begin(order) {
     pipe.onmessage = ({ data }) => forward(data)
   }
   resume = null
+  replica = ''
   attempts = 0
   wanted = true
   queue = new SendQueue(HELD * 4 * hello.rate)
@@ -43,10 +46,11 @@ function begin(order) {
 
 function connect() {
   welcomed = false
-  socket = new WebSocket(address, SUBPROTOCOL)
+  seen = 0
+  socket = new WebSocket(replica ? `${address}?replica=${encodeURIComponent(replica)}` : address, SUBPROTOCOL)
   socket.binaryType = 'arraybuffer'
   socket.onopen = () => say({ ...hello, resume })
-  socket.onmessage = ({ data }) => (data instanceof ArrayBuffer ? pipe.postMessage(data, [data]) : hear(JSON.parse(data)))
+  socket.onmessage = ({ data }) => (data instanceof ArrayBuffer ? pipe?.postMessage(data, [data]) : hear(JSON.parse(data)))
   socket.onclose = closed
 }
 
@@ -56,8 +60,10 @@ function hear(message) {
     welcomed = true
     attempts = 0
     resume = message.resume
+    replica = message.replica ?? ''
   }
-  if (message.type === 'playing') pipe.postMessage({ begin: message.place })
+  if (message.n) seen = message.n
+  if (message.type === 'playing') pipe?.postMessage({ begin: message.place })
   if (message.type === 'ended') wanted = false
   postMessage({ said: message })
 }
@@ -84,7 +90,7 @@ function end() {
   socket?.close(1000)
 }
 
-const ping = () => welcomed && say({ type: 'ping', t: performance.now() })
+const ping = () => welcomed && say({ type: 'ping', t: performance.now(), ...(seen ? { seen } : {}) })
 
 /** So many round trips, one every so many ms. */
 function burst({ count, every }) {

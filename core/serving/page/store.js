@@ -35,7 +35,7 @@ export const initial = () => ({
   model: null, // the chosen one, as the server tells it
   mode: '',
   mayRecord: true,
-  source: null, // 'microphone', 'song'
+  source: null, // 'microphone', 'song', 'machine': a sound device of the server's machine
   song: null, // {name, buffer, bpm, perBar, chart}
   device: null, // {name, kept: [names of processing that stayed on]}
   first: 0, // ms

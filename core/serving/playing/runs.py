@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from accomp.core.errors import CombinationError, PluginError
-from accomp.core.interfaces import CausalSampler
+from accomp.core.interfaces import CausalSampler, DenoisedSampler
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player, check_streams, prepare_codec
 from accomp.core.serving.playing.served_run import ServedRun
@@ -20,8 +20,8 @@ TEMPERATURES = (0.0, 2.0)
 def slots_of(player: Player, batch: int) -> AudioSessionBatch:
     """Make `batch` slots of a player. Raises CombinationError for a model that cannot stream."""
     check_streams(player)
-    if not isinstance(player.sampler, CausalSampler):
-        raise CombinationError("a model that streams needs a sampler that draws step by step")
+    if not isinstance(player.sampler, CausalSampler | DenoisedSampler):
+        raise CombinationError("a model that streams needs a sampler that draws step by step, or block by block")
     prepare_codec(player.tokenizer, player.runtime, player.device, batch)
     return AudioSessionBatch(
         player.tokenizer,

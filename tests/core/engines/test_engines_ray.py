@@ -20,10 +20,10 @@ RAY = RunnerSpec(engine="ray", workers=2, cpus=1)
 @pytest.fixture(scope="module")
 def _started():
     """Ray, as the engine itself starts it; once, since that takes seconds."""
-    from accomp.core.engines.ray import _start_here
+    from accomp.core.engines.ray import start_here
 
     try:
-        _start_here()
+        start_here()
     except WorkError as error:
         if "timed out during startup" not in str(error):
             raise

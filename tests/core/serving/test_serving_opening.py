@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -18,10 +19,13 @@ from accomp.core.errors import UserError
 from accomp.core.registry import Registry
 from accomp.core.serving.launch import ServeOptions, serve
 from accomp.core.serving.playing.capacity import Capacity, measure_capacity, share_of
+from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import Path, best, fit, measure
 from accomp.core.serving.playing.runs import Followers, slots_of
 from accomp.core.serving.playing.ticks import Ticks
-from accomp.core.serving.startup import Startup
+from accomp.core.serving.security import AccessControl
+from accomp.core.serving.server import Server
+from accomp.core.serving.startup import TICKS, Startup
 
 
 def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
@@ -115,6 +119,66 @@ def test_wrong_options_are_refused_before_anything_is_loaded(tmp_path):
             serve(wanted, registry)
 
 
+@pytest.fixture
+def starts(monkeypatch, tmp_path):
+    """start(mode, slots, again, weights): what a start measured, and the server's budget and slots."""
+    from accomp.core.serving import saved_measures, startup
+
+    measured: list[object] = []
+    weights = ["w"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(startup, "player_of", lambda *_: contextlib.nullcontext(small_player()))
+    monkeypatch.setattr(saved_measures, "playing_checkpoint", lambda run: run)
+    monkeypatch.setattr(saved_measures, "weights_hash", lambda checkpoint: weights[0])
+    budget = budget_of(-10)
+    monkeypatch.setattr(startup, "measure", lambda slots, ticks, warm=20: measured.append(ticks) or budget)
+    found = Capacity(2, {1: 0.3, 2: 0.5, 4: 0.8})
+
+    def capacity(players, ladder, report):
+        measured.append("capacity")
+        return attrs.evolve(found, slots={name: slots_of(player, 2) for name, player in players.items()})
+
+    monkeypatch.setattr(startup, "measure_capacity", capacity)
+
+    def start(mode: str, slots: int | None = None, *, again: bool = False, of: str = "w"):
+        weights[0] = of
+        measured.clear()
+        server = Server(mode, Engine(), AccessControl("a-token-of-this-test"))
+        runs = {"small": tmp_path / "run"}
+        served = Startup(runs, Registry(third_party=False), slots=slots, again=again).prepare(server, lambda text: None)
+        return list(measured), server.measured["small"], len(served["small"].slots.places)
+
+    return start
+
+
+@pytest.mark.parametrize("mode", ["jam", "serve"])
+def test_what_a_start_has_measured_holds_for_the_next_one_on_the_same_machine(starts, mode, capsys, tmp_path):
+    first = starts(mode)
+    assert ("capacity" in first[0]) == (mode == "serve")
+    assert TICKS in first[0]
+    second = starts(mode)
+    assert second[0] == [1]  # its slots are only made warm
+    assert second[1:] == first[1:]
+    assert "measured on this machine on" in capsys.readouterr().out
+    assert starts(mode, again=True)[0] == first[0]
+    assert starts(mode, of="other weights")[0] == first[0]
+    assert starts(mode, slots=3)[0] == first[0]  # another start
+    for path in (tmp_path / "cache/accomp/serving").iterdir():
+        path.write_text("{}")
+    assert starts(mode)[0] == first[0]
+    assert "no use of the measurements saved at" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_not_kept(starts, monkeypatch):
+    from accomp.core.serving import startup
+
+    slow = budget_of(-10, chunk=0.5, first=0.5)
+    monkeypatch.setattr(startup, "measure", lambda slots, ticks, warm=20: slow)
+    starts("jam")
+    monkeypatch.setattr(startup, "measure", lambda slots, ticks, warm=20: budget_of(-10))
+    assert starts("jam")[1] == budget_of(-10)
+
+
 def test_followers_are_those_whose_libraries_are_there():
     registry = Registry(third_party=False)
     registry._rows = {key: row for key, row in registry._rows.items() if key[0] != "follower"}
@@ -127,7 +191,10 @@ class At:
 
 
 def test_the_command_serves_a_trained_run_and_ends_when_it_is_asked_to(trained, tmp_path):
-    environment = {**tiny.install_at(tmp_path / "plugin"), "ACCOMP_TOKEN": "a-token-of-this-test"}
+    environment = {
+        **tiny.install_at(tmp_path / "plugin"), "ACCOMP_TOKEN": "a-token-of-this-test",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }  # fmt: skip
     words = tiny.command("serve", str(trained.run), "--slots", "1", "--port", "0", "--force", "--record", str(tmp_path))
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     killer = threading.Timer(120, process.kill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import latents
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import Constant, session_of, small_model, space_with
 
+from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.music.charts import read_chart, source_of
 from accomp.core.music.timelines import KINDS, source, steady
 from accomp.core.streaming.audio_batch import AudioSessionBatch, clean
@@ -246,3 +248,48 @@ def test_wrong_calls_say_what_is_wrong():
         greedy.set_temperature(0, 0.5)
     with pytest.raises(ValueError, match="no control 'temperature'"):
         session_of(model).set_control(0, "temperature", 0.5)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.integers(-7, 4), st.integers(1, 4), st.sampled_from(["block_causal", "enc_dec"]), st.sampled_from([0.0, 2.0]),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_a_row_of_latents_plays_what_it_plays_alone(t_f, k, regime, scale, random):
+    model = latents.model(t_f, k, regime, latents.TOLD)
+    guidance = Guidance({"context": scale}) if scale else UNGUIDED
+    tokenizer, sampler, window = latents.Means(), latents.euler(2), 3 * k
+    slots = AudioSessionBatch(tokenizer, model, sampler, 3, window=window, guidance=guidance)
+    rng = np.random.default_rng(random.randrange(100))
+    playing, done = {}, []
+    for _ in range(8):
+        for slot in list(playing):
+            if random.random() < 0.15:
+                slots.leave(slot)
+                done.append(playing.pop(slot))
+        while slots.free and random.random() < 0.6:
+            who = {"session": random.randrange(5), "seed": random.randrange(3)}
+            instrument = random.randrange(-1, 3)
+            playing[slots.join(**who, labels={"instrument": instrument})] = ({**who, "instrument": instrument}, [], [])
+        heard = {slot: noise(rng, slots.hop) for slot in playing}
+        for slot, one in slots.step(heard).items():
+            playing[slot][2].append(one)
+        for slot, sound in heard.items():
+            playing[slot][1].append(sound)
+    for who, heard, played in [*playing.values(), *done]:
+        if not played:
+            assert len(heard) <= 2 + max(0, t_f)
+            continue
+        tokens = latents.session(
+            model, window, 1, sampler=sampler, guidance=guidance, sessions=torch.tensor([who["session"]]),
+            labels={"instrument": torch.tensor([who["instrument"]])}, seed=who["seed"],
+        )  # fmt: skip
+        one = AudioSession(tokenizer, tokens)
+        one.push(torch.from_numpy(np.concatenate(heard))[None])
+        expected = one.pull(ahead=True)[0].numpy()
+        first = played[0][0]
+        assert [place for place, _ in played] == [first + number * slots.hop for number in range(len(played))]
+        sound = np.concatenate([sound for _, sound in played])
+        assert np.allclose(sound, expected[first:], atol=1e-5)
+        assert np.isfinite(sound).all()
+        assert sound.std() > 1e-2

@@ -12,7 +12,7 @@ import soundfile
 from page_browser import RATE, TAPPED, Visit, music, visiting
 from page_files import tapped_page
 from scipy.signal import resample_poly
-from serving_small import TOKEN, serving
+from serving_small import TOKEN, latent_player, serving
 
 from accomp.core.serving import app
 
@@ -23,6 +23,17 @@ MODEL_RATE = 32000
 def jam(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, serving(record=tmp_path_factory.mktemp("recordings")) as running:
         patch.setattr(app, "PAGE", tapped_page(tmp_path_factory.mktemp("tapped")))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def jam_of_latents(tmp_path_factory):
+    recordings, tapped = tmp_path_factory.mktemp("recordings"), tapped_page(tmp_path_factory.mktemp("tapped"))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serving(record=recordings, players=[("flow", latent_player())]) as running,
+    ):
+        patch.setattr(app, "PAGE", tapped)
         yield running
 
 
@@ -51,7 +62,9 @@ def play_in_time(visit: Visit) -> None:
     pytest.skip(f"needs a machine that is less busy: a small model was late three times, the last time {counts}")
 
 
-def test_a_song_is_accompanied_recorded_and_everything_lies_where_it_was_heard(browser, jam, tmp_path):
+@pytest.mark.parametrize("server", ["jam", "jam_of_latents"])
+def test_a_song_is_accompanied_recorded_and_everything_lies_where_it_was_heard(browser, server, request, tmp_path):
+    jam = request.getfixturevalue(server)
     soundfile.write(tmp_path / "song.wav", music(2.5, seed=1), RATE, subtype="FLOAT")
     with visiting(browser, f"http://127.0.0.1:{jam.port}", token=TOKEN, script=TAPPED) as visit:
         visit.until("Choose a source")

@@ -1,0 +1,1 @@
+"""The server many times behind one address, as replicas of Ray Serve."""
