@@ -1,4 +1,11 @@
-"""How one row of every session is computed: by torch's operators, or by Triton's kernels. The choice is made here."""
+"""How attention over the KV cache, and the rest of a row, is computed on which device. The choice is made here.
+
+| positions a call | device | by |
+|---|---|---|
+| one, with keys of its own for every query head | CPU | torch, in loops that the compiler fuses (`in_loops`) |
+| one | a GPU, compiled | Triton's kernels: keys, values and matrices read once, as they are stored (`row_kernels`) |
+| any | any | torch's scaled_dot_product_attention; the queries that share keys form one product |
+"""
 
 from __future__ import annotations
 
@@ -104,6 +111,11 @@ def project_in_torch(
     elif activation == "silu":
         y = F.silu(y)
     return y if residual is None else residual + y
+
+
+def in_loops(q: Tensor) -> bool:
+    """Test whether torch attends with q [B, J, n, d] in loops: one vector for each key head, on a CPU."""
+    return q.shape[2] == 1 and not q.is_cuda
 
 
 def row_kernels(

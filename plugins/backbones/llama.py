@@ -13,7 +13,7 @@ from attrs import validators as v
 from torch import Tensor, nn
 
 from accomp.plugin import AttentionPattern, Backbone, CombinationError, TokenSpace
-from accomp.plugin.sequences import CacheSlots, RingKVCache, RowKernels
+from accomp.plugin.sequences import CacheSlots, RingKVCache, RowKernels, in_loops
 
 
 class Llama(Backbone):
@@ -235,7 +235,7 @@ class Attention(nn.Module):
             further = further.sum(-1).view(B, H, S, pinned) / math.sqrt(d)
             bias = torch.cat([bias[..., :pinned] + further, bias[..., pinned:]], dim=-1)
         q, bias = q.reshape(B, J, -1, d), bias.reshape(B, J, -1, L)  # heads that share keys form one product
-        if q.shape[2] == 1 and not q.is_cuda:  # one vector per head: loops that the compiler fuses
+        if in_loops(q):
             p = ((q * keys).sum(-1) / math.sqrt(d) + bias[:, :, 0]).softmax(-1)
             return (p[..., None] * values).sum(2).view(B, H, S, d)
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)

@@ -12,9 +12,9 @@ from triton import knobs
 def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> Callable[[Any], Any]:
     """Decorate a function that launches kernels, through `launcher`, as the operator accomp::`name`.
 
-    On a GPU the compiler sees the launch itself (triton_op): it compiles the kernel with the rest and needs no Python to
-    run it. Under Triton's interpreter there is nothing to compile, and the operator is opaque (custom_op); its graph is
-    the same otherwise.
+    On a GPU the compiler sees the launch itself (triton_op): it compiles the kernel with the rest, and no Python runs
+    it. Under Triton's interpreter there is nothing to compile, and the operator is opaque (custom_op); its graph is the
+    same otherwise.
 
     Args:
         changes: arguments that are written in place. They must be tensors of their own, not parts of another: then

@@ -1,7 +1,7 @@
 """Attention of one row over the ring, split over its positions (flash decoding): keys and values are read once.
 
-The positions that a row sees are divided among programs. Each finds the largest score m, the sum l of exp(score - m)
-and the sum o of exp(score - m) * value of its part; a second kernel joins them. (Dao et al., "Flash-Decoding for
+The positions that a row sees are divided among programs. Each finds the largest score m of its part, the sum `mass` of
+exp(score - m) and the sum o of exp(score - m) * value; a second kernel joins them. (Dao et al., "Flash-Decoding for
 long-context inference", 2023.)
 """
 
@@ -48,7 +48,7 @@ def attend_kernel(
     BLOCK_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Program (b * J + j, s) has the s-th SPAN of the positions that row b sees, for the GROUP queries that share keys j.
+    """Program (b * J + j, s) has the s-th SPAN of the positions that row b sees, for the GROUP queries of keys j.
 
     Arguments as in `attend`; outputs [B, H, SPLITS, d], and where SPLITS > 1 `largest` and `total` [B, H, SPLITS].
     A split beyond the positions that are held returns at once. The first one has the pinned positions as well.
@@ -62,7 +62,7 @@ def attend_kernel(
     begin = split * SPAN
     end = tl.minimum(begin + SPAN, (last - first + 1).to(tl.int32))
     part = (head * GROUP + g) * SPLITS + split
-    if SPLITS > 1:
+    if SPLITS > 1:  # noqa: SIM102 - known when it is compiled; the next is not
         if (begin >= end) & (split > 0):
             tl.store(largest + part, tl.full([BLOCK_GROUP], -1e30, tl.float32), mask=g < GROUP)
             tl.store(total + part, tl.zeros([BLOCK_GROUP], tl.float32), mask=g < GROUP)
@@ -75,7 +75,7 @@ def attend_kernel(
     if WIDE:  # Triton's interpreter has no product of bfloat16
         q = q.to(tl.float32)
     m = tl.full([BLOCK_GROUP], -1e30, tl.float32)
-    l = tl.zeros([BLOCK_GROUP], tl.float32)
+    mass = tl.zeros([BLOCK_GROUP], tl.float32)
     o = tl.zeros([BLOCK_GROUP, BLOCK_DIM], tl.float32)
     for start in range(begin, end, BLOCK):
         n = start + tl.arange(0, BLOCK)
@@ -93,7 +93,7 @@ def attend_kernel(
         new = tl.maximum(m, tl.max(score, axis=1))
         p = tl.where(shown[None, :], tl.exp(score - new[:, None]), 0.0)
         shrink = tl.exp(m - new)
-        l = l * shrink + tl.sum(p, axis=1)
+        mass = mass * shrink + tl.sum(p, axis=1)
         if value_scale is not None:
             p *= tl.load(value_scale + vectors + place, mask=seen, other=0.0)[None, :]
         v = tl.load(values + vector, mask=mask, other=0.0).to(q.dtype)
@@ -112,14 +112,14 @@ def attend_kernel(
             new = tl.where(shown, tl.maximum(m, score), m)
             p = tl.where(shown, tl.exp(score - new), 0.0)
             shrink = tl.exp(m - new)
-            l = l * shrink + p
+            mass = mass * shrink + p
             o = o * shrink[:, None] + p[:, None] * v[None, :]
             m = new
     if SPLITS == 1:
-        o = o / l[:, None]
+        o = o / mass[:, None]
     else:
         tl.store(largest + part, m, mask=g < GROUP)
-        tl.store(total + part, l, mask=g < GROUP)
+        tl.store(total + part, mass, mask=g < GROUP)
     tl.store(outputs + part[:, None] * DIM + i[None, :], o.to(outputs.dtype.element_ty), mask=square)
 
 
@@ -142,11 +142,11 @@ def join_kernel(
     s = tl.arange(0, BLOCK_SPLITS)
     i = tl.arange(0, BLOCK_DIM)
     m = tl.load(largest + head * SPLITS + s, mask=s < SPLITS, other=-1e30)
-    l = tl.load(total + head * SPLITS + s, mask=s < SPLITS, other=0.0)
+    mass = tl.load(total + head * SPLITS + s, mask=s < SPLITS, other=0.0)
     weight = tl.exp(m - tl.max(m, axis=0))
-    mask = (l[:, None] > 0.0) & (i[None, :] < DIM)
+    mask = (mass[:, None] > 0.0) & (i[None, :] < DIM)
     o = tl.load(outputs + (head * SPLITS + s[:, None]) * DIM + i[None, :], mask=mask, other=0.0)
-    y = tl.sum(o * weight[:, None], axis=0) / tl.sum(l * weight, axis=0)
+    y = tl.sum(o * weight[:, None], axis=0) / tl.sum(mass * weight, axis=0)
     tl.store(out + head * DIM + i, y.to(out.dtype.element_ty), mask=i < DIM)
 
 
