@@ -81,34 +81,34 @@ def attend_kernel(
         n = start + tl.arange(0, BLOCK)
         place = oldest + n
         place = PINNED + tl.where(place >= CAPACITY, place - CAPACITY, place)
-        seen = n < end
-        shown = seen & ((first + n < PINNED_START) | (first + n >= PINNED_START + PINNED))
-        mask = seen[:, None] & (i[None, :] < DIM)
+        shown = (n < end) & ((first + n < PINNED_START) | (first + n >= PINNED_START + PINNED))
+        mask = shown[:, None] & (i[None, :] < DIM)
         vector = (vectors + place)[:, None] * DIM + i[None, :]
         k = tl.load(keys + vector, mask=mask, other=0.0).to(q.dtype)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * factor
         if key_scale is not None:
-            score *= tl.load(key_scale + vectors + place, mask=seen, other=0.0)[None, :]
+            score *= tl.load(key_scale + vectors + place, mask=shown, other=0.0)[None, :]
         score = tl.where(shown[None, :], score, -1e30)
         new = tl.maximum(m, tl.max(score, axis=1))
         p = tl.where(shown[None, :], tl.exp(score - new[:, None]), 0.0)
         shrink = tl.exp(m - new)
         mass = mass * shrink + tl.sum(p, axis=1)
         if value_scale is not None:
-            p *= tl.load(value_scale + vectors + place, mask=seen, other=0.0)[None, :]
+            p *= tl.load(value_scale + vectors + place, mask=shown, other=0.0)[None, :]
         v = tl.load(values + vector, mask=mask, other=0.0).to(q.dtype)
         o = o * shrink[:, None] + tl.dot(p.to(q.dtype), v, input_precision="ieee")
         m = new
     if split == 0:
         for pin in tl.static_range(PINNED):
-            k = tl.load(keys + (vectors + pin) * DIM + i, mask=i < DIM, other=0.0).to(tl.float32)
-            v = tl.load(values + (vectors + pin) * DIM + i, mask=i < DIM, other=0.0).to(tl.float32)
+            shown = PINNED_START + pin <= last
+            mask = shown & (i < DIM)
+            k = tl.load(keys + (vectors + pin) * DIM + i, mask=mask, other=0.0).to(tl.float32)
+            v = tl.load(values + (vectors + pin) * DIM + i, mask=mask, other=0.0).to(tl.float32)
             back = tl.load(queries + turn + (1 + pin) * DIM, mask=square, other=0.0).to(tl.float32)
             score = tl.sum(back * k[None, :], axis=1) * factor
             if key_scale is not None:
-                score *= tl.load(key_scale + vectors + pin)
-                v *= tl.load(value_scale + vectors + pin)
-            shown = PINNED_START + pin <= last
+                score *= tl.load(key_scale + vectors + pin, mask=shown, other=0.0)
+                v *= tl.load(value_scale + vectors + pin, mask=shown, other=0.0)
             new = tl.where(shown, tl.maximum(m, score), m)
             p = tl.where(shown, tl.exp(score - new), 0.0)
             shrink = tl.exp(m - new)

@@ -1,0 +1,178 @@
+"""Rows by Triton's kernels are the rows that torch computes; who gets which is decided by device and runtime."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import kernel_inputs  # noqa: F401 - skips where Triton is missing
+import pytest
+import torch
+from kernel_inputs import DEVICE
+from small import latents, session_of, small_model, space_with
+from torch import Tensor
+
+from accomp.core.errors import UserError
+from accomp.core.model.guidance import Guidance
+from accomp.core.spec.runtime import Runtime
+from accomp.core.streaming import row_kernels as choosing
+from accomp.core.streaming.precision import prepared
+from accomp.core.streaming.quantize import to_int8
+from accomp.core.streaming.row_kernels import RowKernels, in_loops, row_kernels
+from accomp.core.streaming.session import TokenSession
+from accomp.plugins.backbones.llama import Llama
+from accomp.plugins.samplers.greedy import Greedy
+
+CPU = torch.device("cpu")
+TORCH, TRITON = Runtime(compile="off", kernels="torch"), Runtime(compile="off", kernels="triton")
+FRAMES = 7
+
+
+def backbone(**changes: object) -> Llama:
+    """Two layers with every weight random."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        made = Llama(Llama.Config(**{"depth": 2, "heads": 4, "kv_heads": 2, "hidden": 24, **changes}), space_with(), 16)
+        for weight in made.parameters():
+            weight.data += 0.2 * torch.randn_like(weight)
+    return made.eval().to(DEVICE)
+
+
+def stepwise(model: Llama, h: Tensor, splits: int, **state: object) -> tuple[Tensor, list[Tensor]]:
+    """The rows h [B, S, D] one by one, by the kernels where there are splits -> the outputs, and the caches."""
+    ring = model.new_state(len(h), **state)
+    ring.kernels = RowKernels(splits) if splits else None
+    with torch.inference_mode():
+        out = torch.cat([model(row, state=ring) for row in h.split(1, dim=1)], dim=1)
+    return out, [buffer.data for buffer in (*ring.keys, *ring.values)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"feedforward": "silu"},
+        {"kv_heads": 4, "head_dim": 6, "rope_dim": 2},
+        {"kv_heads": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("dtype", "whole", "cache"),
+    [
+        (torch.float32, False, torch.float32),
+        (torch.float32, True, torch.int8),
+        (torch.bfloat16, False, torch.bfloat16),
+        (torch.bfloat16, True, torch.int8),
+    ],
+    ids=str,
+)
+def test_a_backbone_row_by_row(dtype, whole, cache, changes):
+    """A window of 3: the ring wraps twice, and the pinned row leaves the window."""
+    model = backbone(**changes).to(dtype)
+    model = to_int8(model) if whole else model
+    h = torch.randn(2, FRAMES, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
+    state = {"window": 3, "pinned": range(1, 2), "dtype": cache}
+    (seen, ours), (wanted, theirs) = (stepwise(model, h, splits, **state) for splits in (2, 0))
+    near = {torch.float32: 1e-4, torch.bfloat16: 0.06}[dtype]
+    if cache == torch.int8 and dtype == torch.float32:
+        near = 1e-2  # one rounded the other way is 1 of 127
+    assert (seen - wanted).float().abs().max() <= near * wanted.float().abs().max()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine.float() - other.float()).abs().max() <= near * other.float().abs().max() + (cache == torch.int8)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5, 8])
+def test_any_batch_by_kernel_or_by_torchs_matmul(batch):
+    model = backbone()
+    h = torch.randn(batch, 3, 16, generator=torch.Generator().manual_seed(batch)).to(DEVICE)
+    (seen, _), (wanted, _) = (stepwise(model, h, splits, window=2) for splits in (1, 0))
+    torch.testing.assert_close(seen, wanted, rtol=1e-4, atol=1e-5)
+
+
+def played(session: TokenSession, x: Tensor) -> Tensor:
+    codes = [session.pull()]
+    for piece in x.split([3, x.shape[1] - 3], dim=1):
+        session.push(piece)
+        codes.append(session.pull())
+    return torch.cat(codes, dim=2)
+
+
+@pytest.mark.parametrize(("t_f", "k"), [(-2, 1), (1, 3)])
+def test_a_session_plays_the_same(t_f, k):
+    model, x = small_model(t_f, k).to(DEVICE), latents(FRAMES).to(DEVICE)
+    greedy = Greedy(Greedy.Config(), model.space)
+    codes = [played(session_of(model, sampler=greedy, window=4, runtime=one), x) for one in (TORCH, TRITON)]
+    assert torch.equal(*codes)
+
+
+def test_a_session_with_variants_of_guidance_plays_the_same():
+    model, x = small_model(-2, labels={}).to(DEVICE), latents(3, batch=1).to(DEVICE)
+    guided = {"guidance": Guidance({"context": 2.0}), "sampler": Greedy(Greedy.Config(), model.space), "window": 4}
+    codes = []
+    for one in (TORCH, TRITON):
+        session = session_of(model, 1, runtime=one, **guided)
+        session.push(x)
+        codes.append(session.pull())
+    assert torch.equal(*codes)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
+def test_compiled_it_plays_the_same_in_one_graph_that_writes_in_place(monkeypatch):
+    """No copy of a cache: the graph allocates no tensor of the size of one."""
+    runtime = Runtime(compile="on", weights="int8", cache="int8", kernels="triton")
+    plain = Runtime(compile="off", weights="int8", cache="int8", kernels="torch")
+    model, x = prepared(small_model(-2).to(DEVICE), plain), latents(3).to(DEVICE)
+    greedy, sources = Greedy(Greedy.Config(), model.space), []
+    monkeypatch.setattr("torch._inductor.graph.GraphLowering.save_output_code", staticmethod(sources.append))
+    sessions = [session_of(model, sampler=greedy, window=37, runtime=one) for one in (plain, runtime)]
+    codes = []
+    for session in sessions:
+        session.push(x)
+        codes.append(session.pull())
+    assert torch.equal(*codes)
+    (source,) = sources
+    shape = sessions[1]._step.state.keys[0].data.shape
+    assert list(shape) == [2, 2, 38, 4]
+    assert "attend" in source
+    assert "38" not in [word for line in source.splitlines() if "empty_strided" in line for word in words(line)]
+
+
+def words(line: str) -> list[str]:
+    """The numbers and names of a line."""
+    return "".join(letter if letter.isalnum() else " " for letter in line).split()
+
+
+def test_loops_are_for_single_vectors_on_a_cpu():
+    assert in_loops(torch.zeros(1, 2, 1, 4))
+    assert not in_loops(torch.zeros(1, 2, 2, 4))
+    assert not in_loops(SimpleNamespace(shape=(1, 2, 1, 4), is_cuda=True))
+
+
+def chosen(runtime: Runtime, *, compiled: bool, device: torch.device = CPU) -> RowKernels | None:
+    return row_kernels(runtime, device, compiled=compiled, heads=2, window=500)
+
+
+def test_a_compiled_step_has_kernels_where_the_machine_has_them(monkeypatch):
+    assert chosen(Runtime(kernels="torch"), compiled=True) is None
+    assert chosen(Runtime(), compiled=False) is None
+    monkeypatch.setattr(choosing, "_lacking", lambda device: "")
+    assert chosen(Runtime(), compiled=True) == RowKernels(4)
+    assert chosen(Runtime(kernels="triton"), compiled=False) == RowKernels(4)
+    monkeypatch.setattr(choosing, "_lacking", lambda device: "it is too old")
+    assert chosen(Runtime(), compiled=True) is None
+    with pytest.raises(UserError, match=r'it is too old; runtime.kernels = "torch" plays without @ runtime.kernels'):
+        chosen(Runtime(kernels="triton"), compiled=True)
+
+
+def test_what_a_machine_lacks_is_said(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(UserError, match="Triton's kernels are for NVIDIA's GPUs, and this device is 'cpu'"):
+        chosen(Runtime(kernels="triton"), compiled=False)
+    monkeypatch.setattr(choosing, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="Triton is not installed, which the kernels are written in"):
+        chosen(Runtime(kernels="triton"), compiled=False)
+    monkeypatch.undo()
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(UserError, match="TRITON_INTERPRET=1 runs the kernels on a CPU only"):
+        chosen(Runtime(kernels="triton"), compiled=False, device=torch.device("cuda"))
