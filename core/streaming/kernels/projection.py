@@ -116,7 +116,7 @@ def project(
         norm: [in], weight of the RMS norm; x as it is where None.
         residual: [R, out].
     """
-    x = x.contiguous()
+    x, residual = x.contiguous(), None if residual is None else residual.contiguous()
     rows, inner, outer = len(x), x.shape[1], _outputs(weight, activation)
     out = torch.empty(rows, outer, dtype=x.dtype, device=x.device)
     block_rows = power_of_two(rows)

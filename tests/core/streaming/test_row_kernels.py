@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from types import SimpleNamespace
 
-import kernel_inputs  # noqa: F401 - skips where Triton is missing
 import pytest
 import torch
+import torch._inductor.graph
 from kernel_inputs import DEVICE
 from small import latents, session_of, small_model, space_with
 from torch import Tensor
@@ -25,14 +26,14 @@ from accomp.plugins.samplers.greedy import Greedy
 
 CPU = torch.device("cpu")
 TORCH, TRITON = Runtime(compile="off", kernels="torch"), Runtime(compile="off", kernels="triton")
-FRAMES = 7
+FRAMES = 6
 
 
 def backbone(**changes: object) -> Llama:
-    """Two layers with every weight random."""
+    """A layer with every weight random."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
-        made = Llama(Llama.Config(**{"depth": 2, "heads": 4, "kv_heads": 2, "hidden": 24, **changes}), space_with(), 16)
+        made = Llama(Llama.Config(**{"depth": 1, "heads": 4, "kv_heads": 2, "hidden": 24, **changes}), space_with(), 16)
         for weight in made.parameters():
             weight.data += 0.2 * torch.randn_like(weight)
     return made.eval().to(DEVICE)
@@ -48,35 +49,27 @@ def stepwise(model: Llama, h: Tensor, splits: int, **state: object) -> tuple[Ten
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("dtype", "whole", "cache", "changes"),
     [
-        {},
-        {"feedforward": "silu"},
-        {"kv_heads": 4, "head_dim": 6, "rope_dim": 2},
-        {"kv_heads": 1},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    ("dtype", "whole", "cache"),
-    [
-        (torch.float32, False, torch.float32),
-        (torch.float32, True, torch.int8),
-        (torch.bfloat16, False, torch.bfloat16),
-        (torch.bfloat16, True, torch.int8),
+        (torch.float32, False, torch.float32, {}),
+        (torch.float32, True, torch.int8, {"kv_heads": 1}),
+        (torch.bfloat16, False, torch.bfloat16, {"feedforward": "silu"}),
+        (torch.bfloat16, True, torch.int8, {}),
+        (torch.float32, False, torch.int8, {"kv_heads": 4, "head_dim": 6, "rope_dim": 2}),
+        (torch.float32, True, torch.bfloat16, {"feedforward": "silu"}),
     ],
     ids=str,
 )
 def test_a_backbone_row_by_row(dtype, whole, cache, changes):
-    """A window of 3: the ring wraps twice, and the pinned row leaves the window."""
+    """A window of 3: the ring wraps, and the pinned row leaves the window."""
     model = backbone(**changes).to(dtype)
     model = to_int8(model) if whole else model
-    h = torch.randn(2, FRAMES, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
+    h = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
     state = {"window": 3, "pinned": range(1, 2), "dtype": cache}
     (seen, ours), (wanted, theirs) = (stepwise(model, h, splits, **state) for splits in (2, 0))
-    near = {torch.float32: 1e-4, torch.bfloat16: 0.06}[dtype]
-    if cache == torch.int8 and dtype == torch.float32:
-        near = 1e-2  # one rounded the other way is 1 of 127
+    near = 0.06 if dtype == torch.bfloat16 else 1e-4
+    if cache != dtype == torch.float32:
+        near = 1e-2  # where a key is rounded the other way
     assert (seen - wanted).float().abs().max() <= near * wanted.float().abs().max()
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine.float() - other.float()).abs().max() <= near * other.float().abs().max() + (cache == torch.int8)
@@ -119,28 +112,25 @@ def test_a_session_with_variants_of_guidance_plays_the_same():
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
 def test_compiled_it_plays_the_same_in_one_graph_that_writes_in_place(monkeypatch):
-    """No copy of a cache: the graph allocates no tensor of the size of one."""
+    """No copy of a cache: the generated code allocates and loops over nothing of the size of one."""
+    if DEVICE == "cuda":
+        pytest.skip("reads the C++ that is generated on a CPU")
     runtime = Runtime(compile="on", weights="int8", cache="int8", kernels="triton")
     plain = Runtime(compile="off", weights="int8", cache="int8", kernels="torch")
-    model, x = prepared(small_model(-2).to(DEVICE), plain), latents(3).to(DEVICE)
+    model, x = prepared(small_model(-2).to(DEVICE), plain), latents(2).to(DEVICE)
     greedy, sources = Greedy(Greedy.Config(), model.space), []
-    monkeypatch.setattr("torch._inductor.graph.GraphLowering.save_output_code", staticmethod(sources.append))
-    sessions = [session_of(model, sampler=greedy, window=37, runtime=one) for one in (plain, runtime)]
+    monkeypatch.setattr(torch._inductor.graph.GraphLowering, "save_output_code", staticmethod(sources.append))
+    with torch._inductor.config.patch(force_disable_caches=True):  # a graph out of the cache has no source
+        sessions = [session_of(model, sampler=greedy, window=1009, runtime=one) for one in (plain, runtime)]
     codes = []
     for session in sessions:
         session.push(x)
         codes.append(session.pull())
     assert torch.equal(*codes)
     (source,) = sources
-    shape = sessions[1]._step.state.keys[0].data.shape
-    assert list(shape) == [2, 2, 38, 4]
-    assert "attend" in source
-    assert "38" not in [word for line in source.splitlines() if "empty_strided" in line for word in words(line)]
-
-
-def words(line: str) -> list[str]:
-    """The numbers and names of a line."""
-    return "".join(letter if letter.isalnum() else " " for letter in line).split()
+    assert sessions[1]._step.state.keys[0].data.shape[2] == 1010
+    assert "accomp::attend" in source
+    assert not re.search(r"\b1010L?\b", source.partition("rand_strided")[0]), "a tensor or a loop of a cache's size"
 
 
 def test_loops_are_for_single_vectors_on_a_cpu():
