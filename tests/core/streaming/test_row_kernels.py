@@ -17,7 +17,7 @@ from accomp.core.errors import UserError
 from accomp.core.model.guidance import Guidance
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming import row_kernels as choosing
-from accomp.core.streaming.precision import prepared
+from accomp.core.streaming.graphs import captured_step
 from accomp.core.streaming.quantize import to_int8
 from accomp.core.streaming.row_kernels import RowKernels, in_loops, row_kernels
 from accomp.core.streaming.session import TokenSession
@@ -110,27 +110,38 @@ def test_a_session_with_variants_of_guidance_plays_the_same():
     assert torch.equal(*codes)
 
 
+class Rows:
+    """Rows of a backbone after each other, as captured_step takes them."""
+
+    def __init__(self, model: Llama, kernels: RowKernels | None, **state: object):
+        self.model, self.ring = model, model.new_state(2, **state)
+        self.ring.kernels = kernels
+
+    def row(self, h: Tensor) -> Tensor:
+        return self.model(h, state=self.ring)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
-def test_compiled_it_plays_the_same_in_one_graph_that_writes_in_place(monkeypatch):
-    """No copy of a cache: the generated code allocates and loops over nothing of the size of one."""
-    if DEVICE == "cuda":
-        pytest.skip("reads the C++ that is generated on a CPU")
-    runtime = Runtime(compile="on", weights="int8", cache="int8", kernels="triton")
-    plain = Runtime(compile="off", weights="int8", cache="int8", kernels="torch")
-    model, x = prepared(small_model(-2).to(DEVICE), plain), latents(2).to(DEVICE)
-    greedy, sources = Greedy(Greedy.Config(), model.space), []
+@pytest.mark.skipif(
+    DEVICE == "cuda", reason="reads the C++ that is generated on a CPU; tests/core/compute/test_cuda.py"
+)
+@torch.no_grad()
+def test_compiled_rows_are_one_graph_that_writes_the_cache_in_place(monkeypatch):
+    """The generated code allocates nothing, and loops over nothing, of the size of a cache: it makes no copy."""
+    model, state = to_int8(backbone()), {"window": 1009, "pinned": range(1), "dtype": torch.int8}
+    inputs, sources = torch.randn(4, 2, 1, 16, generator=torch.Generator().manual_seed(0)), []
+    eager, rows = Rows(model, None, **state), Rows(model, RowKernels(2), **state)
     monkeypatch.setattr(torch._inductor.graph.GraphLowering, "save_output_code", staticmethod(sources.append))
-    with torch._inductor.config.patch(force_disable_caches=True):  # a graph out of the cache has no source
-        sessions = [session_of(model, sampler=greedy, window=1009, runtime=one) for one in (plain, runtime)]
-    codes = []
-    for session in sessions:
-        session.push(x)
-        codes.append(session.pull())
-    assert torch.equal(*codes)
+    with torch._inductor.config.patch(fx_graph_cache=False):  # a graph out of the cache has no source
+        row = captured_step(rows.row, torch.zeros(2, 1, 16))
+    rows.ring.reset(torch.ones(2, dtype=torch.bool))
+    for h in inputs:
+        torch.testing.assert_close(row(h), eager.row(h), rtol=1e-2, atol=1e-2)
+    assert torch.equal(rows.ring.position, eager.ring.position)
     (source,) = sources
-    assert sessions[1]._step.state.keys[0].data.shape[2] == 1010
+    assert rows.ring.keys[0].data.shape[2] == 1010
     assert "accomp::attend" in source
-    assert not re.search(r"\b1010L?\b", source.partition("rand_strided")[0]), "a tensor or a loop of a cache's size"
+    assert not re.search(r"\b1010L?\b", source.partition("rand_strided")[0])
 
 
 def test_loops_are_for_single_vectors_on_a_cpu():
