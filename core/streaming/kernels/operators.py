@@ -10,7 +10,10 @@ from triton import knobs
 
 
 def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Decorate a function that launches kernels, through `launcher`, as the operator accomp::`name`.
+    """Decorate a function that launches kernels as the operator accomp::`name`.
+
+    It writes `wrap_triton(kernel)[grid](...)` in so many words: torch reads its source to find the kernels, whose own
+    source is part of the key under which compiled graphs are kept.
 
     On a GPU the compiler sees the launch itself (triton_op): it compiles the kernel with the rest, and no Python runs
     it. Under Triton's interpreter there is nothing to compile, and the operator is opaque (custom_op); its graph is the
@@ -30,11 +33,6 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
         return opaque
 
     return decorate
-
-
-def launcher(kernel: Any) -> Any:
-    """Return what `kernel[grid](...)` is written with inside an operator."""
-    return kernel if interpreted() else torch.library.wrap_triton(kernel)
 
 
 def interpreted() -> bool:

@@ -13,8 +13,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
 
-from accomp.core.streaming.kernels.operators import interpreted, launcher, operator, power_of_two
+from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two
 
 BLOCK = 64
 """Positions that a program reads at a time."""
@@ -187,7 +188,7 @@ def attend(
     part = torch.empty(batch, heads, splits, dim, dtype=torch.float32, device=queries.device) if many else out
     largest = torch.empty(batch, heads, splits, dtype=torch.float32, device=queries.device) if many else None
     total = torch.empty(batch, heads, splits, dtype=torch.float32, device=queries.device) if many else None
-    launcher(attend_kernel)[(batch * kv_heads, splits)](
+    wrap_triton(attend_kernel)[(batch * kv_heads, splits)](
         queries, keys, key_scale, values, value_scale, position, part, largest, total, dim**-0.5,
         WINDOW=window, CAPACITY=slots - pinned, PINNED_START=pinned_start, PINNED=pinned,
         KV_HEADS=kv_heads, GROUP=heads // kv_heads, DIM=dim,
@@ -195,7 +196,7 @@ def attend(
         BLOCK_GROUP=power_of_two(heads // kv_heads, LEAST), BLOCK_DIM=power_of_two(dim, LEAST), BLOCK=BLOCK,
     )  # fmt: skip
     if many:
-        launcher(join_kernel)[(batch * heads,)](
+        wrap_triton(join_kernel)[(batch * heads,)](
             part, largest, total, out,
             DIM=dim, SPLITS=splits, BLOCK_DIM=power_of_two(dim), BLOCK_SPLITS=power_of_two(splits),
         )  # fmt: skip

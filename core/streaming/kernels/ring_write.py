@@ -9,8 +9,9 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
 
-from accomp.core.streaming.kernels.operators import launcher, operator, power_of_two
+from accomp.core.streaming.kernels.operators import operator, power_of_two
 from accomp.core.streaming.quantize import quantize
 
 
@@ -110,7 +111,7 @@ def remember(
     batch, kv_heads, slots, dim = keys.shape
     heads, turns = len(qk_scale) - kv_heads, cos.shape[1]
     queries = torch.empty(batch, heads, turns, dim, dtype=qkv.dtype, device=qkv.device)
-    launcher(remember_kernel)[(batch, heads + 2 * kv_heads)](
+    wrap_triton(remember_kernel)[(batch, heads + 2 * kv_heads)](
         qkv.contiguous(), qk_scale, cos.contiguous(), sin.contiguous(), slot, pinned,
         queries, keys, key_scale, values, value_scale, eps,
         HEADS=heads, KV_HEADS=kv_heads, TURNS=turns, SLOTS=slots, DIM=dim, BLOCK_DIM=power_of_two(dim),

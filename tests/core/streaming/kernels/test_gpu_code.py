@@ -16,6 +16,7 @@ import re
 import sys
 
 import triton
+from torch._library.triton import get_triton_kernels_for_op
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -32,6 +33,9 @@ def build(kernel, types, sizes, absent=()):
         ptx = triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
         print(kernel.__name__, capability, len(re.findall(r"ld\\.local|st\\.local", ptx)))
 
+
+for name in ("project", "remember", "attend"):
+    print("operator", *sorted(kernel.__name__ for kernel in get_triton_kernels_for_op(f"accomp::{name}")))
 
 bf16, f32, i8, i64 = "*bf16", "*fp32", "*i8", "*i64"
 types = {name: bf16 for name in ("x", "norm", "scale", "bias", "residual", "out")} | {"eps": "fp32"}
@@ -74,7 +78,10 @@ def test_every_kernel_compiles_for_gpus_and_keeps_its_numbers_in_registers(tmp_p
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [line.split() for line in done.stdout.splitlines()]
+    printed = [line.split() for line in done.stdout.splitlines()]
+    operators, lines = printed[:3], printed[3:]
+    known = [["project_kernel"], ["remember_kernel"], ["attend_kernel", "join_kernel"]]
+    assert operators == [["operator", *names] for names in known], "torch keeps compiled graphs by these sources"
     assert {name for name, *_ in lines} == {"project_kernel", "remember_kernel", "attend_kernel", "join_kernel"}
     assert {capability for _, capability, _ in lines} == {"80", "90"}
     assert [line for line in lines if line[2] != "0"] == [], "numbers that did not fit into registers"
