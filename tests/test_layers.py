@@ -46,6 +46,8 @@ VALUES = frozenset({"types", "clock", "keyed_random", "interfaces", "tensors"})
 SERVER = "accomp.core.serving"
 """Needs the libraries of an extra, but for its command line, through which alone it is reached."""
 SERVER_COMMANDS = frozenset({f"{SERVER}.commands", f"{SERVER}.launch"})
+KERNELS = "accomp.core.streaming.kernels"
+"""Needs Triton, which a CPU has no use for: imported only where a kernel is about to run."""
 CALLABLE = "accomp.plugins"
 """A package that is a function of the face as well, accomp.plugins("sampler"): it sets its own class at import."""
 WITHOUT_A_DEPENDENCY_LINE = frozenset({"tinysoundfont", "basic_pitch", "IPython", "pandas"})
@@ -244,7 +246,8 @@ def third_party_imports_are_declared(module: Module) -> Iterator[tuple[int, str]
         if top in {"accomp", "__future__", *sys.stdlib_module_names, *WITHOUT_A_DEPENDENCY_LINE}:
             continue
         owners = {canonicalize_name(name) for name in providers.get(top, [top])}
-        late = module.layer == "plugins" or not found.at_import or of_the_server(module.name)
+        of_an_extra = module.layer == "plugins" or of_the_server(module.name) or of_the_kernels(module.name)
+        late = of_an_extra or not found.at_import
         if not owners & (core | extras if late else core):
             yield found.line, f"imports {top}, which pyproject.toml does not declare{'' if late else ' for the core'}"
 
@@ -252,6 +255,19 @@ def third_party_imports_are_declared(module: Module) -> Iterator[tuple[int, str]
 def of_the_server(name: str) -> bool:
     """Whether a module is of the server, beyond its command line."""
     return f"{name}.".startswith(f"{SERVER}.") and name not in {SERVER, *SERVER_COMMANDS}
+
+
+def of_the_kernels(name: str) -> bool:
+    """Whether a module is of the kernels."""
+    return f"{name}.".startswith(f"{KERNELS}.")
+
+
+def the_kernels_are_imported_late(module: Module) -> Iterator[tuple[int, str]]:
+    """So that nothing needs Triton but they."""
+    if module.layer and not of_the_kernels(module.name):
+        for found in module.imports():
+            if found.at_import and any(map(of_the_kernels, (found.module, found.whole))):
+                yield found.line, f"imports {found.module} at once"
 
 
 def the_server_is_imported_late(module: Module) -> Iterator[tuple[int, str]]:
@@ -340,6 +356,7 @@ RULES: tuple[Rule, ...] = (
     rooms_import_those_before_them,
     third_party_imports_are_declared,
     the_server_is_imported_late,
+    the_kernels_are_imported_late,
     no_state_in_modules,
     no_work_at_import,
     no_global_seeding,
@@ -467,6 +484,9 @@ VIOLATIONS = [
     (the_server_is_imported_late, CORE, "from accomp.core.serving.web import run"),
     (the_server_is_imported_late, "accomp.core.serving.commands", "import accomp.core.serving.app"),
     (third_party_imports_are_declared, "accomp.core.serving.commands", "import starlette"),
+    (third_party_imports_are_declared, CORE, "import triton"),
+    (the_kernels_are_imported_late, CORE, "from accomp.core.streaming.kernels.projection import project"),
+    (the_kernels_are_imported_late, PLUGIN, "from accomp.core.streaming.kernels import projection"),
     (no_state_in_modules, CORE, "cache = {}"),
     (no_state_in_modules, PLUGIN, "seen: list[int] = []"),
     (no_state_in_modules, CORE, "TABLE = {}\ndef f(x):\n    TABLE[x] = 1"),
@@ -486,6 +506,8 @@ FINE = [
         "accomp.core.cli.main",
         "from accomp.core.serving.commands import x\ndef f():\n    from accomp.core.serving.web import y",
     ),
+    ("accomp.core.streaming.kernels.projection", "import triton"),
+    ("accomp.core.streaming.row_kernels", "def f():\n    from accomp.core.streaming.kernels import projection"),
     ("accomp.core.serving.app", "import starlette\nfrom accomp.core.serving.server import Server"),
     (PLUGIN, "import madmom\nfrom accomp.plugin import TokenSpace\nfrom accomp.plugins.samplers.shared import x"),
     (PLUGIN, "from accomp.plugin.sound import read\nfrom accomp.core.testing import check_plugin"),

@@ -15,6 +15,7 @@ from accomp.core.offline.framewise import hidden
 from accomp.core.offline.prepended import Prepended
 from accomp.core.streaming.graphs import cuda_graph
 from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
+from accomp.core.streaming.row_kernels import RowKernels, in_loops
 from accomp.core.tensors import total
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Model",
     "Prepended",
     "RingKVCache",
+    "RowKernels",
     "chunk_starts",
     "cuda_graph",
     "draw_starts",
@@ -39,6 +41,7 @@ __all__ = [
     "each_level",
     "fill_in",
     "hidden",
+    "in_loops",
     "per_level",
     "total",
     "training_mask",

@@ -69,6 +69,9 @@ def stream(
     steps: Annotated[int, typer.Option(min=1, help="Of each variant; p99.9 is reported from 1000 on.")] = 1000,
     paced: Paced = False,
     variant: Variants = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print kernels by time, bytes and share of the copy bandwidth as well.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -77,7 +80,7 @@ def stream(
     """Measure one session frame by frame (k = 1), with a full window, in all runtime variants in turns."""
     from accomp.core.bench.cases.stream import Stream
 
-    _run(context, Stream(steps, paced, tuple(variant or ())), spec, settings, device, threads, json, compare)
+    _run(context, Stream(steps, paced, tuple(variant or ()), profile), spec, settings, device, threads, json, compare)
 
 
 @bench.command()

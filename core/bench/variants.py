@@ -27,8 +27,10 @@ VARIANTS = (
     Variant("eager bfloat16", Runtime(compile="off", weights="bfloat16")),
     Variant("compiled float32", Runtime(compile="on")),
     Variant("compiled bfloat16", Runtime(compile="on", weights="bfloat16")),
+    Variant("compiled bfloat16, torch's kernels", Runtime(compile="on", weights="bfloat16", kernels="torch")),
     Variant("compiled int8", Runtime(compile="on", weights="int8")),
     Variant("compiled int8, int8 cache", Runtime(compile="on", weights="int8", cache="int8")),
+    Variant("compiled int8, torch's kernels", Runtime(compile="on", weights="int8", kernels="torch")),
     Variant("compiled w8a8", Runtime(compile="on", weights="w8a8")),
     Variant("compiled w8a8, bfloat16 cache", Runtime(compile="on", weights="w8a8", cache="bfloat16")),
 )
@@ -36,12 +38,15 @@ VARIANTS = (
 
 
 def variants(names: Sequence[str] = (), device: torch.device = CPU) -> list[Variant]:
-    """Return the variants of these names, all that suit the device where none is given. Raises UserError for an unknown
-    name.
+    """Return the variants of these names; where none is given, all that suit the device and differ on it. Raises
+    UserError for an unknown name.
     """
     known = {one.name: one for one in VARIANTS}
     if unknown := [name for name in names if name not in known]:
         raise UserError(
             *(f"no variant is called {name!r}{nearest(name, known, what='variants')} @ --variant" for name in unknown)
         )
-    return [one for one in VARIANTS if (one.name in names if names else one.runtime.suits(device))]
+    if names:
+        return [one for one in VARIANTS if one.name in names]
+    differ = [one for one in VARIANTS if device.type == "cuda" or one.runtime.kernels == "auto"]
+    return [one for one in differ if one.runtime.suits(device)]

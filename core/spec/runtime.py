@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Weights = Literal[Precision, "w8a8"]
+Kernels = Literal["auto", "triton", "torch"]
 
 
 @frozen
@@ -29,11 +30,14 @@ class Runtime:
             bfloat16; "w8a8", for CPUs, quantizes the activations as well; the other two are also the type of the
             arithmetic.
         cache: type of the cached keys and values; that of the arithmetic where absent.
+        kernels: what computes single rows: "triton", few kernels of accomp's own for NVIDIA's GPUs, or "torch".
+            "auto": "triton" where a step is compiled on a GPU that it supports.
     """
 
     compile: Literal["auto", "on", "off"] = "auto"
     weights: Weights = "float32"
     cache: Precision | None = None
+    kernels: Kernels = "auto"
 
     def compiles(self, device: torch.device) -> bool:
         """Test whether a step is compiled on this device. Raises UserError where it must be and cannot."""

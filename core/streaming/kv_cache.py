@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from accomp.core.streaming.quantize import quantize
+from accomp.core.streaming.row_kernels import RowKernels
 
 
 class CacheSlots(NamedTuple):
@@ -53,6 +54,11 @@ class QuantizedBuffer:
         return (self.data * self.scale).to(new.dtype)
 
     @property
+    def parts(self) -> tuple[Tensor, Tensor | None]:
+        """Numbers and scales as they are stored."""
+        return self.data, self.scale
+
+    @property
     def bytes(self) -> int:
         """Size in memory."""
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
@@ -71,6 +77,7 @@ class RingKVCache:
     Attributes:
         position: [B] int64, number of positions that each session has absorbed.
         keys, values: of each layer, [B, H, L, d], L = P + window + chunk - 1.
+        kernels: compute single rows (row_kernels.py); None, as at first: torch does.
 
     Positions below 0 lie before the start: each attends to itself alone, and no other attends to it.
     """
@@ -99,6 +106,7 @@ class RingKVCache:
         shape = (batch, heads, len(pinned) + self.capacity, head_dim)
         self.keys = [QuantizedBuffer(shape, dtype, device) for _ in range(layers)]
         self.values = [QuantizedBuffer(shape, dtype, device) for _ in range(layers)]
+        self.kernels: RowKernels | None = None
         self._ring = torch.arange(self.capacity, device=device)
         self._always = torch.arange(pinned.start, pinned.stop, device=device)
         self._farthest = torch.arange(self.window - 1 + len(pinned), self.window - 1, -1, device=device)
@@ -130,6 +138,21 @@ class RingKVCache:
     def write(self, layer: int, span: CacheSlots, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [B, H, S, d] of a span; returns those of the whole layer, [B, H, L, d] twice."""
         return self.keys[layer].write(span.slot, keys), self.values[layer].write(span.slot, values)
+
+    def attend_row(
+        self, layer: int, span: CacheSlots, qkv: Tensor, qk_scale: Tensor, cos: Tensor, sin: Tensor
+    ) -> Tensor:
+        """Store one row's key and value and attend from it, by the kernels: qkv [B, 1, (H + 2 J) d] -> [B, 1, H d].
+
+        qk_scale: [H + J, 1, d]; cos, sin: [B, 1 + P, d], rotations to the position and to the pinned distances
+        (kernels/ring_write.py).
+        """
+        assert self.kernels is not None
+        keys, values = self.keys[layer].parts, self.values[layer].parts
+        slot, pinned = span.slot[:, 0], span.pinned[:, 0]
+        queries = self.kernels.remember(qkv[:, 0], qk_scale, cos, sin, slot, pinned, keys, values)
+        position, start = span.position[:, 0], self.pinned.start
+        return self.kernels.attend(queries, position, self.window, start, keys, values)[:, None]
 
     def advance(self, length: int) -> None:
         """Count `length` positions as absorbed by every layer."""

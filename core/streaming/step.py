@@ -20,6 +20,8 @@ from accomp.core.model.tokens import CONDITION
 from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.graphs import captured_step
+from accomp.core.streaming.kv_cache import RingKVCache
+from accomp.core.streaming.row_kernels import row_kernels
 
 
 @frozen(eq=False)
@@ -82,7 +84,11 @@ class Step:
         }
         self.prefill: Callable[[Tensor], Tensor] = self._prefill
         self.decode: Callable[[], Tensor] = self._decode
-        if runtime.compiles(device):
+        compiled = runtime.compiles(device)
+        if isinstance(self.state, RingKVCache):
+            heads = self.rows * self.state.keys[0].data.shape[1]
+            self.state.kernels = row_kernels(runtime, device, compiled=compiled, heads=heads, window=window)
+        if compiled:
             self._compile()
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:

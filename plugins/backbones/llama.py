@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from attrs import validators as v
 from torch import Tensor, nn
 
 from accomp.plugin import AttentionPattern, Backbone, CombinationError, TokenSpace
-from accomp.plugin.sequences import CacheSlots, RingKVCache
+from accomp.plugin.sequences import CacheSlots, RingKVCache, RowKernels, in_loops
 
 
 class Llama(Backbone):
@@ -166,7 +166,7 @@ class CachedKeys(NamedTuple):
 class Layer(nn.Module):
     """Pre-norm attention and feed-forward, each with a residual connection."""
 
-    def __init__(self, attention: nn.Module, feedforward: nn.Module, width: int):
+    def __init__(self, attention: Attention, feedforward: SwiGLU | SiLU, width: int):
         super().__init__()
         self.attention_norm, self.attention = nn.RMSNorm(width), attention
         self.feedforward_norm, self.feedforward = nn.RMSNorm(width), feedforward
@@ -175,8 +175,20 @@ class Layer(nn.Module):
         self, h: Tensor, rotation: Rotation, visible: bool | Tensor = True, past: CachedKeys | None = None
     ) -> Tensor:
         """h [B, S, D] -> [B, S, D]. `visible`: causal flag, or attention mask [B, 1, S, S]."""
+        if past is not None and past.ring.kernels is not None and h.shape[1] == 1:
+            return self._row(h, rotation, past, past.ring.kernels)
         h = h + self.attention(self.attention_norm(h), rotation, visible, past)
         return h + self.feedforward(self.feedforward_norm(h))
+
+    def _row(self, h: Tensor, rotation: Rotation, past: CachedKeys, kernels: RowKernels) -> Tensor:
+        """As forward, for h [B, 1, D] after cached positions."""
+        attention, feedforward = self.attention, self.feedforward
+        qkv = kernels.project(h, attention.qkv, norm=self.attention_norm)
+        cos, sin = rotation.cos[:, 0, 0], rotation.sin[:, 0, 0]
+        o = past.ring.attend_row(past.layer, past.span, qkv, attention.qk_scale, cos, sin)
+        h = kernels.project(o, attention.out, residual=h)
+        hidden = kernels.project(h, feedforward.up, norm=self.feedforward_norm, activation=feedforward.activation)
+        return kernels.project(hidden, feedforward.out, residual=h)
 
 
 class Attention(nn.Module):
@@ -223,13 +235,13 @@ class Attention(nn.Module):
             further = further.sum(-1).view(B, H, S, pinned) / math.sqrt(d)
             bias = torch.cat([bias[..., :pinned] + further, bias[..., pinned:]], dim=-1)
         q, bias = q.reshape(B, J, -1, d), bias.reshape(B, J, -1, L)  # heads that share keys form one product
-        if q.shape[2] == 1 and not q.is_cuda:  # one vector per head: loops that the compiler fuses
+        if in_loops(q):
             p = ((q * keys).sum(-1) / math.sqrt(d) + bias[:, :, 0]).softmax(-1)
             return (p[..., None] * values).sum(2).view(B, H, S, d)
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)
 
 
-def _feedforward(config: Llama.Config, width: int) -> nn.Module:
+def _feedforward(config: Llama.Config, width: int) -> SwiGLU | SiLU:
     if config.feedforward == "swiglu":
         return SwiGLU(width, config.hidden or -(-8 * width // (3 * 256)) * 256, config.dropout)
     return SiLU(width, config.hidden or 4 * width, config.dropout)
@@ -237,6 +249,8 @@ def _feedforward(config: Llama.Config, width: int) -> nn.Module:
 
 class SwiGLU(nn.Module):
     """W2 (silu(W1 h) * W3 h) (arXiv 2002.05202); `up` holds W1 and W3."""
+
+    activation: Final = "swiglu"
 
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()
@@ -252,6 +266,8 @@ class SwiGLU(nn.Module):
 
 class SiLU(nn.Module):
     """W2 silu(W1 h + b1) + b2."""
+
+    activation: Final = "silu"
 
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()

@@ -1,8 +1,13 @@
 """Fixtures of the core's tests."""
 
+import os
 import sys
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():  # Triton reads it when it is imported: kernels run in Python then, on the CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

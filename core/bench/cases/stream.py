@@ -9,7 +9,7 @@ from typing import ClassVar
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.bench import memory
+from accomp.core.bench import memory, profile
 from accomp.core.bench.live import MB, SteadySessions, clock_of
 from accomp.core.bench.record import BenchRow
 from accomp.core.bench.subject import BenchModel
@@ -17,6 +17,7 @@ from accomp.core.bench.timing import Work, compare_to_first, interleaved
 from accomp.core.bench.variants import variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import copy_bandwidth
+from accomp.core.console import say
 
 BLOCK = 25
 """Successive steps of one variant."""
@@ -30,6 +31,7 @@ class Stream:
         steps: of each variant; from 1000 on, the 99.9th percentile is reported.
         paced: a step each frame, as live, instead of one right after the other.
         variants: names; all where none is given.
+        profile: also print where the time of each goes, by kernel (core/bench/profile.py).
     """
 
     default: ClassVar[str] = "quickstart"
@@ -38,6 +40,7 @@ class Stream:
     steps: int = field(default=1000, validator=v.ge(1))
     paced: bool = False
     variants: tuple[str, ...] = ()
+    profile: bool = False
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row a variant."""
@@ -67,3 +70,6 @@ class Stream:
                 "peak_mb": peak / MB,
             }
             yield subject.line(self, f"{name}{', paced' if self.paced else ''}", figures)
+            if self.profile:
+                found = profile.lines(profile.profile(one, subject.device), one.step_bytes, bandwidth, subject.device)
+                say("\n".join([f"a step of {name}:", *(f"  {line}" for line in found), ""]))

@@ -97,10 +97,23 @@ def test_stream_times_every_variant_and_compares_it_with_the_first(bench: Any, s
     assert first in capsys.readouterr().out
 
 
+def test_a_profile_is_printed_on_demand(bench: Any, spec: Any, capsys: Any) -> None:
+    first = variants()[0].name
+    bench("stream", spec(), "--steps", "1", "--variant", first, "--profile")
+    table = capsys.readouterr().out.partition(f"a step of {first}:\n")[2]
+    assert table.split()[:3] == ["operator", "calls", "us"]
+    assert "all of them" in table
+
+
 def test_paced_steps_are_another_case(bench: Any, spec: Any) -> None:
     (line,) = bench("stream", spec(), "--steps", "3", "--paced", "--variant", variants()[0].name)
     assert line.case.endswith(", paced")
     assert line.figures["n"] == 3
+
+
+def test_variants_that_differ_on_a_gpu_alone_are_not_run_twice_on_a_cpu() -> None:
+    here, there = ({one.name for one in variants((), torch.device(kind))} for kind in ("cpu", "cuda"))
+    assert there - here == {"compiled bfloat16, torch's kernels", "compiled int8, torch's kernels"}
 
 
 def test_chunk_tells_the_whole_chunk_and_the_wait_for_it(bench: Any, spec: Any) -> None:

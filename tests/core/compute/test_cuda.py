@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from accomp.core.bench.profile import kernel_times
 from accomp.core.model.guidance import Guidance
 from accomp.core.offline.compose import compose
 from accomp.core.registry import Registry
 from accomp.core.spec.build import build_model, build_objective, build_sampler, space_of
+from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.spec.schema import Spec, load_spec
+from accomp.core.streaming.precision import prepared
+from accomp.core.streaming.row_kernels import RowKernels
 from accomp.core.streaming.session import TokenSession
 from accomp.core.training.meters import LossMeter
 from accomp.core.training.optim import optimizer_of
@@ -17,22 +21,31 @@ from accomp.core.types import Batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
+RUNTIMES = [
+    Runtime(compile="off", kernels="triton"),
+    Runtime(compile="on", kernels="torch"),
+    Runtime(compile="on", kernels="triton"),
+    Runtime(compile="on", kernels="triton", cache="int8"),
+    Runtime(compile="on", kernels="triton", weights="bfloat16"),
+    Runtime(compile="on", kernels="triton", weights="int8", cache="int8"),
+    Runtime(compile="on", kernels="torch", weights="bfloat16"),
+]
 SPECS = ["streaming_k1_small", "streaming_chunked_small", "prefix_offline_small", "stemgen_small"]
 FRAMES = 60
 
 
-def played(spec: Spec, device: str) -> torch.Tensor:
+def played(spec: Spec, device: str, runtime: Runtime = EAGER, batch: int = 2) -> torch.Tensor:
     """What an untrained model of the spec plays to random latents."""
     registry = Registry()
     space = space_of(spec, registry)
-    model = build_model(spec, space, registry).to(device).eval()
+    model = prepared(build_model(spec, space, registry).to(device).eval(), runtime)
     sampler = build_sampler(spec, space, registry)
-    x = torch.randn(2, FRAMES, space.latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
-    sessions, labels = torch.arange(2), {"instrument": torch.tensor([4, 14])}
+    x = torch.randn(batch, FRAMES, space.latent_dim, generator=torch.Generator().manual_seed(0)).to(device)
+    sessions, labels = torch.arange(batch), {"instrument": torch.tensor([4, 14]).repeat(batch)[:batch]}
     common = {"sessions": sessions, "labels": labels, "window": spec.train.frames, "guidance": Guidance(spec.guidance)}
     if model.clock is None:
         return compose(model, sampler, x, seed=3, **common).cpu()
-    session = TokenSession(model, sampler, seed=3, **common)
+    session = TokenSession(model, sampler, seed=3, runtime=runtime, **common)
     session.push(x)
     return session.pull().cpu()
 
@@ -43,6 +56,60 @@ def test_a_gpu_plays_what_the_cpu_plays(name):
     spec = load_spec(name, Registry())
     here, there = played(spec, "cpu"), played(spec, "cuda")
     assert (here == there).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=str)
+@pytest.mark.parametrize("name", ["streaming_k1_small", "streaming_chunked_small"])
+def test_every_way_of_playing_plays_what_torch_plays_uncompiled(name, runtime, batch):
+    """By matmul and by kernel, attention split and whole, keys as they are and as int8.
+
+    Codes of an untrained model that draws are a strict measure: a rounding that turns one choice changes all after it,
+    which lower precisions do sooner.
+    """
+    spec = load_spec(name, Registry())
+    plain = Runtime(compile="off", weights=runtime.weights, cache=runtime.cache, kernels="torch")
+    same = (played(spec, "cuda", plain, batch) == played(spec, "cuda", runtime, batch)).float().mean()
+    exact = runtime.weights == "float32" and runtime.cache is None
+    assert same > (0.98 if exact else 0.5)
+
+
+@pytest.mark.parametrize("cache", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_rows_by_kernels_are_those_of_torch_on_a_gpu(batch, weights, cache):
+    """The outputs of the backbone, before any choice; the window wraps."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    spec, registry = load_spec("streaming_k1_small", Registry()), Registry()
+    model = build_model(spec, space_of(spec, registry), registry).to("cuda").eval()
+    backbone = prepared(model, Runtime(weights=weights)).backbone
+    h = torch.randn(batch, 12, spec.model.width, device="cuda").to(next(backbone.parameters()).dtype)
+    found = []
+    for splits in (0, 1, 3):
+        ring = backbone.new_state(batch, 8, pinned=range(1), dtype=cache)
+        ring.kernels = RowKernels(splits) if splits else None
+        with torch.inference_mode():
+            found.append(torch.cat([backbone(row, state=ring) for row in h.split(1, dim=1)], dim=1).float())
+    share = 0.06 if h.dtype == torch.bfloat16 else 1e-2 if cache != torch.float32 else 1e-3
+    for seen in found[1:]:
+        assert (seen - found[0]).abs().max() <= share * found[0].abs().max()
+
+
+def test_a_captured_step_reads_its_position_from_the_device():
+    """One graph, replayed at a hundred positions, with a ring that wraps: the kernels take nothing from the host."""
+    spec = load_spec("streaming_k1_small", Registry(), ["train.frames=16"])
+    runtime = Runtime(compile="on", kernels="triton")
+    here, there = played(spec, "cuda"), played(spec, "cuda", runtime)
+    assert (here == there).float().mean() > 0.98
+
+
+def test_a_gpu_tells_kernels_from_operators():
+    device = torch.device("cuda")
+    x = torch.randn(512, 512, device=device)
+    found = kernel_times(lambda: torch.mm(x, x), 3, device, {})
+    assert found
+    assert not [one for one in found if one.name.startswith("aten::")]
+    assert sum(one.seconds for one in found) > 0
 
 
 @pytest.mark.parametrize("name", SPECS)
