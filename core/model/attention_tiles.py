@@ -1,0 +1,57 @@
+"""Attention patterns by tiles: which squares of rows and columns a kernel skips, computes whole, or masks.
+
+For torch's flex_attention, on a GPU: no mask of rows by columns is stored or read, and tiles that no row attends to are
+not computed.
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from accomp.core.types import AttentionPattern, Rule
+
+TILE = 128
+"""Rows and columns of a tile: torch's default, and the largest that its kernels share."""
+
+
+@torch.no_grad()
+def tiled(pattern: AttentionPattern) -> AttentionPattern:
+    """Return the pattern with its tiles as `blocks`. Keep it out of compiled code: the tiles depend on values.
+
+    Memory: B x 128 x S bytes at a time.
+    """
+    batch, length = pattern.position.shape
+    rule = pattern.rule
+    some, whole = (torch.stack(rows, dim=1)[:, None] for rows in zip(*_rows_of_tiles(pattern, rule), strict=True))
+
+    def mask(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return rule(b, i, j)
+
+    blocks = BlockMask.from_kv_blocks(
+        *_listed(some & ~whole), *_listed(whole), BLOCK_SIZE=TILE, mask_mod=mask, seq_lengths=(length, length)
+    )
+    return attrs.evolve(pattern, blocks=blocks)
+
+
+def _rows_of_tiles(pattern: AttentionPattern, rule: Rule) -> list[tuple[Tensor, Tensor]]:
+    """For each row of tiles: those in which some row attends to some column [B, n], and those where all do to all."""
+    batch, length = pattern.position.shape
+    items, numbers = (torch.arange(size, device=pattern.position.device) for size in (batch, length))
+    missing = -length % TILE  # columns beyond the end count neither as seen nor as hidden
+    found = []
+    for rows in numbers.split(TILE):
+        seen = rule(items[:, None, None], rows[:, None], numbers).expand(batch, len(rows), length)
+        some = F.pad(seen.any(1), (0, missing)).unflatten(1, (-1, TILE)).any(2)
+        whole = F.pad(seen.all(1), (0, missing), value=True).unflatten(1, (-1, TILE)).all(2)
+        found.append((some, whole))
+    return found
+
+
+def _listed(tiles: Tensor) -> tuple[Tensor, Tensor]:
+    """Tiles [..., n] bool -> how many there are [...], and their numbers, first in each row [..., n], both int32."""
+    numbers = tiles.int().argsort(dim=-1, descending=True, stable=True)
+    return tiles.sum(-1, dtype=torch.int32), numbers.int()
