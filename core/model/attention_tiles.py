@@ -41,13 +41,12 @@ def _rows_of_tiles(pattern: AttentionPattern, rule: Rule) -> list[tuple[Tensor, 
     """For each row of tiles: those in which some row attends to some column [B, n], and those where all do to all."""
     batch, length = pattern.position.shape
     items, numbers = (torch.arange(size, device=pattern.position.device) for size in (batch, length))
-    missing = -length % TILE  # columns beyond the end count neither as seen nor as hidden
+    missing = -length % TILE  # as torch has it, a tile that reaches beyond the end is never whole
     found = []
     for rows in numbers.split(TILE):
         seen = rule(items[:, None, None], rows[:, None], numbers).expand(batch, len(rows), length)
-        some = F.pad(seen.any(1), (0, missing)).unflatten(1, (-1, TILE)).any(2)
-        whole = F.pad(seen.all(1), (0, missing), value=True).unflatten(1, (-1, TILE)).all(2)
-        found.append((some, whole))
+        seen = F.pad(seen, (0, missing, 0, TILE - len(rows))).unflatten(2, (-1, TILE))
+        found.append((seen.any(1).any(2), seen.all(1).all(2)))
     return found
 
 
