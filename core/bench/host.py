@@ -58,6 +58,8 @@ def describe(facts: dict[str, Any]) -> str:
     """Describe the machine in one line."""
     memory = f", {facts['memory_gb']:g} GB" if "memory_gb" in facts else ""
     gpu = f"; {facts['gpu']}, {facts['gpu_memory_gb']:g} GB" if "gpu" in facts else ""
+    if "copy_gb_s" in facts:
+        gpu += f", copies {facts['copy_gb_s']:g} GB/s, multiplies {facts['matmul_tflops']:g} TFLOP/s"
     where = f"{facts['cpu']}, {facts['cores']} cores{memory}{gpu}"
     return f"{where}; torch {facts['torch']}; load {facts['load']}; {facts['date']}"
 

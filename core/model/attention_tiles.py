@@ -24,8 +24,7 @@ def tiled(pattern: AttentionPattern) -> AttentionPattern:
 
     Memory: B x 128 x S bytes at a time.
     """
-    batch, length = pattern.position.shape
-    rule = pattern.rule
+    rule, length = pattern.rule, pattern.position.shape[1]
     some, whole = (torch.stack(rows, dim=1)[:, None] for rows in zip(*_rows_of_tiles(pattern, rule), strict=True))
 
     def mask(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:

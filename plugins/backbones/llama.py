@@ -16,7 +16,6 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from accomp.plugin import AttentionPattern, Backbone, CombinationError, TokenSpace
 from accomp.plugin.sequences import CacheSlots, RingKVCache
 
-
 Visible = bool | Tensor | BlockMask
 """Causal or not; a mask; or its tiles."""
 
@@ -176,9 +175,7 @@ class Layer(nn.Module):
         self.attention_norm, self.attention = nn.RMSNorm(width), attention
         self.feedforward_norm, self.feedforward = nn.RMSNorm(width), feedforward
 
-    def forward(
-        self, h: Tensor, rotation: Rotation, visible: Visible = True, past: CachedKeys | None = None
-    ) -> Tensor:
+    def forward(self, h: Tensor, rotation: Rotation, visible: Visible = True, past: CachedKeys | None = None) -> Tensor:
         """h [B, S, D] -> [B, S, D]. `visible`: causal flag, attention mask [B, 1, S, S], or its tiles."""
         h = h + self.attention(self.attention_norm(h), rotation, visible, past)
         return h + self.feedforward(self.feedforward_norm(h))
