@@ -27,7 +27,7 @@ def measured_apart(path: Path, name: str, seconds: float) -> tuple[list[BenchRow
         code = finished(["accomp.core.bench.apart", str(path), name, str(rows)], seconds)
         lines = list(record.load(rows).lines) if rows.exists() else []
         if code is None:
-            return lines, f"over its time of {seconds:.0f} s"
+            return lines, f"over its time of {seconds:.3g} s"
         error = rows.with_suffix(".error")
         if code == 0:
             return lines, ""
@@ -47,7 +47,7 @@ def finished(module: Sequence[str], seconds: float, more: Mapping[str, str] | No
 
 def started(module: Sequence[str], more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start a module, with its arguments, as the leader of a group of processes."""
-    command = [sys.executable, "-m", *module]
+    command = [sys.executable, "-P", "-m", *module]  # -P: a checkout in the working folder is not what is installed
     return subprocess.Popen(command, env={**os.environ, **(more or {})}, start_new_session=True)
 
 

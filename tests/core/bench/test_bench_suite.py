@@ -237,7 +237,8 @@ def shrunk(content: dict[str, Any], folder: Path) -> dict[str, Any]:
             del sections["clock"]
         spec.write_text(toml_text(sections))
         options = run.get("options", {}) | SMALL[run["bench"]]
-        options |= {"hours": 0.001} if "hours" in options else {}
+        options |= {"hours": 0.01} if "hours" in options else {}
+        options |= {"batches": [64, 256]} if "batches" in options else {}
         run |= {"spec": str(spec), "set": [], "options": options}
         run.pop("seconds", None)
     return content
