@@ -36,7 +36,7 @@ def load_spec(spec: str | Path, settings: Mapping[str, Any] | None = None) -> Sp
     from accomp.core.spec.schema import load_spec as load
 
     found = catalog.registry()
-    loaded = load(spec, found, assignments(settings or {}))
+    loaded = load(spec, found, assignments(settings or {}), "settings")
     check_combination(loaded, found)
     return loaded
 
@@ -79,7 +79,7 @@ def report(spec: Spec) -> Path:
 
 
 def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, registry: Registry | None = None) -> Path:
-    """Run stages of an experiment in this order, in its run folder, which is nobody else's meanwhile.
+    """Run stages of an experiment in this order, in its run folder, which stays locked meanwhile.
 
     Args:
         spec: What is run.

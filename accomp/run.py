@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from accomp import catalog
@@ -17,23 +14,19 @@ from accomp.audio import Accompaniment, timings_of
 from accomp.core.clock import Clock
 from accomp.core.compute.devices import PLAYING_THREADS, number_of, threads
 from accomp.core.errors import UserError
-from accomp.core.model.conditions import class_names, classes_called
-from accomp.core.music.labels import INSTRUMENT
+from accomp.core.model.conditions import class_names
+from accomp.core.names import argument
 from accomp.core.runs.models import find_model
-from accomp.core.runs.player import Player, check_streams, load_player, playing_checkpoint
+from accomp.core.runs.player import Player, load_player, playing_checkpoint
 from accomp.core.runs.run import perform, play
+from accomp.player import RunPlayer
 
 if TYPE_CHECKING:
     from accomp.core.interfaces import Tokenizer
-    from accomp.core.music.timelines import Source
     from accomp.core.registry import Registry
     from accomp.core.spec.schema import Spec
     from accomp.scores import Scores
     from accomp.session import Batch, Session
-
-
-_ARGUMENTS = ("instrument", "seed", "temperature", "metronome", "chart")
-"""What a misspelt label may mean besides the labels of a model."""
 
 
 def load_run(
@@ -77,9 +70,9 @@ def load_run(
         player = load_player(
             folder,
             found,
-            device_of(device or settings["accelerator"]),
+            device_of(device, argument("device", device)) if device else device_of(settings["accelerator"]),
             guidance=guidance,
-            runtime=runtime_of(checkpoint.spec, words),
+            runtime=runtime_of(checkpoint.spec, words, "argument "),
         )
     return Run(folder, player, found, count)
 
@@ -93,8 +86,8 @@ class Run:
     """
 
     def __init__(self, folder: Path, player: Player, registry: Registry, threads: int):
-        self.folder = folder
-        self.player, self._registry, self._threads = player, registry, threads
+        self.folder, self.player = folder, player
+        self._player = RunPlayer(folder, player, registry, threads)
 
     def __repr__(self) -> str:
         clock = "plays to whole recordings" if self.clock is None else f"t_f = {self.clock.t_f}, k = {self.clock.k}"
@@ -105,7 +98,7 @@ class Run:
         """The spec that the model was trained with, complete."""
         from accomp.core.spec.schema import structure
 
-        return structure(playing_checkpoint(self.folder).spec, self._registry, where=str(self.folder))
+        return structure(playing_checkpoint(self.folder).spec, self._player.registry, where=str(self.folder))
 
     @property
     def clock(self) -> Clock | None:
@@ -128,7 +121,7 @@ class Run:
     @property
     def sample_rate(self) -> int:
         """The codec's, in Hz: of all that the model hears and plays."""
-        return self.tokenizer.space.sample_rate
+        return self._player.sample_rate
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
@@ -142,10 +135,7 @@ class Run:
 
         Negative for a model that plays ahead of what it has heard. Raises UserError for a model that cannot stream.
         """
-        from accomp.core.clock import LatencyBudget
-
-        clock = check_streams(self.player)
-        return LatencyBudget(clock, self.tokenizer.space, 0.0, 0.0, 0.0, 0.0).algorithmic
+        return self._player.latency
 
     def accompany(
         self,
@@ -186,15 +176,15 @@ class Run:
             >>> take.save("bass.wav")
         """
         sound = sound_of(audio, sample_rate, self.sample_rate)
-        controls = self._controls(temperature)
+        controls = self._player.controls(temperature)
         how: dict[str, Any] = {
-            "labels": self._classes(instrument, labels),
+            "labels": self._player.classes(instrument, labels),
             "seed": whole("seed", seed),
             "session": number_of("stream"),
-            "told": self._timelines(metronome, chart),
+            "timelines": self._player.timelines(metronome, chart),
         }
         piece = positive("block", self.tokenizer.space.hop if block is None else block)
-        with self._computing():
+        with self._player.computing():
             if self.player.clocked:
                 pieces = [piece] * -(-len(sound) // piece)
                 played = play(self.player, sound, pieces, controls=controls, **how)
@@ -234,11 +224,12 @@ class Run:
         from accomp.session import Session
 
         return Session(
-            self,
-            labels=self._classes(instrument, labels),
+            self._player,
+            classes=self._player.classes(instrument, labels),
             seed=whole("seed", seed),
-            controls=self._controls(temperature),
-            told=lambda: self._timelines(metronome, chart),
+            controls=self._player.controls(temperature),
+            metronome=metronome,
+            chart=chart,
         )
 
     def batch(self, slots: int, *, temperature: float = 1.0) -> Batch:
@@ -256,7 +247,7 @@ class Run:
         """
         from accomp.session import Batch
 
-        return Batch(self, positive("slots", slots), temperature)
+        return Batch(self._player, positive("slots", slots), temperature)
 
     def train(self) -> Path:
         """Train on, where the spec of the run folder asks for more; `accomp.train`. Load the run anew to play it."""
@@ -275,30 +266,3 @@ class Run:
         from accomp.scores import evaluate
 
         return evaluate(self, metrics=metrics)
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """With the number of CPU threads that the run plays with."""
-        with threads(self._threads):
-            yield
-
-    def _classes(self, instrument: str | None, labels: Mapping[str, str]) -> dict[str, int]:
-        given = {**({} if instrument is None else {INSTRUMENT: instrument}), **labels}
-        return classes_called(given, self.player.model.conditions.labels, _ARGUMENTS)
-
-    def _controls(self, temperature: float | None) -> dict[str, float] | None:
-        if temperature is None:
-            return None
-        has = tuple(getattr(self.player.sampler, "controls", ()))
-        if has != ("temperature",):
-            raise UserError(f"temperature={temperature!r}: the sampler of this run has no temperature to set")
-        if not isinstance(temperature, int | float | np.number):
-            raise UserError(f"temperature={temperature!r}; expected a number")
-        if not 0 <= temperature < math.inf:
-            raise UserError(f"temperature={temperature:g}; expected 0 or more")
-        return {"temperature": float(temperature)}
-
-    def _timelines(self, metronome: str, chart: str) -> dict[str, Source]:
-        from accomp.core.generation.timeline_options import TimelineOptions
-
-        return TimelineOptions(metronome, chart).sources(self.player, self._registry)

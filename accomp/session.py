@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from accomp.arguments import checked_samples, whole
 from accomp.core.compute.devices import number_of
 from accomp.core.errors import UserError
+from accomp.core.interfaces import CausalSampler, DenoisedSampler
 from accomp.core.runs.player import check_streams, prepare_codec
 from accomp.core.runs.run import live_session
 from accomp.core.streaming.audio_batch import AudioSessionBatch
-
-if TYPE_CHECKING:
-    from accomp.core.music.timelines import Source
+from accomp.player import RunPlayer
 
 
 @frozen
@@ -60,25 +59,27 @@ class Session:
 
     def __init__(
         self,
-        run: Any,
+        player: RunPlayer,
         *,
-        labels: Mapping[str, int],
+        classes: Mapping[str, int],
         seed: int,
         controls: Mapping[str, float] | None,
-        told: Callable[[], Mapping[str, Source]],
+        metronome: str,
+        chart: str,
     ):
-        self.sample_rate, self.latency = run.sample_rate, run.latency
-        self._run, self._labels, self._seed, self._controls, self._timelines_of = run, labels, seed, controls, told
+        self.sample_rate, self.latency = player.sample_rate, player.latency
+        self._player, self._classes, self._seed, self._controls = player, classes, seed, controls
+        self._metronome, self._chart = metronome, chart
         self._begin()
 
     def _begin(self) -> None:
-        with self._run._computing():
+        with self._player.computing():
             self._live = live_session(
-                self._run.player,
-                labels=self._labels,
+                self._player.core,
+                labels=self._classes,
                 seed=self._seed,
                 session=number_of("stream"),
-                told=self._timelines_of(),
+                timelines=self._player.timelines(self._metronome, self._chart),
                 controls=self._controls,
             )
             self._live.pull()  # what the model plays before any input is computed now
@@ -86,7 +87,7 @@ class Session:
         self._in = self._out = 0
 
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
-        """Hear a block and play what is ready.
+        """Take a block of input and return the output that is ready.
 
         Args:
             block: Samples [n] or [1, n] in [-1, 1] at `sample_rate`, any n.
@@ -101,8 +102,8 @@ class Session:
             raise UserError("the session has ended; begin another with run.session(...), or this one anew with reset()")
         sound, row = _block(block)
         began = time.perf_counter()
-        with self._run._computing():
-            self._live.push(torch.from_numpy(sound)[None].to(self._run.player.device))
+        with self._player.computing():
+            self._live.push(torch.from_numpy(sound)[None].to(self._player.core.device))
             out = self._live.pull()[0].float().cpu().numpy()
         self._times.append(time.perf_counter() - began)
         self._in, self._out = self._in + len(sound), self._out + len(out)
@@ -112,18 +113,18 @@ class Session:
         """End the input and the session.
 
         Returns:
-            The rest of the output [n], so that as many samples came out as went in. What the model would have heard
-            later is silence. Empty where the session has ended before.
+            The rest of the output [n], so that as many samples came out as went in. Input after the end
+            is silence. Empty where the session has ended before.
         """
         if self._live.closed:
             return np.zeros(0, dtype=np.float32)
-        with self._run._computing():
+        with self._player.computing():
             rest: NDArray[np.float32] = self._live.close()[0].float().cpu().numpy()
         self._out += len(rest)
         return rest
 
     def reset(self) -> None:
-        """Begin anew, as if nothing had been heard: the same input gives the same output again."""
+        """Restart the session without its past: the same input gives the same output again."""
         self.close()
         self._begin()
 
@@ -154,7 +155,7 @@ class Session:
 
     def __repr__(self) -> str:
         state = "ended" if self._live.closed else f"latency {1000 * self.latency:.0f} ms"
-        return f"<Session of {self._run.folder}: {self.stats.seconds_in:.2f} s in, {state}>"
+        return f"<Session of {self._player.folder}: {self.stats.seconds_in:.2f} s in, {state}>"
 
 
 class Batch:
@@ -168,22 +169,23 @@ class Batch:
         slots: How many sessions there can be.
     """
 
-    def __init__(self, run: Any, slots: int, temperature: float):
-        check_streams(run.player)
-        player = run.player
-        with run._computing():
-            prepare_codec(player.tokenizer, player.runtime, player.device, slots)
+    def __init__(self, player: RunPlayer, slots: int, temperature: float):
+        core = player.core
+        check_streams(core)
+        assert isinstance(core.sampler, CausalSampler | DenoisedSampler), "the other kind has no clock"
+        with player.computing():
+            prepare_codec(core.tokenizer, core.runtime, core.device, slots)
             self._batch = AudioSessionBatch(
-                player.tokenizer,
-                player.model,
-                player.sampler,
+                core.tokenizer,
+                core.model,
+                core.sampler,
                 slots,
-                window=player.window,
-                guidance=player.guidance,
+                window=core.window,
+                guidance=core.guidance,
                 temperature=temperature,
-                runtime=player.runtime,
+                runtime=core.runtime,
             )
-        self._run, self.sample_rate, self.block, self.slots = run, run.sample_rate, self._batch.hop, slots
+        self._player, self.sample_rate, self.block, self.slots = player, player.sample_rate, self._batch.hop, slots
 
     @property
     def playing(self) -> list[int]:
@@ -213,13 +215,12 @@ class Batch:
         """
         if not self._batch.free:
             raise UserError(f"all {self.slots} slots are taken; end a session with leave(slot), or make a larger batch")
-        run = self._run
-        numbers = run._classes(instrument, labels)
-        run._controls(temperature)
-        with run._computing():
+        classes = self._player.classes(instrument, labels)
+        self._player.controls(temperature)
+        with self._player.computing():
             return self._batch.join(
-                session=number_of("stream"), seed=whole("seed", seed), labels=numbers, temperature=temperature,
-                timelines=run._timelines(metronome, chart),
+                session=number_of("stream"), seed=whole("seed", seed), labels=classes, temperature=temperature,
+                timelines=self._player.timelines(metronome, chart),
             )  # fmt: skip
 
     def step(self, blocks: Mapping[int, ArrayLike]) -> dict[int, NDArray[np.float32]]:
@@ -238,7 +239,7 @@ class Batch:
         for slot, sound in heard.items():
             if len(sound) != self.block:
                 raise UserError(f"slot {slot}: {len(sound)} samples; a step takes {self.block} of each session")
-        with self._run._computing():
+        with self._player.computing():
             return {slot: sound for slot, (_, sound) in self._batch.step(heard).items()}
 
     def place(self, slot: int) -> int | None:
@@ -256,7 +257,7 @@ class Batch:
         return slot
 
     def __repr__(self) -> str:
-        return f"<Batch of {self._run.folder}: {len(self.playing)} of {self.slots} slots taken>"
+        return f"<Batch of {self._player.folder}: {len(self.playing)} of {self.slots} slots taken>"
 
 
 def _block(block: Any) -> tuple[NDArray[np.float32], bool]:

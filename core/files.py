@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders: a path gets its final name only when its content is complete."""
+"""Atomic writes of files and folders, which get their final names only when complete, and reading of JSON records."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from accomp.core.console import warn
-from accomp.core.errors import DataError
+from accomp.core.errors import DataError, UserError
 from accomp.core.trouble import named
 
 OWNER = ".owner.json"
@@ -193,3 +194,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_record(path: Path, cure: str, *, missing: str = "", error: type[UserError] = DataError) -> dict[str, Any]:
+    """Read the JSON object in a file. Raises `error`, with the `cure`, where there is none.
+
+    missing: the message, instead, where the file does not exist.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as why:
+        if missing and isinstance(why, FileNotFoundError):
+            raise error(f"{missing} @ {path}") from why
+        raise error(f"cannot read: {why}; {cure} @ {path}") from why
+    if not isinstance(data, dict):
+        raise error(f"expected a JSON object, got {type(data).__name__}; {cure} @ {path}")
+    return data

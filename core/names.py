@@ -1,11 +1,14 @@
-"""Text forms of file names: Unicode normalisation, escapes for undecodable bytes, suggestions for unknown names."""
+"""Names in messages: normalised and escaped file names, suggestions for unknown names, settings."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+Naming = Callable[..., str]
+"""`option` or `argument`: how messages name a setting and its value."""
 
 
 def composed(name: str) -> str:
@@ -29,3 +32,13 @@ def nearest(name: str, names: Iterable[str], *, what: str = "known") -> str:
     if close := difflib.get_close_matches(name, names, 1):
         return f"; did you mean {close[0]!r}?"
     return f"; {what}: {', '.join(names) or 'none'}"
+
+
+def option(name: str, value: str = "") -> str:
+    """A setting as the command line has it: --name value."""
+    return f"--{name} {value}".rstrip()
+
+
+def argument(name: str, value: str = "") -> str:
+    """A setting as Python has it: name='value'."""
+    return f"{name}={value!r}" if value else name

@@ -15,7 +15,7 @@ def run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
     """
     match stage:
         case "ingest":
-            from accomp.core.data.ingest import ingest
+            from accomp.core.data.ingest.stage import ingest
 
             ingest(spec, registry)
         case "train":

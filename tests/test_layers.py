@@ -28,7 +28,7 @@ PLUGIN_LIBRARIES = frozenset(
 )
 STORE_READERS = frozenset(
     {
-        "accomp.core.data.ingest",
+        "accomp.core.data.ingest.stage",
         "accomp.core.data.loader",
         "accomp.core.data.stored_records",
         "accomp.core.data.stored_songs",
@@ -479,7 +479,7 @@ VIOLATIONS = [
 ]
 FINE = [
     (STORE, "import json\nimport zarr\nfrom accomp.zarr_store.layout import Layout\nfrom .layout import Layout"),
-    ("accomp.core.data.ingest", "from accomp.zarr_store.writer import Writer"),
+    ("accomp.core.data.ingest.stage", "from accomp.zarr_store.writer import Writer"),
     (CORE, '"""The dac codec is a plugin."""\nimport torch\nfrom accomp.core.types import TokenSpace'),
     (CORE, "def f():\n    import wandb"),
     (

@@ -57,6 +57,13 @@ PROSE = {
     r"wish(es)?": "request, flag",
     r"riddles?": "term of the field",
     r"whole numbers of eight bits": "int8",
+    r"told|tells": "given, reported, shown",
+    r"by heart": "overfitting",
+    r"believ(e|es|ed|ing)": "accept, trust",
+    r"gainsays?": "contradict",
+    r"remember(s|ed|ing)?": "keep, state, cache",
+    r"forgets": "drop, discard",
+    r"heard as|deaf to": "audible, insensitive",
 }
 """Pattern of a retired word, whole words only -> its successor."""
 
@@ -136,6 +143,8 @@ def test_a_retired_name_is_seen(name: str):
         ('class A:\n    """The seams between blocks."""', "seams"),
         ('X = 1\n"""How closely the model heeds its context."""', "heeds"),
         ("x = 1  # before the rehearsal", "rehearsal"),
+        ('"""The file tells which codec it belongs to."""', "tells"),
+        ("x = 1  # a record that is believed", "believed"),
         ('class A:\n    def f(self):\n        """The wish to stop."""', "wish"),
     ],
 )
@@ -159,6 +168,9 @@ def test_terms_of_the_field_pass(source: str):
 
 
 def test_every_pattern_finds_a_word():
-    words = ["dial", "dials", "tally", "seam", "heeds", "rehearsed", "wish", "riddle", "whole numbers of eight bits"]
+    words = [
+        "dial", "dials", "tally", "seam", "heeds", "rehearsed", "wish", "riddle", "whole numbers of eight bits",
+        "told", "by heart", "believes", "gainsays", "remembers", "forgets", "deaf to",
+    ]  # fmt: skip
     for pattern in PROSE:
         assert any(re.fullmatch(pattern, word) for word in words), pattern

@@ -23,9 +23,9 @@ class Unmet:
 
 
 def unmet_requirements(distribution: str) -> Iterator[Unmet]:
-    """What `distribution`, and whatever of its needs is installed, asks for and does not find.
+    """Unmet requirements of `distribution` and of those of its requirements that are installed.
 
-    Its own extras count where they are complete: a version that does not fit is then told, as for any requirement.
+    Its own extras count where they are complete: a version that does not fit is then reported, as for any requirement.
     """
     todo = [(distribution, extra) for extra in ("", *_complete_extras(distribution))]
     seen = set(todo)

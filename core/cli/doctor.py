@@ -23,7 +23,7 @@ MARKS: dict[Level, str] = {"ok": "  ", "note": "- ", "problem": "! "}
 
 @frozen
 class Finding:
-    """One line of the doctor's letter. A "note" costs an ability, a "problem" stops work; `cure` says what to do."""
+    """One finding. A "note" costs an ability, a "problem" stops work; `cure` is the remedy."""
 
     level: Level
     subject: str
@@ -158,7 +158,7 @@ def _logging(machine: Machine) -> list[Finding]:
 
 
 def _requirements(machine: Machine) -> list[Finding]:
-    """Our own needs must be met. What libraries want of each other often need not be: what loads decides about that."""
+    """Unmet requirements: of accomp a problem; of libraries among each other a note, since loading is what counts."""
     findings = []
     strangers: dict[str, list[str]] = {}
     for unmet in machine.unmet:

@@ -147,7 +147,7 @@ def _nvidia_driver() -> bool:
 
 
 def _try_parts(registry: Registry) -> Iterator[Part]:
-    """Load every plugin; build tokenizers with their defaults, which finds their weights or tells what to do."""
+    """Load every plugin; build tokenizers with their defaults, which finds their weights or names the remedy."""
     for component in registry.components():
         part = Part(component.kind, component.name)
         loaded = None
@@ -160,7 +160,7 @@ def _try_parts(registry: Registry) -> Iterator[Part]:
         except UserError as error:
             lacks_extra = bool(component.extra) and f"[{component.extra}]" in str(error)
             part = attrs.evolve(part, error=str(error), optional=loaded is not None or lacks_extra)
-        except Exception as error:  # a stranger's code may fail in any way; the doctor tells it and goes on
+        except Exception as error:  # third-party code may fail in any way; it is reported
             part = attrs.evolve(part, error=f"{type(error).__name__}: {error}")
         yield part
 

@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 def exit_code(error: BaseException, *, debug: bool) -> int:
-    """Tells what went wrong on stderr; the exit code for it."""
+    """Report an error on stderr and return its exit code."""
     if isinstance(error, WorkError | Interrupted):
         _complain(str(error))
         return 1 if isinstance(error, WorkError) else INTERRUPTED
@@ -59,5 +59,5 @@ def _keep(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    with suppress(OSError):  # of a full disk or a closed terminal behind stderr nobody could be told
+    with suppress(OSError):  # stderr may be a closed terminal or a full disk
         print(f"error: {text}", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """The command line. Each command imports what it runs when it runs, so that help and mistakes come back at once.
 
-What a failed command says, and its exit code: exit_codes.py.
+Errors and exit codes: exit_codes.py.
 """
 
 from __future__ import annotations

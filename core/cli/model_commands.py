@@ -30,11 +30,11 @@ def models(registry: Registry, name: str | None = None, *, as_json: bool = False
         return
     for key, card in found.items():
         say(f"{key}  {card.get('summary', '')}  ({card['megabytes']:.1f} MB; {card['plays']}; {card['provider']})")
-    say("others: a run folder of yours, or hub:owner/repo of the Hugging Face hub; `accomp models NAME` tells more")
+    say("others: a run folder of yours, or hub:owner/repo of the Hugging Face hub; `accomp models NAME` shows more")
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """The card, and what the checkpoint says by itself."""
+    """The card, and the facts of the checkpoint."""
     checkpoint = playing_checkpoint(folder)
     clock = checkpoint.spec.get("clock") or {}
     frames = checkpoint.space.frame_rate

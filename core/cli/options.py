@@ -23,12 +23,12 @@ Scales = Annotated[
     typer.Option(
         "--guidance",
         metavar="CONDITION=SCALE",
-        help="How closely the model heeds what it is told, instead of the run's guidance: --guidance context=2.",
+        help="Scale of classifier-free guidance for a condition, instead of the run's: --guidance context=2.",
     ),
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--condition", metavar="NAME=VALUE", help="What else the model is told: --condition genre=jazz."),
+    typer.Option("--condition", metavar="NAME=VALUE", help="A label of the model: --condition genre=jazz."),
 ]
 StorePath = Annotated[str, typer.Argument(metavar="STORE", help="A token store: a folder, or s3://bucket/name.")]
 ModelName = Annotated[

@@ -10,7 +10,7 @@ SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "DO_NOT_TRACK": "1",
 }
-"""Environment variables by which libraries that accomp may import are told to keep silent; processes inherit them."""
+"""Environment variables that turn off the telemetry of libraries that accomp may import; processes inherit them."""
 
 
 def switch_off() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from accomp.core.comparison.blind import Answer
 from accomp.core.comparison.entries import Entry, Latency, anchor_entries, distinct
 from accomp.core.comparison.page import Comparison
-from accomp.core.records import read_record
+from accomp.core.files import read_record
 from accomp.core.report.data import read_run
 
 RECORD = "grid.json"

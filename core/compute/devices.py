@@ -14,8 +14,10 @@ PLAYING_THREADS = 1
 """Default CPU threads for playing: a step of one frame is too small to be parallelised."""
 
 
-def device_of(accelerator: str) -> torch.device:
+def device_of(accelerator: str, setting: str = "") -> torch.device:
     """Return the device of everything but training; `accelerator` as in a spec's [run].
+
+    setting: how an error names it, if it is not of a spec.
 
     "auto": a CUDA device, else Apple's, else the CPU. Raises SpecError for an unavailable one.
     """
@@ -25,8 +27,8 @@ def device_of(accelerator: str) -> torch.device:
         if there.get(name, False):
             return torch.device(name, 0) if name != "cpu" else torch.device("cpu")
     raise SpecError(
-        f"this machine has no {' or '.join(kinds)} device; got accelerator = {accelerator!r} @ run; `accomp doctor` "
-        "lists the devices"
+        f"this machine has no {' or '.join(kinds)} device; got {setting or f'accelerator = {accelerator!r} @ run'}; "
+        "`accomp doctor` lists the devices"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from accomp.core.console import say
-from accomp.core.data.tokenize_song import SongTokens
+from accomp.core.data.ingest.tokenize_song import SongTokens
 from accomp.core.errors import DataError
 from accomp.core.files import hash_files, seen, settled
 from accomp.core.interfaces import Tokenizer

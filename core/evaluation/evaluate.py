@@ -15,10 +15,9 @@ from accomp.core.evaluation.clip_sets import ClipSet, TakeClip, deaf_cells, take
 from accomp.core.evaluation.scoring import Scorer, plain
 from accomp.core.evaluation.summary import summary
 from accomp.core.evaluation.teacher_forcing import Teacher
-from accomp.core.files import write_atomic
+from accomp.core.files import read_record, write_atomic
 from accomp.core.generation import generate
 from accomp.core.generation.take_files import identity_of_takes
-from accomp.core.records import read_record
 from accomp.core.registry import Registry
 from accomp.core.runs.player import playing_checkpoint, weights_hash
 from accomp.core.spec.schema import Spec

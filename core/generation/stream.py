@@ -98,7 +98,7 @@ def stream(request: StreamRequest, registry: Registry) -> None:
         with stop_wish() as interrupt:
             played = play(
                 player, sound, _pieces(len(sound), piece, interrupt), labels=labels, seed=request.seed,
-                session=number_of("stream"), told=timelines, listener=keep,
+                session=number_of("stream"), timelines=timelines, listener=keep,
             )  # fmt: skip
             recording.finish()
     for line in [*follow_report(timelines), *times(clock, space, played, piece, device)]:
@@ -137,7 +137,7 @@ def player_of(
         yield load_player(run, registry, device, guidance=guidance, runtime=chosen_runtime)
 
 
-def runtime_of(spec: Mapping[str, Any], words: Sequence[str], where: str = "--runtime") -> Runtime:
+def runtime_of(spec: Mapping[str, Any], words: Sequence[str], where: str = "--runtime ") -> Runtime:
     """The [runtime] of a spec, plain data, with KEY=VALUE of `words` instead of its own.
 
     Raises UserError, with every problem @ `where`, for keys and values that [runtime] does not have.
@@ -149,7 +149,7 @@ def runtime_of(spec: Mapping[str, Any], words: Sequence[str], where: str = "--ru
     try:
         chosen: Runtime = structure_fields(strict_converter(), given, Runtime)
     except Problems as problems:
-        raise UserError(*(f"{text} @ {where} {'.'.join(map(str, path))}" for path, text in problems.found)) from None
+        raise UserError(*(f"{text} @ {where}{'.'.join(map(str, path))}" for path, text in problems.found)) from None
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""The options `--metronome` and `--chart`: timelines of a session, as a user gives them."""
+"""Metronome and chart of a session, as a user gives them: on the command line, or as arguments in Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from accomp.core.generation.followers import FOLLOW, followed, follower_of, is_f
 from accomp.core.music.annotations import Annotations, read_annotations
 from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, sources, steady
+from accomp.core.names import Naming, option
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
 
@@ -32,10 +33,11 @@ _STEADY = re.compile(
 
 @frozen
 class TimelineOptions:
-    """A user's `metronome` and `chart`, in the words of METRONOME and CHART, or AUTO."""
+    """A user's `metronome` and `chart`, in the words of METRONOME and CHART, or AUTO. `named`: for messages."""
 
     metronome: str = AUTO
     chart: str = AUTO
+    named: Naming = option
 
     def sources(self, player: Player, registry: Registry) -> dict[str, Source]:
         """Make the timelines of a session of this player.
@@ -54,52 +56,53 @@ class TimelineOptions:
                 try:
                     follower_of(name, FOLLOW, player.tokenizer.space.sample_rate, registry)
                 except PluginError as error:
-                    warn(f"the {name} is withheld, so the model plays worse than it can: {error} @ --{name}")
+                    warn(f"the {name} is withheld, so the model plays worse than it can: {error} @ {self.named(name)}")
                 else:
                     options[name] = FOLLOW
-                    say(f"{name}: followed in the input; --{name} says what you know of it, or off")
-        return TimelineOptions(**options)
+                    say(f"{name}: followed in the input; set {self.named(name)} to give the {name}, or to off")
+        return TimelineOptions(**options, named=self.named)
 
     def _sources(self, player: Player, registry: Registry) -> dict[str, Source]:
         self._check(player)
-        known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome)
+        known = Annotations() if is_follow(self.metronome) else read_metronome(self.metronome, self.named)
         rate = player.tokenizer.space.frame_rate
         following = followed(player, registry, {"metronome": self.metronome, "chart": self.chart})
         set_chord_forecast(following, known.beats)
         timelines: dict[str, Source] = {**sources(player.model.timelines, known, rate), **following}
         if self.chart != OFF and not is_follow(self.chart):
-            chart = chart_of(self.chart)
+            chart = chart_of(self.chart, self.named)
             try:
                 timelines["chart"] = source_of(chart, known, rate)
             except ValueError as error:
-                raise UserError(f"{error} @ --chart {self.chart}") from None
+                raise UserError(f"{error} @ {self.named('chart', self.chart)}") from None
             say(f"chart: {len(chart.bars)} bars, which begin again where the music goes on")
         return timelines
 
     def _check(self, player: Player) -> None:
         has = ", ".join(player.model.timelines) or "neither metronome nor chart"
-        for name, option in (("metronome", self.metronome), ("chart", self.chart)):
-            if option != OFF and name not in player.model.timelines:
+        for name, word in (("metronome", self.metronome), ("chart", self.chart)):
+            if word != OFF and name not in player.model.timelines:
                 raise UserError(
                     f"the model takes no {name}; it takes {has}. Train one with [conditions] {name} = {{ drop = 0.2 }} "
-                    f"@ --{name} {option}"
+                    f"@ {self.named(name, word)}"
                 )
 
 
-def read_metronome(option: str) -> Annotations:
+def read_metronome(words: str, named: Naming = option) -> Annotations:
     """Beats of a metronome. Raises UserError for words that are neither a tempo nor a file, DataError for a bad
     file.
     """
-    if option == OFF:
+    if words == OFF:
         return Annotations()
-    if match := _STEADY.fullmatch(option.strip()):
+    where = f"@ {named('metronome', words)}; expected {METRONOME}"
+    if match := _STEADY.fullmatch(words.strip()):
         try:
             return steady(float(match["bpm"]), int(match["bar"] or 4), float(match["offset"] or 0))
         except (ValueError, ZeroDivisionError) as error:
-            raise UserError(f"{error or 'a tempo of 0'} @ --metronome {option}; expected {METRONOME}") from None
-    if not Path(option).is_file():
-        raise UserError(f"neither a tempo nor a file @ --metronome {option}; expected {METRONOME}")
-    return annotations_of(Path(option))
+            raise UserError(f"{error or 'a tempo of 0'} {where}") from None
+    if not Path(words).is_file():
+        raise UserError(f"neither a tempo nor a file {where}")
+    return annotations_of(Path(words))
 
 
 def annotations_of(path: Path) -> Annotations:
@@ -116,14 +119,14 @@ def annotations_of(path: Path) -> Annotations:
     return found
 
 
-def chart_of(option: str) -> Chart:
+def chart_of(words: str, named: Naming = option) -> Chart:
     """Read a chart, typed or from a file. Raises UserError, naming the place of a mistake."""
-    path = Path(option)
+    path = Path(words)
     try:
         is_file = path.is_file()
     except OSError:  # a long chart is not a valid file name
         is_file = False
     try:
-        return read_chart(path.read_text(encoding="utf-8") if is_file else option)
+        return read_chart(path.read_text(encoding="utf-8") if is_file else words)
     except (ValueError, OSError) as error:
-        raise UserError(f"{error} @ --chart {option}; expected {CHART}") from None
+        raise UserError(f"{error} @ {named('chart', words)}; expected {CHART}") from None

@@ -36,11 +36,10 @@ import numpy as np
 from attrs import frozen
 
 from accomp.core.evaluation import evaluate
-from accomp.core.files import write_atomic
+from accomp.core.files import read_record, write_atomic
 from accomp.core.generation import generate
 from accomp.core.generation.latency import budget_of
 from accomp.core.grid.work import CellWork, GridWork, Work
-from accomp.core.records import read_record
 from accomp.core.registry import Registry
 from accomp.core.runs.folder import versions
 from accomp.core.runs.history import best_step, read_losses

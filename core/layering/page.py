@@ -18,17 +18,18 @@ from accomp.core.pages.html import Html, tag
 from accomp.core.pages.players import player, player_grid
 
 Groups = Mapping[str, Sequence[Node]]
+CHOOSE = "accomp layer RUN --out FOLDER --choose NODE"
 
 
 def page(tree: Tree) -> str:
-    """Return the document. Nodes whose parent is gone come last, and say so."""
+    """Return the document. Nodes whose parent is missing come last, under its name."""
     nodes = tree.nodes()
     groups: dict[str, list[Node]] = {}
     for node in nodes.values():
         groups.setdefault(node.parent, []).append(node)
     gone = sorted(groups.keys() - nodes.keys() - {ROOT})
-    beginnings = {ROOT: tree.root.name, **{parent: f"{parent}, which is gone," for parent in gone}}
-    rounds = [one for parent, song in beginnings.items() for one in _rounds(groups, parent, song)]
+    beginnings = {ROOT: ["the context"], **{parent: [f"{parent} (missing)"] for parent in gone}}
+    rounds = [one for parent, layers in beginnings.items() for one in _rounds(groups, parent, layers)]
     return document(f"Layers on {tree.root.name}", [_song(tree), *rounds], lead=_lead(tree, groups))
 
 
@@ -37,14 +38,14 @@ def _lead(tree: Tree, groups: Groups) -> str:
     count = sum(map(len, groups.values()))
     return (
         f"{root.seconds:.1f} s · {count} {'stem' if count == 1 else 'stems'} made in {len(groups)} "
-        f"{'round' if len(groups) == 1 else 'rounds'} · begun {_time(root.made)} · context {root.sha256[:12]}"
+        f"{'round' if len(groups) == 1 else 'rounds'} · begun {_time(root.made)}"
     )
 
 
 def _song(tree: Tree) -> Section:
     """The last chosen version of the song: its mix and its parts."""
     path = tree.path(tree.find(LAST))
-    players = [player(f"Context: {tree.root.name}", f"root/{tree.root.file}", about=f"Context: {tree.root.name}")]
+    players = [player("Context", f"root/{tree.root.file}", about=f"Context: {tree.root.name}")]
     players += [
         player(f"Stem: {node.recipe.title}", f"nodes/{node.id}/{STEM}", about=f"Stem: {node.recipe.title}")
         for node in path
@@ -52,22 +53,23 @@ def _song(tree: Tree) -> Section:
     if path:
         players.insert(0, player("The song so far", f"nodes/{path[-1].id}/{MIX}", about="The song so far", made=True))
     about = (
-        f"Every stem is dry and as loud in the mix as each stem of the context ({tree.root.stems}); mixes are "
-        f"set to {LISTENING_LUFS:g} LUFS. The context and the stems have the levels of the model's input."
+        f"In a mix every stem is as loud as one stem of the context, which has {tree.root.stems}. Mixes are set to "
+        f"{LISTENING_LUFS:g} LUFS; the context and the stems play at the level of the model's input. To go on from a "
+        "node: "
     )
     return Section("song", "The song so far", [tag("div", player_grid(players), class_="card"),
-                                               tag("p", about, class_="note")])  # fmt: skip
+                                               tag("p", about, tag("code", CHOOSE), class_="note")])  # fmt: skip
 
 
-def _rounds(groups: Groups, parent: str, song: str) -> Iterator[Section]:
+def _rounds(groups: Groups, parent: str, layers: Sequence[str]) -> Iterator[Section]:
     """The sections of all rounds on a node and its descendants; those on a stem follow its own."""
-    waiting = [(parent, song)]
+    waiting = [(parent, layers)]
     while waiting:
-        parent, song = waiting.pop()
+        parent, layers = waiting.pop()
         if nodes := groups.get(parent, ()):
-            note = tag("p", parent, class_="note") if parent != ROOT else None
-            yield Section(f"to-{parent}", f"Played to {song}", [note, *map(_card, nodes)])
-            waiting += [(node.id, f"{song} + {node.recipe.title}") for node in reversed(nodes)]
+            note = tag("p", f"Node {parent}", class_="note") if parent != ROOT else None
+            yield Section(f"to-{parent}", f"Played to {' + '.join(layers)}", [note, *map(_card, nodes)])
+            waiting += [(node.id, [*layers, node.recipe.title]) for node in reversed(nodes)]
 
 
 def _card(node: Node) -> Html:
@@ -83,7 +85,7 @@ def _card(node: Node) -> Html:
     record = json.dumps(attrs.asdict(node), indent=1)
     sounds = [
         player("Mix", f"nodes/{node.id}/{MIX}", about=f"Mix {node.id}", made=bool(node.chosen)),
-        player("Stem alone", f"nodes/{node.id}/{STEM}", about=f"Stem alone {node.id}"),
+        player("Stem", f"nodes/{node.id}/{STEM}", about=f"Stem {node.id}"),
     ]
     return tag(
         "article",
@@ -91,7 +93,7 @@ def _card(node: Node) -> Html:
         player_grid(sounds),
         tag(
             "details",
-            tag("summary", node.id),
+            tag("summary", f"Node {node.id}"),
             tag("pre", record, tabindex="0", role="region", aria_label=f"Record of {node.id}"),
         ),
         class_="card take",

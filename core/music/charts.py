@@ -100,7 +100,7 @@ def source_of(chart: Chart, annotations: Annotations, frame_rate: float, start: 
     """
     beats = annotations.beats
     if beats is None or not beats.bar:
-        raise ValueError("a chart needs a metronome with bars, to say when its chords come; give --metronome 120bpm/4")
+        raise ValueError("a chart needs a metronome with bars, to say when its chords come, such as 120bpm/4")
     return lambda first, frames: _values(chart, beats, frame_times(first, frames, frame_rate, start))
 
 

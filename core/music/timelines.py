@@ -31,7 +31,7 @@ Values = np.ndarray
 Source = Callable[[int, int], Values]
 """Timeline of a session: (first frame, n) -> [n, N]. It may be called for any frames, repeatedly."""
 
-NOT_TOLD: Mapping[str, Source] = MappingProxyType({})
+NO_TIMELINES: Mapping[str, Source] = MappingProxyType({})
 """Every timeline is withheld."""
 
 

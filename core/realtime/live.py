@@ -94,7 +94,9 @@ def stream_live(request: StreamRequest, registry: Registry, *, force: bool = Fal
             ahead=max(0, -clock.t_f) * space.hop,
         )
         session = thread.do(
-            lambda: live_session(player, labels=labels, seed=request.seed, session=number_of("stream"), told=timelines)
+            lambda: live_session(
+                player, labels=labels, seed=request.seed, session=number_of("stream"), timelines=timelines
+            )
         )
         model = ModelWorker(bridge, session.result(), player.device)
         thread.do(model.begin).result()

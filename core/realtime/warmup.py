@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from accomp.core.clock import LatencyBudget, block_waits
 from accomp.core.generation.latency import budget_of, part_times
-from accomp.core.music.timelines import NOT_TOLD, Source
+from accomp.core.music.timelines import NO_TIMELINES, Source
 from accomp.core.realtime.audio_bridge import IDLE
 from accomp.core.runs.player import Player, check_streams
 from accomp.core.runs.run import play
@@ -59,7 +59,7 @@ def measure_latency(
     *,
     labels: Mapping[str, int],
     waits: tuple[float, float] = (0.0, 0.0),
-    timelines: Mapping[str, Source] = NOT_TOLD,
+    timelines: Mapping[str, Source] = NO_TIMELINES,
 ) -> WarmUp:
     """Run on noise, `block` samples at a time, after a few warm-up chunks; the latency budget of real-time playing.
 
@@ -74,8 +74,8 @@ def measure_latency(
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, block * pieces(max(FRAMES, CHUNKS * clock.k)))
     sound = noise.astype(np.float32)
     warm = block * pieces(2 * clock.k + max(0, clock.t_f) + 8)
-    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, told=timelines)
-    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, told=timelines)
+    play(player, sound[:warm], [block] * pieces(FRAMES), labels=labels, seed=0, session=0, timelines=timelines)
+    played = play(player, sound, [block] * (len(sound) // block), labels=labels, seed=0, session=0, timelines=timelines)
     budget = live_budget(budget_of(clock, space, [part_times(played, clock)]), block, waits)
     came = np.asarray(played.frames) > 0
     return WarmUp(budget, block, len(came), np.asarray(played.whole)[came if came.any() else ~came])

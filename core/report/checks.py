@@ -7,7 +7,7 @@ from accomp.core.report.data import RunData
 from accomp.core.report.numbers import cell_number, judged_numbers
 
 LISTENING = 0.01
-"""Nats a token (of latents: squared error) that the true context must be worth: less is what an untrained model shows
+"""Nats a token (of latents: squared error) that the true context must gain: an untrained model may reach less
 by chance."""
 
 

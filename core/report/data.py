@@ -9,8 +9,8 @@ from attrs import field, frozen
 
 from accomp.core.console import warn
 from accomp.core.errors import DataError
+from accomp.core.files import read_record
 from accomp.core.generation.take_files import identity_of_takes, takes_of
-from accomp.core.records import read_record
 from accomp.core.runs.folder import model_folder
 from accomp.core.runs.history import read_losses, unit_of
 

@@ -42,7 +42,7 @@ class Question:
     """A question with its answer.
 
     Attributes:
-        holds: True (yes), False (no), or None where it cannot be told or is not measured.
+        holds: True (yes), False (no), or None where it is undecided or not measured.
         answer: one sentence.
         parts: the measurements behind an answer that has several.
         chart: the model beside the anchors.

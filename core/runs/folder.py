@@ -15,9 +15,8 @@ from typing import Any
 
 from accomp.core.console import say, warn
 from accomp.core.errors import CheckpointError, SpecError
-from accomp.core.files import clear_unfinished, folder_lock, write_atomic
+from accomp.core.files import clear_unfinished, folder_lock, read_record, write_atomic
 from accomp.core.model.ahead_keys import AheadKeys
-from accomp.core.records import read_record
 from accomp.core.runs.checkpoint_folders import strays
 from accomp.core.spec.pairs import PairRules
 from accomp.core.spec.parsing import plain
@@ -171,7 +170,8 @@ def _refuse_other(folder: Path, resolved: Mapping[str, Any]) -> None:
         return
     raise SpecError(
         *(f"{text} @ {folder / SPEC}" for text in differences),
-        f"the folder {folder} holds the run of another spec; give this one its own: --run NEW, or [run] folder",
+        f"the folder {folder} holds the run of another spec; give this one a run.folder of "
+        "its own (on the command line: --run NEW)",
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from accomp.core.errors import UserError
 from accomp.core.interfaces import CausalSampler, MaskedSampler, Tokenizer
 from accomp.core.model.model import Model
-from accomp.core.music.timelines import NOT_TOLD, Source
+from accomp.core.music.timelines import NO_TIMELINES, Source
 from accomp.core.names import nearest
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
@@ -54,14 +54,16 @@ def perform(
     seed: int,
     session: int,
     prompt: np.ndarray | None = None,
-    told: Mapping[str, Source] = NOT_TOLD,
+    timelines: Mapping[str, Source] = NO_TIMELINES,
 ) -> Played:
     """Play to a whole recording [N] with a model of any kind, and return a stem of the same length.
 
     A model with a clock sees no more of the input than its clock allows, as in `play`, which documents the arguments.
     """
     if player.clocked:
-        return play(player, sound, [len(sound)], labels=labels, seed=seed, session=session, prompt=prompt, told=told)
+        return play(
+            player, sound, [len(sound)], labels=labels, seed=seed, session=session, prompt=prompt, timelines=timelines
+        )
     tokenizer, space, device = player.tokenizer, player.tokenizer.space, player.device
     if not len(sound):
         return Played(0.0, codes=np.zeros((space.codebooks, 0), dtype=np.int64))
@@ -83,7 +85,7 @@ def perform(
             seed=seed,
             guidance=player.guidance,
             prompt=None if prompt is None else torch.from_numpy(prompt)[None],
-            timelines={name: torch.from_numpy(source(0, x.shape[1]))[None] for name, source in told.items()},
+            timelines={name: torch.from_numpy(source(0, x.shape[1]))[None] for name, source in timelines.items()},
             framewise=_framewise(player),
         )
         times.append(now(device))
@@ -103,7 +105,7 @@ def play(
     seed: int,
     session: int,
     prompt: np.ndarray | None = None,
-    told: Mapping[str, Source] = NOT_TOLD,
+    timelines: Mapping[str, Source] = NO_TIMELINES,
     controls: Mapping[str, float] | None = None,
     listener: Callable[[np.ndarray], None] | None = None,
 ) -> Played:
@@ -111,7 +113,7 @@ def play(
 
     labels: name -> class; labels of the model that are not given are withheld. `seed` and `session` are the keys of the
     random numbers. prompt: codes [K, P] with which the stem begins. controls: the sampler's parameters, all of them or
-    none. told: timeline -> source of its values; timelines that are not given are withheld. listener: called with each
+    none. timelines: name -> source of its values; timelines that are not given are withheld. listener: called with each
     new audio [n]; an interruption takes effect between two blocks. Raises CombinationError for a model that cannot
     stream.
     """
@@ -119,7 +121,7 @@ def play(
     tokenizer = TimedTokenizer(player.tokenizer, device)
     began = now(device)
     pooled = pooled_tokens(
-        player, labels=labels, seed=seed, session=session, prompt=prompt, told=told, controls=controls
+        player, labels=labels, seed=seed, session=session, prompt=prompt, timelines=timelines, controls=controls
     )
     tokens = CodeRecorder(pooled.tokens)
     live = AudioSession(tokenizer, tokens)  # type: ignore[arg-type]  # both stand for what they wrap
@@ -155,11 +157,11 @@ def live_session(
     labels: Mapping[str, int],
     seed: int,
     session: int,
-    told: Mapping[str, Source] = NOT_TOLD,
+    timelines: Mapping[str, Source] = NO_TIMELINES,
     controls: Mapping[str, float] | None = None,
 ) -> AudioSession:
     """Open a session of unlimited length with a state of its own. The arguments are those of `play`."""
-    pooled = pooled_tokens(player, labels=labels, seed=seed, session=session, told=told, controls=controls)
+    pooled = pooled_tokens(player, labels=labels, seed=seed, session=session, timelines=timelines, controls=controls)
     live = AudioSession(player.tokenizer, pooled.tokens)
     pooled.user = weakref.ref(live)
     return live
@@ -172,7 +174,7 @@ def pooled_tokens(
     seed: int,
     session: int,
     prompt: np.ndarray | None = None,
-    told: Mapping[str, Source] = NOT_TOLD,
+    timelines: Mapping[str, Source] = NO_TIMELINES,
     controls: Mapping[str, float] | None = None,
 ) -> PooledTokens:
     """Restart a free token session of the player; another one is built, and compiled, where all are in use.
@@ -201,7 +203,7 @@ def pooled_tokens(
         )
         pooled = PooledTokens(tokens, controls is not None)
         player.pool.append(pooled)
-    pooled.tokens.begin(sessions, labels=classes, seed=seed, prompt=given, controls=settings, timelines=[told])
+    pooled.tokens.begin(sessions, labels=classes, seed=seed, prompt=given, controls=settings, timelines=[timelines])
     return pooled
 
 

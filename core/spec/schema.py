@@ -82,14 +82,15 @@ class Spec:
     seed: int = field(default=0, validator=v.ge(0))
 
 
-def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = ()) -> Spec:
+def load_spec(path: str | Path, registry: Registry, overrides: Iterable[str] = (), where: str = "--set") -> Spec:
     """Read a spec file; `overrides` are "dotted.key=TOML value" and take precedence over the file.
 
-    `path` may also be the bare name of a shipped spec ("quickstart"). Raises SpecError with every problem found.
+    `path` may also be the bare name of a shipped spec ("quickstart"). `where`: place of the overrides in errors. Raises
+    SpecError with every problem found.
     """
     path = find_spec(path)
     data = read_toml(path)
-    override(data, overrides)
+    override(data, overrides, where)
     return structure(data, registry, where=str(path))
 
 
@@ -115,12 +116,16 @@ def structure(data: Mapping[str, Any], registry: Registry, *, where: str = "spec
     run = data.get("run", {})
     if isinstance(run, Mapping):
         data = {**data, "run": {"folder": f"runs/{Path(where).stem}", **run}}
+    unreadable: list[str] = []
+    spec, found = None, []
     try:
-        spec = structure_fields(_converter(registry, data.get("tokenizer")), data, Spec)
-        if found := list(too_large(spec)):
-            raise Problems(found)
+        spec = structure_fields(_converter(registry, data.get("tokenizer"), unreadable), data, Spec)
+        found = list(too_large(spec))
     except Problems as problems:
-        raise SpecError(*(f"{text} @ {where}{dotted(path)}" for path, text in problems.found)) from None
+        found = problems.found
+    found = [*((("tokenizer",), text) for text in unreadable), *found]
+    if found or spec is None:
+        raise SpecError(*(f"{text} @ {where}{dotted(path)}" for path, text in found))
     return spec
 
 
@@ -136,9 +141,9 @@ def token_space(section: Any, registry: Registry) -> TokenSpace | None:
     return cls.space_of(tokenizer.config) if hasattr(cls, "space_of") else None
 
 
-def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
+def _converter(registry: Registry, tokenizer: Any, unreadable: list[str] | None = None) -> cattrs.Converter:
     """Create a converter for plugin sections, conditions and durations; the tokenizer's section gives the frame
-    length.
+    length. What keeps that from being read, such as damaged weights, is appended to `unreadable`, once.
     """
     converter = strict_converter()
 
@@ -147,7 +152,7 @@ def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
 
     @cache
     def space() -> TokenSpace | None:
-        """Return None where the tokenizer's section is itself invalid, which is reported there."""
+        """Return None where the tokenizer's section is itself invalid or unreadable, which is reported there."""
         try:
             section = _structure_plugin(converter, registry, "tokenizer", tokenizer)
         except Problems:
@@ -155,7 +160,12 @@ def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
         cls = registry.find("tokenizer", section.plugin).load()
         if not hasattr(cls, "space_of"):
             raise ValueError(f"tokenizer {section.plugin!r} does not state its frame rate; give a number of frames")
-        return cls.space_of(section.config)
+        try:
+            return cls.space_of(section.config)
+        except UserError as error:
+            if unreadable is not None:
+                unreadable.extend(error.problems)
+            return None
 
     def frames(value: Any, _: Any) -> int:
         if not isinstance(value, str):
@@ -164,7 +174,7 @@ def _converter(registry: Registry, tokenizer: Any) -> cattrs.Converter:
             seconds(value)
             known = space()
             return to_frames(value, known) if known else 1
-        except (ValueError, UserError) as error:
+        except ValueError as error:
             raise Problems([((), str(error))]) from error
 
     def clock(value: Any, cls: type) -> Clock:

@@ -97,20 +97,20 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _ASSIGNMENT = re.compile(r"\s*([^=]+?)\s*=\s*(.+?)\s*", re.DOTALL)
 
 
-def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
-    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every invalid assignment."""
+def override(data: dict[str, Any], assignments: Iterable[str], where: str = "--set") -> None:
+    """Set "dotted.key=TOML value" in `data`, in place. Raises SpecError naming every invalid assignment @ `where`."""
     problems = []
     for text in assignments:
         try:
-            keys, value = _parse(text)
+            keys, value = _parse(text, where)
         except ValueError as error:
-            problems.append(f"{error} @ --set {text}")
+            problems.append(f"{error} @ {where} {text}")
             continue
         section = data
         for key in keys[:-1]:
             inner = section.setdefault(key, {})
             if not isinstance(inner, dict):
-                problems.append(f"{key!r} is not a section, so nothing can be set in it @ --set {text}")
+                problems.append(f"{key!r} is not a section, so nothing can be set in it @ {where} {text}")
                 break
             section = inner
         else:
@@ -119,7 +119,7 @@ def override(data: dict[str, Any], assignments: Iterable[str]) -> None:
         raise SpecError(*problems)
 
 
-def _parse(text: str) -> tuple[list[str], Any]:
+def _parse(text: str, where: str) -> tuple[list[str], Any]:
     match = _ASSIGNMENT.fullmatch(text)
     if not match:
         raise ValueError("expected KEY=VALUE, as in train.steps=100")
@@ -137,4 +137,6 @@ def _parse(text: str) -> tuple[list[str], Any]:
     except tomllib.TOMLDecodeError as error:
         if _WORD.fullmatch(value):
             return keys, value
-        raise ValueError(f"""{value!r} is not a TOML value; a text needs quotes: --set '{name}="{value}"'""") from error
+        raise ValueError(
+            f"""{value!r} is not a TOML value; a text needs quotes: {where} '{name}="{value}"'"""
+        ) from error

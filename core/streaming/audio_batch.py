@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accomp.core.interfaces import CausalSampler, Tokenizer
+from accomp.core.interfaces import CausalSampler, DenoisedSampler, Tokenizer
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
-from accomp.core.music.timelines import NOT_TOLD, Source
+from accomp.core.music.timelines import NO_TIMELINES, Source
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.batch import SessionBatch
 
@@ -37,7 +37,7 @@ class AudioSessionBatch:
         self,
         tokenizer: Tokenizer,
         model: Model,
-        sampler: CausalSampler,
+        sampler: CausalSampler | DenoisedSampler,
         batch: int,
         *,
         window: int,
@@ -99,7 +99,7 @@ class AudioSessionBatch:
         seed: int = 0,
         labels: Mapping[str, int] | None = None,
         temperature: float | None = None,
-        timelines: Mapping[str, Source] = NOT_TOLD,
+        timelines: Mapping[str, Source] = NO_TIMELINES,
     ) -> int:
         """Start a session between two ticks -> its slot. Raises ValueError as `SessionBatch.join` does."""
         slot, _ = self.slots.join(

@@ -10,7 +10,7 @@ from torch import Tensor
 from accomp.core.interfaces import CausalSampler, DenoisedSampler
 from accomp.core.model.accompanist import Accompanist
 from accomp.core.model.guidance import UNGUIDED, Guidance
-from accomp.core.music.timelines import NOT_TOLD, Source
+from accomp.core.music.timelines import NO_TIMELINES, Source
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.buckets import Buckets
 from accomp.core.streaming.checks import no_timeline
@@ -75,7 +75,7 @@ class SessionBatch:
         seed: int = 0,
         labels: Mapping[str, int] | None = None,
         temperature: float | None = None,
-        timelines: Mapping[str, Source] = NOT_TOLD,
+        timelines: Mapping[str, Source] = NO_TIMELINES,
     ) -> tuple[int, Tensor]:
         """Start a session -> its slot, and the codes [K, m] that it outputs before any input.
 

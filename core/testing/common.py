@@ -78,7 +78,8 @@ def _config(cls: Any, given: Mapping[str, Any], folder: Path) -> Any:
     try:
         return structure_fields(strict_converter(), given, cls.Config)
     except Problems as problems:
-        hint = "" if given else "; give --config KEY=VALUE, or let the plugin offer example_config(folder)"
+        give = "give the keys of its Config (on the command line: --config KEY=VALUE)"
+        hint = "" if given else f"; {give}, or let the plugin offer example_config(folder)"
         raise PluginError(
             *(f"{'.'.join(map(str, path)) or 'Config'}: {text}{hint}" for path, text in problems.found)
         ) from None

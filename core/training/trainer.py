@@ -69,7 +69,8 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     for a run that has borrowed its model.
     """
     if (model := model_folder(run)) != run:
-        text = f"this run plays the model of {model}; train that, or give the training a folder of its own: --run NEW"
+        own = "give the training a run.folder of its own (on the command line: --run NEW)"
+        text = f"this run plays the model of {model}; train that, or {own}"
         raise SpecError(f"{text} @ {run}")
     resumed = latest_checkpoint(run)
     if resumed is not None and resumed.finishes(spec.train):

@@ -44,7 +44,8 @@ def inspect(
     else:
         say("\n".join([*(line for split, found in report.items() for line in _lines(split, found)), *notes]))
     if not any(found["songs"] for found in report.values()):
-        raise DataError(f"no split of this corpus can be used @ {root}")
+        read_as = f"read as a corpus of {corpus!r}; --corpus folder reads any folder of songs with a file for each stem"
+        raise DataError(f"no split of this corpus can be used{'' if corpus == 'folder' else f', {read_as}'} @ {root}")
 
 
 def examine(corpus: Corpus, split: str, *, listen: int = 8) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from accomp.plugin import PluginError, Stream, TokenSpace
 from accomp.plugins.tokenizers.codec.files.vocoder_files import load_vocoder
 from accomp.plugins.tokenizers.codec.files.weight_files import load_network, locate, own_sizes, untrained
+from accomp.plugins.tokenizers.codec.fingerprint import fingerprint_of
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     DELAY,
     HOP,
@@ -25,7 +26,8 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase import phase_rule
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath, fingerprint_of
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec
+from accomp.plugins.tokenizers.codec.streams.live_path import LivePath
 
 Phase = Literal["heap", "peaks"]
 _DECODER = ("decoder_blocks", "tuner_blocks")
@@ -35,9 +37,9 @@ _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuo
 class Magnitude(FrozenCodec):
     """32 kHz mono, hop 640 (50 Hz), causal: STFT magnitudes in the codes, phases from the magnitudes.
 
-    Frame i hears samples up to its own last one (lookahead 0). A sample has all its windows 1120 samples later (delay
-    1120, 35 ms). Levels are taken as they are: nothing is normalised. On a CPU every number is computed in an order of
-    its own, so that streams give the very bits of the offline call.
+    Frame i depends on samples up to its own last one (lookahead 0). A sample has all its windows 1120 samples later
+    (delay 1120, 35 ms). Levels are unchanged: nothing is normalised. On a CPU the order of operations is fixed, so that
+    streams are bit-identical to the offline call.
     """
 
     network: Any
@@ -52,8 +54,8 @@ class Magnitude(FrozenCodec):
             codebook_size: C.
             bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
             width, hidden: of the blocks.
-            encoder_blocks, decoder_blocks, kernel: how many, and how many frames each hears.
-            tuner_blocks: of the part of a decoder that says frequencies (see tuner.py) where one is made anew; 0: none.
+            encoder_blocks, decoder_blocks, kernel: how many, and the frames in each one's receptive field.
+            tuner_blocks: of the part of a decoder that estimates frequencies (see tuner.py) in a new decoder; 0: none.
                 Weights in a file come with theirs, or without.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
@@ -63,7 +65,7 @@ class Magnitude(FrozenCodec):
                 components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T]
                 float32, rounded to float16, which is what a token store keeps.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
-                a sound that lasts keeps its codes, which is heard as calm, and can be predicted.
+                sustained sounds keep their codes, so that they are steadier and easier to predict.
             seed: of random weights.
         """
 
@@ -139,20 +141,26 @@ class Magnitude(FrozenCodec):
         self._cpu: tuple[LivePath, LivePath] | None = None
         if self.device.type == "cpu":
             try:
-                from accomp.plugins.tokenizers.codec.streams import magnitude_cpu, vocoder_cpu
+                from accomp.plugins.tokenizers.codec.streams.cpu.network import (
+                    CpuDecoder,
+                    CpuEncoder,
+                    CpuUnwhitener,
+                    CpuWhitener,
+                )
+                from accomp.plugins.tokenizers.codec.streams.cpu.vocoder import CpuVocoder
             except ImportError as error:
                 raise PluginError(
                     f"tokenizer 'magnitude' works on a CPU by numba, which could not be imported ({error}); "
                     "run: pip install 'accomp[codec]'"
                 ) from error
-            encoder = magnitude_cpu.CpuEncoder(self.network, self._config.stay)
-            vocoder = vocoder_cpu.CpuVocoder(self._vocoder, self._phases) if self._vocoder else None
-            decoder = magnitude_cpu.CpuDecoder(self.network, self._phases, vocoder)
+            encoder = CpuEncoder(self.network, self._config.stay)
+            vocoder = CpuVocoder(self._vocoder, self._phases) if self._vocoder else None
+            decoder = CpuDecoder(self.network, self._phases, vocoder)
             self._cpu = encoder, decoder
             if n := self._config.continuous:
                 self._cpu = (
-                    magnitude_cpu.CpuWhitener(encoder, self.network, n),
-                    magnitude_cpu.CpuUnwhitener(decoder, self.network, n),
+                    CpuWhitener(encoder, self.network, n),
+                    CpuUnwhitener(decoder, self.network, n),
                 )
 
     def to(self, device: torch.device | str) -> Magnitude:
@@ -250,11 +258,12 @@ class Magnitude(FrozenCodec):
         return MagnitudeNetwork(**cls.architecture(config))
 
     @classmethod
-    def training(cls) -> tuple[type[Any], type[Any]]:
-        """The class of [train], and that of the trainer."""
-        from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+    def training(cls) -> tuple[type[Any], Any]:
+        """The class of [train], and what makes the trainer."""
+        from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
+        from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
 
-        return MagnitudeTrainSpec, MagnitudeTrainer
+        return MagnitudeTrainSpec, trainer_of
 
     @classmethod
     def parts(cls) -> dict[str, Any]:

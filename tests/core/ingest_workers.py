@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from fakes import RATE, EnergyTokenizer
 
-from accomp.core.data.encode import PartEncoder
+from accomp.core.data.ingest.encode import PartEncoder
 
 
 def energy_encoder(fingerprint: str = "loud") -> PartEncoder:

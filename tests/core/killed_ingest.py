@@ -19,7 +19,7 @@ import torch
 from fakes import FolderCorpus
 from ingest_workers import energy_encoder
 
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.stage import ingest_corpus
 from accomp.core.spec.runner import RunnerSpec
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link"}

@@ -15,7 +15,7 @@ from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import load_run
 from accomp.core.spec.schema import structure
 from accomp.core.types import TokenSpace
-from accomp.plugins.importers.stream_music_gen import import_run
+from accomp.plugins.importers.stream_music_gen.command import import_run
 
 LIKE = {
     "corpus": {"plugin": "slakh2100", "root": "nowhere"},

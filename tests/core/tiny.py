@@ -190,7 +190,7 @@ def vouch_for(run: Path) -> None:
 
 def trained(folder: Path) -> Trained:
     """Make the corpus, ingest it and train."""
-    from accomp.core.data.ingest import ingest
+    from accomp.core.data.ingest.stage import ingest
     from accomp.core.runs.folder import open_run
     from accomp.core.training.trainer import train
 

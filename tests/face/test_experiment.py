@@ -41,6 +41,8 @@ def test_mistakes_in_a_spec_are_told_with_the_nearest_name(experiment):
         accomp.load_spec("quikstart")
     with pytest.raises(UserError, match="top_k"):
         accomp.load_spec(experiment, {"sampler": {"plugin": "top_kk"}})
+    with pytest.raises(UserError, match=r"so nothing can be set in it @ settings seed\.deep=3"):
+        accomp.load_spec(experiment, {"seed.deep": 3})
 
 
 def test_a_run_has_scores_and_a_report(ran):

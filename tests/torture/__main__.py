@@ -1,7 +1,7 @@
-"""Counts what accomp survives, kind by kind: `make torture`, or `python tests/torture --times 5 --only store`.
+"""Fault injection, kind by kind: `make torture`, or `python tests/torture --times 5 --only store`.
 
-Each try is a process of its own, with random numbers of its own, and has survived if it ends well within its time. The
-table goes into docs/guides/reliability.md, between its marks.
+Each try is a process of its own, with random numbers of its own, and has passed if it ends with the required result in
+time. The table goes into docs/guides/reliability.md, between its marks.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from kinds import KINDS, Kind, prepare  # noqa: E402
 PAGE = TESTS.parent / "docs" / "guides" / "reliability.md"
 BEGIN, END = "<!-- torture -->\n", "<!-- /torture -->\n"
 LIMIT = 300
-"""Seconds after which a try has not survived."""
+"""Seconds after which a try has failed."""
 
 
 def in_process(work, log: Path) -> bool:
-    """Whether a child that does `work` ends well; what it says goes to `log`."""
+    """Run `work` in a child process: True if it succeeds. Its output goes to `log`."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
@@ -51,7 +51,7 @@ def in_process(work, log: Path) -> bool:
 
 
 def tried(kind: Kind, world: Path, folder: Path, times: int, seed: int) -> int:
-    """How many tries of a kind were survived; of the others the log is kept."""
+    """Number of tries of a kind that passed; the logs of the others are kept."""
     survived = 0
     for number in range(times):
         place = folder / f"{kind.name}-{number}"

@@ -1,4 +1,4 @@
-"""The kinds of trouble, one row each: a kind is added by a function and a line in KINDS."""
+"""Kinds of faults, one row each: a kind is added by a function and a line in KINDS."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RATE = test_recording.RATE
 
 
 def prepare(world: Path) -> None:
-    """What is tortured: a token store, a corpus, and a tiny experiment before each of its stages and after the last."""
+    """Make the objects of the tests: a token store, a corpus, and a tiny experiment before and after each stage."""
     torch.set_num_threads(1)
     world.mkdir()
     write(world / "tokens", test_damage.SONGS)
@@ -128,14 +128,14 @@ def flipped_in_chunk(world: Path, place: Path, rng: random.Random) -> None:
         path.write_bytes(whole)
 
 
-def lying_metadata(world: Path, place: Path, rng: random.Random) -> None:
+def changed_metadata(world: Path, place: Path, rng: random.Random) -> None:
     store = Path(shutil.copytree(world / "tokens", place / "s"))
     expected = test_damage.contents(store)
     for path in rng.choices(sorted(store.glob("tracks/*/*/**/zarr.json")), k=10):
         whole, track = path.read_text(), next(one for one in [path, *path.parents] if one.parent.name == "train")
         record = (track / "zarr.json").read_text()
         data = json.loads(whole)
-        lie(data, rng)
+        replace_value(data, rng)
         path.write_text(json.dumps(data))
         if rng.random() < 0.5 and path.parent != track:
             test_damage.unseal(track)
@@ -146,8 +146,8 @@ def lying_metadata(world: Path, place: Path, rng: random.Random) -> None:
             (track / "zarr.json").write_text(record)
 
 
-def lie(data: dict, rng: random.Random) -> None:
-    """Another value at a random place."""
+def replace_value(data: dict, rng: random.Random) -> None:
+    """Replace a value at a random place."""
     while True:
         keys = list(data) if isinstance(data, dict) else list(range(len(data)))
         key = rng.choice(keys)
@@ -160,12 +160,12 @@ def lie(data: dict, rng: random.Random) -> None:
 
 
 def read_or_refused_or_same(store: Path, expected: list) -> None:
-    """Of a record without checksums, what no other part of the store gainsays is believed; codes are the codes."""
+    """A record without checksums may have other plausible values; the codes must be the same."""
     try:
-        told = test_damage.contents(store)
+        found = test_damage.contents(store)
     except StoreError:
         return
-    codes = [one for one in told if isinstance(one, list)]
+    codes = [one for one in found if isinstance(one, list)]
     assert codes == [one for one in expected if isinstance(one, list)]
 
 
@@ -394,9 +394,9 @@ class Kind:
     """A row of the table.
 
     Attributes:
-        what: the trouble; right: what should become of it.
-        times: tries of a usual run.
-        attempt: one try, in a folder of its own; raises where it is not survived.
+        what: the fault; right: the required result.
+        times: number of tries of a usual run.
+        attempt: one try, in a folder of its own; raises where the result is another.
     """
 
     name: str
@@ -407,34 +407,35 @@ class Kind:
 
 
 KINDS = [
-    Kind("store", "20 bits flipped, one at a time, anywhere in a token store", "the same music, or refused by name",
-         20, flipped_in_store),
-    Kind("chunk", "20 bits flipped, one at a time, in the chunks of a token store", "refused by name", 10,
-         flipped_in_chunk),
+    Kind("store", "20 bits flipped, one at a time, anywhere in a token store",
+         "the same tokens, or an error that names the damage", 20, flipped_in_store),
+    Kind("chunk", "20 bits flipped, one at a time, in the chunks of a token store", "an error that names the damage",
+         10, flipped_in_chunk),
     Kind("metadata", "10 values in a store's metadata replaced, half of them in stores without checksums",
-         "the same codes, or refused by name", 20, lying_metadata),
+         "the same codes, or an error that names the damage", 20, changed_metadata),
     Kind("stem", "stems replaced, changed in place or touched", "the store of a fresh ingest", 10, changed_stem),
-    Kind("take", "a take zeroed, cut, removed or with a flipped bit", "named, not judged, and made again", 8,
+    Kind("take", "a take zeroed, cut, removed or with a flipped bit", "reported, not scored, and made again", 8,
          damaged_take),
     Kind("refused", "any write of any stage refused (ENOSPC, EDQUOT, EACCES, EIO, EROFS, EXDEV)",
          "exit 1; the same command ends with the same results", 20, refused_write),
     Kind("full", "no room from a random byte of any file on, in any stage",
          "exit 1; the same command ends with the same results", 20, full_disk_at_a_byte),
     Kind("killed", "any stage killed (-9) twice before random changes on the disk",
-         "the same command ends with the same results, and no litter stays", 20, killed_stage),
+         "the same command ends with the same results, without leftover files", 20, killed_stage),
     Kind("two", "two of the same command in one run folder at once", "the results of one", 10, two_at_once),
     Kind("signal", "SIGINT, SIGTERM, SIGHUP or SIGQUIT at a random time of `accomp stream`",
-         "what was played is in the file, and told", 20, signal_while_playing),
+         "the file holds what was played; the fault is reported", 20, signal_while_playing),
     Kind("recording", "a recording killed (-9) at a random time", "both files are whole", 40, killed_while_recording),
-    Kind("room", "a disk full at a random byte of `accomp stream`", "what had room is in the file, and told", 10,
-         full_disk_while_playing),
+    Kind("room", "a disk full at a random byte of `accomp stream`", "the file holds what fitted; the fault is reported",
+         10, full_disk_while_playing),
     Kind("header", "5 bytes of audio files (WAV, RF64, AIFF, W64, CAF, FLAC, Ogg, MP3) changed or cut off",
-         "what is there is read, or the file is named", 40, odd_audio),
-    Kind("midi", "10 bytes of a MIDI file changed", "a song that ends, or the file is named", 40, odd_midi),
-    Kind("spec", "1 to 3 numbers of a spec replaced, by NaN and 10^15 too", "in order, or named; `check` ends", 40,
-         odd_spec),
-    Kind("checkpoint", "bits of another project's checkpoint flipped", "the same weights, or refused by name", 20,
-         odd_checkpoint),
+         "what is intact is read, or the error names the file", 40, odd_audio),
+    Kind("midi", "10 bytes of a MIDI file changed", "a song of finite length, or the error names the file", 40,
+         odd_midi),
+    Kind("spec", "1 to 3 numbers of a spec replaced, by NaN and 10^15 too",
+         "accepted, or an error that names the key; `check` ends", 40, odd_spec),
+    Kind("checkpoint", "bits of another project's checkpoint flipped",
+         "the same weights, or an error that names the damage", 20, odd_checkpoint),
     Kind("links", "links at random in a folder of stems", "every song once", 20, odd_links),
     Kind("typo", "a path misspelt, then spelt right", "the run folder is not occupied", 10, typo),
 ]  # fmt: skip

@@ -15,16 +15,16 @@ from accomp.plugin.specs import corpus_at
 from accomp.plugins.tokenizers.codec.files.resolve import FORMS, NamedCodec, built, named_codecs
 from accomp.plugins.tokenizers.codec.quality.calibration import Calibration, calibrations
 from accomp.plugins.tokenizers.codec.quality.comparison import STEMS, compare
-from accomp.plugins.tokenizers.codec.quality.embedded import Hearing
+from accomp.plugins.tokenizers.codec.quality.embedded import ExcerptEmbedder
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, corpus_music, folder_music
 from accomp.plugins.tokenizers.codec.quality.measures import table
-from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, metric_named
-from accomp.plugins.tokenizers.codec.quality.page import page
+from accomp.plugins.tokenizers.codec.quality.metric_plugins import metric_named, score_by
+from accomp.plugins.tokenizers.codec.quality.page.document import page
 from accomp.plugins.tokenizers.codec.quality.predictability import STEPS, Prediction, learn, training_codes
 from accomp.plugins.tokenizers.codec.streams.device import device_named
 
 TRAIN = "train"
-_TOLD = (
+_PRINTED = (
     "fad", "fad_inf", "mel", "stft", "si_sdr_db", "log_mel_db", "rms_ratio", "level_db", "low_coherence", "onset_f1",
 )  # fmt: skip
 _OF_LEVELS = {
@@ -94,7 +94,7 @@ def measure_codec(
         record, _ = compare([codec], music, advance, hearing, calibration=known, predictions=learnt)
     for name, judge in judges.items():
         with progress(name, len(music.excerpts)) as advance:
-            record.setdefault("metrics", {})[name] = judge_by(judge, name, codec.codec, music, advance)
+            record.setdefault("metrics", {})[name] = score_by(judge, name, codec.codec, music, advance)
     _warn(music, hearing)
     if as_json:
         say(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
@@ -183,12 +183,12 @@ def _to_learn_from(
 ) -> Corpus:
     """Return the corpus for training the predictor; its train split is excluded from measurement."""
     if corpus is None:
-        raise DataError("--predict learns from a corpus's train split; say which plugin reads it: --corpus NAME")
+        raise DataError("--predict trains on a corpus's train split; name the plugin that reads it: --corpus NAME")
     reader = corpus_at(root, corpus, keys or (), registry)
     if TRAIN not in reader.splits:
         raise DataError(f"--predict needs a split {TRAIN!r}; {corpus!r} has {', '.join(reader.splits)} @ {root}")
     if TRAIN in _chosen(reader, splits):
-        raise DataError(f"--predict learns from the split {TRAIN!r}; measure on others: --split NAME @ {root}")
+        raise DataError(f"--predict trains on the split {TRAIN!r}; measure on others: --split NAME @ {root}")
     return reader
 
 
@@ -205,15 +205,15 @@ def _learnt(codecs: Sequence[NamedCodec], reader: Corpus | None, minutes: float)
             pieces, failed = training_codes(reader, TRAIN, one.codec, minutes, advance)
         with progress(f"learn the codes of {one.label}", STEPS) as advance:
             found[one.label] = learn(pieces, one.codec.space, advance)
-        _warn_of(f"songs of {TRAIN} could not be learnt from", failed)
+        _warn_of(f"songs of {TRAIN} could not be used", failed)
     return found
 
 
-def _hearing(embedding: str, registry: Registry) -> Hearing:
-    return Hearing(build_embedder(embedding, registry, where="--embedding"))
+def _hearing(embedding: str, registry: Registry) -> ExcerptEmbedder:
+    return ExcerptEmbedder(build_embedder(embedding, registry, where="--embedding"))
 
 
-def _warn(music: Music, hearing: Hearing) -> None:
+def _warn(music: Music, hearing: ExcerptEmbedder) -> None:
     _warn_of("could not be used", music.failed)
     _warn_of("silent", music.silent)
     for why, n in hearing.failed.items():
@@ -250,9 +250,11 @@ def _group_lines(candidate: dict[str, Any], groups: Sequence[str], levels: int) 
     lines = []
     for group in groups:
         found = candidate["groups"][group]
-        told = [f"{name} {_describe(found['figures'][name])}" for name in _TOLD if name in found["figures"]]
+        numbers = [f"{name} {_describe(found['figures'][name])}" for name in _PRINTED if name in found["figures"]]
         frames = f"{found['frames']} frames, " if found["frames"] else ""
-        lines.append(f"  {group} ({found['excerpts']} excerpts, {frames}{found['vectors']} vectors): {', '.join(told)}")
+        lines.append(
+            f"  {group} ({found['excerpts']} excerpts, {frames}{found['vectors']} vectors): {', '.join(numbers)}"
+        )
         lines += _code_lines(levels, found["figures"])
     return lines
 
@@ -262,12 +264,12 @@ def _code_lines(levels: int, figures: dict[str, Any]) -> list[str]:
     if not levels:
         return []
     bits = figures["bitrate_entropy"]["value"] / 1000
-    told = [
+    parts = [
         f"{name} {', '.join(form.format(figures[f'{name}_{q}']['value']) for q in range(1, levels + 1))}"
         for name, form in _OF_LEVELS.items()
         if f"{name}_1" in figures
     ]
-    return [f"    {'; '.join(told)}; bitrate_entropy {bits:.2f} kbit/s"]
+    return [f"    {'; '.join(parts)}; bitrate_entropy {bits:.2f} kbit/s"]
 
 
 def _describe(figure: dict[str, Any]) -> str:

@@ -12,9 +12,9 @@ import torch
 from fakes import RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus
 
 from accomp.core.audio import io as audio
-from accomp.core.data.encode import PartEncoder
 from accomp.core.data.excerpts import Excerpt
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
 from accomp.core.errors import DataError
 from accomp.core.evaluation.clip_sets import SongClip
 from accomp.core.files import hash_file, hash_files

@@ -20,7 +20,7 @@ from accomp.core.registry import Registry
 from accomp.core.spec.schema import load_spec, resolve
 
 STAGES = {
-    "ingest": "accomp.core.data.ingest:ingest",
+    "ingest": "accomp.core.data.ingest.stage:ingest",
     "train": "accomp.core.training.trainer:train",
     "generate": "accomp.core.generation.generate:generate",
     "evaluate": "accomp.core.evaluation.evaluate:evaluate",

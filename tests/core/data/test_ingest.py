@@ -20,15 +20,15 @@ import soundfile
 import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
-from accomp.core.data import encode as encoding
-from accomp.core.data import ingest as ingest_module
-from accomp.core.data import load_song as songs
 from accomp.core.data import stored_records
-from accomp.core.data import tokenize_song as song_tokens
-from accomp.core.data.encode import SAMPLES, PartEncoder
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest import encode as encoding
+from accomp.core.data.ingest import load_song as songs
+from accomp.core.data.ingest import stage as ingest_module
+from accomp.core.data.ingest import tokenize_song as song_tokens
+from accomp.core.data.ingest.encode import SAMPLES, PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
+from accomp.core.data.ingest.summary import SHOWN, IngestSummary, Skipped
 from accomp.core.data.stored_records import identity_of
-from accomp.core.data.summary import SHOWN, IngestSummary, Skipped
 from accomp.core.errors import DataError, PluginError
 from accomp.core.files import hash_files
 from accomp.core.music.instruments import CLASSES

@@ -13,8 +13,8 @@ import pytest
 from fakes import FolderCorpus, tone, write_corpus, write_track
 from ingest_workers import counting_encoder, energy_encoder, mortal_encoder
 
-from accomp.core.data.ingest import ingest_corpus
-from accomp.core.data.summary import IngestSummary
+from accomp.core.data.ingest.stage import ingest_corpus
+from accomp.core.data.ingest.summary import IngestSummary
 from accomp.core.errors import DataError, UserError, WorkError
 from accomp.core.spec.runner import RunnerSpec
 from accomp.zarr_store.reader import Store

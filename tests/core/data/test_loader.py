@@ -11,8 +11,8 @@ import pytest
 import torch
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
 from accomp.core.data.loader import ClipLoader
 from accomp.core.data.stored_records import identity_of
 from accomp.core.data.stored_songs import open_store, pairs

@@ -8,8 +8,8 @@ import pytest
 import torch
 from fakes import EnergyTokenizer, FolderCorpus, write_corpus
 
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
 from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import DataError
 from accomp.core.model.conditions import Conditions, TimelineCondition

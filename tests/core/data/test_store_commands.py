@@ -9,8 +9,8 @@ import pytest
 from fakes import HOP, RATE, EnergyTokenizer, FolderCorpus, write_corpus, write_labels, write_track
 
 from accomp.core.cli.main import main
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
 from accomp.core.data.loader import ClipLoader
 from accomp.core.data.store_commands import REFERENCE_BYTES
 

@@ -7,7 +7,7 @@ import tiny
 import torch
 from latents import SPACE, TOLD, E, batch, model, normal, played, session
 
-from accomp.core.data.ingest import ingest
+from accomp.core.data.ingest.stage import ingest
 from accomp.core.diffusion.adversary import Adversary
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.runs.checkpoint import checkpoint_folder, latest_checkpoint, load_run, load_training

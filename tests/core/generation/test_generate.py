@@ -18,7 +18,7 @@ from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import within_full_scale
 from accomp.core.clock import Clock
 from accomp.core.errors import CheckpointError, DataError
-from accomp.core.generation import generate as module
+from accomp.core.generation import play_twice
 from accomp.core.generation.generate import generate
 from accomp.core.generation.latency import as_records, budget_of, part_times, step_times
 from accomp.core.music.instruments import CLASSES
@@ -98,13 +98,13 @@ def test_the_stem_is_what_one_push_gives(generated: tiny.Trained) -> None:
 
 def test_a_finished_take_is_kept_and_a_stale_one_is_not(run: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     played: list[int] = []
-    original = module.play
+    original = play_twice.play
 
     def counting(*arguments: Any, **named: Any) -> Played:
         played.append(named["session"])
         return original(*arguments, **named)
 
-    monkeypatch.setattr(module, "play", counting)
+    monkeypatch.setattr(play_twice, "play", counting)
     spec = run.spec(generate={"takes": 2, "seconds": 0.4})
     generate(spec, run.registry, run.run)
     assert len(played) == 4
@@ -128,7 +128,7 @@ def test_a_finished_take_is_kept_and_a_stale_one_is_not(run: tiny.Trained, monke
 
 
 def test_a_failed_clip_is_named_and_stops_nothing(run: tiny.Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = module.play, []
+    original, calls = play_twice.play, []
 
     def failing(player: Any, sound: np.ndarray, *arguments: Any, **named: Any) -> Played:
         calls.append(1)
@@ -137,7 +137,7 @@ def test_a_failed_clip_is_named_and_stops_nothing(run: tiny.Trained, monkeypatch
             played.audio[5] = np.nan
         return played
 
-    monkeypatch.setattr(module, "play", failing)
+    monkeypatch.setattr(play_twice, "play", failing)
     generate(run.spec(generate={"takes": 3, "seconds": 0.4}), run.registry, run.run)
     found = made(run.run)
     assert len(found["takes"]) == 2
@@ -177,7 +177,7 @@ def test_a_run_that_is_killed_leaves_no_list_of_takes(run: tiny.Trained, monkeyp
     def die(*arguments: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "play", die)
+    monkeypatch.setattr(play_twice, "play", die)
     with pytest.raises(KeyboardInterrupt):
         generate(run.spec(generate={"takes": 2, "seconds": 0.4}), run.registry, run.run)
     assert not (run.run / "takes.json").exists()

@@ -137,7 +137,9 @@ def test_what_nobody_says_is_followed_where_it_can_be(capsys):
     told = TimelineOptions().sources(live_player("metronome"), registry)
     assert list(told) == ["metronome"]
     assert isinstance(told["metronome"], FollowedTimeline)
-    assert "metronome: followed in the input; --metronome says what you know of it" in capsys.readouterr().out
+    assert (
+        "metronome: followed in the input; set --metronome to give the metronome, or to off" in capsys.readouterr().out
+    )
     assert TimelineOptions().sources(live_player(), registry) == {}
     assert capsys.readouterr() == ("", "")
     assert TimelineOptions().sources(live_player("metronome"), with_followers(registry)) == {}

@@ -324,7 +324,8 @@ def test_the_page_plays_every_sound_of_the_tree_and_nothing_else(tmp_path: Path)
     }
     assert all((tree.folder / source).is_file() for source in sources)
     assert text.count("✓ chosen") == 1
-    assert "Played to &lt;b&gt; &amp; c.wav + Bass" in text
+    assert "Layers on &lt;b&gt; &amp; c.wav" in text
+    assert "Played to the context + Bass" in text
     assert "genre jazz · guidance of genre 3" in text
     assert "<i>" not in text
     assert "http" not in text
@@ -339,5 +340,5 @@ def test_the_page_shows_what_has_lost_its_parent(tree: Tree) -> None:
         path.unlink()
     (tree.folder / "nodes" / a.id).rmdir()
     text = page(tree)
-    assert f"Played to {a.id}, which is gone" in text
+    assert f"Played to {a.id} (missing)" in text
     assert f"nodes/{c.id}/mix.wav" in text

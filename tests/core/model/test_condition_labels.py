@@ -13,11 +13,11 @@ import torch
 from fakes import EnergyTokenizer, FolderCorpus, tone, write_corpus, write_labels, write_track
 
 from accomp.core.compute.devices import number_of
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import ingest, ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest, ingest_corpus
+from accomp.core.data.ingest.summary import IngestSummary
 from accomp.core.data.labels import describe
 from accomp.core.data.loader import ClipLoader
-from accomp.core.data.summary import IngestSummary
 from accomp.core.errors import DataError, SpecError
 from accomp.core.model.conditions import LabelCondition
 from accomp.core.runs.checkpoint import latest_checkpoint, load_run
@@ -251,14 +251,15 @@ def test_a_model_learns_labels_that_core_does_not_name(labelled, tmp_path, capsy
 
 def test_takes_are_played_with_their_songs_labels(labelled, tmp_path, monkeypatch):
     """One that a song lacks is withheld; with other labels a take is made again; a text the model lacks is refused."""
-    from accomp.core.generation import generate as module
+    from accomp.core.generation import play_twice
+    from accomp.core.generation.generate import generate
 
     own = tiny.Trained(tmp_path / "run", tmp_path / "corpus", labelled.store)
     shutil.copytree(labelled.corpus, own.corpus)
     spec = spec_of(own, own.run, ["rock", "jazz"], steps=1)
     open_run(spec)
     train(spec, own.registry, own.run)
-    told, play = {}, module.play
+    told, play = {}, play_twice.play
 
     def listening(*arguments, labels, session, **named):
         told[session] = labels
@@ -266,11 +267,11 @@ def test_takes_are_played_with_their_songs_labels(labelled, tmp_path, monkeypatc
 
     def generated() -> list[dict]:
         told.clear()
-        module.generate(spec, own.registry, own.run)
+        generate(spec, own.registry, own.run)
         ids = json.loads((own.run / "takes.json").read_text())["takes"]
         return [json.loads((own.run / "takes" / name / "take.json").read_text()) for name in ids]
 
-    monkeypatch.setattr(module, "play", listening)
+    monkeypatch.setattr(play_twice, "play", listening)
     takes = generated()
     assert len(takes) == len(told) == 3
     for take in takes:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from small import session_of, small_model, space_with
 from torch import Tensor, nn
 
-from accomp.core.data.ingest import ingest
+from accomp.core.data.ingest.stage import ingest
 from accomp.core.errors import CheckpointError, CombinationError, SpecError
 from accomp.core.model.chunks import chunk_starts
 from accomp.core.model.future_heads import give_heads, load_heads

@@ -21,7 +21,7 @@ from accomp.core.compute.devices import number_of
 from accomp.core.errors import CombinationError, DataError
 from accomp.core.evaluation.evaluate import evaluate
 from accomp.core.evaluation.teacher_forcing import Teacher
-from accomp.core.generation import generate as generating
+from accomp.core.generation import play_twice
 from accomp.core.generation.generate import generate
 from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.model.guidance import Guidance
@@ -271,8 +271,8 @@ def test_guidance_makes_other_takes_and_is_refused_where_it_cannot_work(
     trained: tiny.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, played = trained.copy(tmp_path / "run"), []
-    original = generating.play
-    monkeypatch.setattr(generating, "play", lambda player, *a, **k: played.append(player) or original(player, *a, **k))
+    original = play_twice.play
+    monkeypatch.setattr(play_twice, "play", lambda player, *a, **k: played.append(player) or original(player, *a, **k))
     few = {"takes": 1, "seconds": 0.5}
     stems = {}
     for context in (1.0, 3.0, 3.0):
@@ -328,7 +328,7 @@ def test_a_run_that_is_older_than_guidance_is_still_read(
         (old.run / name).write_text(json.dumps(whole))
 
     write_report(old.spec(), old.registry, old.run)
-    monkeypatch.setattr(generating, "play", None)  # whoever plays again fails
+    monkeypatch.setattr(play_twice, "play", None)  # whoever plays again fails
     spec = old.spec()
     assert open_run(spec) == old.run
     evaluate(spec, old.registry, old.run)

@@ -8,8 +8,8 @@ import attrs
 import pytest
 from fakes import EnergyTokenizer, FolderCorpus, write_corpus
 
-from accomp.core.data.encode import PartEncoder
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
 from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span, read_annotations
 from accomp.zarr_store.reader import Store
 

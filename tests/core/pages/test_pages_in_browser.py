@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import installed_chromium
 from made_runs import make_run
 
 from accomp.core.comparison.entries import Entry, anchor_entries
@@ -29,16 +28,8 @@ GROUND = "() => getComputedStyle(document.body).backgroundColor"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not os.environ.get("ACCOMP_BROWSER"):
-        pytest.skip("a browser wants a machine of its own: make test-page")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives a browser")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("needs an installed Chromium (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
+    with installed_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

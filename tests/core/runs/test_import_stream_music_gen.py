@@ -22,7 +22,7 @@ from accomp.core.runs.checkpoint import load_run
 from accomp.core.runs.folder import open_run
 from accomp.core.spec.schema import load_spec, structure
 from accomp.core.training.trainer import train
-from accomp.plugins.importers.stream_music_gen import import_run
+from accomp.plugins.importers.stream_music_gen.command import import_run
 
 MAGNITUDE = {"latents": 64, "codes": 1024}
 """Sizes of the shipped codec."""

@@ -11,11 +11,11 @@ import pytest
 import tiny
 from fakes import EnergyTokenizer, FolderCorpus, tone, write_corpus, write_track
 
-from accomp.core.data.encode import PartEncoder
 from accomp.core.data.excerpts import choose
-from accomp.core.data.ingest import ingest_corpus
+from accomp.core.data.ingest.encode import PartEncoder
+from accomp.core.data.ingest.stage import ingest_corpus
+from accomp.core.data.ingest.summary import IngestSummary
 from accomp.core.data.loader import ClipLoader
-from accomp.core.data.summary import IngestSummary
 from accomp.core.data.windows import starts, windows
 from accomp.core.errors import DataError, SpecError
 from accomp.core.music.instruments import CLASSES

@@ -363,3 +363,15 @@ def test_shipped_specs_are_toml_with_a_comment_that_says_what_they_are():
         text = path.read_text()
         assert text.startswith("# "), path
         tomllib.loads(text)
+
+
+def test_damaged_weights_are_named_once_at_the_tokenizer_beside_other_mistakes(tmp_path, load):
+    damaged = tmp_path / "damaged.pth"
+    damaged.write_bytes(b"PK\x03\x04 no weights")
+    text = GOOD.replace('plugin = "codec"', f'plugin = "dac"\nweights = "{damaged}"')
+    (alone,) = problems(load, text)
+    assert alone.startswith("not a readable torch file")
+    assert alone.endswith("jam.toml: tokenizer")
+    both = problems(load, "sed = 1\n" + text)
+    assert alone in both
+    assert len(both) == 2

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from accomp.core.data.ingest import ingest
+from accomp.core.data.ingest.stage import ingest
 from accomp.core.errors import CheckpointError, CombinationError
 from accomp.core.evaluation.evaluate import evaluate
 from accomp.core.generation.generate import generate

@@ -20,7 +20,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from accomp.core.data.ingest import ingest
+from accomp.core.data.ingest.stage import ingest
 from accomp.core.errors import DataError, PluginError, SpecError, WorkError
 from accomp.core.registry import Registry
 from accomp.core.report.page import toml

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accomp.core.audio import io as audio
-from accomp.core.data.load_song import load_song
+from accomp.core.data.ingest.load_song import load_song
 from accomp.core.data.song_folders import split_of
 from accomp.core.spec.pairs import PairRules
 from accomp.plugins.corpora.folder import Folder

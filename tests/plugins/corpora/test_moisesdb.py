@@ -10,7 +10,7 @@ import pytest
 from corpus_trees import SPACE, classes, write_sound
 
 from accomp.core.audio import io as audio
-from accomp.core.data.load_song import load_song
+from accomp.core.data.ingest.load_song import load_song
 from accomp.core.data.song_folders import split_of
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus

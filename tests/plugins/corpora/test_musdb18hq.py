@@ -7,7 +7,7 @@ import shutil
 import pytest
 from corpus_trees import SPACE, classes, write_sound
 
-from accomp.core.data.load_song import load_song
+from accomp.core.data.ingest.load_song import load_song
 from accomp.core.errors import DataError
 from accomp.core.interfaces import Corpus
 from accomp.core.spec.pairs import PairRules

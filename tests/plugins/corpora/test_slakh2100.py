@@ -267,7 +267,7 @@ def test_inspect_goes_on_where_a_split_is_missing_and_fails_where_all_are(root, 
     (root / "validation").rename(root / "omitted")
     inspect(root, "slakh2100", as_json=False)
     assert "no folder validation/" in capsys.readouterr().out
-    with pytest.raises(DataError, match="no split of this corpus can be used"):
+    with pytest.raises(DataError, match=r"no split of this corpus can be used, .* --corpus folder reads"):
         inspect(tmp_path / "nowhere", "slakh2100", as_json=False)
 
 

@@ -29,13 +29,13 @@ from accomp.plugins.tokenizers.codec.quality.calibration import (
 from accomp.plugins.tokenizers.codec.quality.code_use import code_figures
 from accomp.plugins.tokenizers.codec.quality.comparison import compare
 from accomp.plugins.tokenizers.codec.quality.distances import si_sdr
-from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances, vectors
+from accomp.plugins.tokenizers.codec.quality.embedded import ExcerptEmbedder, distances, vectors
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, Sound, Stretch
-from accomp.plugins.tokenizers.codec.quality.metric_plugins import judge_by, metric_named
+from accomp.plugins.tokenizers.codec.quality.metric_plugins import metric_named, score_by
 from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
-from accomp.plugins.tokenizers.codec.quality.page import page
+from accomp.plugins.tokenizers.codec.quality.page.document import page
 from accomp.plugins.tokenizers.codec.quality.predictability import Predictor, frequencies, learn, training_codes
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 RATE = 32_000
 SMALL = TokenSpace(RATE, 640, 2, 8, 4)
@@ -166,7 +166,7 @@ def test_the_limit_takes_eight_excerpts_and_a_distance_two():
 
 def test_both_sounds_are_heard_at_the_embedders_rate_and_the_original_once(music):
     ear = Ear()
-    hearing = Hearing(ear)
+    hearing = ExcerptEmbedder(ear)
     decoded = noise(0.9).numpy()
     for _ in range(2):
         got, wanted = hearing.pair(music.excerpts[0], decoded, RATE)
@@ -185,7 +185,7 @@ def test_the_original_is_heard_at_listening_level_and_decoded_by_the_same_gain(m
             return super().embed(audio)
 
     decoded = 0.5 * music.excerpts[0].read(RATE)
-    Hearing(Keeps()).pair(music.excerpts[0], decoded.numpy(), RATE)
+    ExcerptEmbedder(Keeps()).pair(music.excerpts[0], decoded.numpy(), RATE)
     assert loudness(heard[1], 8000) == pytest.approx(LISTENING_LUFS, abs=0.05)
     assert heard[0].std() / heard[1].std() == pytest.approx(0.5, abs=0.01)
 
@@ -199,7 +199,14 @@ def compared(music):
     learnt = learn([Coarse().encode(noise(4.0, 9)[None])[0].numpy()], SMALL, ignored, steps=1)
     known = calibrations(RATE, music)
     return compare(
-        codecs, music, ignored, Hearing(Ear()), calibration=known, predictions={"coarse": learnt}, players=1, listen=0.5
+        codecs,
+        music,
+        ignored,
+        ExcerptEmbedder(Ear()),
+        calibration=known,
+        predictions={"coarse": learnt},
+        players=1,
+        listen=0.5,
     )
 
 
@@ -422,7 +429,7 @@ def test_a_metric_hears_decoded_as_take_and_the_original_as_truth(music):
     for gain in (1.0, 1e-4):
         codec = Continuous(gain)
         judge = metric_named('silence_share={"silence_db": -50.0}', registry, codec.space)
-        found[gain] = judge_by(judge, "silence_share", codec, music, ignored)
+        found[gain] = score_by(judge, "silence_share", codec, music, ignored)
     assert found[1.0]["numbers"]["silence_share"] == 0
     assert found[1e-4]["numbers"]["silence_share"] == 1
     assert found[1.0]["judged"] == 4
@@ -431,7 +438,7 @@ def test_a_metric_hears_decoded_as_take_and_the_original_as_truth(music):
 def test_a_metric_that_cannot_judge_says_so(music):
     registry = Registry(third_party=False)
     for text, words in (
-        ("token", "cannot judge decoded against original: it needs losses"),
+        ("token", "cannot compare decoded and original: it needs losses"),
         ("cocola", "weights"),
         ("fad={", "not JSON"),
         ('fad={"on": ["nothing"]}', "on"),
@@ -440,4 +447,4 @@ def test_a_metric_that_cannot_judge_says_so(music):
             metric_named(text, registry, SMALL)
     judge = metric_named("fad", registry, SMALL)
     with pytest.raises(PluginError, match=r"'fad' has no numbers of these excerpts: Files, 0\.wav: .*musicnn needs"):
-        judge_by(judge, "fad", Continuous(), music, ignored)
+        score_by(judge, "fad", Continuous(), music, ignored)

@@ -294,11 +294,11 @@ def test_options_that_do_not_fit_together_are_told(corpus):
         accomp("measure", corpus, *tiny, "--split", "test")
     with pytest.raises(DataError, match="selects its own files"):
         accomp("measure", corpus, *tiny, "--corpus", "slakh2100", "--glob", "*.wav")
-    with pytest.raises(DataError, match="--predict learns from a corpus's train split; say which plugin reads it"):
+    with pytest.raises(DataError, match="--predict trains on a corpus's train split; name the plugin that reads it"):
         accomp("measure", corpus, *tiny, "--predict")
-    with pytest.raises(DataError, match="learns from the split 'train'; measure on others"):
+    with pytest.raises(DataError, match="trains on the split 'train'; measure on others"):
         accomp("measure", corpus, *tiny, "--predict", "--corpus", "slakh2100", "--split", "train")
-    with pytest.raises(PluginError, match="metric 'token' cannot judge decoded against original: it needs losses"):
+    with pytest.raises(PluginError, match="metric 'token' cannot compare decoded and original: it needs losses"):
         accomp("measure", corpus, *tiny, "--metric", "token")
     with pytest.raises(DataError, match=r"a page's name ends with \.html"):
         accomp("report", corpus, "magnitude", "--out", "page.txt")

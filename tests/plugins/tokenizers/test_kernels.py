@@ -21,10 +21,11 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     magnitudes_of,
 )
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
-from accomp.plugins.tokenizers.codec.streams import cpu_layers, kernels, lanes, log_spectra, magnitude_cpu
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
-from accomp.plugins.tokenizers.codec.streams.cpu_spectra import CpuSpectra
-from accomp.plugins.tokenizers.codec.streams.lanes import COUNT
+from accomp.plugins.tokenizers.codec.streams.cpu import kernels, lanes, layers, log_spectra, reductions
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT
+from accomp.plugins.tokenizers.codec.streams.cpu.network import CpuDecoder
+from accomp.plugins.tokenizers.codec.streams.cpu.spectra import CpuSpectra
 
 SIZES = dict(
     codebooks=3,
@@ -74,7 +75,7 @@ def test_a_block_is_the_block(kernel, rows):
     for parameter in block.parameters():
         parameter.normal_(generator=rng)
     frames = torch.randn(rows, 20, 12, generator=rng)
-    weights = cpu_layers._block(block)
+    weights = layers._block(block)
     expected = block(frames, History())
     history = FixedHistory({block: torch.zeros(rows, kernel - 1, 12)})
     heard = []
@@ -153,7 +154,7 @@ def test_each_lane_gets_the_sum_of_its_eight():
 @njit
 def sums(x):
     out = np.empty(COUNT)
-    lanes.store(out, 0, lanes.totals(x))
+    lanes.store(out, 0, reductions.totals(x))
     return out
 
 
@@ -203,7 +204,7 @@ def test_magnitudes_are_those_of_the_network():
     network.float()
     network.spectra.double()
     heard = []
-    decoder = magnitude_cpu.CpuDecoder(network, _Kept(heard))
+    decoder = CpuDecoder(network, _Kept(heard))
     decoder.sound(z.reshape(-1, 16).numpy(), 2, decoder.begin(2))
     torch.testing.assert_close(heard[-1].double(), expected.flatten(1, 2), atol=1e-5, rtol=1e-3)
 

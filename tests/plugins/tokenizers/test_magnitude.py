@@ -100,7 +100,7 @@ def test_the_conformance_kit_finds_nothing():
 
 
 def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
-    from accomp.plugins.tokenizers.codec.streams import kernels
+    from accomp.plugins.tokenizers.codec.streams.cpu import kernels
 
     made = [value for value in vars(kernels).values() if hasattr(value, "signatures")]
     before = [len(kernel.signatures) for kernel in made]
@@ -113,8 +113,8 @@ def test_prepared_streams_are_the_same_and_nothing_is_compiled_for_them(codec):
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):
-    monkeypatch.delattr("accomp.plugins.tokenizers.codec.streams.magnitude_cpu")
-    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.codec.streams.magnitude_cpu", None)
+    monkeypatch.delattr("accomp.plugins.tokenizers.codec.streams.cpu.network")
+    monkeypatch.setitem(sys.modules, "accomp.plugins.tokenizers.codec.streams.cpu.network", None)
     with pytest.raises(PluginError, match=r"numba.*accomp\[codec\]"):
         Magnitude(Magnitude.Config(**SMALL))
 

@@ -7,8 +7,8 @@ import torch
 
 from accomp.core.errors import SpecError
 from accomp.plugins.tokenizers.codec.music.tones import WithTones
-from accomp.plugins.tokenizers.codec.training.magnitude_discriminator import MagnitudeAdversary
-from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+from accomp.plugins.tokenizers.codec.training.magnitude.discriminator import MagnitudeAdversary
+from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainer, MagnitudeTrainSpec
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 CPU = torch.device("cpu")

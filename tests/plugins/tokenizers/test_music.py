@@ -16,7 +16,7 @@ from accomp.plugins.tokenizers.codec.music.augment import at_speed, vary
 from accomp.plugins.tokenizers.codec.music.clips import Clips
 from accomp.plugins.tokenizers.codec.music.resident import MOST, ResidentClips
 from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
-from accomp.plugins.tokenizers.codec.training.discriminator import Adversary
+from accomp.plugins.tokenizers.codec.training.sound.discriminator import Adversary
 from accomp.plugins.tokenizers.codec.training.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 from accomp.plugins.tokenizers.dac import Dac
 

@@ -18,7 +18,7 @@ from accomp.plugins.tokenizers.codec.quality.measures import measure
 from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.training.codebooks import CodebookTrainer
 from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
-from accomp.plugins.tokenizers.codec.training.losses import SpectralDistance, mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import SpectralDistance, mel_filters
 from accomp.plugins.tokenizers.codec.training.waveform_trainer import WaveformTrainer, WaveformTrainSpec
 from accomp.plugins.tokenizers.dac import Dac
 

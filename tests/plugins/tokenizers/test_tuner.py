@@ -21,7 +21,8 @@ from accomp.plugins.tokenizers.codec.networks.tuner import (
     true_tuning,
 )
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.magnitude_trainer import MagnitudeTrainer, MagnitudeTrainSpec
+from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
+from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 pytest.importorskip("numba")
@@ -102,7 +103,7 @@ def beginning(tmp_path, **changes):
     config = Magnitude.Config(**CODEC | {"weights": str(path)}, tuner_blocks=1)
     spec = MagnitudeTrainSpec(**{"steps": 120, "batch": 4, "seconds": 0.2, "lr": 1e-2, "warmup": 1, **changes})
     begun = Magnitude.beginning(config, str(path), 0)
-    return path, begun, MagnitudeTrainer(begun, spec, Tones(), 0, torch.device("cpu"))
+    return path, begun, trainer_of(begun, spec, Tones(), 0, torch.device("cpu"))
 
 
 def test_alone_it_learns_and_the_rest_stays(tmp_path):
@@ -114,6 +115,18 @@ def test_alone_it_learns_and_the_rest_stays(tmp_path):
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed
     assert all(name.startswith("tuner.") for name in changed)
+
+
+def test_a_resumed_training_ends_as_one_that_was_not_stopped(tmp_path):
+    settings = {"only": "tuner", "start": "x", "average": 0.5, "keep": 3, "again": 2, "steps": 8}
+    _, whole, trainer = beginning(tmp_path, **settings)
+    for number, _ in enumerate(trainer.steps()):
+        if number == 4:
+            trainer.save(tmp_path / "half.pt")
+    _, rest, resumed = beginning(tmp_path, **settings)
+    resumed.load(tmp_path / "half.pt")
+    assert len(list(resumed.steps())) == 3
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in rest.state_dict().items())
 
 
 def test_a_file_comes_with_its_tuner_or_without_and_codes_are_the_same(tmp_path):
@@ -146,9 +159,9 @@ def test_a_file_that_states_a_tuner_and_has_none_is_refused(tmp_path):
 def test_it_cannot_be_trained_where_there_is_none_or_nothing_to_start_from():
     config = Magnitude.Config(**CODEC, tuner_blocks=0)
 
-    def trainer(spec: dict[str, str]) -> MagnitudeTrainer:
+    def trainer(spec: dict[str, str]) -> object:
         trained = MagnitudeTrainSpec(steps=1, only="tuner", **spec)
-        return MagnitudeTrainer(Magnitude.network_of(config), trained, Tones(), 0, torch.device("cpu"))
+        return trainer_of(Magnitude.network_of(config), trained, Tones(), 0, torch.device("cpu"))
 
     for spec, said in (({"start": "x"}, "tuner_blocks over 0 @ codec.tuner_blocks"), ({}, "needs weights to start")):
         with pytest.raises(SpecError, match=said):

@@ -23,7 +23,7 @@ from accomp.plugins.tokenizers.codec.networks.vocoder import REACH, Relations, V
 from accomp.plugins.tokenizers.codec.phase.peaks import TensorPhases
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
-from accomp.plugins.tokenizers.codec.training.losses import SpectralDistance
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import SpectralDistance
 from accomp.plugins.tokenizers.codec.training.vocoder_part import VocoderConfig, VocoderPart
 from accomp.plugins.tokenizers.magnitude import Magnitude
 

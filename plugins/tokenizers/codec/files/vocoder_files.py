@@ -10,9 +10,9 @@ import attrs
 
 from accomp.plugin import CheckpointError
 from accomp.plugins.tokenizers.codec.files.weight_files import filled, locate, read_own
+from accomp.plugins.tokenizers.codec.fingerprint import fingerprint_of
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import MagnitudeNetwork
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder, VocoderSizes
-from accomp.plugins.tokenizers.codec.streams.codec import fingerprint_of
 
 PLUGIN = "magnitude vocoder"
 """Plugin name in vocoder files."""

@@ -1,7 +1,7 @@
 """Sounds made by formula for a codec to train on: tones, chords, glides, clicks and bursts of noise.
 
-Music hardly holds a sound alone and unblurred. A codec that never heard one gives back a sine at another pitch, or not
-at all, and blurs what is sharp in music as well.
+Music has few isolated, sharp sounds. A codec that is trained on music alone returns a sine at another pitch, or not at
+all, and blurs sharp sounds in music as well.
 """
 
 from __future__ import annotations

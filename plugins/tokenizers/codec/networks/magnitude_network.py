@@ -11,7 +11,7 @@ from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock, br
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
 from accomp.plugins.tokenizers.codec.networks.tuner import Tuner
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 SAMPLE_RATE = 32_000
 HOP = 640
@@ -34,8 +34,9 @@ GRID = 2.0**-16
 class Spectra(nn.Module):
     """audio [B, T * hop] -> magnitudes and features of every frame.
 
-    Sub-frame j = 0..3 of frame i sees the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
-    hears up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale sine has 1.
+    Sub-frame j = 0..3 of frame i covers the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
+    depends on input up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale
+    sine has 1.
     """
 
     window: Tensor
@@ -170,15 +171,23 @@ class MagnitudeNetwork(nn.Module):
         return self.decode_in_tune(z, history)[0]
 
     def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
-        """What `decode` gives, and what the tuner says [B, T * 4, 96], where there is one."""
-        layers = self.from_latent, self.decoder_blocks, self.decoder_norm
-        features = trunk(*layers, z / self.spread, history, mixed=self.mixed)
-        correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
-        logs = self._widened(z @ self.synthesis.T + self.mean) + correction
+        """What `decode` gives, and the tuner's output [B, T * 4, 96], where there is one."""
+        features = self.features(z, history)
+        logs = self.logs(z, features)
         if self.tuner is None:
             return logs, None
         tuning: Tensor = self.tuner(features.detach(), history)
         return logs, tuning
+
+    def logs(self, z: Tensor, features: Tensor) -> Tensor:
+        """Latents [B, T, E] and their `features` -> log(magnitude + 1e-5) [B, T, 4, 641]."""
+        correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
+        return self._widened(z @ self.synthesis.T + self.mean) + correction
+
+    def features(self, z: Tensor, history: History) -> Tensor:
+        """Latents [B, T, E] -> what the decoder's last layer and its tuner see [B, T, width]."""
+        layers = self.from_latent, self.decoder_blocks, self.decoder_norm
+        return trunk(*layers, z / self.spread, history, mixed=self.mixed)
 
     def _widened(self, bands: Tensor) -> Tensor:
         """Log bands [B, T, 4 * bands] -> log magnitudes of the bins [B, T, 4, 641].

@@ -1,7 +1,7 @@
-"""What the slopes of coded magnitudes do not say of the lowest bins' frequencies, and codes do.
+"""Estimation of the lowest bins' frequencies from codes, as a correction of that from the slopes of magnitudes.
 
-The slopes of a partial's peak say where between two bins, 25 Hz apart, it lies. But coded magnitudes are wrong by
-decibels, and the partials of a bass overlap. Codes know somewhat more of pitch, and a network finds it in them.
+The slopes of a partial's peak give its position between two bins, 25 Hz apart. But coded magnitudes have errors of
+decibels, and the partials of a bass overlap. Codes contain more information on pitch than these slopes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from accomp.plugins.tokenizers.codec.phase.peaks import over_time
 from accomp.plugins.tokenizers.codec.streams.causal import History
 
 TUNED = 96
-"""Lowest bins whose frequencies are told: up to 2.4 kHz."""
+"""Number of lowest bins whose frequencies are estimated: up to 2.4 kHz."""
 REACH = 2.0
 """Bins that a frequency may be moved by: a Hann window's main lobe."""
 CLOSE = 0.1
@@ -28,9 +28,9 @@ NEAR = 2
 
 
 class Tuner(nn.Module):
-    """What the decoder's last layer sees -> by how much the lowest bins' frequencies are higher than slopes say.
+    """Input of the decoder's last layer -> corrections (bins) of the lowest bins' frequencies by slopes.
 
-    It has causal blocks of its own, and begins by saying nothing.
+    It has causal blocks of its own; its output begins at zero.
     """
 
     mixed = False

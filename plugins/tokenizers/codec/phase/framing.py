@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 @attrs.frozen(slots=False)
 class Framing:
-    """Frame n covers samples [n * hop - delay, (n + 1) * hop): it ends with the newest sample that it may know of.
+    """Frame n covers samples [n * hop - delay, (n + 1) * hop): it ends with the newest sample that it may depend on.
 
     Windows are periodic Hann windows of `window` samples. A phase is that of a window whose middle is time 0. Raises
     ValueError unless window = 4 * 2^a * 3^b * 5^c, and 1 <= hop <= window / 4.

@@ -20,9 +20,9 @@ def checked(rounds: int, tolerance: float) -> tuple[int, float]:
 class PhaseRule(ABC):
     """magnitudes, as they come -> sound, `delay` = window - hop samples late; streamed and whole alike.
 
-    A stream's state is one tensor [B, width], which a call changes in place. Zeros are a stream that has heard silence
-    only, so whatever holds states may reset rows by zeroing them, as causal.History does. The last `window` numbers of
-    a row are windowed frames added up, from the sample on that comes out next.
+    A stream's state is one tensor [B, width], which a call changes in place. Zeros are the state after silence, so
+    a row is reset by zeroing it, as causal.History does. The last `window` numbers of a row are windowed frames added
+    up, from the sample on that comes out next.
     """
 
     def __init__(self, framing: Framing, width: int, dtype: torch.dtype):
@@ -44,10 +44,10 @@ class PhaseRule(ABC):
     def __call__(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """magnitudes [B, n, window / 2 + 1] of the next n frames -> audio [B, n * hop] float32; `state` moves on.
 
-        `tuning` [B, n, L]: where more is known of the frequencies of the lowest L bins than the slopes of the
-        magnitudes say, by how much they are higher, in bins. A bin that goes on from the frame before then turns by
-        its frequency, and what the rounds of Griffin-Lim make of it is heard but not remembered: with magnitudes that
-        are not quite a sound's they would draw each partial to where those magnitudes have it.
+        `tuning` [B, n, L]: corrections (bins) of the frequencies of the lowest L bins, which else come from the slopes
+        of the magnitudes. A bin that continues from the frame before then advances by its frequency, and the rounds of
+        Griffin-Lim change the output but not the state: with inconsistent magnitudes they would pull each partial to
+        the frequency of those.
 
         A sine of amplitude 1 has magnitude 1, in frames as Framing has them. The first sample that a new stream gives
         lies `delay` samples before the first of the `hop` samples that its first frame adds: a lone stream drops the
@@ -58,8 +58,8 @@ class PhaseRule(ABC):
     def spectra(self, magnitudes: Tensor, state: Tensor, tuning: Tensor | None = None) -> Tensor:
         """As the call, but gives the settled frames: [B, n, 2, bins], real and imaginary parts, in the state's dtype.
 
-        A phase is that of a window whose middle is time 0. `sound` of them, unchanged, is what the call gives; what is
-        changed in them changes nothing that the state remembers.
+        A phase is that of a window whose middle is time 0. `sound` of them, unchanged, is what the call gives; changes
+        of them do not change the state.
         """
 
     @abstractmethod

@@ -1,1 +1,1 @@
-"""What a codec is worth: figures, calibrations, and the page that compares codecs."""
+"""Quality of codecs: figures, calibrations, and the page that compares codecs."""

@@ -1,7 +1,7 @@
-"""What figures say of known damage: changes of the original that everybody can imagine, measured as codecs are.
+"""Calibration of the figures by known damage: changes of the original that are measured as codecs are.
 
-They have no codes. Each row tells to what a figure is deaf: exact magnitudes with random phases hardly move a log-mel
-distance, another song hardly moves a distance between whole sets.
+They have no codes. They show how sensitive a figure is: exact magnitudes with random phases hardly change a log-mel
+distance, another song hardly changes a distance between whole sets.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from accomp.plugin import DataError
 from accomp.plugins.tokenizers.codec.quality.excerpts import Music, Stretch
-from accomp.plugins.tokenizers.codec.quality.measures import Distances, Judged
-from accomp.plugins.tokenizers.codec.training.losses import mel_filters
+from accomp.plugins.tokenizers.codec.quality.measures import Distances, ExcerptScores
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 WINDOW, STEP = 0.040, 0.010
 """Seconds: the windows that keep exact magnitudes; 1280 and 320 samples at 32 kHz."""
@@ -31,7 +31,7 @@ Change = Callable[[Tensor, int], Tensor]
 
 @frozen(eq=False)
 class Calibration:
-    """A change of the original at `sample_rate` Hz, by the name it goes by on a page; none of it is delayed."""
+    """A change of the original at `sample_rate` Hz, under its name on the page, without delay."""
 
     label: str
     sample_rate: int
@@ -39,16 +39,16 @@ class Calibration:
     distances: Distances = field(repr=False)
     delay: int = 0
 
-    def judge(self, excerpt: Stretch, music: Music) -> tuple[Judged, Tensor]:
-        """What it does to an excerpt, and what it makes of it [N]. Raises DataError."""
+    def score(self, excerpt: Stretch, music: Music) -> tuple[ExcerptScores, Tensor]:
+        """Scores of an excerpt after the change, and the changed sound [N]. Raises DataError."""
         original = excerpt.read(self.sample_rate)
         changed = self.change(excerpt, music, self.sample_rate)
         numbers, energies = self.distances(changed, original)
-        return Judged(excerpt.name, len(original) / self.sample_rate, numbers, energies), changed
+        return ExcerptScores(excerpt.name, len(original) / self.sample_rate, numbers, energies), changed
 
 
 def calibrations(rate: int, music: Music) -> list[Calibration]:
-    """All of them, at `rate` Hz; another song's excerpt only where there is another song."""
+    """All calibrations at `rate` Hz; "another song" only where there is another one."""
     distances = Distances(rate)
     changes: dict[str, Change] = {
         "noise 30 dB below": lambda sound, _: noisy(sound, 30.0),

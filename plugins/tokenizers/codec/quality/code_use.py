@@ -1,4 +1,4 @@
-"""How a codec's codes are used: how many, how evenly, and how often one is the frame's before."""
+"""Usage of a codec's codes: number in use, entropy, and share that repeat the previous frame's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from accomp.plugins.tokenizers.codec.quality.intervals import (
 def code_figures(codes: Sequence[np.ndarray], space: TokenSpace) -> dict[str, Figure]:
     """Codes [K, T] of each excerpt -> codes_used_q, perplexity_q, entropy_q, repeated_q and bitrate_entropy.
 
-    See quality.figures. An excerpt of a single frame repeats nothing.
+    See quality.figures. An excerpt of a single frame has no repetition.
     """
     n, found = len(codes), {}
     for q, counts in enumerate(_counts(codes, space), 1):

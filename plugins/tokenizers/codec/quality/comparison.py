@@ -1,4 +1,4 @@
-"""Codecs side by side on the same stretches of the same music: every figure with its interval, and sounds to hear."""
+"""Codecs side by side on the same stretches of the same music: every figure with its interval, and players."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from torch import Tensor
 from accomp.plugin import Advance, Tokenizer, TokenSpace
 from accomp.plugin.metrics import Pair
 from accomp.plugins.tokenizers.codec.files.resolve import NamedCodec
-from accomp.plugins.tokenizers.codec.quality.embedded import Hearing, distances, listening_gain, vectors
+from accomp.plugins.tokenizers.codec.quality.embedded import ExcerptEmbedder, distances, listening_gain, vectors
 from accomp.plugins.tokenizers.codec.quality.excerpts import FILES, MIXES, Music, Stretch
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure, figure, ratio
-from accomp.plugins.tokenizers.codec.quality.measures import CodecScorer, Judged, figures, nominal_bitrate, silence_db
+from accomp.plugins.tokenizers.codec.quality.measures import (
+    CodecScorer,
+    ExcerptScores,
+    figures,
+    nominal_bitrate,
+    silence_db,
+)
 from accomp.plugins.tokenizers.codec.quality.predictability import Prediction
 from accomp.plugins.tokenizers.codec.quality.speed import streamed_rtf
 from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec
@@ -32,7 +38,7 @@ _TIMED = 2.0  # seconds of sound
 
 @frozen(eq=False)
 class DecodedStretch:
-    """A stretch of an excerpt as every codec gives it: (samples [N], rate in Hz), levels as they are."""
+    """A stretch of an excerpt, original and decoded by every codec: (samples [N], rate in Hz), levels unchanged."""
 
     group: str
     name: str
@@ -41,7 +47,7 @@ class DecodedStretch:
     decoded: dict[str, tuple[np.ndarray, int]] = field(factory=dict)
 
     def for_listening(self) -> DecodedStretch:
-        """All of them by one gain, so that they compare: the original at LISTENING_LUFS, no peak over PEAK."""
+        """Apply one gain to all sounds, so that levels compare: original at LISTENING_LUFS, no peak over PEAK."""
         sound, rate = self.original
         gain = listening_gain(sound, rate, [one for one, _ in self.decoded.values()])
         turned = {label: (gain * one, its_rate) for label, (one, its_rate) in self.decoded.items()}
@@ -49,12 +55,12 @@ class DecodedStretch:
 
 
 class Candidate(Protocol):
-    """What is compared: it makes other sound of an excerpt, with codes (NamedCodec) or without (Calibration).
+    """What is compared: a codec (NamedCodec) or a change of the sound without codes (Calibration).
 
     Attributes:
-        label: the name it goes by.
-        sample_rate: Hz of what it makes.
-        delay: samples at its end that are not complete.
+        label: name on the page.
+        sample_rate: of its output, in Hz.
+        delay: samples at the end of its output that are incomplete.
     """
 
     @property
@@ -64,8 +70,8 @@ class Candidate(Protocol):
     @property
     def delay(self) -> int: ...
 
-    def judge(self, excerpt: Stretch, music: Music) -> tuple[Judged, Tensor]:
-        """What an excerpt says of it, and what it makes of the excerpt [N]."""
+    def score(self, excerpt: Stretch, music: Music) -> tuple[ExcerptScores, Tensor]:
+        """Scores of an excerpt, and the output [N]."""
         ...
 
 
@@ -75,7 +81,7 @@ class _Coded:
 
     label: str
     space: TokenSpace
-    judged_by: CodecScorer
+    scorer: CodecScorer
 
     @property
     def sample_rate(self) -> int:
@@ -85,15 +91,15 @@ class _Coded:
     def delay(self) -> int:
         return self.space.delay
 
-    def judge(self, excerpt: Stretch, music: Music) -> tuple[Judged, Tensor]:
-        return self.judged_by(excerpt.read(self.sample_rate), excerpt.name)
+    def score(self, excerpt: Stretch, music: Music) -> tuple[ExcerptScores, Tensor]:
+        return self.scorer(excerpt.read(self.sample_rate), excerpt.name)
 
 
 def compare(
     codecs: Sequence[NamedCodec],
     music: Music,
     advance: Advance,
-    hearing: Hearing,
+    hearing: ExcerptEmbedder,
     *,
     calibration: Sequence[Candidate] = (),
     predictions: Mapping[str, Prediction] | None = None,
@@ -102,25 +108,25 @@ def compare(
 ) -> tuple[dict[str, Any], list[DecodedStretch]]:
     """The record of a comparison, JSON-able, and `players` stretches of each group to listen to, of `listen` s each.
 
-    `advance` is told of each excerpt of each codec and calibration; these are heard in mixes and files only.
-    `predictions`, by label: what has been learnt of each codec's codes.
+    `advance` is called for each excerpt of each codec and calibration. Calibrations have players of mixes
+    and files only. `predictions`: trained predictor of each codec's codes, by label.
     """
     heard = {index: _original(music.excerpts[index], codecs, listen) for index in _first(music, players)}
     whole = {index: one for index, one in heard.items() if one.group in (MIXES, FILES)}
-    judged: dict[str, list[Judged]] = {}
+    scores: dict[str, list[ExcerptScores]] = {}
     described, calibrated = [], []
     for one in codecs:
         coded = _Coded(one.label, one.codec.space, CodecScorer(one.codec))
         learnt = (predictions or {}).get(one.label)
-        judged[one.label], results = _examine(coded, music, advance, hearing, heard, listen, coded.space, learnt)
-        told = {} if learnt is None else {"prediction": _learnt(learnt, coded.space)}
-        described.append({**_described(one, music), **told, **results})
+        scores[one.label], results = _examine(coded, music, advance, hearing, heard, listen, coded.space, learnt)
+        prediction = {} if learnt is None else {"prediction": _learnt(learnt, coded.space)}
+        described.append({**_described(one, music), **prediction, **results})
     for candidate in calibration:
         _, results = _examine(candidate, music, advance, hearing, whole, listen)
         calibrated.append({"label": candidate.label, **results})
     groups = _groups(music)
     ratios = {
-        group: [[_mel_ratio(judged[a.label], judged[b.label], indices) for b in codecs] for a in codecs]
+        group: [[_mel_ratio(scores[a.label], scores[b.label], indices) for b in codecs] for a in codecs]
         for group, indices in groups.items()
         if group in (MIXES, FILES, STEMS) and len(codecs) > 1
     }
@@ -145,26 +151,26 @@ def _examine(
     candidate: Candidate,
     music: Music,
     advance: Advance,
-    hearing: Hearing,
+    hearing: ExcerptEmbedder,
     heard: dict[int, DecodedStretch],
     listen: float,
     space: TokenSpace | None = None,
     prediction: Prediction | None = None,
-) -> tuple[list[Judged], dict[str, Any]]:
-    """What each excerpt says of a candidate, and its figures; what it makes of some is added to what can be heard."""
-    judged: list[Judged] = []
+) -> tuple[list[ExcerptScores], dict[str, Any]]:
+    """Scores of a candidate for each excerpt, and its figures; its output of some excerpts is added to `heard`."""
+    scores: list[ExcerptScores] = []
     pairs: list[Pair | None] = []
     rate = candidate.sample_rate
     for index, excerpt in enumerate(music.excerpts):
-        verdict, decoded = candidate.judge(excerpt, music)
-        judged.append(verdict)
+        scored, decoded = candidate.score(excerpt, music)
+        scores.append(scored)
         pairs.append(hearing.pair(excerpt, decoded[: len(decoded) - candidate.delay].numpy(), rate))
         if index in heard:
             begin, end = _stretch(len(decoded) / rate, listen)
             part = decoded.numpy()[round(begin * rate) : round(end * rate)]
             heard[index].decoded[candidate.label] = (part, rate)
         advance(1, note=f"{candidate.label}: {excerpt.group}, {excerpt.name}")
-    return judged, _results(judged, pairs, music, space, prediction)
+    return scores, _results(scores, pairs, music, space, prediction)
 
 
 def _groups(music: Music) -> dict[str, list[int]]:
@@ -177,7 +183,7 @@ def _groups(music: Music) -> dict[str, list[int]]:
 
 
 def _described(one: NamedCodec, music: Music) -> dict[str, Any]:
-    """What a codec is, and what does not depend on the music."""
+    """Description of a codec, with the figures that do not depend on the music."""
     codec = one.codec
     return {
         "label": one.label,
@@ -204,12 +210,12 @@ def _learnt(prediction: Prediction, space: TokenSpace) -> dict[str, Any]:
 
 
 def _parameters(codec: Tokenizer) -> int | None:
-    """How many numbers were learnt, where the codec's network is at hand."""
+    """Number of trained parameters, where the codec's network is available."""
     return sum(p.numel() for p in codec.network.parameters()) if isinstance(codec, FrozenCodec) else None
 
 
 def _results(
-    judged: Sequence[Judged],
+    scores: Sequence[ExcerptScores],
     pairs: Sequence[Pair | None],
     music: Music,
     space: TokenSpace | None,
@@ -217,7 +223,7 @@ def _results(
 ) -> dict[str, Any]:
     groups = {}
     for group, indices in _groups(music).items():
-        these, points = [judged[i] for i in indices], [pairs[i] for i in indices]
+        these, points = [scores[i] for i in indices], [pairs[i] for i in indices]
         found = {**distances(points), **figures(these, space)}
         if prediction is not None:
             found |= prediction.figures([one.codes for one in these if one.codes is not None])
@@ -230,14 +236,16 @@ def _results(
         }
     each = [
         {"group": excerpt.group, "name": excerpt.name, "start": round(excerpt.start, 3), **one.numbers}
-        for excerpt, one in zip(music.excerpts, judged, strict=True)
+        for excerpt, one in zip(music.excerpts, scores, strict=True)
     ]
     return {"groups": groups, "each": each}
 
 
-def _mel_ratio(above: Sequence[Judged], below: Sequence[Judged], indices: Sequence[int]) -> Mapping[str, Any]:
+def _mel_ratio(
+    above: Sequence[ExcerptScores], below: Sequence[ExcerptScores], indices: Sequence[int]
+) -> Mapping[str, Any]:
     """Mean mel distance of one codec over that of another, on the same excerpts, drawn together."""
-    a, b = (np.array([judged[i].numbers["mel"] for i in indices]) for judged in (above, below))
+    a, b = (np.array([scores[i].numbers["mel"] for i in indices]) for scores in (above, below))
     found: Figure = figure(ratio(a, b), len(indices))
     return attrs.asdict(found)
 
@@ -252,7 +260,7 @@ def _first(music: Music, n: int) -> list[int]:
 
 
 def _original(excerpt: Stretch, codecs: Sequence[NamedCodec], listen: float) -> DecodedStretch:
-    """At the highest of the codecs' rates."""
+    """The middle of an excerpt at the highest of the codecs' rates."""
     rate = max(one.codec.space.sample_rate for one in codecs)
     sound = excerpt.read(rate).numpy()
     begin, end = _stretch(len(sound) / rate, listen)

@@ -1,4 +1,4 @@
-"""Distances between music and its reconstruction by which the codec literature compares, and silence told from sound.
+"""Distances between music and its reconstruction, as in the codec literature, and a threshold of silence.
 
     mel distance    sum over windows w of  mean |log10 m'_w - log10 m_w|     m: mel magnitudes, at least 1e-5
                     w = 32, 64, 128, 256, 512, 1024, 2048 samples, hop w / 4, with 5, 10, 20, 40, 80, 160, 320 mel bands
@@ -25,9 +25,9 @@ from accomp.plugins.tokenizers.codec.networks.quantizer import quiet_import
 SILENT_DB = -80.0
 """RMS, dB re full scale, below which a reference counts as silent: it has no SI-SDR."""
 LIMIT_DB = 100.0
-"""SI-SDR lies between minus and plus this, where it would be infinite: a perfect copy, or nothing of the original."""
+"""Bounds of SI-SDR, which is infinite for a perfect copy and for a sound without any of the original."""
 SHORTEST = 2048
-"""Samples that both sounds must have at least."""
+"""Smallest length of both sounds, in samples."""
 
 
 class LiteratureDistance:
@@ -52,7 +52,7 @@ class LiteratureDistance:
         """Both [N], N at least SHORTEST -> {"mel": ..., "stft": ...}, 0 for equal sounds."""
         y, x = (self._signal(sound[None, None].float().cpu(), self._rate) for sound in (decoded, original))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a signal says so whenever another window is asked of it
+            warnings.simplefilter("ignore", UserWarning)  # AudioSignal warns whenever another window is set
             return {"mel": float(self._mel(y, x)), "stft": float(self._stft(y, x))}
 
 

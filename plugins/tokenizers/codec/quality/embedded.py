@@ -1,4 +1,4 @@
-"""How far decoded music is from the original as an embedder hears it: Frechet distance of sets of excerpts."""
+"""Frechet distance of embeddings of decoded music from those of the originals, over sets of excerpts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SEED = 0
 
 
 @define(eq=False)
-class Hearing:
-    """An embedder that hears excerpts and what became of them, at its own rate; each original is heard once.
+class ExcerptEmbedder:
+    """Embedder of originals and decoded sounds, at its own sample rate; each original is embedded once.
 
     Attributes:
-        failed: reason -> how many sounds it could not hear for that.
+        failed: reason -> number of sounds that could not be embedded.
     """
 
     embedder: Embedder
@@ -29,11 +29,11 @@ class Hearing:
     _cache: Cache = field(factory=Cache)
 
     def pair(self, excerpt: Stretch, decoded: np.ndarray, rate: int) -> Pair | None:
-        """decoded [N] at `rate` Hz -> points of decoded and of original; None, and noted, if they cannot be heard.
+        """decoded [N] at `rate` Hz -> points of both; None, counted in `failed`, where there are none.
 
-        Both are cut to the shorter one's length, and turned by one gain, that which brings the original to the level at
-        which music is heard: embedders are deaf to what is soft, and a mean of many stems is. The original is read at
-        the embedder's rate, so that what a codec's own rate leaves out counts as well.
+        Both are cut to the shorter one's length and scaled by one gain, which sets the original to listening level:
+        embedders are insensitive to soft sounds, and a mean of many stems is soft. The original is read at the
+        embedder's rate, so that frequencies above a codec's own rate count as well.
         """
         own = self.embedder.sample_rate
         got = resample(decoded, rate, own)
@@ -51,7 +51,7 @@ class Hearing:
 
 
 def listening_gain(original: np.ndarray, rate: int, others: Sequence[np.ndarray]) -> float:
-    """What brings the original [N] to LISTENING_LUFS, or as far as no peak of it or of the others is over PEAK.
+    """Gain that sets the original [N] to LISTENING_LUFS, or less, so that no peak of any sound is over PEAK.
 
     1 where the original is too soft or too short to have a loudness, unless a peak is over PEAK.
     """
@@ -62,11 +62,11 @@ def listening_gain(original: np.ndarray, rate: int, others: Sequence[np.ndarray]
 
 
 def distances(pairs: Sequence[Pair | None]) -> dict[str, Figure]:
-    """`fad` of the excerpts that could be heard, and `fad_inf` from 8 on (core/evaluation/frechet.py), with jackknife
+    """`fad` of the embedded excerpts, and `fad_inf` from 8 on (core/evaluation/frechet.py), with jackknife
     intervals.
 
-    None of them with fewer than two excerpts. `fad` of a small set is too large by about c / n; `fad_inf` is its limit
-    for endless music, and may be negative.
+    Empty with fewer than two excerpts. `fad` of a small set is biased by about c / n; `fad_inf` is its limit for
+    infinitely many excerpts, and may be negative.
     """
     heard = {str(i): pair for i, pair in enumerate(pairs) if pair is not None}
     if len(heard) < 2:
@@ -87,5 +87,5 @@ def _ends(span: tuple[float, float] | None) -> tuple[float | None, float | None]
 
 
 def vectors(pairs: Sequence[Pair | None]) -> int:
-    """Points behind `distances`, of either side."""
+    """Number of points behind `distances`, of either side."""
     return sum(len(pair[0]) for pair in pairs if pair is not None)

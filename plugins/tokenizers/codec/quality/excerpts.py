@@ -1,4 +1,4 @@
-"""The music a codec is measured on: stems by instrument class, and mixes, of a corpus; or the files of a folder."""
+"""Music that codecs are measured on: mixes of a corpus and stems by instrument class, or the files of a folder."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from accomp.plugin.sound import SILENCE_DB, a_weighted_level, nonsilent
 from accomp.plugin.sound import io as audio
 
 MIXES, FILES = "Mixes", "Files"
-"""Groups that are no instrument class."""
+"""Groups other than instrument classes."""
 ENOUGH, LEAST = 0.5, 0.1
-"""Of its 20 ms frames, a stretch of this share sounds: it is taken at once; the best is taken at all."""
+"""Shares of audible 20 ms frames: a stretch with the first is taken at once, one below the second never."""
 SHORTEST = 1.0
-"""Seconds; what is shorter is left out."""
+"""Seconds; shorter sounds are left out."""
 
 
 @frozen
 class Sound:
-    """Something to measure on: one stem of files that are summed, or several stems, whose mean is a mix."""
+    """A sound to measure on: one stem of files that are summed, or several stems, whose mean is a mix."""
 
     name: str
     stems: tuple[tuple[Path, ...], ...]
@@ -45,7 +45,7 @@ class Sound:
 
 @frozen
 class Song:
-    """Whose music it is."""
+    """Origin of a song."""
 
     id: str
     source: str
@@ -72,14 +72,14 @@ class Stretch:
 
 @frozen
 class Music:
-    """What is measured on, and what is not.
+    """Excerpts to measure on, and the sounds that are left out.
 
     Attributes:
         excerpts: group by group; mixes or files first, then classes in their order.
-        silent: sounds in which no stretch sounds, "group: name".
+        silent: sounds without an audible stretch, "group: name".
         failed: a line for each sound that could not be used, with the reason.
-        about: where it comes from, in words.
-        songs: those that excerpts are of, where a corpus knows them.
+        about: source of the music, for people.
+        songs: songs of the excerpts, where a corpus names them.
     """
 
     excerpts: tuple[Stretch, ...]
@@ -96,7 +96,7 @@ class Music:
 def corpus_music(corpus: Corpus, splits: Sequence[str], each: int, seconds: float, about: str) -> Music:
     """Up to `each` excerpts of the songs' mixes and of every instrument class, from some splits of a corpus.
 
-    Raises DataError for an unknown split, and where nothing sounds.
+    Raises DataError for an unknown split, and where nothing is audible.
     """
     tracks = [track for split in splits for track in corpus.tracks(split)]
     groups: dict[str, list[Sound]] = {MIXES: []}
@@ -119,7 +119,7 @@ def mix_of(track: Track) -> Sound:
 def folder_music(root: Path, patterns: Sequence[str], each: int, seconds: float) -> Music:
     """Up to `each` excerpts of the files below a folder that match any of the patterns, as one group.
 
-    Raises DataError where the folder is missing, nothing matches, or nothing sounds.
+    Raises DataError where the folder is missing, nothing matches, or nothing is audible.
     """
     if not root.is_dir():
         raise DataError(f"no such folder @ {root}; expected one that holds music")
@@ -162,17 +162,17 @@ def _choose(
 
 
 def _spread(sounds: Sequence[Sound], n: int) -> list[Sound]:
-    """All of them: first n that are spread evenly, then the others, which stand in for those that cannot be used."""
+    """All sounds in order of preference: n that are evenly spread, then the others, to replace unusable ones."""
     n = min(n, len(sounds))
     first = [i * len(sounds) // n for i in range(n)]
     return [sounds[i] for i in [*first, *(i for i in range(len(sounds)) if i not in set(first))]]
 
 
 def sounding(sound: Sound, seconds: float) -> float | None:
-    """Where (s) a stretch begins that sounds, from the middle outwards; None where none does.
+    """Start (s) of an audible stretch, searched from the middle outwards; None where there is none.
 
-    The first in which half of the 20 ms frames sound (A-weighted, over SILENCE_DB), else the one in which most do, if
-    those are a tenth. Raises DataError for what cannot be read or is shorter than a second.
+    The first in which half of the 20 ms frames are audible (A-weighted, over SILENCE_DB), else the one with the most
+    audible frames, if they are a tenth. Raises DataError for what cannot be read or is shorter than a second.
     """
     length, rate = sound.lengths()
     if length < SHORTEST:

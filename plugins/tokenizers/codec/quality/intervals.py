@@ -1,7 +1,7 @@
-"""Figures with their 95 % bootstrap intervals: excerpts are drawn anew, with replacement.
+"""Figures with their 95 % bootstrap intervals over excerpts.
 
 A figure is a function of weights w [R, n], how often each of n excerpts counts, and gives one value a row. Weights of
-ones give the figure itself, weights as drawn its spread.
+ones give the figure itself, resampled weights its spread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Estimate = Callable[[np.ndarray], np.ndarray]
 
 @frozen
 class Figure:
-    """A value, the ends of its interval (None with fewer than two excerpts), and the excerpts behind it."""
+    """A value, the ends of its interval (None with fewer than two excerpts), and the number of excerpts."""
 
     value: float
     low: float | None
@@ -31,9 +31,8 @@ class Figure:
 def figure(estimate: Estimate, n: int, *, pooled: bool = False) -> Figure:
     """A figure over n excerpts, at least one, with its interval.
 
-    The interval holds the middle 95 % of what is drawn. `pooled`: it is the value plus and minus 1.96 standard
-    deviations instead, for counts of different things: a drawn set lacks some excerpts, and with them codes, so that
-    its values all lie below.
+    The interval is that of the percentiles. `pooled`: the value plus and minus 1.96 standard deviations of the draws
+    instead, for counts of distinct codes: a draw lacks some excerpts, and with them codes, so its counts lie below.
     """
     value = float(estimate(np.ones((1, n)))[0])
     if n < 2:
@@ -52,17 +51,17 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 def ratio(above: np.ndarray, below: np.ndarray, power: float = 1.0) -> Estimate:
-    """[n] and [n] -> (sum of the one / sum of the other) ** power; 0 where the other is nothing."""
+    """[n] and [n] -> (sum of the one / sum of the other) ** power; 0 where the other is zero."""
     return lambda w: ((w @ above) / np.maximum(w @ below, 1e-12)) ** power
 
 
 def decibels(estimate: Estimate) -> Estimate:
-    """An amplitude's estimate -> 20 log10 of it; -200 where it is nothing."""
+    """An amplitude's estimate -> 20 log10 of it; -200 for zero."""
     return lambda w: 20 * np.log10(np.maximum(estimate(w), 1e-10))
 
 
 def codes_used(counts: np.ndarray) -> Estimate:
-    """counts [n, C], how often each code occurs in each excerpt -> how many codes occur at all."""
+    """counts [n, C], how often each code occurs in each excerpt -> number of distinct codes."""
     return lambda w: ((w @ counts) > 0).sum(axis=1).astype(np.float64)
 
 
@@ -78,6 +77,6 @@ def entropy(counts: np.ndarray) -> Estimate:
 
 
 def perplexity(counts: np.ndarray) -> Estimate:
-    """counts [n, C] -> 2 ** entropy: how many codes would be as many, were they used equally."""
+    """counts [n, C] -> 2 ** entropy: the effective number of codes."""
     bits = entropy(counts)
     return lambda w: 2 ** bits(w)

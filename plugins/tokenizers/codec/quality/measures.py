@@ -1,4 +1,4 @@
-"""How well a codec keeps music: distances, levels, use of its codes, silence, and the time it takes."""
+"""Reconstruction quality of a codec: distances, levels, code usage, response to silence, and computing time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from accomp.plugins.tokenizers.codec.quality.code_use import code_figures
 from accomp.plugins.tokenizers.codec.quality.distances import LiteratureDistance, level_db, si_sdr
 from accomp.plugins.tokenizers.codec.quality.intervals import Figure, decibels, figure, mean, ratio
 from accomp.plugins.tokenizers.codec.quality.onsets import onset_f1
-from accomp.plugins.tokenizers.codec.training.losses import WINDOWS, SpectralDistance
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import WINDOWS, SpectralDistance
 
 
 @frozen(eq=False)
-class Judged:
-    """What one excerpt says of a codec, or of whatever else makes other sound of it.
+class ExcerptScores:
+    """Scores of one excerpt, for a codec or another change of the sound.
 
     Attributes:
         name: of the excerpt.
         seconds: its length.
         numbers: of this excerpt alone, by name; si_sdr_db is missing where the original is silent, onset_f1 where it
             has no onset.
-        energies: sums of squares of the original and of what was decoded.
-        frames: as many as the codec makes of it; 0 where there is no codec.
-        codes: [K, T]; None for continuous latents, and where there is no codec.
-        took: seconds of work, "encode" and "decode"; empty where there is no codec.
+        energies: sums of squares of the original and of the decoded sound.
+        frames: number of codec frames; 0 without a codec.
+        codes: [K, T]; None for continuous latents, and without a codec.
+        took: computing time (s), "encode" and "decode"; empty without a codec.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Judged:
 
 
 class Distances:
-    """All that is told of two sounds of one sample rate (Hz)."""
+    """All distances of two sounds at one sample rate (Hz)."""
 
     def __init__(self, rate: int):
         self._rate = rate
@@ -52,7 +52,7 @@ class Distances:
         self._literature = LiteratureDistance(rate)
 
     def __call__(self, got: Tensor, wanted: Tensor) -> tuple[dict[str, float], tuple[float, float]]:
-        """Both [N], decoded and original -> `numbers` and `energies` of Judged."""
+        """Both [N], decoded and original -> `numbers` and `energies` of ExcerptScores."""
         parts = self._spectral(got[None], wanted[None])
         numbers = {
             **self._literature(got, wanted),
@@ -68,19 +68,19 @@ class Distances:
 
 
 class CodecScorer:
-    """A codec under examination."""
+    """Scores of a codec, excerpt by excerpt."""
 
     def __init__(self, codec: Tokenizer):
         self.codec = codec
         self.shortest = max(WINDOWS) + codec.space.delay
-        """Samples that an excerpt must have at least."""
+        """Smallest length of an excerpt, in samples."""
         self._distances = Distances(codec.space.sample_rate)
 
-    def __call__(self, x: Tensor, name: str = "") -> tuple[Judged, Tensor]:
-        """x [N] at the codec's rate -> what it says, and what was decoded [N].
+    def __call__(self, x: Tensor, name: str = "") -> tuple[ExcerptScores, Tensor]:
+        """x [N] at the codec's rate -> its scores, and the decoded sound [N].
 
-        Decoded sound belongs to the same samples of the original, for `decode` makes up for the decoder's delay; the
-        last `delay` samples, which would need frames after the end, are left out of all comparisons. Raises ValueError
+        Decoded sound is aligned with the original, since `decode` compensates the decoder's delay; the last `delay`
+        samples, which would need frames after the end, are left out of all comparisons. Raises ValueError
         for an excerpt that is too short.
         """
         if len(x) < self.shortest:
@@ -94,12 +94,12 @@ class CodecScorer:
         n = len(x) - space.delay
         numbers, energies = self._distances(decoded[:n], x[:n])
         kept = codes[0].cpu().numpy() if space.codebooks else None
-        judged = Judged(name, len(x) / space.sample_rate, numbers, energies, space.frames(len(x)), kept, took)
-        return judged, decoded
+        scores = ExcerptScores(name, len(x) / space.sample_rate, numbers, energies, space.frames(len(x)), kept, took)
+        return scores, decoded
 
 
-def figures(judged: Sequence[Judged], space: TokenSpace | None = None) -> dict[str, Figure]:
-    """Figures by name over excerpts, at least one; a figure that none of them has is left out.
+def figures(scores: Sequence[ExcerptScores], space: TokenSpace | None = None) -> dict[str, Figure]:
+    """Figures by name over excerpts, at least one; figures without a value are left out.
 
     Without the space of a codec with codes, those from codes_used_q to bitrate_entropy are left out.
 
@@ -114,41 +114,41 @@ def figures(judged: Sequence[Judged], space: TokenSpace | None = None) -> dict[s
     perplexity_q      2 ** entropy of the code frequencies of level q: their effective number
     entropy_q         entropy of the code frequencies of level q, nats a code
     repeated_q        share of frames whose code of level q is the frame's before
-    bitrate_entropy   frame rate * sum of these entropies in bits (bit/s): what the codes would need, coded one by one
-    encode_rtf, decode_rtf   time of work, in one call an excerpt, over time of music, as measured here and now
+    bitrate_entropy   frame rate * sum of these entropies in bits (bit/s): the rate of a memoryless entropy code
+    encode_rtf, decode_rtf   computing time, one call an excerpt, over duration, on this machine
     """
-    n = len(judged)
+    n = len(scores)
     found = {}
-    for name in dict.fromkeys(name for one in judged for name in one.numbers):
-        values = np.array([one.numbers[name] for one in judged if name in one.numbers])
+    for name in dict.fromkeys(name for one in scores for name in one.numbers):
+        values = np.array([one.numbers[name] for one in scores if name in one.numbers])
         found[name] = figure(mean(values), len(values))
-    original, decoded = np.array([one.energies for one in judged]).T
+    original, decoded = np.array([one.energies for one in scores]).T
     found["rms_ratio"] = figure(ratio(decoded, original, 0.5), n)
     found["level_db"] = figure(decibels(ratio(decoded, original, 0.5)), n)
-    codes = [one.codes for one in judged if one.codes is not None]
+    codes = [one.codes for one in scores if one.codes is not None]
     if space is not None and space.codebooks:
         found |= code_figures(codes, space)
-    seconds = np.array([one.seconds for one in judged])
-    for name in judged[0].took:
-        found[f"{name}_rtf"] = figure(ratio(np.array([one.took[name] for one in judged]), seconds), n)
+    seconds = np.array([one.seconds for one in scores])
+    for name in scores[0].took:
+        found[f"{name}_rtf"] = figure(ratio(np.array([one.took[name] for one in scores]), seconds), n)
     return found
 
 
 def measure(codec: Tokenizer, excerpts: Sequence[Tensor]) -> dict[str, float]:
-    """`figures` of excerpts [N], each coded by itself, without their intervals, and what silence becomes.
+    """`figures` of excerpts [N], each coded by itself, without their intervals, and the response to silence.
 
     Raises ValueError when there are no excerpts or one is shorter than 4096 samples plus the codec's delay.
     """
-    judge = CodecScorer(codec)
-    if not excerpts or min(len(x) for x in excerpts) < judge.shortest:
-        raise ValueError(f"need at least one excerpt, each of {judge.shortest} samples or more")
-    judged = [judge(x)[0] for x in excerpts]
-    found = {name: one.value for name, one in figures(judged, codec.space).items()}
+    scorer = CodecScorer(codec)
+    if not excerpts or min(len(x) for x in excerpts) < scorer.shortest:
+        raise ValueError(f"need at least one excerpt, each of {scorer.shortest} samples or more")
+    scores = [scorer(x)[0] for x in excerpts]
+    found = {name: one.value for name, one in figures(scores, codec.space).items()}
     return {**found, "bitrate": nominal_bitrate(codec), "silence_db": silence_db(codec)}
 
 
 def nominal_bitrate(codec: Tokenizer) -> float:
-    """frame rate * K * log2 C, in bit/s; 0 for continuous latents, of which nothing is known."""
+    """frame rate * K * log2 C, in bit/s; 0 for continuous latents."""
     space = codec.space
     return 0.0 if not space.codebooks else space.frame_rate * space.codebooks * math.log2(space.codebook_size)
 
@@ -156,7 +156,7 @@ def nominal_bitrate(codec: Tokenizer) -> float:
 def silence_db(codec: Tokenizer, before: Tensor | None = None) -> float:
     """RMS, dB re full scale, of one second of decoded digital silence; -200 where that is digital silence itself.
 
-    `before` [N]: sound that the codec hears first; then two seconds of silence follow, and the second is judged.
+    `before` [N]: sound that precedes two seconds of silence, of which the second is measured.
     """
     rate = codec.space.sample_rate
     sound = torch.zeros(rate) if before is None else torch.cat([before, torch.zeros(2 * rate)])

@@ -1,4 +1,4 @@
-"""Metric plugins as judges of a codec: what is decoded is the take, the original its context and its truth."""
+"""Metric plugins for codecs: the decoded sound is the take, the original its context and its true stem."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accomp.plugin.specs import Problems, strict_converter, structure_fields
 from accomp.plugins.tokenizers.codec.quality.excerpts import MIXES, Music, Stretch
 
 _GIVEN = frozenset({"truth"})
-"""What a take has here beside its audio."""
+"""Optional fields of a take that are set here."""
 
 
 def metric_named(text: str, registry: Registry, space: TokenSpace) -> Metric:
@@ -24,7 +24,7 @@ def metric_named(text: str, registry: Registry, space: TokenSpace) -> Metric:
     cls = registry.find("metric", name).load()
     if lacking := sorted(getattr(cls, "needs", frozenset()) - _GIVEN):
         raise PluginError(
-            f"metric {name!r} cannot judge decoded against original: it needs {' and '.join(lacking)}, which only the "
+            f"metric {name!r} cannot compare decoded and original: it needs {' and '.join(lacking)}, which only the "
             "takes of a model have @ --metric; `accomp evaluate` uses it"
         )
     try:
@@ -33,12 +33,12 @@ def metric_named(text: str, registry: Registry, space: TokenSpace) -> Metric:
     except json.JSONDecodeError as error:
         raise PluginError(f"the configuration is not JSON: {error} @ --metric {text}") from error
     except Problems as problems:
-        told = (f"{'.'.join(map(str, path)) or name}: {what} @ --metric {text}" for path, what in problems.found)
-        raise PluginError(*told, f"""give its configuration as JSON: '{name}={{"key": value}}'""") from None
+        lines = (f"{'.'.join(map(str, path)) or name}: {what} @ --metric {text}" for path, what in problems.found)
+        raise PluginError(*lines, f"""give its configuration as JSON: '{name}={{"key": value}}'""") from None
     return made
 
 
-def judge_by(metric: Metric, name: str, codec: Tokenizer, music: Music, advance: Advance) -> dict[str, Any]:
+def score_by(metric: Metric, name: str, codec: Tokenizer, music: Music, advance: Advance) -> dict[str, Any]:
     """{"numbers": of all excerpts together, "judged": how many, "left_out": "group, excerpt: why" of the others}.
 
     Raises PluginError, with the first reasons, where the metric has no numbers of these excerpts.

@@ -1,4 +1,4 @@
-"""Whether notes begin when they did: onsets of decoded music against those of the original."""
+"""Onset F-measure of decoded music against the original."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from accomp.plugin.sound import resample
 from accomp.plugins.tokenizers.codec.networks.quantizer import quiet_import
 
 TOLERANCE = 0.05
-"""Seconds by which two onsets may differ and still be one, as in MIREX."""
+"""Largest distance (s) of matching onsets, as in MIREX."""
 _RATE = 22050
-"""Hz, the rate that the detector's defaults are meant for."""
+"""Sample rate (Hz) of the detector's defaults."""
 
 
 def onsets(sound: np.ndarray, rate: int) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""How well a small model learns to predict a codec's codes: what room there is for one that is to play with them.
+"""Predictability of a codec's codes: held-out loss of a small model that is trained on them.
 
-One predictor for all codecs, so that they compare: two causal Transformer layers of width 128, 4 heads, that see 4 s; a
-fixed number of steps from a fixed seed. Frame t sees the codes of all levels of frames before it; the levels of a frame
-follow one another, each told of those before it:
+One predictor for all codecs, so that they compare: two causal Transformer layers of width 128, 4 heads, a context of
+4 s; a fixed number of steps from a fixed seed. Frame t depends on the codes of all levels of earlier frames, and each
+level on the lower levels of its frame:
 
     h_t = Transformer(sum_q E_q[code_q(t - 1)], ...)      logits of level q = W_q (h_t + sum_{r < q} F_r[code_r(t)])
 """
@@ -27,7 +27,7 @@ CONTEXT = 4.0
 """Seconds."""
 BATCH, STEPS, WARM_UP, RATE = 16, 500, 50, 1e-3
 PIECE = 30.0
-"""Seconds of music that are coded at once to be trained on."""
+"""Seconds of music that are encoded at once."""
 _SEED = 0
 
 
@@ -35,7 +35,7 @@ class Predictor(nn.Module):
     """Codes [B, K, T] -> logits of each, from those before it: of earlier frames, and of lower levels of its own."""
 
     def __init__(self, levels: int, size: int, frames: int):
-        """`frames`: the longest T."""
+        """`frames`: largest T."""
         super().__init__()
         self.past = nn.ModuleList(nn.Embedding(size, WIDTH) for _ in range(levels))
         self.same = nn.ModuleList(nn.Embedding(size, WIDTH) for _ in range(levels - 1))
@@ -59,7 +59,7 @@ class Predictor(nn.Module):
         return logits
 
     def nats(self, codes: Tensor) -> Tensor:
-        """codes [B, K, T] -> what each costs [B, K, T]."""
+        """codes [B, K, T] -> loss of each in nats [B, K, T]."""
         logits = self(codes)
         each = [F.cross_entropy(one.transpose(1, 2), codes[:, q], reduction="none") for q, one in enumerate(logits)]
         return torch.stack(each, dim=1)
@@ -67,14 +67,14 @@ class Predictor(nn.Module):
 
 @frozen(eq=False)
 class Prediction:
-    """What has been learnt of a codec's codes, to be judged on codes that were not heard.
+    """A predictor trained on a codec's codes, for evaluation on held-out codes.
 
     Attributes:
         predictor: trained.
         frequencies: [K, C], shares of the codes in the training music, one added to every count.
         context: frames.
         seconds: of music that it was trained on.
-        steps: how long.
+        steps: of training.
     """
 
     predictor: Predictor
@@ -87,8 +87,8 @@ class Prediction:
     def figures(self, codes: Sequence[np.ndarray]) -> dict[str, Figure]:
         """Codes [K, T] of each excerpt -> `predicted_q` and `frequency_q`, level by level, nats a code.
 
-        The first: the predictor's loss, in stretches of `context` frames, each from its beginning. The second: the
-        cross-entropy of the training's code frequencies, what one who does not listen would pay.
+        The first: the predictor's loss over stretches of `context` frames. The second: the cross-entropy under the code
+        frequencies of the training music, the loss without any context.
         """
         n, found = len(codes), {}
         frames = np.array([one.shape[1] for one in codes], dtype=np.float64)
@@ -107,16 +107,16 @@ class Prediction:
 
 
 def learn(pieces: Sequence[np.ndarray], space: TokenSpace, advance: Advance, *, steps: int = STEPS) -> Prediction:
-    """Train the predictor on codes [K, T] of pieces of music; `advance` is told of each step.
+    """Train the predictor on codes [K, T] of pieces of music; `advance` is called at each step.
 
-    AdamW, 1e-3 after a warm-up, then a cosine to nothing; batches of 16 stretches of 4 s (of the longest piece, if that
-    is shorter), drawn evenly over the frames of the pieces that are as long. On the CPU, by generators of its own: the
-    same codes give the same predictor on the same machine. Raises DataError without a piece of two frames.
+    AdamW, 1e-3 after a warm-up, then cosine decay to 0; batches of 16 stretches of 4 s (of the longest piece, if that
+    is shorter), drawn uniformly over the frames of the pieces that are long enough. On the CPU, with generators of its
+    own: the same codes give the same predictor on the same machine. Raises DataError without a piece of two frames.
     """
     context = min(max(2, round(CONTEXT * space.frame_rate)), max((one.shape[1] for one in pieces), default=0))
     long = [torch.from_numpy(one).long() for one in pieces if one.shape[1] >= max(2, context)]
     if not long:
-        raise DataError("no music to learn codes from; expected a piece of two frames or more")
+        raise DataError("no music to train the predictor on; expected a piece of two frames or more")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         predictor = Predictor(space.codebooks, space.codebook_size, context)
@@ -146,8 +146,8 @@ def training_codes(
 ) -> tuple[list[np.ndarray], list[str]]:
     """Codes [K, T] of mixes of a split, in pieces of 30 s at most, and a line for each song that could not be read.
 
-    Of each song as much from its middle as makes `minutes` of all of them, or the whole of it; `advance` is told of
-    each song. Raises DataError for a split that the corpus does not have.
+    Of each song as much from its middle as makes `minutes` of all of them, or the whole of it; `advance` is called
+    for each song. Raises DataError for a split that the corpus does not have.
     """
     tracks = list(corpus.tracks(split))
     found, failed = [], []

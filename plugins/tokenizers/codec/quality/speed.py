@@ -1,4 +1,4 @@
-"""How fast a codec works as the sound arrives."""
+"""Streaming speed of a codec."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from accomp.plugin import PluginError, Tokenizer
 
 
 def prepared(codec: Tokenizer, batch: int, frames: int) -> str:
-    """Compile the codec's streams of so many rows, where it offers that: "compiled", or why not."""
+    """Compile the codec's streams of `batch` rows, where it supports that: "compiled", or the reason why not."""
     if not hasattr(codec, "prepare"):
         return f"tokenizer {codec.name!r} does not compile its streams"
     try:
@@ -21,10 +21,10 @@ def prepared(codec: Tokenizer, batch: int, frames: int) -> str:
 
 
 def streamed_rtf(codec: Tokenizer, frames: int, seconds: float) -> dict[str, float]:
-    """Processor time over time of music, "encode" and "decode", with so many frames a push; the flush is counted.
+    """Processor time over time of music, "encode" and "decode", with `frames` frames a push; the flush is counted.
 
-    The streams are compiled before time is taken where that is a matter of seconds. Noise of about `seconds` is worked
-    on after a push that warms up. On a GPU it is the time of the processor that waits for it.
+    The streams are compiled first where that takes seconds only. Noise of about `seconds` is processed after a warm-up
+    push. On a GPU it is the time of the CPU that waits for it.
     """
     if getattr(codec, "prepares_quickly", False):
         prepared(codec, 1, frames)

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from accomp.plugin import Stream, TokenSpace
+from accomp.plugins.tokenizers.codec.fingerprint import fingerprint_of
 from accomp.plugins.tokenizers.codec.networks.quantizer import FrozenQuantizer
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
+from accomp.plugins.tokenizers.codec.streams.chunks import blocks, check_rows, checked_audio
 from accomp.plugins.tokenizers.codec.streams.graphs import Graph
+from accomp.plugins.tokenizers.codec.streams.live_path import LivePath, new_history
 
 BLOCK = 500
 """Block size of offline processing in frames (10 s), which bounds memory."""
-
-
-class LivePath(Protocol):
-    """A faster, equivalent implementation of one direction for the few frames per push of a live stream."""
-
-    def takes(self, batch: int, frames: int) -> bool:
-        """Return True if this number of frames and rows is supported."""
-        ...
-
-    def begin(self, batch: int) -> FixedHistory:
-        """Return the history of a new stream of `batch` rows: zeros for every layer with state."""
-        ...
-
-    def __call__(self, x: Tensor, history: FixedHistory, /) -> Tensor:
-        """audio [B, T * hop] float64 -> codes [B, K, T] int64; or such codes -> audio [B, T * hop], `delay` late."""
-        ...
 
 
 class FrozenCodec:
@@ -269,40 +253,3 @@ class DecoderStream:
         drop = min(self._to_drop, audio.shape[1])
         self._to_drop -= drop
         return audio[:, drop:]
-
-
-def new_history(live: LivePath | None, batch: int) -> History:
-    """Return an empty history of the kind required by `live`."""
-    if live is None:
-        return History()
-    with torch.inference_mode(False):  # writable in and out of inference mode
-        return live.begin(batch)
-
-
-def checked_audio(audio: Tensor) -> Tensor:
-    """Return the audio. Raises ValueError unless it is float [B, N] without NaN and Inf."""
-    if audio.dim() != 2 or not audio.is_floating_point():
-        raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}; expected float [B, N]")
-    if not math.isfinite(audio.sum()) and not torch.isfinite(audio).all():  # the sum may overflow
-        raise ValueError("audio holds NaN or Inf")
-    return audio
-
-
-def blocks(x: Tensor, size: int) -> Iterator[Tensor]:
-    """Yield x [..., n] in blocks of up to `size`, none for n = 0."""
-    yield from (x[..., i : i + size] for i in range(0, x.shape[-1], size))
-
-
-def check_rows(rows: Tensor, batch: int) -> None:
-    """Raise ValueError unless `rows` is a bool mask [batch]."""
-    if rows.dtype != torch.bool or list(rows.shape) != [batch]:
-        raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}; expected bool [{batch}]")
-
-
-def fingerprint_of(said: Any, tensors: Mapping[str, Tensor]) -> str:
-    """Return a hash (16 hexadecimal digits) of JSON data and of tensors as float32."""
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for key, tensor in sorted(tensors.items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

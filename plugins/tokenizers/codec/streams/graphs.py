@@ -15,7 +15,7 @@ from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
 
 
 class Graph:
-    """run(x, history) -> output, for inputs exactly like an example [B, ..., n]; see codec.Live.
+    """run(x, history) -> output, for inputs exactly like an example [B, ..., n], a LivePath.
 
     Layer states are inputs of fixed size, updated in place, so the graph is compiled once in the constructor and shared
     by all streams. On a GPU each stream captures a CUDA graph over its own tensors when it starts, and a push replays

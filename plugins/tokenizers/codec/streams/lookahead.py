@@ -11,7 +11,9 @@ from torch import Tensor
 
 from accomp.plugin import PluginError, Stream
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec, LivePath, blocks, check_rows, checked_audio
+from accomp.plugins.tokenizers.codec.streams.chunks import blocks, check_rows, checked_audio
+from accomp.plugins.tokenizers.codec.streams.codec import FrozenCodec
+from accomp.plugins.tokenizers.codec.streams.live_path import LivePath
 from accomp.plugins.tokenizers.codec.streams.sliding import StreamMemory
 
 BLOCK = 50

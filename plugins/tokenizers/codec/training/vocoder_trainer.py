@@ -13,8 +13,8 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WIN
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase.peaks import TensorPhases
 from accomp.plugins.tokenizers.codec.streams.causal import History
-from accomp.plugins.tokenizers.codec.training.sound_judge import SoundJudge
-from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
+from accomp.plugins.tokenizers.codec.training.sound.losses import SoundJudge
+from accomp.plugins.tokenizers.codec.training.sound.spec import SoundTrainSpec
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer
 
 

@@ -14,8 +14,8 @@ from accomp.plugin import SpecError
 from accomp.plugins.tokenizers.codec.networks.quantizer import nearest, project, restore
 from accomp.plugins.tokenizers.codec.streams.lookahead import decode_whole, encode_whole
 from accomp.plugins.tokenizers.codec.training.codebooks import CodebookTrainer
-from accomp.plugins.tokenizers.codec.training.sound_judge import SoundJudge
-from accomp.plugins.tokenizers.codec.training.sound_spec import SoundTrainSpec
+from accomp.plugins.tokenizers.codec.training.sound.losses import SoundJudge
+from accomp.plugins.tokenizers.codec.training.sound.spec import SoundTrainSpec
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer, share
 
 
@@ -30,7 +30,7 @@ class WaveformTrainSpec(SoundTrainSpec):
             else, so the leading levels work as a codec by themselves.
         follow_steps: moving-average steps of the later codebooks after their fit.
         refit_every, refit_until: interval (steps) of refits of the codebooks, up to this share of the steps, since the
-            encoder learns new directions after the first fit; 0: never.
+            encoder finds new directions after the first fit; 0: never.
     """
 
     autoencoder: float = field(default=0.25, validator=share)

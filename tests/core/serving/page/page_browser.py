@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import soundfile
+from browsers import installed_chromium
 from page_stub import TOKEN
 
 RATE = 44100  # of Chromium's fake devices
@@ -64,24 +62,15 @@ def music(seconds: float, seed: int = 0) -> np.ndarray:
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Any]:
     """A browser whose microphone hears `music(8)`; http://jam.test leads to this machine, too."""
-    if not os.environ.get("ACCOMP_BROWSER"):
-        pytest.skip("a browser plays by the clock and wants a machine of its own: make test-page")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives a browser")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("needs an installed Chromium (Debian: apt-get install chromium)")
     soundfile.write(folder / "mic.wav", music(8), RATE, subtype="PCM_16")
     flags = [
-        "--no-sandbox",
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={folder / 'mic.wav'}",
         "--host-resolver-rules=MAP jam.test 127.0.0.1",
     ]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, headless=True, args=flags)
+    with installed_chromium(*flags) as browser:
         yield browser
-        browser.close()
 
 
 class Visit:

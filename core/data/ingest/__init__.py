@@ -1,0 +1,1 @@
+"""The ingest stage: songs of a corpus become tokens in a store."""

@@ -1,0 +1,82 @@
+"""What training of the `magnitude` codec minimises: how far magnitudes are from those of the original."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import BINS, SAMPLE_RATE, magnitudes_of
+from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
+
+COARSE, FINE = 32, 128
+"""Mel bands in which magnitudes are compared."""
+BIN_FLOOR, BAND_FLOOR = 1e-4, 3e-5
+POOL = 8
+"""Sub-frames (40 ms) over which energies are pooled."""
+MASKED = 0.005
+"""Times the loudest bin within half a kHz: what is softer hides behind that one, and its logarithm hardly counts."""
+_REACH, _EVERY = 20, 10  # bins: how far masking reaches, and how often it is looked up
+TUNED = 256
+"""Lowest bins (up to 6.4 kHz) whose slopes are compared."""
+
+
+class MagnitudeDistance(nn.Module):
+    """Distances between log(|S| + 1e-5) as decoded [B, T, 4, 641] and magnitudes [B, T, 4, 641]:
+
+    bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz), floor 1e-4 and MASKED
+    slope    mean |difference of log(|S_m+1| / |S_m-1|)|, bins weighted by the root of |S_m|: where between two bins a
+             partial lies, and so its pitch
+    mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
+    linear   sum |m' - m| / sum m of the same, which weighs what is loud
+    energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
+    level    the same, pooled over the clip
+    """
+
+    weight: Tensor
+    coarse: Tensor
+    fine: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = 1 / (torch.linspace(0, SAMPLE_RATE / 2, BINS) + 400)
+        self.register_buffer("weight", weight / weight.mean(), persistent=False)
+        for name, bands in (("coarse", COARSE), ("fine", FINE)):
+            self.register_buffer(name, mel_filters(bands, BINS, SAMPLE_RATE), persistent=False)
+
+    def forward(self, decoded: Tensor, magnitudes: Tensor) -> dict[str, Tensor]:
+        """Scalars by name; no gradient reaches `magnitudes`."""
+        got = magnitudes_of(decoded)
+        floor = BIN_FLOOR + MASKED * _surroundings(magnitudes)
+        logs, wanted = (got + floor).log(), (magnitudes + floor).log()
+        parts = {"bin": ((logs - wanted).abs() * self.weight).mean()}
+        weight = magnitudes[..., 1 : TUNED + 1].sqrt()
+        weight = weight / (weight.sum(-1, keepdim=True) + 1e-2)
+        slopes = (one[..., 2 : TUNED + 2] - one[..., :TUNED] for one in (logs, wanted))
+        parts["slope"] = (torch.sub(*slopes).abs() * weight).sum(-1).mean()
+        mel, linear = [], []
+        for filters in (self.coarse, self.fine):
+            a, b = got @ filters.T, magnitudes @ filters.T
+            mel.append(((a + BAND_FLOOR).log() - (b + BAND_FLOOR).log()).abs().mean())
+            linear.append(((a - b).abs().sum((1, 2, 3)) / b.sum((1, 2, 3)).clamp(min=1e-2)).mean())
+        a, b = ((m.square() @ self.coarse.T).flatten(1, 2) for m in (got, magnitudes))
+        pooled = [F.avg_pool1d(e.transpose(1, 2), POOL, POOL // 2) for e in (a, b)]
+        return parts | {
+            "mel": torch.stack(mel).mean(),
+            "linear": torch.stack(linear).mean(),
+            "energy": _apart(*pooled),
+            "level": _apart(a.mean(1), b.mean(1)),
+        }
+
+
+def _surroundings(magnitudes: Tensor) -> Tensor:
+    """The loudest of the bins around each, of that size [B, T, 4, 641]."""
+    rows = magnitudes.flatten(0, 2)[:, None]
+    loudest = F.max_pool1d(rows, 2 * _REACH, _EVERY, padding=_REACH)[:, 0]
+    nearest = (torch.arange(magnitudes.shape[-1], device=rows.device) + _EVERY // 2) // _EVERY
+    return loudest[:, nearest].view_as(magnitudes)
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """Mean |log a - log b| / 2 of energies, at least 1e-9."""
+    return ((a + 1e-9).log() - (b + 1e-9).log()).abs().mean() / 2

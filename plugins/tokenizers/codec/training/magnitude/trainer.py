@@ -1,0 +1,203 @@
+"""Training of the `magnitude` codec: from principal components and k-means on, all parts together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+from torch import Tensor
+
+from accomp.plugin import SpecError
+from accomp.plugins.tokenizers.codec.music.clips import Music
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WINDOW, MagnitudeNetwork, magnitudes_of
+from accomp.plugins.tokenizers.codec.networks.tuner import by_slopes, mistuning, true_tuning
+from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.codec.training.averaging import Averaged
+from accomp.plugins.tokenizers.codec.training.magnitude.discriminator import MagnitudeAdversary
+from accomp.plugins.tokenizers.codec.training.magnitude.losses import MagnitudeDistance
+from accomp.plugins.tokenizers.codec.training.magnitude.residual_trainer import ResidualTrainer
+from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer, CodecTrainSpec, share
+
+
+@frozen(kw_only=True)
+class MagnitudeTrainSpec(CodecTrainSpec):
+    """[train] of the magnitude codec; precision "bfloat16" is that of the blocks' matrix products, on any device.
+
+    Attributes:
+        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
+            of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py.
+        keep, again: of a tuner's training, the batches kept in memory, and the average number of steps on each.
+        stay: that of the codec, for the codes of a decoder that is trained alone.
+        average: decay of the moving average of the decoder's trained weights, which is the result; 0: the last weights.
+            With adversarial training weights oscillate around a solution.
+        codebooks: levels that the decoder gets in most steps, 0 for all. Those behind are trained in `more` of them.
+        fewer: share of the steps in which it gets the first 1 .. codebooks - 1 only, so that each number is a codec.
+        more: share of the steps in which it gets all levels.
+        refit: shares of the training at which the codebooks are fitted anew.
+        bin, slope, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        tuning: weight of the error of the lowest bins' frequencies; see tuner.py.
+        compile: whether torch.compile fuses the distances (a sixth of a step's time on a CPU; it needs a C++ compiler).
+        commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
+            or by all where the decoder gets all: were it always all, latents would shrink until the levels that the
+            decoder mostly gets leave most dimensions out.
+        steady, steady_from: weight of |z_t - z_{t-1}|^2 over that variance, and the share of the training it begins at.
+        adversarial, features: weights of the adversarial loss and of the distance of features; both begin at
+            `adversary_from`, with learning rate `adversary_lr`, on the first `adversary_batch` clips, and have full
+            weight after `adversary_warmup` steps.
+    """
+
+    only: Literal["all", "decoder", "tuner"] = "all"
+    stay: float = field(default=0.15, validator=v.ge(0.0))
+    average: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.lt(1.0)))
+    codebooks: int = field(default=0, validator=v.ge(0))
+    fewer: float = field(default=0.25, validator=share)
+    more: float = field(default=0.2, validator=share)
+    refit: tuple[float, ...] = (0.3, 0.55)
+    bin: float = field(default=1.0, validator=v.ge(0.0))
+    slope: float = field(default=0.3, validator=v.ge(0.0))
+    mel: float = field(default=1.0, validator=v.ge(0.0))
+    linear: float = field(default=1.0, validator=v.ge(0.0))
+    energy: float = field(default=0.5, validator=v.ge(0.0))
+    level: float = field(default=1.0, validator=v.ge(0.0))
+    tuning: float = field(default=1.0, validator=v.ge(0.0))
+    keep: int = field(default=1, validator=v.gt(0))
+    again: int = field(default=1, validator=v.gt(0))
+    compile: bool = False
+    commitment: float = field(default=1.0, validator=v.ge(0.0))
+    steady: float = field(default=0.0, validator=v.ge(0.0))
+    steady_from: float = field(default=0.6, validator=share)
+    adversarial: float = field(default=0.0, validator=v.ge(0.0))
+    features: float = field(default=1.0, validator=v.ge(0.0))
+    adversary_from: float = field(default=0.5, validator=share)
+    adversary_lr: float = field(default=3e-4, validator=v.gt(0.0))
+    adversary_batch: int = field(default=4, validator=v.gt(0))
+    adversary_warmup: int = field(default=200, validator=v.gt(0))
+
+
+class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
+    """Trains a MagnitudeNetwork; nothing is transformed back into sound. See CodecTrainer."""
+
+    network: MagnitudeNetwork
+
+    def __init__(
+        self, network: Any, spec: MagnitudeTrainSpec, clips: Music, seed: int, device: torch.device, **timing: Any
+    ):
+        super().__init__(network, spec, clips, seed, device, **timing)
+        self.network.mixed = spec.precision == "bfloat16"
+        have = len(network.quantizer.levels)
+        self.levels = spec.codebooks or have
+        if self.levels > have:
+            raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
+        distance = MagnitudeDistance().to(device)
+        self.distance = torch.compile(distance, dynamic=False) if spec.compile else distance
+        if spec.only != "all" and not spec.start:
+            raise SpecError(f'only = "{spec.only}" needs weights to start from, such as "default" @ train.start')
+        if spec.only == "tuner" and not network.tuner:
+            raise SpecError('only = "tuner" needs tuner_blocks over 0 @ codec.tuner_blocks')
+        if network.tuner:
+            network.tuner.mixed = network.mixed
+        network.requires_grad_(False)
+        for parameter in network.learning(spec.only):
+            parameter.requires_grad_(True)
+        self.codebooks = ResidualTrainer(network.quantizer.levels, self.rng, spec.dead)
+        self.adversary = MagnitudeAdversary(seed, device, half=self.network.mixed) if spec.adversarial else None
+        part = "decoder" if spec.only == "all" else spec.only
+        self.averaged = Averaged(self.network.learning(part), spec.average) if spec.average else None
+        self.optimize()
+
+    def parts(self) -> dict[str, Any]:
+        adversary = {"adversary": self.adversary} if self.adversary else {}
+        averaged = {"averaged": self.averaged} if self.averaged else {}
+        return {"codebooks": self.codebooks, **adversary, **averaged}
+
+    def learn(self, done: float) -> dict[str, float]:
+        told: dict[str, float] = {}
+        if self.fitted is None and not self.spec.start:
+            told["components_miss"] = self._start()
+        if self._fits_now(done):
+            for i, left in enumerate(self.codebooks.fit(self.latents(self._encode))):
+                told[f"unexplained_{i + 1}"] = left
+            self.fitted = self.step
+        return told | self._one_step(done)
+
+    def _one_step(self, done: float) -> dict[str, float]:
+        spec, network = self.spec, self.network
+        audio = self.draw()
+        with torch.no_grad():
+            magnitudes, low = network.spectra(audio, History())
+            bands = network.spectra.log_bands(magnitudes)
+        heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
+        decoded, tuning = network.decode_in_tune(heard, History())
+        losses = pulled | self._mistuning(decoded, tuning, audio) | self.distance(decoded, magnitudes)
+        total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
+        judged: dict[str, Tensor] = {}
+        if self.adversary and done >= spec.adversary_from:
+            n, rate = spec.adversary_batch, spec.adversary_lr * max(0.1, self.cosine(done))
+            judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
+            heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
+            total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
+        return self.descended(total, losses | judged, done)
+
+    def descended(self, total: Tensor, losses: dict[str, Tensor], done: float) -> dict[str, float]:
+        """What `descend` gives; the moving average follows."""
+        told = self.descend(total, losses, done)
+        if self.averaged:
+            self.averaged.follow(self.step)
+        return told
+
+    def _mistuning(self, decoded: Tensor, tuning: Tensor | None, audio: Tensor) -> dict[str, Tensor]:
+        if tuning is None:
+            return {}
+        said = by_slopes(magnitudes_of(decoded).flatten(1, 2)) + tuning
+        return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
+
+    def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Input of the decoder, with a straight-through gradient for the latents, and the losses of the latents."""
+        spec, variance = self.spec, self.network.spread**2
+        z = self.network.latents(bands, low, History())
+        revive = self.step % spec.revive_every == 0 and done <= spec.revive_until
+        sums = self.codebooks.quantize(z.detach(), revive=revive)
+        heard = self._levels_heard()
+        pulled = {"commitment": (z - sums[max(heard, self.levels) - 1]).square().mean() / variance}
+        if spec.steady and done >= spec.steady_from:
+            pulled["steady"] = (z[:, 1:] - z[:, :-1]).square().mean() / variance
+        return sums[heard - 1] + z - z.detach(), pulled
+
+    @torch.no_grad()
+    def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
+        """Input of the decoder from the codes, without a gradient."""
+        quantizer, first = self.network.quantizer, self._levels_heard()
+        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
+        heard = zip(quantizer.levels[:first], codes.unbind(1), strict=True)
+        return torch.stack([level.codebook[code] for level, code in heard]).sum(0)
+
+    def _levels_heard(self) -> int:
+        """Number of levels that the decoder gets in this step."""
+        chance = float(torch.rand((), generator=self.rng))
+        if chance < self.spec.fewer and self.levels > 1:
+            return 1 + int(torch.randint(self.levels - 1, (), generator=self.rng))
+        return len(self.codebooks.levels) if chance > 1 - self.spec.more else self.levels
+
+    @torch.no_grad()
+    def _start(self) -> float:
+        return self.network.start(self.latents(self._bands))
+
+    def _bands(self, audio: Tensor) -> Tensor:
+        return self.network.spectra.log_bands(self.network.spectra(audio, History())[0])
+
+    def _encode(self, audio: Tensor) -> Tensor:
+        return self.network.encode(audio, History())
+
+    def _fits_now(self, done: float) -> bool:
+        """At the beginning, unless that is other weights, and when the progress passes the next share of `refit`."""
+        due = self.spec.refit if self.spec.start else (0.0, *self.spec.refit)
+        return self.spec.only == "all" and self.codebooks.fits < len(due) and done >= due[self.codebooks.fits]
+
+    def finish(self) -> list[float]:
+        if self.spec.only == "all":
+            self.network.whitening.fit(self.latents(self._encode))
+        if self.averaged:
+            self.averaged.take()
+        return []
