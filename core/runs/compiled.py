@@ -28,8 +28,7 @@ import torch
 from accomp.core.compute.cores import processor
 from accomp.core.console import say, warn
 from accomp.core.errors import DataError
-from accomp.core.files import write_atomic
-from accomp.core.records import read_record
+from accomp.core.files import read_record, write_atomic
 from accomp.core.trouble import named
 
 FOLDER, ARCHIVE, RECORD = "compiled", "cache.tar", "cache.json"
