@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import attrs
 import torch
 
 from accomp.core.compute.compilers import lacking
@@ -82,9 +81,4 @@ class _Compiled:
             else:
                 warn(f"the training step cannot be compiled, and runs uncompiled: {why}")
                 self._gave_up = True
-        return self(*map(_in_full, given))
-
-
-def _in_full(given: Any) -> Any:
-    """An attention pattern without its tiles; anything else as it is."""
-    return attrs.evolve(given, blocks=None) if isinstance(given, AttentionPattern) else given
+        return self(*(None if isinstance(one, AttentionPattern) else one for one in given))  # as without tiles

@@ -95,7 +95,7 @@ class Llama(Backbone):
         """
         if state is None:
             position = torch.arange(h.shape[1], device=h.device)[None] if sight is None else sight.position
-            visible = causal if sight is None else sight.blocks or sight.visible[:, None]
+            visible = causal if sight is None else _visible(sight)
             rotation = self.rotary(position[..., None])
             for layer in self.layers:
                 h = layer(h, rotation, visible)
@@ -227,6 +227,10 @@ class Attention(nn.Module):
             p = ((q * keys).sum(-1) / math.sqrt(d) + bias[:, :, 0]).softmax(-1)
             return (p[..., None] * values).sum(2).view(B, H, S, d)
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)
+
+
+def _visible(sight: AttentionPattern) -> Visible:
+    return sight.visible[:, None] if sight.blocks is None else sight.blocks
 
 
 def _over_rows(q: Tensor, k: Tensor, v: Tensor, visible: Visible) -> Tensor:
