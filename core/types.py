@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from attrs import define, field, frozen
@@ -183,16 +183,45 @@ class Batch:
     timelines: dict[str, Tensor] = field(factory=dict)
 
 
-class AttentionPattern(NamedTuple):
+Rule = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+"""Visibility as arithmetic: rule(b, i, j) -> bool, whether row i of item b may attend to row j; all int64, and they
+broadcast."""
+
+
+@define(eq=False)  # torch.compile cannot trace the construction of a frozen class
+class AttentionPattern:
     """Positions and attention mask of rows that do not follow one another.
 
     Attributes:
         position: [B or 1, S] int64, position of each row in the sequence.
-        visible: [B or 1, S, S] bool, row i may attend to row j; every row attends to itself.
+        blocks: the mask as a BlockMask of torch's flex_attention, which skips what no row attends to; None where none
+            was made (core/model/attention_tiles.py). A backbone may use it instead of `visible`.
     """
 
     position: Tensor
-    visible: Tensor
+    _visible: Tensor | Rule
+    blocks: Any = None
+
+    @property
+    def visible(self) -> Tensor:
+        """The mask [B or 1, S, S] bool: row i may attend to row j; every row attends to itself.
+
+        Computed here, in full, where the pattern was given as a rule.
+        """
+        if not callable(self._visible):
+            return self._visible
+        import torch  # imported late: plugins that only describe songs do not need it
+
+        items, rows = (torch.arange(size, device=self.position.device) for size in self.position.shape)
+        return self._visible(items[:, None, None], rows[:, None], rows)
+
+    @property
+    def rule(self) -> Rule:
+        """The mask as a rule."""
+        given = self._visible
+        if callable(given):
+            return given
+        return lambda b, i, j: given[b, i, j]
 
 
 @frozen(eq=False)

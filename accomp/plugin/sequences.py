@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accomp.core.model.ahead_keys import AheadKeys
+from accomp.core.model.attention_tiles import tiled
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
@@ -11,7 +12,7 @@ from accomp.core.model.model import Model, withhold
 from accomp.core.model.past_dropout import drop_past
 from accomp.core.model.sequence import DelayPattern
 from accomp.core.model.tokens import MASK, PADDING
-from accomp.core.offline.framewise import hidden
+from accomp.core.offline.framewise import hidden, whole_clip
 from accomp.core.offline.prepended import Prepended
 from accomp.core.streaming.graphs import cuda_graph
 from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
@@ -43,8 +44,10 @@ __all__ = [
     "hidden",
     "in_loops",
     "per_level",
+    "tiled",
     "total",
     "training_mask",
     "weights_of",
+    "whole_clip",
     "withhold",
 ]

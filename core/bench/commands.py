@@ -207,6 +207,26 @@ def sessions(
 
 
 @bench.command()
+def offline(
+    context: typer.Context,
+    spec: SpecName = None,
+    settings: Settings = None,
+    frames: Annotated[int, typer.Option(min=8, help="Of the clip.")] = 100,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="A compiled way to run the model, to be compared; repeatable.")
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
+    json: Json = None,
+    compare: Before = None,
+) -> None:
+    """Compare streaming with offline (k = 1): share of equal codes, largest difference of logits."""
+    from accomp.core.bench.cases.offline import Offline
+
+    _run(context, Offline(frames, tuple(variant or ())), spec, settings, device, threads, json, compare)
+
+
+@bench.command()
 def loader(
     context: typer.Context,
     spec: SpecName = None,

@@ -57,6 +57,8 @@ FIGURES = {
     "example_kb": Figure("kB an example", "of the store on the disk"),
     "read_kb": Figure("kB of tokens", "that an example consists of"),
     "of_reference_bytes": Figure("of reference's bytes", "against the same clips as the published code dumps them"),
+    "codes_equal": Figure("codes equal", "share of codes that streaming and offline have in common", "more"),
+    "logits_off": Figure("logits off", "the largest difference between a logit streamed and one of the whole clip"),
     "loss": Figure("nats a token", "held-out loss"),
     "loss_more": Figure("more than the first", "nats a token above the first line's"),
     "tokens": Figure("tokens", "that the loss is the mean of", ""),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from accomp.core.compute.cores import cores
+from accomp.core.compute.cores import cores, processor
 from accomp.core.runs.folder import versions
 
 BUSY = 0.5
@@ -24,7 +22,7 @@ def host() -> dict[str, Any]:
     """Collect processor, cores, memory, GPU, versions, load and date; unknown ones are absent."""
     found: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": cores(),
         "load": load(),
         **versions(),
@@ -58,14 +56,7 @@ def describe(facts: dict[str, Any]) -> str:
     """Describe the machine in one line."""
     memory = f", {facts['memory_gb']:g} GB" if "memory_gb" in facts else ""
     gpu = f"; {facts['gpu']}, {facts['gpu_memory_gb']:g} GB" if "gpu" in facts else ""
+    if "copy_gb_s" in facts:
+        gpu += f", copies {facts['copy_gb_s']:g} GB/s, multiplies {facts['matmul_tflops']:g} TFLOP/s"
     where = f"{facts['cpu']}, {facts['cores']} cores{memory}{gpu}"
     return f"{where}; torch {facts['torch']}; load {facts['load']}; {facts['date']}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

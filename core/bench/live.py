@@ -70,6 +70,11 @@ class SteadySessions:
         while self._heard < self.window + 1 or (self._heard - clock.t_f) % clock.k:
             self.frame()
 
+    def chunk(self) -> None:
+        """Run as many frames as make every step of a chunk."""
+        for _ in range(self.model.layout.clock.k):
+            self.frame()
+
     def frame(self) -> Tensor:
         """Push one input frame and return the completed output [B, K, m] on the host."""
         self.session.push(self._noise[self._heard % len(self._noise)][:, None])

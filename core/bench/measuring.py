@@ -25,7 +25,17 @@ class Benchmark(Protocol):
     default: ClassVar[str]
     threads: ClassVar[int | None]
 
-    def lines(self, subject: BenchModel) -> Iterator[BenchRow]: ...
+    def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
+        """Yield the rows, each when it is measured."""
+        ...
+
+    def parts(self) -> Sequence[Benchmark]:
+        """Return benchmarks that differ from this one in that each needs only some of what is compiled for it."""
+        ...
+
+    def compile(self, subject: BenchModel) -> None:
+        """Compile what `lines` needs, and run it once."""
+        ...
 
 
 def measure(
@@ -38,9 +48,22 @@ def measure(
     threads: int | None = None,
 ) -> list[BenchRow]:
     """Run one benchmark and return its rows. Raises UserErrors for a spec, a device or options that do not fit."""
+    return list(rows_of(benchmark, spec, settings, registry, device=device, threads=threads))
+
+
+def rows_of(
+    benchmark: Benchmark,
+    spec: str | None,
+    settings: Sequence[str],
+    registry: Registry,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Iterator[BenchRow]:
+    """Run one benchmark and yield its rows, each when it is measured. Raises as `measure` does."""
     found = subject(spec or benchmark.default, settings, registry, device=device, threads=threads)
     with using(found.spec.run.threads or benchmark.threads):
-        return list(benchmark.lines(found))
+        yield from benchmark.lines(found)
 
 
 def show(lines_of: Callable[[], Sequence[BenchRow]], json: Path | None, before: Path | None) -> None:

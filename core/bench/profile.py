@@ -54,7 +54,8 @@ def kernel_times(
         for _ in range(steps):
             run()
         synchronize(device)
-    kind = torch.autograd.DeviceType.CUDA if gpu else torch.autograd.DeviceType.CPU
+    kinds = torch.autograd.DeviceType  # type: ignore[attr-defined]
+    kind = kinds.CUDA if gpu else kinds.CPU
     found = [
         KernelTime(
             event.key,

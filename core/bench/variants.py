@@ -37,6 +37,11 @@ VARIANTS = (
 """In display order; the first of those that run is the baseline of comparisons."""
 
 
+def compiled_names(names: Sequence[str]) -> list[str]:
+    """Return the names of the compiled variants among these, or of all where none is given."""
+    return [one.name for one in VARIANTS if (not names or one.name in names) and one.runtime.compile == "on"]
+
+
 def variants(names: Sequence[str] = (), device: torch.device = CPU) -> list[Variant]:
     """Return the variants of these names; where none is given, all that suit the device and differ on it. Raises
     UserError for an unknown name.

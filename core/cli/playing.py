@@ -14,6 +14,13 @@ from accomp.core.runs.models import find_model
 
 app = typer.Typer()
 
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of the run's: compile=on, weights=w8a8."
+    ),
+]
+
 
 @app.command("stream", rich_help_panel=PLAY)
 def stream_command(
@@ -34,12 +41,7 @@ def stream_command(
     ] = None,
     condition: Labels = None,
     guidance: Scales = None,
-    runtime: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--runtime", metavar="KEY=VALUE", help="Of [runtime], instead of the run's: compile=on, weights=w8a8."
-        ),
-    ] = None,
+    runtime: Runtimes = None,
     metronome: Annotated[
         str,
         typer.Option(
@@ -89,6 +91,25 @@ def stream_command(
     if force:
         raise UserError("--force plays what this machine is too slow for; it goes with --realtime")
     stream(wanted, context.obj)
+
+
+@app.command("compile", rich_help_panel=PLAY)
+def compile_command(
+    run: ModelName,
+    context: typer.Context,
+    slots: Annotated[
+        list[int] | None,
+        typer.Option("--slots", min=1, help="Sessions of a server at a time; repeatable. 1 otherwise."),
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="The training step as well.")] = False,
+    runtime: Runtimes = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto, instead of the run's.")] = None,
+) -> None:
+    """Compile what plays in a run once, and keep it beside the run, so that playing starts at once."""
+    from accomp.core.generation.compile_run import compile_run
+
+    folder = find_model(run, context.obj)
+    compile_run(folder, context.obj, slots=slots or (1,), training=train, runtime=tuple(runtime or ()), device=device)
 
 
 @app.command("layer", rich_help_panel=PLAY)

@@ -15,7 +15,7 @@ and to the preceding rows of their own chunk. With t_f = 0, k = 3, one level, an
 from __future__ import annotations
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.model.sequence import DelayPattern
@@ -45,56 +45,89 @@ def draw_starts(starts: range, batch: int, count: int | None, rng: torch.Generat
 class Chunks:
     """n chunks of each of B clips of T frames.
 
+    All numbers of rows are computed here, once, so that compiled code reads them: in torch 2.11 an index that it
+    computes itself, out of `arange` and `cat`, stops its compiler on a GPU.
+
     Attributes:
         starts: [B, n] int64, the step at which each chunk starts.
+        steps: [B, S + A] int64, the step of every row, of the clip and without input; below 0 before the first.
+        newest: [B, S + A] int64, the clip's last row that each row attends to.
+        chunk: [S + A] int64, the chunk of a row without input; -1 for the clip's.
+        targets: [B, n k] int64, the chunks' steps, in order.
+        predicting: [B, n k] int64, the row that predicts each of them.
     """
 
     layout: DelayPattern
     frames: int
     starts: Tensor
+    steps: Tensor = field(init=False)
+    newest: Tensor = field(init=False)
+    chunk: Tensor = field(init=False)
+    targets: Tensor = field(init=False)
+    predicting: Tensor = field(init=False)
+
+    @steps.default
+    def _steps(self) -> Tensor:
+        return torch.cat([self._clip - self.layout.start, self._within(range(1, self.layout.clock.k))], dim=1)
+
+    @newest.default
+    def _newest(self) -> Tensor:
+        first = self.layout.start + self.starts
+        return torch.cat([self._clip, first.repeat_interleave(self.layout.clock.k - 1, dim=1)], dim=1)
+
+    @chunk.default
+    def _chunk(self) -> Tensor:
+        n, device = self.starts.shape[1], self.starts.device
+        own = torch.arange(n, device=device).repeat_interleave(self.layout.clock.k - 1)
+        return torch.cat([torch.full_like(self._clip[0], -1), own])
+
+    @targets.default
+    def _targets(self) -> Tensor:
+        return self._within(range(self.layout.clock.k))
+
+    @predicting.default
+    def _predicting(self) -> Tensor:
+        (batch, n), k, rows = self.starts.shape, self.layout.clock.k, self.layout.rows(self.frames)
+        first = (self.layout.start + self.starts)[..., None]
+        inputless = torch.arange(n * (k - 1), device=self.starts.device).view(n, k - 1) + rows
+        return torch.cat([first, inputless.expand(batch, -1, -1)], dim=2).flatten(1)
 
     @property
-    def inputless(self) -> Tensor:
-        """Steps of the rows without input, A = n (k - 1), chunk by chunk: [B, A]."""
-        return self._steps(range(1, self.layout.clock.k))
+    def _clip(self) -> Tensor:
+        """Numbers of the clip's rows [B, S]."""
+        return torch.arange(self.layout.rows(self.frames), device=self.starts.device).expand(len(self.starts), -1)
+
+    def _within(self, span: range) -> Tensor:
+        """Steps of every chunk, m of them, counted from its start: [B, n m]."""
+        within = torch.arange(span.start, span.stop, device=self.starts.device)
+        return (self.starts[..., None] + within).flatten(1)
 
     def tokens_in(self, y: Tensor) -> Tensor:
         """Target codes y [B, K, T] -> tokens at the input of all rows, of the clip and without input [B, K, S + A]."""
-        before = self._steps(range(self.layout.clock.k - 1))
-        return torch.cat([self.layout.inputs_of(y), self.layout.emitted(y, before)], dim=2)
+        return self.layout.tokens_in(self.steps[:, None], self.layout.emitted(y, self.steps - 1))
 
     def timeline_rows(self, values: Tensor) -> Tensor:
         """Pick a timeline's values per frame [B, T, N] for all rows [B, S + A, N]."""
-        return torch.cat([self.layout.timeline_rows(values), self.layout.timeline_at(values, self.inputless)], dim=1)
+        return self.layout.timeline_at(values, self.steps)
 
     def targets_of(self, y: Tensor, ahead: int = 0) -> Tensor:
         """Target codes y [B, K, T] -> targets of the chunks' steps [B, K, n k]; negative where a step has no target.
 
         ahead: each step's target is the output of the step `ahead` steps later, beyond the chunk's end too.
         """
-        return self.layout.emitted(y, self._steps(range(ahead, self.layout.clock.k + ahead)))
+        return self.layout.emitted(y, self.targets + ahead)
 
     def predicting_rows(self, h: Tensor) -> Tensor:
         """Select from h [B, S + A, D] of all rows those that predict the chunks' steps, in order [B, n k, D]."""
-        clip, inputless = h.tensor_split([self.layout.rows(self.frames)], dim=1)
-        firsts = clip.gather(1, (self.layout.start + self.starts)[..., None].expand(-1, -1, h.shape[2]))
-        inputless = inputless.unflatten(1, (self.starts.shape[1], self.layout.clock.k - 1))
-        return torch.cat([firsts[:, :, None], inputless], dim=2).flatten(1, 2)
+        return h.gather(1, self.predicting[..., None].expand(-1, -1, h.shape[2]))
 
     def sight(self) -> AttentionPattern:
         """Positions and visibility of the S + A rows."""
-        n, k = self.starts.shape[1], self.layout.clock.k
-        device = self.starts.device
-        clip = torch.arange(self.layout.rows(self.frames), device=device)
-        clip_rows = clip.expand(len(self.starts), -1)
-        position = torch.cat([clip_rows, self.layout.start + self.inputless], dim=1)
-        newest = torch.cat([clip_rows, self.layout.start + self.starts.repeat_interleave(k - 1, dim=1)], dim=1)
-        chunk = torch.cat([torch.full_like(clip, -1), torch.arange(n, device=device).repeat_interleave(k - 1)])
-        own = (chunk[:, None] == chunk) & (position[..., None] >= position[:, None])
-        inputs = newest[..., None] >= clip
-        return AttentionPattern(position, torch.cat([inputs, own[..., len(clip) :]], dim=2))
+        position, newest, chunk = self.steps + self.layout.start, self.newest, self.chunk
+        rows = self.layout.rows(self.frames)
 
-    def _steps(self, span: range) -> Tensor:
-        """Steps of every chunk, m of them, counted from its start: [B, n m]."""
-        within = torch.arange(span.start, span.stop, device=self.starts.device)
-        return (self.starts[..., None] + within).flatten(1)
+        def rule(b: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            own = (chunk[i] == chunk[j]) & (position[b, i] >= position[b, j])
+            return torch.where(j < rows, newest[b, i] >= j, own)
+
+        return AttentionPattern(position, rule)

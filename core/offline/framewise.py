@@ -27,18 +27,24 @@ def hidden(
     labels: Mapping[str, Tensor],
     valid: Tensor | None = None,
     timelines: Mapping[str, Tensor] = MappingProxyType({}),
+    sight: AttentionPattern | None = None,
 ) -> Tensor:
     """x [B, T, E] and codes [B, K, T], MASK where unknown -> the backbone's output at each frame [B, T, D].
 
     Embeddings of labels and timelines are added to every frame, and every frame attends to all others (arXiv
-    2312.08723, section 2.1), or to those that are `valid` [B, T].
+    2312.08723, section 2.1), or to those that are `valid` [B, T]; `sight`: that of `valid`, if it was made before.
     """
     e = model.embed(tokens_in, timelines=model.timeline_embedding(timelines))
     h = model.fuser.fuse(x, e, model.label_embedding(labels))
-    if valid is None:
-        return model.backbone(h, causal=False)
-    frame = torch.arange(x.shape[1], device=x.device)
-    return model.backbone(h, sight=AttentionPattern(frame[None], valid[:, None] | (frame[:, None] == frame)))
+    if sight is None and valid is not None:
+        sight = whole_clip(valid)
+    return model.backbone(h, causal=False) if sight is None else model.backbone(h, sight=sight)
+
+
+def whole_clip(valid: Tensor) -> AttentionPattern:
+    """Sight of clips whose frames are `valid` [B, T]: every frame attends to those that are, and to itself."""
+    frame = torch.arange(valid.shape[1], device=valid.device)
+    return AttentionPattern(frame.expand(len(valid), -1), lambda b, i, j: valid[b, j] | (i == j))
 
 
 class Framewise:

@@ -74,8 +74,7 @@ class Prepended:
         length = torch.where(valid, x + 1, 0).amax(1, keepdim=True)
         position = torch.cat([x.expand_as(valid), length + rows[: self.steps(frames)]], dim=1)
         there = torch.cat([valid, valid.new_ones(()).expand(len(valid), self.steps(frames))], dim=1)
-        before, itself = rows <= rows[:, None], rows == rows[:, None]
-        return AttentionPattern(position, before & (there[:, None] | itself))
+        return AttentionPattern(position, lambda b, i, j: (j <= i) & (there[b, j] | (i == j)))
 
     def _every(self, y: Tensor) -> Tensor:
         return torch.arange(self.steps(y.shape[2]), device=y.device)

@@ -19,6 +19,7 @@ from accomp.core.offline.framewise import Framewise
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import WEIGHTS, Checkpoint, latest_checkpoint, load_run, read_checkpoint
 from accomp.core.runs.checkpoint_folders import checkpoint_folder
+from accomp.core.runs.compiled import use as use_compiled
 from accomp.core.runs.folder import model_folder
 from accomp.core.runs.history import best_step
 from accomp.core.spec.build import build_sampler, check_combination
@@ -92,7 +93,8 @@ def load_player(
 ) -> Player:
     """Load the model of a run folder from its `playing_checkpoint`.
 
-    `sampler`, `guidance` and `runtime` override those of the run. Raises CombinationError for a sampler or a guidance
+    `sampler`, `guidance` and `runtime` override those of the run. Where its steps are compiled, those that are kept
+    beside it are used (compiled.py). Raises CombinationError for a sampler or a guidance
     that does not fit the model.
     """
     checkpoint = playing_checkpoint(run)
@@ -104,6 +106,8 @@ def load_player(
     )
     check_combination(spec, registry)
     runtime = loaded.spec.runtime if runtime is None else runtime
+    if runtime.compile == "on" or (runtime.compile == "auto" and device.type == "cuda"):
+        use_compiled(run, device)
     return Player(
         tokenizer=loaded.tokenizer,
         model=prepared(loaded.model, runtime),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class AudioSessionBatch:
         guidance: Guidance = UNGUIDED,
         temperature: float = 1.0,
         runtime: Runtime = EAGER,
+        buckets: Sequence[int] = (),
     ):
         """The arguments are those of SessionBatch; the tokenizer is used as it was prepared.
 
@@ -52,7 +53,14 @@ class AudioSessionBatch:
         if tokenizer.space != model.space:
             raise ValueError(f"tokenizer {tokenizer.name!r} has {tokenizer.space}, the model {model.space}")
         self.slots = SessionBatch(
-            model, sampler, batch, window=window, guidance=guidance, temperature=temperature, runtime=runtime
+            model,
+            sampler,
+            batch,
+            window=window,
+            guidance=guidance,
+            temperature=temperature,
+            runtime=runtime,
+            buckets=buckets,
         )
         self.tokenizer, self.space, self.clock = tokenizer, tokenizer.space, model.layout.clock
         self.device = model.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from accomp.core.model.accompanist import Accompanist
 from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.music.timelines import NO_TIMELINES, Source
 from accomp.core.spec.runtime import EAGER, Runtime
+from accomp.core.streaming.buckets import Buckets
 from accomp.core.streaming.checks import no_timeline
 from accomp.core.streaming.latent_session import session_of
 
@@ -21,7 +22,8 @@ NO_TEMPERATURE = "the sampler has no temperature"
 class SessionBatch:
     """Up to B sessions that advance together, k frames a tick; a session's tokens do not depend on its neighbours.
 
-    Every tick computes all B rows, taken or not, so that one graph of fixed shape serves always.
+    Every tick computes all B rows, taken or not, so that one graph of fixed shape serves always; or the smallest of
+    some buckets that holds all sessions, each with a graph of its own.
 
     Attributes:
         taken: [B] bool, on the CPU: slots with a session.
@@ -38,10 +40,13 @@ class SessionBatch:
         guidance: Guidance = UNGUIDED,
         temperature: float = 1.0,
         runtime: Runtime = EAGER,
+        buckets: Sequence[int] = (),
     ):
-        """window, guidance, runtime: as for a TokenSession. temperature: the default of a session.
+        """window, guidance, runtime: as for a TokenSession. temperature: the default of a session. buckets: numbers of
+        slots that are computed alone (buckets.py); each is compiled, which takes its time.
 
-        Raises ValueError as a TokenSession does and for fewer than one slot, UserError where it cannot be compiled.
+        Raises ValueError as a TokenSession and Buckets do and for fewer than one slot, UserError where it cannot be
+        compiled.
         """
         if batch < 1:
             raise ValueError(f"{batch} slots; at least one is needed")
@@ -56,6 +61,9 @@ class SessionBatch:
             model, sampler, sessions=self._sessions, labels=self._labels, window=window, guidance=guidance,
             controls=self._controls, runtime=runtime,
         )  # fmt: skip
+        self._buckets: Buckets | None = None
+        if buckets:
+            self._buckets = self._tokens.buckets(buckets, compiled=runtime.compiles(self._tokens.device))
         self._tokens.pull()
         self._clock = model.layout.clock
         self._frames_in = [0] * batch  # frames of input since the start of a slot's session
@@ -92,6 +100,7 @@ class SessionBatch:
             control[slot] = self._defaults[name] if temperature is None else temperature
         rows = torch.zeros_like(self.taken)
         rows[slot] = True
+        self._compute(rows)
         early = self._tokens.reset(
             rows, sessions=self._sessions, labels=self._labels, seed=self._seeds, controls=self._controls,
             timelines=[timelines if row == slot else {} for row in range(len(self.taken))],
@@ -139,10 +148,17 @@ class SessionBatch:
             raise ValueError(f"input came for slots {sorted(x)}, but taken are {playing}")
         if wrong := {slot: tuple(one.shape) for slot, one in x.items() if one.shape != (k, width)}:
             raise ValueError(f"expected {(k, width)}, k frames of latents, for every slot; got {wrong}")
+        self._compute()
         silence = torch.zeros(k, width, device=self._tokens.device)
         self._tokens.push(torch.stack([x.get(slot, silence).to(silence) for slot in range(len(self.taken))]))
         codes = self._tokens.pull()
         return {slot: codes[slot, :, codes.shape[2] - self._completed_by_next(slot) :] for slot in playing}
+
+    def _compute(self, joining: Tensor | None = None) -> None:
+        """Choose the bucket for the sessions that there are, and those that join [B] bool."""
+        if self._buckets is not None:
+            rows = self.taken if joining is None else self.taken | joining
+            self._buckets.use(int(rows.nonzero().max()) + 1 if rows.any() else 1)
 
     def _taken(self, slot: int) -> int:
         if not self.taken[slot]:

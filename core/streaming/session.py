@@ -19,6 +19,7 @@ from accomp.core.model.guidance import UNGUIDED, Guidance
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import Source
 from accomp.core.spec.runtime import EAGER, Runtime
+from accomp.core.streaming.buckets import Buckets
 from accomp.core.streaming.checks import check_playable, check_prompt, no_timeline
 from accomp.core.streaming.step import Sessions, Step
 from accomp.core.streaming.timeline_feed import TimelineFeed
@@ -161,6 +162,11 @@ class TokenSession:
         all.
         """
         self._timeline_feed.listen(audio, rows)
+
+    @torch.inference_mode()
+    def buckets(self, sizes: Sequence[int], *, compiled: bool) -> Buckets:
+        """Steps of the first rows alone, for each size; see Buckets."""
+        return Buckets(self._step, sizes, compiled=compiled)
 
     @property
     def state(self) -> State:

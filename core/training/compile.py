@@ -1,4 +1,8 @@
-"""Compilation of a training step: loss and gradients as one graph, for batches of one shape."""
+"""Compilation of a training step: loss and gradients as one graph, for batches of one shape.
+
+On a GPU attention masks are passed by tiles, for flex_attention, to objectives that can: the device decides, and a CPU
+computes with the mask in full.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from accomp.core.compute.compilers import lacking
 from accomp.core.console import say, warn
 from accomp.core.errors import SpecError, WorkError
 from accomp.core.interfaces import Objective
-from accomp.core.types import Loss
+from accomp.core.types import AttentionPattern, Loss
 
 Choice = Literal["auto", "on", "off"]
 OFF = 'set train.compile = "off" to train without'
@@ -31,7 +35,10 @@ def compile_loss(objective: Objective, choice: Choice, device: torch.device, *, 
             raise SpecError(f'train.compile = "on", but {why}; {OFF} @ train.compile')
         say(f"training is not compiled: {why}")
         return False
-    objective.loss_of = _Compiled(objective.loss_of, insists=choice == "on")  # type: ignore[attr-defined]
+    compiled: Any = objective
+    if device.type == "cuda" and hasattr(objective, "tiles"):
+        compiled.tiles = True
+    compiled.loss_of = _Compiled(objective, insists=choice == "on")
     return True
 
 
@@ -45,14 +52,16 @@ def _hindrance(objective: Objective, device: torch.device, sharded: bool) -> str
 
 
 class _Compiled:
-    """A loss as one graph without a break, for arguments of one shape.
+    """A loss of an objective as one graph without a break, for arguments of one shape.
 
-    On failure it raises WorkError if it `insists`; else it warns, with the reason, and continues uncompiled.
+    On failure it is compiled with attention masks in full, if they came by tiles; failing again, it raises WorkError if
+    it `insists`, else it warns, with the reason, and continues uncompiled.
     """
 
-    def __init__(self, loss_of: Callable[..., Loss], *, insists: bool):
-        self._loss_of, self._insists = loss_of, insists
-        self._compiled = torch.compile(loss_of, fullgraph=True, dynamic=False)
+    def __init__(self, objective: Any, *, insists: bool):
+        self._objective, self._insists = objective, insists
+        self._loss_of: Callable[..., Loss] = objective.loss_of
+        self._compiled = torch.compile(self._loss_of, fullgraph=True, dynamic=False)
         self._gave_up = False
 
     def __call__(self, *given: Any) -> Loss:
@@ -64,8 +73,12 @@ class _Compiled:
             raise
         except Exception as error:  # errors of the compiler and of the code that it traces
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            if self._insists:
+            if getattr(self._objective, "tiles", False):
+                warn(f"the training step cannot be compiled with masks by tiles, and takes them in full: {why}")
+                self._objective.tiles = False
+            elif self._insists:
                 raise WorkError(f"the training step cannot be compiled: {why}; {OFF}") from error
-            warn(f"the training step cannot be compiled, and runs uncompiled: {why}")
-            self._gave_up = True
-        return self._loss_of(*given)
+            else:
+                warn(f"the training step cannot be compiled, and runs uncompiled: {why}")
+                self._gave_up = True
+        return self(*(None if isinstance(one, AttentionPattern) else one for one in given))  # as without tiles

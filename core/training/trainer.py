@@ -29,6 +29,7 @@ from accomp.core.runs.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
+from accomp.core.runs.compiled import use as use_compiled
 from accomp.core.runs.folder import model_folder
 from accomp.core.runs.history import NATS, rewind_losses
 from accomp.core.runs.models import find_model
@@ -141,7 +142,7 @@ class _Training:
             say(f"{TRAIN}: {self.loader.describe()}")
             for line in describe(self.loader.label_counts(), len(self.loader)):
                 say(line)
-            if self.compiled:
+            if self.compiled and not use_compiled(run, fabric.device):
                 say("the first step takes longer: loss and gradients are compiled")
             rewind_losses(run, self.step if resumed else -1)
         if not resumed:

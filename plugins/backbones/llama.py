@@ -11,9 +11,13 @@ import torch.nn.functional as F
 from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from accomp.plugin import AttentionPattern, Backbone, CombinationError, TokenSpace
 from accomp.plugin.sequences import CacheSlots, RingKVCache, RowKernels, in_loops
+
+Visible = bool | Tensor | BlockMask
+"""Causal or not; a mask; or its tiles."""
 
 
 class Llama(Backbone):
@@ -91,10 +95,10 @@ class Llama(Backbone):
         """
         if state is None:
             position = torch.arange(h.shape[1], device=h.device)[None] if sight is None else sight.position
-            visible = None if sight is None else sight.visible[:, None]
+            visible = causal if sight is None else _visible(sight)
             rotation = self.rotary(position[..., None])
             for layer in self.layers:
-                h = layer(h, rotation, causal if visible is None else visible)
+                h = layer(h, rotation, visible)
             return self.norm(h)
         if sight is not None:
             raise ValueError("a state defines its own attention pattern; do not pass `sight` with it")
@@ -171,10 +175,8 @@ class Layer(nn.Module):
         self.attention_norm, self.attention = nn.RMSNorm(width), attention
         self.feedforward_norm, self.feedforward = nn.RMSNorm(width), feedforward
 
-    def forward(
-        self, h: Tensor, rotation: Rotation, visible: bool | Tensor = True, past: CachedKeys | None = None
-    ) -> Tensor:
-        """h [B, S, D] -> [B, S, D]. `visible`: causal flag, or attention mask [B, 1, S, S]."""
+    def forward(self, h: Tensor, rotation: Rotation, visible: Visible = True, past: CachedKeys | None = None) -> Tensor:
+        """h [B, S, D] -> [B, S, D]. `visible`: causal flag, attention mask [B, 1, S, S], or its tiles."""
         if past is not None and past.ring.kernels is not None and h.shape[1] == 1:
             return self._row(h, rotation, past, past.ring.kernels)
         h = h + self.attention(self.attention_norm(h), rotation, visible, past)
@@ -204,7 +206,7 @@ class Attention(nn.Module):
         self.qk_scale = nn.Parameter(torch.ones(heads + kv_heads, 1, head_dim))
         self.out = nn.Linear(heads * head_dim, width, bias=False)
 
-    def forward(self, h: Tensor, rotation: Rotation, visible: bool | Tensor, past: CachedKeys | None) -> Tensor:
+    def forward(self, h: Tensor, rotation: Rotation, visible: Visible, past: CachedKeys | None) -> Tensor:
         """h [B, S, D] -> [B, S, D]."""
         qkv = self.qkv(h).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         qk, v = qkv.tensor_split([self.heads + self.kv_heads], dim=1)
@@ -212,9 +214,7 @@ class Attention(nn.Module):
         turned = rotation(qk)
         q, k = turned[..., 0, :].tensor_split([self.heads], dim=1)
         if past is None:
-            gqa = self.heads != self.kv_heads
-            mask, causal = (visible, False) if isinstance(visible, Tensor) else (None, visible)
-            o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=gqa)
+            o = _over_rows(q, k, v, visible)
         else:
             back = turned[:, : self.heads, :, 1:]
             o = self._attend(q, back, torch.where(past.span.pinned[:, None, :, None], qk[:, self.heads :], k), v, past)
@@ -239,6 +239,20 @@ class Attention(nn.Module):
             p = ((q * keys).sum(-1) / math.sqrt(d) + bias[:, :, 0]).softmax(-1)
             return (p[..., None] * values).sum(2).view(B, H, S, d)
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)
+
+
+def _visible(sight: AttentionPattern) -> Visible:
+    return sight.visible[:, None] if sight.blocks is None else sight.blocks
+
+
+def _over_rows(q: Tensor, k: Tensor, v: Tensor, visible: Visible) -> Tensor:
+    """q [B, H, S, d], k and v [B, J, S, d] -> [B, H, S, d], without a cache."""
+    gqa = q.shape[1] != k.shape[1]
+    if isinstance(visible, BlockMask):  # autocast leaves its arguments as they are
+        out: Tensor = flex_attention(q.to(v.dtype), k.to(v.dtype), v, block_mask=visible, enable_gqa=gqa)
+        return out
+    mask, causal = (visible, False) if isinstance(visible, Tensor) else (None, visible)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=gqa)
 
 
 def _feedforward(config: Llama.Config, width: int) -> SwiGLU | SiLU:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
-from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
-from accomp.plugin.sequences import MASK, Model, hidden, training_mask, withhold
+from accomp.plugin import AttentionPattern, Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin.sequences import MASK, Model, hidden, tiled, training_mask, whole_clip, withhold
 
 
 class MLM:
@@ -23,6 +23,7 @@ class MLM:
     decoding: ClassVar[Decoding] = "masked"
     chunked: ClassVar[bool] = False
     clocked: ClassVar[bool] = False
+    tiles: bool = False
 
     @frozen
     class Config:
@@ -37,13 +38,17 @@ class MLM:
         The parts `level_q` are means of one level, 0 for a level without masked codes.
         """
         batch = withhold(batch, model.conditions, rng)
-        return self.loss_of(model, batch, training_mask(batch.y.shape, rng).to(batch.y.device, non_blocking=True))
+        masked = training_mask(batch.y.shape, rng).to(batch.y.device, non_blocking=True)
+        return self.loss_of(model, batch, masked, tiled(whole_clip(batch.valid)) if self.tiles else None)
 
-    def loss_of(self, model: Model, batch: Batch, masked: Tensor) -> Loss:
-        """Compute the loss for given masks [B, K, T] bool with all conditions of the batch."""
+    def loss_of(self, model: Model, batch: Batch, masked: Tensor, sight: AttentionPattern | None = None) -> Loss:
+        """Compute the loss for given masks [B, K, T] bool with all conditions of the batch.
+
+        sight: that of the batch's valid frames.
+        """
         counted = masked & batch.valid[:, None]
         held = batch.y.masked_fill(masked | ~batch.valid[:, None], MASK)
-        h = hidden(model, batch.x, held, batch.labels, batch.valid, batch.timelines)
+        h = hidden(model, batch.x, held, batch.labels, batch.valid, batch.timelines, sight)
         logits = model.logits(h)[..., model.vocabulary.first_code :]
         target = batch.y.masked_fill(~counted, 0)
         nats = F.cross_entropy(logits.flatten(0, 2).float(), target.flatten(), reduction="none")

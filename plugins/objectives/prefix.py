@@ -10,7 +10,7 @@ from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin import AttentionPattern, Batch, Clock, Decoding, Loss, TokenSpace
 from accomp.plugin.sequences import (
     PADDING,
     AheadKeys,
@@ -22,6 +22,7 @@ from accomp.plugin.sequences import (
     draw_starts,
     drop_past,
     each_level,
+    tiled,
     weights_of,
     withhold,
 )
@@ -44,6 +45,7 @@ class Prefix(LooksAhead):
     decoding: ClassVar[Decoding] = "causal"
     chunked: ClassVar[bool] = True
     clocked: ClassVar[bool] = True
+    tiles: bool = False
 
     @frozen
     class Config(AheadKeys):
@@ -81,12 +83,20 @@ class Prefix(LooksAhead):
         count = self.chunks if model.training else None
         drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device, non_blocking=True)
         past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
-        return self.loss_of(model, batch, Chunks(layout, frames, drawn), past)
+        chunks = Chunks(layout, frames, drawn)
+        return self.loss_of(model, batch, chunks, past, tiled(chunks.sight()) if self.tiles else None)
 
-    def loss_of(self, model: Model, batch: Batch, chunks: Chunks, past: Tensor | None = None) -> Loss:
+    def loss_of(
+        self,
+        model: Model,
+        batch: Batch,
+        chunks: Chunks,
+        past: Tensor | None = None,
+        sight: AttentionPattern | None = None,
+    ) -> Loss:
         """Compute the loss of given chunks with all conditions of the batch.
 
-        past: past output given to the model [B, K, T]; the batch's y by default.
+        past: past output given to the model [B, K, T]; the batch's y by default. sight: that of the chunks.
         """
         layout = chunks.layout
         y, heard = (
@@ -99,6 +109,7 @@ class Prefix(LooksAhead):
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])
-        h = chunks.predicting_rows(model.backbone(torch.cat([fused, alone], dim=1), sight=chunks.sight()))
+        sight = chunks.sight() if sight is None else sight
+        h = chunks.predicting_rows(model.backbone(torch.cat([fused, alone], dim=1), sight=sight))
         loss = model.cross_entropy(model.logits(h), chunks.targets_of(y), self.weights)
         return self.looking_ahead(loss, model, h, lambda steps: chunks.targets_of(y, steps), self.weights)

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from attrs import frozen
 
-from accomp.plugin import Batch, Clock, Decoding, Loss, TokenSpace
-from accomp.plugin.sequences import PADDING, Model, Prepended, withhold
+from accomp.plugin import AttentionPattern, Batch, Clock, Decoding, Loss, TokenSpace
+from accomp.plugin.sequences import PADDING, Model, Prepended, tiled, withhold
 
 
 class PrefixOffline:
@@ -22,6 +22,7 @@ class PrefixOffline:
     decoding: ClassVar[Decoding] = "causal"
     chunked: ClassVar[bool] = False
     clocked: ClassVar[bool] = False
+    tiles: bool = False
 
     @frozen
     class Config:
@@ -32,15 +33,17 @@ class PrefixOffline:
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Compute nats per token; the parts `level_q` are means of one level, 0 for a level without valid frames."""
-        return self.loss_of(model, withhold(batch, model.conditions, rng))
+        sight = tiled(self.layout.sight(batch.valid)) if self.tiles else None
+        return self.loss_of(model, withhold(batch, model.conditions, rng), sight)
 
-    def loss_of(self, model: Model, batch: Batch) -> Loss:
-        """Compute the loss with all conditions of the batch."""
+    def loss_of(self, model: Model, batch: Batch, sight: AttentionPattern | None = None) -> Loss:
+        """Compute the loss with all conditions of the batch; sight: that of its valid frames."""
         y = batch.y.masked_fill(~batch.valid[:, None], PADDING)
         x = model.fuser.fuse(batch.x, None)
         told = model.timeline_embedding(
             {name: self.layout.timeline_rows(values) for name, values in batch.timelines.items()}
         )
         e = model.fuser.fuse(None, model.embed(self.layout.tokens_in(y), model.start(batch.labels), told))
-        h = model.backbone(torch.cat([x, e], dim=1), sight=self.layout.sight(batch.valid))
+        sight = self.layout.sight(batch.valid) if sight is None else sight
+        h = model.backbone(torch.cat([x, e], dim=1), sight=sight)
         return model.cross_entropy(model.logits(h[:, x.shape[1] :]), self.layout.targets_of(y))

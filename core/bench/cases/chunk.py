@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from accomp.core.bench.live import MB, SteadySessions, clock_of
 from accomp.core.bench.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved, percentiles
-from accomp.core.bench.variants import variants
+from accomp.core.bench.variants import compiled_names, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import synchronize
 
@@ -57,6 +57,16 @@ class Chunk:
 
     steps: int = field(default=100, validator=v.ge(1))
     variants: tuple[str, ...] = ()
+
+    def parts(self) -> Sequence[Chunk]:
+        """A benchmark for each compiled variant."""
+        return [Chunk(variants=(one,)) for one in compiled_names(self.variants)]
+
+    def compile(self, subject: BenchModel) -> None:
+        """Compile the steps of the variants."""
+        model = subject.model()
+        for one in variants(self.variants, subject.device):
+            SteadySessions(subject, model, one).chunk()
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row a variant; times are those of a chunk."""

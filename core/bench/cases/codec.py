@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any, ClassVar
 
@@ -41,6 +41,17 @@ class Codec:
     batches: tuple[int, ...] = field(default=(1,), validator=_positive)
     seconds: float = field(default=4.0, validator=v.gt(0))
     repeat: int = field(default=5, validator=v.ge(1))
+
+    def parts(self) -> Sequence[Codec]:
+        """A benchmark for each batch and number of frames."""
+        return [Codec((frames,), (batch,)) for batch in self.batches for frames in self.frames]
+
+    def compile(self, subject: BenchModel) -> None:
+        """Compile the streams, where the codec can."""
+        tokenizer = subject.tokenizer()
+        for batch in self.batches:
+            for frames in self.frames:
+                _prepared(tokenizer, batch, frames)
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row for each direction, batch and size of a push; p50 and so on are those of a push."""

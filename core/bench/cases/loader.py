@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,6 +39,13 @@ class Loader:
     songs: Songs = field(factory=Songs)
     processes: int = field(default=2, validator=v.ge(1))
     seconds: float = field(default=10.0, validator=v.gt(0))
+
+    def parts(self) -> Sequence[Loader]:
+        """None: nothing is compiled."""
+        return []
+
+    def compile(self, subject: BenchModel) -> None:
+        """Do nothing."""
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield one row."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
+import attrs
 import torch
 from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
 from accomp.core.bench.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved, timed
-from accomp.core.bench.variants import Variant, variants
+from accomp.core.bench.variants import Variant, compiled_names, variants
 from accomp.core.compute.devices import PLAYING_THREADS
+from accomp.core.compute.roofline import matmul_rate
 from accomp.core.errors import UserError
 from accomp.core.interfaces import Decoding, MaskedSampler, Predict
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
+from accomp.core.model.tokens import MASK
 from accomp.core.offline.compose import compose
-from accomp.core.offline.framewise import Framewise
+from accomp.core.offline.framewise import Framewise, hidden
 from accomp.core.streaming.precision import prepared
 
 
@@ -46,6 +50,16 @@ class Mlm:
     repeat: int = field(default=5, validator=v.ge(1))
     variants: tuple[str, ...] = ()
 
+    def parts(self) -> Sequence[Mlm]:
+        """A benchmark for each compiled variant."""
+        return [attrs.evolve(self, repeat=1, variants=(one,)) for one in compiled_names(self.variants)]
+
+    def compile(self, subject: BenchModel) -> None:
+        """Sample a clip with each of the variants."""
+        model, sampler = subject.model(), _Counting(subject.sampler())
+        for one in self._chosen(subject):
+            self._clip(subject, model, sampler, one)()
+
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row a variant."""
         if subject.spec.clock is not None:
@@ -62,6 +76,8 @@ class Mlm:
         works = {name: Work(clip) for name, clip in clips.items()}
         times = interleaved(works, self.repeat, subject.device, title="clips")
         against_first, peak = compare_to_first(times), memory.peak(subject.device)
+        flops = self._flops(subject, model) if forwards else 0
+        best = {one.name: matmul_rate(subject.device, _arithmetic(one, subject.device)) for one in chosen}
         scales = subject.spec.guidance
         setting = f"{self.seconds:g} s, window of {subject.spec.train.frames} frames"
         setting += f", guidance {' '.join(scales)}" if scales else ""
@@ -69,12 +85,25 @@ class Mlm:
             figures = taken.figures(self.frames(subject) * subject.frame) | against_first[name]
             del figures["late_per_hour"]
             if forwards:
-                figures |= {"forwards": forwards, "forwards_s": forwards / (figures["p50_ms"] / 1000)}
+                rate = forwards / (figures["p50_ms"] / 1000)
+                figures |= {"forwards": forwards, "forwards_s": rate, "matmul": flops * rate / best[name]}
             yield subject.line(self, f"{name}, {setting}", figures | {"compile_s": first[name], "peak_mb": peak / MB})
 
     def frames(self, subject: BenchModel) -> int:
         """Frames of the clip."""
         return max(1, round(self.seconds / subject.frame))
+
+    def _flops(self, subject: BenchModel, model: Model) -> int:
+        """Count the multiplications and additions of matrix products in a forward."""
+        guidance = Guidance(subject.spec.guidance)
+        x, labels = guidance.spread(
+            subject.latents(1, self.frames(subject)),
+            {name: torch.zeros(1, dtype=torch.int64, device=subject.device) for name in model.vocabulary.classes},
+        )
+        canvas = torch.full((len(x), model.space.codebooks, x.shape[1]), MASK, device=x.device)
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            model.level_logits(hidden(model, x, canvas, labels), 0)
+        return counter.get_total_flops()
 
     def _chosen(self, subject: BenchModel) -> list[Variant]:
         found = variants(self.variants, subject.device)
@@ -95,6 +124,12 @@ class Mlm:
         how: Any = {"sessions": sessions, "labels": labels, "window": subject.spec.train.frames, "guidance": guidance}
         played: Any = sampler if isinstance(subject.sampler(), MaskedSampler) else subject.sampler()
         return lambda: compose(ready, played, x, framewise=framewise, **how).cpu()
+
+
+def _arithmetic(variant: Variant, device: torch.device) -> torch.dtype:
+    """The type in which a variant multiplies; int8 weights are converted first."""
+    whole = variant.runtime.weights == "float32" or (device.type == "cpu" and variant.runtime.weights != "bfloat16")
+    return torch.float32 if whole else torch.bfloat16
 
 
 class _Counting:

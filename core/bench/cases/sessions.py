@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, interleaved
 from accomp.core.bench.variants import Variant, variants
 from accomp.core.compute.devices import PLAYING_THREADS
+from accomp.core.compute.roofline import copy_bandwidth
 from accomp.core.console import progress, warn
 from accomp.core.model.model import Model
 from accomp.core.runs.player import prepare_codec
@@ -59,6 +60,17 @@ class Sessions:
     loads: tuple[float, ...] = field(default=(), validator=v.deep_iterable(v.and_(v.gt(0), v.lt(1))))
     hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
 
+    def parts(self) -> Sequence[Sessions]:
+        """A benchmark for each batch, or for the one session of the hours."""
+        batches = (1,) if self.hours else self.batches
+        return [Sessions((batch,), 1, codec=self.codec, variant=self.variant) for batch in batches]
+
+    def compile(self, subject: BenchModel) -> None:
+        """Play a chunk with each batch."""
+        model = subject.model()
+        for batch in self.batches:
+            self._player(subject, model, batch, full=False)()
+
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row for each B, one with the most that kept up, and one a load; or one for the hours."""
         clock_of(subject)
@@ -67,8 +79,11 @@ class Sessions:
             yield self._long(subject, model, self.hours)
             return
         kept_up, in_time, share = 0, True, {0: 0.0}
+        best = copy_bandwidth(subject.device)
         for batch in self.batches:
             line, on_time = self._batch(subject, model, batch, self.paced, self._how())
+            if (read := line.figures.get("step_mb")) is not None:
+                line.figures["bandwidth"] = read * MB / (line.figures["p50_ms"] / 1000) / best
             yield line
             share[batch] = line.figures["rtf"]
             in_time &= on_time
@@ -101,6 +116,8 @@ class Sessions:
         )["step"]
         figures = times.figures(period)
         figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
+        if not self.codec and clock.k == 1:
+            figures["step_mb"] = play.live.step_bytes / MB
         return subject.line(self, f"{batch} sessions{how}", figures), not times.late
 
     def _long(self, subject: BenchModel, model: Model, hours: float) -> BenchRow:
@@ -128,10 +145,11 @@ class Sessions:
         }
         return subject.line(self, f"one session for {hours:g} h of music{self._how()}", figures)
 
-    def _player(self, subject: BenchModel, model: Model, batch: int) -> _Playing:
+    def _player(self, subject: BenchModel, model: Model, batch: int, *, full: bool = True) -> _Playing:
         chosen = variants([self.variant])[0] if self.variant else Variant("", subject.spec.runtime)
         live = SteadySessions(subject, model, chosen, batch)
-        live.fill()
+        if full:
+            live.fill()
         return _Playing(live, self.codec)
 
     def _how(self, paced: bool = False) -> str:

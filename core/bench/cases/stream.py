@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from attrs import field, frozen
@@ -14,7 +14,7 @@ from accomp.core.bench.live import MB, SteadySessions, clock_of
 from accomp.core.bench.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved
-from accomp.core.bench.variants import variants
+from accomp.core.bench.variants import compiled_names, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import copy_bandwidth
 from accomp.core.console import say
@@ -41,6 +41,16 @@ class Stream:
     paced: bool = False
     variants: tuple[str, ...] = ()
     profile: bool = False
+
+    def parts(self) -> Sequence[Stream]:
+        """A benchmark for each compiled variant."""
+        return [Stream(variants=(one,)) for one in compiled_names(self.variants)]
+
+    def compile(self, subject: BenchModel) -> None:
+        """Compile the steps of the variants."""
+        model = subject.model()
+        for one in variants(self.variants, subject.device):
+            SteadySessions(subject, model, one).chunk()
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row a variant."""

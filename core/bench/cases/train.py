@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import attrs
@@ -34,14 +34,22 @@ class Train:
 
     repeat: int = field(default=5, validator=v.ge(1))
 
+    def parts(self) -> Sequence[Train]:
+        """One: loss and gradients."""
+        return [Train(1)]
+
+    def compile(self, subject: BenchModel) -> None:
+        """Run a step."""
+        with own_randomness(subject.device):
+            self._step(subject)()
+
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield one row."""
         spec, device = subject.spec, subject.device
-        fabric = fabric_of(attrs.evolve(spec.run, accelerator=device.type, devices=1))  # type: ignore[arg-type]
         train = spec.train
         memory.begin_peak(device)
         with own_randomness(device):
-            step = training_step(spec, subject.space, subject.registry, fabric)
+            step = self._step(subject)
             first = timed(step, device)[0]
             times = interleaved({"step": Work(step)}, self.repeat, device, title="train")["step"]
         peak = memory.peak(device)
@@ -56,3 +64,8 @@ class Train:
             "peak_mb": peak / MB,
         }
         yield subject.line(self, f"{clips} clips of {train.frames} frames, {spec.run.precision}", figures)
+
+    def _step(self, subject: BenchModel) -> Callable[[], None]:
+        spec = subject.spec
+        run = attrs.evolve(spec.run, accelerator=subject.device.type, devices=1)  # type: ignore[arg-type]
+        return training_step(spec, subject.space, subject.registry, fabric_of(run))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from attrs import evolve
 
 from accomp.core.bench import record
 from accomp.core.bench import suite as suites
+from accomp.core.bench.apart import main as apart_main
 from accomp.core.bench.record import BenchRow, Record, on_cpu
-from accomp.core.bench.subject import subject
+from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.bench.suite import Run, Suite, Target, load, merged, suite, verdicts
+from accomp.core.bench.suite_file import benchmark_of
+from accomp.core.bench.warming import main as warming_main
+from accomp.core.bench.warming import parts, warm
 from accomp.core.cli.main import main
 from accomp.core.errors import SpecError, UserError
 from accomp.core.registry import Registry
@@ -59,14 +65,16 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accomp.core.bench.cases.stream.copy_bandwidth", lambda _: 1e9)
-    monkeypatch.setattr("accomp.core.bench.cases.train.matmul_rate", lambda *_: 1e9)
+    for case in ("stream", "sessions"):
+        monkeypatch.setattr(f"accomp.core.bench.cases.{case}.copy_bandwidth", lambda _: 1e9)
+    for case in ("train", "mlm"):
+        monkeypatch.setattr(f"accomp.core.bench.cases.{case}.matmul_rate", lambda *_: 1e9)
 
 
 def verdicts_in(page: Path) -> dict[str, str]:
-    """What -> the cells behind it."""
+    """What -> the cells behind it, without the share of the floor."""
     rows = [line.strip("|").split("|") for line in page.read_text().splitlines() if line.startswith("|")]
-    return {row[0].strip(): " ".join(cell.strip() for cell in row[1:]).strip() for row in rows[2:5]}
+    return {row[0].strip(): " ".join(cell.strip() for cell in row[1:-1]).strip() for row in rows[2:5]}
 
 
 def test_a_suite_runs_in_parts_and_tells_what_was_reached(file: Path, tmp_path: Path) -> None:
@@ -153,7 +161,7 @@ def test_a_target_is_reached_from_its_own_side(figure: str, value: float, reache
     lines = (BenchRow("stream", "any", (), "cuda", "slow", {figure: -1.0 if figure == "p50_ms" else 99.0}),
              BenchRow("stream", "any", (), "cuda", "so fast", {figure: value}))  # fmt: skip
     _, row = verdicts(wanted, Record({}, lines), {})
-    assert row[-1] == reached
+    assert row[5] == reached
 
 
 def test_a_run_s_figures_are_those_of_its_threads() -> None:
@@ -173,19 +181,19 @@ def test_lines_replace_those_of_the_same_case() -> None:
     assert [(one.case, one.figures["p50_ms"]) for one in found.lines] == [("a", 4), ("b", 2), ("c", 3)]
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu"])
+@pytest.mark.parametrize("name", ["gpu", "gpu_full", "cpu"])
 def test_the_shipped_suites_are_in_order(name: str) -> None:
     """Their specs and options; that every target's case can occur is seen where it was measured."""
     path = ROOT / "benchmarks" / f"{name}.toml"
     registry = Registry(third_party=False)
     for run in load(path).run:
-        made = suites._benchmark(run, path)
+        made = benchmark_of(run, path)
         subject(run.spec or made.default, run.set, registry, device="cpu")
 
 
 def test_the_committed_tables_are_those_of_the_suites() -> None:
     """What was not measured yet says so; the targets are the file's."""
-    for name in ("gpu", "cpu"):
+    for name in ("gpu", "gpu_full", "cpu"):
         results = ROOT / "benchmarks" / "results" / name
         known = record.load(results.with_suffix(".json")) if results.with_suffix(".json").exists() else Record({})
         page = results.with_suffix(".md").read_text()
@@ -203,3 +211,148 @@ def test_without_a_gpu_the_gpu_suite_leaves_with_2(
     assert main(["bench", "suite", str(ROOT / "benchmarks" / "gpu.toml"), "--json", str(tmp_path / "gpu.json")]) == 2
     assert "accomp doctor" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "stream": {"steps": 2},
+    "chunk": {"steps": 1},
+    "mlm": {"repeat": 1, "seconds": 0.2},
+    "train": {"repeat": 1},
+    "sessions": {"steps": 1},
+    "offline": {"frames": 8},
+}
+"""Options of each benchmark that take no time."""
+
+
+def shrunk(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A suite file with tiny models on a CPU, and as few steps as can be."""
+    del content["device"], content["warm"], content["seconds"], content["minutes"]
+    for run in content["run"]:
+        spec = folder / f"{run['name']}.toml"
+        sections: dict[str, Any] = tiny.plain(folder / "none", folder / "run", folder / "none.zarr")
+        if run["spec"] == "streaming_chunked":
+            sections |= {"objective": {"plugin": "prefix"}, "clock": {"t_f": 0, "k": 2}}
+        if run["spec"] == "stemgen":
+            sections |= {"objective": {"plugin": "mlm"}, "sampler": {"plugin": "causal_bias"}}
+            del sections["clock"]
+        spec.write_text(toml_text(sections))
+        options = run.get("options", {}) | SMALL[run["bench"]]
+        options |= {"hours": 0.01} if "hours" in options else {}
+        options |= {"batches": [64, 256]} if "batches" in options else {}
+        run |= {"spec": str(spec), "set": [], "options": options}
+        run.pop("seconds", None)
+    return content
+
+
+@pytest.mark.parametrize("name", ["gpu"])
+def test_the_suite_of_a_gpu_measures_every_target(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tiny models, here, uncompiled under the names of the compiled variants; none is left out."""
+    monkeypatch.setattr("accomp.core.streaming.step.captured_step", lambda step, *_: step)
+    monkeypatch.setattr("accomp.core.offline.framewise.captured_step", lambda step, *_: step)
+    monkeypatch.setattr("accomp.core.spec.runtime.lacking", lambda _: "")
+    monkeypatch.setattr("accomp.core.bench.cases.sessions.LEAST_SAMPLES", 2)
+    monkeypatch.setattr(BenchModel, "frame", 10.0)  # nothing is late
+    content = shrunk(tomllib.loads((ROOT / "benchmarks" / f"{name}.toml").read_text()), tmp_path)
+    path = tmp_path / "suite.toml"
+    path.write_text(toml_text(content))
+    assert suite(path, tiny.registry(), json=tmp_path / "out.json") == 0
+    _, *rows = verdicts(load(path), record.load(tmp_path / "out.json"), {})
+    assert len(rows) == sum(len(run.target) for run in load(path).run) > 12
+    missing = [row for row in rows if row[4] == "not measured" and row[1] != "p99.9 ms"]  # that wants 1000 steps
+    assert not missing
+    shares = {row[0]: row[-1] for row in rows if row[-1]}
+    assert {"256 sessions in one batch, 10 s window: a step", "10 s of masked sampling with guidance, one clip"} <= set(
+        shares
+    )
+    assert all(share.endswith("%") for share in shares.values())
+
+
+def apart(path: Path, more: str = "") -> Path:
+    """A suite of one run that takes long, and one that cannot be measured, each in a process of its own."""
+    path.write_text(
+        f"""
+title = "Apart"
+{more}
+[[run]]
+name = "long"
+bench = "stream"
+spec = "quickstart"
+seconds = 0.5
+options = {{ steps = 1000000, variants = ["eager float32"] }}
+[[run.target]]
+what = "a step"
+figure = "p50_ms"
+must = 1
+"""
+    )
+    return path
+
+
+def test_a_run_over_its_time_is_named_and_its_rows_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path, out = apart(tmp_path / "suite.toml"), tmp_path / "out.json"
+    assert suite(path, Registry(third_party=False), json=out) == 1
+    assert "long failed: over its time of 0.5 s" in capsys.readouterr().err
+    assert verdicts_in(out.with_suffix(".md"))["a step"].endswith("failed: over its time of 0.5 s")
+
+    kept = BenchRow("stream", "quickstart", (), "cpu, 1 thread", "eager float32", {"p50_ms": 0.5})
+
+    def ends_late(module: Any, seconds: float) -> None:
+        record.save(Record({}, (kept,)), Path(module[-1]))
+
+    monkeypatch.setattr("accomp.core.bench.apart.finished", ends_late)
+    assert suite(path, Registry(third_party=False), json=out) == 1
+    assert verdicts_in(out.with_suffix(".md"))["a step"].endswith("0.5 must")
+    assert record.load(out).lines == (kept,)
+
+
+def test_what_a_suite_has_no_time_for_is_named(tmp_path: Path) -> None:
+    path, out = apart(tmp_path / "suite.toml", "minutes = 0.0000001"), tmp_path / "out.json"
+    assert suite(path, Registry(third_party=False), json=out) == 1
+    assert "failed: not begun: the suite's" in verdicts_in(out.with_suffix(".md"))["a step"]
+
+
+def test_a_process_of_a_run_writes_each_row_and_what_failed(file: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("accomp.core.bench.apart.Registry", tiny.registry)
+    assert apart_main(file, "step", tmp_path / "rows.json") == 0
+    assert [line.bench for line in record.load(tmp_path / "rows.json").lines] == ["stream"]
+
+    def fail_later(self: Any, subject: BenchModel) -> Any:
+        yield subject.line(self, "first", {"p50_ms": 1.0})
+        raise RuntimeError("CUDA out of memory\nmore")
+
+    monkeypatch.setattr("accomp.core.bench.cases.stream.Stream.lines", fail_later)
+    assert apart_main(file, "step", tmp_path / "other.json") == 1
+    assert [line.case for line in record.load(tmp_path / "other.json").lines] == ["first"]
+    assert (tmp_path / "other.error").read_text() == "RuntimeError: CUDA out of memory"
+
+
+def test_equal_parts_are_compiled_once_and_the_first_of_each_run_first() -> None:
+    content = load(ROOT / "benchmarks" / "gpu.toml")
+    found = parts(content, {run.name: benchmark_of(run, Path("gpu.toml")) for run in content.run})
+    assert len(found) == len(set(found))
+    assert [number for _, number in found] == sorted(number for _, number in found)
+    assert ("step", 0) in found
+    assert "step-paced" not in {name for name, _ in found}, "its step is that of `step`"
+    assert {name for name, _ in found} >= {"batch", "mlm", "train", "train-chunked", "train-masked", "sessions"}
+
+
+def test_parts_are_compiled_by_processes_and_failures_are_told(file: Path, tmp_path: Path, capsys: Any) -> None:
+    content = load(file)
+    benchmarks = {run.name: benchmark_of(run, file) for run in content.run}
+    file.write_text(file.read_text().replace(str(tmp_path / "small.toml"), "no such spec"))
+    warm(file, evolve(content, warm=1), benchmarks)
+    said = capsys.readouterr()
+    assert "compiling 1 parts" in said.out
+    assert "train, part 0 could not be compiled beforehand" in said.err
+    warm(file, evolve(content, warm=1), benchmarks, seconds=0.0)
+    assert "not compiled beforehand within 0 s: train, part 0" in capsys.readouterr().err
+
+
+def test_a_part_is_what_its_run_compiles(file: Path, monkeypatch: Any) -> None:
+    seen = []
+    monkeypatch.setattr("accomp.core.bench.warming.Registry", tiny.registry)
+    monkeypatch.setattr("accomp.core.bench.cases.train.Train.compile", lambda self, subject: seen.append(subject))
+    assert warming_main(file, "train", 0) == 0
+    assert [subject.settings for subject in seen] == [("train.batch=1",)]

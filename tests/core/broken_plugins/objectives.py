@@ -188,7 +188,7 @@ class MissesTheEnd(PrefixOffline):
 
 @breaks("objective", "without a clock input outside `valid` is not heard: valid before 12, and input frames [12, 13")
 class HearsPadding(MLM):
-    def loss_of(self, model, batch, masked):
+    def loss_of(self, model, batch, masked, sight=None):
         masked = masked & batch.valid[:, None]
         return super().loss_of(model, attrs.evolve(batch, valid=torch.ones_like(batch.valid)), masked)
 
@@ -196,7 +196,7 @@ class HearsPadding(MLM):
 class _Shows(MLM):
     """MLM, with other codes beside the targets."""
 
-    def loss_of(self, model, batch, masked):
+    def loss_of(self, model, batch, masked, sight=None):
         embed = model.embed
         try:
             model.embed = lambda held, timelines: embed(self.shown(held, batch.y), timelines=timelines)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch._dynamo.utils import counters
+from torch.nn.attention.flex_attention import flex_attention
 
 from accomp.core.bench.profile import kernel_times
+from accomp.core.clock import Clock
+from accomp.core.model.attention_tiles import tiled
+from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.model.guidance import Guidance
+from accomp.core.model.sequence import DelayPattern
 from accomp.core.offline.compose import compose
 from accomp.core.registry import Registry
+from accomp.core.runs.compiled import collected, keep, use
 from accomp.core.spec.build import build_model, build_objective, build_sampler, space_of
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.spec.schema import Spec, load_spec
+from accomp.core.streaming.batch import SessionBatch
+from accomp.core.streaming.buckets import powers
 from accomp.core.streaming.precision import prepared
 from accomp.core.streaming.row_kernels import RowKernels
 from accomp.core.streaming.session import TokenSession
+from accomp.core.training.compile import compile_loss
 from accomp.core.training.meters import LossMeter
 from accomp.core.training.optim import optimizer_of
 from accomp.core.types import Batch
@@ -151,3 +162,105 @@ def test_a_training_step_never_waits_for_the_gpu(name):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert not tally.fault.any()
+
+
+def learned(spec: Spec, choice: str) -> list[float]:
+    """The losses of three steps of an untrained model on the same random clips, compiled or not."""
+    registry, device = Registry(), torch.device("cuda")
+    space = space_of(spec, registry)
+    torch.manual_seed(0)
+    model, objective = build_model(spec, space, registry).to(device).train(), build_objective(spec, space, registry)
+    assert compile_loss(objective, choice, device) == (choice == "on")
+    optimizer = optimizer_of(model, spec.train)
+    found = []
+    for step in range(3):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(2, spec.train.frames, space.latent_dim, generator=generator).to(device)
+        y = torch.randint(space.codebook_size, (2, space.codebooks, spec.train.frames), generator=generator).to(device)
+        valid = torch.ones(2, spec.train.frames, dtype=torch.bool, device=device)
+        valid[1, 100 + step :] = False
+        batch = Batch(x, y, valid, {"instrument": torch.tensor([4, 14], device=device)})
+        loss = objective.loss(model, batch, model.clock, generator)
+        loss.total.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        found.append(loss.total.item())
+        if step == 0:
+            torch.compiler.set_stance("fail_on_recompile")
+    torch.compiler.set_stance("default")
+    return found
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_compiled_training_step_learns_the_same(name, capsys):
+    """One graph for all draws; where masks come by tiles, they are not taken in full after all."""
+    spec = load_spec(name, Registry(), ["backbone.dropout=0.0", "train.frames=150"])
+    compiled = learned(spec, "on")
+    assert capsys.readouterr().err == ""
+    assert compiled == pytest.approx(learned(spec, "off"), rel=1e-3)
+
+
+@pytest.mark.parametrize(("k", "count"), [(4, 1), (50, 1), (10, None)])
+def test_attention_by_tiles_is_attention_with_the_mask(k, count):
+    """Output and gradients, with grouped queries."""
+    layout = DelayPattern(Clock(0, k), 4)
+    starts = draw_starts(chunk_starts(layout, 400), 2, count, torch.Generator().manual_seed(0)).cuda()
+    pattern = tiled(Chunks(layout, 400, starts).sight())
+    size = pattern.position.shape[1]
+    q, k_, v = (torch.randn(2, heads, size, 64, device="cuda", requires_grad=True) for heads in (8, 2, 2))
+    one = torch.compile(flex_attention)(q, k_, v, block_mask=pattern.blocks, enable_gqa=True)
+    other = F.scaled_dot_product_attention(q, k_, v, attn_mask=pattern.visible[:, None], enable_gqa=True)
+    torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
+    weights = torch.randn_like(one)
+    for ours, theirs in zip(
+        torch.autograd.grad((one * weights).sum(), (q, k_, v)),
+        torch.autograd.grad((other * weights).sum(), (q, k_, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
+
+
+def test_buckets_play_what_the_whole_batch_plays():
+    """Each a CUDA graph over the same memory; a session stays in it while the bucket changes."""
+    spec, registry = load_spec("streaming_k1_small", Registry(), ["train.frames=50"]), Registry()
+    space = space_of(spec, registry)
+    torch.manual_seed(0)
+    model = build_model(spec, space, registry).cuda().eval()
+
+    def play(buckets):
+        sampler, runtime = build_sampler(spec, space, registry), Runtime(compile="on")
+        batch = SessionBatch(model, sampler, 8, window=50, runtime=runtime, buckets=buckets)
+        generator, heard = torch.Generator().manual_seed(0), []
+        slots = [batch.join(seed=0)[0]]
+        for step in range(30):
+            if step in (10, 12, 14, 16):
+                slots.append(batch.join(seed=step)[0])
+            if step == 20:
+                for slot in slots[2:]:
+                    batch.leave(slot)
+                slots = slots[:2]
+            x = torch.randn(8, 1, space.latent_dim, generator=generator)
+            heard.append(batch.step({slot: x[slot] for slot in slots})[0].cpu())
+        return torch.cat(heard, dim=1)
+
+    assert (play(powers(8)) == play(())).float().mean() > 0.98
+
+
+def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
+    """Kept beside a run and put into an empty cache: torch compiles nothing anew."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    device = torch.device("cuda")
+
+    def compiled():
+        torch.compiler.reset()
+        counters.clear()
+        x = torch.ones(1000, device=device)
+        torch.compile(lambda x: (x.sin() + 1).cos(), fullgraph=True, dynamic=False)(x)
+        return counters["inductor"]["fxgraph_cache_hit"]
+
+    with collected() as cache:
+        compiled()
+        keep(cache, tmp_path / "run", device)
+    with collected():
+        assert use(tmp_path / "run", device)
+        assert compiled() == 1

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from small import latents, small_model
 from torch import Tensor
 
+from accomp.core.model.guidance import Guidance
+from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.batch import SessionBatch
+from accomp.core.streaming.buckets import Buckets, powers
 from accomp.core.streaming.session import TokenSession
 from accomp.plugins.samplers.greedy import Greedy
 from accomp.plugins.samplers.top_k import TopK
@@ -33,10 +36,10 @@ def alone(model, x: Tensor, *, session: int, seed: int, instrument: int, tempera
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(-4, 5), st.integers(1, 3), st.randoms(use_true_random=False))
-def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, random):
+@given(st.integers(-4, 5), st.integers(1, 3), st.sampled_from([(), (1,), (1, 2, 3)]), st.randoms(use_true_random=False))
+def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, buckets, random):
     model = small_model(t_f, k)
-    slots = SessionBatch(model, TopK(TopK.Config(k=6), model.space), 3, window=WINDOW)
+    slots = SessionBatch(model, TopK(TopK.Config(k=6), model.space), 3, window=WINDOW, buckets=buckets)
     playing, done = {}, []
     for tick in range(9):
         for slot in list(playing):
@@ -66,6 +69,53 @@ def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, random):
             codes = torch.cat(played, dim=1)
             assert codes.shape[1] == model.clock.frames_complete(k * len(heard), 3)
             assert torch.equal(codes, alone(model, torch.cat(heard), **who))
+
+
+@pytest.mark.parametrize("cache", [None, "int8"])
+def test_the_smallest_bucket_that_holds_all_sessions_is_computed(monkeypatch, cache):
+    """And no other row: its cache stays as it was."""
+    model = small_model(-1, 2)
+    runtime = Runtime(compile="off", cache=cache)
+    slots = SessionBatch(
+        model, TopK(TopK.Config(k=6), model.space), 5, window=WINDOW, runtime=runtime, buckets=(2, 1, 4)
+    )
+    sizes: list[int] = []
+    use = Buckets.use
+    monkeypatch.setattr(Buckets, "use", lambda self, rows: sizes.append(use(self, rows)) or sizes[-1])
+    state = slots._tokens.state
+
+    def play(*playing):
+        before = state.position.clone(), state.keys[0].data.clone()
+        slots.step({slot: latents(2, batch=1)[0] for slot in playing})
+        return [row for row in range(5) if not torch.equal(state.keys[0].data[row], before[1][row])]
+
+    slots.join()
+    assert (sizes[-1], play(0)) == (1, [0])
+    slots.join()
+    assert (sizes[-1], play(0, 1)) == (2, [0, 1])
+    slots.join()
+    assert (sizes[-1], play(0, 1, 2)[:3]) == (4, [0, 1, 2])
+    assert 4 not in play(0, 1, 2)
+    slots.leave(2)
+    play(0, 1)
+    assert sizes[-1] == 2
+    slots.leave(0)
+    play(1)
+    assert sizes[-1] == 2, "slot 1 is the second"
+    for _ in range(4):
+        slots.join()
+    play(0, 1, 2, 3, 4)
+    assert sizes[-1] == 5
+
+
+def test_buckets_that_cannot_be_are_refused():
+    model = small_model(-1)
+    sampler = TopK(TopK.Config(k=6), model.space)
+    with pytest.raises(ValueError, match=r"buckets of \[0, 4\] slots in a batch of 3"):
+        SessionBatch(model, sampler, 3, window=WINDOW, buckets=(0, 2, 4))
+    with pytest.raises(ValueError, match="without guidance"):
+        SessionBatch(model, sampler, 3, window=WINDOW, guidance=Guidance({"instrument": 2.0}), buckets=(1,))
+    assert (powers(1), powers(6), powers(256)[-2:]) == ((1,), (1, 2, 4, 6), (128, 256))
 
 
 def test_wrong_calls_say_what_is_wrong():
