@@ -76,7 +76,7 @@ class Replica:
     """A deployment of Ray Serve, to be wrapped by `serve.ingress(Front())`. Ready once its models are.
 
     It refuses clients itself, in words, since Ray would let them hang. If it is removed it ends as a server does on
-    SIGTERM: no new sessions, those that play are told, fade out and are closed with 1012. If its model fails, so do its
+    SIGTERM: no new sessions, those that play are notified, fade out and are closed with 1012. If its model fails, so do its
     health checks, and Ray replaces it.
     """
 
