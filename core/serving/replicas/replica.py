@@ -76,8 +76,8 @@ class Replica:
     """A deployment of Ray Serve, to be wrapped by `serve.ingress(Front())`. Ready once its models are.
 
     It refuses clients itself, in words, since Ray would let them hang. If it is removed it ends as a server does on
-    SIGTERM: no new sessions, those that play are notified, fade out and are closed with 1012. If its model fails, so do its
-    health checks, and Ray replaces it.
+    SIGTERM: no new sessions, those that play are notified, fade out and are closed with 1012. If its model fails, so do
+    its health checks, and Ray replaces it.
     """
 
     async def __init__(self, options: ReplicaOptions, prepare: Prepare = prepare_runs):  # type: ignore[misc]  # as Ray has it
