@@ -10,6 +10,7 @@ import io
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
@@ -18,12 +19,15 @@ from accomp.core.errors import PluginError
 
 LONGEST = 20.0
 """Timeout (s) of a plugin's import and of its `accomp_components`; it should import nothing heavy."""
+AT_WORK, EXTENSIONS = 0.2, 5
+"""Processor time (s) within a timeout that extends it once more, on a machine that is busy or has a slow disk, and how
+often it is extended at most: an import broken off halfway may leave a library unusable in this process."""
 
 
 @contextmanager
 def contained(who: str, *, seconds: float | None = None) -> Iterator[None]:
     """Run a block of the package `who`, with an optional timeout in seconds and its standard output redirected to
-    stderr.
+    stderr. While the process computes, the timeout is extended EXTENSIONS times.
 
     Raises PluginError for SystemExit and every other BaseException but KeyboardInterrupt, and for a timeout; other
     exceptions pass. The timeout works in the main thread and where there are interval timers (POSIX) only.
@@ -41,20 +45,26 @@ def contained(who: str, *, seconds: float | None = None) -> Iterator[None]:
 
 @contextmanager
 def _interrupted(who: str, seconds: float | None) -> Iterator[None]:
-    timed = seconds is not None and hasattr(signal, "setitimer")
-    if not timed or threading.current_thread() is not threading.main_thread():
+    if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    alarms, worked = 0, time.process_time()
+
     def on_alarm(_: int, __: FrameType | None) -> None:
-        raise _Late
+        nonlocal alarms, worked
+        now = time.process_time()
+        alarms, idle, worked = alarms + 1, now - worked < AT_WORK, now
+        if idle or alarms > EXTENSIONS:
+            raise _Late
 
     before = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds or 0.0)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     except _Late:
-        raise PluginError(f"it has not come back within {seconds:g} s; {who} should import nothing heavy") from None
+        waited = seconds * alarms
+        raise PluginError(f"it has not come back within {waited:g} s; {who} should import nothing heavy") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -151,6 +151,7 @@ def accomp_step(run, step, losses):
         ("raise KeyError('x')", "KeyError"),
         ("class Odd(BaseException): pass\nraise Odd('x')", "it raises Odd: x"),
         ("import time\ntime.sleep(1000)", "has not come back within"),
+        ("while True: pass", "has not come back within"),
         (
             "from accomp.core.hooks import hookimpl\n@hookimpl\ndef accomp_components():\n    raise SystemExit(3)",
             "SystemExit: 3",
@@ -163,6 +164,13 @@ def test_a_package_that_leaves_or_hangs_is_named_and_the_rest_works(install, mon
     registry = Registry()
     assert reason in registry.broken["accomp-odd 1.0"]
     assert registry.names("sampler")
+
+
+def test_a_package_that_computes_is_given_more_time(install, monkeypatch):
+    monkeypatch.setattr("accomp.core.registry.LONGEST", 0.5)
+    monkeypatch.setattr("accomp.core.third_party.AT_WORK", 0.01)
+    install("accomp-heavy", "import time\nend = time.process_time() + 0.8\nwhile time.process_time() < end: pass")
+    assert Registry().broken == {}
 
 
 def test_what_a_package_prints_breaks_no_output(install, capsys, monkeypatch, tmp_path):
