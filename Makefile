@@ -63,6 +63,11 @@ test: setup
 test-page: setup
 	ACCOMP_BROWSER=1 $(BIN)/pytest tests/core/serving/page tests/core/pages
 
+test-compile: setup
+	ACCOMP_COMPILE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) tests/core/streaming/test_row_kernels.py \
+		tests/core/streaming/kernels/test_gpu_code.py tests/core/training/test_compiled_objectives.py \
+		tests/core/bench/test_bench_suite.py
+
 test-replicas: setup
 	ACCOMP_REPLICAS=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/core/serving/test_serving_replicas.py
 

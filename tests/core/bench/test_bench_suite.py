@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from attrs import evolve
+from marks import COMPILES
 
 from accomp.core.bench import record
 from accomp.core.bench import suite as suites
@@ -244,6 +245,7 @@ def shrunk(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return content
 
 
+@COMPILES
 @pytest.mark.parametrize("name", ["gpu"])
 def test_the_suite_of_a_gpu_measures_every_target(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With tiny models, here, uncompiled under the names of the compiled variants; none is left out."""

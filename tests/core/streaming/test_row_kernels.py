@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch._inductor.graph
 from kernel_inputs import DEVICE
+from marks import COMPILES
 from small import latents, session_of, small_model, space_with
 from torch import Tensor
 
@@ -121,6 +122,7 @@ class Rows:
         return self.model(h, state=self.ring)
 
 
+@COMPILES
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
 @pytest.mark.skipif(
     DEVICE == "cuda", reason="reads the C++ that is generated on a CPU; tests/core/compute/test_cuda.py"

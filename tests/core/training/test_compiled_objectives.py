@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from functorch.compile import make_boxed_func
+from marks import COMPILES
 from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import BackendCompilerFailed
@@ -116,6 +117,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]
         yield aot_autograd(fw_compiler=lower, bw_compiler=only_run, decompositions=select_decomp_table())
 
 
+@COMPILES
 def test_the_lowering_that_is_imitated_stops_at_indices_out_of_a_cat(as_on_a_gpu: Callable[..., Any]) -> None:
     """So that the next test would notice one."""
 
@@ -128,6 +130,7 @@ def test_the_lowering_that_is_imitated_stops_at_indices_out_of_a_cat(as_on_a_gpu
         torch.compile(first_frames, fullgraph=True, dynamic=False, backend=as_on_a_gpu)(torch.ones(3, 2, 5))
 
 
+@COMPILES
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_objective_is_lowered_once_for_all_batches(kind: str, as_on_a_gpu: Callable[..., Any]) -> None:
     learning, plain = Learning(kind), Learning(kind)
@@ -202,6 +205,7 @@ def test_the_loss_by_tiles_is_the_loss(kind: str) -> None:
         torch.compiler.set_stance("fail_on_recompile")
 
 
+@COMPILES
 def test_where_tiles_cannot_be_compiled_masks_are_taken_in_full(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from torch._library.triton import get_triton_kernels_for_op
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from marks import COMPILES
 from accomp.core.streaming.kernels import projection, ring_attention, ring_write
 
 
@@ -71,6 +72,7 @@ build(ring_attention.join_kernel, {**types, "out": bf16}, sizes)
 '''
 
 
+@COMPILES
 def test_every_kernel_compiles_for_gpus_and_keeps_its_numbers_in_registers(tmp_path):
     """In a process of its own, since Triton either interprets or compiles."""
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
