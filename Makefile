@@ -24,7 +24,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup jam demo test test-page test-replicas torture bench-gpu bench-cpu lint format types names docs notebooks clean
+.PHONY: setup jam demo test test-page test-compile test-replicas torture bench-gpu bench-cpu lint format types names docs notebooks clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:

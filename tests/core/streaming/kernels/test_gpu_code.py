@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from marks import COMPILES
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -20,7 +21,6 @@ from torch._library.triton import get_triton_kernels_for_op
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from marks import COMPILES
 from accomp.core.streaming.kernels import projection, ring_attention, ring_write
 
 
