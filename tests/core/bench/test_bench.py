@@ -314,7 +314,7 @@ def test_a_gpu_is_measured_by_its_own_clock(spec: Any) -> None:
 
 
 def test_shipped_defaults_are_specs_that_each_benchmark_takes() -> None:
-    from accomp.core.bench.suite import BENCHMARKS
+    from accomp.core.bench.suite_file import BENCHMARKS
 
     for cls in BENCHMARKS:
         assert subject(cls.default, (), Registry(third_party=False)).spec.train.frames

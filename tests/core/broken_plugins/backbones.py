@@ -69,19 +69,19 @@ class _Seeing(Small):
 @breaks("backbone", "a sight that spells causal, or whole, is causal=True, or False (or refused: a UserError)")
 class SeenFromTheOtherSide(_Seeing):
     def seen(self, sight):
-        return sight._replace(visible=sight.visible.mT)
+        return attrs.evolve(sight, visible=sight.visible.mT)
 
 
 @breaks("backbone", "a row depends on the rows that it sees and on what those see, and on no other: output 0 of item")
 class OneMaskForAll(_Seeing):
     def seen(self, sight):
-        return sight._replace(visible=sight.visible[:1])
+        return attrs.evolve(sight, visible=sight.visible[:1])
 
 
 @breaks("backbone", "a row depends on the rows that it sees and on what those see, and on no other: output")
 class LooksNowhere(_Seeing):
     def seen(self, sight):
-        return sight._replace(visible=sight.visible & sight.visible.mT)
+        return attrs.evolve(sight, visible=sight.visible & sight.visible.mT)
 
 
 @breaks("backbone", "rows in another order, under a sight in that order, are the same rows: places are its own")

@@ -115,7 +115,7 @@ class _Sees(Prefix):
 @breaks("objective", _hears(3, "t_f=0, k=4): step 11, frame 11 of level 0, hears input frames [8, 9"))
 class HearsTheWholeClip(_Sees):
     def seen(self, sight, clock):
-        return sight._replace(visible=torch.ones_like(sight.visible).tril())
+        return attrs.evolve(sight, visible=torch.ones_like(sight.visible).tril())
 
 
 def _outputs(levels, what):
@@ -133,7 +133,7 @@ class ForgetsItsChunk(_Sees):
         clip = 24 + min(1, clock.input_padding)
         visible = sight.visible.clone()
         visible[:, :, clip:] &= torch.eye(visible.shape[1]).bool()[:, clip:]
-        return sight._replace(visible=visible)
+        return attrs.evolve(sight, visible=visible)
 
 
 class _ShowsTargets(DelayPattern):

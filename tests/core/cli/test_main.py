@@ -76,7 +76,7 @@ def test_help_groups_the_commands_by_what_one_wants_to_do(capsys):
         title, *lines = block.strip("\n").split("\n")
         sections[title.strip().removesuffix(":")] = [line.split()[0] for line in lines if line.startswith("  ")]
     assert [title for title in sections if title in PANELS] == list(PANELS)
-    assert {"stream", "layer", "jam"} == set(sections[PLAY])
+    assert {"stream", "layer", "jam", "compile"} == set(sections[PLAY])
     assert {"train", "evaluate", "compare", "grid"} <= set(sections[TRAIN])
     assert {"ingest", "store", "corpus", "codec"} == set(sections[CORPORA])
     commands = [name for title in PANELS for name in sections[title]]

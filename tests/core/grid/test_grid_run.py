@@ -96,7 +96,9 @@ def test_a_model_is_trained_once_for_all_that_play_it(ran: Path) -> None:
 
 def test_nothing_is_trained_where_a_model_is_borrowed(ran: Path) -> None:
     one = grids.work(ran / "grid.toml").cells[0]
-    with pytest.raises(SpecError, match=r"this run plays the model of .*; train that, or give the training a folder"):
+    with pytest.raises(
+        SpecError, match=r"this run plays the model of .*; train that, or give the training a run\.folder of its own"
+    ):
         train(one.cell.spec, tiny.registry(), one.judged.folder)
 
 

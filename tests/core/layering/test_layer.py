@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from accomp.core.audio import io as audio
 from accomp.core.cli.main import main
@@ -259,7 +260,7 @@ def test_a_model_that_is_told_other_things(trained: tiny.Trained, monkeypatch: p
     from accomp.core.model.conditions import Conditions, LabelCondition
     from accomp.core.runs.player import load_player
 
-    player = load_player(trained.run, trained.registry, "cpu")  # type: ignore[arg-type]
+    player = load_player(trained.run, trained.registry, torch.device("cpu"))
     one = band.Band(trained.run, player, {}, fixed=["genre=electronic"])
     labels = {"genre": LabelCondition(("Rock", "Electronic")), "category": LabelCondition(("Melodic", "Percussive"))}
     monkeypatch.setattr(player.model, "conditions", Conditions(labels=labels))

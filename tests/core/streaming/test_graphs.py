@@ -140,8 +140,12 @@ def test_auto_goes_on_uncompiled_and_says_why(
     """Also where the compiler stumbles over an error that is none of its own kind."""
     from accomp.core.training.compile import _Compiled
 
+    class Doubles:
+        def loss_of(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
     calls = []
-    compiled = _Compiled(lambda x: 2 * x, insists=False)
+    compiled: Any = _Compiled(Doubles(), insists=False)
 
     def stumbles(x: torch.Tensor) -> torch.Tensor:
         calls.append(x)
@@ -151,7 +155,7 @@ def test_auto_goes_on_uncompiled_and_says_why(
     assert compiled(torch.ones(2)).tolist() == compiled(torch.ones(2)).tolist() == [2, 2]
     assert len(calls) == 1
     assert "runs uncompiled: The argument '-1 + ((0))'" in capsys.readouterr().err
-    insisting = _Compiled(lambda x: 2 * x, insists=True)
+    insisting: Any = _Compiled(Doubles(), insists=True)
     monkeypatch.setattr(insisting, "_compiled", stumbles)
     with pytest.raises(WorkError, match="cannot be compiled: The argument"):
         insisting(torch.ones(2))

@@ -375,7 +375,7 @@ def test_what_can_be_learnt_is_learnt_and_what_cannot_costs_its_entropy():
     assert found["predicted_2"].value == pytest.approx(math.log(2), abs=0.1)
     assert found["frequency_1"].value == pytest.approx(math.log(8), abs=0.05)
     assert learnt.seconds == pytest.approx(4 * 400 / 5)
-    with pytest.raises(DataError, match="no music to learn codes from"):
+    with pytest.raises(DataError, match="no music to train the predictor on"):
         learn([], SLOW, ignored)
 
 
