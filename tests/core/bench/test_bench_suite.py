@@ -248,8 +248,12 @@ def shrunk(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 @COMPILES
 @pytest.mark.parametrize("name", ["gpu"])
 def test_the_suite_of_a_gpu_measures_every_target(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With tiny models, here, uncompiled under the names of the compiled variants; none is left out."""
+    """With tiny models, here, uncompiled under the names of the compiled variants; none is left out.
+
+    Without row kernels: interpreted, those of 256 sessions take minutes a step.
+    """
     monkeypatch.setattr("accomp.core.streaming.step.captured_step", lambda step, *_: step)
+    monkeypatch.setattr("accomp.core.streaming.step.row_kernels", lambda *_, **__: None)
     monkeypatch.setattr("accomp.core.offline.framewise.captured_step", lambda step, *_: step)
     monkeypatch.setattr("accomp.core.spec.runtime.lacking", lambda _: "")
     monkeypatch.setattr("accomp.core.bench.cases.sessions.LEAST_SAMPLES", 2)
