@@ -57,6 +57,27 @@ def test_a_row_has_the_same_bits_in_any_company(rows, cut, outputs):
     np.testing.assert_allclose(whole, x.astype(np.float64) @ weight + bias, atol=1e-5)
 
 
+@pytest.mark.skipif(not lanes.reads_halves(), reason="no instruction that widens float16 here")
+@pytest.mark.parametrize("rows", [1, 5, 6, 100])
+@pytest.mark.parametrize("outputs", [16, 37, 145])
+def test_a_matrix_of_halves_gives_the_bits_of_the_same_in_float32(rows, outputs):
+    """Also the smallest, those below the normal range, and the largest."""
+    x, bias = numbers(rows, 40), numbers(outputs, seed=2)
+    exact = torch.from_numpy(numbers(40, outputs, seed=1)).half().float()
+    exact[:3, 0] = torch.tensor([2.0**-24, -3 * 2.0**-20, 65504])
+    halves = layers.matrix(exact)
+    assert halves.dtype == np.uint16
+    assert np.array_equal(kernels.linear(x, halves, bias), kernels.linear(x, exact.numpy(), bias))
+
+
+def test_a_matrix_is_halved_only_where_that_is_exact_and_taken():
+    exact = torch.from_numpy(numbers(40, 16)).half().float()
+    for other in (exact + 2.0**-13, exact * 1e6, exact[:, :15]):
+        kept = layers.matrix(other)
+        assert kept.dtype == np.float32
+        assert np.array_equal(kept, other.numpy())
+
+
 def test_the_norm_is_layer_norm():
     x, norm = numbers(5, 20), torch.nn.LayerNorm(20)
     torch.nn.init.normal_(norm.weight)

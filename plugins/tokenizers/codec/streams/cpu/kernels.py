@@ -36,7 +36,8 @@ _flat, _single = product_tile(1, FLAT), product_tile(1, NARROW)
 def linear(x: Array, weight: Array, bias: Array) -> Array:
     """x [R, n], weight [n, m], bias [m] -> x weight + bias [R, m], all float32.
 
-    Every output is ((bias + x0 w0) + x1 w1) + ... in this order.
+    Every output is ((bias + x0 w0) + x1 w1) + ... in this order. The weight may be given as the bits of float16, in
+    uint16, if m is at least NARROW: reading it takes most of the time of one row. The result has the same bits.
     """
     out = np.empty((len(x), weight.shape[1]), np.float32)
     for row in range(0, len(x), BLOCK):

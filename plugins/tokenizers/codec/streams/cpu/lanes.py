@@ -187,5 +187,14 @@ def _constant(vector: Any, value: int) -> Any:
 
 def wide_registers() -> bool:
     """Whether a vector fits a register of the processor that machine code is made for."""
+    return _has("avx512f")
+
+
+def reads_halves() -> bool:
+    """Whether that processor has instructions that widen float16 to float32."""
+    return _has("f16c")
+
+
+def _has(feature: str) -> bool:
     named = config.CPU_FEATURES  # type: ignore[attr-defined]
-    return "+avx512f" in named if named is not None else bool(binding.get_host_cpu_features().get("avx512f"))
+    return f"+{feature}" in named if named is not None else bool(binding.get_host_cpu_features().get(feature))

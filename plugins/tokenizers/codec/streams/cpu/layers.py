@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
 from accomp.plugins.tokenizers.codec.streams.cpu import kernels
 from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned
+from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned, reads_halves
 
 
 class Layers:
@@ -59,8 +60,18 @@ def array(tensor: Tensor) -> Array:
     return found
 
 
+def matrix(weight: Tensor) -> Array:
+    """Return the matrix of a product as `kernels.linear` takes it: float16 if that is exact, as for codec files."""
+    weight = weight.detach().float().cpu()
+    halves = weight.half()
+    if reads_halves() and weight.shape[1] >= kernels.NARROW and torch.equal(halves.float(), weight):
+        found: Array = aligned(halves.numpy().view(np.uint16))
+        return found
+    return array(weight)
+
+
 def _layer(layer: Any) -> tuple[Array, Array]:
-    return array(layer.weight.T), array(layer.bias)
+    return matrix(layer.weight.T), array(layer.bias)
 
 
 def _norm(norm: Any) -> tuple[Array, Array, float]:

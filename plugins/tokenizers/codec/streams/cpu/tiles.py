@@ -27,7 +27,8 @@ def product_tile(rows: int, width: int) -> Callable[..., None]:
     """A function that computes a tile of out = bias + x weight in float32: so many rows, so many columns, by sixteens.
 
     tile(x, row, inputs, weight, column, outputs, bias, out): x [R, inputs], weight [inputs, outputs], bias [outputs],
-    out [R, outputs], all flat. Every number is ((bias + x0 w0) + x1 w1) + ... in this order, whatever the tile.
+    out [R, outputs], all flat. Every number is ((bias + x0 w0) + x1 w1) + ... in this order, whatever the tile. A
+    weight of uint16 holds the bits of float16, which are widened as they are read.
     """
 
     @instructions
@@ -39,6 +40,7 @@ def product_tile(rows: int, width: int) -> Callable[..., None]:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             xs, first_row, depth, ws, first_column, across, bs, outs = arguments
             vector = vector_of(lanes)
+            read = ir.VectorType(ir.HalfType(), lanes.count) if weight.dtype == types.uint16 else vector
 
             def place(kind: Any, array: Any, line: Any, stride: Any, at: Any, what: Any = vector) -> Any:
                 return pointer(context, builder, kind, array, builder.add(builder.mul(line, stride), at), what)
@@ -55,7 +57,12 @@ def product_tile(rows: int, width: int) -> Callable[..., None]:
                 for slot, value in zip(line, begin, strict=True):
                     builder.store(value, slot)
             with cgutils.for_range(builder, depth) as loop:
-                values = [builder.load(place(weight, ws, loop.index, across, at), align=align) for at in columns]
+                values = [
+                    builder.load(place(weight, ws, loop.index, across, at, read), align=alignment(weight))
+                    for at in columns
+                ]
+                if read is not vector:
+                    values = [builder.fpext(value, vector) for value in values]
                 for line, slots in zip(lines, sums, strict=True):
                     one = builder.load(place(x, xs, line, depth, loop.index, vector.element), align=align)
                     wide = splat(builder, one, vector)
