@@ -12,6 +12,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
+from accomp.core.console import warn
 from accomp.core.interfaces import CausalSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
@@ -89,7 +90,7 @@ class Step:
             heads = self.rows * self.state.keys[0].data.shape[1]
             self.state.kernels = row_kernels(runtime, device, compiled=compiled, heads=heads, window=window)
         if compiled:
-            self._compile()
+            self._compile(insists=runtime.kernels == "triton")
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
         """Start new sessions in the rows of the bool mask [B]: those of `sessions` there, or the same again."""
@@ -160,7 +161,23 @@ class Step:
         self.steps.copy_(torch.cat([self.steps[:, :, 1:], picked[..., None]], dim=2))
         return self.layout.undelay(self.steps)
 
-    def _compile(self) -> None:
+    def _compile(self, *, insists: bool) -> None:
+        """Make the graphs; if row kernels fail and no setting insists on them, with torch's, and with a warning."""
+        try:
+            self._capture()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of the compiler, of Triton, and of what either calls
+            if insists or getattr(self.state, "kernels", None) is None:
+                raise
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            warn(
+                f"the step is compiled with torch's kernels, since accomp's failed (runtime.kernels = \"auto\"): {why}"
+            )
+            self.state.kernels = None
+            self._capture()
+
+    def _capture(self) -> None:
         """Make the graphs by running on zeros."""
         x = self.model.table.weight.new_zeros(self.rows, self.layout.clock.k, self.model.space.latent_dim)
         self.prefill = captured_step(self._prefill, x)

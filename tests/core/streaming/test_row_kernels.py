@@ -122,6 +122,36 @@ class Rows:
         return self.model(h, state=self.ring)
 
 
+@pytest.mark.parametrize("kernels", ["auto", "triton"])
+def test_kernels_that_fail_give_way_to_torchs_unless_a_setting_insists(kernels, monkeypatch, capsys):
+    """What is played then is what torch's kernels play from the beginning."""
+    made = []
+
+    def compiled(step, *example):
+        made.append(step.__self__.state.kernels)
+        if made[-1] is not None:
+            step(*example)  # fails half-way, and leaves traces
+            raise RuntimeError("no kernel image\nfor this device")
+        return step
+
+    monkeypatch.setattr("accomp.core.streaming.step.captured_step", compiled)
+    monkeypatch.setattr("accomp.core.spec.runtime.lacking", lambda _: "")
+    model, x = small_model(1, 3).to(DEVICE), latents(FRAMES).to(DEVICE)
+    greedy = {"sampler": Greedy(Greedy.Config(), model.space), "window": 4}
+    runtime = Runtime(compile="on", kernels=kernels)
+    if kernels == "triton":
+        with pytest.raises(RuntimeError, match="no kernel image"):
+            session_of(model, runtime=runtime, **greedy)
+        return
+    session = session_of(model, runtime=runtime, **greedy)
+    assert made[0] is not None
+    assert made[1:] == [None, None]
+    warning = capsys.readouterr().err
+    assert "torch's kernels, since accomp's failed" in warning
+    assert "no kernel image" in warning
+    assert torch.equal(played(session, x), played(session_of(model, runtime=TORCH, **greedy), x))
+
+
 @COMPILES
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
 @pytest.mark.skipif(
