@@ -21,7 +21,7 @@ TUNED = 96
 """Number of lowest bins whose frequencies are estimated: up to 2.4 kHz."""
 REACH = 2.0
 """Bins that a frequency may be moved by: a Hann window's main lobe."""
-CLOSE = 0.1
+CLOSE = 0.02
 """Bins: errors of frequency beyond it count by their size, those below by their square."""
 NEAR = 2
 """Bins to either side among which the loudest has a frequency that matters."""
