@@ -85,12 +85,12 @@ class Step:
         }
         self.prefill: Callable[[Tensor], Tensor] = self._prefill
         self.decode: Callable[[], Tensor] = self._decode
-        compiled = runtime.compiles(device)
+        compiled, self._insists = runtime.compiles(device), runtime.kernels == "triton"
         if isinstance(self.state, RingKVCache):
             heads = self.rows * self.state.keys[0].data.shape[1]
             self.state.kernels = row_kernels(runtime, device, compiled=compiled, heads=heads, window=window)
         if compiled:
-            self._compile(insists=runtime.kernels == "triton")
+            self._compile()
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
         """Start new sessions in the rows of the bool mask [B]: those of `sessions` there, or the same again."""
@@ -161,19 +161,17 @@ class Step:
         self.steps.copy_(torch.cat([self.steps[:, :, 1:], picked[..., None]], dim=2))
         return self.layout.undelay(self.steps)
 
-    def _compile(self, *, insists: bool) -> None:
+    def _compile(self) -> None:
         """Make the graphs; if row kernels fail and no setting insists on them, with torch's, and with a warning."""
         try:
             self._capture()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of the compiler, of Triton, and of what either calls
-            if insists or getattr(self.state, "kernels", None) is None:
+            if self._insists or not isinstance(self.state, RingKVCache) or self.state.kernels is None:
                 raise
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            warn(
-                f"the step is compiled with torch's kernels, since accomp's failed (runtime.kernels = \"auto\"): {why}"
-            )
+            warn(f"the step is compiled with torch's kernels, since those of runtime.kernels failed: {why}")
             self.state.kernels = None
             self._capture()
 
