@@ -40,7 +40,8 @@ BEFORE_ANYTHING = ("losses.jsonl", "logs")
 """Files that a training without a checkpoint writes anew."""
 
 MODEL = "model.json"
-"""File in a run folder without a model of its own: relative path of the run folder whose model plays."""
+"""File in a run folder without a model of its own: relative path of the run folder whose model plays, and the step of
+its checkpoint if it shall be another than plays there."""
 
 LIBRARIES = ("accomp", "torch", "numpy", "lightning", "zarr")
 
@@ -107,10 +108,14 @@ def clear_run(folder: Path) -> None:
     clear_unfinished(folder / "takes", r".+?")
 
 
-def borrow_model(run: Path, model: Path) -> None:
-    """Let `run` play the model that is trained in the run folder `model`. The two may be moved together."""
+def borrow_model(run: Path, model: Path, step: int | None = None) -> None:
+    """Let `run` play the model that is trained in the run folder `model`. The two may be moved together.
+
+    step: of the checkpoint, in place of the one that plays there.
+    """
     relative = Path(os.path.relpath(model.resolve(), run.resolve()))
-    write_atomic(run / MODEL, json.dumps({"run": relative.as_posix()}) + "\n")
+    borrowed = {"run": relative.as_posix()} | ({} if step is None else {"step": step})
+    write_atomic(run / MODEL, json.dumps(borrowed) + "\n")
 
 
 def model_folder(run: Path) -> Path:
@@ -118,15 +123,26 @@ def model_folder(run: Path) -> Path:
 
     Raises CheckpointError where the other folder does not exist any more.
     """
+    return run if (borrowed := _borrowed(run)) is None else borrowed[0]
+
+
+def borrowed_step(run: Path) -> int | None:
+    """Return the step of the borrowed checkpoint, None where the run names none."""
+    return None if (borrowed := _borrowed(run)) is None else borrowed[1]
+
+
+def _borrowed(run: Path) -> tuple[Path, int | None] | None:
     if not (run / MODEL).exists():
-        return run
+        return None
     try:
-        model = (run / json.loads((run / MODEL).read_text(encoding="utf-8"))["run"]).resolve()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json.loads((run / MODEL).read_text(encoding="utf-8"))
+        model, step = (run / record["run"]).resolve(), record.get("step")
+        step = None if step is None else int(step)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"cannot read whose model plays here: {error} @ {run / MODEL}") from error
     if not model.is_dir():
         raise CheckpointError(f"this run plays the model of {model}, which is gone; copy the two together @ {run}")
-    return model
+    return model, step
 
 
 def versions() -> dict[str, str]:

@@ -19,8 +19,9 @@ from accomp.core.offline.framewise import Framewise
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint import WEIGHTS, Checkpoint, latest_checkpoint, load_run, read_checkpoint
 from accomp.core.runs.checkpoint_folders import checkpoint_folder
+from accomp.core.runs.choice import chosen_step
 from accomp.core.runs.compiled import use as use_compiled
-from accomp.core.runs.folder import model_folder
+from accomp.core.runs.folder import borrowed_step, model_folder
 from accomp.core.runs.history import best_step
 from accomp.core.spec.build import build_sampler, check_combination
 from accomp.core.spec.runtime import EAGER, Runtime
@@ -122,14 +123,20 @@ def load_player(
 
 
 def playing_checkpoint(run: Path) -> Checkpoint:
-    """Return the checkpoint with the lowest validation loss, or the newest where that one has been removed.
+    """Return the chosen checkpoint (choice.py), else that of the lowest validation loss, else the newest.
 
-    A run that has borrowed a model uses that one's. Raises CheckpointError where nothing is trained yet.
+    The newest plays also where the chosen or best one has been removed. A run that has borrowed a model uses that
+    one's, or the checkpoint of it that it names. Raises CheckpointError where nothing is trained yet, or that one is
+    gone.
     """
-    run = model_folder(run)
-    best = best_step(run)
-    if best is not None and checkpoint_folder(run, best).is_dir():
-        return read_checkpoint(checkpoint_folder(run, best))
+    named, run = borrowed_step(run), model_folder(run)
+    if named is not None:
+        return read_checkpoint(checkpoint_folder(run, named))
+    step = chosen_step(run)
+    if step is None:
+        step = best_step(run)
+    if step is not None and checkpoint_folder(run, step).is_dir():
+        return read_checkpoint(checkpoint_folder(run, step))
     newest = latest_checkpoint(run)
     if newest is None:
         raise CheckpointError(f"nothing is trained yet; run `accomp train SPEC` first @ {run / 'checkpoints'}")
