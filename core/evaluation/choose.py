@@ -60,6 +60,8 @@ def choose(spec: Spec, registry: Registry, run: Path) -> int:
     """
     if (model := model_folder(run)) != run:
         raise CheckpointError(f"this run plays the model of {model}; choose among the checkpoints there @ {run}")
+    if not spec.metric:
+        raise SpecError("no metric to choose by; expected one or more, as beat_f1 and harmony @ [[metric]]")
     steps = checkpoint_steps(run)
     if len(steps) < 2:
         kept = f"step {steps[0]} alone" if steps else "none"

@@ -123,6 +123,12 @@ def test_without_anchors_there_is_no_choice(own: tiny.Trained, monkeypatch: pyte
     assert chosen_step(own.run) is None
 
 
+def test_without_metrics_nothing_is_played(own: tiny.Trained) -> None:
+    with pytest.raises(SpecError, match="no metric to choose by"):
+        choose(own.spec(metric=[]), own.registry, own.run)
+    assert not (own.run / "choice").exists()
+
+
 def test_further_training_drops_the_choice(own: tiny.Trained, capsys: pytest.CaptureFixture[str]) -> None:
     other = next(step for step in checkpoint_steps(own.run) if step != best_step(own.run))
     (own.run / FILE).write_text(json.dumps({"step": other}))
