@@ -253,6 +253,8 @@ class Session:
         }  # fmt: skip
         if server.device is not None:
             state["device"] = server.device.state(playing=live is not None)
+        if server.clock is not None:
+            state["clock"] = server.clock.state()
         if live is None:
             return state
         lost = live.input.lost + self.inbox.lost

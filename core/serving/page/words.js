@@ -99,7 +99,7 @@ export const WORDS = {
   lacking: what => `${what} (this server lacks the listeners for it)`,
   untold: what => `${what} (this model cannot be told)`,
   noMidi: what => `${what} (this browser lacks WebMIDI)`,
-  midiTempo: bpm => `MIDI clock: ${bpm.toFixed(1)} bpm.`, midiWaiting: 'Waiting for a MIDI clock.',
+  midiTempo: bpm => `MIDI clock: ${bpm.toFixed(1)} bpm.`, midiWaiting: 'Waiting for a MIDI clock. Press play in the program that sends it: its start is the first beat of a bar, its stop takes the beat away.',
   midiRefused: 'The browser was not allowed to use MIDI.',
   beat: (bar, beat) => `bar ${bar}, beat ${beat}`,
   playingFor: time => `playing for ${time}`, getReady: 'get ready', silent: 'silent: Mute (M) brings the sound back',
