@@ -113,7 +113,7 @@ export const WORDS = {
   cause: (word, cause) => `${word}: ${cause}.`,
 
   // recordings
-  names: { 'input.wav': 'What it heard', 'heard.wav': 'Accompaniment', 'mix.wav': 'Mix', 'stem.wav': 'Accompaniment as made', 'manifest.json': 'Manifest' },
+  names: { 'input.wav': 'What it heard', 'heard.wav': 'Accompaniment', 'mix.wav': 'Mix', 'stem.wav': 'Accompaniment as made', 'report.html': 'Report: plays the files beside it', 'manifest.json': 'Manifest' },
   download: name => `Download ${name}`, size: bytes => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`),
   fetching: 'Fetching the recording …', notFetched: why => `The recording could not be fetched: ${why}`,
   recordedNothing: 'Nothing was recorded.', builtIn: 'Built-in song: C | Am | F | G',
