@@ -17,8 +17,12 @@ SIXTEENTH = 6
 """Ticks of a unit of the song position."""
 LONGEST = 4 * TICKS
 """Most ticks over which the tempo is averaged."""
-CHANGE = 0.02
-"""Share by which the last beat differs from the average where the tempo has changed; older ticks are then dropped."""
+CHANGE = 0.005
+"""Least share by which the last beat differs from the average where the tempo has changed; older ticks are dropped."""
+CLEAR = 8
+"""Least ratio of that difference, over a beat, to what the ticks of the last beat are off their line. A stall of the
+sender or of this machine, which is no change of tempo, reaches 6.
+"""
 BPM = (20.0, 400.0)
 """Least and greatest tempo; without one in between there is no beat."""
 GAP = 0.25
@@ -102,17 +106,20 @@ class MidiClock:
 
     def _update(self, beat: int, rest: int) -> None:
         """Set the pulse, at tick `rest` of a beat."""
-        length, end = line(self._times)
+        length, end, _ = line(self._times)
         recent = self._times[-TICKS - 1 :]
-        last, last_end = line(recent)
-        if abs(last - length) > CHANGE * length:
+        last, last_end, off = line(recent)
+        if abs(last - length) > max(CHANGE * length, CLEAR * off / TICKS):
             self._times, length, end = recent, last, last_end
         usable = BPM[0] * TICKS * length <= 60 <= BPM[1] * TICKS * length
         self.pulse = Pulse(60 / (TICKS * length), end - rest * length, beat) if usable else None
 
 
-def line(times: Sequence[float]) -> tuple[float, float]:
-    """Fit a straight line to the times of ticks -> seconds of a tick, and the time of the last tick on the line."""
-    spread = np.arange(len(times)) - (len(times) - 1) / 2
-    step = float((spread * times).sum() / (spread * spread).sum())
-    return step, float(np.mean(times)) + step * spread[-1]
+def line(times: Sequence[float]) -> tuple[float, float, float]:
+    """Fit a straight line to the times of ticks -> seconds of a tick, time of the last tick on the line, and by how
+    much (s, root mean square) ticks are off it.
+    """
+    spread, apart = np.arange(len(times)) - (len(times) - 1) / 2, np.asarray(times) - np.mean(times)
+    step = float((spread * apart).sum() / (spread * spread).sum())
+    off = float(np.sqrt(np.mean((apart - step * spread) ** 2)))
+    return step, float(np.mean(times)) + step * spread[-1], off

@@ -3,7 +3,8 @@
 const TICKS = 24 // of a beat
 const SIXTEENTH = 6 // ticks of a unit of the song position
 const LONGEST = 4 * TICKS // ticks over which the tempo is averaged
-const CHANGE = 0.02 // share by which the last beat differs from the average where the tempo has changed
+const CHANGE = 0.005 // least share by which the last beat differs from the average where the tempo has changed
+const CLEAR = 8 // least ratio of that, over a beat, to what ticks are off their line; a stall reaches 6
 const [SLOWEST, FASTEST] = [20, 400] // beats a minute
 const GAP = 0.25 // seconds between two ticks after which the tempo is measured anew
 const [POSITION, CLOCK, START, CONTINUE, STOP] = [0xf2, 0xf8, 0xfa, 0xfb, 0xfc]
@@ -48,7 +49,7 @@ export class Clock {
     const recent = this.times.slice(-TICKS - 1)
     const last = line(recent)
     let found = line(this.times)
-    if (Math.abs(last.step - found.step) > CHANGE * found.step) {
+    if (Math.abs(last.step - found.step) > Math.max(CHANGE * found.step, (CLEAR * last.off) / TICKS)) {
       this.times = recent
       found = last
     }
@@ -57,15 +58,12 @@ export class Clock {
   }
 }
 
-/** The straight line through the times of ticks: seconds of a tick, and the time of the last one on it. */
+/** The straight line through the times of ticks: seconds of a tick, the time of the last one on it, and how far ticks are off. */
 function line(times) {
   const middle = (times.length - 1) / 2
   const mean = times.reduce((sum, time) => sum + time, 0) / times.length
-  let product = 0
-  let square = 0
-  times.forEach((time, n) => {
-    product += (n - middle) * (time - mean)
-    square += (n - middle) ** 2
-  })
-  return { step: product / square, end: mean + (product / square) * middle }
+  const sum = term => times.reduce((total, time, n) => total + term(n - middle, time - mean), 0)
+  const step = sum((n, time) => n * time) / sum(n => n ** 2)
+  const off = Math.sqrt(sum((n, time) => (time - step * n) ** 2) / times.length)
+  return { step, end: mean + step * middle, off }
 }

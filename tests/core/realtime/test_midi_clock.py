@@ -32,7 +32,7 @@ def test_a_beat_of_ticks_is_needed():
     assert (clock.pulse.bpm, clock.pulse.time, clock.pulse.beat) == (pytest.approx(120), pytest.approx(0.5), 1)
 
 
-@pytest.mark.parametrize(("before", "after"), [(120, 132), (120, 90), (100, 103)])
+@pytest.mark.parametrize(("before", "after"), [(120, 132), (120, 90), (120, 123), (100, 103)])
 @pytest.mark.parametrize("at", [8, 8.4])
 def test_a_change_of_tempo_is_followed_within_two_beats(before, after, at):
     clock = played(MidiClock(), before, at, jitter=0.002)
@@ -41,6 +41,19 @@ def test_a_change_of_tempo_is_followed_within_two_beats(before, after, at):
     played(clock, after, 2 + whole + 0.1, begin=changed, jitter=0.002)
     assert clock.pulse is not None
     assert clock.pulse.bpm == pytest.approx(after, rel=0.006)
+
+
+@pytest.mark.parametrize("stall", [0.03, 0.1, 0.2])
+@pytest.mark.parametrize("at", range(4 * 24, 5 * 24, 5))
+def test_a_stall_is_no_change_of_tempo(stall, at):
+    """Ticks that are held up come at once, and those after them in time."""
+    clock, times = MidiClock(), list(ticks(120, 10.1, jitter=0.002))
+    held = times[at] + stall
+    for number, time in enumerate(times):
+        clock.receive("clock", max(time, held) if number >= at else time)
+        if clock.pulse is not None:
+            assert clock.pulse.bpm == pytest.approx(120, rel=0.03)
+    assert clock.pulse.bpm == pytest.approx(120, rel=0.005)
 
 
 def test_a_start_sets_the_downbeat_and_a_stop_withholds():
