@@ -6,14 +6,18 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from accomp.core.console import say, warn
 from accomp.core.errors import DataError, PluginError
 from accomp.core.realtime.midi_clock import MidiClock
 
-INTERVAL = 1.0
+INTERVAL = 2.0
 """Seconds between two looks at the ports of the machine."""
+SILENT = 1.0
+"""Seconds without a tick after which the sender has ended without a stop."""
+RTMIDI = "mido.backends.rtmidi"
 _ADDRESS = re.compile(r" \d+:\d+$")  # of an ALSA port, which is another one when the port comes back
 
 
@@ -24,17 +28,44 @@ class MidiBackend(Protocol):
     def open_input(self, name: str, *, callback: Callable[[Any], None]) -> Any: ...
 
 
+class RtMidi:
+    """mido's backend but for the list of ports: mido makes two clients for each, which interrupts others at JACK."""
+
+    def __init__(self, backend: Any):
+        """backend: mido.Backend, loaded."""
+        self._backend, rtmidi = backend, backend.module.rtmidi
+        api = getattr(rtmidi, f"API_{backend.api}") if backend.api else rtmidi.API_UNSPECIFIED
+        self._make_client = partial(rtmidi.MidiIn, rtapi=api)
+        self._client: Any = None
+
+    def get_input_names(self) -> list[str]:
+        """Names of the ports, by one client that is kept."""
+        if self._client is None:
+            self._client = self._make_client()
+        names: list[str] = self._client.get_ports()
+        return names
+
+    def open_input(self, name: str, *, callback: Callable[[Any], None]) -> Any:
+        """Open a port."""
+        return self._backend.open_input(name, callback=callback)
+
+
 def load_midi() -> MidiBackend:
-    """Load mido with its backend. Raises PluginError, with the cure, if either is missing."""
+    """Load mido with python-rtmidi. Raises PluginError, with the cure, if one of them or ALSA's library is missing."""
     try:
         import mido
 
-        backend: MidiBackend = mido.Backend(load=True)
-    except ImportError as error:
+        backend = mido.Backend(load=True)
+    except ModuleNotFoundError as error:
         raise PluginError(
             f"a MIDI clock needs the libraries mido and python-rtmidi ({error}); run: pip install 'accomp[live]'"
         ) from error
-    return backend
+    except ImportError as error:
+        raise PluginError(
+            f"python-rtmidi, which a MIDI clock needs, cannot be loaded ({error}); Debian, Ubuntu: apt-get install "
+            f"libasound2"
+        ) from error
+    return RtMidi(backend) if backend.name == RTMIDI else backend  # another of mido's, by its MIDO_BACKEND
 
 
 class MidiInput:
@@ -86,6 +117,11 @@ class MidiInput:
                 return
             self.name, self.gone = there[0], False
             say(f"the MIDI input {self.name!r} is back")
+
+    @property
+    def silent(self) -> bool:
+        """Whether no tick has come for SILENT seconds."""
+        return self.clock.last is None or self._now() - self.clock.last > SILENT
 
     @property
     def problem(self) -> str:

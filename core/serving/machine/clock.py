@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from accomp.core.realtime.midi_input import MidiInput
 from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.messages import Tempo
 
-SILENT = 1.0
-"""Seconds without a tick after which the beat is withheld: the sender has ended without a stop."""
-
 
 class MachineClock:
-    """The tempo of a MIDI input, for sessions that play through a device."""
+    """The tempo of a MIDI input, for sessions that play through a device; both by the same clock."""
 
-    def __init__(self, midi: MidiInput, audio: MachineAudio, now: Callable[[], float] = time.monotonic):
-        """now: s, of the times of both."""
-        self._midi, self._audio, self._now = midi, audio, now
+    def __init__(self, midi: MidiInput, audio: MachineAudio):
+        self._midi, self._audio = midi, audio
 
     @property
     def port(self) -> str:
@@ -28,10 +22,10 @@ class MachineClock:
 
     def tempo(self, beats_per_bar: int) -> Tempo | None:
         """The tempo at present, its place that of the song's first beat by this tempo, so that it may be below 0; None
-        while the clock is stopped or not there.
+        while the clock is stopped or silent, or its port is not there.
         """
-        pulse, last = self._midi.clock.pulse, self._midi.clock.last
-        if pulse is None or last is None or self._now() - last > SILENT:
+        pulse = self._midi.clock.pulse
+        if pulse is None or self._midi.silent:
             return None
         begin = self._audio.place_at(pulse.time) - pulse.beat * pulse.length * self._audio.rate
         return Tempo(pulse.bpm, beats_per_bar, round(begin))

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-KEPT = 100
-"""Blocks over which the lead is taken; at 10 ms, one second, in which clocks drift by less than a sample."""
+KEPT = 32
+"""Blocks over which the lead is taken; at 10 ms a third of a second, after which a device's stall is known."""
 
 
 class PlaceTimes:

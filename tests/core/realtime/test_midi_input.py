@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import mido
 import pytest
 from midi_ports import Ports, ticks
 
 from accomp.core.errors import DataError, PluginError
+from accomp.core.realtime import midi_input
 from accomp.core.realtime.midi_input import MidiInput, input_names, load_midi
 
 DAW = "Bitwig:Clock 128:0"
@@ -64,6 +66,16 @@ def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch, mi
         load_midi()
 
 
+def test_a_missing_library_of_the_system_is_told(monkeypatch, tmp_path):
+    (tmp_path / "rtmidi.py").write_text("raise ImportError('libasound.so.2: cannot open shared object file')")
+    for module in ("rtmidi", "mido.backends.rtmidi"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.delenv("MIDO_BACKEND", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError, match=r"libasound.so.2: cannot open .*apt-get install libasound2"):
+        load_midi()
+
+
 def test_a_port_that_vanishes_is_said_and_its_beat_withheld_until_it_is_back(capsys):
     ports = Ports(DAW)
     midi = MidiInput("Bitwig", ports, now=iter(ticks(120, 9)).__next__)
@@ -87,6 +99,41 @@ def test_a_port_that_vanishes_is_said_and_its_beat_withheld_until_it_is_back(cap
     for _ in range(30):
         ports.send(mido.Message("clock"))
     assert midi.clock.pulse is not None
+
+
+class Client:
+    """rtmidi's input: counted, since each is a client of the sound server."""
+
+    made = 0
+
+    def __init__(self, rtapi):
+        Client.made += 1
+        self.ports = ["A", f"api {rtapi}"]
+
+    def get_ports(self):
+        return self.ports
+
+
+def test_ports_are_listed_by_one_client_of_the_chosen_interface(monkeypatch):
+    """At JACK every new client interrupts the others."""
+    rtmidi = SimpleNamespace(API_UNSPECIFIED=0, API_UNIX_JACK=3, MidiIn=Client)
+    monkeypatch.setitem(sys.modules, "rtmidi", rtmidi)
+    monkeypatch.delitem(sys.modules, "mido.backends.rtmidi", raising=False)
+    monkeypatch.setenv("MIDO_BACKEND", "mido.backends.rtmidi/UNIX_JACK")
+    backend, before = load_midi(), Client.made
+    for _ in range(3):
+        assert backend.get_input_names() == ["A", "api 3"]
+    assert Client.made == before + 1
+    monkeypatch.setenv("MIDO_BACKEND", "mido.backends.rtmidi_utils")  # any other module
+    assert isinstance(load_midi(), mido.Backend)
+
+
+def test_a_port_is_watched_until_it_is_closed(monkeypatch):
+    midi, looks = MidiInput(DAW, Ports(DAW)), []
+    monkeypatch.setattr(midi, "look", lambda: looks.append(1) or (len(looks) == 3 and midi.close()))
+    monkeypatch.setattr(midi_input, "INTERVAL", 0.0)
+    midi._watch()
+    assert len(looks) == 3
 
 
 def test_a_port_that_opens_again_at_once_under_another_address_is_opened_there():

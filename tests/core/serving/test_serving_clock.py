@@ -14,11 +14,11 @@ from test_serving_doors import fetch
 from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
 
 from accomp.core.errors import UserError
-from accomp.core.realtime.midi_input import MidiInput
+from accomp.core.realtime.midi_input import SILENT, MidiInput
 from accomp.core.registry import Registry
 from accomp.core.serving.launch import ServeOptions, jam
 from accomp.core.serving.machine.audio import MachineAudio
-from accomp.core.serving.machine.clock import SILENT, MachineClock
+from accomp.core.serving.machine.clock import MachineClock
 from accomp.core.serving.machine.place_times import PlaceTimes
 from accomp.core.serving.message_parsing import BadMessage, message_of
 from accomp.core.serving.messages import FollowClock, SetMetronome, Tempo
@@ -45,7 +45,7 @@ def test_a_beat_belongs_to_what_sounds_at_its_time():
     assert audio.place_at(5.5) == pytest.approx(50 * BLOCK + 640 - 0.015 * RATE)
     ports = Ports("DAW")
     midi = MidiInput("DAW", ports, now=lambda: time[0])
-    clock = MachineClock(midi, audio, now=lambda: time[0])
+    clock = MachineClock(midi, audio)
     assert clock.state() == {"port": "DAW", "bpm": None, "place": None, "said": ""}
     ports.send(mido.Message("start"))
     for time[0] in ticks(120, 5.1, begin=5.2):
@@ -150,7 +150,7 @@ def clocked(tmp_path):
     device.hold(120)
     audio, ports, at = audio_at(device), Ports("DAW"), [0.0]
     midi = MidiInput("DAW", ports, now=lambda: at[0])
-    clock = MachineClock(midi, audio, now=lambda: device.count / RATE)
+    clock = MachineClock(midi, audio)
     player = small_player(timelines=("metronome", "chart"))
     with serving(players=[("small", player)], record=tmp_path / "jams", device=audio, clock=clock) as running:
         sound = noise(400 * BLOCK, 5)
