@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 
 import mido
 import numpy as np
 import pytest
+from clocked_server import clocked_server
 from midi_ports import Ports, ticks
-from serving_small import TOKEN, Client, serving, small_player
+from serving_small import TOKEN, Client, small_player
 from test_serving_doors import fetch
-from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
+from turned_device import BLOCK, RATE, Turned, noise
 
 from accomp.core.errors import UserError
 from accomp.core.realtime.midi_input import SILENT, MidiInput
@@ -145,36 +145,8 @@ def test_the_option_belongs_to_a_device():
 
 @pytest.fixture
 def clocked(tmp_path):
-    """A server whose device and clock run by the device's time: 100 beats a minute from its first second on."""
-    device, ended = Turned(first=320), threading.Event()
-    device.hold(120)
-    audio, ports, at = audio_at(device), Ports("DAW"), [0.0]
-    midi = MidiInput("DAW", ports, now=lambda: at[0])
-    clock = MachineClock(midi, audio)
-    player = small_player(timelines=("metronome", "chart"))
-    with serving(players=[("small", player)], record=tmp_path / "jams", device=audio, clock=clock) as running:
-        sound = noise(400 * BLOCK, 5)
-
-        def run() -> None:
-            number, times = 0, ticks(100, 1e3, begin=1.0)
-            at[0] = next(times)
-            while not ended.wait(BLOCK / RATE / 2):
-                schedule = audio._schedule
-                if audio.in_use and schedule is not None and late(schedule):
-                    continue
-                if number == 100:
-                    ports.send(mido.Message("start"))
-                while at[0] <= device.count / RATE:
-                    ports.send(mido.Message("clock"))
-                    at[0] = next(times)
-                device.turn(sound[number % 400 * BLOCK :][:BLOCK])
-                number += 1
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
+    with clocked_server(tmp_path / "jams") as (running, ports):
         yield running, ports
-        ended.set()
-        thread.join(5)
 
 
 def test_a_session_follows_the_clock_through_the_device(clocked, monkeypatch):
