@@ -93,15 +93,19 @@ export class Music {
     if (chosen('metronome') !== 'clock' || this.clockOfServer) return
     this.showClock(pulse?.bpm)
     if (!live(this.store.values.phase)) return
-    if (pulse) this.takeBeat(pulse)
-    else this.course.metronome('off')
+    if (pulse) return this.takeBeat(pulse)
+    if (this.typedChart) this.course.dial({ type: 'chart', value: 'off' }) // first: it needs the beat
+    this.course.metronome('off')
   }
 
   /** Beat `beat` of the song was `ago` seconds ago. */
   takeBeat({ bpm, ago, beat }) {
     const { rate } = this.engine
     const place = Math.round(this.tappedPlace() - (ago + (beat * 60) / bpm) * rate)
-    if (this.moved({ bpm, place })) this.course.metronome({ ...this.tempo, bpm, place })
+    if (!this.moved({ bpm, place })) return
+    const stood = !this.store.values.grid
+    this.course.metronome({ ...this.tempo, bpm, place })
+    if (stood && this.typedChart) this.course.dial({ type: 'chart', value: this.chart, ...(place < 0 ? {} : { place }) })
   }
 
   /** The server tells {bpm, place, said} of its machine's clock: tempo and the song's first beat, null where it stands. */
@@ -137,6 +141,10 @@ export class Music {
   get chart() {
     const source = chosen('chart')
     return source === 'text' ? at('chart').value.trim() || 'off' : source
+  }
+
+  get typedChart() {
+    return chosen('chart') === 'text' && this.chart !== 'off'
   }
 
   typed() {
