@@ -11,11 +11,13 @@ from clocked_server import clocked_server
 from midi_ports import Ports, ticks
 from serving_small import TOKEN, Client, small_player
 from test_serving_doors import fetch
-from turned_device import BLOCK, RATE, Turned, noise
+from turned_device import BLOCK, RATE, Turned, audio_at, noise
 
-from accomp.core.errors import UserError
+from accomp.core.errors import DataError, UserError
+from accomp.core.realtime import midi_input
 from accomp.core.realtime.midi_input import SILENT, MidiInput
 from accomp.core.registry import Registry
+from accomp.core.serving import launch
 from accomp.core.serving.launch import ServeOptions, jam
 from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.machine.clock import MachineClock
@@ -141,6 +143,15 @@ def test_the_pages_words_for_the_clock():
 def test_the_option_belongs_to_a_device():
     with pytest.raises(UserError, match=r"--midi-clock belongs to --device; .* @ --midi-clock DAW"):
         jam(ServeOptions(["small"], midi_clock="DAW"), Registry(third_party=False))
+
+
+def test_the_command_opens_the_port_that_it_is_given_and_says_which(monkeypatch, capsys):
+    monkeypatch.setattr(midi_input, "load_midi", lambda: Ports("Through", "DAW:clock"))
+    clock = launch._open_clock("daw", audio_at(Turned()))
+    assert clock.port == "DAW:clock"
+    assert "MIDI clock: DAW:clock" in capsys.readouterr().out
+    with pytest.raises(DataError, match="'Through', 'DAW:clock'"):
+        launch._open_clock("Logic", audio_at(Turned()))
 
 
 @pytest.fixture
