@@ -57,7 +57,8 @@ def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
         told: dict[str, Any] = {"models": [card(run, server.followers) for run in server.runs.values()]}
         if device is not None:
             first = round(1000 * device.first / device.rate, 1)
-            told["device"] = {"name": device.name, "rate": device.rate, "first_ms": first}
+            clock = None if server.clock is None else server.clock.port
+            told["device"] = {"name": device.name, "rate": device.rate, "first_ms": first, "clock": clock}
         return JSONResponse(told)
 
     async def sound(request: Request) -> Response:

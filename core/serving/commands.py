@@ -40,13 +40,17 @@ def jam_command(
         typer.Option("--device", help="Play through this sound device, or `default`, instead of the browser's."),
     ] = None,
     output: Annotated[str | None, typer.Option("--output", help="With --device: another device for output.")] = None,
+    midi_clock: Annotated[
+        str | None,
+        typer.Option("--midi-clock", help="With --device: a MIDI input, or part of its name, whose clock is followed."),
+    ] = None,
 ) -> None:
     """Play with a model in your browser, on this machine; the shipped model where no run is named."""
     from accomp.core.serving.launch import ServeOptions, jam
 
     options = ServeOptions(
         runs or [], port=port, record=record, runtime=runtime or (), browser=browser, token_file=token_file,
-        measure=measure, device=_system(device), output=_system(output),
+        measure=measure, device=_system(device), output=_system(output), midi_clock=midi_clock,
     )  # fmt: skip
     jam(options, context.obj)
 

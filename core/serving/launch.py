@@ -31,7 +31,7 @@ class ServeOptions:
         record: the folder of recordings; None: no recording.
         measure: measure this machine though a start before has.
         device, output: sound devices of this machine, in place of the page's (jam); "" for the system's default, None
-            for none and for the same one.
+            for none and for the same one. midi_clock: a MIDI input whose clock sessions may follow; None for none.
         engine: "local": a server in this process; "ray": `replicas` of it in a Ray cluster, each with `cpus` CPU
             threads and `gpus` GPUs. ray_address: of the cluster; "": Ray is started on this machine.
     """
@@ -54,6 +54,7 @@ class ServeOptions:
     limits: Mapping[str, float] = field(factory=dict)
     device: str | None = None
     output: str | None = None
+    midi_clock: str | None = None
     engine: Literal["local", "ray"] = "local"
     replicas: int = 1
     cpus: int = 1
@@ -83,6 +84,11 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
 
     if options.output is not None and options.device is None:
         raise UserError("--output names the other half of --device; give both")
+    if options.midi_clock is not None and options.device is None:
+        raise UserError(
+            "--midi-clock belongs to --device; where the browser plays, choose the MIDI clock on the page instead "
+            f"@ --midi-clock {options.midi_clock}"
+        )
     address = _address(options)
     origins, token = check_origins(options.origins), token_from(options.token_file)
     runs = _runs(options.runs, registry)
@@ -107,6 +113,8 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
     server = Server(mode, Engine(), AccessControl(token, origins), limits, recorder=recorder)
     if options.device is not None:
         server.device = _open_device(options.device, options.output)
+        if options.midi_clock is not None:
+            server.clock = _open_clock(options.midi_clock, server.device)
     opening = Startup(
         runs, registry, slots=1 if mode == "jam" else options.slots, runtime=options.runtime, guidance=options.guidance,
         force=options.force, again=options.measure,
@@ -117,6 +125,9 @@ def _serve(mode: str, options: ServeOptions, registry: Registry) -> None:
         if server.device is not None:
             opening.stack.callback(server.device.close)
             server.device.start()
+        if server.clock is not None:
+            opening.stack.callback(server.clock.close)
+            server.clock.start()
         run_until_signal(server, address, bound, lambda tell: opening.prepare(server, tell))
     say("ended")
 
@@ -134,6 +145,16 @@ def _open_device(name: str, output: str | None) -> Any:
     around = 1000 * device.first / rate
     say(f"sound device: {told}, {rate} Hz, {around:.0f} ms around as PortAudio reports; measure it on the page")
     return MachineAudio(device, name=told, rate=rate, block=block)
+
+
+def _open_clock(name: str, audio: Any) -> Any:
+    """Open a MachineClock. Raises PluginError without the libraries, DataError for a port that cannot be used."""
+    from accomp.core.realtime.midi_input import MidiInput
+    from accomp.core.serving.machine.clock import MachineClock
+
+    clock = MachineClock(MidiInput(name), audio)
+    say(f"MIDI clock: {clock.port}")
+    return clock
 
 
 def _serve_on_ray(options: ServeOptions, registry: Registry) -> None:

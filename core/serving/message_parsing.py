@@ -16,6 +16,7 @@ from accomp.core.serving.messages import (
     Calibrate,
     CountIn,
     Counts,
+    FollowClock,
     Hello,
     Machine,
     Message,
@@ -38,6 +39,7 @@ RATES = (8_000, 192_000)
 FRAME_MS = (5, 40)
 BPM = (20.0, 400.0)
 LONGEST_CHART = 4000
+MOST_PLACE = 1 << 62
 
 
 class BadMessage(ValueError):
@@ -94,7 +96,7 @@ class _Fields:
         return self.fields.get(name) is not None
 
     def place(self, name: str) -> int | None:
-        return self.whole(name, 0, (1 << 62)) if self.has(name) else None
+        return self.whole(name, 0, MOST_PLACE) if self.has(name) else None
 
     def text(self, name: str, most: int, default: str | None = None) -> str:
         value = self.fields.get(name)
@@ -145,7 +147,7 @@ def _calibrate(given: _Fields) -> Calibrate:
         return Calibrate(None, None, frame, rtt, device=True)
     if given.has("assumed_ms"):
         return Calibrate(None, given.number("assumed_ms", -1000, 2000), frame, rtt)
-    return Calibrate(given.whole("place", 0, 1 << 62), None, frame, rtt)
+    return Calibrate(given.whole("place", 0, MOST_PLACE), None, frame, rtt)
 
 
 def _machine(given: _Fields) -> Machine:
@@ -183,9 +185,13 @@ def _metronome(given: _Fields, name: str) -> Metronome:
     if value in (OFF, FOLLOW):
         return OFF if value == OFF else FOLLOW
     if not isinstance(value, Mapping):
-        raise given.wrong(name, '"off", "follow" or {"bpm", "beats_per_bar"}')
+        raise given.wrong(name, '"off", "follow", {"bpm", "beats_per_bar"} or {"clock": true, "beats_per_bar"}')
     inner = given.inner(name)
-    return Tempo(inner.number("bpm", *BPM), inner.whole("beats_per_bar", 1, 16, 4), inner.place("place"))
+    beats = inner.whole("beats_per_bar", 1, 16, 4)
+    if inner.switch("clock", False):
+        return FollowClock(beats)
+    place = inner.whole("place", -MOST_PLACE, MOST_PLACE) if inner.has("place") else None  # before the session, too
+    return Tempo(inner.number("bpm", *BPM), beats, place)
 
 
 def _counts(given: _Fields) -> Counts:
@@ -214,7 +220,7 @@ def _ping(given: _Fields) -> Ping:
     t = given.fields.get("t")
     if t is not None and not (isinstance(t, int | float) or (isinstance(t, str) and len(t) <= 100)):
         raise given.wrong("t", "a number or a short text, which is echoed")
-    return Ping(t, given.whole("seen", 0, 1 << 62) if given.has("seen") else None)
+    return Ping(t, given.whole("seen", 0, MOST_PLACE) if given.has("seen") else None)
 
 
 _READERS: Mapping[str, Callable[[_Fields], Message]] = {

@@ -21,7 +21,14 @@ class Tempo:
     place: int | None = None
 
 
-Metronome = Literal["off", "follow"] | Tempo
+@frozen
+class FollowClock:
+    """A metronome set by the MIDI clock of the server's machine."""
+
+    beats_per_bar: int = 4
+
+
+Metronome = Literal["off", "follow"] | Tempo | FollowClock
 
 
 @frozen

@@ -14,6 +14,7 @@ from accomp.core.clock import LatencyBudget
 from accomp.core.serving import logs
 from accomp.core.serving.limits import HelloLimiter, Limits
 from accomp.core.serving.machine.audio import MachineAudio
+from accomp.core.serving.machine.clock import MachineClock
 from accomp.core.serving.metrics import Metrics
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import Fit, Path, fit
@@ -57,7 +58,7 @@ class Server:
         drained: no new sessions are admitted.
         replica: of several servers behind one address, this one's name; "" for a server alone. A client's socket is
             then in another process, which hides what was read, so that clients confirm it.
-        device: a sound device of this machine, in place of the page's; None otherwise.
+        device: a sound device of this machine, in place of the page's; None otherwise. clock: its MIDI clock, if any.
     """
 
     mode: str
@@ -74,6 +75,7 @@ class Server:
     drained: bool = False
     replica: str = ""
     device: MachineAudio | None = None
+    clock: MachineClock | None = None
     hurried: bool = False
 
     def __attrs_post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import define, field
 
+from accomp.core.console import say
 from accomp.core.serving.frames import Frame
 from accomp.core.serving.machine.outbox import MachineOutbox
 from accomp.core.serving.messages import FOLLOW, OFF, Calibrate, Counts, Hello, Machine, SetChart, SetMetronome, Start
@@ -18,6 +19,7 @@ from accomp.core.serving.playing.fitting import Fit, Path, best
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.output_stream import Outbox, OutputStream
+from accomp.core.serving.playing.recording import REPORT
 from accomp.core.serving.playing.resampling import DriftControl
 from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.session_timelines import Unplayable, follower
@@ -230,15 +232,8 @@ class Session:
         """Record the page's counters."""
         self.server.metrics.count(counts, self.counts)
         self.counts = counts
-        live = self.live
-        if counts.ranges and live is not None and live.recording is not None and live.input.first is not None:
-            stream = live.input
-            live.recording.add_missing(
-                [
-                    (round(stream.sample_at(first)), round(samples * stream.to / stream.rate))
-                    for first, samples in counts.ranges
-                ]
-            )
+        if self.live is not None:
+            self.live.record_counts(counts)
 
     def state(self) -> dict[str, Any]:
         """Current state, for the client."""
@@ -253,6 +248,8 @@ class Session:
         }  # fmt: skip
         if server.device is not None:
             state["device"] = server.device.state(playing=live is not None)
+        if server.clock is not None:
+            state["clock"] = server.clock.state()
         if live is None:
             return state
         lost = live.input.lost + self.inbox.lost
@@ -319,6 +316,8 @@ class Session:
             files = await asyncio.wait_for(done, 60)
         except TimeoutError:
             return []
+        if self.server.mode == "jam":
+            say(f"recorded: {recording.folder / REPORT}")
         where = f"?replica={self.server.replica}" if self.server.replica else ""
         return [{**file, "url": f"/v1/recordings/{self.id}/{file['name']}{where}"} for file in files]
 

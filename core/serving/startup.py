@@ -82,7 +82,7 @@ class Startup:
             ticks = Ticks(slots.hop / slots.space.sample_rate, server.metrics.ticked)
             served[name] = ServedRun(
                 name, player, slots, self.registry, server.clocked, ticks, server.limits,
-                lambda live, margin: server.metrics.margin.observe(margin),
+                lambda live, margin: server.metrics.margin.observe(margin), server.clock,
             )  # fmt: skip
             server.metrics.model.labels(name, str(player.step), player.weights[:12]).set(1)
         self._check_fits(server.fits(LOCAL_PATH), players, many=server.clocked)

@@ -25,6 +25,8 @@ from accomp.core.runs.player import Player
 from accomp.core.serving.address import Address
 from accomp.core.serving.frames import HEARD, Frame, decode, encode
 from accomp.core.serving.limits import Limits
+from accomp.core.serving.machine.audio import MachineAudio
+from accomp.core.serving.machine.clock import MachineClock
 from accomp.core.serving.playing.engine import Engine
 from accomp.core.serving.playing.fitting import measure
 from accomp.core.serving.playing.recording import Recorder
@@ -97,7 +99,7 @@ def prepared(
         quick = {part: 1e-4 for part in ("encode", "first", "chunk", "decode")}
         server.measured[name] = evolve(measure(made, 5, warm=2), **quick, jitter=1e-3)
         ticks = Ticks(made.hop / made.space.sample_rate, server.metrics.ticked)
-        stages[name] = ServedRun(name, player, made, registry, server.clocked, ticks, server.limits)
+        stages[name] = ServedRun(name, player, made, registry, server.clocked, ticks, server.limits, clock=server.clock)
     server.followers = Followers.of(registry)
     return stages
 
@@ -118,6 +120,8 @@ def serving(
     registry: Registry | None = None,
     before: Callable[[], None] = lambda: None,
     replica: str = "",
+    device: MachineAudio | None = None,
+    clock: MachineClock | None = None,
 ) -> Iterator[Running]:
     """A server of these runs. before: done in the model's thread before the runs are there."""
     registry = registry or Registry(third_party=False)
@@ -125,7 +129,7 @@ def serving(
         limits or Limits(sessions_per_address=100, ending=2.0), hellos_per_minute=1000, late_share=1.0, stall=20.0
     )
     server = Server(mode, Engine(), AccessControl(TOKEN), limits, recorder=None if record is None else Recorder(record),
-                    replica=replica)  # fmt: skip
+                    replica=replica, device=device, clock=clock)  # fmt: skip
 
     def prepare(say: Callable[[str], None]) -> dict[str, ServedRun]:
         before()

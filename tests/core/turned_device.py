@@ -16,6 +16,7 @@ class Turned:
     def __init__(self, first: int = 640, loop: int | None = None):
         """first: as reported. loop: what comes out is heard so many samples later."""
         self.over, self.xruns, self.first, self.loop = False, 0, first, loop
+        self.latency_out = 0.0
         self.count = 0
         self.hold(40)
         self.running = False
@@ -59,7 +60,8 @@ class Turned:
 
 
 def audio_at(device: Turned) -> MachineAudio:
-    return MachineAudio(device, name="Loft", rate=RATE, block=BLOCK)
+    """The server's audio; its times are seconds of the device."""
+    return MachineAudio(device, name="Loft", rate=RATE, block=BLOCK, now=lambda: device.count / RATE)
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from accomp.core.serving.frames import DISCONTINUITY, HEARD, PROBED, Frame
+from accomp.core.serving.machine.place_times import PlaceTimes
 from accomp.core.serving.machine.placed_output import FADE, PlacedOutput
 from accomp.core.serving.playing.calibration import LONGEST, Loopback, measure_frames, probe
 
@@ -30,6 +31,7 @@ class Device(Protocol):
 
     over: bool
     xruns: int
+    latency_out: float
 
     @property
     def first(self) -> int: ...
@@ -50,10 +52,10 @@ class MachineAudio:
         first: loopback latency in samples.
     """
 
-    def __init__(self, device: Device, *, name: str, rate: int, block: int):
+    def __init__(self, device: Device, *, name: str, rate: int, block: int, now: Callable[[], float] = time.monotonic):
         self.name, self.rate, self.block, self.first = name, rate, block, device.first
-        self._device = device
-        self._place = 0
+        self._device, self._now = device, now
+        self._place, self._times = 0, PlaceTimes(rate)
         self._listen: Callable[[Frame], None] | None = None
         self._chunk: int | None = None  # of a session whose output has not begun
         self._schedule: PlacedOutput | None = None
@@ -76,6 +78,7 @@ class MachineAudio:
         assert x is not None, "a device that hears"
         assert out is not None, "and plays"
         place, self._place = self._place, self._place + self.block
+        self._times.note(place, self._now())
         self._hear(place, x)
         if (schedule := self._schedule) is None:
             out[:] = 0
@@ -130,6 +133,10 @@ class MachineAudio:
     def place(self) -> int:
         """Place of the next block."""
         return self._place
+
+    def place_at(self, time: float) -> float:
+        """The place of what sounds at a time (s, of `now`)."""
+        return self._times.place_at(time) + self.first - self._device.latency_out * self.rate
 
     @property
     def in_use(self) -> bool:

@@ -13,6 +13,16 @@ export function nextDownbeat({ place, bpm, perBar }, rate, from) {
   return place + Math.ceil((from - place) / bar) * bar
 }
 
+const APART = 0.003 // seconds within which two grids are one
+const FASTER = 5e-4 // share of the tempo, likewise
+
+/** Two grids, of which the first may be null, have the same bars about a place. */
+export function sameGrid(one, other, rate, now) {
+  if (!one || one.perBar !== other.perBar || Math.abs(one.bpm / other.bpm - 1) > FASTER) return false
+  const [a, b] = [one, other].map(({ place, bpm }) => ((now - place) * bpm) / (60 * rate)) // beats
+  return (Math.abs(a - b) * 60) / other.bpm < APART
+}
+
 const PAUSE = 2.5 // seconds after which taps begin anew
 const KEPT = 8
 

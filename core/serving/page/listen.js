@@ -137,6 +137,7 @@ export class Listening {
     await this.opening(async () => {
       this.store.set({ source: 'machine', device: { ...device, kept: [] }, song: null, measured: null })
       this.music.suit('microphone')
+      if (device.clock && this.store.values.model?.metronome) this.music.useClock()
       await this.course.assume(Math.round(device.first_ms))
       this.ready('measure-do')
     })

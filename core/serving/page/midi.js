@@ -1,19 +1,19 @@
-// A MIDI clock through WebMIDI: 24 ticks a beat; "start" is on a downbeat.
+// A MIDI clock through WebMIDI.
 
-const TICKS = 24
-const KEPT = 4 * TICKS // ticks over which the tempo is averaged
-const CLOCK = 0xf8
-const START = 0xfa
+import { Clock } from './clock.js'
+
+const SILENT = 1000 // ms without a tick after which the sender has ended without a stop
 
 export class MidiClock {
   static there = 'requestMIDIAccess' in navigator
 
-  /** told({bpm, ago}): at every beat; ago: seconds since the tick that is a downbeat or, without a start, any beat. */
+  /** told({bpm, ago, beat}): at every beat; ago: seconds since the beat of that number, 0 the song's first; told(null): the clock stands. */
   constructor(told) {
     this.told = told
-    this.times = []
-    this.ticks = 0
+    this.clock = new Clock()
+    this.pulse = null
     this.access = null
+    this.waiting = null
   }
 
   /** Listen to all inputs. Rejects where the browser refuses. */
@@ -25,17 +25,16 @@ export class MidiClock {
   }
 
   hear({ data, timeStamp }) {
-    if (data[0] === START) Object.assign(this, { times: [], ticks: 0 })
-    if (data[0] !== CLOCK) return
-    this.times = [...this.times, timeStamp].slice(-KEPT - 1)
-    const beat = this.ticks % TICKS === 0
-    this.ticks += 1
-    if (beat && this.times.length > TICKS) this.tell(timeStamp)
+    this.clock.receive(data, timeStamp / 1000)
+    clearTimeout(this.waiting)
+    this.waiting = setTimeout(() => this.tell(null), SILENT)
+    if (this.clock.pulse !== this.pulse) this.tell(this.clock.pulse)
   }
 
-  tell(now) {
-    const spans = this.times.length - 1
-    const bpm = (60000 * spans) / (now - this.times[0]) / TICKS
-    this.told({ bpm: Math.round(10 * bpm) / 10, ago: (performance.now() - now) / 1000 })
+  tell(pulse) {
+    const stands = !pulse && !this.pulse
+    this.pulse = pulse
+    if (pulse) this.told({ bpm: pulse.bpm, beat: pulse.beat, ago: performance.now() / 1000 - pulse.time })
+    else if (!stands) this.told(null)
   }
 }

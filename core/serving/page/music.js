@@ -1,15 +1,16 @@
 // Tempo and chords: what the model is told of them, typed, tapped, followed, or by a MIDI clock.
 
-import { Taps } from './beats.js'
+import { Taps, sameGrid } from './beats.js'
 import { at, choose, chosen, show, write } from './dom.js'
 import { MidiClock } from './midi.js'
 import { live } from './store.js'
 import { WORDS } from './words.js'
 
 export class Music {
-  constructor({ store, engine }) {
+  constructor({ store, engine, link }) {
     Object.assign(this, { store, engine, taps: new Taps(), course: null })
-    this.midi = new MidiClock(tempo => this.clock(tempo))
+    this.midi = new MidiClock(pulse => this.clock(pulse))
+    link.addEventListener('said', ({ detail }) => detail.clock && this.serverClock(detail.clock))
     this.wire()
     store.show(values => this.draw(values))
   }
@@ -32,7 +33,13 @@ export class Music {
 
   get metronome() {
     const source = chosen('metronome')
+    if (source === 'clock' && this.clockOfServer) return { clock: true, beats_per_bar: this.tempo.beats_per_bar }
     return source === 'bpm' || source === 'clock' ? this.tempo : source
+  }
+
+  /** A MIDI clock of the server's machine, where it plays through a device of that machine. */
+  get clockOfServer() {
+    return this.store.values.device?.clock
   }
 
   tap(time = performance.now() / 1000) {
@@ -57,27 +64,71 @@ export class Music {
   tempoChanged() {
     Object.assign(at('bpm'), { value: this.tempo.bpm })
     Object.assign(at('per-bar'), { value: this.tempo.beats_per_bar })
-    if (this.metronome.bpm) this.course.metronome(this.tempo)
+    const { metronome } = this
+    if (metronome.bpm || metronome.clock) this.course.metronome(metronome)
   }
 
   async sourceChanged() {
     this.say('')
     this.note()
-    if (chosen('metronome') === 'clock') return this.startClock()
+    if (chosen('metronome') === 'clock') this.say(WORDS.midiWaiting)
+    if (chosen('metronome') === 'clock' && !this.clockOfServer) return this.startClock()
     this.course.metronome(this.metronome)
   }
 
   async startClock() {
-    this.say(WORDS.midiWaiting)
     await this.midi.open().catch(() => this.say(WORDS.midiRefused))
   }
 
-  /** A MIDI clock tells {bpm, downbeat: seconds ago or null}. */
-  clock({ bpm, ago }) {
-    if (chosen('metronome') !== 'clock') return
-    at('bpm').value = bpm
-    this.say(WORDS.midiTempo(bpm))
-    if (live(this.store.values.phase)) this.course.metronome({ ...this.tempo, place: this.tappedPlace() - ago * this.engine.rate })
+  /** Follow the clock of the server's machine, whose sender counts in. */
+  useClock() {
+    choose('metronome', 'clock')
+    at('count-in').checked = false
+    this.say(WORDS.midiWaiting)
+    this.note()
+  }
+
+  /** The browser's MIDI clock tells a beat, or null: it stands. */
+  clock(pulse) {
+    if (chosen('metronome') !== 'clock' || this.clockOfServer) return
+    this.showClock(pulse?.bpm)
+    if (!live(this.store.values.phase)) return
+    if (pulse) return this.takeBeat(pulse)
+    if (this.typedChart) this.course.dial({ type: 'chart', value: 'off' }) // first: it needs the beat
+    this.course.metronome('off')
+  }
+
+  /** Beat `beat` of the song was `ago` seconds ago. */
+  takeBeat({ bpm, ago, beat }) {
+    const { rate } = this.engine
+    const place = Math.round(this.tappedPlace() - (ago + (beat * 60) / bpm) * rate)
+    if (!this.moved({ bpm, place })) return
+    const stood = !this.store.values.grid
+    this.course.metronome({ ...this.tempo, bpm, place })
+    if (stood && this.typedChart) this.course.dial({ type: 'chart', value: this.chart, ...(place < 0 ? {} : { place }) })
+  }
+
+  /** The server tells {bpm, place, said} of its machine's clock: tempo and the song's first beat, null where it stands. */
+  serverClock({ bpm, place, said }) {
+    if (chosen('metronome') !== 'clock' || !this.clockOfServer) return
+    this.showClock(bpm, said)
+    if (this.store.values.phase !== 'playing') return
+    if (!bpm) this.store.set({ grid: null })
+    else if (this.moved({ bpm, place })) this.store.set({ grid: this.gridOf({ bpm, place }) })
+  }
+
+  gridOf({ bpm, place }) {
+    return { place, bpm, perBar: this.tempo.beats_per_bar }
+  }
+
+  /** The beat is elsewhere than the page has it. */
+  moved(clock) {
+    return !sameGrid(this.store.values.grid, this.gridOf(clock), this.engine.rate, this.engine.place)
+  }
+
+  showClock(bpm, said) {
+    if (bpm) at('bpm').value = Math.round(10 * bpm) / 10
+    this.say(said ? WORDS.sentence(said) : bpm ? WORDS.midiTempo(bpm) : WORDS.midiWaiting)
   }
 
   say(text) {
@@ -90,6 +141,10 @@ export class Music {
   get chart() {
     const source = chosen('chart')
     return source === 'text' ? at('chart').value.trim() || 'off' : source
+  }
+
+  get typedChart() {
+    return chosen('chart') === 'text' && this.chart !== 'off'
   }
 
   typed() {
@@ -128,7 +183,7 @@ export class Music {
 
   draw({ model, problem, source, beat }) {
     show(at('beat-hint'), Boolean(source && model?.metronome && beat === 'off'))
-    this.allow('metronome', { bpm: model?.metronome, follow: model?.metronome && model.followers?.metronome, clock: model?.metronome && MidiClock.there, off: true })
+    this.allow('metronome', { bpm: model?.metronome, follow: model?.metronome && model.followers?.metronome, clock: model?.metronome && (this.clockOfServer || MidiClock.there), off: true })
     this.allow('chart', { text: model?.chart, follow: model?.chart && model.followers?.chart, off: true })
     show(at('chart-said'), Boolean(problem))
     write(at('chart-said'), problem ? WORDS.sentence(problem.why) : '')

@@ -99,7 +99,7 @@ export const WORDS = {
   lacking: what => `${what} (this server lacks the listeners for it)`,
   untold: what => `${what} (this model cannot be told)`,
   noMidi: what => `${what} (this browser lacks WebMIDI)`,
-  midiTempo: bpm => `MIDI clock: ${bpm.toFixed(1)} bpm.`, midiWaiting: 'Waiting for a MIDI clock.',
+  midiTempo: bpm => `MIDI clock: ${bpm.toFixed(1)} bpm.`, midiWaiting: 'Waiting for a MIDI clock. Press play in the program that sends it: its start is the first beat of a bar, its stop takes the beat away.',
   midiRefused: 'The browser was not allowed to use MIDI.',
   beat: (bar, beat) => `bar ${bar}, beat ${beat}`,
   playingFor: time => `playing for ${time}`, getReady: 'get ready', silent: 'silent: Mute (M) brings the sound back',
@@ -113,7 +113,7 @@ export const WORDS = {
   cause: (word, cause) => `${word}: ${cause}.`,
 
   // recordings
-  names: { 'input.wav': 'What it heard', 'heard.wav': 'Accompaniment', 'mix.wav': 'Mix', 'stem.wav': 'Accompaniment as made', 'manifest.json': 'Manifest' },
+  names: { 'input.wav': 'What it heard', 'heard.wav': 'Accompaniment', 'mix.wav': 'Mix', 'stem.wav': 'Accompaniment as made', 'report.html': 'Report: plays the files beside it', 'manifest.json': 'Manifest' },
   download: name => `Download ${name}`, size: bytes => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`),
   fetching: 'Fetching the recording …', notFetched: why => `The recording could not be fetched: ${why}`,
   recordedNothing: 'Nothing was recorded.', builtIn: 'Built-in song: C | Am | F | G',

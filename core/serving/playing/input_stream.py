@@ -22,10 +22,11 @@ class Inbox:
     Attributes:
         lost: samples that found it full.
         received: samples accepted.
+        end: the place after the newest of them.
     """
 
     def __init__(self, rate: int, patience: float = PATIENCE):
-        self.lost = self.received = 0
+        self.lost = self.received = self.end = 0
         self._frames: deque[Frame] = deque()
         self._most, self._waiting, self._lock = round(patience * rate), 0, threading.Lock()
 
@@ -37,6 +38,7 @@ class Inbox:
                 return False
             self._waiting += len(frame.samples)
             self.received += len(frame.samples)
+            self.end = frame.place + len(frame.samples)
             self._frames.append(frame)
             return True
 

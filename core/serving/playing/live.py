@@ -10,7 +10,7 @@ import numpy as np
 from attrs import define, field
 
 from accomp.core.serving.frames import DISCONTINUITY, Frame
-from accomp.core.serving.messages import Start
+from accomp.core.serving.messages import Counts, Start
 from accomp.core.serving.playing.input_stream import PATIENCE as QUEUE
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.output_stream import FADE, Outbox, OutputStream
@@ -153,6 +153,8 @@ class LiveSession:
             frame = Frame(frame.kind, frame.place, frame.samples, frame.number, DISCONTINUITY)
             self._broken = False
         self.margin = frame.place / self.input.rate - self.input.place_at(self.input.taken) / self.input.rate
+        if self.recording is not None:
+            self.recording.add_ahead("sent", sample, (frame.place - self.inbox.end) / self.input.rate)
         self.outbox.send_frame(frame)
         return frame
 
@@ -163,6 +165,17 @@ class LiveSession:
     def rise(self) -> None:
         """Fade in the next output."""
         self._rise = True
+
+    def record_counts(self, counts: Counts) -> None:
+        """Record what a page has counted: its lead, and what was missing there."""
+        if self.recording is None or self.input.first is None:
+            return
+        if counts.margin_min_ms is not None:
+            self.recording.add_ahead("arrived", self.input.taken, counts.margin_min_ms / 1000)
+        ratio = self.input.to / self.input.rate
+        missing = [(round(self.input.sample_at(first)), round(samples * ratio)) for first, samples in counts.ranges]
+        if missing:
+            self.recording.add_missing(missing)
 
     def place(self, voice: Voice, sample: int) -> int:
         """The page's place at a sample of a voice's slot."""

@@ -21,7 +21,10 @@ from accomp.core.console import warn
 from accomp.core.files import write_atomic
 
 INPUT, STEM, AS_HEARD, MIX, MANIFEST = "input.wav", "stem.wav", "heard.wav", "mix.wav", "manifest.json"
-NAMES = (INPUT, STEM, AS_HEARD, MIX, MANIFEST)
+REPORT = "report.html"
+NAMES = (INPUT, STEM, AS_HEARD, MIX, REPORT, MANIFEST)
+AHEAD_EVERY = 0.5
+"""Seconds of which the least lead of the output is kept."""
 MOST_WAITING = 5000
 """Most queued writes."""
 HEADER_EVERY = 0.5
@@ -79,6 +82,7 @@ class Recording:
     failure: str = field(default="", init=False)
     _files: dict[str, WavFile] = field(factory=dict, init=False)
     _missing: list[tuple[int, int]] = field(factory=list, init=False)
+    _ahead: dict[str, dict[int, float]] = field(factory=dict, init=False)
     _closed: bool = field(default=False, init=False)
 
     def add_input(self, sample: int, sound: np.ndarray) -> None:
@@ -92,6 +96,10 @@ class Recording:
     def add_missing(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Record dropouts: (first, samples) of output that was missing at the page."""
         self.recorder.do(self, lambda: self._missing.extend(ranges))
+
+    def add_ahead(self, where: str, sample: int, seconds: float) -> None:
+        """Record the lead of output at a sample; where: "sent" or "arrived", as the report's curves."""
+        self.recorder.do(self, lambda: self._note_ahead(where, sample, seconds))
 
     def note(self, **fields: Any) -> None:
         """Add to the manifest; lists there are extended."""
@@ -113,6 +121,10 @@ class Recording:
             return
         file.write(sound[max(0, -gap) :])
 
+    def _note_ahead(self, where: str, sample: int, seconds: float) -> None:
+        period, least = int(sample / self.rate // AHEAD_EVERY), self._ahead.setdefault(where, {})
+        least[period] = min(seconds, least.get(period, seconds))
+
     def _note(self, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             if isinstance(value, list):
@@ -126,29 +138,41 @@ class Recording:
         try:
             for file in self._files.values():
                 file.close()
-            if self._files:
-                self._derive()
-            self._note({"ended": _now(), "missing": [list(pair) for pair in self._missing], "failure": self.failure})
+            sounds = self._derive() if self._files else {}
+            ahead = {
+                where: [[AHEAD_EVERY * period, round(1000 * least[period], 1)] for period in sorted(least)]
+                for where, least in self._ahead.items()
+            }
+            missing = [list(pair) for pair in self._missing]
+            self._note({"ended": _now(), "missing": missing, "ahead_ms": ahead, "failure": self.failure})
+            self._report(sounds)
         finally:
             done([{"name": name, "bytes": (self.folder / name).stat().st_size} for name in self._there()])
 
     def _there(self) -> list[str]:
         return [name for name in NAMES if (self.folder / name).is_file()]
 
-    def _derive(self) -> None:
-        """Write the stem with its dropouts, and the mix of that and the input, both equally loud."""
+    def _derive(self) -> dict[str, np.ndarray]:
+        """Write the stem with its dropouts, and the mix of that and the input, both equally loud -> files, by name."""
         sounds = [_read(self.folder / name) for name in (INPUT, STEM)]
         length = min(map(len, sounds))
         played_input, stem = (sound[:length].copy() for sound in sounds)
         for first, samples in self._missing:
             stem[max(0, first) : max(0, first + samples)] = 0
-        for name, sound in (
-            (AS_HEARD, stem),
-            (MIX, mix_for_listening(played_input, stem, self.rate, stems=1, above_db=0.0)),
-        ):
+        mix = mix_for_listening(played_input, stem, self.rate, stems=1, above_db=0.0)
+        for name, sound in ((AS_HEARD, stem), (MIX, mix)):
             file = WavFile(self.folder / name, self.rate)
             file.write(sound)
             file.close()
+        return {INPUT: sounds[0], AS_HEARD: stem, MIX: mix}
+
+    def _report(self, sounds: dict[str, np.ndarray]) -> None:
+        """Write the page."""
+        from accomp.core.serving.playing.recording_report import RecordedFile, recording_page
+
+        labels = {INPUT: "Context (input of the model)", AS_HEARD: "Stem, as it was played", MIX: "Mix of both"}
+        files = [RecordedFile(labels[name], name, sound, made=name == AS_HEARD) for name, sound in sounds.items()]
+        write_atomic(self.folder / REPORT, recording_page(self.manifest, files, self.rate))
 
 
 class Recorder:

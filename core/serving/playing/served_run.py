@@ -23,7 +23,7 @@ from accomp.core.serving.messages import (
     Tempo,
 )
 from accomp.core.serving.playing.live import LiveSession, Voice, cross_fade
-from accomp.core.serving.playing.session_timelines import SessionTimelines, Unplayable
+from accomp.core.serving.playing.session_timelines import SessionTimelines, TempoClock, Unplayable
 from accomp.core.serving.playing.ticks import Ticks
 from accomp.core.serving.playing.voices import Voices
 from accomp.core.streaming.audio_batch import AudioSessionBatch
@@ -38,6 +38,7 @@ class ServedRun:
 
     Attributes:
         clocked: the server's clock drives the ticks (many sessions); else the input of the one session does.
+        clock: of the machine, which may set the metronome of a session; None without one.
         sessions: those that play; `waiting`: those without input yet.
     """
 
@@ -49,6 +50,7 @@ class ServedRun:
     ticks: Ticks
     limits: Limits
     sent: Callable[[LiveSession, float], None] = lambda live, margin: None
+    clock: TempoClock | None = None
     sessions: list[LiveSession] = field(factory=list)
     waiting: list[LiveSession] = field(factory=list)
     voices: Voices = field(init=False)
@@ -121,6 +123,7 @@ class ServedRun:
         began = time.perf_counter()
         inputs: dict[int, np.ndarray] = {}
         for live in self.sessions:
+            self.voices.follow_clock(live)
             sound = live.take(self.slots.hop)
             inputs |= {voice.slot: sound for voice in live.voices}
         prepared = time.perf_counter()
@@ -212,7 +215,9 @@ class ServedRun:
             first_beat = round(max(first_beat, first_click + start.count_in.beats * beat * live.input.rate))
             message["count_in_end"] = first_beat
             live.silent_until = round(live.input.sample_at(first_beat))
-        live.timelines = SessionTimelines(self.player, self.registry, live.input.rate, spare=dict(live.spare))
+        live.timelines = SessionTimelines(
+            self.player, self.registry, live.input.rate, spare=dict(live.spare), clock=self.clock
+        )
         live.send(**message, **live.fits)
         self._set_timelines(live, first_beat)
 
@@ -228,7 +233,8 @@ class ServedRun:
             if start.chart != OFF:
                 self.voices.update_timelines(live, timelines.set_chart(start.chart, first_beat, first_beat))
         except Unplayable as error:
-            live.send(type="problem", what="metronome" if timelines.tempo is None else "chart", why=str(error))
+            what = "metronome" if timelines.tempo is None and timelines.clocked is None else "chart"
+            live.send(type="problem", what=what, why=str(error))
 
     # --- changes while playing
 

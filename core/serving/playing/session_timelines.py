@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from attrs import define, evolve, field
@@ -16,10 +16,20 @@ from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, source, steady
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
-from accomp.core.serving.messages import FOLLOW, OFF, Metronome, Tempo
+from accomp.core.serving.messages import FOLLOW, OFF, FollowClock, Metronome, Tempo
 from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 T = TypeVar("T")
+
+
+MOVED = (0.003, 5e-4)
+"""Seconds of its grid, or share of its tempo, by which a clock has to move for the model to be given it anew."""
+
+
+class TempoClock(Protocol):
+    """A clock of the server's machine (core/serving/machine/clock.py)."""
+
+    def tempo(self, beats_per_bar: int) -> Tempo | None: ...
 
 
 class Unplayable(ValueError):
@@ -37,6 +47,7 @@ class SessionTimelines:
         follows: timelines that are estimated from the input.
         spare: followers made in advance, since making one may take longer than a tick.
         failure: error of a follower, for which the session must end; "" without one.
+        clock: of the server's machine; None without one. clocked: beats a bar by it, while it sets the metronome.
     """
 
     player: Player
@@ -47,6 +58,8 @@ class SessionTimelines:
     follows: set[str] = field(factory=set)
     spare: dict[str, FollowedTimeline] = field(factory=dict)
     failure: str = ""
+    clock: TempoClock | None = None
+    clocked: int | None = None
 
     def set_metronome(self, value: Metronome, now: int) -> tuple[str, ...]:
         """Set the metronome, from about place `now` on -> the timelines that change.
@@ -58,14 +71,37 @@ class SessionTimelines:
             tempo = evolve(value, place=now if value.place is None else value.place)
             if self.chart is not None and self.tempo is not None:
                 self.chart = self.chart[0], _move_chart(self.chart[1], self.tempo, tempo, now, self.rate)
-            self.tempo = tempo
+            self.tempo, self.clocked = tempo, None
             self.follows.discard("metronome")
             return ("metronome", "chart") if self.chart is not None else ("metronome",)
+        if isinstance(value, FollowClock):
+            if self.clock is None:
+                raise Unplayable("no MIDI clock reaches this server; accomp jam --device DEVICE --midi-clock PORT")
+            self.tempo, self.clocked = None, value.beats_per_bar
+            self.follows.discard("metronome")
+            return tuple(dict.fromkeys(("metronome", *self.follow_clock(now))))
         if self.chart is not None:
             raise Unplayable("the chart needs a metronome with a tempo; take the chart off first")
         self._follow("metronome", value)
-        self.tempo = None
+        self.tempo, self.clocked = None, None
         return ("metronome",)
+
+    def follow_clock(self, now: int) -> tuple[str, ...]:
+        """Take the clock's tempo, if it sets the metronome and has moved -> the timelines that change.
+
+        A typed chart begins where the song of the clock begins.
+        """
+        if self.clocked is None or self.clock is None:
+            return ()
+        tempo = self.clock.tempo(self.clocked)
+        if tempo is None if self.tempo is None else tempo is not None and _agree(self.tempo, tempo, now, self.rate):
+            return ()
+        self.tempo = tempo
+        if self.chart is None:
+            return ("metronome",)
+        if tempo is not None and tempo.place is not None:
+            self.chart = self.chart[0], tempo.place
+        return ("metronome", "chart")
 
     def set_chart(self, value: str, place: int | None, now: int) -> tuple[str, ...]:
         """Set the chart: typed, "follow" or "off"; its first bar begins at `place`, or at the next downbeat."""
@@ -78,6 +114,10 @@ class SessionTimelines:
             chart = read_chart(value)
         except ValueError as error:
             raise Unplayable(str(error)) from None
+        if self.clocked is not None:
+            self.follows.discard("chart")
+            self.chart = chart, now if self.tempo is None or self.tempo.place is None else self.tempo.place
+            return ("chart",)
         if self.tempo is None or self.tempo.place is None:
             raise Unplayable(
                 "a chart that is typed needs a metronome with a tempo, to say when its chords come; tap one"
@@ -203,6 +243,18 @@ class GuardedFollower:
 def bar_length(tempo: Tempo, rate: int) -> float:
     """Samples of a bar."""
     return tempo.beats_per_bar * 60 * rate / tempo.bpm
+
+
+def _agree(before: Tempo, after: Tempo, now: int, rate: int) -> bool:
+    """Test that two tempi give the same bars about place `now`."""
+    bars = _bars(after, now, rate) - _bars(before, now, rate)
+    return abs(bars) * bar_length(after, rate) / rate < MOVED[0] and abs(after.bpm / before.bpm - 1) < MOVED[1]
+
+
+def _bars(tempo: Tempo, place: int, rate: int) -> float:
+    """Bars from the metronome's downbeat to a place."""
+    assert tempo.place is not None
+    return (place - tempo.place) / bar_length(tempo, rate)
 
 
 def _move_chart(begin: int, before: Tempo, after: Tempo, now: int, rate: int) -> int:

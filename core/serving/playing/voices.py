@@ -11,6 +11,7 @@ from accomp.core.model.conditions import class_names
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.player import Player
+from accomp.core.serving.messages import OFF
 from accomp.core.serving.playing.live import LiveSession, Voice
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
@@ -51,6 +52,19 @@ class Voices:
         for voice in live.voices:
             for name, source in live.timelines.sources(names, self._place_of(live, voice), voice.following).items():
                 self.slots.set_timeline(voice.slot, name, source)
+
+    def follow_clock(self, live: LiveSession) -> None:
+        """Give a session's voices the tempo of the machine's clock, if that sets its metronome and has moved."""
+        timelines = live.timelines
+        if timelines is None or timelines.clocked is None:
+            return
+        voice = live.voices[0]
+        place = live.place(voice, self.slots.next_place(voice.slot))
+        if not (names := timelines.follow_clock(place)):
+            return
+        self.update_timelines(live, names)
+        if live.recording is not None:
+            live.recording.note(changes=[{"place": place, "what": "clock", "to": str(timelines.tempo or OFF)}])
 
     def _place_of(self, live: LiveSession, voice: Voice) -> Callable[[int], float]:
         return lambda frame: live.input.place_at(voice.origin + self.slots.place_of(frame))

@@ -202,4 +202,4 @@ def test_the_models_answer_names_the_device(jam):
     import json
 
     told = json.loads(fetch(jam[0], "/v1/models", TOKEN)[2])
-    assert told["device"] == {"name": "Loft", "rate": 32000, "first_ms": 10.0}
+    assert told["device"] == {"name": "Loft", "rate": 32000, "first_ms": 10.0, "clock": None}

@@ -332,7 +332,14 @@ def test_a_recording_has_sample_on_sample_and_silence_where_something_was_missin
     ended = []
     recording.end(ended.extend)
     recorder.flush()
-    assert {file["name"] for file in ended} == {"input.wav", "stem.wav", "heard.wav", "mix.wav", MANIFEST}
+    assert {file["name"] for file in ended} == {
+        "input.wav",
+        "stem.wav",
+        "heard.wav",
+        "mix.wav",
+        "report.html",
+        MANIFEST,
+    }
     read = {
         name: soundfile.read(tmp_path / "jams/one" / name, dtype="float32")[0]
         for name in ("input.wav", "stem.wav", "heard.wav")

@@ -71,6 +71,12 @@ const drivers = {
     return { told: times.map(time => taps.tap(time)) }
   },
 
+  async clock({ messages }) {
+    const { Clock } = await load('clock.js')
+    const clock = new Clock()
+    return { pulses: messages.map(([time, ...message]) => (clock.receive(message, time), clock.pulse)) }
+  },
+
   async health({ reports, server, trips }) {
     const { Health } = await load('health.js')
     const health = new Health()

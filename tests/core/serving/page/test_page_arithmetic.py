@@ -102,3 +102,20 @@ def test_missing_ranges_are_told_once_as_places_and_lengths_and_joined(node):
     many = [[1000 * n, 1000 * n + 10] for n in range(700)]
     found = health(node, told(ranges=many), told())
     assert [len(message["ranges"]) for message in found["messages"]] == [500, 200]
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({"place": 1000 + 100}, True),  # 2 ms
+        ({"place": 1000 + 200}, False),
+        ({"bpm": 120.02, "place": 1000 + 140}, True),  # the same beats at `now`
+        ({"bpm": 120.1, "place": 1000 + 800}, False),
+        ({"place": 1000 + 96000}, False),  # another bar
+        ({"perBar": 3}, False),
+    ],
+)
+def test_grids_that_are_one_within_jitter(node, other, same):
+    grid = {"place": 1000, "bpm": 120, "perBar": 4}
+    assert call(node, "beats.js", "sameGrid", grid, {**grid, **other}, 48000, 1000 + 960000) is same
+    assert not call(node, "beats.js", "sameGrid", None, grid, 48000, 0)

@@ -6,10 +6,12 @@ import base64
 
 import numpy as np
 import pytest
+from midi_ports import ticks
 from page_files import packed, unpacked
 
 from accomp.core.realtime.audio_bridge import AudioBridge
 from accomp.core.realtime.concealment import GapConcealer
+from accomp.core.realtime.midi_clock import MidiClock
 
 QUANTUM = 128  # samples that a browser asks for at a time
 
@@ -165,3 +167,32 @@ def test_without_a_socket_nothing_is_kept(node):
     page = node.ask("queue", most=1000, size=100, buffered=[0, None, None, 0])
     assert page["sent"] == [[0, 0], [3, 1]]
     assert page["dropped"] == 2
+
+
+BYTES = {"clock": [0xF8], "start": [0xFA], "continue": [0xFB], "stop": [0xFC]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_midi_clock_gives_the_same_beats_as_in_python(node, seed):
+    """Over tempi that change, stops, song positions and gaps."""
+    rng = np.random.default_rng(seed)
+    messages, now = [], 1.0
+    for number in range(30):
+        kinds = ["", "start", "continue", "stop", "songpos"] if number % 3 else ["", "start"]
+        kind = kinds[rng.integers(len(kinds))]
+        if kind:
+            messages.append((now, kind, int(rng.integers(0, 500)) if kind == "songpos" else 0))
+        bpm = rng.uniform(50, 200)
+        messages += [(time, "clock", 0) for time in ticks(bpm, rng.uniform(1, 6), now, 0.004, number)]
+        now = messages[-1][0] + rng.choice([0.02, 0.3])
+    python, pulses = MidiClock(), []
+    for time, kind, position in messages:
+        python.receive(kind, time, position)
+        pulses.append(python.pulse)
+    sent = [[time, *BYTES.get(kind, [0xF2, position % 128, position // 128])] for time, kind, position in messages]
+    page = node.ask("clock", messages=sent)["pulses"]
+    assert [pulse and pulse["beat"] for pulse in page] == [pulse and pulse.beat for pulse in pulses]
+    for mine, theirs in zip(pulses, page, strict=True):
+        if mine is not None:
+            assert (theirs["bpm"], theirs["time"]) == (pytest.approx(mine.bpm), pytest.approx(mine.time))
+    assert 0.3 < np.mean([pulse is not None for pulse in pulses]) < 0.95
