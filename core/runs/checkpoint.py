@@ -28,6 +28,7 @@ from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler
 from accomp.core.model.model import Model
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint_folders import checkpoint_folder, checkpoint_steps
+from accomp.core.runs.choice import drop_choice
 from accomp.core.spec.build import build_model, build_objective, build_sampler, build_tokenizer
 from accomp.core.spec.schema import Spec, structure
 from accomp.core.spec.sections import TrainSpec
@@ -91,7 +92,7 @@ def save_checkpoint(
     weights: Mapping[str, Tensor] | None = None,
     minutes: float = 0.0,
 ) -> Path:
-    """Write the checkpoint of a step into a run folder and return its folder.
+    """Write the checkpoint of a step into a run folder and return its folder. A choice made before is dropped.
 
     spec: as `spec.resolve` returns it. training: state needed to resume, of tensors, numbers, strings, lists and dicts
     (reading it back executes no code from the file). weights: the state_dict, where the model itself holds only a shard
@@ -116,6 +117,7 @@ def save_checkpoint(
             "spec": dict(spec),
         }
         (work / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    drop_choice(run)
     return folder
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from accomp.core.console import say
 from accomp.core.errors import CheckpointError
 from accomp.core.files import read_record, write_atomic
 
@@ -30,8 +31,8 @@ def write_choice(run: Path, step: int, candidates: Mapping[int, Mapping[str, Any
     write_atomic(run / FILE, json.dumps({"step": step, "candidates": scores}, indent=1) + "\n")
 
 
-def drop_choice(run: Path) -> bool:
-    """Remove the choice -> whether there was one."""
-    there = (run / FILE).exists()
-    (run / FILE).unlink(missing_ok=True)
-    return there
+def drop_choice(run: Path) -> None:
+    """Remove the choice, if there is one, since training has gone on; says so."""
+    if (run / FILE).exists():
+        (run / FILE).unlink()
+        say("the choice of a checkpoint is dropped, since training goes on; `accomp choose` makes another")

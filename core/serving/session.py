@@ -19,11 +19,12 @@ from accomp.core.serving.playing.fitting import Fit, Path, best
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.output_stream import Outbox, OutputStream
-from accomp.core.serving.playing.recording import REPORT
+from accomp.core.serving.playing.recording import REPORT, manifest_of
 from accomp.core.serving.playing.resampling import DriftControl
 from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.session_timelines import Unplayable, follower
 from accomp.core.serving.server import Server
+from accomp.core.serving.session_state import state_of
 from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 LONGEST_PROBED = 20.0
@@ -172,8 +173,8 @@ class Session:
         return sources
 
     def _play(self, request: Start, fit: Fit, path: Path, followers: dict[str, FollowedTimeline]) -> None:
-        server, rate = self.server, self.hello.rate
-        run, space = server.runs[fit.name], server.runs[fit.name].slots.space
+        server, rate, run = self.server, self.hello.rate, self.server.runs[fit.name]
+        space = run.slots.space
         self.inbox = Inbox(rate)
         self.live = live = LiveSession(
             self.id, request, self.inbox, self.outbox,
@@ -185,7 +186,9 @@ class Session:
         )  # fmt: skip
         if request.record and server.recorder is not None:
             try:
-                live.recording = server.recorder.begin(self.id, space.sample_rate, self._manifest(request, fit, path))
+                live.recording = server.recorder.begin(
+                    self.id, space.sample_rate, manifest_of(fit.name, run.player, request, path)
+                )
             except OSError as error:
                 self.outbox.send({"type": "problem", "what": "record", "why": f"nothing is recorded: {error}"})
         server.engine.do(lambda: run.enter(live))
@@ -206,15 +209,6 @@ class Session:
             device.click(wish.click, strong=wish.strong)
         if wish.hush:
             device.hush()
-
-    def _manifest(self, request: Start, fit: Fit, path: Path) -> dict[str, Any]:
-        player = self.server.runs[fit.name].player
-        return {
-            "run": fit.name, "step": player.step, "weights": player.weights, "sampler": type(player.sampler).__name__,
-            "instrument": request.instrument, "temperature": request.temperature, "seed": request.seed,
-            "metronome": str(request.metronome), "chart": request.chart, "page_rate": path.rate,
-            "first_ms": round(1000 * path.first, 3), "rtt_p99_ms": round(1000 * path.rtt, 3),
-        }  # fmt: skip
 
     async def change(self, message: Any) -> None:
         """Apply a change while playing."""
@@ -237,34 +231,11 @@ class Session:
 
     def state(self) -> dict[str, Any]:
         """Current state, for the client."""
-        server, live = self.server, self.live
-        run = server.engine.find(live) if live is not None else None
-        run = run or next(iter(server.runs.values()))
-        p50, p99 = run.ticks.quantiles(0.5, 0.99)
-        state: dict[str, Any] = {
-            "type": "state", "tick_ms": {"p50": round(1000 * p50, 2), "p99": round(1000 * p99, 2)},
-            "load": round(run.ticks.load, 3), "lost_input_ms": 0.0, "drift_ppm": 0.0, "ahead_ms": 0.0,
-            "slots_free": server.slots["free"], "bpm": None, "chord": None, "said": "",
-        }  # fmt: skip
-        if server.device is not None:
-            state["device"] = server.device.state(playing=live is not None)
-        if server.clock is not None:
-            state["clock"] = server.clock.state()
-        if live is None:
-            return state
-        lost = live.input.lost + self.inbox.lost
-        self._update_metrics(live, lost)
-        state["lost_input_ms"] = round(1000 * lost / self.hello.rate, 1)
-        state["drift_ppm"] = round(1e6 * (live.drift.share if live.drift else 0.0), 1)
-        state["ahead_ms"] = round(1000 * live.margin, 1)
-        if live.timelines is not None and live.voices:
-            try:
-                place = round(live.input.place_at(live.input.taken))
-                state["bpm"], state["chord"] = live.timelines.now(place, live.voices[0].following)
-            except (IndexError, RuntimeError):  # a concurrent change
-                pass
-        state["said"] = live.recording.failure if live.recording is not None else ""
-        return state
+        lost = 0
+        if self.live is not None:
+            lost = self.live.input.lost + self.inbox.lost
+            self._update_metrics(self.live, lost)
+        return state_of(self.server, self.live, lost / self.hello.rate)
 
     def _update_metrics(self, live: LiveSession, lost: int) -> None:
         metrics = self.server.metrics

@@ -29,7 +29,6 @@ from accomp.core.runs.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
-from accomp.core.runs.choice import drop_choice
 from accomp.core.runs.compiled import use as use_compiled
 from accomp.core.runs.folder import model_folder
 from accomp.core.runs.history import NATS, rewind_losses
@@ -71,16 +70,13 @@ def train(spec: Spec, registry: Registry, run: Path) -> None:
     """
     if (model := model_folder(run)) != run:
         own = "give the training a run.folder of its own (on the command line: --run NEW)"
-        text = f"this run plays the model of {model}; train that, or {own}"
-        raise SpecError(f"{text} @ {run}")
+        raise SpecError(f"this run plays the model of {model}; train that, or {own} @ {run}")
     resumed = latest_checkpoint(run)
     if resumed is not None and resumed.finishes(spec.train):
         say(f"already trained: step {resumed.step} @ {resumed.folder}")
         return
     fabric = fabric_of(spec.run, loggers_of(spec, run, resumed.step if resumed else 0))
     fabric.launch()
-    if fabric.is_global_zero and drop_choice(run):
-        say("the choice of a checkpoint is dropped, since training goes on; `accomp choose` makes another")
     with threads(spec.run.threads), own_randomness(fabric.device):
         training = _Training(spec, registry, run, fabric, resumed)
         training.run()

@@ -19,6 +19,9 @@ from attrs import define, field
 from accomp.core.audio.loudness import mix_for_listening
 from accomp.core.console import warn
 from accomp.core.files import write_atomic
+from accomp.core.runs.player import Player
+from accomp.core.serving.messages import Start
+from accomp.core.serving.playing import fitting
 
 INPUT, STEM, AS_HEARD, MIX, MANIFEST = "input.wav", "stem.wav", "heard.wav", "mix.wav", "manifest.json"
 REPORT = "report.html"
@@ -235,3 +238,13 @@ def _read(path: Path) -> np.ndarray:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def manifest_of(run: str, player: Player, request: Start, path: fitting.Path) -> dict[str, Any]:
+    """Run, settings and latencies (ms) of a session, for the manifest of its recording."""
+    return {
+        "run": run, "step": player.step, "weights": player.weights, "sampler": type(player.sampler).__name__,
+        "instrument": request.instrument, "temperature": request.temperature, "seed": request.seed,
+        "metronome": str(request.metronome), "chart": request.chart, "page_rate": path.rate,
+        "first_ms": round(1000 * path.first, 3), "rtt_p99_ms": round(1000 * path.rtt, 3),
+    }  # fmt: skip
