@@ -14,6 +14,7 @@ from accomp.plugins.tokenizers.codec.commands import train_codec
 from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
 from accomp.plugins.tokenizers.codec.music.augment import at_speed, vary
 from accomp.plugins.tokenizers.codec.music.clips import Clips
+from accomp.plugins.tokenizers.codec.music.files import matching
 from accomp.plugins.tokenizers.codec.music.resident import MOST, ResidentClips
 from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.codec.training.sound.discriminator import Adversary
@@ -303,3 +304,15 @@ def test_training_starts_from_weights_and_refuses_those_of_other_sizes(tmp_path)
     )
     with pytest.raises(CheckpointError, match="latent = 16, the spec asks for 20"):
         trained(20)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    """What another program has not finished yet; the first pattern of a file counts."""
+    for name in ("a/b.wav", "a/.b.wav", ".c.part/b.wav", "a/.hidden/b.wav", "d.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = matching(tmp_path, ["a/**/*.wav", "**/*.wav"])
+    assert {path.relative_to(tmp_path).as_posix(): number for path, number in found.items()} == {
+        "a/b.wav": 0,
+        "d.wav": 1,
+    }

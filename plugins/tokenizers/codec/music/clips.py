@@ -13,6 +13,7 @@ from torch import Tensor
 
 from accomp.plugin import DataError
 from accomp.plugin.sound import io as audio
+from accomp.plugins.tokenizers.codec.music.files import matching
 
 
 class Music(Protocol):
@@ -45,11 +46,7 @@ class Clips:
         """
         if not root.is_dir():
             raise DataError(f"no such folder @ {root}; give [data] root the folder that holds the training music")
-        found: dict[Path, int] = {}
-        for i, pattern in enumerate(patterns):
-            for path in root.glob(pattern):
-                if path.is_file():
-                    found.setdefault(path, i)
+        found = matching(root, patterns)
         files, seconds, skipped = [], [], {}
         for path in sorted(found):
             try:

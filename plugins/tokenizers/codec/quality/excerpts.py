@@ -14,6 +14,7 @@ from accomp.plugin import Corpus, DataError, Track
 from accomp.plugin.corpora import CLASSES
 from accomp.plugin.sound import SILENCE_DB, a_weighted_level, nonsilent
 from accomp.plugin.sound import io as audio
+from accomp.plugins.tokenizers.codec.music.files import matching
 
 MIXES, FILES = "Mixes", "Files"
 """Groups other than instrument classes."""
@@ -123,7 +124,7 @@ def folder_music(root: Path, patterns: Sequence[str], each: int, seconds: float)
     """
     if not root.is_dir():
         raise DataError(f"no such folder @ {root}; expected one that holds music")
-    files = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    files = sorted(matching(root, patterns))
     if not files:
         raise DataError(f"no file matches {', '.join(patterns)} @ {root}; give other patterns with --glob")
     sounds = [Sound(path.relative_to(root).as_posix(), ((path,),)) for path in files]
