@@ -9,14 +9,14 @@
 # make lint    ruff: rules and format          make format   let ruff mend both
 # make types   mypy over the installed names   make clean    remove caches and builds (not .venv, data, runs)
 #
-# Settings: PYTHON=python3.11  TORCH=auto|cpu|cuda  WORKERS=2 (test processes)  MINUTES=30 (of music in the demo's corpus)
+# Settings: PYTHON=python3.11  TORCH=auto|cpu|cuda  WORKERS=2 (test processes)  MINUTES=12 (of music in the demo's corpus)
 #           ONLY="step train" (these benchmarks only)
 
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= auto
 WORKERS ?= 2
-MINUTES ?= 30
+MINUTES ?= 12
 TIMES ?= 1
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
