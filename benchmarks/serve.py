@@ -141,7 +141,7 @@ async def client(port: int, seconds: float, bad: str = "", drift: float = 0.0) -
 
 
 async def _play(socket: Any, began: float, seconds: float, bad: str, drift: float) -> None:
-    from accomp.core.serving.frames import HEARD, Frame, encode
+    from accomp.core.serving.protocol.frames import HEARD, Frame, encode
 
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, FRAME).astype(np.float32)
     if bad == "sends NaN":
@@ -162,7 +162,7 @@ async def _play(socket: Any, began: float, seconds: float, bad: str, drift: floa
 
 
 async def _read(socket: Any, heard: Received, began: float, drift: float, *, reads: bool) -> None:
-    from accomp.core.serving.frames import HEADER, SAMPLE_BYTES
+    from accomp.core.serving.protocol.frames import HEADER, SAMPLE_BYTES
 
     if not reads:
         await asyncio.sleep(1e6)

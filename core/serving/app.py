@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from accomp.core.serving.connection import Connection
-from accomp.core.serving.message_parsing import RATES
 from accomp.core.serving.playing.calibration import probe
 from accomp.core.serving.playing.recording import NAMES
 from accomp.core.serving.playing.runs import card
+from accomp.core.serving.protocol.message_parsing import RATES
 from accomp.core.serving.security import HEADERS, bearer
 from accomp.core.serving.server import Server
 

@@ -11,11 +11,11 @@ from attrs import evolve
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accomp.core.serving import logs
-from accomp.core.serving.frames import HEARD, BrokenFrame, Frame, decode, encode
 from accomp.core.serving.handshake import STATE_INTERVAL, Closed, Handshake
 from accomp.core.serving.limits import Flood, Meter
-from accomp.core.serving.message_parsing import BadMessage, message_of
-from accomp.core.serving.messages import Calibrate, Counts, Hello, Machine, Ping, Start, Stop
+from accomp.core.serving.protocol.frames import HEARD, BrokenFrame, Frame, decode, encode
+from accomp.core.serving.protocol.message_parsing import BadMessage, message_of
+from accomp.core.serving.protocol.messages import Calibrate, Counts, Hello, Machine, Ping, Start, Stop
 from accomp.core.serving.server import Server
 from accomp.core.serving.session import Session
 

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from accomp.core.serving import logs
-from accomp.core.serving.message_parsing import BadMessage, message_of
-from accomp.core.serving.messages import Hello
+from accomp.core.serving.protocol.message_parsing import BadMessage, message_of
+from accomp.core.serving.protocol.messages import Hello
 from accomp.core.serving.security import session_id
 from accomp.core.serving.server import Server
 from accomp.core.serving.session import Session

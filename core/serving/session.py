@@ -11,9 +11,7 @@ from typing import Any
 from attrs import define, field
 
 from accomp.core.console import say
-from accomp.core.serving.frames import Frame
 from accomp.core.serving.machine.outbox import MachineOutbox
-from accomp.core.serving.messages import FOLLOW, OFF, Calibrate, Counts, Hello, Machine, SetChart, SetMetronome, Start
 from accomp.core.serving.playing.calibration import Loopback, measure_frames
 from accomp.core.serving.playing.fitting import Fit, Path, best
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
@@ -23,6 +21,18 @@ from accomp.core.serving.playing.recording import REPORT, manifest_of
 from accomp.core.serving.playing.resampling import DriftControl
 from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.session_timelines import Unplayable, follower
+from accomp.core.serving.protocol.frames import Frame
+from accomp.core.serving.protocol.messages import (
+    FOLLOW,
+    OFF,
+    Calibrate,
+    Counts,
+    Hello,
+    Machine,
+    SetChart,
+    SetMetronome,
+    Start,
+)
 from accomp.core.serving.server import Server
 from accomp.core.serving.session_state import state_of
 from accomp.core.streaming.followed_timeline import FollowedTimeline

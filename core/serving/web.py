@@ -16,8 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from accomp.core.errors import UserError, WorkError
 from accomp.core.serving.address import SENT_AHEAD, Address
 from accomp.core.serving.app import app_of
-from accomp.core.serving.frames import MOST_BYTES
 from accomp.core.serving.playing.served_run import ServedRun
+from accomp.core.serving.protocol.frames import MOST_BYTES
 from accomp.core.serving.server import Server
 
 LAST_TICK = 5.0

@@ -23,7 +23,6 @@ from accomp.core.model.conditions import Conditions, ContextCondition, LabelCond
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
 from accomp.core.serving.address import Address
-from accomp.core.serving.frames import HEARD, Frame, decode, encode
 from accomp.core.serving.limits import Limits
 from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.machine.clock import MachineClock
@@ -33,6 +32,7 @@ from accomp.core.serving.playing.recording import Recorder
 from accomp.core.serving.playing.runs import Followers, slots_of
 from accomp.core.serving.playing.served_run import ServedRun
 from accomp.core.serving.playing.ticks import Ticks
+from accomp.core.serving.protocol.frames import HEARD, Frame, decode, encode
 from accomp.core.serving.security import AccessControl
 from accomp.core.serving.server import Server
 from accomp.core.serving.web import run

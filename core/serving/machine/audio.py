@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from accomp.core.serving.frames import DISCONTINUITY, HEARD, PROBED, Frame
 from accomp.core.serving.machine.place_times import PlaceTimes
 from accomp.core.serving.machine.placed_output import FADE, PlacedOutput
 from accomp.core.serving.playing.calibration import LONGEST, Loopback, measure_frames, probe
+from accomp.core.serving.protocol.frames import DISCONTINUITY, HEARD, PROBED, Frame
 
 SETTLE = 3.0
 """Seconds that a device runs before it is measured."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from accomp.core.realtime.midi_input import MidiInput
 from accomp.core.serving.machine.audio import MachineAudio
-from accomp.core.serving.messages import Tempo
+from accomp.core.serving.protocol.messages import Tempo
 
 
 class MachineClock:

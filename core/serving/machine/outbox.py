@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from accomp.core.serving.frames import Frame
 from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.playing.output_stream import Outbox
+from accomp.core.serving.protocol.frames import Frame
 
 
 class MachineOutbox(Outbox):

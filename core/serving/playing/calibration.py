@@ -10,7 +10,7 @@ import numpy as np
 from attrs import frozen
 from scipy.signal import butter, sosfilt
 
-from accomp.core.serving.frames import Frame
+from accomp.core.serving.protocol.frames import Frame
 
 ORDER, TAPS = 15, (15, 14)
 """x^15 + x^14 + 1 is primitive: the period is 32767 samples."""

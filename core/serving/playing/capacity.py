@@ -11,10 +11,10 @@ from attrs import field, frozen
 
 from accomp.core.realtime.warmup import RHO
 from accomp.core.runs.player import Player
-from accomp.core.serving.frames import HEARD, Frame, decode, encode
 from accomp.core.serving.playing.input_stream import InputStream
 from accomp.core.serving.playing.output_stream import OutputStream
 from accomp.core.serving.playing.runs import slots_of
+from accomp.core.serving.protocol.frames import HEARD, Frame, decode, encode
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)

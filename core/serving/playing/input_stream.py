@@ -7,8 +7,8 @@ from collections import deque
 
 import numpy as np
 
-from accomp.core.serving.frames import Frame
 from accomp.core.serving.playing.resampling import Resampler
+from accomp.core.serving.protocol.frames import Frame
 
 PATIENCE = 2.0
 """Seconds of input that may be queued."""

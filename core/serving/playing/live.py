@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from attrs import define, field
 
-from accomp.core.serving.frames import DISCONTINUITY, Frame
-from accomp.core.serving.messages import Counts, Start
 from accomp.core.serving.playing.input_stream import PATIENCE as QUEUE
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.output_stream import FADE, Outbox, OutputStream
 from accomp.core.serving.playing.recording import Recording
 from accomp.core.serving.playing.resampling import DriftControl
 from accomp.core.serving.playing.session_timelines import SessionTimelines
+from accomp.core.serving.protocol.frames import DISCONTINUITY, Frame
+from accomp.core.serving.protocol.messages import Counts, Start
 from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 LEVELS = (0.005, 0.12)

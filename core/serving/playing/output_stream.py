@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from accomp.core.serving.frames import HEARD, Frame
 from accomp.core.serving.playing.resampling import Resampler
+from accomp.core.serving.protocol.frames import HEARD, Frame
 
 PATIENCE = 0.5
 """Seconds of output that may be queued for a socket."""

@@ -20,8 +20,8 @@ from accomp.core.audio.loudness import mix_for_listening
 from accomp.core.console import warn
 from accomp.core.files import write_atomic
 from accomp.core.runs.player import Player
-from accomp.core.serving.messages import Start
 from accomp.core.serving.playing import fitting
+from accomp.core.serving.protocol.messages import Start
 
 INPUT, STEM, AS_HEARD, MIX, MANIFEST = "input.wav", "stem.wav", "heard.wav", "mix.wav", "manifest.json"
 REPORT = "report.html"

@@ -12,7 +12,11 @@ from attrs import define, field
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
 from accomp.core.serving.limits import Limits
-from accomp.core.serving.messages import (
+from accomp.core.serving.playing.live import LiveSession, Voice, cross_fade
+from accomp.core.serving.playing.session_timelines import SessionTimelines, TempoClock, Unplayable
+from accomp.core.serving.playing.ticks import Ticks
+from accomp.core.serving.playing.voices import Voices
+from accomp.core.serving.protocol.messages import (
     OFF,
     Panic,
     SetChart,
@@ -22,10 +26,6 @@ from accomp.core.serving.messages import (
     Switch,
     Tempo,
 )
-from accomp.core.serving.playing.live import LiveSession, Voice, cross_fade
-from accomp.core.serving.playing.session_timelines import SessionTimelines, TempoClock, Unplayable
-from accomp.core.serving.playing.ticks import Ticks
-from accomp.core.serving.playing.voices import Voices
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 LEAD = 0.3

@@ -16,7 +16,7 @@ from accomp.core.music.charts import Chart, read_chart, source_of
 from accomp.core.music.timelines import Source, source, steady
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
-from accomp.core.serving.messages import FOLLOW, OFF, FollowClock, Metronome, Tempo
+from accomp.core.serving.protocol.messages import FOLLOW, OFF, FollowClock, Metronome, Tempo
 from accomp.core.streaming.followed_timeline import FollowedTimeline
 
 T = TypeVar("T")

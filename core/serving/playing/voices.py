@@ -11,8 +11,8 @@ from accomp.core.model.conditions import class_names
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.player import Player
-from accomp.core.serving.messages import OFF
 from accomp.core.serving.playing.live import LiveSession, Voice
+from accomp.core.serving.protocol.messages import OFF
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 SETTLE = 2.0

@@ -22,9 +22,9 @@ from accomp.core.serving.launch import ServeOptions, jam
 from accomp.core.serving.machine.audio import MachineAudio
 from accomp.core.serving.machine.clock import MachineClock
 from accomp.core.serving.machine.place_times import PlaceTimes
-from accomp.core.serving.message_parsing import BadMessage, message_of
-from accomp.core.serving.messages import FollowClock, SetMetronome, Tempo
 from accomp.core.serving.playing.session_timelines import SessionTimelines, Unplayable
+from accomp.core.serving.protocol.message_parsing import BadMessage, message_of
+from accomp.core.serving.protocol.messages import FollowClock, SetMetronome, Tempo
 
 
 def test_times_are_places_without_the_jitter_of_callbacks():

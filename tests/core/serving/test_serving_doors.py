@@ -12,8 +12,8 @@ import pytest
 from serving_small import TOKEN, Client, serving
 from websockets.exceptions import ConnectionClosed
 
-from accomp.core.serving.frames import Frame, encode
 from accomp.core.serving.limits import Limits
+from accomp.core.serving.protocol.frames import Frame, encode
 from accomp.core.serving.security import HEADERS
 
 SOUND = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 10).astype(np.float32)

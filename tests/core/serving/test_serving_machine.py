@@ -12,10 +12,10 @@ from test_serving_doors import closed, fetch
 from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
 
 from accomp.core.compute.devices import number_of
-from accomp.core.serving.frames import DISCONTINUITY, Frame
 from accomp.core.serving.machine.audio import click_sound
 from accomp.core.serving.machine.placed_output import PlacedOutput, PlacedSamples
 from accomp.core.serving.playing.calibration import probe
+from accomp.core.serving.protocol.frames import DISCONTINUITY, Frame
 from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.session import TokenSession
 

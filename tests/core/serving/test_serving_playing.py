@@ -15,8 +15,8 @@ from accomp.core.compute.devices import number_of
 from accomp.core.music.charts import read_chart
 from accomp.core.music.timelines import source, steady
 from accomp.core.registry import Registry
-from accomp.core.serving.messages import Tempo
 from accomp.core.serving.playing.session_timelines import SessionTimelines, Unplayable, bar_length
+from accomp.core.serving.protocol.messages import Tempo
 from accomp.core.streaming.audio_session import AudioSession
 from accomp.core.streaming.session import TokenSession
 
@@ -244,8 +244,8 @@ def test_a_follower_that_breaks_ends_its_session_alone(player, registry):
 
 
 def test_a_measured_loop_says_what_fits(jam):
-    from accomp.core.serving.frames import PROBED
     from accomp.core.serving.playing.calibration import probe
+    from accomp.core.serving.protocol.frames import PROBED
 
     rate = 32000
     with Client(jam) as client:

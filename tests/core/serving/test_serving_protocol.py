@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from accomp.core.errors import UserError
 from accomp.core.serving.address import Address
-from accomp.core.serving.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decode, encode
 from accomp.core.serving.limits import Flood, HelloLimiter, Limits, Meter
-from accomp.core.serving.message_parsing import BadMessage, message_of
-from accomp.core.serving.messages import (
+from accomp.core.serving.protocol.frames import HEADER, MOST_BYTES, BrokenFrame, Frame, decode, encode
+from accomp.core.serving.protocol.message_parsing import BadMessage, message_of
+from accomp.core.serving.protocol.messages import (
     Calibrate,
     Counts,
     Hello,

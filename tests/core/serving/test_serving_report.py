@@ -16,13 +16,13 @@ from serving_small import Client, serving
 from accomp.core.generation.stream import player_of
 from accomp.core.registry import Registry
 from accomp.core.runs.models import find_model
-from accomp.core.serving.frames import HEARD, Frame
-from accomp.core.serving.messages import Start
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.live import LiveSession
 from accomp.core.serving.playing.output_stream import Outbox, OutputStream
 from accomp.core.serving.playing.recording import AHEAD_EVERY, Recorder
 from accomp.core.serving.playing.recording_report import CURVES, LONGEST_PICTURE, RecordedFile, recording_page
+from accomp.core.serving.protocol.frames import HEARD, Frame
+from accomp.core.serving.protocol.messages import Start
 
 RATE, BPM, SECONDS = 32000, 120, 4
 CHORDS = ((60, 64, 67), (57, 60, 64))

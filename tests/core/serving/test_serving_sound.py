@@ -10,14 +10,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accomp.core.serving.frames import DISCONTINUITY, HEARD, Frame
-from accomp.core.serving.messages import Start
 from accomp.core.serving.playing.calibration import PAUSE, measure_loopback, probe, sequence
 from accomp.core.serving.playing.input_stream import Inbox, InputStream
 from accomp.core.serving.playing.live import LiveSession, cross_fade, fade_in
 from accomp.core.serving.playing.output_stream import Outbox, OutputStream
 from accomp.core.serving.playing.recording import MANIFEST, Recorder, WavFile
 from accomp.core.serving.playing.resampling import DELAY, LIMIT, DriftControl, Resampler
+from accomp.core.serving.protocol.frames import DISCONTINUITY, HEARD, Frame
+from accomp.core.serving.protocol.messages import Start
 
 
 def tone(rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import frozen
 
-from accomp.core.serving.frames import SAMPLE_BYTES
-from accomp.core.serving.messages import (
+from accomp.core.serving.protocol.frames import SAMPLE_BYTES
+from accomp.core.serving.protocol.messages import (
     FOLLOW,
     OFF,
     Calibrate,

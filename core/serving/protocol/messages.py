@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from attrs import field, frozen
 
-from accomp.core.serving.frames import Format
+from accomp.core.serving.protocol.frames import Format
 
 OFF: Final = "off"
 FOLLOW: Final = "follow"

@@ -1,0 +1,1 @@
+"""What goes over a socket: frames of sound, and messages."""
