@@ -42,6 +42,10 @@ def without(*names: str) -> Tensor:
             {"context": 3.0, "instrument": 3.0},
             3 * without("instrument") + 3 * without("context") - 5 * without("context", "instrument"),
         ),
+        (
+            {"context": 1.0, "genre": 1.0},  # not `without()`: the conditions add up one by one
+            without("genre") + without("context") - without("context", "genre"),
+        ),
         ({"context": 0.25, "genre": 0.75}, 0.25 * without("genre") + 0.75 * without("context")),
         ({"genre": -1.0}, 2 * without("genre") - without()),
     ],
