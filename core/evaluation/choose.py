@@ -21,7 +21,7 @@ from accomp.core.generation.generate import generate
 from accomp.core.registry import Registry
 from accomp.core.runs.checkpoint_folders import checkpoint_steps
 from accomp.core.runs.choice import write_choice
-from accomp.core.runs.folder import borrow_model, model_folder
+from accomp.core.runs.folder import borrow_model, clear_run, model_folder
 from accomp.core.runs.history import read_losses
 from accomp.core.spec.schema import Spec
 
@@ -70,6 +70,7 @@ def choose(spec: Spec, registry: Registry, run: Path) -> int:
         )
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
+    clear_run(folder)
     spec = _own_takes(spec, folder)
     anchors = _scored(_cells(spec, "true_stem", "random_pairing"), registry, folder)
     losses = {one["step"]: float(one["loss"]) for one in read_losses(run) if one["kind"] == "validation"}
@@ -77,6 +78,7 @@ def choose(spec: Spec, registry: Registry, run: Path) -> int:
     for step in steps:
         one = folder / f"step_{step:06d}"
         one.mkdir(exist_ok=True)
+        clear_run(one)
         borrow_model(one, run, step)
         say(f"checkpoint of step {step} plays")
         generate(spec, registry, one)
