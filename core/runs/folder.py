@@ -106,8 +106,9 @@ def clear_run(folder: Path) -> None:
     clear_unfinished(folder, r"[\w.]+\.(?:json|jsonl|html|toml)")
     clear_unfinished(folder / "checkpoints", r"step_\d+")
     clear_unfinished(folder / "takes", r".+?")
-    for part in (folder / "cache").glob("[0-9a-f][0-9a-f]"):
-        clear_unfinished(part, r"[0-9a-f]+\.npy")
+    for cache in ("cache", "anchors"):
+        for part in (folder / cache).glob("[0-9a-f][0-9a-f]"):
+            clear_unfinished(part, r"[0-9a-f]+\.npy")
 
 
 def borrow_model(run: Path, model: Path, step: int | None = None) -> None:

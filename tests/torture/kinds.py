@@ -258,7 +258,7 @@ def killed_stage(world: Path, place: Path, rng: random.Random) -> None:
     test_trouble.run_in(folder, stage)
     assert test_trouble.results(folder) == test_trouble.results(after(world, stage))
     litter = [path for path in (folder / "run").rglob(".*") if path.name.startswith(".")]
-    assert litter == []
+    assert litter == [], litter
 
 
 def two_at_once(world: Path, place: Path, rng: random.Random) -> None:

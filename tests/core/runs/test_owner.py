@@ -198,6 +198,7 @@ def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path):
     left = [".spec.json.abcd1234", ".losses.jsonl.a_b_c_d_", ".report.html.12345678", "..owner.json.abcdefgh"]
     left += ["checkpoints/.step_000024.abcd1234/weights.safetensors", "takes/.song-bass-3s.0a1b2c3d/stem.wav"]
     left += ["takes/.song-bass-3s.old.0a1b2c3d/song-bass-3s/stem.wav", "cache/0a/.1b2c.npy.0a1b2c3d"]
+    left += ["anchors/51/.33b5.npy.0a1b2c3d"]
     kept = [".env.template", ".git/config", "notes.txt", "takes/.hidden/x", "takes/song-bass-3s/stem.wav", ".DS_Store"]
     kept += ["cache/0a/1b2c.npy", "cache/.mine/.1b2c.npy.0a1b2c3d"]
     kept += ["checkpoints/step_000024.bak/weights.safetensors", "checkpoints/.mine.abcd1234/x"]
