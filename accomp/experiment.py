@@ -83,7 +83,7 @@ def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, regist
 
     Args:
         spec: What is run.
-        *stages: Names of `STAGES`.
+        *stages: Names of `STAGES`, or "choose".
         model: A run whose model plays in this one.
         registry: The components to use; those of this environment where not given.
 
@@ -93,7 +93,7 @@ def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, regist
     Raises:
         UserError: The parts do not fit, the folder holds another experiment, or what the stages raise.
     """
-    from accomp.core.runs.folder import borrow_model, borrowed_step, model_folder, run_of
+    from accomp.core.runs.folder import borrow_model, model_and_step, run_of
     from accomp.core.runs.models import find_model
     from accomp.core.spec.build import check_combination
 
@@ -102,7 +102,7 @@ def run_stages(spec: Spec, *stages: str, model: str | Path | None = None, regist
     lender = None if model is None else find_model(model, parts)
     with run_of(spec) as folder:
         if lender is not None:
-            borrow_model(folder, model_folder(lender), borrowed_step(lender))
+            borrow_model(folder, *model_and_step(lender))
         for stage in stages:
             run_stage(stage, spec, parts, folder)
     return folder

@@ -51,3 +51,8 @@ class Interrupted(Exception):
 
 class EmptyClip(ValueError):
     """A clip with nothing to score, such as silence. The text gives the reason; this is no failure."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,7 +9,7 @@ from accomp.core.spec.schema import Spec
 
 
 def run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
-    """Run "ingest", "train", "generate", "evaluate" or "report" of a spec in the run folder `folder`.
+    """Run "ingest", "train", "choose", "generate", "evaluate" or "report" of a spec in the run folder `folder`.
 
     Raises the errors of the stage.
     """
@@ -22,6 +22,10 @@ def run_stage(stage: str, spec: Spec, registry: Registry, folder: Path) -> None:
             from accomp.core.training.trainer import train
 
             train(spec, registry, folder)
+        case "choose":
+            from accomp.core.evaluation.choose import choose
+
+            choose(spec, registry, folder)
         case "generate":
             from accomp.core.generation.generate import generate
 

@@ -62,14 +62,7 @@ def run_command(
 @app.command("choose", rich_help_panel=TRAIN)
 def choose_command(context: typer.Context, spec: SpecPath, settings: Settings = None, run: RunFolder = None) -> None:
     """Let each kept checkpoint play some takes; the one that plays best plays from now on."""
-    loaded = load(context, spec, settings, run)
-    from accomp.core.evaluation.choose import choose
-    from accomp.core.runs.folder import run_of
-    from accomp.core.spec.build import check_combination
-
-    check_combination(loaded, context.obj)
-    with run_of(loaded) as folder:
-        choose(loaded, context.obj, folder)
+    run_stages(context, spec, settings, run, "choose")
 
 
 @app.command("compare", rich_help_panel=TRAIN)

@@ -16,10 +16,11 @@ from attrs import frozen
 from accomp.core.console import say
 from accomp.core.errors import CheckpointError, SpecError
 from accomp.core.evaluation.evaluate import RECORD, evaluate, evaluate_anchors
+from accomp.core.evaluation.statistics import share_of_way
 from accomp.core.files import read_record
 from accomp.core.generation.generate import generate
 from accomp.core.registry import Registry
-from accomp.core.runs.checkpoint_folders import checkpoint_steps
+from accomp.core.runs.checkpoint_folders import checkpoint_folder, checkpoint_steps
 from accomp.core.runs.choice import write_choice
 from accomp.core.runs.folder import borrow_model, clear_run, model_folder
 from accomp.core.runs.history import read_losses
@@ -76,7 +77,7 @@ def choose(spec: Spec, registry: Registry, run: Path) -> int:
     losses = {one["step"]: float(one["loss"]) for one in read_losses(run) if one["kind"] == "validation"}
     scores = {}
     for step in steps:
-        one = folder / f"step_{step:06d}"
+        one = folder / checkpoint_folder(run, step).name
         one.mkdir(exist_ok=True)
         clear_run(one)
         borrow_model(one, run, step)
@@ -117,7 +118,7 @@ def _score(takes: dict[str, Any], anchors: dict[str, Any], loss: float | None) -
         for number, is_now in one["numbers"].items():
             true, random = (_value(anchors[cell], metric, number) for cell in ("true_stem", "random_pairing"))
             if true is not None and random is not None and true != random:
-                share = (is_now["value"] - random) / (true - random)
+                share = share_of_way(is_now["value"], random, true)
                 found[number] = is_now["value"], min(max(share, WORST), BEST), number in one.get("answers", {})
     if not found:
         raise SpecError("no number of the spec's metrics has a value for the takes and for both anchors @ [[metric]]")

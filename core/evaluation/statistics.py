@@ -12,6 +12,11 @@ RESAMPLES = 2000
 """Bootstrap resamples of an interval."""
 
 
+def share_of_way(value: float, random: float, true: float) -> float:
+    """Return how far a number is from random pairing (0) to the true stem (1), which differ."""
+    return (value - random) / (true - random)
+
+
 @frozen
 class KruskalWallis:
     """Result of the Kruskal-Wallis test: H over `groups` groups, and p for the hypothesis of one common

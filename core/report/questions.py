@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from accomp.core.evaluation.statistics import differences
+from accomp.core.evaluation.statistics import differences, share_of_way
 from accomp.core.pages.charts import Interval, interval_chart
 from accomp.core.pages.claims import Claim, claims, sign, style_of
 from accomp.core.pages.html import Html, tag
@@ -124,7 +124,7 @@ def _share(model: dict[str, Any], random: float, true: float) -> str:
         return ", and the anchors are equal"
 
     def share(at: float) -> float:
-        return 100 * (at - random) / (true - random)
+        return 100 * share_of_way(at, random, true)
 
     text = f": {share(model['value']):.0f} % of the way from random to true"
     if model["low"] is None:

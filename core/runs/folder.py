@@ -126,17 +126,13 @@ def model_folder(run: Path) -> Path:
 
     Raises CheckpointError where the other folder does not exist any more.
     """
-    return run if (borrowed := _borrowed(run)) is None else borrowed[0]
+    return model_and_step(run)[0]
 
 
-def borrowed_step(run: Path) -> int | None:
-    """Return the step of the borrowed checkpoint, None where the run names none."""
-    return None if (borrowed := _borrowed(run)) is None else borrowed[1]
-
-
-def _borrowed(run: Path) -> tuple[Path, int | None] | None:
+def model_and_step(run: Path) -> tuple[Path, int | None]:
+    """Return `model_folder`, and the step of its checkpoint that plays in `run`; None where the run names none."""
     if not (run / MODEL).exists():
-        return None
+        return run, None
     try:
         record = json.loads((run / MODEL).read_text(encoding="utf-8"))
         model, step = (run / record["run"]).resolve(), record.get("step")

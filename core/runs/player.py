@@ -21,7 +21,7 @@ from accomp.core.runs.checkpoint import WEIGHTS, Checkpoint, latest_checkpoint, 
 from accomp.core.runs.checkpoint_folders import checkpoint_folder
 from accomp.core.runs.choice import chosen_step
 from accomp.core.runs.compiled import use as use_compiled
-from accomp.core.runs.folder import borrowed_step, model_folder
+from accomp.core.runs.folder import model_and_step, model_folder
 from accomp.core.runs.history import best_step
 from accomp.core.spec.build import build_sampler, check_combination
 from accomp.core.spec.runtime import EAGER, Runtime
@@ -129,7 +129,7 @@ def playing_checkpoint(run: Path) -> Checkpoint:
     one's, or the checkpoint of it that it names. Raises CheckpointError where nothing is trained yet, or that one is
     gone.
     """
-    named, run = borrowed_step(run), model_folder(run)
+    run, named = model_and_step(run)
     if named is not None:
         return read_checkpoint(checkpoint_folder(run, named))
     step = chosen_step(run)

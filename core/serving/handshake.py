@@ -38,25 +38,6 @@ class Handshake:
     async def perform(self) -> Agreed:
         """Agree on a session. Raises Closed for a client that is refused, WebSocketDisconnect for one that leaves."""
         self._check_origin()
-        return await self._agree()
-
-    def _check_origin(self) -> None:
-        headers = self.socket.headers
-        if not self.server.access.accepts_host(headers.get("host")):
-            raise self._refusal(
-                1008, "token", "this server does not answer to that host name; ask for it by its address"
-            )
-        if not self.server.access.accepts_origin(headers.get("origin"), headers.get("host")):
-            raise self._refusal(
-                1008, "token", "a page from elsewhere may not connect here (--allow-origin names those)"
-            )
-
-    def _refusal(self, code: int, reason: str, why: str, **fields: Any) -> Closed:
-        self.server.metrics.refused.labels(reason).inc()
-        logs.event("refused", reason=reason, why=why)
-        return Closed(code, "refused", why, type="refused", reason=reason, **fields)
-
-    async def _agree(self) -> Agreed:
         server = self.server
         if not server.hello_limiter.allow(self.address):
             most = server.limits.hellos_per_minute
@@ -85,6 +66,22 @@ class Handshake:
         logs.event("session_opened", session=session.id, rate=hello.rate, frame=hello.frame, format=hello.format,
                    client=hello.client)  # fmt: skip
         return session, hello, server.welcome(session, why=self._not_resumed() if hello.resume else "")
+
+    def _check_origin(self) -> None:
+        headers = self.socket.headers
+        if not self.server.access.accepts_host(headers.get("host")):
+            raise self._refusal(
+                1008, "token", "this server does not answer to that host name; ask for it by its address"
+            )
+        if not self.server.access.accepts_origin(headers.get("origin"), headers.get("host")):
+            raise self._refusal(
+                1008, "token", "a page from elsewhere may not connect here (--allow-origin names those)"
+            )
+
+    def _refusal(self, code: int, reason: str, why: str, **fields: Any) -> Closed:
+        self.server.metrics.refused.labels(reason).inc()
+        logs.event("refused", reason=reason, why=why)
+        return Closed(code, "refused", why, type="refused", reason=reason, **fields)
 
     async def _hello(self) -> Hello:
         try:

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from accomp.core.console import warn
+from accomp.core.errors import first_line
 from accomp.core.interfaces import CausalSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import Guidance
@@ -170,7 +171,7 @@ class Step:
         except Exception as error:  # of the compiler, of Triton, and of what either calls
             if self._insists or not isinstance(self.state, RingKVCache) or self.state.kernels is None:
                 raise
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            why = first_line(error)
             warn(f"the step is compiled with torch's kernels, since those of runtime.kernels failed: {why}")
             self.state.kernels = None
             self._capture()

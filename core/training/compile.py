@@ -13,7 +13,7 @@ import torch
 
 from accomp.core.compute.compilers import lacking
 from accomp.core.console import say, warn
-from accomp.core.errors import SpecError, WorkError
+from accomp.core.errors import SpecError, WorkError, first_line
 from accomp.core.interfaces import Objective
 from accomp.core.types import AttentionPattern, Loss
 
@@ -72,7 +72,7 @@ class _Compiled:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # errors of the compiler and of the code that it traces
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            why = first_line(error)
             if getattr(self._objective, "tiles", False):
                 warn(f"the training step cannot be compiled with masks by tiles, and takes them in full: {why}")
                 self._objective.tiles = False

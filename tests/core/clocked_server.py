@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import mido
 from midi_ports import Ports, ticks
 from serving_small import Running, serving, small_player
-from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
+from turned_device import BLOCK, RATE, Turned, audio_at, noise, turning
 
 from accomp.core.realtime.midi_input import MidiInput
 from accomp.core.serving.machine.clock import MachineClock
@@ -21,32 +20,24 @@ PORT = "DAW"
 @contextmanager
 def clocked_server(record: Path) -> Iterator[tuple[Running, Ports]]:
     """The server and its MIDI ports. The clock has 100 beats a minute; a song begins at the device's first second."""
-    device, ended = Turned(first=320), threading.Event()
+    device = Turned(first=320)
     device.hold(120)
     audio, ports, at = audio_at(device), Ports(PORT), [0.0]
     midi = MidiInput(PORT, ports, now=lambda: at[0])
     clock = MachineClock(midi, audio)
     player = small_player(timelines=("metronome", "chart"))
-    with serving(players=[("small", player)], record=record, device=audio, clock=clock) as running:
-        sound = noise(400 * BLOCK, 5)
+    times = ticks(100, 1e3, begin=1.0)
+    at[0] = next(times)
 
-        def run() -> None:
-            number, times = 0, ticks(100, 1e3, begin=1.0)
+    def send(number: int) -> None:
+        if number == 100:
+            ports.send(mido.Message("start"))
+        while at[0] <= device.count / RATE:
+            ports.send(mido.Message("clock"))
             at[0] = next(times)
-            while not ended.wait(BLOCK / RATE / 2):
-                schedule = audio._schedule
-                if audio.in_use and schedule is not None and late(schedule):
-                    continue
-                if number == 100:
-                    ports.send(mido.Message("start"))
-                while at[0] <= device.count / RATE:
-                    ports.send(mido.Message("clock"))
-                    at[0] = next(times)
-                device.turn(sound[number % 400 * BLOCK :][:BLOCK])
-                number += 1
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
+    with (
+        serving(players=[("small", player)], record=record, device=audio, clock=clock) as running,
+        turning(device, audio, noise(400 * BLOCK, 5), pause=BLOCK / RATE / 2, before=send),
+    ):
         yield running, ports
-        ended.set()
-        thread.join(5)

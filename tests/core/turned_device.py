@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from accomp.core.serving.machine.audio import MachineAudio
@@ -72,3 +76,37 @@ def late(schedule: PlacedOutput) -> bool:
     """Whether the next block would find a hole."""
     end = schedule.place + BLOCK
     return end > schedule._begin and schedule._ring.written < end
+
+
+@contextmanager
+def turning(
+    device: Turned,
+    audio: MachineAudio,
+    sound: np.ndarray,
+    *,
+    pause: float = BLOCK / RATE,
+    before: Callable[[int], None] = lambda number: None,
+) -> Iterator[None]:
+    """Turn the device meanwhile, by a thread, a block each `pause` s but no faster than the model plays.
+
+    It hears the sound again and again. before: called with the number of each block.
+    """
+    ended, blocks = threading.Event(), sound.reshape(-1, BLOCK)
+
+    def run() -> None:
+        number = 0
+        while not ended.wait(pause):
+            schedule = audio._schedule
+            if audio.in_use and schedule is not None and late(schedule):
+                continue
+            before(number)
+            device.turn(blocks[number % len(blocks)])
+            number += 1
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(5)

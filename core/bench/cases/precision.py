@@ -45,8 +45,8 @@ def precision(run: Path, registry: Registry, *, batches: int, device: str | None
     well. Raises CombinationError for a model without a clock or with k > 1, whose training differs from that, and the
     errors of loading a run and its store.
     """
-    run = model_folder(run)
-    found = load_run(run, registry, device_of(device or "auto"), step=playing_checkpoint(run).step)
+    step, run = playing_checkpoint(run).step, model_folder(run)
+    found = load_run(run, registry, device_of(device or "auto"), step=step)
     if found.model.clock is None or found.model.clock.k > 1 or found.model.space.continuous:
         raise CombinationError(
             f"the loss of a precision is that of a model of codes that plays frame by frame, k = 1 @ {run}"

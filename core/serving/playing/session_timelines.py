@@ -251,7 +251,7 @@ def _agree(before: Tempo, after: Tempo, now: int, rate: int) -> bool:
     return abs(bars) * bar_length(after, rate) / rate < MOVED[0] and abs(after.bpm / before.bpm - 1) < MOVED[1]
 
 
-def _bars(tempo: Tempo, place: int, rate: int) -> float:
+def _bars(tempo: Tempo, place: float, rate: int) -> float:
     """Bars from the metronome's downbeat to a place."""
     assert tempo.place is not None
     return (place - tempo.place) / bar_length(tempo, rate)
@@ -262,4 +262,4 @@ def _move_chart(begin: int, before: Tempo, after: Tempo, now: int, rate: int) ->
     assert after.place is not None
     bar = bar_length(after, rate)
     shifted = now - (now - begin) / bar_length(before, rate) * bar
-    return round(after.place + round((shifted - after.place) / bar) * bar)
+    return round(after.place + round(_bars(after, shifted, rate)) * bar)

@@ -7,7 +7,6 @@ import json
 import mido
 import numpy as np
 import pytest
-from clocked_server import clocked_server
 from midi_ports import Ports, ticks
 from serving_small import TOKEN, Client, small_player
 from test_serving_doors import fetch
@@ -152,12 +151,6 @@ def test_the_command_opens_the_port_that_it_is_given_and_says_which(monkeypatch,
     assert "MIDI clock: DAW:clock" in capsys.readouterr().out
     with pytest.raises(DataError, match="'Through', 'DAW:clock'"):
         launch._open_clock("Logic", audio_at(Turned()))
-
-
-@pytest.fixture
-def clocked(tmp_path):
-    with clocked_server(tmp_path / "jams") as (running, ports):
-        yield running, ports
 
 
 def test_a_session_follows_the_clock_through_the_device(clocked, monkeypatch):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 import torch
 from serving_small import TOKEN, Client, serving, small_player
 from test_serving_doors import closed, fetch
-from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
+from turned_device import BLOCK, RATE, Turned, audio_at, noise, turning
 
 from accomp.core.compute.devices import number_of
 from accomp.core.serving.machine.audio import click_sound
@@ -131,27 +129,12 @@ def test_a_microphone_that_hears_nothing_is_told(monkeypatch):
 @pytest.fixture
 def jam(tmp_path):
     """A server that plays through a device, which a thread turns no faster than the model plays."""
-    device, ended = Turned(first=320), threading.Event()
+    device = Turned(first=320)
     audio = audio_at(device)
     with serving(players=[("small", small_player())], record=tmp_path / "jams") as running:
         running.server.device = audio
-        sound = noise(400 * BLOCK, 5)
-
-        def run() -> None:
-            number = 0
-            while not ended.wait(BLOCK / RATE):
-                schedule = audio._schedule
-                if audio.in_use and schedule is not None and late(schedule):
-                    continue
-                at = number % 400
-                device.turn(sound[at * BLOCK : (at + 1) * BLOCK])
-                number += 1
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield running, device
-        ended.set()
-        thread.join(5)
+        with turning(device, audio, noise(400 * BLOCK, 5)):
+            yield running, device
 
 
 def test_a_jam_through_the_device_plays_what_a_session_alone_plays(jam):

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import mido
-import pytest
-from clocked_server import clocked_server
 from page_browser import visiting
 from serving_small import TOKEN
 
 
-@pytest.fixture
-def jam(tmp_path):
-    with clocked_server(tmp_path / "jams") as (running, ports):
-        yield running, ports
-
-
-def test_the_machines_clock_is_chosen_shown_and_followed(browser, jam):
-    running, ports = jam
+def test_the_machines_clock_is_chosen_shown_and_followed(browser, clocked):
+    running, ports = clocked
     with visiting(browser, f"http://127.0.0.1:{running.port}", token=TOKEN) as visit:
         visit.until("Ready")
         visit.open_folds()

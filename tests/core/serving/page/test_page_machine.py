@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 from page_browser import visiting
 from serving_small import TOKEN, serving, small_player
-from turned_device import BLOCK, RATE, Turned, audio_at, late, noise
+from turned_device import BLOCK, Turned, audio_at, noise, turning
 
 
 @pytest.fixture(scope="module")
 def jam(tmp_path_factory):
     """A server with a device that hears what it plays 1234 samples later."""
-    device, ended = Turned(first=640, loop=1234), threading.Event()
+    device = Turned(first=640, loop=1234)
     device.hold(180)
     audio = audio_at(device)
     record = tmp_path_factory.mktemp("jams")
     with serving(players=[("small", small_player(timelines=("metronome",)))], record=record) as running:
         running.server.device = audio
-
-        def run() -> None:
-            sound, number = 0.05 * noise(400 * BLOCK, 5), 0
-            while not ended.wait(BLOCK / RATE):
-                schedule = audio._schedule
-                if audio.in_use and schedule is not None and late(schedule):
-                    continue
-                device.turn(sound[number % 400 * BLOCK :][:BLOCK])
-                number += 1
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield running, device
-        ended.set()
-        thread.join(5)
+        with turning(device, audio, 0.05 * noise(400 * BLOCK, 5)):
+            yield running, device
 
 
 def test_the_page_measures_starts_turns_and_stops_the_device(browser, jam):
