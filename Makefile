@@ -3,6 +3,7 @@
 # make demo    the shipped model plays held-out music, then learns from more: corpus, tokens, streaming, scores, pages
 # make test    the test suite; make test-page: the live page in Chromium, on a machine with nothing else to do
 #              make test-replicas: two servers behind one address, on Ray (a minute)
+#              make fuzz: the property tests with other examples than the suite's, new ones each time
 # make bench-gpu   the runtime's targets on a GPU, into benchmarks/results/gpu.md; make bench-cpu: on this CPU (cpu.md)
 # make torture bits, disks, signals and kills at random against everything: docs/guides/reliability.md (some minutes; TIMES=3: more)
 # make docs    the site of docs/, into build/site/index.html; make notebooks executes its notebooks (two minutes)
@@ -24,7 +25,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 # Idle OpenMP threads that spin steal time from the ones at work.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup jam demo test test-page test-compile test-replicas torture bench-gpu bench-cpu lint format types names docs notebooks clean
+.PHONY: setup jam demo test fuzz test-page test-compile test-replicas torture bench-gpu bench-cpu lint format types names docs notebooks clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -58,6 +59,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+fuzz: setup
+	ACCOMP_FUZZ=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m hypothesis
 
 # A browser plays by the clock: alone, one test after another.
 test-page: setup

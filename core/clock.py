@@ -125,12 +125,12 @@ class LatencyBudget:
     @property
     def deployable(self) -> bool:
         """True where both conditions hold."""
-        return self.load <= self.rho and self.clock.t_f <= self._latest_t_f()
+        return self._keeps_up() and self.clock.t_f <= self._latest_t_f()
 
     @property
     def nearest_t_f(self) -> int | None:
         """The greatest t_f (frames) up to the clock's that is deployable; None where the load excludes all."""
-        return min(self.clock.t_f, self._latest_t_f()) if self.load <= self.rho else None
+        return min(self.clock.t_f, self._latest_t_f()) if self._keeps_up() else None
 
     @property
     def nearest(self) -> Clock | None:
@@ -148,6 +148,9 @@ class LatencyBudget:
             if other.nearest_t_f is not None:
                 return Clock(other.nearest_t_f, k)
         return None
+
+    def _keeps_up(self) -> bool:
+        return round(self.load - self.rho, 9) <= 0
 
     def _latest_t_f(self) -> int:
         return -math.ceil(round(self.required / self.frame, 6))

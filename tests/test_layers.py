@@ -346,6 +346,18 @@ def no_global_seeding(module: Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{name}() changes the whole process"
 
 
+def a_test_module_stands_alone(module: Module) -> Iterator[tuple[int, str]]:
+    """A test module can be run by itself: pytest puts its own folder on the path, those of others only when it has
+    collected them. What tests of several folders share stands in tests/core or tests/plugins.
+    """
+    parts = module.name.split(".")
+    if parts[0] != "tests" or not parts[-1].startswith("test_"):
+        return
+    for found in module.imports():
+        if found.module.startswith("test_") and not ROOT.joinpath(*parts[:-1], f"{found.module}.py").exists():
+            yield found.line, f"{found.module} is in another folder"
+
+
 RULES: tuple[Rule, ...] = (
     imports_only_by_the_installed_name,
     store_knows_numpy_and_zarr_only,
@@ -360,6 +372,7 @@ RULES: tuple[Rule, ...] = (
     no_state_in_modules,
     no_work_at_import,
     no_global_seeding,
+    a_test_module_stands_alone,
 )
 
 
@@ -496,6 +509,7 @@ VIOLATIONS = [
     (no_work_at_import, PLUGIN, "import os\nos.environ['A'] = '1'"),
     (no_global_seeding, CORE, "import torch\ndef f():\n    torch.manual_seed(0)"),
     (no_global_seeding, PLUGIN, "import numpy as np\ndef f():\n    np.random.seed(0)"),
+    (a_test_module_stands_alone, "tests.core.engines.test_x", "from test_ingest_workers import contents"),
 ]
 FINE = [
     (STORE, "import json\nimport zarr\nfrom accomp.zarr_store.layout import Layout\nfrom .layout import Layout"),
@@ -518,6 +532,7 @@ FINE = [
     (CORE, "import torch\ndef f():\n    with torch.random.fork_rng():\n        torch.manual_seed(0)"),
     (CORE, "import torch\ndef f():\n    return torch.Generator().manual_seed(0)"),
     ("tests.core.test_x", "import torch\ntorch.manual_seed(0)\nstate = []"),
+    ("tests.core.data.test_x", "from ingest_workers import contents\nfrom test_ingest_workers import TWO"),
 ]
 
 

@@ -96,7 +96,7 @@ def _riff(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int | None]]
 def _walk(
     file: BinaryIO, start: int, layout: str, *, padding: int, counts_itself: bool = False
 ) -> Iterator[tuple[bytes, int, int | None]]:
-    place, header = start, struct.calcsize(layout)
+    place, header, end = start, struct.calcsize(layout), os.fstat(file.fileno()).st_size
     for _ in range(_CHUNKS):
         file.seek(place)
         head = file.read(header)
@@ -106,9 +106,9 @@ def _walk(
         content = place + header
         size -= header if counts_itself else 0
         yield name[:4], content, size
-        if size < 0:
-            return
         place = content + -(-size // padding) * padding
+        if size < 0 or place > end:  # 64 bits may claim what no file offset can express
+            return
 
 
 def _check_chunks(chunks: Iterator[tuple[bytes, int, int | None]], size: int, path: Path) -> None:

@@ -18,12 +18,12 @@ import tiny
 import torch
 from fakes import tone
 from faults import before_change, refuse
-from test_whole_path import toml
 
 from accomp.core import trouble
 from accomp.core.audio import io as audio
 from accomp.core.cli.main import main
 from accomp.core.errors import CheckpointError, DataError, EmptyClip, WorkError
+from accomp.core.report.page import toml
 from accomp.core.runs.checkpoint import latest_checkpoint
 from accomp.core.trouble import named, raise_trouble, trouble_in, words
 

@@ -28,7 +28,6 @@ from faults import before_change, die, refuse
 from test_ingest import changed_in_place, contents, replaced_by_older, swapped
 from test_ingest import ingest as ingest_corpus
 from test_store import write
-from test_whole_path import toml
 
 from accomp.core.audio import io as audio
 from accomp.core.cli.main import main
@@ -37,6 +36,7 @@ from accomp.core.errors import CheckpointError, Interrupted, UserError, WorkErro
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.stream import StreamRequest, stream
 from accomp.core.registry import Registry
+from accomp.core.report.page import toml
 from accomp.core.spec.build import check_combination
 from accomp.core.spec.schema import load_spec, resolve, structure
 from accomp.plugins.corpora.folder import Folder

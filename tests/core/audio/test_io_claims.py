@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from accomp.core.audio import io as audio
@@ -135,6 +135,7 @@ def test_a_length_of_nothing_before_sound_is_named(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(sorted(FORMATS)), place=st.integers(0, 90), value=st.integers(0, 255))
+@example(kind="w64", place=63, value=128)  # a length of 2**63 bytes
 def test_any_byte_of_a_header_may_be_anything(
     tmp_path_factory: pytest.TempPathFactory, kind: str, place: int, value: int
 ) -> None:

@@ -10,25 +10,14 @@ from pathlib import Path
 
 import attrs
 import pytest
-from fakes import FolderCorpus, tone, write_corpus, write_track
-from ingest_workers import counting_encoder, energy_encoder, mortal_encoder
+from fakes import tone, write_corpus, write_track
+from ingest_workers import contents, counting_encoder, energy_encoder, ingest, mortal_encoder
 
-from accomp.core.data.ingest.stage import ingest_corpus
-from accomp.core.data.ingest.summary import IngestSummary
 from accomp.core.errors import DataError, UserError, WorkError
 from accomp.core.spec.runner import RunnerSpec
 from accomp.zarr_store.reader import Store
 
 TWO = RunnerSpec(workers=2, cpus=1)
-
-
-def ingest(corpus: Path, store: Path, runner: RunnerSpec | None = None, build=energy_encoder) -> IngestSummary:
-    opened = FolderCorpus(FolderCorpus.Config(str(corpus)))
-    return ingest_corpus(opened, energy_encoder(), store, submixes=2, seed=1, runner=runner, build=build)
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

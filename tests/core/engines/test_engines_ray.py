@@ -7,8 +7,7 @@ from functools import partial
 import pytest
 from engine_tasks import keeps_its_promises, run
 from fakes import tone, write_corpus, write_track
-from ingest_workers import counting_encoder, mortal_encoder
-from test_ingest_workers import contents, ingest
+from ingest_workers import contents, counting_encoder, ingest, mortal_encoder
 
 from accomp.core.errors import WorkError
 from accomp.core.spec.runner import RunnerSpec

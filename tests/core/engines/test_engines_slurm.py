@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from engine_tasks import Actor, Task, keeps_its_promises, run_tasks
 from fakes import write_corpus
-from test_ingest_workers import contents, ingest
+from ingest_workers import contents, ingest
 
 from accomp.core.engines.attempts import Attempt, Call
 from accomp.core.errors import UserError
@@ -22,6 +22,7 @@ def runner(tmp_path, monkeypatch) -> RunnerSpec:
 
     monkeypatch.setattr(slurm, "CLUSTER", "local")
     monkeypatch.setattr(slurm, "POLL", 0.05)
+    monkeypatch.setattr(submitit.core.core.Job, "_results_timeout_s", 1)  # wait for a file system's cache: none here
     return RunnerSpec(
         engine="slurm", workers=3, cpus=1, slurm=SlurmSpec(folder=str(tmp_path / "jobs"), tasks_per_job=2)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accomp.core.clock import Clock, LatencyBudget, block_waits
@@ -96,6 +96,7 @@ def test_the_verdict_says_what_would_do():
 
 
 @given(st.integers(1, 8), st.floats(0.001, 0.06), st.floats(0.3, 1.0))
+@example(6, 0.001, 1 / 3)  # a load that is the limit, but for rounding
 def test_where_no_t_f_will_do_the_nearest_k_whose_rows_fit_is_named(k, row, rho):
     def at(size: int) -> LatencyBudget:
         return budget(0, size, first=size * row, chunk=(2 * size - 1) * row, rho=rho)
