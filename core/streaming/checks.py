@@ -8,6 +8,7 @@ from torch import Tensor
 
 from accomp.core.model.accompanist import Accompanist
 from accomp.core.model.model import Model
+from accomp.core.music.timelines import Source
 
 
 def check_playable(model: Accompanist, sessions: Tensor, labels: Mapping[str, Tensor]) -> None:
@@ -33,6 +34,20 @@ def check_playable(model: Accompanist, sessions: Tensor, labels: Mapping[str, Te
 def no_timeline(names: Sequence[str], model: Accompanist) -> str:
     """Message about timelines that a model does not take."""
     return f"the model takes no timeline {' or '.join(names)}; it takes {', '.join(model.timelines) or 'none'}"
+
+
+def check_timelines(
+    model: Accompanist, sessions: int, timelines: Sequence[Mapping[str, Source]]
+) -> list[dict[str, Source]]:
+    """Copy the timelines, one mapping for each session; all are empty when none are given. Raises ValueError for
+    another count of them, and for names that the model lacks.
+    """
+    sources = [dict(one) for one in timelines] or [{} for _ in range(sessions)]
+    if len(sources) != sessions:
+        raise ValueError(f"timelines of {len(sources)} sessions; these are {sessions}")
+    if unknown := sorted({name for one in sources for name in one} - set(model.timelines)):
+        raise ValueError(no_timeline(unknown, model))
+    return sources
 
 
 def check_prompt(model: Model, sessions: Tensor, prompt: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from accomp.core.model.model import Model
 from accomp.core.music.timelines import Source
 from accomp.core.spec.runtime import EAGER, Runtime
 from accomp.core.streaming.buckets import Buckets
-from accomp.core.streaming.checks import check_playable, check_prompt, no_timeline
+from accomp.core.streaming.checks import check_playable, check_prompt, check_timelines, no_timeline
 from accomp.core.streaming.step import Sessions, Step
 from accomp.core.streaming.timeline_feed import TimelineFeed
 
@@ -97,7 +97,7 @@ class TokenSession:
         prompt: Tensor | None,
         timelines: Sequence[Mapping[str, Source]],
     ) -> None:
-        self._timeline_feed = TimelineFeed(self.model, self._step, self._check_timelines(timelines))
+        self._timeline_feed = TimelineFeed(self.model, self._step, check_timelines(self.model, self.batch, timelines))
         prompt = None if prompt is None else self._check_prompt(sessions, prompt)
         self._prompt = prompt.to(self.device) if prompt is not None and prompt.shape[2] else None
         self._step.begin(torch.ones(self.batch, dtype=torch.bool, device=self.device), settings)
@@ -124,17 +124,6 @@ class TokenSession:
             {name: classes.to(self.device) for name, classes in labels.items()},
             {name: control.to(self.device, torch.float32) for name, control in (controls or {}).items()},
         )
-
-    def _check_timelines(self, timelines: Sequence[Mapping[str, Source]]) -> list[dict[str, Source]]:
-        """One mapping for each session. Raises ValueError for another count of them, and for names that the model
-        lacks.
-        """
-        sources = [dict(one) for one in timelines] or [{} for _ in range(self.batch)]
-        if len(sources) != self.batch:
-            raise ValueError(f"timelines of {len(sources)} sessions; these are {self.batch}")
-        if unknown := sorted({name for one in sources for name in one} - set(self.model.timelines)):
-            raise ValueError(no_timeline(unknown, self.model))
-        return sources
 
     def set_timeline(self, row: int, name: str, source: Source | None) -> None:
         """Set or withhold (None) a timeline of the session in a row, from the next group of frames on.
@@ -221,7 +210,7 @@ class TokenSession:
             raise ValueError("a reset must come after the prompt")
         variants, snapshot = self.guidance.repeat(rows), self._snapshot()
         step.begin(rows, settings)
-        self._timeline_feed.begin(new, None if sessions is None else self._check_timelines(timelines))
+        self._timeline_feed.begin(new, None if sessions is None else check_timelines(self.model, self.batch, timelines))
         ahead = self._output_before_input(before, rows, new, snapshot)
         self._waiting = deque(
             torch.where(variants[:, None, None], new, old) for new, old in zip(before, self._waiting, strict=True)

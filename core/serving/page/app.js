@@ -1,6 +1,7 @@
 // Puts the page together.
 
 import { Clicks } from './clicks.js'
+import { Controls } from './controls.js'
 import { Course } from './course.js'
 import { showDetails } from './details.js'
 import { Dials, wishes } from './dials.js'
@@ -34,8 +35,9 @@ function build() {
   parts.song = new Song(parts.engine)
   parts.clicks = REMOTE ? new RemoteClicks(parts.engine) : new Clicks(parts.engine)
   parts.microphone = new Microphone(parts.engine)
+  parts.controls = new Controls(parts)
   parts.music = new Music(parts)
-  parts.course = parts.music.course = new Course({ ...parts, wishes: () => wishes(parts) })
+  parts.course = new Course({ ...parts, wishes: () => wishes(parts) })
   parts.dials = new Dials(parts)
   parts.listening = new Listening(parts)
   parts.playing = new Playing(parts)

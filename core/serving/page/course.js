@@ -1,11 +1,10 @@
 // The course of a session: connect, agree on the time of sound, start, play, end. What happens goes into the store.
 
-import { nextDownbeat } from './beats.js'
 import { AUDIO } from './frames.js'
 import { Health } from './health.js'
 import { assume, measure, measureMachine, quantiles } from './measuring.js'
 import { socketAddress, tokenNow } from './server.js'
-import { busy, live } from './store.js'
+import { busy, firstSamples, live } from './store.js'
 import { WORDS } from './words.js'
 
 const COUNTED = 500 // ms between two reports of counts
@@ -34,9 +33,8 @@ export class Course {
     return Math.round(this.engine.rate / 100)
   }
 
-  /** Samples that sound takes around; a song does not go through the air. */
   get first() {
-    return this.now.source === 'song' ? 0 : Math.round((this.now.first / 1000) * this.engine.rate)
+    return firstSamples(this.now, this.engine.rate)
   }
 
   // connecting
@@ -178,46 +176,6 @@ export class Course {
   finish({ why, files }) {
     this.rest()
     this.store.set({ phase: 'ended', ended: why === 'stopped' ? '' : WORDS.sentence(why), files: files || [], grid: null, applied: null })
-  }
-
-  // dials
-
-  mute(on) {
-    this.engine.order({ gain: on ? 0 : 1 })
-    if (!on) this.song.silence(false)
-    this.store.set({ muted: on })
-    this.dial({ type: 'mute', on })
-  }
-
-  freeze(on) {
-    this.store.set({ frozen: on })
-    this.dial({ type: 'freeze', on })
-  }
-
-  /** Every sound stops at once; the session goes on, muted. */
-  panic() {
-    this.clicks.stop()
-    this.song.silence(true)
-    if (!live(this.now.phase)) return
-    this.dial({ type: 'panic' })
-    this.mute(true)
-  }
-
-  /** {bpm, beats_per_bar, place?}, "follow" or "off"; without a place the bars go on as they lie. */
-  metronome(value) {
-    if (!live(this.now.phase)) return
-    const { rate, place: now } = this.engine
-    if (!value.bpm) {
-      this.store.set({ grid: null })
-      return this.dial({ type: 'metronome', value })
-    }
-    const place = Math.round(value.place ?? (this.now.grid ? nextDownbeat(this.now.grid, rate, now + this.first) : now + this.first))
-    this.store.set({ grid: { place, bpm: value.bpm, perBar: value.beats_per_bar } })
-    this.dial({ type: 'metronome', value: { ...value, place } })
-  }
-
-  dial(message) {
-    if (live(this.now.phase)) this.link.say(message)
   }
 
   // what the server, the Worker and the audio thread tell

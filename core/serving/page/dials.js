@@ -21,17 +21,17 @@ export function wishes({ store, music }) {
 }
 
 export class Dials {
-  constructor({ store, course, engine }) {
-    Object.assign(this, { store, course, engine })
+  constructor({ store, controls, engine }) {
+    Object.assign(this, { store, controls, engine })
     this.known = null
     this.wire()
     store.show(values => this.draw(values))
   }
 
   wire() {
-    const { course } = this
-    at('instrument').addEventListener('change', () => course.dial({ type: 'instrument', name: at('instrument').value }))
-    at('temperature').addEventListener('change', () => course.dial({ type: 'dial', temperature: Number(at('temperature').value) }))
+    const { controls } = this
+    at('instrument').addEventListener('change', () => controls.tell({ type: 'instrument', name: at('instrument').value }))
+    at('temperature').addEventListener('change', () => controls.tell({ type: 'dial', temperature: Number(at('temperature').value) }))
     at('temperature').addEventListener('input', () => this.write())
     at('volume').addEventListener('input', () => this.write())
     at('model-choice').addEventListener('change', () => this.choose(at('model-choice').value))

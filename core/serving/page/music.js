@@ -3,12 +3,12 @@
 import { Taps, sameGrid } from './beats.js'
 import { at, choose, chosen, show, write } from './dom.js'
 import { MidiClock } from './midi.js'
-import { live } from './store.js'
+import { firstSamples, live } from './store.js'
 import { WORDS } from './words.js'
 
 export class Music {
-  constructor({ store, engine, link }) {
-    Object.assign(this, { store, engine, taps: new Taps(), course: null })
+  constructor({ store, engine, link, controls }) {
+    Object.assign(this, { store, engine, controls, taps: new Taps() })
     this.midi = new MidiClock(pulse => this.clock(pulse))
     link.addEventListener('said', ({ detail }) => detail.clock && this.serverClock(detail.clock))
     this.wire()
@@ -46,7 +46,7 @@ export class Music {
     const bpm = this.taps.tap(time)
     if (bpm === null) return
     at('bpm').value = bpm
-    if (live(this.store.values.phase)) this.course.metronome({ ...this.tempo, place: this.tappedPlace() })
+    if (live(this.store.values.phase)) this.controls.metronome({ ...this.tempo, place: this.tappedPlace() })
     choose('metronome', 'bpm')
     this.note()
   }
@@ -58,14 +58,15 @@ export class Music {
 
   /** The place of what is heard at this moment. */
   tappedPlace() {
-    return this.engine.place + this.course.first - (this.engine.outputMs / 1000) * this.engine.rate
+    const { place, rate, outputMs } = this.engine
+    return place + firstSamples(this.store.values, rate) - (outputMs / 1000) * rate
   }
 
   tempoChanged() {
     Object.assign(at('bpm'), { value: this.tempo.bpm })
     Object.assign(at('per-bar'), { value: this.tempo.beats_per_bar })
     const { metronome } = this
-    if (metronome.bpm || metronome.clock) this.course.metronome(metronome)
+    if (metronome.bpm || metronome.clock) this.controls.metronome(metronome)
   }
 
   async sourceChanged() {
@@ -73,7 +74,7 @@ export class Music {
     this.note()
     if (chosen('metronome') === 'clock') this.say(WORDS.midiWaiting)
     if (chosen('metronome') === 'clock' && !this.clockOfServer) return this.startClock()
-    this.course.metronome(this.metronome)
+    this.controls.metronome(this.metronome)
   }
 
   async startClock() {
@@ -94,8 +95,8 @@ export class Music {
     this.showClock(pulse?.bpm)
     if (!live(this.store.values.phase)) return
     if (pulse) return this.takeBeat(pulse)
-    if (this.typedChart) this.course.dial({ type: 'chart', value: 'off' }) // first: it needs the beat
-    this.course.metronome('off')
+    if (this.typedChart) this.controls.tell({ type: 'chart', value: 'off' }) // first: it needs the beat
+    this.controls.metronome('off')
   }
 
   /** Beat `beat` of the song was `ago` seconds ago. */
@@ -104,8 +105,8 @@ export class Music {
     const place = Math.round(this.tappedPlace() - (ago + (beat * 60) / bpm) * rate)
     if (!this.moved({ bpm, place })) return
     const stood = !this.store.values.grid
-    this.course.metronome({ ...this.tempo, bpm, place })
-    if (stood && this.typedChart) this.course.dial({ type: 'chart', value: this.chart, ...(place < 0 ? {} : { place }) })
+    this.controls.metronome({ ...this.tempo, bpm, place })
+    if (stood && this.typedChart) this.controls.tell({ type: 'chart', value: this.chart, ...(place < 0 ? {} : { place }) })
   }
 
   /** The server tells {bpm, place, said} of its machine's clock: tempo and the song's first beat, null where it stands. */
@@ -154,7 +155,7 @@ export class Music {
 
   chartChanged() {
     this.store.set({ problem: null, chart: this.chart })
-    this.course.dial({ type: 'chart', value: this.chart })
+    this.controls.tell({ type: 'chart', value: this.chart })
   }
 
   // both

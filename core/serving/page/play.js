@@ -9,7 +9,7 @@ const PICTURE = 50 // ms between two pictures: more would take time from a model
 const SLOW = 250 // the same where motion is not wanted
 
 export class Playing {
-  /** parts: {store, engine, course, song}. */
+  /** parts: {store, engine, course, controls}. */
   constructor(parts) {
     Object.assign(this, parts)
     this.bars = null
@@ -25,7 +25,7 @@ export class Playing {
     at('start').addEventListener('click', () => this.toggle())
     at('mute').addEventListener('click', () => this.mute())
     at('freeze').addEventListener('click', () => this.freeze())
-    at('panic').addEventListener('click', () => this.course.panic())
+    at('panic').addEventListener('click', () => this.controls.panic())
   }
 
   async toggle() {
@@ -50,11 +50,11 @@ export class Playing {
   }
 
   mute() {
-    if (live(this.store.values.phase)) this.course.mute(!this.store.values.muted)
+    if (live(this.store.values.phase)) this.controls.mute(!this.store.values.muted)
   }
 
   freeze() {
-    if (live(this.store.values.phase)) this.course.freeze(!this.store.values.frozen)
+    if (live(this.store.values.phase)) this.controls.freeze(!this.store.values.frozen)
   }
 
   draw({ phase, muted, frozen, health, counts, server, chart, files }) {

@@ -64,3 +64,6 @@ export const live = phase => LIVE.has(phase)
 
 /** The page waits for something and takes no new wish. */
 export const busy = phase => ['loading', 'preparing', 'opening', 'measuring', 'starting', 'stopping', 'blocked'].includes(phase)
+
+/** Samples that sound takes around; a song does not go through the air. */
+export const firstSamples = ({ source, first }, rate) => (source === 'song' ? 0 : Math.round((first / 1000) * rate))
