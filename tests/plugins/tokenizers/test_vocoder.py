@@ -77,7 +77,7 @@ def test_an_untrained_one_changes_no_bit(phase, continuous):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.integers(0, 3), max_size=8))
+@given(st.lists(st.integers(0, 3), max_size=6))
 def test_streams_give_the_bits_of_the_offline_call(codec, offline, frames):
     codes, sound = offline
     decoder = codec.decoder(3)
