@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from accomp.core.bench import host
 from accomp.core.bench.live import clock_of
+from accomp.core.bench.records import host
+from accomp.core.bench.records.table import aligned
 from accomp.core.bench.subject import BenchModel, subject
-from accomp.core.bench.table import aligned
 from accomp.core.clock import Clock, LatencyBudget
 from accomp.core.comparison.region import region_chart
 from accomp.core.compute.devices import PLAYING_THREADS, describe

@@ -12,7 +12,7 @@ from accomp.core.errors import UserError
 
 if TYPE_CHECKING:
     from accomp.core.bench.measuring import Benchmark
-    from accomp.core.bench.record import BenchRow
+    from accomp.core.bench.records.record import BenchRow
 
 bench = typer.Typer(rich_markup_mode=None)
 
@@ -255,13 +255,13 @@ def precision(
 @bench.command()
 def suite(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to run: core/bench/suite.py explains it.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to run: core/bench/suite/run.py explains it.")],
     json: Annotated[Path, typer.Option("--json", metavar="FILE", help="The record; the tables go beside it as .md.")],
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this run; repeatable.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Run nothing; write the tables with what is there.")] = False,
 ) -> None:
     """Run many benchmarks, with targets beside the measurements."""
-    from accomp.core.bench.suite import suite as measure
+    from accomp.core.bench.suite.run import suite as measure
 
     raise typer.Exit(measure(file, context.obj, json=json, only=only or (), plan=plan))
 

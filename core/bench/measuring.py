@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from accomp.core.bench import compare, host, record, table
-from accomp.core.bench.record import BenchRow, Record
+from accomp.core.bench.records import compare, host, record, table
+from accomp.core.bench.records.record import BenchRow, Record
 from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.compute.devices import threads as using
 from accomp.core.console import say, warn

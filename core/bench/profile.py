@@ -11,9 +11,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity
 
 from accomp.core.bench import memory
-from accomp.core.bench.figures import shown
 from accomp.core.bench.live import MB, SteadySessions
-from accomp.core.bench.table import aligned
+from accomp.core.bench.records.figures import shown
+from accomp.core.bench.records.table import aligned
 from accomp.core.compute.roofline import synchronize
 from accomp.core.streaming.quantize import Int8Linear
 

@@ -9,7 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from accomp.core.bench.record import BenchRow, on_cpu
+from accomp.core.bench.records.record import BenchRow, on_cpu
 from accomp.core.compute.devices import device_of
 from accomp.core.interfaces import CausalSampler, DenoisedSampler, MaskedSampler, Tokenizer
 from accomp.core.model.model import Model

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from accomp.core.bench.host import host
+from accomp.core.bench.records.host import host
 from accomp.core.clock import LatencyBudget
 from accomp.core.console import warn
 from accomp.core.errors import DataError

@@ -168,10 +168,7 @@ class Session:
             return _refused("path", f"no instrument {request.instrument!r}; there are {', '.join(run.instruments)}")
         if request.chart not in (OFF, FOLLOW) and request.metronome == OFF:
             return _refused("path", "a chart that is typed needs a metronome, to say when its chords come")
-        names = [
-            name for name, value in (("metronome", request.metronome), ("chart", request.chart)) if value == FOLLOW
-        ]
-        self._play(request, fit, path, await self._followers(run, names))
+        self._play(request, fit, path, await self._followers(run, request.followed))
         return None
 
     async def _followers(self, run: ServedRun, names: Iterable[str]) -> dict[str, FollowedTimeline]:
@@ -211,14 +208,7 @@ class Session:
         device = self.server.device
         if device is None or (self.live is None and device.in_use):
             return
-        if wish.first_ms is not None:
-            device.move(wish.first_ms / 1000)
-        if wish.volume is not None or wish.silent is not None:
-            device.set_gain(volume=wish.volume, silent=wish.silent)
-        if wish.click is not None:
-            device.click(wish.click, strong=wish.strong)
-        if wish.hush:
-            device.hush()
+        device.apply(wish)
 
     async def change(self, message: Any) -> None:
         """Apply a change while playing."""

@@ -13,7 +13,7 @@ from attrs import validators as v
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB, SteadySessions, clock_of
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved, percentiles
 from accomp.core.bench.variants import compiled_names, variants

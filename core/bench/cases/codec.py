@@ -12,7 +12,7 @@ from attrs import validators as v
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, interleaved, speeds
 from accomp.core.compute.devices import PLAYING_THREADS

@@ -12,7 +12,7 @@ from attrs import validators as v
 
 from accomp.core.bench.made_up_songs import Songs, bytes_of, write
 from accomp.core.bench.reading import Reading
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.console import progress
 from accomp.core.data.store_commands import EXAMPLE_SECONDS, REFERENCE_BYTES

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.timing import Work, compare_to_first, interleaved, timed
 from accomp.core.bench.variants import Variant, compiled_names, variants

@@ -11,7 +11,7 @@ from attrs import validators as v
 from torch import Tensor
 
 from accomp.core.bench.live import clock_of
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
 from accomp.core.bench.variants import compiled_names, variants
 from accomp.core.compute.devices import PLAYING_THREADS

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accomp.core.bench import memory
 from accomp.core.bench.live import MB
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.compute.devices import PLAYING_THREADS, device_of, threads
 from accomp.core.data.loader import ClipLoader
 from accomp.core.errors import CombinationError

@@ -13,6 +13,7 @@ from accomp.core.serving.machine.place_times import PlaceTimes
 from accomp.core.serving.machine.placed_output import FADE, PlacedOutput
 from accomp.core.serving.playing.calibration import LONGEST, Loopback, measure_frames, probe
 from accomp.core.serving.protocol.frames import DISCONTINUITY, HEARD, PROBED, Frame
+from accomp.core.serving.protocol.messages import Machine
 
 SETTLE = 3.0
 """Seconds that a device runs before it is measured."""
@@ -202,6 +203,17 @@ class MachineAudio:
     def hush(self) -> None:
         """Drop clicks to come."""
         self._clicks = {}
+
+    def apply(self, wish: Machine) -> None:
+        """Move, set, click and hush as a client asks."""
+        if wish.first_ms is not None:
+            self.move(wish.first_ms / 1000)
+        if wish.volume is not None or wish.silent is not None:
+            self.set_gain(volume=wish.volume, silent=wish.silent)
+        if wish.click is not None:
+            self.click(wish.click, strong=wish.strong)
+        if wish.hush:
+            self.hush()
 
     # --- measuring
 

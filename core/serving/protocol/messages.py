@@ -95,6 +95,11 @@ class Start:
     chart: str = OFF
     force: bool = False
 
+    @property
+    def followed(self) -> list[str]:
+        """Names of the timelines that are to be followed."""
+        return [name for name, value in (("metronome", self.metronome), ("chart", self.chart)) if value == FOLLOW]
+
 
 @frozen
 class SetMetronome:

@@ -14,11 +14,11 @@ from small import space_with
 from accomp.core.bench import live, memory
 from accomp.core.bench.cases.sessions import Sessions, _at_load
 from accomp.core.bench.cases.train import Train
-from accomp.core.bench.figures import FIGURES
 from accomp.core.bench.live import SteadySessions
 from accomp.core.bench.measuring import measure
 from accomp.core.bench.reading import Reading
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.figures import FIGURES
+from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.bench.variants import Variant, variants
 from accomp.core.cli.main import main
@@ -314,7 +314,7 @@ def test_a_gpu_is_measured_by_its_own_clock(spec: Any) -> None:
 
 
 def test_shipped_defaults_are_specs_that_each_benchmark_takes() -> None:
-    from accomp.core.bench.suite_file import BENCHMARKS
+    from accomp.core.bench.suite.file import BENCHMARKS
 
     for cls in BENCHMARKS:
         assert subject(cls.default, (), Registry(third_party=False)).spec.train.frames

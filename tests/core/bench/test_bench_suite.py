@@ -11,15 +11,15 @@ import tiny
 from attrs import evolve
 from marks import COMPILES
 
-from accomp.core.bench import record
-from accomp.core.bench import suite as suites
-from accomp.core.bench.apart import main as apart_main
-from accomp.core.bench.record import BenchRow, Record, on_cpu
+from accomp.core.bench.records import record
+from accomp.core.bench.records.record import BenchRow, Record, on_cpu
 from accomp.core.bench.subject import BenchModel, subject
-from accomp.core.bench.suite import Run, Suite, Target, load, merged, suite, verdicts
-from accomp.core.bench.suite_file import benchmark_of
-from accomp.core.bench.warming import main as warming_main
-from accomp.core.bench.warming import parts, warm
+from accomp.core.bench.suite import run as suites
+from accomp.core.bench.suite.apart import main as apart_main
+from accomp.core.bench.suite.file import benchmark_of
+from accomp.core.bench.suite.run import Run, Suite, Target, load, merged, suite, verdicts
+from accomp.core.bench.suite.warming import main as warming_main
+from accomp.core.bench.suite.warming import parts, warm
 from accomp.core.cli.main import main
 from accomp.core.errors import SpecError, UserError
 from accomp.core.registry import Registry
@@ -307,7 +307,7 @@ def test_a_run_over_its_time_is_named_and_its_rows_are_kept(
     def ends_late(module: Any, seconds: float) -> None:
         record.save(Record({}, (kept,)), Path(module[-1]))
 
-    monkeypatch.setattr("accomp.core.bench.apart.finished", ends_late)
+    monkeypatch.setattr("accomp.core.bench.suite.apart.finished", ends_late)
     assert suite(path, Registry(third_party=False), json=out) == 1
     assert verdicts_in(out.with_suffix(".md"))["a step"].endswith("0.5 must")
     assert record.load(out).lines == (kept,)
@@ -320,7 +320,7 @@ def test_what_a_suite_has_no_time_for_is_named(tmp_path: Path) -> None:
 
 
 def test_a_process_of_a_run_writes_each_row_and_what_failed(file: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("accomp.core.bench.apart.Registry", tiny.registry)
+    monkeypatch.setattr("accomp.core.bench.suite.apart.Registry", tiny.registry)
     assert apart_main(file, "step", tmp_path / "rows.json") == 0
     assert [line.bench for line in record.load(tmp_path / "rows.json").lines] == ["stream"]
 
@@ -358,7 +358,7 @@ def test_parts_are_compiled_by_processes_and_failures_are_told(file: Path, tmp_p
 
 def test_a_part_is_what_its_run_compiles(file: Path, monkeypatch: Any) -> None:
     seen = []
-    monkeypatch.setattr("accomp.core.bench.warming.Registry", tiny.registry)
+    monkeypatch.setattr("accomp.core.bench.suite.warming.Registry", tiny.registry)
     monkeypatch.setattr("accomp.core.bench.cases.train.Train.compile", lambda self, subject: seen.append(subject))
     assert warming_main(file, "train", 0) == 0
     assert [subject.settings for subject in seen] == [("train.batch=1",)]

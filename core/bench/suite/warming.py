@@ -1,6 +1,6 @@
 """Compiling side by side what the runs of a suite need, so that each finds it in torch's cache when it is measured.
 
-The processes are `python -m accomp.core.bench.warming FILE NAME PART`.
+The processes are `python -m accomp.core.bench.suite.warming FILE NAME PART`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from accomp.core.bench.apart import end, started
 from accomp.core.bench.measuring import Benchmark
-from accomp.core.bench.suite_file import Suite, benchmark_of, load
+from accomp.core.bench.suite.apart import end, started
+from accomp.core.bench.suite.file import Suite, benchmark_of, load
 from accomp.core.compute.cores import cores
 from accomp.core.compute.devices import threads
 from accomp.core.console import say, warn
@@ -37,7 +37,7 @@ def warm(path: Path, content: Suite, benchmarks: Mapping[str, Benchmark], second
         while (waiting or running) and time.monotonic() < until:
             while waiting and len(running) < content.warm:
                 name, part = waiting.pop(0)
-                words = ["accomp.core.bench.warming", str(path), name, str(part)]
+                words = ["accomp.core.bench.suite.warming", str(path), name, str(part)]
                 running[f"{name}, part {part}"] = started(words, share)
             for label, child in list(running.items()):
                 if child.poll() is not None:

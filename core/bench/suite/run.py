@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from attrs import evolve
 
-from accomp.core.bench import host, record
-from accomp.core.bench.apart import measured_apart
-from accomp.core.bench.figures import FIGURES, shown
 from accomp.core.bench.measuring import Benchmark, measure
-from accomp.core.bench.record import BenchRow, Record, on_cpu
-from accomp.core.bench.suite_file import Run, Suite, Target, benchmark_of, load
-from accomp.core.bench.table import markdown, ruled, text
-from accomp.core.bench.warming import warm
+from accomp.core.bench.records import host, record
+from accomp.core.bench.records.figures import FIGURES, shown
+from accomp.core.bench.records.record import BenchRow, Record, on_cpu
+from accomp.core.bench.records.table import markdown, ruled, text
+from accomp.core.bench.suite.apart import measured_apart
+from accomp.core.bench.suite.file import Run, Suite, Target, benchmark_of, load
+from accomp.core.bench.suite.warming import warm
 from accomp.core.compute.devices import device_of
 from accomp.core.compute.roofline import copy_bandwidth, matmul_rate
 from accomp.core.console import say, warn

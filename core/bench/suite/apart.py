@@ -1,6 +1,6 @@
 """A run of a suite in a process of its own: it is ended when its time is over, and harms no other.
 
-Rows that it has measured by then are kept. The process is `python -m accomp.core.bench.apart FILE NAME ROWS`.
+Rows that it has measured by then are kept. The process is `python -m accomp.core.bench.suite.apart FILE NAME ROWS`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from accomp.core.bench import host, record
 from accomp.core.bench.measuring import rows_of
-from accomp.core.bench.record import BenchRow, Record
-from accomp.core.bench.suite_file import benchmark_of, load
+from accomp.core.bench.records import host, record
+from accomp.core.bench.records.record import BenchRow, Record
+from accomp.core.bench.suite.file import benchmark_of, load
 from accomp.core.registry import Registry
 
 
@@ -24,7 +24,7 @@ def measured_apart(path: Path, name: str, seconds: float) -> tuple[list[BenchRow
     """Measure the run `name` of a suite file -> its rows, and why there are not all; "" where there are."""
     with tempfile.TemporaryDirectory(prefix="accomp-bench-") as folder:
         rows = Path(folder) / "rows.json"
-        code = finished(["accomp.core.bench.apart", str(path), name, str(rows)], seconds)
+        code = finished(["accomp.core.bench.suite.apart", str(path), name, str(rows)], seconds)
         lines = list(record.load(rows).lines) if rows.exists() else []
         if code is None:
             return lines, f"over its time of {seconds:.3g} s"

@@ -13,9 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accomp.core.bench import compare, host, memory, record, table
-from accomp.core.bench.figures import FIGURES
-from accomp.core.bench.record import BenchRow, Record
+from accomp.core.bench import memory
+from accomp.core.bench.records import compare, host, record, table
+from accomp.core.bench.records.figures import FIGURES
+from accomp.core.bench.records.record import BenchRow, Record
 from accomp.core.bench.timing import (
     PacedInput,
     Times,

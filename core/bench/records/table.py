@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from accomp.core.bench.figures import FIGURES, shown
-from accomp.core.bench.record import BenchRow
+from accomp.core.bench.records.figures import FIGURES, shown
+from accomp.core.bench.records.record import BenchRow
 
 
 def text(lines: Sequence[BenchRow]) -> str:

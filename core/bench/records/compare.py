@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from accomp.core.bench.figures import FIGURES, shown
-from accomp.core.bench.host import WHAT_MAKES_TIMES
-from accomp.core.bench.record import BenchRow, Record
-from accomp.core.bench.table import aligned, groups, heading
+from accomp.core.bench.records.figures import FIGURES, shown
+from accomp.core.bench.records.host import WHAT_MAKES_TIMES
+from accomp.core.bench.records.record import BenchRow, Record
+from accomp.core.bench.records.table import aligned, groups, heading
 
 OUTSIDE = ("n", "speed_low", "speed_high")
 """Figures without a ratio."""

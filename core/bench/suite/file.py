@@ -39,8 +39,8 @@ from accomp.core.bench.cases.offline import Offline
 from accomp.core.bench.cases.sessions import Sessions
 from accomp.core.bench.cases.stream import Stream
 from accomp.core.bench.cases.train import Train
-from accomp.core.bench.figures import FIGURES
 from accomp.core.bench.measuring import Benchmark
+from accomp.core.bench.records.figures import FIGURES
 from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.errors import SpecError
 from accomp.core.names import nearest

@@ -1,0 +1,1 @@
+"""What benchmarks leave: figures, records, comparisons, tables."""

@@ -1,0 +1,1 @@
+"""`accomp bench suite`: many benchmarks, each in a process of its own."""
