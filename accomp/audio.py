@@ -46,7 +46,7 @@ class Sound:
         Raises:
             UserError: The name ends otherwise, or the sound holds NaN or infinity.
         """
-        from accomp.core.audio import io
+        from accomp.core.audio.io import write
         from accomp.core.audio.loudness import within_full_scale
 
         path = Path(path)
@@ -56,7 +56,7 @@ class Sound:
             sound, _ = within_full_scale(self.audio)
         except ValueError as error:
             raise UserError(f"{error} @ {path}") from None
-        io.write(path, sound, self.sample_rate)
+        write(path, sound, self.sample_rate)
         return path
 
     def play(self) -> Any:

@@ -133,8 +133,11 @@ async def client(port: int, seconds: float, bad: str = "", drift: float = 0.0) -
             await socket.send(json.dumps({"type": "start", "force": True}))
             began = time.monotonic()
             reading = asyncio.create_task(_read(socket, heard, began, drift, reads=bad != "never reads"))
-            await _play(socket, began, seconds, bad, drift)
-            reading.cancel()
+            try:
+                await _play(socket, began, seconds, bad, drift)
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
     except (ConnectionClosed, OSError) as error:
         heard.ended = str(error)
     return heard

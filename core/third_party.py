@@ -1,19 +1,19 @@
 """Isolation of third-party code, so that it cannot end the process.
 
 Exits, timeouts and exceptions of any class become errors that can be reported. Standard output is redirected to stderr,
-so that it does not corrupt the output of a command.
+so that it does not corrupt the output of a command; that of other threads is not.
 """
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from accomp.core.errors import PluginError
 
@@ -32,7 +32,7 @@ def contained(who: str, *, seconds: float | None = None) -> Iterator[None]:
     Raises PluginError for SystemExit and every other BaseException but KeyboardInterrupt, and for a timeout; other
     exceptions pass. The timeout works in the main thread and where there are interval timers (POSIX) only.
     """
-    with redirect_stdout(_Aside(who)), _interrupted(who, seconds):
+    with _aside(who), _interrupted(who, seconds):
         try:
             yield
         except (Exception, KeyboardInterrupt, _Late):
@@ -70,15 +70,66 @@ def _interrupted(who: str, seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-class _Aside(io.TextIOBase):
+@contextmanager
+def _aside(who: str) -> Iterator[None]:
+    """Redirect what this thread writes to standard output to stderr, with the package's name in front."""
+    with _INSTALLING:
+        now: Any = sys.stdout
+        sys.stdout = out = now if isinstance(now, _ByThread) else _ByThread(now)
+        out.enter(_Aside(who))
+    try:
+        yield
+    finally:
+        with _INSTALLING:
+            if out.leave() and sys.stdout is out:
+                sys.stdout = out.before
+
+
+_INSTALLING = threading.Lock()
+
+
+class _ByThread:
+    """Standard output of a process in which some threads are redirected. sys.stdout is one for all threads, so that
+    replacing it alone would take in what others write, and two that overlap could leave it replaced for good.
+
+    Attributes:
+        before: the stream for threads that are not redirected.
+    """
+
+    def __init__(self, before: Any):
+        self.before = before
+        self._asides: dict[int, list[_Aside]] = {}
+
+    def enter(self, aside: _Aside) -> None:
+        """Redirect this thread."""
+        self._asides.setdefault(threading.get_ident(), []).append(aside)
+
+    def leave(self) -> bool:
+        """End this thread's latest redirection. Returns whether no thread is redirected any more."""
+        mine = self._asides[threading.get_ident()]
+        mine.pop()
+        if not mine:
+            del self._asides[threading.get_ident()]
+        return not self._asides
+
+    def write(self, text: str) -> int:
+        mine = self._asides.get(threading.get_ident())
+        return int((mine[-1] if mine else self.before).write(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr if threading.get_ident() in self._asides else self.before, name)
+
+
+class _Aside:
     """Standard output of a package, redirected to stderr with the package's name in front."""
 
     def __init__(self, who: str):
         self._start = f"{who} prints: "
         self._at_start = True
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, text: str) -> int:
         for line in text.splitlines(keepends=True):
