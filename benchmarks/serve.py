@@ -1,6 +1,6 @@
 """Load test of the server: step time, CPU use and late chunks, optionally with misbehaving clients.
 
-    python benchmarks/serve.py [--spec quickstart] [--sessions 1 8 32] [--seconds 20] [--bad] [--json FILE]
+    python benchmarks/serve.py [--spec quickstart] [--set runtime.compile=on] [--sessions 1 8 32] [--seconds 20] [--bad]
     python benchmarks/serve.py --sessions 1 --hours 2 --drift 100 [--json FILE]     # one long session
 
 The server is a separate process, with an untrained model of the spec, its codec, and as many slots as there are
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ BAD = ("floods", "never reads", "sends NaN", "breaks frames", "falls silent", "t
 # --- the server's process
 
 
-def serve(spec_name: str, slots: int) -> None:
+def serve(spec_name: str, settings: Sequence[str], slots: int) -> None:
     """Run the server until SIGTERM, then print the measurements as JSON."""
     from accomp.core.compute.devices import device_of, threads
     from accomp.core.registry import Registry
@@ -67,7 +68,7 @@ def serve(spec_name: str, slots: int) -> None:
         server.metrics.ticked(seconds, late, parts)
 
     def prepare(say: object) -> dict[str, ServedRun]:
-        spec = load_spec(spec_name, registry)
+        spec = load_spec(spec_name, registry, settings)
         player = untrained_player(spec, registry, device_of("cpu"))
         made = slots_of(player, slots)
         server.measured["bench"] = measure(made, 20)
@@ -190,10 +191,13 @@ async def musicians(
 # --- the benchmark
 
 
-def measured(spec: str, sessions: int, seconds: float, bad: bool, drift: float = 0.0) -> dict[str, Any]:
+def measured(
+    spec: str, settings: Sequence[str], sessions: int, seconds: float, bad: bool, drift: float = 0.0
+) -> dict[str, Any]:
     """Measure one run of the server with `sessions` sessions."""
     slots = sessions + (len(BAD) if bad else 0)
     words = [sys.executable, __file__, "--spec", spec, "--slots", str(slots)]
+    words += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
@@ -267,6 +271,7 @@ def cpu_of(process: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--spec", default="quickstart")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the spec")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--hours", type=float, help="instead of --seconds")
@@ -276,12 +281,12 @@ def main() -> None:
     parser.add_argument("--slots", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.slots:
-        serve(asked.spec, asked.slots)
+        serve(asked.spec, asked.settings, asked.slots)
         return
     seconds = asked.seconds if asked.hours is None else 3600 * asked.hours
     lines = []
     for sessions in asked.sessions:
-        lines.append(line := measured(asked.spec, sessions, seconds, asked.bad, asked.drift / 1e6))
+        lines.append(line := measured(asked.spec, asked.settings, sessions, seconds, asked.bad, asked.drift / 1e6))
         told = {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
         print(json.dumps(told), flush=True)
     if asked.json:

@@ -23,7 +23,8 @@ Scales = Annotated[
     typer.Option(
         "--guidance",
         metavar="CONDITION=SCALE",
-        help="Scale of classifier-free guidance for a condition, instead of the run's: --guidance context=2.",
+        help="Scale of classifier-free guidance for a condition, or for several together, instead of the run's: "
+        "--guidance context=2, --guidance metronome+chart=2.",
     ),
 ]
 Labels = Annotated[

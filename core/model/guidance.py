@@ -17,8 +17,12 @@ class Guidance:
     guidance are always given. With one condition it is l() + w (l(c) - l()), classifier-free guidance. All variants of
     a row of a batch are computed side by side, in a batch that is G times as large: variant g of row b is g * B + b.
 
+    A c_i may be several conditions that are given and withheld together: with the one scale "metronome+chart" there are
+    two variants, with "metronome" and "chart" three.
+
     Attributes:
-        scales: condition -> w_i; without any nothing changes. "context" is the audio, other names are labels.
+        scales: condition, or several joined by "+", -> w_i; without any nothing changes. "context" is the audio, other
+            names are labels and timelines.
         plus: whether `without` is used (CFG++), so that its forward is never left out.
         variants: (withheld conditions, weight) of each forward; those of weight 0 are left out, one always stays.
     """
@@ -33,11 +37,16 @@ class Guidance:
 
     def _weighted(self) -> Iterator[tuple[frozenset[str], float]]:
         rest = 1.0 - sum(self.scales.values())
-        for name, weight in self.scales.items():
+        for names, weight in self.scales.items():
             if weight:
-                yield frozenset(self.scales) - {name}, float(weight)
+                yield self.conditions - conditions_of(names), float(weight)
         if self.scales and (self.plus or abs(rest) > 1e-9):
-            yield frozenset(self.scales), rest
+            yield self.conditions, rest
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """The guided conditions."""
+        return frozenset().union(*map(conditions_of, self.scales))
 
     def repeat(self, value: Tensor) -> Tensor:
         """Repeat [B, ...] -> [G * B, ...], the same for every variant."""
@@ -70,7 +79,7 @@ class Guidance:
 
         The guided ones if no forward is without all of them: no scales are set, or `plus` is false.
         """
-        if self.scales and self.variants[-1][0] == frozenset(self.scales):
+        if self.scales and self.variants[-1][0] == self.conditions:
             return logits.chunk(len(self.variants))[-1]
         return self.combine(logits)
 
@@ -81,6 +90,11 @@ class Guidance:
         parts = logits.chunk(len(self.variants))
         first, *rest = (weight * part for (_, weight), part in zip(self.variants, parts, strict=True))
         return sum(rest, start=first)
+
+
+def conditions_of(names: str) -> frozenset[str]:
+    """The conditions that a key of `scales` names."""
+    return frozenset(names.split("+"))
 
 
 UNGUIDED = Guidance()

@@ -16,6 +16,7 @@ from accomp.core.errors import CombinationError, DataError, UserError
 from accomp.core.interfaces import CausalSampler, Corpus, DenoisedSampler, MaskedSampler, Metric, Objective, Tokenizer
 from accomp.core.model.chunks import chunk_starts
 from accomp.core.model.conditions import Conditions
+from accomp.core.model.guidance import conditions_of
 from accomp.core.model.model import Model
 from accomp.core.model.sequence import DelayPattern
 from accomp.core.names import nearest
@@ -171,15 +172,19 @@ def _of_other_worlds(spec: Spec, space: TokenSpace, registry: Registry) -> Itera
 
 def unguidable(guidance: Iterable[str], conditions: Conditions) -> Iterator[str]:
     """Yield a line for each name by which a model trained with `conditions` cannot be guided."""
-    shares = conditions.shares()
-    for name in guidance:
-        if name not in shares:
-            yield f"guidance.{name}: there is no such condition{nearest(name, shares, what='conditions')}"
-        elif not shares[name]:
-            yield (
-                f"guidance.{name} compares with a model that does without {name!r}, which this one never learned to; "
-                f"train with conditions.{name}.drop > 0, or remove it"
-            )
+    shares, guided = conditions.shares(), list[str]()
+    for names in guidance:
+        for name in sorted(conditions_of(names)):
+            if name in guided:
+                yield f"guidance.{names}: {name!r} is guided by another scale, too"
+            elif name not in shares:
+                yield f"guidance.{names}: there is no such condition{nearest(name, shares, what='conditions')}"
+            elif not shares[name]:
+                yield (
+                    f"guidance.{names} compares with a model that does without {name!r}, which this one never learned "
+                    f"to; train with conditions.{name}.drop > 0, or remove it"
+                )
+            guided.append(name)
 
 
 def _misfits(spec: Spec, space: TokenSpace, registry: Registry) -> Iterator[str]:

@@ -48,6 +48,13 @@ def without(*names: str) -> Tensor:
         ),
         ({"context": 0.25, "genre": 0.75}, 0.25 * without("genre") + 0.75 * without("context")),
         ({"genre": -1.0}, 2 * without("genre") - without()),
+        ({"context+genre": 3.0}, 3 * without() - 2 * without("context", "genre")),
+        (
+            {"context+genre": 2.0, "instrument": 1.5},
+            2 * without("instrument")
+            + 1.5 * without("context", "genre")
+            - 2.5 * without("context", "genre", "instrument"),
+        ),
     ],
 )
 def test_it_is_the_weighted_sum_of_the_variants(scales, wanted):
@@ -61,6 +68,7 @@ def test_no_variant_is_computed_in_vain():
     counts = {(): 1, (1.0,): 1, (0.0,): 1, (2.0,): 2, (3.0, 3.0): 3, (0.5, 0.5): 2, (3.0, 0.0): 2}
     for scales, count in counts.items():
         assert len(Guidance(dict(zip(("context", "genre"), scales, strict=False))).variants) == count
+    assert [len(Guidance({"context+genre": scale}).variants) for scale in (0.0, 1.0, 2.0)] == [1, 1, 2]
 
 
 SPACE = TokenSpace(32000, 640, codebooks=3, codebook_size=16, latent_dim=6)

@@ -108,6 +108,17 @@ def test_parts_of_two_worlds_are_all_told_at_once():
     assert problems("rectified_flow", "model.regime='enc_dec'") == ()
 
 
+def test_conditions_that_are_guided_together_are_each_looked_at():
+    both = "conditions.instrument={classes=18, drop=0.1}"
+    assert problems("ar", both, "guidance={'context+instrument'=2.0}") == ()
+    twice, unknown = problems("ar", both, "guidance={'context+instrument'=2.0, 'context+instrumnet'=1.0}")
+    assert twice == "guidance.context+instrumnet: 'context' is guided by another scale, too"
+    assert unknown.startswith("guidance.context+instrumnet: there is no such condition")
+    assert "'instrument'" in unknown
+    (never,) = problems("ar", "conditions.context.drop=0.0", "guidance={'context+instrument'=2.0}")
+    assert "does without 'context', which this one never learned to" in never
+
+
 def test_a_clocked_objective_wants_a_clock():
     for objective in CLOCKED:
         (told,) = problems("prefix_offline", f"objective={{plugin='{objective}'}}")
