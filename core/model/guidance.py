@@ -94,7 +94,7 @@ class Guidance:
 
 def conditions_of(names: str) -> frozenset[str]:
     """The conditions that a key of `scales` names."""
-    return frozenset(names.split("+"))
+    return frozenset(name.strip() for name in names.split("+"))
 
 
 UNGUIDED = Guidance()

@@ -48,7 +48,7 @@ def without(*names: str) -> Tensor:
         ),
         ({"context": 0.25, "genre": 0.75}, 0.25 * without("genre") + 0.75 * without("context")),
         ({"genre": -1.0}, 2 * without("genre") - without()),
-        ({"context+genre": 3.0}, 3 * without() - 2 * without("context", "genre")),
+        ({"context + genre": 3.0}, 3 * without() - 2 * without("context", "genre")),
         (
             {"context+genre": 2.0, "instrument": 1.5},
             2 * without("instrument")
