@@ -24,12 +24,18 @@ class Guidance:
         scales: condition, or several joined by "+", -> w_i; without any nothing changes. "context" is the audio, other
             names are labels and timelines.
         plus: whether `without` is used (CFG++), so that its forward is never left out.
+        conditions: the guided ones.
         variants: (withheld conditions, weight) of each forward; those of weight 0 are left out, one always stays.
     """
 
     scales: Mapping[str, float] = field(factory=dict)
     plus: bool = False
+    conditions: frozenset[str] = field(init=False, eq=False, repr=False)
     variants: tuple[tuple[frozenset[str], float], ...] = field(init=False, eq=False, repr=False)
+
+    @conditions.default
+    def _named(self) -> frozenset[str]:
+        return frozenset().union(*map(conditions_of, self.scales))
 
     @variants.default
     def _forwards(self) -> tuple[tuple[frozenset[str], float], ...]:
@@ -42,11 +48,6 @@ class Guidance:
                 yield self.conditions - conditions_of(names), float(weight)
         if self.scales and (self.plus or abs(rest) > 1e-9):
             yield self.conditions, rest
-
-    @property
-    def conditions(self) -> frozenset[str]:
-        """The guided conditions."""
-        return frozenset().union(*map(conditions_of, self.scales))
 
     def repeat(self, value: Tensor) -> Tensor:
         """Repeat [B, ...] -> [G * B, ...], the same for every variant."""

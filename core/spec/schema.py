@@ -56,8 +56,8 @@ class Spec:
         pairs: rules for training pairs of mixture and target.
         runtime: compilation and precision of the model when it plays.
         runner: processes or machines for the songs of an ingest and the cells of a grid.
-        guidance: condition -> scale of classifier-free guidance (core/model/guidance.py). A single scale of 1 changes
-            nothing; several of 1 add up, and are not the trained model.
+        guidance: condition, or several joined by "+", -> scale of classifier-free guidance (core/model/guidance.py). A
+            single scale of 1 changes nothing; several of 1 add up, and are not the trained model.
         seed: seed of every random choice: data order, initial weights, dropped conditions, sampling.
     """
 
