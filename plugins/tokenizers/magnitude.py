@@ -23,6 +23,7 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     MagnitudeNetwork,
     magnitudes_of,
 )
+from accomp.plugins.tokenizers.codec.networks.pitch_circles import SIZE
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase import phase_rule
 from accomp.plugins.tokenizers.codec.streams.causal import History
@@ -31,6 +32,8 @@ from accomp.plugins.tokenizers.codec.streams.live_path import LivePath
 
 Phase = Literal["heap", "peaks"]
 _DECODER = ("decoder_blocks", "tuner_blocks")
+_OPTIONAL: dict[str, Any] = {"tuner_blocks": 0, "circles": False}
+"""Sizes that files need not state, and what they are then."""
 _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuous")
 
 
@@ -52,17 +55,19 @@ class Magnitude(FrozenCodec):
             weights: "default" (shipped), a path, "hub:owner/repo/file[@revision]", or "random" (untrained, for tests).
             codebooks: K, the first so many of the file's (the shipped one has 8).
             codebook_size: C.
-            bands, latent: mel bands of a sub-frame, and E, in which codes are looked up.
+            bands, latent: mel bands of a sub-frame, and the numbers that stand for them, in which codes are looked up.
             width, hidden: of the blocks.
             encoder_blocks, decoder_blocks, kernel: how many, and the frames in each one's receptive field.
             tuner_blocks: of the part of a decoder that estimates frequencies (see tuner.py) in a new decoder; 0: none.
                 Weights in a file come with theirs, or without.
+            circles: whether a frame's pitch within a semitone is quantized, too (see pitch_circles.py), in SIZE more
+                dimensions than `latent`. Weights in a file come with it, or without.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
             vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
                 and the fingerprint, are the same with it and without.
-            continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to `latent`: the first principal
-                components of what is quantized otherwise, each over its deviation. `encode` then gives [B, n, T]
+            continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to the size of what is quantized
+                otherwise: its first principal components, each over its deviation. `encode` then gives [B, n, T]
                 float32, rounded to float16, which is what a token store keeps.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
                 sustained sounds keep their codes, so that they are steadier and easier to predict.
@@ -80,6 +85,7 @@ class Magnitude(FrozenCodec):
         decoder_blocks: int = field(default=5, validator=v.ge(0))
         kernel: int = field(default=7, validator=v.gt(0))
         tuner_blocks: int = field(default=0, validator=v.ge(0))
+        circles: bool = True
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
         vocoder: str = ""
@@ -95,8 +101,13 @@ class Magnitude(FrozenCodec):
         def _in_fours(self, attribute: attrs.Attribute, value: int) -> None:
             if value % 4:
                 raise ValueError(f"{attribute.name} {value}; expected a multiple of 4")
-            if attribute.name == "continuous" and value > self.latent:
-                raise ValueError(f"continuous {value}; expected at most latent = {self.latent}")
+            if attribute.name == "continuous" and value > self.latent_dim:
+                raise ValueError(f"continuous {value}; expected at most {self.latent_dim}, the size of a latent")
+
+        @property
+        def latent_dim(self) -> int:
+            """E: the size of what is quantized."""
+            return self.latent + (SIZE if self.circles else 0)
 
     def __init__(self, config: Config):
         """Raises CheckpointError, saying what to do, when weights are missing, of other sizes, or of two codecs."""
@@ -107,11 +118,11 @@ class Magnitude(FrozenCodec):
 
     @classmethod
     def _as_the_file(cls, config: Config) -> Config:
-        """The Config with the tuner that its weights have. Raises CheckpointError where there are none."""
+        """The Config with the tuner and circles that its weights have. Raises CheckpointError where there are none."""
         if config.weights == "random":
             return config
         stated = own_sizes(locate(config.weights, "magnitude"), "magnitude")
-        return attrs.evolve(config, tuner_blocks=stated.get("tuner_blocks", 0))
+        return attrs.evolve(config, **{name: stated.get(name, none) for name, none in _OPTIONAL.items()})
 
     def _take(self, config: Config, network: Any) -> None:
         self._config = config
@@ -155,7 +166,7 @@ class Magnitude(FrozenCodec):
                 ) from error
             encoder = CpuEncoder(self.network, self._config.stay)
             vocoder = CpuVocoder(self._vocoder, self._phases) if self._vocoder else None
-            decoder = CpuDecoder(self.network, self._phases, vocoder)
+            decoder = CpuDecoder(self.network, self._phases, vocoder, circles=self._places)
             self._cpu = encoder, decoder
             if n := self._config.continuous:
                 self._cpu = (
@@ -194,16 +205,27 @@ class Magnitude(FrozenCodec):
     def decode_on(self, codes: Tensor, history: History) -> Tensor:
         z = self.embed(codes)
         z = self._whitening.back(z) if self._config.continuous else z
-        logs, tuning = self.network.decode_in_tune(z, history)
-        magnitudes = magnitudes_of(logs).flatten(1, 2)
+        magnitudes, tuning = self.magnitudes(z, history)
         if self._vocoder is None:
             return self._phases(magnitudes, self._state(history, len(z)), tuning)
         corrected = self._vocoder(self.settled(magnitudes, history, tuning), z, history)
         return self._phases.sound(corrected, self._sum(history, len(z)))
 
+    def magnitudes(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
+        """Latents [B, T, E] -> magnitudes [B, T * 4, 641], and the corrections of frequencies [B, T * 4, 96]."""
+        logs, tuning = self.network.decode_in_tune(z, history)
+        magnitudes = magnitudes_of(logs).flatten(1, 2)
+        return magnitudes, self.network.placed(z, magnitudes, tuning) if self._places else tuning
+
     def settled(self, magnitudes: Tensor, history: History, tuning: Tensor | None = None) -> Tensor:
         """Magnitudes [B, n, 641] -> what the phase rule makes of them, [B, n, 2, 641]; see PhaseRule.spectra."""
         return self._phases.spectra(magnitudes, self._state(history, len(magnitudes)), tuning)
+
+    @property
+    def _places(self) -> bool:
+        """Whether circles move frequencies: some of all components have lost the angles."""
+        n: int = self._config.continuous
+        return self._config.circles and (not n or n == self._config.latent_dim)
 
     @property
     def _whitening(self) -> Any:
@@ -225,25 +247,24 @@ class Magnitude(FrozenCodec):
     @classmethod
     def space_of(cls, config: Config) -> TokenSpace:
         """What the codes of a codec so configured mean; no weights are loaded."""
-        levels = (
-            (0, 0, config.continuous) if config.continuous else (config.codebooks, config.codebook_size, config.latent)
-        )
+        codes = config.codebooks, config.codebook_size, config.latent_dim
+        levels = (0, 0, config.continuous) if config.continuous else codes
         return TokenSpace(SAMPLE_RATE, HOP, *levels, lookahead=0, delay=DELAY)
 
     @classmethod
     def architecture(cls, config: Config) -> dict[str, Any]:
-        """The sizes that weights must fit; files without a tuner say nothing of one."""
+        """The sizes that weights must fit; files without a tuner, or without circles, say nothing of it."""
         sizes = attrs.asdict(config, filter=lambda a, _: a.name not in _NOT_SIZES)
-        return sizes if config.tuner_blocks else {key: sizes[key] for key in sizes if key != "tuner_blocks"}
+        return {key: size for key, size in sizes.items() if key not in _OPTIONAL or size != _OPTIONAL[key]}
 
     @classmethod
     def beginning(cls, config: Config, weights: str, seed: int) -> MagnitudeNetwork:
         """What training from such weights begins with: with an untrained tuner where the weights have none.
 
-        Raises CheckpointError as the constructor, and where both have one of different sizes.
+        Raises CheckpointError as the constructor, and for weights of other sizes, circles among them.
         """
         own = cls._as_the_file(attrs.evolve(config, weights=weights))
-        wanted = own if own.tuner_blocks == 0 else config
+        wanted = config if own.tuner_blocks else attrs.evolve(config, tuner_blocks=0)
         network: Any = load_network(
             lambda: cls.network_of(wanted), weights, "magnitude", cls.architecture(wanted), seed
         )

@@ -14,7 +14,7 @@ from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     GRID,
     HOP,
-    LONG,
+    LOW_BINS,
     STEP,
     MagnitudeNetwork,
     Spectra,
@@ -116,20 +116,23 @@ def test_the_exponential_is_one():
     assert (ends[0, :2] < 1e-30).all()
 
 
+@pytest.mark.parametrize("circles", [False, True])
 @pytest.mark.parametrize("frames", [1, 5])
-def test_log_spectra_are_those_of_the_network(frames):
-    spectra, rng = Spectra(24), torch.Generator().manual_seed(1)
-    audio = 0.1 * torch.randn(2, (3 + frames) * HOP, dtype=torch.float64, generator=rng)
+def test_log_spectra_are_those_of_the_network(frames, circles):
+    spectra, rng = Spectra(24, circles=circles), torch.Generator().manual_seed(1)
+    audio = 0.1 * torch.randn(2, (8 + frames) * HOP, dtype=torch.float64, generator=rng)
+    audio[1] = 0.1 * torch.sin(2 * torch.pi * 220 / 32_000 * torch.arange(audio.shape[1]).double())
     history = History()
-    spectra(audio[:, : 3 * HOP], history)
-    magnitudes, low = spectra(audio[:, 3 * HOP :], history)
+    spectra(audio[:, : 8 * HOP], history)
+    magnitudes, low = spectra(audio[:, 8 * HOP :], history)
     machine = CpuSpectra(spectra)
     past = machine.begin(2).numpy()
-    machine(audio[:, : 3 * HOP].numpy(), past)
-    got = machine(audio[:, 3 * HOP :].numpy(), past)
+    machine(audio[:, : 8 * HOP].numpy(), past)
+    got = machine(audio[:, 8 * HOP :].numpy(), past)
     for logs, expected in zip(got, (spectra.log_bands(magnitudes), low), strict=True):
         assert np.abs(logs - expected.flatten(0, 1).numpy()).max() <= GRID / 2 + 1e-6
         assert np.array_equal(logs, np.rint(logs.astype(np.float64) / GRID) * GRID), "multiples of the grid"
+    assert not circles or np.abs(got[1][-1, LOW_BINS:]).max() > 0.4, "the sine's pitch"
 
 
 @settings(deadline=None, max_examples=20)
@@ -137,7 +140,9 @@ def test_log_spectra_are_those_of_the_network(frames):
 def test_spectra_have_the_same_bits_however_the_sound_is_cut(sizes):
     """Windows share their vectors with others then, and the past is the last samples."""
     audio = numbers(2, sum(sizes) * HOP).astype(np.float64)
-    machine = CpuSpectra(Spectra(24))
+    audio[1] = np.sin(2 * np.pi * 220 / 32_000 * np.arange(audio.shape[1]))
+    spectra = Spectra(24, circles=True)
+    machine = CpuSpectra(spectra)
     past = machine.begin(2).numpy()
     at, parts = 0, []
     for size in sizes:
@@ -147,7 +152,7 @@ def test_spectra_have_the_same_bits_however_the_sound_is_cut(sizes):
     whole = [logs.reshape(2, at, logs.shape[1]) for logs in machine(audio, machine.begin(2).numpy())]
     for piece, logs in zip(zip(*parts, strict=True), whole, strict=True):
         assert np.array_equal(np.concatenate(piece, axis=1), logs)
-    assert np.array_equal(past, np.concatenate([np.zeros((2, LONG - HOP)), audio], axis=1)[:, HOP - LONG :])
+    assert np.array_equal(past, np.concatenate([np.zeros((2, spectra.past)), audio], axis=1)[:, -spectra.past :])
 
 
 def test_the_logarithm_is_one():

@@ -1,7 +1,9 @@
 """What says frequencies: what it learns against, its bounds, files with one and without, and that it learns."""
 
 import math
+from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from codecs_that_follow import SMALL
@@ -9,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from accomp.core.errors import CheckpointError, SpecError
+from accomp.core.registry import Registry
 from accomp.plugins.tokenizers.codec.files.weight_files import save_weights
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WINDOW
 from accomp.plugins.tokenizers.codec.networks.tuner import (
@@ -21,6 +24,7 @@ from accomp.plugins.tokenizers.codec.networks.tuner import (
     true_tuning,
 )
 from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
 from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
 from accomp.plugins.tokenizers.magnitude import Magnitude
@@ -144,6 +148,21 @@ def test_a_file_comes_with_its_tuner_or_without_and_codes_are_the_same(tmp_path)
     assert torch.equal(new.encode(sound), old.encode(sound))
     again = Magnitude.beginning(made, str(new_path), 5)
     assert torch.equal(again.tuner.enter.weight, network.tuner.enter.weight)
+
+
+@pytest.mark.parametrize("name", ["codec_magnitude_decoder", "codec_magnitude_tuner"])
+def test_shipped_recipes_begin_with_the_shipped_weights(name):
+    spec = load_codec_spec(Path(name), Registry())
+    begun = Magnitude.beginning(spec.config, spec.train.start, spec.seed)
+    shipped = Magnitude(Magnitude.Config(codebooks=8)).network
+    assert all(torch.equal(tensor, begun.state_dict()[key]) for key, tensor in shipped.state_dict().items())
+
+
+def test_weights_without_circles_are_no_beginning_for_a_codec_with_them(tmp_path):
+    path, _, _ = beginning(tmp_path)
+    config = attrs.evolve(Magnitude.Config(**CODEC), circles=not Magnitude.Config(**CODEC).circles)
+    with pytest.raises(CheckpointError, match="circles"):
+        Magnitude.beginning(config, str(path), 0)
 
 
 def test_a_file_that_states_a_tuner_and_has_none_is_refused(tmp_path):

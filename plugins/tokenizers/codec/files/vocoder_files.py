@@ -36,7 +36,7 @@ def load_vocoder(weights: str, network: MagnitudeNetwork) -> Vocoder:
             f"the vocoder is for the decoder {stated.get('decoder')}, the codec's weights have {own} @ {path}; "
             'give the vocoder of these weights, or vocoder = ""'
         )
-    latent, sizes = network.synthesis.shape[1], _sizes(stated, path)
+    latent, sizes = network.from_latent.in_features, _sizes(stated, path)
     return filled(lambda: Vocoder(latent=latent, **sizes), tensors, path)
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.networks.frame_blocks import FrameBlock, branch, through, trunk
+from accomp.plugins.tokenizers.codec.networks.pitch_circles import EARLIER, SIZE, circles_of, moved, scaled, unscaled
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
-from accomp.plugins.tokenizers.codec.networks.tuner import Tuner
+from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, by_slopes
 from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
@@ -32,7 +33,7 @@ GRID = 2.0**-16
 
 
 class Spectra(nn.Module):
-    """audio [B, T * hop] -> magnitudes and features of every frame.
+    """audio [B, T * hop] -> magnitudes and features of every frame; those of pitch_circles.py where `circles` says so.
 
     Sub-frame j = 0..3 of frame i covers the 1280 samples that end with sample 640 i + 160 (j + 1), so that the frame
     depends on input up to its own last sample. Magnitudes are those of a Hann window over half its sum: a full-scale
@@ -43,20 +44,37 @@ class Spectra(nn.Module):
     long_window: Tensor
     bands: Tensor
 
-    def __init__(self, bands: int):
+    def __init__(self, bands: int, *, circles: bool = False):
         super().__init__()
+        self.circles = circles
         for name, size in (("window", WINDOW), ("long_window", LONG)):
             hann = torch.hann_window(size, dtype=torch.float64)
             self.register_buffer(name, hann / (hann.sum() / 2), persistent=False)
         self.register_buffer("bands", filters_of(bands), persistent=False)
 
+    @property
+    def past(self) -> int:
+        """Samples before a frame that it depends on."""
+        return LONG - HOP + (EARLIER if self.circles else 0)
+
     def forward(self, audio: Tensor, history: History) -> tuple[Tensor, Tensor]:
-        """audio [B, T * hop] -> magnitudes [B, T, 4, 641], log magnitudes of the long window [B, T, 320]."""
-        whole = history.extend(self, audio, LONG - HOP)
-        short = whole[:, LONG - HOP - DELAY :].unfold(-1, WINDOW, STEP)
+        """audio [B, T * hop] -> magnitudes [B, T, 4, 641], features of the long window [B, T, 320 + 0 or SIZE].
+
+        These are the log magnitudes of its lowest bins, and then its pitch circles.
+        """
+        whole = history.extend(self, audio, self.past)
+        short = whole[:, self.past - DELAY :].unfold(-1, WINDOW, STEP)
         magnitudes = torch.fft.rfft(short * self.window.to(audio)).abs().unflatten(1, (-1, SUBFRAMES))
-        long = torch.fft.rfft(whole.unfold(-1, LONG, HOP) * self.long_window.to(audio))[..., :LOW_BINS].abs()
-        return magnitudes, (long + BANDS_FLOOR).log()
+        long = self._long(whole[:, self.past - (LONG - HOP) :])
+        low = (long.abs() + BANDS_FLOOR).log()
+        if self.circles:
+            circles = circles_of(long, self._long(whole[:, :-EARLIER]), SAMPLE_RATE / LONG)
+            low = torch.cat([low, circles], dim=-1)
+        return magnitudes, low
+
+    def _long(self, whole: Tensor) -> Tensor:
+        """The lowest bins of windows a hop apart [B, T, 320], complex."""
+        return torch.fft.rfft(whole.unfold(-1, LONG, HOP) * self.long_window.to(whole))[..., :LOW_BINS]
 
     def log_bands(self, magnitudes: Tensor) -> Tensor:
         """Magnitudes [B, T, 4, 641] -> logarithms of the bands' mean magnitudes [B, T, 4 * bands]."""
@@ -99,7 +117,7 @@ class Whitening(nn.Module):
 
 
 class MagnitudeNetwork(nn.Module):
-    """Encoder, codebooks and decoder; see Magnitude.Config for the sizes.
+    """Encoder, codebooks and decoder; see Magnitude.Config for the sizes. E = latent + (SIZE with circles, else 0).
 
     Encoder and decoder are a linear code of the log band magnitudes (`analysis`, `mean`, `synthesis`: at the start
     their principal components) and what causal blocks add to it. The decoder widens bands to bins by the pseudo-inverse
@@ -129,10 +147,12 @@ class MagnitudeNetwork(nn.Module):
         decoder_blocks: int,
         kernel: int,
         tuner_blocks: int = 0,
+        circles: bool = False,
     ):
         super().__init__()
         size = SUBFRAMES * bands
-        self.spectra = Spectra(bands)
+        quantized = latent + (SIZE if circles else 0)
+        self.spectra = Spectra(bands, circles=circles)
         self.register_buffer("mean", torch.full((size,), math.log(BANDS_FLOOR)))
         self.register_buffer("spread", torch.ones(()))
         self.analysis = nn.Parameter(torch.randn(latent, size) * size**-0.5)
@@ -142,9 +162,9 @@ class MagnitudeNetwork(nn.Module):
         self.encoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(encoder_blocks))
         self.encoder_norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, latent)
-        self.quantizer = ResidualCodebooks(latent, codebooks, codebook_size)
-        self.whitening = Whitening(latent)
-        self.from_latent = nn.Linear(latent, width)
+        self.quantizer = ResidualCodebooks(quantized, codebooks, codebook_size)
+        self.whitening = Whitening(quantized)
+        self.from_latent = nn.Linear(quantized, width)
         self.decoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(decoder_blocks))
         self.decoder_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, SUBFRAMES * BINS)
@@ -159,12 +179,14 @@ class MagnitudeNetwork(nn.Module):
         return self.latents(self.spectra.log_bands(magnitudes), low, history)
 
     def latents(self, bands: Tensor, low: Tensor, history: History) -> Tensor:
-        """Log bands [B, T, 4 * bands] and the long window's [B, T, 320] -> latents [B, T, E]."""
+        """Log bands [B, T, 4 * bands] and features of the long window (see Spectra) -> latents [B, T, E]."""
         bands, low = (torch.round(x / GRID) * GRID for x in (bands, low))
+        low, circles = low[..., :LOW_BINS], low[..., LOW_BINS:]
         features = torch.cat([bands, low], dim=-1) / 4 + 1.5
         layers = self.enter, self.encoder_blocks, self.encoder_norm, self.to_latent
         linear = (bands - self.mean) @ self.analysis.T.to(bands)
-        return linear + through(*layers, features, history, mixed=self.mixed)
+        z = linear + through(*layers, features, history, mixed=self.mixed)
+        return torch.cat([z, scaled(circles)], dim=-1) if self.spectra.circles else z
 
     def decode(self, z: Tensor, history: History) -> Tensor:
         """Latents [B, T, E] -> log(magnitude + 1e-5) [B, T, 4, 641]."""
@@ -173,16 +195,19 @@ class MagnitudeNetwork(nn.Module):
     def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
         """What `decode` gives, and the tuner's output [B, T * 4, 96], where there is one."""
         features = self.features(z, history)
-        logs = self.logs(z, features)
-        if self.tuner is None:
-            return logs, None
-        tuning: Tensor = self.tuner(features.detach(), history)
-        return logs, tuning
+        return self.logs(z, features), self.tuner(features, history) if self.tuner else None
+
+    def placed(self, z: Tensor, magnitudes: Tensor, tuning: Tensor | None) -> Tensor:
+        """The tuner's output, moved to where the circles of latents z [B, T, E] say; magnitudes [B, T * 4, 641]."""
+        own = by_slopes(magnitudes) + torch.arange(TUNED, device=z.device)
+        hertz = (own if tuning is None else own + tuning) * (SAMPLE_RATE / WINDOW)
+        circles = unscaled(z[..., -SIZE:]).repeat_interleave(SUBFRAMES, dim=1)
+        return moved(hertz, circles) * (WINDOW / SAMPLE_RATE) - own
 
     def logs(self, z: Tensor, features: Tensor) -> Tensor:
         """Latents [B, T, E] and their `features` -> log(magnitude + 1e-5) [B, T, 4, 641]."""
         correction = branch(self.leave, features, mixed=self.mixed).unflatten(2, (SUBFRAMES, BINS))
-        return self._widened(z @ self.synthesis.T + self.mean) + correction
+        return self._widened(z[..., : self.synthesis.shape[1]] @ self.synthesis.T + self.mean) + correction
 
     def features(self, z: Tensor, history: History) -> Tensor:
         """Latents [B, T, E] -> what the decoder's last layer and its tuner see [B, T, width]."""

@@ -9,7 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from accomp.plugins.tokenizers.codec.music.clips import Music
-from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WINDOW, magnitudes_of
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import STEP, WINDOW
 from accomp.plugins.tokenizers.codec.networks.vocoder import Vocoder
 from accomp.plugins.tokenizers.codec.phase.peaks import TensorPhases
 from accomp.plugins.tokenizers.codec.streams.causal import History
@@ -69,8 +69,8 @@ class VocoderTrainer(CodecTrainer[VocoderTrainSpec]):
     def _decoded(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, T, E] and settled spectra [B, T * 4, 2, 641] of audio [B, T * hop] by the codec."""
         z = self.codec.embed(self.codec.encode(audio))
-        logs, tuning = self.codec.network.decode_in_tune(z, History())
-        return z, self.codec.settled(magnitudes_of(logs).flatten(1, 2), History(), tuning)
+        magnitudes, tuning = self.codec.magnitudes(z, History())
+        return z, self.codec.settled(magnitudes, History(), tuning)
 
     def finish(self) -> list[float]:
         return []

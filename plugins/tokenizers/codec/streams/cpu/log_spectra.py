@@ -16,6 +16,7 @@ import numpy as np
 from accomp.plugins.tokenizers.codec.phase.fourier import Tables
 from accomp.plugins.tokenizers.codec.phase.machine import machine
 from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT, load, nearest, parts, root, store
+from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import circles_of
 from accomp.plugins.tokenizers.codec.streams.cpu.reductions import totals
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +30,9 @@ band before its logarithm, the grid of logarithms; turns by 2 pi k / size, k = 0
 Long = tuple[int, Array, float, float, Turns, Turns, Tables]
 """Of a long window in eight parts: hop, window [size], what is added to a bin, the grid; turns by 16 pi k / size, by
 2 pi r k / size at 8 k + r, k below the number of bins, which eight divides; tables for size / 32."""
+Circles = tuple[int, float, float, Array]
+"""Of pitch circles: how many samples the second window begins earlier, Hz between bins, radians that a bin's step makes
+in that time, and a table; without any, 0 samples and an empty one."""
 Angle = tuple[float, float]
 PAIR = 2 * COUNT
 """Complex lanes: real parts, then imaginary ones."""
@@ -237,29 +241,51 @@ def _first_of_windows(block: Array, hop: int, width: int, window: Array, cos: Ar
 
 
 @machine
-def _log_lowest(sound: Array, how: Long, out: Array) -> None:
-    """Logarithms of floor + |S[k]| of windows at 0, hop, ... -> out [T, bins], the lowest ones.
+def _log_lowest(sound: Array, how: Long, circles: Circles, out: Array) -> None:
+    """Logarithms of floor + |S[k]| of windows at `earlier`, a hop after it, ... -> out [T, bins ...], the lowest ones.
+
+    Behind them, where there are circles, go those of the window and of the one that begins `earlier` samples before.
+    """
+    hop, floor, grid, bins = how[0], how[2], how[3], len(how[4][0])
+    earlier, spacing, turn, table = circles
+    now, before = (room(bins), room(bins)), (room(bins), room(bins))
+    line = room(COUNT)
+    for t in range(len(out)):
+        _lowest(sound[earlier + t * hop :], how, now[0], now[1])
+        for first in range(0, bins, COUNT):
+            re, im = load(now[0], first), load(now[1], first)
+            store(line, 0, nearest(log(root(re * re + im * im) + floor) * (1 / grid)) * grid)
+            for i in range(COUNT):
+                out[t, first + i] = line[i]
+        if len(table):
+            _lowest(sound[t * hop :], how, before[0], before[1])
+            found = np.empty(2 * len(table))
+            circles_of(now, before, spacing, turn, table, found)
+            for i in range(len(found)):
+                out[t, bins + i] = np.rint(found[i] * (1 / grid)) * grid
+
+
+@machine
+def _lowest(x: Array, how: Long, real: Array, imaginary: Array) -> None:
+    """The lowest bins of one window that begins at x[0].
 
     S[k] is the sum over eight parts r, every eighth sample, of exp(-2 pi i r k / size) F_r[k], F_r their transforms.
     """
-    hop, window, floor, grid, (cos, sin), (c, d), of = how
+    _, window, _, _, (cos, sin), (c, d), of = how
     n = len(window) // (2 * COUNT)
     work, spare = room(n * PAIR).reshape(4, -1), room(n * PAIR).reshape(4, -1)
-    real, imaginary = room(COUNT * COUNT), room(COUNT * COUNT)
-    for t in range(len(out)):
-        _first_of_parts(sound[t * hop :], window, cos, sin, work.ravel())
-        x = _quarters(work, spare, of).ravel()
-        for first in range(0, len(cos), COUNT):
-            for i in range(COUNT):
-                k = first + i
-                er, ei, tr, ti = _split(x, k, n, cos[k], sin[k])
-                pr, pi, ck, dk = er + tr, ei + ti, load(c, k * COUNT), load(d, k * COUNT)
-                store(real, i * COUNT, pr * ck - pi * dk)
-                store(imaginary, i * COUNT, pr * dk + pi * ck)
-            re, im = totals(real), totals(imaginary)
-            store(real, 0, nearest(log(root(re * re + im * im) + floor) * (1 / grid)) * grid)
-            for i in range(COUNT):
-                out[t, first + i] = real[i]
+    parts_real, parts_imaginary = room(COUNT * COUNT), room(COUNT * COUNT)
+    _first_of_parts(x, window, cos, sin, work.ravel())
+    found = _quarters(work, spare, of).ravel()
+    for first in range(0, len(cos), COUNT):
+        for i in range(COUNT):
+            k = first + i
+            er, ei, tr, ti = _split(found, k, n, cos[k], sin[k])
+            pr, pi, ck, dk = er + tr, ei + ti, load(c, k * COUNT), load(d, k * COUNT)
+            store(parts_real, i * COUNT, pr * ck - pi * dk)
+            store(parts_imaginary, i * COUNT, pr * dk + pi * ck)
+        store(real, first, totals(parts_real))
+        store(imaginary, first, totals(parts_imaginary))
 
 
 @machine
@@ -279,22 +305,23 @@ def _first_of_parts(x: Array, window: Array, cos: Array, sin: Array, to: Array) 
 
 
 @machine
-def log_spectra(audio: Array, past: Array, short: Short, long: Long) -> tuple[Array, Array]:
+def log_spectra(audio: Array, past: Array, short: Short, long: Long, circles: Circles) -> tuple[Array, Array]:
     """Logarithms of magnitudes of windows of the past [B, P] and audio [B, N], float64, which moves into the past.
 
-    Long windows end a hop after the past, two hops, ... and have P + hop samples, short ones a hop of their own after
-    it, ... Returns those of the long windows [B, N / hop, bins], those of the short ones' bands [B, N / hop, bands],
-    float32, rounded to multiples of the grid.
+    Long windows end a hop after the past, two hops, ... and have P + hop samples, or P + hop - earlier where there are
+    circles; short ones end a hop of their own after it, ... Returns those of the long windows [B, N / hop, bins],
+    followed by their circles, and those of the short ones' bands [B, N / hop, bands], float32, rounded to multiples of
+    the grid.
     """
     batch, kept = past.shape
     samples = audio.shape[1]
     bands = np.empty((batch, samples // short[0], len(short[2][0])), np.float32)
-    low = np.empty((batch, samples // long[0], len(long[4][0])), np.float32)
+    low = np.empty((batch, samples // long[0], len(long[4][0]) + 2 * len(circles[3])), np.float32)
     sound = room(kept + samples)
     for b in range(batch):
         sound[:kept] = past[b]
         sound[kept:] = audio[b]
         past[b] = sound[samples:]
         _log_bands(sound, kept + short[0] - len(short[1]), short, bands[b])
-        _log_lowest(sound, long, low[b])
+        _log_lowest(sound, long, circles, low[b])
     return bands, low

@@ -13,16 +13,24 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     BINS,
     FLOOR,
     HOP,
+    LOW_BINS,
+    SAMPLE_RATE,
+    WINDOW,
     MagnitudeNetwork,
 )
-from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded
+from accomp.plugins.tokenizers.codec.networks.pitch_circles import SIZE
+from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded, by_slopes
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
-from accomp.plugins.tokenizers.codec.streams.cpu import kernels
+from accomp.plugins.tokenizers.codec.streams.cpu import kernels, pitch_circles
 from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
 from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned
 from accomp.plugins.tokenizers.codec.streams.cpu.layers import Layers, array
+from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import TABLE
 from accomp.plugins.tokenizers.codec.streams.cpu.spectra import CpuSpectra
 from accomp.plugins.tokenizers.codec.streams.cpu.vocoder import CpuVocoder
+
+SPACING = SAMPLE_RATE / WINDOW
+"""Hz between the bins of magnitudes."""
 
 
 class CpuEncoder:
@@ -30,7 +38,7 @@ class CpuEncoder:
 
     def __init__(self, network: MagnitudeNetwork, stay: float):
         self._stay, self._quantizer, self._spectra = stay, network.quantizer, network.spectra
-        self._logs = CpuSpectra(network.spectra)
+        self._logs, self._scales = CpuSpectra(network.spectra), np.repeat(TABLE[:, 3], 2).astype(np.float32)
         self._mean = array(network.mean)
         self._layers = Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
         self._analysis = array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
@@ -56,12 +64,13 @@ class CpuEncoder:
     def latents(self, audio: Tensor, history: FixedHistory) -> Array:
         """audio [B, T * hop] float64 -> latents [B * T, E] float32."""
         bands, low = self._logs(audio.contiguous().numpy(), history.of(self._spectra).numpy())
+        low, circles = low[:, :LOW_BINS], low[:, LOW_BINS:]
         features = np.concatenate([bands, low], axis=1)
         features *= np.float32(1 / 4)
         features += np.float32(1.5)
         z: Array = kernels.linear(bands - self._mean, *self._analysis)
         z += self._layers(features, history)
-        return z
+        return np.concatenate([z, circles * self._scales], axis=1) if circles.shape[1] else z
 
     def __call__(self, audio: Tensor, history: FixedHistory) -> Tensor:
         """audio [B, T * hop] float64 -> codes [B, K, T] int64."""
@@ -135,13 +144,17 @@ class CpuTuner:
 class CpuDecoder:
     """Latents, or codes, -> audio, likewise; `phases` makes sound of the magnitudes, `vocoder` better sound."""
 
-    def __init__(self, network: MagnitudeNetwork, phases: Any, vocoder: CpuVocoder | None = None):
+    def __init__(
+        self, network: MagnitudeNetwork, phases: Any, vocoder: CpuVocoder | None = None, *, circles: bool = False
+    ):
+        """`circles`: whether those of the latents move frequencies."""
         self._embeddings = np.stack([array(level.codebook) for level in network.quantizer.levels])
         self._spread, self._mean = np.float32(network.spread), array(network.mean)
         self._synthesis = array(network.synthesis.T)
         self._widen = array(network.widen)
         self._layers = Layers(network.from_latent, network.decoder_blocks, network.decoder_norm, network.leave)
         self._tuner = CpuTuner(network.tuner) if network.tuner else None
+        self._circles = SIZE if circles else 0
         self._phases, self._vocoder = phases, vocoder
         self(torch.zeros(1, len(self._embeddings), 1, dtype=torch.int64), self.begin(1))
 
@@ -164,12 +177,24 @@ class CpuDecoder:
         """Latents [B * T, E] float32 -> audio [B, T * hop]."""
         features = self._layers.trunk(z / self._spread, history)
         correction = self._layers.branch(features).reshape(-1, BINS)
-        bands = kernels.linear(z, self._synthesis, self._mean).reshape(len(correction), -1)
+        bands = kernels.linear(z[:, : len(self._synthesis)], self._synthesis, self._mean)
+        bands = bands.reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
         said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
         tuning = self._tuner(features, batch, history) if self._tuner else None
+        if self._circles:
+            tuning = self._placed(z[:, -self._circles :], said, tuning)
         if self._vocoder:
             settled = self._phases.spectra(said, history.of(self._phases), tuning)
             return self._vocoder(settled, z, history)
         audio: Tensor = self._phases(said, history.of(self._phases), tuning)
         return audio
+
+    @staticmethod
+    def _placed(latents: Array, magnitudes: Tensor, tuning: Tensor | None) -> Tensor:
+        """As MagnitudeNetwork.placed does; latents [B * T, SIZE] are those of circles, magnitudes [B, T * 4, 641]."""
+        slopes = by_slopes(magnitudes)
+        moved = torch.zeros_like(slopes) if tuning is None else tuning
+        rows = moved.flatten(0, 1).numpy()
+        pitch_circles.placed(rows, np.ascontiguousarray(latents), slopes.flatten(0, 1).numpy(), SPACING, TABLE)
+        return moved

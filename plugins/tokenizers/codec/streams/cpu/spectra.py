@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,19 +14,22 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     HOP,
     LONG,
     LOW_BINS,
+    SAMPLE_RATE,
     STEP,
     SUBFRAMES,
     WINDOW,
     Spectra,
 )
+from accomp.plugins.tokenizers.codec.networks.pitch_circles import EARLIER
 from accomp.plugins.tokenizers.codec.phase import fourier
 from accomp.plugins.tokenizers.codec.streams.cpu import log_spectra
 from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT, aligned
-from accomp.plugins.tokenizers.codec.streams.cpu.log_spectra import Array, Filters, Long, Short, Turns
+from accomp.plugins.tokenizers.codec.streams.cpu.log_spectra import Array, Circles, Filters, Long, Short, Turns
+from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import NONE, TABLE
 
 
 class CpuSpectra:
-    """audio -> log magnitudes of bands and of the lowest bins, like Spectra for the encoder."""
+    """audio -> log magnitudes of bands and of the lowest bins, and pitch circles, like Spectra for the encoder."""
 
     def __init__(self, spectra: Spectra):
         k, bins = np.arange(WINDOW // 2 + 1), np.arange(LOW_BINS)
@@ -37,14 +42,16 @@ class CpuSpectra:
             *(HOP, aligned(spectra.long_window.numpy()), BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
             *(_turns(parts / LONG), fourier.tables(LONG // (4 * COUNT))),
         )
+        self._past, (earlier, table) = spectra.past, (EARLIER, TABLE) if spectra.circles else (0, NONE)
+        self._circles: Circles = earlier, SAMPLE_RATE / LONG, 2 * math.pi * EARLIER / LONG, table
 
     def begin(self, batch: int) -> Tensor:
         """Return the initial history of `batch` rows: silence."""
-        return torch.zeros(batch, LONG - HOP, dtype=torch.float64)
+        return torch.zeros(batch, self._past, dtype=torch.float64)
 
     def __call__(self, audio: Array, past: Array) -> tuple[Array, Array]:
-        """audio [B, T * hop] float64 -> [B * T, 4 * bands], [B * T, 320] float32; updates the history."""
-        bands, low = log_spectra.log_spectra(audio, past, self._short, self._long)
+        """audio [B, T * hop] float64 -> [B * T, 4 * bands], [B * T, 320 + 0 or SIZE] float32; updates history."""
+        bands, low = log_spectra.log_spectra(audio, past, self._short, self._long, self._circles)
         frames = low.shape[0] * low.shape[1]
         return bands.reshape(frames, SUBFRAMES * bands.shape[2]), low.reshape(frames, low.shape[2])
 

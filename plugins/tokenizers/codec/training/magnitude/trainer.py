@@ -130,7 +130,8 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             bands = network.spectra.log_bands(magnitudes)
         heard, pulled = self._heard(bands, low, done) if spec.only == "all" else (self._coded(bands, low), {})
         decoded, tuning = network.decode_in_tune(heard, History())
-        losses = pulled | self._mistuning(decoded, tuning, audio) | self.distance(decoded, magnitudes)
+        mistuned, placed = self._mistuning(heard, decoded, tuning, audio)
+        losses = pulled | mistuned | self.distance(decoded, magnitudes)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
         judged: dict[str, Tensor] = {}
         if self.adversary and done >= spec.adversary_from:
@@ -138,7 +139,7 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             judged = self.adversary.judge(decoded[:n], magnitudes[:n], rate)
             heed = min(1.0, self.adversary.steps / spec.adversary_warmup)
             total = total + heed * (spec.adversarial * judged["fool"] + spec.features * judged["features"])
-        return self.descended(total, losses | judged, done)
+        return self.descended(total, losses | placed | judged, done)
 
     def descended(self, total: Tensor, losses: dict[str, Tensor], done: float) -> dict[str, float]:
         """What `descend` gives; the moving average follows."""
@@ -147,11 +148,19 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
             self.averaged.follow(self.step)
         return told
 
-    def _mistuning(self, decoded: Tensor, tuning: Tensor | None, audio: Tensor) -> dict[str, Tensor]:
+    def _mistuning(
+        self, heard: Tensor, decoded: Tensor, tuning: Tensor | None, audio: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The error of the tuner's frequencies, and what is left of it where circles move them."""
         if tuning is None:
-            return {}
-        said = by_slopes(magnitudes_of(decoded).flatten(1, 2)) + tuning
-        return {"tuning": mistuning(said, *true_tuning(audio, WINDOW, STEP))}
+            return {}, {}
+        magnitudes = magnitudes_of(decoded).flatten(1, 2)
+        true, own = true_tuning(audio, WINDOW, STEP), by_slopes(magnitudes)
+        left: dict[str, Tensor] = {}
+        if self.network.spectra.circles:
+            with torch.no_grad():
+                left["placed"] = mistuning(own + self.network.placed(heard, magnitudes, tuning), *true)
+        return {"tuning": mistuning(own + tuning, *true)}, left
 
     def _heard(self, bands: Tensor, low: Tensor, done: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Input of the decoder, with a straight-through gradient for the latents, and the losses of the latents."""

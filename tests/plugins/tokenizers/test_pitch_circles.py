@@ -1,0 +1,118 @@
+"""Pitch within a semitone among the latents of `magnitude`: against the frequencies that sounds were made with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import LOW_BINS, SAMPLE_RATE, Spectra
+from accomp.plugins.tokenizers.codec.networks.pitch_circles import CIRCLES, SIZE, moved, scaled, unscaled
+from accomp.plugins.tokenizers.codec.streams.causal import History
+
+SECONDS = 0.5
+TIME = torch.arange(int(SECONDS * SAMPLE_RATE)).double() / SAMPLE_RATE
+LATER = 12
+"""Frames until a long window has nothing but the sound in it."""
+
+
+def circles(sound: torch.Tensor) -> torch.Tensor:
+    """[N] -> complex [T, circles] of the frames from LATER on."""
+    found = Spectra(96, circles=True)(sound[None], History())[1][0, LATER:, LOW_BINS:]
+    return torch.view_as_complex(found.unflatten(1, (-1, 2)).contiguous())
+
+
+def tone(hertz: float, partials: int = 1) -> torch.Tensor:
+    return sum(torch.sin(2 * math.pi * h * hertz * TIME + h) / h for h in range(1, partials + 1)) * 0.2
+
+
+def cents_off(number: torch.Tensor, hertz: float, semitones: int) -> float:
+    """How far the angle of a circle's number is from that of a frequency."""
+    turns = (torch.angle(number) / (2 * math.pi) - 12 * math.log2(hertz / 440) / semitones).numpy()
+    return float(np.abs((turns - np.round(turns)) * 100 * semitones).max())
+
+
+@pytest.mark.parametrize("partials", [1, 6])
+@pytest.mark.parametrize("hertz", [33.1, 61.7, 104.0, 155.6, 203.0, 317.3, 523.7, 1000.0])
+def test_a_tone_has_the_angle_of_its_frequency(hertz, partials):
+    found, reached = circles(tone(hertz, partials)), 0
+    for i, circle in enumerate(CIRCLES):
+        if circle.low * 1.05 < hertz < circle.high / 1.05:
+            assert found[:, i].abs().min() > 0.4, circle
+            assert cents_off(found[:, i], hertz, circle.semitones) < 1.5, circle
+            reached += 1
+    assert reached == (2 if hertz < 170 else 1)
+
+
+def test_a_chord_at_concert_pitch_has_the_angle_0_whatever_its_notes():
+    chord = sum(tone(440 * 2 ** (note / 12)) for note in (-15, -8, -3, 1, 9))
+    for i, circle in enumerate(CIRCLES):
+        if circle.semitones == 1 and 170 <= circle.low < 850:
+            number = circles(chord)[:, i]
+            assert number.abs().min() > 0.5
+            assert cents_off(number, 440.0, 1) < 3
+
+
+def test_level_does_not_matter_and_silence_has_none():
+    loud, soft = circles(tone(220.0)), circles(tone(220.0) * 0.03)
+    torch.testing.assert_close(loud, soft, atol=2e-4, rtol=0)
+    assert not circles(torch.zeros_like(TIME)).any()
+
+
+def test_noise_and_glides_have_no_pitch():
+    noise = torch.randn(len(TIME), generator=torch.Generator().manual_seed(0)).double() * 0.1
+    glide = 0.3 * torch.sin(2 * math.pi * 110 * (4 * TIME).exp2() / (4 * math.log(2)))  # four octaves a second
+    for sound in (noise, glide):
+        assert circles(sound).abs().mean(0).max() < 0.1
+
+
+def test_a_frequency_moves_to_the_nearest_that_a_clear_circle_names():
+    true = 233.3
+    numbers = torch.zeros(1, SIZE)
+    for i, circle in enumerate(CIRCLES):
+        angle = 2 * math.pi * 12 * math.log2(true / 440) / circle.semitones
+        if circle.low <= true < circle.high:
+            numbers[0, 2 * i : 2 * i + 2] = torch.tensor([math.cos(angle), math.sin(angle)])
+    said = true * 2 ** (torch.tensor([[-40.0, -5.0, 0.0, 12.0, 45.0]]) / 1200)
+    torch.testing.assert_close(moved(said, numbers), torch.full_like(said, true), atol=1e-3, rtol=0)
+    other = true * 2 ** (torch.tensor([[60.0]]) / 1200)
+    torch.testing.assert_close(moved(other, numbers), torch.full_like(other, true * 2 ** (1 / 12)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved(said, 0.1 * numbers), said)  # too hazy
+    assert (moved(said, 0.35 * numbers) - true).abs()[0, 0] > 1  # half way
+    elsewhere = torch.tensor([[300.0, 700.0, 2000.0]])
+    torch.testing.assert_close(moved(elsewhere, numbers), elsewhere)
+
+
+def test_a_bass_a_semitone_and_a_half_off_is_found_by_the_wide_circle():
+    true = 41.2
+    numbers = torch.zeros(1, SIZE)
+    for i, circle in enumerate(CIRCLES):
+        if circle.low <= true < circle.high:
+            angle = 2 * math.pi * 12 * math.log2(true / 440) / circle.semitones
+            numbers[0, 2 * i : 2 * i + 2] = torch.tensor([math.cos(angle), math.sin(angle)])
+    said = true * 2 ** (torch.tensor([[-170.0, 150.0]]) / 1200)
+    torch.testing.assert_close(moved(said, numbers), torch.full_like(said, true), atol=1e-3, rtol=0)
+
+
+def test_scales_are_undone():
+    numbers = torch.randn(3, SIZE)
+    torch.testing.assert_close(unscaled(scaled(numbers)), numbers)
+    assert scaled(torch.ones(SIZE)).tolist() == [circle.scale for circle in CIRCLES for _ in range(2)]
+
+
+def test_machine_code_moves_tuning_as_torch_does():
+    numba = pytest.importorskip("numba")
+    del numba
+    from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import TABLE, placed
+
+    rng = torch.Generator().manual_seed(3)
+    latents = scaled(torch.randn(5, SIZE, generator=rng) * 0.5)
+    tuning = torch.randn(20, 96, generator=rng) * 0.3
+    slopes = torch.randn(20, 96, generator=rng) * 0.3
+    own = slopes + torch.arange(96)
+    want = moved((own + tuning) * 25.0, unscaled(latents).repeat_interleave(4, dim=0)) / 25.0 - own
+    assert (want - tuning).abs().max() > 0.1
+    placed(tuning.numpy(), latents.numpy(), slopes.numpy(), 25.0, TABLE)
+    torch.testing.assert_close(tuning, want, atol=2e-4, rtol=0)
