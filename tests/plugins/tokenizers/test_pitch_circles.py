@@ -35,7 +35,7 @@ def cents_off(number: torch.Tensor, hertz: float, semitones: int) -> float:
 
 
 @pytest.mark.parametrize("partials", [1, 6])
-@pytest.mark.parametrize("hertz", [33.1, 61.7, 104.0, 155.6, 203.0, 317.3, 523.7, 1000.0])
+@pytest.mark.parametrize("hertz", [33.1, 61.7, 104.0, 155.6, 203.0, 317.3, 523.7, 790.0])
 def test_a_tone_has_the_angle_of_its_frequency(hertz, partials):
     found, reached = circles(tone(hertz, partials)), 0
     for i, circle in enumerate(CIRCLES):
@@ -43,7 +43,7 @@ def test_a_tone_has_the_angle_of_its_frequency(hertz, partials):
             assert found[:, i].abs().min() > 0.4, circle
             assert cents_off(found[:, i], hertz, circle.semitones) < 1.5, circle
             reached += 1
-    assert reached == (2 if hertz < 170 else 1)
+    assert reached == (2 if hertz < 170 else 1), "a wide circle and a narrow one"
 
 
 def test_a_chord_at_concert_pitch_has_the_angle_0_whatever_its_notes():

@@ -1,8 +1,8 @@
 """Pitch within a semitone, in dimensions of its own that are quantized with the magnitudes.
 
 Coded magnitudes tell a partial's frequency to some 10 to 60 cents. What is missing is its place between two notes, a
-number on a circle: the fractional part of 12 log2(f / 440 Hz), one for each band of about an octave, and for the two
-lowest bands also the place on circles of four semitones, since magnitudes alone confuse semitones there. A circle's
+number on a circle: the fractional part of 12 log2(f / 440 Hz), one for each band of about an octave, and for the lowest
+bands also the place on circles of four semitones, since magnitudes alone confuse semitones there. A circle's
 number is the mean of exp(2 pi i 12 log2(f / 440 Hz) / semitones) over the band's partials. Its absolute value is the
 share of the band's energy in steady partials that agree, near 0 for noise and glides, so that only tones need bits. In
 music that is tuned to 440 Hz it is always near 1: nearly constant and predictable.
@@ -36,16 +36,17 @@ class Circle:
 
 
 CIRCLES = (
-    Circle(27.0, 95.0, 4, 14.0),
+    Circle(27.0, 52.0, 4, 14.0),
+    Circle(52.0, 95.0, 4, 14.0),
     Circle(95.0, 170.0, 4, 12.0),
     Circle(27.0, 95.0, 1, 16.0),
     Circle(95.0, 170.0, 1, 16.0),
     Circle(170.0, 290.0, 1, 16.0),
     Circle(290.0, 480.0, 1, 16.0),
     Circle(480.0, 850.0, 1, 14.0),
-    Circle(850.0, 1500.0, 1, 12.0),
 )
-"""Wide circles first: a frequency is moved by them in this order."""
+"""Wide circles first: a frequency is moved by them in this order. Their bands are so narrow that the third partial of a
+note, which lies elsewhere on them, is in another than its first two."""
 SIZE = 2 * len(CIRCLES)
 """Latents: real and imaginary part of each circle's number, times its scale."""
 EARLIER = 160
