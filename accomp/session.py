@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,9 @@ from accomp.core.runs.run import live_session
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 from accomp.player import RunPlayer
 
+RECENT = 10_000
+"""Pushes of which a session keeps the times."""
+
 
 @frozen
 class Stats:
@@ -30,7 +34,8 @@ class Stats:
         seconds_in, seconds_out: Of audio.
         pushes: How often `push` was called.
         busy: Seconds of computing.
-        median_ms, max_ms: Of a push.
+        median_ms: Of the last 10,000 pushes.
+        max_ms: Of a push.
     """
 
     seconds_in: float
@@ -83,7 +88,8 @@ class Session:
                 controls=self._controls,
             )
             self._live.pull()  # what the model plays before any input is computed now
-        self._times: list[float] = []
+        self._times: deque[float] = deque(maxlen=RECENT)
+        self._pushes, self._busy, self._longest = 0, 0.0, 0.0
         self._in = self._out = 0
 
     def push(self, block: ArrayLike) -> NDArray[np.float32]:
@@ -105,9 +111,13 @@ class Session:
         with self._player.computing():
             self._live.push(torch.from_numpy(sound)[None].to(self._player.core.device))
             out = self._live.pull()[0].float().cpu().numpy()
-        self._times.append(time.perf_counter() - began)
+        self._count(time.perf_counter() - began)
         self._in, self._out = self._in + len(sound), self._out + len(out)
         return out[None] if row else out
+
+    def _count(self, seconds: float) -> None:
+        self._times.append(seconds)
+        self._pushes, self._busy, self._longest = self._pushes + 1, self._busy + seconds, max(self._longest, seconds)
 
     def finish(self) -> NDArray[np.float32]:
         """End the input and the session.
@@ -135,14 +145,13 @@ class Session:
     @property
     def stats(self) -> Stats:
         """What came in and went out, and how long it took."""
-        times = np.array(self._times or [0.0])
         return Stats(
             self._in / self.sample_rate,
             self._out / self.sample_rate,
-            len(self._times),
-            float(sum(self._times)),
-            float(1000 * np.median(times)),
-            float(1000 * times.max()),
+            self._pushes,
+            self._busy,
+            1000 * float(np.median(self._times or [0.0])),
+            1000 * self._longest,
         )
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ the same kind, and clips scored by the same metrics.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,14 @@ def known_rates(work: GridWork) -> Rates:
 
 
 def training_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:
-    """Estimate all steps of a training."""
+    """Estimate all steps of a training, or of as many as its minutes allow."""
     known = rates.steps.get(training_shape(spec))
     if known is None:
         frames = spec.train.batch * spec.train.accumulate * spec.train.frames
         speed = GPU_TRAINING if _on_gpu(spec) else CPU_TRAINING
         known = Estimate(6 * weights(spec, registry, rates) * frames / speed, STORED)
-    return Estimate(known.seconds * spec.train.steps, known.source)
+    limit = math.inf if spec.train.minutes is None else 60 * spec.train.minutes
+    return Estimate(min(known.seconds * spec.train.steps, limit), known.source)
 
 
 def playing_cost(spec: Spec, registry: Registry, rates: Rates) -> Estimate:

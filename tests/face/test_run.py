@@ -139,6 +139,18 @@ def test_reset_begins_anew(run, sound):
         assert session.stats.real_time_factor > 0
 
 
+def test_a_long_session_keeps_the_times_of_its_last_pushes_only(run, sound, monkeypatch):
+    monkeypatch.setattr("accomp.session.RECENT", 3)
+    with run.session(seed=1) as session:
+        for _ in range(5):
+            session.push(sound[:640])
+        stats = session.stats
+        assert len(session._times) == 3
+        assert stats.pushes == 5
+        assert stats.busy > sum(session._times)
+        assert stats.max_ms >= 1000 * max(session._times) >= stats.median_ms > 0
+
+
 def test_a_row_comes_back_as_a_row(run, sound):
     with run.session(seed=1) as session:
         assert session.push(sound[None]).shape[0] == 1

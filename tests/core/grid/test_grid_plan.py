@@ -127,6 +127,15 @@ def test_shapes_tell_apart_what_takes_another_time(tmp_path: Path) -> None:
     )
 
 
+def test_a_training_takes_no_longer_than_its_minutes(tmp_path: Path) -> None:
+    spec = grids.work(grids.write_grid(tmp_path, tmp_path)).cells[0].cell.spec
+    long = attrs.evolve(spec, train=attrs.evolve(spec.train, steps=10**9, minutes=None))
+    limited = attrs.evolve(spec, train=attrs.evolve(spec.train, steps=10**9, minutes=2.0))
+    brief = attrs.evolve(spec, train=attrs.evolve(spec.train, steps=1, minutes=2.0))
+    took = [training_cost(one, tiny.registry(), Rates()).seconds for one in (long, limited, brief)]
+    assert took[0] > took[1] == 120 > took[2]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -296,6 +296,18 @@ def test_the_small_grids_have_their_axes_and_the_masked_ablations(
     assert len({identify(cell.spec, grid.anchors).anchors for cell in grid.cells}) <= 2  # a prompt is not judged
 
 
+def test_the_grid_of_latents_has_each_cell_with_codes_as_well(registry: Registry) -> None:
+    grid = load_grid("mini_grid_latents", registry)
+    axes: dict[str, list[tuple[float, int]]] = {}
+    for cell in grid.cells:
+        kind = "latents" if cell.spec.tokenizer.config.continuous else "codes"
+        axes.setdefault(kind, []).append((cell.spec.clock.t_f, cell.spec.clock.k))
+    assert axes["latents"] == [(t_f, k) for k in (10, 20) for t_f in (-20, 0, 20)]
+    assert axes["codes"] == axes["latents"]
+    assert len({identify(cell.spec).store for cell in grid.cells}) == 2
+    assert {cell.spec.train.minutes for cell in grid.cells} == {4.0}
+
+
 def test_a_shipped_grid_differs_from_its_bases_only_where_it_says_so(registry: Registry) -> None:
     data = tomllib.loads(find_spec("mini_grid").read_text())
     base = resolve(load_spec(data["base"], registry))
