@@ -23,12 +23,19 @@ CONCERT = 440.0
 
 @frozen
 class Circle:
-    """Where in `semitones` the partials between `low` and `high` Hz lie; `scale`: its radius among the latents."""
+    """Where in `semitones` the partials between `low` and `high` Hz lie.
+
+    Attributes:
+        scale: its radius among the latents.
+        hazy, clear: absolute values of its number: frequencies stay as they are, and move to its angle.
+    """
 
     low: float
     high: float
     semitones: int
     scale: float
+    hazy: float
+    clear: float
 
     def angle(self, hertz: Tensor) -> Tensor:
         """Frequencies -> radians."""
@@ -36,17 +43,18 @@ class Circle:
 
 
 CIRCLES = (
-    Circle(27.0, 52.0, 4, 14.0),
-    Circle(52.0, 95.0, 4, 14.0),
-    Circle(95.0, 170.0, 4, 12.0),
-    Circle(27.0, 95.0, 1, 16.0),
-    Circle(95.0, 170.0, 1, 16.0),
-    Circle(170.0, 290.0, 1, 16.0),
-    Circle(290.0, 480.0, 1, 16.0),
-    Circle(480.0, 850.0, 1, 14.0),
+    Circle(27.0, 52.0, 4, 14.0, 0.55, 0.8),
+    Circle(52.0, 95.0, 4, 14.0, 0.55, 0.8),
+    Circle(95.0, 170.0, 4, 12.0, 0.55, 0.8),
+    Circle(27.0, 95.0, 1, 16.0, 0.2, 0.5),
+    Circle(95.0, 170.0, 1, 16.0, 0.2, 0.5),
+    Circle(170.0, 290.0, 1, 16.0, 0.2, 0.5),
+    Circle(290.0, 480.0, 1, 16.0, 0.2, 0.5),
+    Circle(480.0, 850.0, 1, 14.0, 0.2, 0.5),
 )
 """Wide circles first: a frequency is moved by them in this order. Their bands are so narrow that the third partial of a
-note, which lies elsewhere on them, is in another than its first two."""
+note, which lies elsewhere on them, is in another than its first two; and they must be clearer, since on them two notes
+do not agree, whose mean is neither."""
 SIZE = 2 * len(CIRCLES)
 """Latents: real and imaginary part of each circle's number, times its scale."""
 EARLIER = 160
@@ -65,8 +73,6 @@ SOFT_DB, SILENT_DB = -55.0, -75.0
 """Of a band below a full-scale sine: likewise."""
 TINY = 1e-12
 """Added to energies."""
-HAZY, CLEAR = 0.2, 0.5
-"""Absolute values of a circle's number: frequencies stay as they are, and move to its angle."""
 
 
 def circles_of(now: Tensor, earlier: Tensor, spacing: float) -> Tensor:
@@ -128,7 +134,8 @@ def moved(hertz: Tensor, circles: Tensor) -> Tensor:
     for i, circle in enumerate(CIRCLES):
         real, imaginary = circles[..., 2 * i, None], circles[..., 2 * i + 1, None]
         size = (real * real + imaginary * imaginary).sqrt()
-        sure = ((size - HAZY) / (CLEAR - HAZY)).clamp(0, 1) * ((hertz >= circle.low) & (hertz < circle.high))
+        inside = (hertz >= circle.low) & (hertz < circle.high)
+        sure = ((size - circle.hazy) / (circle.clear - circle.hazy)).clamp(0, 1) * inside
         turns = (torch.atan2(imaginary, real) - circle.angle(hertz.clamp(min=LOWEST))) / (2 * math.pi)
         hertz = hertz * torch.exp2(sure * (turns - torch.round(turns)) * (circle.semitones / 12))
     return hertz

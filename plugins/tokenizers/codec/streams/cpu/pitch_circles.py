@@ -11,10 +11,8 @@ from accomp.plugins.tokenizers.codec.networks.pitch_circles import (
     APART,
     ASTRAY,
     CIRCLES,
-    CLEAR,
     CONCERT,
     FAR_DB,
-    HAZY,
     HEARD,
     LOWEST,
     NEAR_DB,
@@ -25,8 +23,8 @@ from accomp.plugins.tokenizers.codec.networks.pitch_circles import (
 from accomp.plugins.tokenizers.codec.phase.machine import machine
 
 Array = np.ndarray[Any, Any]
-TABLE: Array = np.array([(c.low, c.high, 12 / c.semitones, c.scale) for c in CIRCLES])
-"""Of each circle, lowest and highest frequency (Hz), turns an octave, scale."""
+TABLE: Array = np.array([(c.low, c.high, 12 / c.semitones, c.scale, c.hazy, c.clear) for c in CIRCLES])
+"""Of each circle, lowest and highest frequency (Hz), turns an octave, scale, and how clear it must be."""
 NONE: Array = TABLE[:0]
 """Of a network without circles."""
 TURN = 2 * math.pi
@@ -95,7 +93,8 @@ def placed(tuning: Array, latents: Array, slopes: Array, spacing: float, table: 
                 if not table[i, 0] <= hertz < table[i, 1]:
                     continue
                 real, imaginary = said[2 * i] / table[i, 3], said[2 * i + 1] / table[i, 3]
-                sure = min(max((math.sqrt(real * real + imaginary * imaginary) - HAZY) / (CLEAR - HAZY), 0.0), 1.0)
+                size, hazy, clear = math.sqrt(real * real + imaginary * imaginary), table[i, 4], table[i, 5]
+                sure = min(max((size - hazy) / (clear - hazy), 0.0), 1.0)
                 if sure > 0:
                     angle = TURN * table[i, 2] * math.log2(max(hertz, LOWEST) / CONCERT)
                     off = (math.atan2(imaginary, real) - angle) / TURN
