@@ -85,7 +85,7 @@ class Magnitude(FrozenCodec):
         decoder_blocks: int = field(default=5, validator=v.ge(0))
         kernel: int = field(default=7, validator=v.gt(0))
         tuner_blocks: int = field(default=0, validator=v.ge(0))
-        circles: bool = True
+        circles: bool = False
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
         vocoder: str = ""

@@ -197,21 +197,21 @@ def test_latents_are_whitened_principal_components(latents):
 
 
 def test_all_components_lose_nothing_and_codes_are_other_values():
-    whole, codes = lively(continuous=80), lively()
+    whole, codes = lively(continuous=64), lively()
     audio = music(1, 12)
     z = codes.network.encode(torch.nn.functional.pad(audio, (0, 200)).double(), History())
     back = whole.network.whitening.back(whole.encode(audio).transpose(1, 2))
     torch.testing.assert_close(back.double(), z, atol=1e-2, rtol=0)  # latents are rounded to float16
     assert whole.fingerprint != codes.fingerprint != lively(continuous=16).fingerprint
-    assert (whole.space.codebooks, whole.space.codebook_size, whole.space.latent_dim) == (0, 0, 80)
+    assert (whole.space.codebooks, whole.space.codebook_size, whole.space.latent_dim) == (0, 0, 64)
     for bad, why in (
-        (torch.zeros(1, 63, 2), r"expected float \[B, 80, T\]"),
-        (torch.full((1, 80, 2), torch.nan), "NaN"),
+        (torch.zeros(1, 63, 2), r"expected float \[B, 64, T\]"),
+        (torch.full((1, 64, 2), torch.nan), "NaN"),
     ):
         with pytest.raises(ValueError, match=why):
             whole.decode(bad)
-    with pytest.raises(ValueError, match="at most 80"):
-        Magnitude.Config(continuous=84)
+    with pytest.raises(ValueError, match="at most 64"):
+        Magnitude.Config(continuous=68)
 
 
 def test_sizes_that_cannot_be_are_refused():

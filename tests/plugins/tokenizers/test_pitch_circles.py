@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from codecs_that_follow import HOP, joined, lively, music
 
-from accomp.plugins.tokenizers.codec.networks.magnitude_network import LOW_BINS, SAMPLE_RATE, Spectra
+from accomp.plugins.tokenizers.codec.networks.magnitude_network import LOW_BINS, SAMPLE_RATE, Spectra, magnitudes_of
 from accomp.plugins.tokenizers.codec.networks.pitch_circles import CIRCLES, SIZE, moved, scaled, unscaled
 from accomp.plugins.tokenizers.codec.streams.causal import History
 
@@ -116,3 +117,51 @@ def test_machine_code_moves_tuning_as_torch_does():
     assert (want - tuning).abs().max() > 0.1
     placed(tuning.numpy(), latents.numpy(), slopes.numpy(), 25.0, TABLE)
     torch.testing.assert_close(tuning, want, atol=2e-4, rtol=0)
+
+
+# --- in the codec
+
+
+@pytest.fixture(scope="module")
+def codec():
+    pytest.importorskip("numba")
+    return lively(circles=True, tuner_blocks=1)
+
+
+def test_streams_are_the_offline_call_bit_for_bit(codec):
+    audio = music(2, 20)
+    codes = codec.encode(audio)
+    assert codec.space.latent_dim == 64 + SIZE
+    assert torch.equal(joined(codec.encoder(2), audio, [HOP, 3 * HOP + 7, 5, 640]), codes)
+    assert torch.equal(joined(codec.decoder(2), codes, [1, 5, 2]), codec.decode(codes))
+
+
+def test_machine_code_encodes_and_places_as_torch_does(codec):
+    from accomp.plugins.tokenizers.codec.streams.cpu.network import CpuDecoder
+
+    audio = music(2, 20)[:, : 19 * HOP]
+    codes = codec.encode(audio)
+    assert torch.equal(codec.encode_on(audio.double(), History()), codes)
+    z = codec.embed(codes)
+    logs, tuning = codec.network.decode_in_tune(z, History())
+    magnitudes = magnitudes_of(logs).flatten(1, 2)
+    want = codec.network.placed(z, magnitudes, tuning)
+    assert want.shape == (2, 19 * 4, 96)
+    assert (want - tuning).abs().max() > 0.1
+    got = CpuDecoder._placed(z[..., -SIZE:].flatten(0, 1).numpy(), magnitudes, tuning.clone())
+    close = (got - want).abs() < 1e-3
+    assert close.float().mean() > 0.999, "but for frequencies half-way between two places"
+
+
+def test_circles_move_what_the_tuner_says_but_not_from_some_of_the_components(codec):
+    z = codec.embed(codec.encode(music(1, 20)))
+    z[..., -SIZE:] = scaled(torch.ones(SIZE))
+    _, moved_too = codec.magnitudes(z, History())
+    plain = codec.network.decode_in_tune(z, History())[1]
+    assert (moved_too - plain).abs().max() > 0.1
+    for n, same in ((16, True), (64 + SIZE, False)):
+        some = lively(circles=True, tuner_blocks=1, continuous=n)
+        _, tuning = some.magnitudes(z, History())
+        assert torch.equal(tuning, some.network.decode_in_tune(z, History())[1]) == same
+    with pytest.raises(ValueError, match="at most 80"):
+        lively(circles=True, continuous=84)
