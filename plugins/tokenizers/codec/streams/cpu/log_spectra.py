@@ -249,16 +249,17 @@ def _log_lowest(sound: Array, how: Long, circles: Circles, out: Array) -> None:
     hop, floor, grid, bins = how[0], how[2], how[3], len(how[4][0])
     earlier, spacing, turn, table = circles
     now, before = (room(bins), room(bins)), (room(bins), room(bins))
-    line = room(COUNT)
+    size = len(how[1]) // (2 * COUNT) * PAIR
+    work, spare, line = room(size).reshape(4, -1), room(size).reshape(4, -1), room(COUNT)
     for t in range(len(out)):
-        _lowest(sound[earlier + t * hop :], how, now[0], now[1])
+        _lowest(sound[earlier + t * hop :], how, work, spare, now[0], now[1])
         for first in range(0, bins, COUNT):
             re, im = load(now[0], first), load(now[1], first)
             store(line, 0, nearest(log(root(re * re + im * im) + floor) * (1 / grid)) * grid)
             for i in range(COUNT):
                 out[t, first + i] = line[i]
         if len(table):
-            _lowest(sound[t * hop :], how, before[0], before[1])
+            _lowest(sound[t * hop :], how, work, spare, before[0], before[1])
             found = np.empty(2 * len(table))
             circles_of(now, before, spacing, turn, table, found)
             for i in range(len(found)):
@@ -266,14 +267,13 @@ def _log_lowest(sound: Array, how: Long, circles: Circles, out: Array) -> None:
 
 
 @machine
-def _lowest(x: Array, how: Long, real: Array, imaginary: Array) -> None:
-    """The lowest bins of one window that begins at x[0].
+def _lowest(x: Array, how: Long, work: Array, spare: Array, real: Array, imaginary: Array) -> None:
+    """The lowest bins of one window that begins at x[0], with room for the transforms of its quarters, twice.
 
     S[k] is the sum over eight parts r, every eighth sample, of exp(-2 pi i r k / size) F_r[k], F_r their transforms.
     """
     _, window, _, _, (cos, sin), (c, d), of = how
     n = len(window) // (2 * COUNT)
-    work, spare = room(n * PAIR).reshape(4, -1), room(n * PAIR).reshape(4, -1)
     parts_real, parts_imaginary = room(COUNT * COUNT), room(COUNT * COUNT)
     _first_of_parts(x, window, cos, sin, work.ravel())
     found = _quarters(work, spare, of).ravel()
