@@ -61,7 +61,7 @@ class Magnitude(FrozenCodec):
             tuner_blocks: of the part of a decoder that estimates frequencies (see tuner.py) in a new decoder; 0: none.
                 Weights in a file come with theirs, or without.
             circles: whether a frame's pitch within a semitone is quantized, too (see pitch_circles.py), in SIZE more
-                dimensions than `latent`. Weights in a file come with it, or without.
+                dimensions than `latent`; as the weights have it, since the size of a latent follows from it.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
             vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
@@ -118,11 +118,11 @@ class Magnitude(FrozenCodec):
 
     @classmethod
     def _as_the_file(cls, config: Config) -> Config:
-        """The Config with the tuner and circles that its weights have. Raises CheckpointError where there are none."""
+        """The Config with the tuner that its weights have. Raises CheckpointError where there are none."""
         if config.weights == "random":
             return config
         stated = own_sizes(locate(config.weights, "magnitude"), "magnitude")
-        return attrs.evolve(config, **{name: stated.get(name, none) for name, none in _OPTIONAL.items()})
+        return attrs.evolve(config, tuner_blocks=stated.get("tuner_blocks", 0))
 
     def _take(self, config: Config, network: Any) -> None:
         self._config = config

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import attrs
 import pytest
 import torch
 from codecs_that_follow import SMALL
@@ -160,9 +159,19 @@ def test_shipped_recipes_begin_with_the_shipped_weights(name):
 
 def test_weights_without_circles_are_no_beginning_for_a_codec_with_them(tmp_path):
     path, _, _ = beginning(tmp_path)
-    config = attrs.evolve(Magnitude.Config(**CODEC), circles=not Magnitude.Config(**CODEC).circles)
-    with pytest.raises(CheckpointError, match="circles"):
+    config = Magnitude.Config(**CODEC, circles=True)
+    with pytest.raises(CheckpointError, match=r"leave out \[tokenizer\] circles"):
         Magnitude.beginning(config, str(path), 0)
+
+
+def test_circles_of_a_file_are_stated_in_the_spec_as_they_decide_the_size_of_a_latent(tmp_path):
+    config = Magnitude.Config(**CODEC, circles=True)
+    path = tmp_path / "circles.safetensors"
+    save_weights(path, Magnitude.network_of(config), "magnitude", Magnitude.architecture(config), half=False)
+    with pytest.raises(CheckpointError, match=r"set \[tokenizer\] circles = true or"):
+        Magnitude(Magnitude.Config(**CODEC | {"weights": str(path)}))
+    stated = Magnitude.Config(**CODEC | {"weights": str(path)}, circles=True)
+    assert Magnitude(stated).space == Magnitude.space_of(stated)
 
 
 def test_a_file_that_states_a_tuner_and_has_none_is_refused(tmp_path):

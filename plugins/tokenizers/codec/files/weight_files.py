@@ -108,7 +108,8 @@ def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path)
     wanted, found = json.loads(json.dumps(dict(wanted))), json.loads(json.dumps(dict(found)))
     problems = [
         f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
-        f"set [tokenizer] {key} = {found.get(key)!r} or give other weights"
+        + (f"set [tokenizer] {key} = {json.dumps(found[key])}" if key in found else f"leave out [tokenizer] {key}")
+        + " or give other weights"
         for key in sorted(found.keys() | wanted.keys())
         if found.get(key) != wanted.get(key)
     ]
