@@ -70,13 +70,15 @@ class Bars:
 
 @frozen
 class _Scale:
+    """[low, high] -> [start, end] in pixels; to their middle where low and high are the same."""
+
     low: float
     high: float
     start: float
     end: float
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 
 
