@@ -9,7 +9,7 @@
 
 A stamp in the environment makes a second run return at once unless a list, pyproject.toml or this script changed.
 
-    python requirements/install.py [--torch auto|cpu|cuda] [--check]
+    python requirements/install.py [--torch auto|cpu|cuda] [--run-only] [--check]
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", choices=("auto", "cpu", "cuda"), default="auto", help="which build (default: auto)")
+    parser.add_argument("--run-only", action="store_true", help="without what tests, lint and documentation need")
     parser.add_argument("--check", action="store_true", help="only say whether there is anything to do (exit 1 if so)")
     arguments = parser.parse_args()
     if sys.prefix == sys.base_prefix:
         print("This is not a virtual environment; run `make setup`, which makes one in .venv.", file=sys.stderr)
         return 2
 
+    lists = LISTS[:1] if arguments.run_only else LISTS
     build = arguments.torch if arguments.torch != "auto" else ("cuda" if has_cuda() else "cpu")
     stamp = Path(sys.prefix) / "accomp-setup.txt"
-    wanted = fingerprint(build)
+    wanted = fingerprint(build, lists)
     if stamp.exists() and stamp.read_text().strip() == wanted:
         return 0
     if arguments.check:
@@ -51,7 +53,7 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
     install_torch(build)
     print("Installing the pinned libraries ...", flush=True)
-    pip("install", "--quiet", "--no-deps", *(word for path in LISTS for word in ("-r", str(path))))
+    pip("install", "--quiet", "--no-deps", *(word for path in lists for word in ("-r", str(path))))
     removed = remove_unloadable_torchaudio_extension()
     if removed:
         print(f"torch is a CPU build: took torchaudio's {len(removed)} CUDA extension files out.")
@@ -69,10 +71,10 @@ def has_cuda() -> bool:
     return command is not None and subprocess.run([command, "-L"], capture_output=True).returncode == 0
 
 
-def fingerprint(build: str) -> str:
+def fingerprint(build: str, lists: tuple[Path, ...]) -> str:
     """Hash of everything that decides what is installed, hex."""
     digest = hashlib.sha256(f"{build} {sys.version} {PROJECT}".encode())
-    for path in (HERE / "torch.txt", *LISTS, PROJECT / "pyproject.toml", Path(__file__)):
+    for path in (HERE / "torch.txt", *lists, PROJECT / "pyproject.toml", Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -162,13 +162,13 @@ def test_set_up_is_repeated_when_what_it_reads_changes_and_only_then(install, tm
     for name in ("torch.txt", "run.txt", "dev.txt"):
         shutil.copy(ROOT / "requirements" / name, tmp_path)
     monkeypatch.setattr(install, "HERE", tmp_path)
-    monkeypatch.setattr(install, "LISTS", (tmp_path / "run.txt", tmp_path / "dev.txt"))
-    first = install.fingerprint("cpu")
-    assert install.fingerprint("cpu") == first
-    assert install.fingerprint("cuda") != first
+    lists = (tmp_path / "run.txt", tmp_path / "dev.txt")
+    first = install.fingerprint("cpu", lists)
+    assert install.fingerprint("cpu", lists) == first
+    assert len({first, install.fingerprint("cuda", lists), install.fingerprint("cpu", lists[:1])}) == 3
     with (tmp_path / "run.txt").open("a") as file:
         file.write("one-more==1.0\n")
-    assert install.fingerprint("cpu") != first
+    assert install.fingerprint("cpu", lists) != first
 
 
 def test_torchaudio_loses_its_extension_beside_a_cpu_torch_only(install, tmp_path, monkeypatch):
