@@ -32,7 +32,7 @@ from accomp.plugins.tokenizers.codec.streams.live_path import LivePath
 
 Phase = Literal["heap", "peaks"]
 _DECODER = ("decoder_blocks", "tuner_blocks")
-_OPTIONAL: dict[str, Any] = {"tuner_blocks": 0, "circles": False}
+_OPTIONAL: dict[str, Any] = {"tuner_blocks": 0, "circles": 0}
 """Sizes that files need not state, and what they are then."""
 _NOT_SIZES = ("weights", "seed", "phase", "rounds", "vocoder", "stay", "continuous")
 
@@ -60,15 +60,17 @@ class Magnitude(FrozenCodec):
             encoder_blocks, decoder_blocks, kernel: how many, and the frames in each one's receptive field.
             tuner_blocks: of the part of a decoder that estimates frequencies (see tuner.py) in a new decoder; 0: none.
                 Weights in a file come with theirs, or without.
-            circles: whether a frame's pitch within a semitone is quantized, too (see pitch_circles.py), in SIZE more
-                dimensions than `latent`; as the weights have it, since the size of a latent follows from it.
+            circles: the level from which on a frame's pitch within a semitone is quantized, too (see pitch_circles.py),
+                in SIZE more dimensions than `latent`; 0: none. As the weights have it, since the size of a latent
+                follows from it.
             phase: the rule that makes phases: "peaks" (also in batches on a GPU), or "heap" (always on the CPU).
             rounds: of Griffin-Lim after the rule.
             vocoder: weights of a network that corrects what the rule makes, a path or "hub:..."; "" for none. Codes,
                 and the fingerprint, are the same with it and without.
             continuous: 0 for codes; n for no codes but n whitened latents a frame, 4 to the size of what is quantized
-                otherwise: its first principal components, each over its deviation. `encode` then gives [B, n, T]
-                float32, rounded to float16, which is what a token store keeps.
+                otherwise: its first principal components, each over its deviation, those of the magnitudes before those
+                of the circles. `encode` then gives [B, n, T] float32, rounded to float16, which is what a token store
+                keeps.
             stay: a level keeps the frame before's code where its squared distance is at most 1 + stay times the least:
                 sustained sounds keep their codes, so that they are steadier and easier to predict.
             seed: of random weights.
@@ -85,7 +87,7 @@ class Magnitude(FrozenCodec):
         decoder_blocks: int = field(default=5, validator=v.ge(0))
         kernel: int = field(default=7, validator=v.gt(0))
         tuner_blocks: int = field(default=0, validator=v.ge(0))
-        circles: bool = False
+        circles: int = field(default=4, validator=v.ge(0))
         phase: Phase = "peaks"
         rounds: int = field(default=2, validator=v.ge(0))
         vocoder: str = ""
@@ -225,7 +227,7 @@ class Magnitude(FrozenCodec):
     def _places(self) -> bool:
         """Whether circles move frequencies: some of all components have lost the angles."""
         n: int = self._config.continuous
-        return self._config.circles and (not n or n == self._config.latent_dim)
+        return self._config.circles > 0 and (not n or n == self._config.latent_dim)
 
     @property
     def _whitening(self) -> Any:
@@ -259,18 +261,24 @@ class Magnitude(FrozenCodec):
 
     @classmethod
     def beginning(cls, config: Config, weights: str, seed: int) -> MagnitudeNetwork:
-        """What training from such weights begins with: with an untrained tuner where the weights have none.
+        """What training from such weights begins with.
 
-        Raises CheckpointError as the constructor, and for weights of other sizes, circles among them.
+        Where they have no tuner, it is untrained; where they have no circles, the levels that quantize these are yet to
+        be fitted. Raises CheckpointError as the constructor, and for weights of other sizes.
         """
-        own = cls._as_the_file(attrs.evolve(config, weights=weights))
-        wanted = config if own.tuner_blocks else attrs.evolve(config, tuner_blocks=0)
+        lacking: dict[str, Any] = {}
+        if weights != "random":
+            stated = own_sizes(locate(weights, "magnitude"), "magnitude")
+            lacking = {key: off for key, off in _OPTIONAL.items() if not stated.get(key)}
+        wanted = attrs.evolve(config, **lacking)
         network: Any = load_network(
             lambda: cls.network_of(wanted), weights, "magnitude", cls.architecture(wanted), seed
         )
-        if config.tuner_blocks and not own.tuner_blocks:
-            network.tuner = untrained(lambda: cls.network_of(config), seed).tuner
-        begun: MagnitudeNetwork = network
+        if wanted == config:
+            begun: MagnitudeNetwork = network
+            return begun
+        begun = untrained(lambda: cls.network_of(config), seed)
+        begun.take(network)
         return begun
 
     @classmethod

@@ -24,8 +24,8 @@ def lively(**changes) -> Magnitude:
     with torch.no_grad():
         rest = network.encode(music(8, 60)[:, : 59 * HOP], History()).flatten(0, 1)
         for level in network.quantizer.levels:
-            level.codebook.copy_(rest[torch.randperm(len(rest))[:64]])
-            rest = rest - level.codebook[level.nearest(rest)]
+            level.codebook.copy_(rest[torch.randperm(len(rest))[:64], : level.width])
+            rest = level.rest(rest, level.nearest(rest))
         network.whitening.fit(network.encode(music(8, 60)[:, : 59 * HOP], History()).flatten(0, 1))
     return Magnitude.trained(config, network)
 
@@ -37,6 +37,20 @@ def music(rows: int, frames: int) -> torch.Tensor:
     tones = 2 * torch.pi * 110 * 2 ** (torch.randint(0, 36, (rows, 3, 1), generator=rng) / 12) * t
     struck = torch.exp(-(t * 4 + torch.rand(rows, 1, generator=rng)) % 1 * 5)
     return 0.2 * tones.sin().sum(1) * struck + 0.01 * torch.randn(rows, len(t), generator=rng)
+
+
+class KeptPhases:
+    """A phase rule that keeps the magnitudes and the tuning that it is given."""
+
+    def __init__(self, heard: list):
+        self._heard = heard
+
+    def begin(self, batch):
+        return torch.zeros(batch, 1)
+
+    def __call__(self, magnitudes, state, tuning=None):
+        self._heard.append((magnitudes, tuning))
+        return magnitudes.new_zeros(len(magnitudes), magnitudes.shape[1] * HOP // 4)
 
 
 def joined(stream, value: torch.Tensor, sizes: list[int]) -> torch.Tensor:

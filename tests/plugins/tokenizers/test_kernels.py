@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from codecs_that_follow import KeptPhases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     GRID,
     HOP,
     LOW_BINS,
-    STEP,
     MagnitudeNetwork,
     Spectra,
     magnitudes_of,
@@ -193,16 +193,17 @@ def test_the_first_of_the_greatest_is_found(values):
 
 @pytest.mark.parametrize("stay", [0.0, 0.3])
 def test_codes_are_looked_up_as_the_codebooks_do(stay):
-    books = ResidualCodebooks(16, 3, 32)
+    books = ResidualCodebooks([12, 16, 8], 32, 16)
     z = torch.from_numpy(numbers(2, 12, 16).cumsum(1) * 0.4)
     expected = books.codes(z.double(), stay)
-    arrays = np.stack([level.codebook.T.contiguous().numpy() for level in books.levels])
+    widths = np.array([12, 16, 8])
+    arrays = np.stack([np.pad(level.codebook.T.numpy(), ((0, 16 - level.width), (0, 0))) for level in books.levels])
     halves = np.square(arrays.astype(np.float64)).sum(1).astype(np.float32) / 2
     last = np.zeros((2, 3), np.int64)
     parts = []
     for part in z.split([1, 4, 7], dim=1):
         codes = np.empty((2, 3, part.shape[1]), np.int64)
-        kernels.look_up(part.reshape(-1, 16).numpy().copy(), arrays, halves, stay, last, codes)
+        kernels.look_up(part.reshape(-1, 16).numpy().copy(), arrays, widths, halves, stay, last, codes)
         parts.append(codes)
     got = np.concatenate(parts, axis=2)
     assert np.array_equal(got, expected.numpy())
@@ -212,9 +213,9 @@ def test_codes_are_looked_up_as_the_codebooks_do(stay):
 
 
 def test_a_code_stays_only_where_it_is_nearly_as_near():
-    books = ResidualCodebooks(4, 1, 3)
+    books = ResidualCodebooks([4], 3, 5)
     books.levels[0].codebook.copy_(torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 0], [9, 0, 0, 0]]))
-    z = torch.tensor([[[0.0, 0, 0, 0], [0.52, 1, 0, 0], [0.9, 0, 0, 0], [0.9, 0, 0, 0]]])
+    z = torch.tensor([[[0.0, 0, 0, 0, 9], [0.52, 1, 0, 0, 9], [0.9, 0, 0, 0, 9], [0.9, 0, 0, 0, 9]]])  # 9: of no level
     assert books.codes(z)[0, 0].tolist() == [0, 1, 1, 1]
     assert books.codes(z, stay=0.1)[0, 0].tolist() == [0, 0, 1, 1], "1.2704 is within 1.1 times 1.2304; 0.81 is not"
 
@@ -230,20 +231,6 @@ def test_magnitudes_are_those_of_the_network():
     network.float()
     network.spectra.double()
     heard = []
-    decoder = CpuDecoder(network, _Kept(heard))
+    decoder = CpuDecoder(network, KeptPhases(heard))
     decoder.sound(z.reshape(-1, 16).numpy(), 2, decoder.begin(2))
-    torch.testing.assert_close(heard[-1].double(), expected.flatten(1, 2), atol=1e-5, rtol=1e-3)
-
-
-class _Kept:
-    """A phase rule that keeps what it is given."""
-
-    def __init__(self, heard):
-        self._heard = heard
-
-    def begin(self, batch):
-        return torch.zeros(batch, 1)
-
-    def __call__(self, magnitudes, state, tuning=None):
-        self._heard.append(magnitudes)
-        return magnitudes.new_zeros(len(magnitudes), magnitudes.shape[1] * STEP)
+    torch.testing.assert_close(heard[-1][0].double(), expected.flatten(1, 2), atol=1e-5, rtol=1e-3)

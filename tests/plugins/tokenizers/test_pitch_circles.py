@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from codecs_that_follow import HOP, joined, lively, music
+from codecs_that_follow import HOP, SMALL, KeptPhases, joined, lively, music
 
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import LOW_BINS, SAMPLE_RATE, Spectra, magnitudes_of
 from accomp.plugins.tokenizers.codec.networks.pitch_circles import CIRCLES, SIZE, moved, scaled, unscaled
 from accomp.plugins.tokenizers.codec.streams.causal import History
+from accomp.plugins.tokenizers.magnitude import Magnitude
 
 SECONDS = 0.5
 TIME = torch.arange(int(SECONDS * SAMPLE_RATE)).double() / SAMPLE_RATE
@@ -100,7 +101,8 @@ def test_a_bass_a_semitone_and_a_half_off_is_found_by_the_wide_circle():
 def test_scales_are_undone():
     numbers = torch.randn(3, SIZE)
     torch.testing.assert_close(unscaled(scaled(numbers)), numbers)
-    assert scaled(torch.ones(SIZE)).tolist() == [circle.scale for circle in CIRCLES for _ in range(2)]
+    scales = [circle.scale for circle in CIRCLES for _ in range(2)]
+    assert scaled(torch.ones(SIZE)).tolist() == pytest.approx(scales)
 
 
 def test_machine_code_moves_tuning_as_torch_does():
@@ -125,7 +127,7 @@ def test_machine_code_moves_tuning_as_torch_does():
 @pytest.fixture(scope="module")
 def codec():
     pytest.importorskip("numba")
-    return lively(circles=True, tuner_blocks=1)
+    return lively(circles=3, tuner_blocks=1)
 
 
 def test_streams_are_the_offline_call_bit_for_bit(codec):
@@ -151,6 +153,13 @@ def test_machine_code_encodes_and_places_as_torch_does(codec):
     got = CpuDecoder._placed(z[..., -SIZE:].flatten(0, 1).numpy(), magnitudes, tuning.clone())
     close = (got - want).abs() < 1e-3
     assert close.float().mean() > 0.999, "but for frequencies half-way between two places"
+    heard = []
+    decoder = CpuDecoder(codec.network, KeptPhases(heard))
+    decoder.sound(z.flatten(0, 1).numpy(), 2, decoder.begin(2))
+    torch.testing.assert_close(heard[-1][1], tuning, atol=1e-4, rtol=1e-4)
+    blind = z.clone()
+    blind[..., -SIZE:] = 0
+    assert (codec.network.decode_in_tune(blind, History())[1] - tuning).abs().max() > 0.01, "the tuner sees circles"
 
 
 def test_circles_move_what_the_tuner_says_but_not_from_some_of_the_components(codec):
@@ -160,8 +169,22 @@ def test_circles_move_what_the_tuner_says_but_not_from_some_of_the_components(co
     plain = codec.network.decode_in_tune(z, History())[1]
     assert (moved_too - plain).abs().max() > 0.1
     for n, same in ((16, True), (64 + SIZE, False)):
-        some = lively(circles=True, tuner_blocks=1, continuous=n)
+        some = lively(circles=3, tuner_blocks=1, continuous=n)
         _, tuning = some.magnitudes(z, History())
         assert torch.equal(tuning, some.network.decode_in_tune(z, History())[1]) == same
     with pytest.raises(ValueError, match="at most 80"):
-        lively(circles=True, continuous=84)
+        lively(circles=3, continuous=84)
+
+
+def test_levels_before_the_circles_have_the_codes_of_a_codec_without(codec):
+    audio = music(2, 20)
+    plain = lively(circles=0, tuner_blocks=1).network
+    found = codec.network.state_dict()
+    plain.load_state_dict({name: found[name][tuple(map(slice, own.shape))] for name, own in plain.state_dict().items()})
+    levels = Magnitude.trained(Magnitude.Config(**SMALL, circles=0, tuner_blocks=1), plain).encode(audio)
+    codes = codec.encode(audio)
+    assert torch.equal(codes[:, :2], levels[:, :2])
+    assert not torch.equal(codes[:, 2], levels[:, 2])
+    z, fewer = codec.embed(codes), codec.network.quantizer.embed(codes[:, :2])
+    assert z[..., -SIZE:].any()
+    assert not fewer[..., -SIZE:].any()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from codecs_that_follow import SMALL
+from codecs_that_follow import SMALL, lively
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -31,7 +31,8 @@ from accomp.plugins.tokenizers.magnitude import Magnitude
 pytest.importorskip("numba")
 
 RATE = 32_000
-CODEC = {**SMALL, "codebooks": 2}
+CODEC = {**SMALL, "codebooks": 2, "circles": 0}
+WITH_CIRCLES = CODEC | {"circles": 2}
 
 
 def sines(*hertz: float, seconds: float = 0.5) -> torch.Tensor:
@@ -78,7 +79,7 @@ def test_slopes_of_true_magnitudes_say_the_truth(hertz):
 
 
 def test_it_says_nothing_at_first_and_never_more_than_its_reach():
-    tuner = Tuner(24, 32, 2, 7, 4)
+    tuner = Tuner(24, 24, 32, 2, 7, 4)
     features = torch.randn(2, 5, 24)
     assert tuner(features, History()).shape == (2, 20, TUNED)
     assert not tuner(features, History()).any()
@@ -157,20 +158,44 @@ def test_shipped_recipes_begin_with_the_shipped_weights(name):
     assert all(torch.equal(tensor, begun.state_dict()[key]) for key, tensor in shipped.state_dict().items())
 
 
-def test_weights_without_circles_are_no_beginning_for_a_codec_with_them(tmp_path):
-    path, _, _ = beginning(tmp_path)
-    config = Magnitude.Config(**CODEC, circles=True)
-    with pytest.raises(CheckpointError, match=r"leave out \[tokenizer\] circles"):
-        Magnitude.beginning(config, str(path), 0)
+def test_a_decoder_s_training_gives_circles_to_weights_without(tmp_path):
+    """The levels from there on are fitted anew; the earlier ones keep their codes, and at first the same sound."""
+    plain = lively(codebooks=2, circles=0, tuner_blocks=1)
+    old, path = plain.network.float(), tmp_path / "old.safetensors"
+    sizes = Magnitude.architecture(Magnitude.Config(**CODEC, tuner_blocks=1))
+    save_weights(path, old, "magnitude", sizes, half=False)
+    config = Magnitude.Config(**WITH_CIRCLES, tuner_blocks=1)
+    begun = Magnitude.beginning(config, str(path), 0)
+    assert [level.codebook.isnan().any().item() for level in begun.quantizer.levels] == [False, True]
+    spec = MagnitudeTrainSpec(steps=1, batch=4, seconds=0.2, lr=1e-9, final_lr=0.0, only="decoder", start="x")
+    trainer = trainer_of(begun, spec, Tones(), 0, torch.device("cpu"))
+    (told,) = trainer.steps()
+    trainer.finish()
+    assert told["unexplained_2"] < told["unexplained_1"]
+    sound = sines(262.5).float()
+    made = Magnitude.trained(config, begun)
+    assert torch.equal(made.encode(sound)[:, 0], plain.encode(sound)[:, 0])
+    z = made.embed(made.encode(sound))
+    assert z[..., old.quantizer.latent :].abs().max() > 1, "a steady tone has a pitch"
+    want = old.decode_in_tune(z[..., : old.quantizer.latent], History())
+    assert want[1].abs().max() > 0.01
+    torch.testing.assert_close(begun.decode_in_tune(z, History()), want, atol=1e-5, rtol=1e-5)
+    same = old.whitening.state_dict()
+    for name, tensor in begun.whitening.state_dict().items():
+        assert torch.equal(tensor[tuple(map(slice, same[name].shape))], same[name])
+    assert not torch.equal(begun.whitening.deviation[-16:], torch.ones(16))
 
 
 def test_circles_of_a_file_are_stated_in_the_spec_as_they_decide_the_size_of_a_latent(tmp_path):
-    config = Magnitude.Config(**CODEC, circles=True)
+    config = Magnitude.Config(**WITH_CIRCLES)
     path = tmp_path / "circles.safetensors"
     save_weights(path, Magnitude.network_of(config), "magnitude", Magnitude.architecture(config), half=False)
-    with pytest.raises(CheckpointError, match=r"set \[tokenizer\] circles = true or"):
+    with pytest.raises(CheckpointError, match=r"the weights have circles = 2, .* set \[tokenizer\] circles = 2 or"):
         Magnitude(Magnitude.Config(**CODEC | {"weights": str(path)}))
-    stated = Magnitude.Config(**CODEC | {"weights": str(path)}, circles=True)
+    without, _, _ = beginning(tmp_path)
+    with pytest.raises(CheckpointError, match=r"the weights have circles = 0, .* set \[tokenizer\] circles = 0 or"):
+        Magnitude(Magnitude.Config(**WITH_CIRCLES | {"weights": str(without)}))
+    stated = Magnitude.Config(**WITH_CIRCLES | {"weights": str(path)})
     assert Magnitude(stated).space == Magnitude.space_of(stated)
 
 

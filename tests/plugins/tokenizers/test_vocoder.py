@@ -36,7 +36,7 @@ BINS, FRAMES = 641, 20
 SIZES = {"bands": 8, "width": 16, "hidden": 16, "blocks": 2, "kernel": 3}
 
 
-def strong(latent: int = 64) -> Vocoder:
+def strong(latent: int = 80) -> Vocoder:
     """One that changes every bin."""
     torch.manual_seed(4)
     vocoder = Vocoder(latent=latent, **SIZES)
@@ -71,7 +71,7 @@ def test_an_untrained_one_changes_no_bit(phase, continuous):
     codec = lively(phase=phase, continuous=continuous)
     codes = codec.encode(music(2, FRAMES))
     plain = codec.decode(codes)
-    assert torch.equal(spoken(codec, Vocoder(latent=64, **SIZES)).decode(codes), plain)
+    assert torch.equal(spoken(codec, Vocoder(latent=80, **SIZES)).decode(codes), plain)
     assert not torch.equal(spoken(codec, strong()).decode(codes), plain)
     assert torch.equal(spoken(codec, None).decode(codes), plain)
 
@@ -119,7 +119,7 @@ def test_it_is_causal_and_adds_no_delay(codec, offline):
 def test_silence_stays_digital_silence(codec):
     """Whatever the vocoder says, and again a window after sound."""
     settled = codec.settled(torch.cat([torch.rand(1, 8, BINS), torch.zeros(1, 16, BINS)], dim=1), History())
-    z = torch.randn(1, 6, 64)
+    z = torch.randn(1, 6, 80)
     vocoder = strong()
     changed = vocoder(settled, z, History())
     assert changed[:, :8].abs().sum() > 0
@@ -141,7 +141,7 @@ def test_machine_code_is_what_torch_computes(codec, offline):
 
 def test_the_tail_is_that_of_the_corrected_sum():
     """A vocoder that doubles everything doubles the last samples too."""
-    double = Vocoder(latent=64, **SIZES)
+    double = Vocoder(latent=80, **SIZES)
     with torch.no_grad():
         double.leave.bias.view(4, 2, BINS)[:, 0] = 3**-0.5  # 2 u / sqrt(1 + u^2) = 1
     codec = lively()
@@ -207,7 +207,7 @@ def test_settled_spectra_sound_as_the_rule_does(made, hop, window):
 def test_with_tensors_it_waits_for_nothing_and_can_be_traced():
     """As `prepare` does on a GPU: as a graph over all that is remembered; and, the rule, on a device without data."""
     rule, vocoder = TensorPhases(), strong()
-    said, z = torch.rand(2, 12, BINS) ** 8, torch.randn(2, 3, 64)
+    said, z = torch.rand(2, 12, BINS) ** 8, torch.randn(2, 3, 80)
 
     def sound(said: torch.Tensor, z: torch.Tensor, history: History) -> torch.Tensor:
         settled = rule.spectra(said, history.of(rule, lambda: rule.begin(2)))

@@ -104,14 +104,13 @@ def first_levels(codebooks: int, tensors: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def check_sizes(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
-    """Raise CheckpointError with a line for each size that differs from the file."""
+    """Raise CheckpointError with a line for each size that differs from the file; one that is not stated is 0."""
     wanted, found = json.loads(json.dumps(dict(wanted))), json.loads(json.dumps(dict(found)))
     problems = [
-        f"the weights have {key} = {found.get(key)!r}, the spec asks for {wanted.get(key)!r} @ {path}; "
-        + (f"set [tokenizer] {key} = {json.dumps(found[key])}" if key in found else f"leave out [tokenizer] {key}")
-        + " or give other weights"
+        f"the weights have {key} = {found.get(key, 0)!r}, the spec asks for {wanted.get(key, 0)!r} @ {path}; "
+        f"set [tokenizer] {key} = {json.dumps(found.get(key, 0))} or give other weights"
         for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
+        if found.get(key, 0) != wanted.get(key, 0)
     ]
     if problems:
         raise CheckpointError(*problems)

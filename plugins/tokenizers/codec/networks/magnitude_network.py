@@ -82,27 +82,36 @@ class Spectra(nn.Module):
 
 
 class Whitening(nn.Module):
-    """Latents [..., E] <-> their first n principal components over their deviations [..., n]: what diffusion models."""
+    """Latents [..., E] <-> their first n principal components over their deviations [..., n]: what diffusion models.
+
+    The components of the magnitudes come first, then those of the circles.
+    """
 
     mean: Tensor
     axes: Tensor
     deviation: Tensor
 
-    def __init__(self, latent: int):
+    def __init__(self, latent: int, circles: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(latent))
-        self.register_buffer("axes", torch.eye(latent))
-        self.register_buffer("deviation", torch.ones(latent))
+        self._sizes = latent, circles
+        self.register_buffer("mean", torch.zeros(latent + circles))
+        self.register_buffer("axes", torch.eye(latent + circles))
+        self.register_buffer("deviation", torch.ones(latent + circles))
 
     @torch.no_grad()
-    def fit(self, z: Tensor) -> list[float]:
-        """Mean, axes (loudest first) and deviations of latents [m, E]; returns the axes' shares of the variance."""
-        self.mean.copy_(z.mean(0))
-        centred = (z - self.mean).double()
-        variances, axes = torch.linalg.eigh(centred.T @ centred / len(z))
-        self.axes.copy_(axes.flip(1))
-        self.deviation.copy_(variances.flip(0).clamp(min=1e-12).sqrt())
-        return (variances.flip(0) / variances.sum()).tolist()
+    def fit(self, z: Tensor, *, circles_only: bool = False) -> None:
+        """Mean, axes (loudest first) and deviations of latents [m, E], or of the circles among them."""
+        latent, circles = self._sizes
+        parts = [] if circles_only else [slice(0, latent)]
+        if circles:
+            parts.append(slice(latent, latent + circles))
+        for own in parts:
+            part = z[:, own].double()
+            variances, axes = torch.linalg.eigh(torch.cov(part.T, correction=0))
+            self.mean[own] = part.mean(0).to(self.mean)
+            self.axes[own] = 0
+            self.axes[own, own] = axes.flip(1).to(self.axes)
+            self.deviation[own] = variances.flip(0).clamp(min=1e-12).sqrt().to(self.deviation)
 
     def forward(self, z: Tensor, n: int) -> Tensor:
         """[..., E] -> [..., n]."""
@@ -118,6 +127,8 @@ class Whitening(nn.Module):
 
 class MagnitudeNetwork(nn.Module):
     """Encoder, codebooks and decoder; see Magnitude.Config for the sizes. E = latent + (SIZE with circles, else 0).
+
+    Levels before number `circles` quantize the first `latent` numbers, that level and later ones all.
 
     Encoder and decoder are a linear code of the log band magnitudes (`analysis`, `mean`, `synthesis`: at the start
     their principal components) and what causal blocks add to it. The decoder widens bands to bins by the pseudo-inverse
@@ -147,12 +158,14 @@ class MagnitudeNetwork(nn.Module):
         decoder_blocks: int,
         kernel: int,
         tuner_blocks: int = 0,
-        circles: bool = False,
+        circles: int = 0,
     ):
         super().__init__()
         size = SUBFRAMES * bands
-        quantized = latent + (SIZE if circles else 0)
-        self.spectra = Spectra(bands, circles=circles)
+        beside = SIZE if circles else 0
+        quantized = latent + beside
+        widths = [latent if level < circles else quantized for level in range(1, codebooks + 1)]
+        self.spectra = Spectra(bands, circles=circles > 0)
         self.register_buffer("mean", torch.full((size,), math.log(BANDS_FLOOR)))
         self.register_buffer("spread", torch.ones(()))
         self.analysis = nn.Parameter(torch.randn(latent, size) * size**-0.5)
@@ -162,13 +175,13 @@ class MagnitudeNetwork(nn.Module):
         self.encoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(encoder_blocks))
         self.encoder_norm = nn.LayerNorm(width)
         self.to_latent = nn.Linear(width, latent)
-        self.quantizer = ResidualCodebooks(quantized, codebooks, codebook_size)
-        self.whitening = Whitening(quantized)
+        self.quantizer = ResidualCodebooks(widths, codebook_size, quantized)
+        self.whitening = Whitening(latent, beside)
         self.from_latent = nn.Linear(quantized, width)
         self.decoder_blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(decoder_blocks))
         self.decoder_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, SUBFRAMES * BINS)
-        self.tuner = Tuner(width, hidden, tuner_blocks, kernel, SUBFRAMES) if tuner_blocks else None
+        self.tuner = Tuner(width + beside, width, hidden, tuner_blocks, kernel, SUBFRAMES) if tuner_blocks else None
         for corrects in (self.to_latent, self.leave):
             nn.init.zeros_(corrects.weight)
             nn.init.zeros_(corrects.bias)
@@ -195,7 +208,12 @@ class MagnitudeNetwork(nn.Module):
     def decode_in_tune(self, z: Tensor, history: History) -> tuple[Tensor, Tensor | None]:
         """What `decode` gives, and the tuner's output [B, T * 4, 96], where there is one."""
         features = self.features(z, history)
-        return self.logs(z, features), self.tuner(features, history) if self.tuner else None
+        tuning = self.tuner(self.tuner_input(z, features), history) if self.tuner else None
+        return self.logs(z, features), tuning
+
+    def tuner_input(self, z: Tensor, features: Tensor) -> Tensor:
+        """Latents [B, T, E] and their `features` -> what the tuner sees: these, and the circles."""
+        return torch.cat([features, unscaled(z[..., -SIZE:])], dim=-1) if self.spectra.circles else features
 
     def placed(self, z: Tensor, magnitudes: Tensor, tuning: Tensor | None) -> Tensor:
         """The tuner's output, moved to where the circles of latents z [B, T, E] say; magnitudes [B, T * 4, 641]."""
@@ -210,7 +228,7 @@ class MagnitudeNetwork(nn.Module):
         return self._widened(z[..., : self.synthesis.shape[1]] @ self.synthesis.T + self.mean) + correction
 
     def features(self, z: Tensor, history: History) -> Tensor:
-        """Latents [B, T, E] -> what the decoder's last layer and its tuner see [B, T, width]."""
+        """Latents [B, T, E] -> what the decoder's last layer sees [B, T, width]."""
         layers = self.from_latent, self.decoder_blocks, self.decoder_norm
         return trunk(*layers, z / self.spread, history, mixed=self.mixed)
 
@@ -234,6 +252,19 @@ class MagnitudeNetwork(nn.Module):
         self.synthesis.copy_(leading)
         self.spread.copy_((centred @ leading).std(0).mean())
         return float(1 - variances.flip(0)[:size].sum() / variances.sum())
+
+    @torch.no_grad()
+    def take(self, other: MagnitudeNetwork) -> None:
+        """Take the weights of a network without tuner or circles; levels that quantize circles become unfitted."""
+        if self.spectra.circles and not other.spectra.circles:  # the decoder does not react to circles yet
+            for enters in [self.from_latent, *([self.tuner.enter] if self.tuner and other.tuner else [])]:
+                enters.weight.zero_()
+        own = self.state_dict()
+        for name, tensor in other.state_dict().items():
+            own[name][tuple(map(slice, tensor.shape))] = tensor
+        for level in self.quantizer.levels:
+            if level.width > other.quantizer.latent:
+                level.codebook.fill_(torch.nan)
 
     def encoder_parts(self) -> list[nn.Module]:
         """The modules that encoding runs in float64."""

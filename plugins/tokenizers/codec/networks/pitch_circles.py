@@ -43,14 +43,14 @@ class Circle:
 
 
 CIRCLES = (
-    Circle(27.0, 52.0, 4, 14.0, 0.35, 0.6),
-    Circle(52.0, 95.0, 4, 14.0, 0.35, 0.6),
-    Circle(95.0, 170.0, 4, 12.0, 0.35, 0.6),
-    Circle(27.0, 95.0, 1, 16.0, 0.2, 0.5),
-    Circle(95.0, 170.0, 1, 16.0, 0.2, 0.5),
-    Circle(170.0, 290.0, 1, 16.0, 0.2, 0.5),
-    Circle(290.0, 480.0, 1, 16.0, 0.2, 0.5),
-    Circle(480.0, 850.0, 1, 14.0, 0.2, 0.5),
+    Circle(27.0, 52.0, 4, 9.8, 0.35, 0.6),
+    Circle(52.0, 95.0, 4, 9.8, 0.35, 0.6),
+    Circle(95.0, 170.0, 4, 8.4, 0.35, 0.6),
+    Circle(27.0, 95.0, 1, 11.2, 0.2, 0.5),
+    Circle(95.0, 170.0, 1, 11.2, 0.2, 0.5),
+    Circle(170.0, 290.0, 1, 11.2, 0.2, 0.5),
+    Circle(290.0, 480.0, 1, 11.2, 0.2, 0.5),
+    Circle(480.0, 850.0, 1, 9.8, 0.2, 0.5),
 )
 """Wide circles first: a frequency is moved by them in this order. Their bands are so narrow that the third partial of a
 note, which lies elsewhere on them, is in another than its first two; and they must be clearer, since on them two notes

@@ -1,7 +1,8 @@
-"""Residual vector quantization by Euclidean distance, in all dimensions of the latents."""
+"""Residual vector quantization by Euclidean distance, in all dimensions of the latents or the first ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,22 +12,31 @@ from accomp.plugins.tokenizers.codec.streams.causal import History
 
 
 class Codebook(nn.Module):
-    """One level: `codebook` [C, E]."""
+    """One level: `codebook` [C, W], which stands for the first W of the latents."""
 
     codebook: Tensor
 
-    def __init__(self, size: int, latent: int):
+    def __init__(self, size: int, width: int):
         super().__init__()
-        self.register_buffer("codebook", torch.randn(size, latent))
+        self.register_buffer("codebook", torch.randn(size, width))
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.codebook.shape[1]
 
     def scores(self, z: Tensor) -> Tensor:
-        """z [..., E] -> [..., C]: z . b - |b|^2 / 2, largest for the nearest b."""
+        """z [..., E] -> [..., C]: z . b - |b|^2 / 2 in the first W, largest for the nearest b."""
         book = self.codebook.to(z)
-        return z @ book.T - book.square().sum(1) / 2
+        return z[..., : self.width] @ book.T - book.square().sum(1) / 2
 
     def nearest(self, z: Tensor) -> Tensor:
         """z [..., E] -> codes [...] int64."""
         return self.scores(z).argmax(-1)
+
+    def rest(self, z: Tensor, code: Tensor) -> Tensor:
+        """z [..., E] less what its codes [...] stand for."""
+        return torch.cat([z[..., : self.width] - self.codebook.to(z)[code], z[..., self.width :]], dim=-1)
 
 
 class ResidualCodebooks(nn.Module):
@@ -35,13 +45,21 @@ class ResidualCodebooks(nn.Module):
     Leading levels of a file work as a codec by themselves.
     """
 
-    def __init__(self, latent: int, codebooks: int, size: int):
+    def __init__(self, widths: Sequence[int], size: int, latent: int):
+        """`widths`: of each level; latents have the size `latent` whichever levels there are."""
         super().__init__()
-        self.quantizers = nn.ModuleList(Codebook(size, latent) for _ in range(codebooks))
+        self.latent = latent
+        self.quantizers = nn.ModuleList(Codebook(size, width) for width in widths)
 
     @property
     def levels(self) -> list[Any]:
         return list(self.quantizers)
+
+    @property
+    def fitted(self) -> int:
+        """Number of levels before the first that is yet to be fitted, whose codebook is NaN."""
+        unfitted = [bool(level.codebook.isnan().any()) for level in self.levels]
+        return unfitted.index(True) if any(unfitted) else len(unfitted)
 
     def codes(self, z: Tensor, stay: float = 0.0, history: History | None = None, first: int | None = None) -> Tensor:
         """z [B, T, E] -> codes [B, K, T] int64, or of the `first` so many levels.
@@ -64,7 +82,7 @@ class ResidualCodebooks(nn.Module):
         codes = []
         for level in self.levels:
             codes.append(level.nearest(z))
-            z = z - level.codebook.to(z)[codes[-1]]
+            z = level.rest(z, codes[-1])
         return torch.stack(codes, dim=1)
 
     def _staying(self, z: Tensor, last: Tensor, stay: float) -> Tensor:
@@ -72,16 +90,18 @@ class ResidualCodebooks(nn.Module):
         found = []
         for level, before in zip(self.levels[: last.shape[1]], last.unbind(1), strict=True):
             scores = level.scores(z)
-            length = z.square().sum(1, keepdim=True)
+            length = z[:, : level.width].square().sum(1, keepdim=True)
             nearest = scores.argmax(1, keepdim=True)
             kept = (before - 1).clamp(min=0)[:, None]
             near = (length - 2 * scores.gather(1, kept)) <= (1 + stay) * (length - 2 * scores.gather(1, nearest))
             code = torch.where(near & (before > 0)[:, None], kept, nearest)[:, 0]
-            z = z - level.codebook.to(z)[code]
+            z = level.rest(z, code)
             found.append(code + 1)
         return torch.stack(found, dim=1)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """codes [B, K, T] -> latents [B, T, E] float32, the sum over levels."""
-        levels = zip(self.levels, codes.unbind(1), strict=True)
-        return torch.stack([level.codebook[code].float() for level, code in levels]).sum(0)
+        """codes [B, K, T] of the first K levels -> latents [B, T, E] float32, the sum over levels."""
+        z = torch.zeros(len(codes), codes.shape[2], self.latent, device=codes.device)
+        for level, code in zip(self.levels[: codes.shape[1]], codes.unbind(1), strict=True):
+            z[..., : level.width] += level.codebook[code]
+        return z

@@ -28,7 +28,7 @@ NEAR = 2
 
 
 class Tuner(nn.Module):
-    """Input of the decoder's last layer -> corrections (bins) of the lowest bins' frequencies by slopes.
+    """Input of the decoder's last layer, and circles -> corrections (bins) of the lowest bins' frequencies by slopes.
 
     It has causal blocks of its own; its output begins at zero.
     """
@@ -36,10 +36,10 @@ class Tuner(nn.Module):
     mixed = False
     """Whether blocks compute in bfloat16, as training may."""
 
-    def __init__(self, width: int, hidden: int, blocks: int, kernel: int, subframes: int):
+    def __init__(self, inputs: int, width: int, hidden: int, blocks: int, kernel: int, subframes: int):
         super().__init__()
         self.subframes = subframes
-        self.enter = nn.Linear(width, width)
+        self.enter = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(FrameBlock(width, hidden, kernel) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, subframes * TUNED)
@@ -47,7 +47,7 @@ class Tuner(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, features: Tensor, history: History) -> Tensor:
-        """[B, T, width] -> bins [B, T * subframes, TUNED], within REACH."""
+        """[B, T, inputs] -> bins [B, T * subframes, TUNED], within REACH."""
         said = through(self.enter, self.blocks, self.norm, self.leave, features, history, mixed=self.mixed)
         return bounded(said.unflatten(2, (self.subframes, TUNED)).flatten(1, 2))
 

@@ -180,18 +180,19 @@ def widened(bands: Array, widen: Array, correction: Array, band_floor: float, fl
 
 
 @machine
-def look_up(z: Array, books: Array, halves: Array, stay: float, last: Array, codes: Array) -> None:
+def look_up(z: Array, books: Array, widths: Array, halves: Array, stay: float, last: Array, codes: Array) -> None:
     """ResidualCodebooks.codes: z [R, D], books [K, D, C], halves |book|^2 / 2 [K, C], last [B, K] -> codes [B, K, T].
 
-    Overwrites z by the final residual and `last` by the newest codes plus 1 (0: none yet). A level keeps the previous
-    code if its squared distance is at most 1 + stay times the least. Ties go to the first code.
+    Level k is about the first widths[k] of D numbers; its book is 0 in the others. Overwrites z by the final residual
+    and `last` by the newest codes plus 1 (0: none yet). A level keeps the previous code if its squared distance is at
+    most 1 + stay times the least. Ties go to the first code.
     """
     score = np.empty((BLOCK, books.shape[2]), np.float32)
     for row in range(0, len(z), BLOCK):
         rest = z[row : row + BLOCK]
         for level in range(len(books)):
             _product(rest, books[level], -halves[level], score[: len(rest)])
-            _choose(rest, books[level], score, stay, last[:, level], codes[:, level], row)
+            _choose(rest, books[level, : widths[level]], score, stay, last[:, level], codes[:, level], row)
 
 
 @machine

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
@@ -19,6 +20,7 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     MagnitudeNetwork,
 )
 from accomp.plugins.tokenizers.codec.networks.pitch_circles import SIZE
+from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
 from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded, by_slopes
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
 from accomp.plugins.tokenizers.codec.streams.cpu import kernels, pitch_circles
@@ -33,6 +35,11 @@ SPACING = SAMPLE_RATE / WINDOW
 """Hz between the bins of magnitudes."""
 
 
+def _books(quantizer: ResidualCodebooks) -> Array:
+    """The codebooks [K, C, E], 0 where a level is about fewer of the latents."""
+    return np.stack([array(F.pad(level.codebook, (0, quantizer.latent - level.width))) for level in quantizer.levels])
+
+
 class CpuEncoder:
     """audio -> latents, and codes, as a MagnitudeNetwork computes them, a LivePath. Weights must not change."""
 
@@ -42,9 +49,12 @@ class CpuEncoder:
         self._mean = array(network.mean)
         self._layers = Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
         self._analysis = array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
-        books = [level.codebook for level in network.quantizer.levels]
-        self._books = aligned(np.stack([array(book.T) for book in books]))
-        self._halves = np.stack([array(book.double().square().sum(1) / 2) for book in books])
+        books = _books(network.quantizer)
+        self._books = aligned(np.ascontiguousarray(books.transpose(0, 2, 1)))
+        self._widths = np.array([level.width for level in network.quantizer.levels])
+        self._halves = np.stack(
+            [array(level.codebook.double().square().sum(1) / 2) for level in network.quantizer.levels]
+        )
         self(torch.zeros(1, HOP, dtype=torch.float64), self.begin(1))  # so that the machine code is made now
 
     def takes(self, batch: int, frames: int) -> bool:
@@ -76,7 +86,8 @@ class CpuEncoder:
         """audio [B, T * hop] float64 -> codes [B, K, T] int64."""
         codes = torch.empty(len(audio), len(self._books), audio.shape[1] // HOP, dtype=torch.int64)
         last = history.of(self._quantizer).numpy()
-        kernels.look_up(self.latents(audio, history), self._books, self._halves, self._stay, last, codes.numpy())
+        z = self.latents(audio, history)
+        kernels.look_up(z, self._books, self._widths, self._halves, self._stay, last, codes.numpy())
         return codes
 
 
@@ -137,7 +148,7 @@ class CpuTuner:
         return self._layers.begin(batch)
 
     def __call__(self, features: Array, batch: int, history: FixedHistory) -> Tensor:
-        """[B * T, width] float32 -> bins [B, T * 4, 96]."""
+        """[B * T, inputs] float32 -> bins [B, T * 4, 96]."""
         return bounded(torch.from_numpy(self._layers(features, history)).view(batch, -1, TUNED))
 
 
@@ -148,13 +159,14 @@ class CpuDecoder:
         self, network: MagnitudeNetwork, phases: Any, vocoder: CpuVocoder | None = None, *, circles: bool = False
     ):
         """`circles`: whether those of the latents move frequencies."""
-        self._embeddings = np.stack([array(level.codebook) for level in network.quantizer.levels])
+        self._embeddings = _books(network.quantizer)
         self._spread, self._mean = np.float32(network.spread), array(network.mean)
         self._synthesis = array(network.synthesis.T)
         self._widen = array(network.widen)
         self._layers = Layers(network.from_latent, network.decoder_blocks, network.decoder_norm, network.leave)
         self._tuner = CpuTuner(network.tuner) if network.tuner else None
-        self._circles = SIZE if circles else 0
+        self._circles = np.repeat(TABLE[:, 3], 2).astype(np.float32) if network.spectra.circles else None
+        self._places = circles
         self._phases, self._vocoder = phases, vocoder
         self(torch.zeros(1, len(self._embeddings), 1, dtype=torch.int64), self.begin(1))
 
@@ -181,9 +193,11 @@ class CpuDecoder:
         bands = bands.reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
         said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
+        if self._circles is not None:
+            features = np.concatenate([features, z[:, -SIZE:] / self._circles], axis=1)
         tuning = self._tuner(features, batch, history) if self._tuner else None
-        if self._circles:
-            tuning = self._placed(z[:, -self._circles :], said, tuning)
+        if self._places:
+            tuning = self._placed(z[:, -SIZE:], said, tuning)
         if self._vocoder:
             settled = self._phases.spectra(said, history.of(self._phases), tuning)
             return self._vocoder(settled, z, history)

@@ -26,8 +26,9 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     """[train] of the magnitude codec; precision "bfloat16" is that of the blocks' matrix products, on any device.
 
     Attributes:
-        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes; or "tuner":
-            of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py.
+        only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes, but where
+            [codec] has circles and `start` none: the levels that quantize these are fitted at the beginning; or
+            "tuner": of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py.
         keep, again: of a tuner's training, the batches kept in memory, and the average number of steps on each.
         stay: that of the codec, for the codes of a decoder that is trained alone.
         average: decay of the moving average of the decoder's trained weights, which is the result; 0: the last weights.
@@ -114,11 +115,12 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
 
     def learn(self, done: float) -> dict[str, float]:
         told: dict[str, float] = {}
+        if not self.step and (fitted := self.network.quantizer.fitted) < len(self.codebooks.levels):
+            told |= self._fit(fitted)
         if self.fitted is None and not self.spec.start:
             told["components_miss"] = self._start()
         if self._fits_now(done):
-            for i, left in enumerate(self.codebooks.fit(self.latents(self._encode))):
-                told[f"unexplained_{i + 1}"] = left
+            told |= self._fit()
             self.fitted = self.step
         return told | self._one_step(done)
 
@@ -178,9 +180,9 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
     def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
         """Input of the decoder from the codes, without a gradient."""
         quantizer, first = self.network.quantizer, self._levels_heard()
-        codes = quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
-        heard = zip(quantizer.levels[:first], codes.unbind(1), strict=True)
-        return torch.stack([level.codebook[code] for level, code in heard]).sum(0)
+        return quantizer.embed(
+            quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
+        )
 
     def _levels_heard(self) -> int:
         """Number of levels that the decoder gets in this step."""
@@ -188,6 +190,14 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         if chance < self.spec.fewer and self.levels > 1:
             return 1 + int(torch.randint(self.levels - 1, (), generator=self.rng))
         return len(self.codebooks.levels) if chance > 1 - self.spec.more else self.levels
+
+    def _fit(self, first: int = 0) -> dict[str, float]:
+        """Fit all levels, or those from number `first` on, which are the first with circles."""
+        z = self.latents(self._encode)
+        left = self.codebooks.fit(z, first)
+        if first:
+            self.network.whitening.fit(z, circles_only=True)
+        return {f"unexplained_{i + 1}": share for i, share in enumerate(left)}
 
     @torch.no_grad()
     def _start(self) -> float:

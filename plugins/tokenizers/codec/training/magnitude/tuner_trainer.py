@@ -21,12 +21,12 @@ class Example:
     """Input and targets of a tuner for a batch of clips, in float16.
 
     Attributes:
-        features: input of the decoder's last layer [B, T, width].
+        seen: input of the tuner [B, T, width of the decoder's last layer, and circles].
         slopes, true: frequencies by slopes of decoded magnitudes, and those of the original [B, T * 4, TUNED].
         matter: how much each counts [B, T * 4, TUNED].
     """
 
-    features: Tensor
+    seen: Tensor
     slopes: Tensor
     true: Tensor
     matter: Tensor
@@ -45,7 +45,7 @@ class TunerTrainer(MagnitudeTrainer):
 
     def _one_step(self, done: float) -> dict[str, float]:
         kept = self._kept.draw(self.step, self.rng)
-        said = kept.slopes.float() + self.tuner(kept.features.float(), History())
+        said = kept.slopes.float() + self.tuner(kept.seen.float(), History())
         losses = {"tuning": mistuning(said, kept.true.float(), kept.matter.float())}
         return self.descended(self.spec.tuning * losses["tuning"], losses, done)
 
@@ -62,7 +62,8 @@ class TunerTrainer(MagnitudeTrainer):
         features = self.network.features(heard, History())
         slopes = by_slopes(magnitudes_of(self.network.logs(heard, features)).flatten(1, 2))
         true, matter = true_tuning(audio, WINDOW, STEP)
-        return Example(features.half(), slopes.half(), true.clamp(-REACH, REACH).half(), matter.half())
+        seen = self.network.tuner_input(heard, features)
+        return Example(seen.half(), slopes.half(), true.clamp(-REACH, REACH).half(), matter.half())
 
 
 def trainer_of(network: Any, spec: MagnitudeTrainSpec, *rest: Any, **timing: Any) -> MagnitudeTrainer:
