@@ -7,6 +7,9 @@
 - torchaudio's wheels are built for CUDA and refuse to load beside a CPU torch. Without its extension files it falls
   back to Python by design (resampling, filters and mel spectrograms are complete there), so they are removed.
 
+Its last step imports what is most likely to fail. librosa compiles itself then, into a cache that two processes which
+do so at once would leave broken: each later one would end in a segmentation fault.
+
 A stamp in the environment makes a second run return at once unless a list, pyproject.toml or this script changed.
 
     python requirements/install.py [--torch auto|cpu|cuda] [--run-only] [--check]
@@ -58,7 +61,7 @@ def main() -> int:
     if removed:
         print(f"torch is a CPU build: took torchaudio's {len(removed)} CUDA extension files out.")
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(PROJECT))
-    subprocess.run([sys.executable, "-c", "import torch, torchaudio"], check=True)
+    subprocess.run([sys.executable, "-c", "import torch, torchaudio, librosa"], check=True)  # see the top
     stamp.write_text(wanted + "\n")
     folder, torch = Path(sys.prefix), importlib.metadata.version("torch")
     print(f"Ready: {folder} (torch {torch}). Try `{folder.name}/bin/accomp doctor`.")
