@@ -24,7 +24,7 @@ from accomp.core.spec.schema import load_spec, structure
 from accomp.core.training.trainer import train
 from accomp.plugins.importers.stream_music_gen.command import import_run
 
-MAGNITUDE = {"latents": 64, "codes": 1024}
+MAGNITUDE = {"latents": 80, "codes": 1024}
 """Sizes of the shipped codec."""
 
 
@@ -291,5 +291,5 @@ def test_a_shipped_spec_of_another_codec_is_refused(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     file = saved(reference.random_weights("add"), tmp_path / "x.ckpt")
     assert main(["import-checkpoint", "stream-music-gen", str(file), "--like", "quickstart", "--chunk", "1"]) == 2
-    assert "tokenizer 'magnitude' of --like has 4 levels of 1024 codes, latents 64 wide" in capsys.readouterr().err
+    assert "tokenizer 'magnitude' of --like has 4 levels of 1024 codes, latents 80 wide" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
