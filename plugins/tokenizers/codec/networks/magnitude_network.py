@@ -256,11 +256,11 @@ class MagnitudeNetwork(nn.Module):
     @torch.no_grad()
     def take(self, other: MagnitudeNetwork) -> None:
         """Take the weights of a network without tuner or circles; levels that quantize circles become unfitted."""
-        if self.spectra.circles and not other.spectra.circles:  # the decoder does not react to circles yet
-            for enters in [self.from_latent, *([self.tuner.enter] if self.tuner and other.tuner else [])]:
-                enters.weight.zero_()
-        own = self.state_dict()
-        for name, tensor in other.state_dict().items():
+        own, found = self.state_dict(), other.state_dict()
+        for enters in ("from_latent.weight", "tuner.enter.weight"):
+            if enters in found:
+                own[enters].zero_()  # columns that `other` lacks: the decoder does not react to circles yet
+        for name, tensor in found.items():
             own[name][tuple(map(slice, tensor.shape))] = tensor
         for level in self.quantizer.levels:
             if level.width > other.quantizer.latent:

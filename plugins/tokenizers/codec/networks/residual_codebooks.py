@@ -58,8 +58,8 @@ class ResidualCodebooks(nn.Module):
     @property
     def fitted(self) -> int:
         """Number of levels before the first that is yet to be fitted, whose codebook is NaN."""
-        unfitted = [bool(level.codebook.isnan().any()) for level in self.levels]
-        return unfitted.index(True) if any(unfitted) else len(unfitted)
+        levels = self.levels
+        return next((i for i, level in enumerate(levels) if level.codebook.isnan().any()), len(levels))
 
     def codes(self, z: Tensor, stay: float = 0.0, history: History | None = None, first: int | None = None) -> Tensor:
         """z [B, T, E] -> codes [B, K, T] int64, or of the `first` so many levels.

@@ -27,7 +27,7 @@ from accomp.plugins.tokenizers.codec.streams.cpu import kernels, pitch_circles
 from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
 from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned
 from accomp.plugins.tokenizers.codec.streams.cpu.layers import Layers, array
-from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import TABLE
+from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import SCALES, TABLE
 from accomp.plugins.tokenizers.codec.streams.cpu.spectra import CpuSpectra
 from accomp.plugins.tokenizers.codec.streams.cpu.vocoder import CpuVocoder
 
@@ -45,7 +45,7 @@ class CpuEncoder:
 
     def __init__(self, network: MagnitudeNetwork, stay: float):
         self._stay, self._quantizer, self._spectra = stay, network.quantizer, network.spectra
-        self._logs, self._scales = CpuSpectra(network.spectra), np.repeat(TABLE[:, 3], 2).astype(np.float32)
+        self._logs = CpuSpectra(network.spectra)
         self._mean = array(network.mean)
         self._layers = Layers(network.enter, network.encoder_blocks, network.encoder_norm, network.to_latent)
         self._analysis = array(network.analysis.T), np.zeros(len(network.analysis), np.float32)
@@ -80,7 +80,7 @@ class CpuEncoder:
         features += np.float32(1.5)
         z: Array = kernels.linear(bands - self._mean, *self._analysis)
         z += self._layers(features, history)
-        return np.concatenate([z, circles * self._scales], axis=1) if circles.shape[1] else z
+        return np.concatenate([z, circles * SCALES], axis=1) if circles.shape[1] else z
 
     def __call__(self, audio: Tensor, history: FixedHistory) -> Tensor:
         """audio [B, T * hop] float64 -> codes [B, K, T] int64."""
@@ -165,8 +165,7 @@ class CpuDecoder:
         self._widen = array(network.widen)
         self._layers = Layers(network.from_latent, network.decoder_blocks, network.decoder_norm, network.leave)
         self._tuner = CpuTuner(network.tuner) if network.tuner else None
-        self._circles = np.repeat(TABLE[:, 3], 2).astype(np.float32) if network.spectra.circles else None
-        self._places = circles
+        self._heeds, self._places = network.spectra.circles, circles
         self._phases, self._vocoder = phases, vocoder
         self(torch.zeros(1, len(self._embeddings), 1, dtype=torch.int64), self.begin(1))
 
@@ -193,9 +192,7 @@ class CpuDecoder:
         bands = bands.reshape(len(correction), -1)
         magnitudes = kernels.widened(bands, self._widen, correction, BANDS_FLOOR, FLOOR)
         said = torch.from_numpy(magnitudes).view(batch, -1, BINS)
-        if self._circles is not None:
-            features = np.concatenate([features, z[:, -SIZE:] / self._circles], axis=1)
-        tuning = self._tuner(features, batch, history) if self._tuner else None
+        tuning = self._tuner(self._tuner_input(z, features), batch, history) if self._tuner else None
         if self._places:
             tuning = self._placed(z[:, -SIZE:], said, tuning)
         if self._vocoder:
@@ -203,6 +200,10 @@ class CpuDecoder:
             return self._vocoder(settled, z, history)
         audio: Tensor = self._phases(said, history.of(self._phases), tuning)
         return audio
+
+    def _tuner_input(self, z: Array, features: Array) -> Array:
+        """As MagnitudeNetwork.tuner_input does."""
+        return np.concatenate([features, z[:, -SIZE:] / SCALES], axis=1) if self._heeds else features
 
     @staticmethod
     def _placed(latents: Array, magnitudes: Tensor, tuning: Tensor | None) -> Tensor:

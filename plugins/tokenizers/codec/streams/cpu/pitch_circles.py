@@ -25,6 +25,8 @@ from accomp.plugins.tokenizers.codec.phase.machine import machine
 Array = np.ndarray[Any, Any]
 TABLE: Array = np.array([(c.low, c.high, 12 / c.semitones, c.scale, c.hazy, c.clear) for c in CIRCLES])
 """Of each circle, lowest and highest frequency (Hz), turns an octave, scale, and how clear it must be."""
+SCALES: Array = np.repeat(TABLE[:, 3], 2).astype(np.float32)
+"""Of each latent of the circles."""
 NONE: Array = TABLE[:0]
 """Of a network without circles."""
 TURN = 2 * math.pi

@@ -67,7 +67,7 @@ class ResidualTrainer:
             left = level.rest(rest, code)
             self._follow(i, rest[:, : level.width], code, revive)
             rest = left
-            found.append((z.flatten(0, 1) - rest).view_as(z))
+            found.append(z - rest.view_as(z))
         return torch.stack(found)
 
     def _follow(self, i: int, rest: Tensor, code: Tensor, revive: bool) -> None:
