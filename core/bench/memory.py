@@ -17,6 +17,7 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def begin_peak(device: torch.device) -> None:
     """Reset `peak`; where the system does not allow that, it counts from the beginning of the process."""
     if device.type == "cuda":
+        torch.cuda.init()  # without, nothing is known of the device
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):

@@ -238,7 +238,7 @@ class Attention(nn.Module):
         if in_loops(q):
             p = ((q * keys).sum(-1) / math.sqrt(d) + bias[:, :, 0]).softmax(-1)
             return (p[..., None] * values).sum(2).view(B, H, S, d)
-        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(B, H, S, d)
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).reshape(B, H, S, d)
 
 
 def _visible(sight: AttentionPattern) -> Visible:

@@ -13,7 +13,8 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
     """Decorate a function that launches kernels as the operator accomp::`name`.
 
     It writes `wrap_triton(kernel)[grid](...)` in so many words: torch reads its source to find the kernels, whose own
-    source is part of the key under which compiled graphs are kept.
+    source is part of the key under which compiled graphs are kept. Its arguments are tensors and constants: torch 2.11
+    passes any other number, an epsilon for example, as float64, and the arithmetic becomes float64 with it.
 
     On a GPU the compiler sees the launch itself (triton_op): it compiles the kernel with the rest, and no Python runs
     it. Under Triton's interpreter there is nothing to compile, and the operator is opaque (custom_op); its graph is the
@@ -21,7 +22,8 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
 
     Args:
         changes: arguments that are written in place. They must be tensors of their own, not parts of another: then
-            the compiled graph writes them in place, without a copy.
+            the compiled graph writes them in place, without a copy. They have no default: torch 2.11 leaves out
+            arguments that equal one, then looks for them.
         like: from the same arguments to empty results of the right shape.
     """
 
@@ -33,6 +35,13 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
         return opaque
 
     return decorate
+
+
+def wrap_triton(kernel: Any) -> Any:
+    """Return what launches a kernel: torch.library.wrap_triton, whose launches graphs see; under the interpreter the
+    kernel itself, which torch 2.11 refuses to wrap.
+    """
+    return kernel if interpreted() else torch.library.wrap_triton(kernel)
 
 
 def interpreted() -> bool:

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
-from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two
+from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two, wrap_triton
 
 TILE = 4096
 """Products that a program forms at a time: 32 a thread."""
@@ -28,7 +27,7 @@ def project_kernel(
     bias,
     residual,
     out,
-    eps,
+    EPS: tl.constexpr,
     ROWS: tl.constexpr,
     IN: tl.constexpr,
     OUT: tl.constexpr,
@@ -62,7 +61,7 @@ def project_kernel(
     y = tl.sum(sums, axis=2)
     gate = tl.sum(gates, axis=2)
     if norm is not None:
-        factor = tl.rsqrt(tl.sum(squares, axis=1) / IN + eps)[:, None]
+        factor = tl.rsqrt(tl.sum(squares, axis=1) / IN + EPS)[:, None]
         y *= factor
         gate *= factor
     known = column < OUT
@@ -124,8 +123,8 @@ def project(
     block_out = ROWS_OF_W * (16 if interpreted() else 1)  # the interpreter takes milliseconds for each program
     block_in = min(power_of_two(inner), TILE // (ROWS_OF_W * block_rows))
     wrap_triton(project_kernel)[(triton.cdiv(outer, block_out),)](
-        x, norm, weight, scale, bias, residual, out, eps,
-        ROWS=rows, IN=inner, OUT=outer, ACTIVATION=activation,
+        x, norm, weight, scale, bias, residual, out,
+        EPS=eps, ROWS=rows, IN=inner, OUT=outer, ACTIVATION=activation,
         BLOCK_ROWS=block_rows, BLOCK_IN=block_in, BLOCK_OUT=block_out,
     )  # fmt: skip
     return out

@@ -13,9 +13,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
-from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two
+from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two, wrap_triton
 
 BLOCK = 64
 """Positions that a program reads at a time."""
@@ -34,7 +33,7 @@ def attend_kernel(
     outputs,
     largest,
     total,
-    factor,
+    FACTOR: tl.constexpr,
     WINDOW: tl.constexpr,
     CAPACITY: tl.constexpr,
     PINNED_START: tl.constexpr,
@@ -86,7 +85,7 @@ def attend_kernel(
         mask = shown[:, None] & (i[None, :] < DIM)
         vector = (vectors + place)[:, None] * DIM + i[None, :]
         k = tl.load(keys + vector, mask=mask, other=0.0).to(q.dtype)
-        score = tl.dot(q, tl.trans(k), input_precision="ieee") * factor
+        score = tl.dot(q, tl.trans(k), input_precision="ieee") * FACTOR
         if key_scale is not None:
             score *= tl.load(key_scale + vectors + place, mask=shown, other=0.0)[None, :]
         score = tl.where(shown[None, :], score, -1e30)
@@ -106,7 +105,7 @@ def attend_kernel(
             k = tl.load(keys + (vectors + pin) * DIM + i, mask=mask, other=0.0).to(tl.float32)
             v = tl.load(values + (vectors + pin) * DIM + i, mask=mask, other=0.0).to(tl.float32)
             back = tl.load(queries + turn + (1 + pin) * DIM, mask=square, other=0.0).to(tl.float32)
-            score = tl.sum(back * k[None, :], axis=1) * factor
+            score = tl.sum(back * k[None, :], axis=1) * FACTOR
             if key_scale is not None:
                 score *= tl.load(key_scale + vectors + pin, mask=shown, other=0.0)
                 v *= tl.load(value_scale + vectors + pin, mask=shown, other=0.0)
@@ -189,8 +188,8 @@ def attend(
     largest = torch.empty(batch, heads, splits, dtype=torch.float32, device=queries.device) if many else None
     total = torch.empty(batch, heads, splits, dtype=torch.float32, device=queries.device) if many else None
     wrap_triton(attend_kernel)[(batch * kv_heads, splits)](
-        queries, keys, key_scale, values, value_scale, position, part, largest, total, dim**-0.5,
-        WINDOW=window, CAPACITY=slots - pinned, PINNED_START=pinned_start, PINNED=pinned,
+        queries, keys, key_scale, values, value_scale, position, part, largest, total,
+        FACTOR=dim**-0.5, WINDOW=window, CAPACITY=slots - pinned, PINNED_START=pinned_start, PINNED=pinned,
         KV_HEADS=kv_heads, GROUP=heads // kv_heads, DIM=dim,
         SPLITS=splits, SPAN=span_of(window, splits), WIDE=interpreted(),
         BLOCK_GROUP=power_of_two(heads // kv_heads, LEAST), BLOCK_DIM=power_of_two(dim, LEAST), BLOCK=BLOCK,

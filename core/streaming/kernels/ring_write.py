@@ -9,9 +9,8 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
-from accomp.core.streaming.kernels.operators import operator, power_of_two
+from accomp.core.streaming.kernels.operators import operator, power_of_two, wrap_triton
 from accomp.core.streaming.quantize import quantize
 
 
@@ -39,7 +38,7 @@ def remember_kernel(
     key_scale,
     values,
     value_scale,
-    eps,
+    EPS: tl.constexpr,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     TURNS: tl.constexpr,
@@ -59,7 +58,7 @@ def remember_kernel(
         _store(values, value_scale, place, x, i, DIM)
     else:
         y = tl.load(source + opposite, mask=i < DIM, other=0.0).to(tl.float32)
-        factor = tl.rsqrt(tl.sum(x * x, axis=0) / DIM + eps)
+        factor = tl.rsqrt(tl.sum(x * x, axis=0) / DIM + EPS)
         x *= factor * tl.load(qk_scale + head * DIM + i, mask=i < DIM, other=0.0).to(tl.float32)
         y *= factor * tl.load(qk_scale + head * DIM + opposite, mask=i < DIM, other=0.0).to(tl.float32)
         for turn in tl.static_range(TURNS):
@@ -91,8 +90,8 @@ def remember(
     slot: Tensor,
     pinned: Tensor,
     eps: float,
-    key_scale: Tensor | None = None,
-    value_scale: Tensor | None = None,
+    key_scale: Tensor | None,
+    value_scale: Tensor | None,
 ) -> Tensor:
     """Store a row's key and value of every session in the ring -> its queries [B, H, 1 + P, d], rotated.
 
@@ -113,8 +112,8 @@ def remember(
     queries = torch.empty(batch, heads, turns, dim, dtype=qkv.dtype, device=qkv.device)
     wrap_triton(remember_kernel)[(batch, heads + 2 * kv_heads)](
         qkv.contiguous(), qk_scale, cos.contiguous(), sin.contiguous(), slot, pinned,
-        queries, keys, key_scale, values, value_scale, eps,
-        HEADS=heads, KV_HEADS=kv_heads, TURNS=turns, SLOTS=slots, DIM=dim, BLOCK_DIM=power_of_two(dim),
+        queries, keys, key_scale, values, value_scale,
+        EPS=eps, HEADS=heads, KV_HEADS=kv_heads, TURNS=turns, SLOTS=slots, DIM=dim, BLOCK_DIM=power_of_two(dim),
     )  # fmt: skip
     return queries
 

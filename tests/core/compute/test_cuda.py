@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,6 +115,12 @@ def test_a_captured_step_reads_its_position_from_the_device():
     runtime = Runtime(compile="on", kernels="triton")
     here, there = played(spec, "cuda"), played(spec, "cuda", runtime)
     assert (here == there).float().mean() > 0.98
+
+
+def test_the_peak_memory_is_known_before_anything_is_on_the_gpu():
+    """In a process of its own, as benchmarks are: torch knows nothing of a device that it has not begun to use."""
+    program = "import torch; from accomp.core.bench import memory; memory.begin_peak(torch.device('cuda'))"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_gpu_tells_kernels_from_operators():

@@ -28,6 +28,7 @@ def build(kernel, types, sizes, absent=()):
     names = kernel.arg_names
     constants = {**sizes, **dict.fromkeys(absent)}
     signature = {name: "constexpr" if name in constants else types[name] for name in names}
+    assert {of[0] for of in signature.values()} <= {"*", "c"}, "torch may pass a number as float64; make it a constant"
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name][0] == "*"}
     source = ASTSource(kernel, signature, constants, aligned)
     for capability in (80, 90):
@@ -39,8 +40,8 @@ for name in ("project", "remember", "attend"):
     print("operator", *sorted(kernel.__name__ for kernel in get_triton_kernels_for_op(f"accomp::{name}")))
 
 bf16, f32, i8, i64 = "*bf16", "*fp32", "*i8", "*i64"
-types = {name: bf16 for name in ("x", "norm", "scale", "bias", "residual", "out")} | {"eps": "fp32"}
-sizes = {"ROWS": 1, "BLOCK_ROWS": 1, "BLOCK_IN": 1024, "BLOCK_OUT": 4}
+types = {name: bf16 for name in ("x", "norm", "scale", "bias", "residual", "out")}
+sizes = {"EPS": 1e-6, "ROWS": 1, "BLOCK_ROWS": 1, "BLOCK_IN": 1024, "BLOCK_OUT": 4}
 up = {**sizes, "IN": 1024, "OUT": 2816, "ACTIVATION": "swiglu"}
 down = {**sizes, "IN": 2816, "OUT": 1024, "ACTIVATION": ""}
 build(projection.project_kernel, {**types, "weight": bf16}, up, absent=("scale", "bias", "residual"))
@@ -48,19 +49,19 @@ build(projection.project_kernel, {**types, "weight": i8}, down, absent=("bias", 
 
 types = {
     "qkv": bf16, "qk_scale": bf16, "cos": f32, "sin": f32, "slot": i64, "pinned": "*i1", "queries": bf16, "keys": i8,
-    "key_scale": f32, "values": i8, "value_scale": f32, "eps": "fp32",
+    "key_scale": f32, "values": i8, "value_scale": f32,
 }
-sizes = {"HEADS": 16, "KV_HEADS": 8, "TURNS": 2, "SLOTS": 501, "DIM": 64, "BLOCK_DIM": 64}
+sizes = {"EPS": 1e-6, "HEADS": 16, "KV_HEADS": 8, "TURNS": 2, "SLOTS": 501, "DIM": 64, "BLOCK_DIM": 64}
 build(ring_write.remember_kernel, types, sizes)
 build(ring_write.remember_kernel, {**types, "keys": bf16, "values": bf16}, sizes, absent=("key_scale", "value_scale"))
 
 types = {
     "queries": bf16, "keys": bf16, "key_scale": f32, "values": bf16, "value_scale": f32, "position": i64,
-    "outputs": f32, "largest": f32, "total": f32, "factor": "fp32",
+    "outputs": f32, "largest": f32, "total": f32,
 }
 sizes = {
-    "WINDOW": 500, "CAPACITY": 500, "PINNED_START": 0, "PINNED": 1, "KV_HEADS": 8, "GROUP": 2, "DIM": 64, "SPLITS": 8,
-    "SPAN": 64, "WIDE": False, "BLOCK_GROUP": 16, "BLOCK_DIM": 64, "BLOCK": 64,
+    "FACTOR": 0.125, "WINDOW": 500, "CAPACITY": 500, "PINNED_START": 0, "PINNED": 1, "KV_HEADS": 8, "GROUP": 2,
+    "DIM": 64, "SPLITS": 8, "SPAN": 64, "WIDE": False, "BLOCK_GROUP": 16, "BLOCK_DIM": 64, "BLOCK": 64,
 }
 build(ring_attention.attend_kernel, types, sizes, absent=("key_scale", "value_scale"))
 build(ring_attention.attend_kernel, {**types, "keys": i8, "values": i8}, sizes)
