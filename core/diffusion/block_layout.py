@@ -12,6 +12,8 @@ alone come first. With k = 2 (rows of a block side by side; P: learned frames):
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from attrs import frozen
 from torch import Tensor
@@ -59,8 +61,7 @@ class BlockLayout:
         return torch.cat([there.new_zeros(len(there), self.start, there.shape[2]), there], dim=1)
 
 
-@frozen(eq=False)
-class Blocks:
+class Blocks(NamedTuple):
     """n blocks of clips that are denoised in training: clean rows, and behind them the rows of noisy blocks.
 
     Attributes:

@@ -37,11 +37,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "prefix_offline": {"objective": {"plugin": "prefix_offline"}, "clock": None},
     "mlm": {"objective": {"plugin": "mlm"}, "clock": None, "sampler": {"plugin": "causal_bias"}},
 }
+LATENT: dict[str, Any] = {"tokenizer": {"plugin": "loudness"}, "clock": {"t_f": -3, "k": 5}, "model": {"width": 32}}
+LATENT |= {"objective": {"plugin": "rectified_flow"}, "sampler": {"plugin": "dpmpp", "steps": 2}}
+UNTILED = {"rectified_flow": LATENT, "enc_dec": {**LATENT, "model": {"width": 32, "regime": "enc_dec"}}}
 FRAMES = 150
 
 
 def spec_of(kind: str) -> Spec:
-    sections = {**tiny.plain(".", "run", "store"), **KINDS[kind]}  # type: ignore[arg-type]
+    sections = {**tiny.plain(".", "run", "store"), **(KINDS | UNTILED)[kind]}  # type: ignore[arg-type]
     sections["backbone"] = {"plugin": "llama", "depth": 1, "heads": 2, "kv_heads": 1, "hidden": 32}
     sections["conditions"] = {"instrument": {"classes": 18, "drop": 0.5}}
     return structure({key: value for key, value in sections.items() if value is not None}, tiny.registry())
@@ -65,7 +68,9 @@ class Learning:
         valid[1, frames - 20 - seed :] = False
         batch = Batch(
             torch.randn(2, frames, self.space.latent_dim, generator=generator),
-            torch.randint(self.space.codebook_size, (2, self.space.codebooks, frames), generator=generator),
+            torch.randn(2, self.space.channels, frames, generator=generator)
+            if self.space.continuous
+            else torch.randint(self.space.codebook_size, (2, self.space.codebooks, frames), generator=generator),
             valid,
             {"instrument": torch.randint(18, (2,), generator=generator)},
         )
@@ -131,7 +136,7 @@ def test_the_lowering_that_is_imitated_stops_at_indices_out_of_a_cat(as_on_a_gpu
 
 
 @COMPILES
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS | UNTILED)
 def test_an_objective_is_lowered_once_for_all_batches(kind: str, as_on_a_gpu: Callable[..., Any]) -> None:
     learning, plain = Learning(kind), Learning(kind)
     learning.objective.loss_of = torch.compile(
