@@ -36,7 +36,7 @@ def listening(entries: Sequence[Entry]) -> list[Html]:
     cards = [_song(id, takes) for id, takes in shown.items()]
     found = [*folded_after(SHOWN, cards, "song"), tag("p", intro, class_="note")]
     if len(songs) > len(shown):
-        found.append(tag("p", f"{len(songs) - len(shown)} more songs are in the run folders.", class_="note"))
+        found.append(tag("p", f"Further songs, in the run folders alone: {len(songs) - len(shown)}.", class_="note"))
     return found
 
 

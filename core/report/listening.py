@@ -33,7 +33,7 @@ def listening(data: RunData) -> list[Html]:
     found = [*folded_after(SHOWN, cards, "take"), tag("p", _ABOUT, class_="note")]
     if len(data.takes) > MOST:
         hidden = len(data.takes) - MOST
-        found.append(tag("p", f"{hidden} more takes are in the run folder under takes/.", class_="note"))
+        found.append(tag("p", f"Further takes, in the run folder under takes/ alone: {hidden}.", class_="note"))
     return found
 
 
