@@ -275,7 +275,7 @@ def test_many_takes_are_counted_not_dropped(
     monkeypatch.setattr(listening, "MOST", 2)
     page = read_page(write_report(None, registry, make_run(tmp_path / "run", takes=5, seconds=0.2)))
     assert len(page.all("audio")) == 2 * 4
-    assert "3 more takes" in page.text
+    assert "takes/ alone: 3." in page.text
 
 
 def test_losses_survive_a_torn_line_and_a_resume(tmp_path: Path) -> None:
