@@ -64,6 +64,8 @@ class BlockLayout:
 class Blocks(NamedTuple):
     """n blocks of clips that are denoised in training: clean rows, and behind them the rows of noisy blocks.
 
+    It is made inside the compiled loss, where torch cannot make a frozen attrs object.
+
     Attributes:
         chosen: [B, m] int64, numbers of the blocks, counted from the first with output.
         lines: blocks of clean rows, those in front included.

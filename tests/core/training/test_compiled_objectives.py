@@ -37,9 +37,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "prefix_offline": {"objective": {"plugin": "prefix_offline"}, "clock": None},
     "mlm": {"objective": {"plugin": "mlm"}, "clock": None, "sampler": {"plugin": "causal_bias"}},
 }
-LATENT: dict[str, Any] = {"tokenizer": {"plugin": "loudness"}, "clock": {"t_f": -3, "k": 5}, "model": {"width": 32}}
-LATENT |= {"objective": {"plugin": "rectified_flow"}, "sampler": {"plugin": "dpmpp", "steps": 2}}
-UNTILED = {"rectified_flow": LATENT, "enc_dec": {**LATENT, "model": {"width": 32, "regime": "enc_dec"}}}
+UNTILED: dict[str, dict[str, Any]] = {
+    regime: {
+        "objective": {"plugin": "rectified_flow"},
+        "clock": {"t_f": -3, "k": 5},
+        "model": {"width": 32, "regime": regime},
+        "tokenizer": {"plugin": "loudness"},
+        "sampler": {"plugin": "dpmpp", "steps": 2},
+    }
+    for regime in ("block_causal", "enc_dec")
+}
+"""Objectives whose masks are never by tiles."""
 FRAMES = 150
 
 
