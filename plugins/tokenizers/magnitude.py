@@ -123,8 +123,13 @@ class Magnitude(FrozenCodec):
         """The Config with the tuner that its weights have. Raises CheckpointError where there are none."""
         if config.weights == "random":
             return config
-        stated = own_sizes(locate(config.weights, "magnitude"), "magnitude")
-        return attrs.evolve(config, tuner_blocks=stated.get("tuner_blocks", 0))
+        return attrs.evolve(config, tuner_blocks=cls._optional_sizes(config.weights)["tuner_blocks"])
+
+    @staticmethod
+    def _optional_sizes(weights: str) -> dict[str, Any]:
+        """What a file says of `_OPTIONAL`. Raises CheckpointError where there is no file."""
+        stated = own_sizes(locate(weights, "magnitude"), "magnitude")
+        return {key: stated.get(key, off) for key, off in _OPTIONAL.items()}
 
     def _take(self, config: Config, network: Any) -> None:
         self._config = config
@@ -268,8 +273,7 @@ class Magnitude(FrozenCodec):
         """
         lacking: dict[str, Any] = {}
         if weights != "random":
-            stated = own_sizes(locate(weights, "magnitude"), "magnitude")
-            lacking = {key: off for key, off in _OPTIONAL.items() if not stated.get(key)}
+            lacking = {key: size for key, size in cls._optional_sizes(weights).items() if size == _OPTIONAL[key]}
         wanted = attrs.evolve(config, **lacking)
         network: Any = load_network(
             lambda: cls.network_of(wanted), weights, "magnitude", cls.architecture(wanted), seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
+from torch import library
 from triton import knobs
 
 
@@ -29,8 +29,8 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
 
     def decorate(launch: Callable[..., Any]) -> Any:
         if not interpreted():
-            return torch.library.triton_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
-        opaque = torch.library.custom_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
+            return library.triton_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
+        opaque = library.custom_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
         opaque.register_fake(like)
         return opaque
 
@@ -38,10 +38,10 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
 
 
 def wrap_triton(kernel: Any) -> Any:
-    """Return what launches a kernel: torch.library.wrap_triton, whose launches graphs see; under the interpreter the
-    kernel itself, which torch 2.11 refuses to wrap.
+    """Return what launches a kernel: torch's wrapper, whose launches graphs see; under the interpreter the kernel
+    itself, which torch 2.11 refuses to wrap.
     """
-    return kernel if interpreted() else torch.library.wrap_triton(kernel)
+    return kernel if interpreted() else library.wrap_triton(kernel)
 
 
 def interpreted() -> bool:
