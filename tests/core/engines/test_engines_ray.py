@@ -12,13 +12,13 @@ from ingest_workers import contents, counting_encoder, ingest, mortal_encoder
 from accomp.core.errors import WorkError
 from accomp.core.spec.runner import RunnerSpec
 
-ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+pytest.importorskip("ray", reason="the extra ray is not installed")
 RAY = RunnerSpec(engine="ray", workers=2, cpus=1)
 
 
-@pytest.fixture(scope="module")
-def _started():
-    """Ray, as the engine itself starts it; once, since that takes seconds."""
+@pytest.mark.alone
+def test_ray_does_tasks_and_songs(tmp_path, capfd):
+    """All in one, so that Ray is started once, which takes seconds: as the engine itself starts it."""
     from accomp.core.engines.ray import start_here
 
     try:
@@ -27,13 +27,6 @@ def _started():
         if "timed out during startup" not in str(error):
             raise
         pytest.skip(f"this machine is too busy for Ray: {error}")
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("_started")
-def test_ray_does_tasks_and_songs(tmp_path, capfd):
-    """All in one, so that Ray is started once however tests are spread over processes."""
     keeps_its_promises(RAY, tmp_path)
     assert "1 die: its worker died" in capfd.readouterr().err
 

@@ -97,6 +97,7 @@ def _fill(folder: Path) -> float:
     return sum(float(cache.array("x", SOUND + i % 10, Calls()).sum()) for i in range(60))
 
 
+@pytest.mark.alone
 def test_many_processes_share_a_folder(tmp_path):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         sums = pool.map(_fill, [tmp_path] * 4)

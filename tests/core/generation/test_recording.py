@@ -126,6 +126,7 @@ def test_a_disk_that_gets_full_at_any_byte_keeps_all_that_had_room(
         np.testing.assert_array_equal(whole(path), sound[: room // 4])
 
 
+@pytest.mark.alone
 def test_a_process_that_is_killed_leaves_whole_files(tmp_path: Path) -> None:
     """Children that record until they are killed, at random times."""
     rng, sound = random.Random(2), noise(200_000)
@@ -309,6 +310,7 @@ def test_a_full_disk_at_any_byte_keeps_what_had_room(
         np.testing.assert_allclose(stem * 0.99 / max(0.99, np.abs(stem).max()), expected[: len(stem)], atol=1e-2)
 
 
+@pytest.mark.alone
 def test_killed_while_it_plays_the_files_hold_what_was_played(
     trained: tiny.Trained, input: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +413,7 @@ def test_in_real_time_a_second_signal_and_a_full_disk_keep_what_was_played(
 # ----------------------------------------------------------------------------------------- a terminal that closes
 
 
+@pytest.mark.alone
 def test_work_goes_on_to_its_good_end_when_the_terminal_closes(tmp_path: Path) -> None:
     child, terminal = pty.fork()
     if not child:

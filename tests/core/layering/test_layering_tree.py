@@ -167,6 +167,7 @@ def test_a_stem_of_another_length_is_refused_and_leaves_nothing(tree: Tree) -> N
 # -------------------------------------------------------------------------------------------- several processes
 
 
+@pytest.mark.alone
 def test_a_killed_process_leaves_a_readable_tree_that_grows_on(tree: Tree) -> None:
     grow(tree, tone(0.5, 2))
     child = os.fork()
@@ -193,6 +194,7 @@ def test_the_first_of_two_who_make_a_node_wins(tree: Tree) -> None:
     assert tree.nodes()[first.id].chosen
 
 
+@pytest.mark.alone
 def test_many_processes_grow_one_tree(tree: Tree) -> None:
     children = []
     for number in range(3):

@@ -242,6 +242,7 @@ def write_take(run: Path, text: str) -> None:
             (work / name).write_text(text)
 
 
+@pytest.mark.alone
 def test_killed_between_any_two_changes_a_folder_is_the_old_one_or_the_new_one(tmp_path):
     for operation in range(40):
         run = tmp_path / str(operation)
