@@ -6,9 +6,10 @@ from accomp.core.pages.charts import Bars, Interval, bar_chart, interval_chart
 from accomp.core.pages.document import Section, document
 from accomp.core.pages.html import Html, table, tag
 from accomp.core.pages.players import folded_after, player, player_grid
-from accomp.core.pages.sound import RANGE, SPREAD, difference_data, lossless_data, spectrogram_data
+from accomp.core.pages.sound import AXES, RANGE, SPREAD, difference_data, lossless_data, spectrogram_data
 
 __all__ = [
+    "AXES",
     "RANGE",
     "SPREAD",
     "Bars",

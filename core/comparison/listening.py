@@ -12,7 +12,7 @@ from accomp.core.audio.loudness import LISTENING_LUFS, mix_for_listening, normal
 from accomp.core.comparison.entries import Entry
 from accomp.core.pages.html import Html, tag
 from accomp.core.pages.players import folded_after, player, player_grid
-from accomp.core.pages.sound import player_data, spectrogram_data
+from accomp.core.pages.sound import AXES, player_data, spectrogram_data
 
 PLAYERS = 160
 """On a page; more would make it too heavy to open."""
@@ -30,8 +30,7 @@ def listening(entries: Sequence[Entry]) -> list[Html]:
     shown = dict(list(songs.items())[: max(1, PLAYERS // each)])
     intro = (
         f"Every player is set to {LISTENING_LUFS:g} LUFS; the accompaniment is 5 dB louder than each stem of the "
-        "context. Spectrograms show the accompaniment alone: time across, frequency up (40 Hz to 12 kHz), brighter is "
-        "louder."
+        f"context. Spectrograms show the accompaniment alone: {AXES}."
     )
     cards = [_song(id, takes) for id, takes in shown.items()]
     found = [*folded_after(SHOWN, cards, "song"), tag("p", intro, class_="note")]

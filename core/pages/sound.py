@@ -17,6 +17,8 @@ RANGE = 70.0
 """dB between the darkest and the brightest point of a picture."""
 LOWEST, HIGHEST = 40.0, 12000.0
 """Hz, the ends of a picture's logarithmic frequency axis (or half the sample rate, where that is lower)."""
+AXES = f"time across, frequency up ({LOWEST:g} Hz to {HIGHEST / 1000:g} kHz), brighter is louder"
+"""How a spectrogram is read, for the text beside it."""
 SPREAD = 30.0
 """dB of difference, up or down, at which the colours of a picture of differences end."""
 _COLOURS = ((8, 10, 24), (37, 36, 92), (92, 47, 130), (160, 58, 122), (220, 92, 89), (248, 158, 90), (252, 236, 180))

@@ -8,7 +8,7 @@ from accomp.core.audio import io as audio
 from accomp.core.audio.loudness import LISTENING_LUFS, loudness, normalise
 from accomp.core.pages.html import Html, tag
 from accomp.core.pages.players import folded_after, player, player_grid
-from accomp.core.pages.sound import player_data, spectrogram_data
+from accomp.core.pages.sound import AXES, player_data, spectrogram_data
 from accomp.core.report.data import RunData
 
 MOST = 12
@@ -21,7 +21,7 @@ _LABELS = {"context": "Context (input of the model)", "stem": "Generated stem", 
            "true": "True stem"}  # fmt: skip
 _ABOUT = (
     f"Every player is set to {LISTENING_LUFS:g} LUFS; in the mix the accompaniment is 5 dB louder than each stem of "
-    "the context. Spectrograms: time across, frequency up (40 Hz to 12 kHz), brighter is louder."
+    f"the context. Spectrograms: {AXES}."
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from accomp.plugin.pages import (
+    AXES,
     RANGE,
     SPREAD,
     Html,
@@ -30,7 +31,7 @@ def listening(heard: Sequence[DecodedStretch]) -> list[Html]:
         return []
     intro = (
         f"Lossless. The original is set to {LISTENING_LUFS:g} LUFS (or as far as no peak clips), the decoded by the "
-        "same gain, so levels compare. Spectrograms: time across, frequency up (40 Hz to 12 kHz), brighter is louder. "
+        f"same gain, so levels compare. Spectrograms: {AXES}. "
         f"Below, the difference from the original: red is louder, blue softer, by {SPREAD:g} dB or more at the ends of "
         f"the scale; what lies more than {RANGE:g} dB down counts as equally soft."
     )
