@@ -13,19 +13,17 @@ import hmac
 import io
 import json
 import os
-import platform
 import secrets
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from accomp.core.compute.cores import processor
+from accomp.core.compute.compiled_code import facts, torch_cache
 from accomp.core.console import say, warn
 from accomp.core.errors import DataError
 from accomp.core.files import read_record, write_atomic
@@ -94,15 +92,9 @@ def use(run: Path, device: torch.device) -> bool:
     if why:
         warn(f"the compiled steps beside the run are not used: {why} @ {run / FOLDER}")
         return False
-    _open(archive, _torch_cache())
+    _open(archive, torch_cache())
     say(f"compiled steps @ {run / FOLDER}")
     return True
-
-
-def facts(device: torch.device) -> dict[str, str]:
-    """What compiled code depends on beside the model: torch, Python, the device, the code of accomp."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return {"torch": torch.__version__, "python": platform.python_version(), "device": name, "code": _code()}
 
 
 def _difference(record: dict[str, Any], device: torch.device) -> str:
@@ -149,16 +141,6 @@ def _key(*, make: bool = False) -> bytes | None:
         return None
 
 
-def _code() -> str:
-    """Hash of the code of accomp."""
-    found = hashlib.sha256()
-    for package in ("core", "plugins"):
-        root = Path(str(resources.files(f"accomp.{package}")))
-        for path in sorted(root.rglob("*.py")):
-            found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:16]
-
-
 def _archive(cache: Path) -> bytes:
     """The files of a folder as a tar file, without times and owners; locks are left out."""
     whole = io.BytesIO()
@@ -183,10 +165,3 @@ def _open(archive: bytes, cache: Path) -> None:
             if file is not None and not path.exists():
                 write_atomic(path, file.read())
                 path.chmod(0o600 | (entry.mode or 0))
-
-
-def _torch_cache() -> Path:
-    """The folder in which torch keeps what it compiles."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    return Path(cache_dir())

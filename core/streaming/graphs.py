@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accomp.core.streaming.kept_step import KeptStep, Run
+
 OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 6,  # compute a norm once, not for every row of the next matrix
     "size_asserts": False,  # memory is fixed; checks take a twentieth of a small step
@@ -16,35 +18,43 @@ OPTIONS: dict[str, Any] = {
 
 
 def captured_step(step: Any, *example: Tensor) -> Callable[..., Tensor]:
-    """Compile the method `step` into one graph for arguments like the `example`; it is run, on a GPU more than once.
+    """Compile the method `step` into one graph for arguments like the `example`, or load it if it was compiled before.
 
-    Its arguments are copied to the memory of the `example`; its object must keep its tensors, which is not checked. On
-    a GPU it becomes a CUDA graph: its result is overwritten by the next call. Raises the errors of torch.compile where
-    it is not one graph; a call raises ValueError for arguments of another shape.
+    It is run, on a GPU more than once. Its arguments are copied to the memory of the `example`; its object must keep
+    its tensors, which is not checked. On a GPU it becomes a CUDA graph: its result is overwritten by the next call.
+    Raises the errors of torch.compile where it is not one graph; a call raises ValueError for arguments of another
+    shape.
     """
-    compiled: list[tuple[Callable[..., Sequence[Tensor]], Sequence[Any]]] = []
-
-    def make(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Sequence[Tensor]]:
-        on_cpu = not any(tensor.is_cuda for tensor in inputs)
-        run = torch._inductor.compile(graph, inputs, options={**OPTIONS, "cpp_wrapper": on_cpu})
-        compiled.append((run, inputs))
-        return run
-
-    on_gpu = torch.compile(_own_code(step), fullgraph=True, dynamic=False, backend=make)(*example).is_cuda
-    [(run, inputs)] = compiled
+    kept = KeptStep.of(step, example)
+    run, inputs = kept.load() or _compile(step, example, kept)
 
     def call_compiled() -> Tensor:
         """Call without torch.compile, whose guards on every tensor take a tenth of a small step."""
         [out] = run(*inputs)
         return out
 
-    graph = cuda_graph(call_compiled) if on_gpu else call_compiled
+    graph = cuda_graph(call_compiled) if any(tensor.is_cuda for tensor in inputs) else call_compiled
 
     def call(*arguments: Tensor) -> Tensor:
         fill(example, arguments)
         return graph()
 
     return call
+
+
+def _compile(step: Any, example: Sequence[Tensor], kept: KeptStep) -> tuple[Run, Sequence[Tensor]]:
+    """Compile, keep, and run once -> the graph and its inputs."""
+    compiled: list[tuple[Run, Sequence[Tensor]]] = []
+
+    def make(graph: torch.fx.GraphModule, inputs: list[Any]) -> Run:
+        on_cpu = not any(tensor.is_cuda for tensor in inputs)
+        run = kept.make(graph, inputs, {**OPTIONS, "cpp_wrapper": on_cpu})
+        compiled.append((run, inputs))
+        return run
+
+    torch.compile(_own_code(step), fullgraph=True, dynamic=False, backend=make)(*example)
+    [(run, inputs)] = compiled
+    return run, inputs
 
 
 def _own_code(method: Any) -> Any:

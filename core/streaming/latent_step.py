@@ -67,9 +67,10 @@ class LatentStep:
         self.predict: Callable[[Tensor, Tensor], Tensor] = self._predict
         self.absorb: Callable[[Tensor], Tensor] = self._absorb
         if runtime.compiles(device):
-            self.predict = captured_step(self._predict, torch.zeros(batch, k, E, device=device), self._t.clone())
+            predict = captured_step(self._predict, torch.zeros(batch, k, E, device=device), self._t.clone())
             if not self._reabsorbs:
                 self.absorb = captured_step(self._absorb, zeros(self.rows, k, De))
+            self.predict = predict  # last: a step is known by what its object holds
 
     def begin(self, rows: Tensor, sessions: Sessions | None = None) -> None:
         """Start new sessions in the rows of the bool mask [B]: those of `sessions` there, or the same again."""

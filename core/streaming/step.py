@@ -179,6 +179,7 @@ class Step:
     def _capture(self) -> None:
         """Make the graphs by running on zeros."""
         x = self.model.table.weight.new_zeros(self.rows, self.layout.clock.k, self.model.space.latent_dim)
-        self.prefill = captured_step(self._prefill, x)
+        prefill = captured_step(self._prefill, x)
         if self.layout.clock.k > 1:
             self.decode = captured_step(self._decode)
+        self.prefill = prefill  # last: a step is known by what its object holds

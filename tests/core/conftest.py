@@ -68,3 +68,10 @@ def ran(music, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ran")
     assert grids.run_inline(grids.write_grid(folder, music)) == 0
     return folder
+
+
+@pytest.fixture
+def kept_steps(tmp_path, monkeypatch):
+    """An empty place for kept steps; torch keeps what is its own where it always does."""
+    monkeypatch.setattr("accomp.core.streaming.kept_step.torch_cache", lambda: tmp_path / "torch")
+    return tmp_path / "torch" / "accomp-steps"

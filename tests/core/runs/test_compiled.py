@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from accomp.core.compute.compiled_code import torch_cache
 from accomp.core.runs import compiled
 from accomp.core.runs.compiled import ARCHIVE, FOLDER, RECORD, collected, keep, key_file, use
 
@@ -58,9 +59,9 @@ def test_what_is_kept_goes_into_the_cache_of_torch(run: Path, places: Path, tmp_
 def test_torch_keeps_what_it_compiles_in_a_folder_of_its_own(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
     with collected() as cache:
-        assert compiled._torch_cache() == cache != places
+        assert torch_cache() == cache != places
         os.environ["TRITON_CACHE_DIR"] = "set by torch"
-    assert compiled._torch_cache() == places
+    assert torch_cache() == places
     assert "TRITON_CACHE_DIR" not in os.environ
     assert not cache.exists()
 

@@ -47,6 +47,7 @@ def graphs() -> int:
 
 @needs_compiler
 @pytest.mark.parametrize(("t_f", "k"), [(-2, 1), (3, 4)])
+@pytest.mark.usefixtures("kept_steps")
 def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
     model, x = small_model(t_f, k), latents(FRAMES)
     expected = played(session_of(model), x)
@@ -281,6 +282,7 @@ def test_a_temperature_of_its_own_for_every_session():
 
 
 @needs_compiler
+@pytest.mark.usefixtures("kept_steps")
 def test_a_masked_model_fills_in_the_same_compiled_by_one_graph_a_level():
     model = small_model(0)
     model.clock = None
