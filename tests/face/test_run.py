@@ -39,6 +39,18 @@ def test_the_import_is_light():
     assert done.stdout.split() == ["False", "False"]
 
 
+def test_playing_uncompiled_does_not_wait_for_the_compiler_to_be_imported():
+    """It would take a third of the time until the first note."""
+    code = (
+        "import sys, accomp, numpy\n"
+        "with accomp.load_run('pretrained').session(metronome='off', chart='off') as session:\n"
+        "    session.push(numpy.zeros(3200, numpy.float32))\n"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'lightning', 'madmom') if name in sys.modules])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"
+
+
 def test_every_public_name_is_there():
     for name in accomp.__all__:
         assert getattr(accomp, name) is not None

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import BackendCompilerFailed
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from accomp.plugin import PluginError
 from accomp.plugin.sequences import cuda_graph
@@ -24,6 +22,9 @@ class Graph:
 
     def __init__(self, run: Callable[[Tensor, History], Tensor], example: Tensor, frames: int):
         """`frames`: number of frames in the example."""
+        from torch._dynamo.exc import BackendCompilerFailed  # the compiler takes a second to import
+        from torch.fx.experimental.proxy_tensor import make_fx
+
         self._frames, history = frames, History()
         with torch.inference_mode(False), torch.no_grad():
             self._example = torch.zeros_like(example)
