@@ -308,6 +308,15 @@ def test_the_grid_of_latents_has_each_cell_with_codes_as_well(registry: Registry
     assert {cell.spec.train.minutes for cell in grid.cells} == {4.0}
 
 
+def test_the_grid_of_visibility_plays_two_trainings_each_way(registry: Registry) -> None:
+    grid = load_grid("mini_grid_visibility", registry)
+    specs = [cell.spec for cell in grid.cells]
+    told = [(spec.clock.t_f, spec.generate.metronome, spec.guidance["context"]) for spec in specs]
+    assert told == [(t_f, how, scale) for t_f in (-50, 50) for how in ("off", "annotations") for scale in (1.0, 2.0)]
+    assert len({identify(spec).training for spec in specs}) == 2
+    assert len({identify(spec, grid.anchors).anchors for spec in specs}) == 1
+
+
 def test_a_shipped_grid_differs_from_its_bases_only_where_it_says_so(registry: Registry) -> None:
     data = tomllib.loads(find_spec("mini_grid").read_text())
     base = resolve(load_spec(data["base"], registry))
