@@ -9,9 +9,10 @@ kind comes as well: it floods, never reads, sends NaN, sends broken frames, stal
 --drift the clients' clocks run fast by so many ppm.
 
 For each number of sessions: p50, p99, p99.9 of a tick (ms), CPU time for a frame of 10 ms of one session (us), late
-ticks and chunks an hour, the slope of the server's memory (MB an hour, without the first tenth), the correction of the
-clocks that the server has settled at (ppm), and the samples that are missing between a client's frames, with those that
-the server has counted as dropped. A chunk is late if its first sample arrived after its time at the client.
+ticks and chunks an hour, the slope of the server's memory (MB an hour) and the mean correction of the clocks (ppm;
+negative for clocks that run fast), both without the first tenth, and the samples that are missing between a client's
+frames, with those that the server has counted as dropped. A chunk is late if its first sample arrived after its time at
+the client.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ def measured(
     took = 1000 * np.array(told.pop("took"))
     margins = 1000 * np.array([margin for one in good for margin in one.margins] or [0.0])
     chunks, hours = sum(one.chunks for one in good), seconds / 3600
-    corrected = [float(np.mean(one.corrected[-20:])) for one in good if one.corrected]
+    corrected = [float(np.mean(one.corrected[len(one.corrected) // 10 :])) for one in good if one.corrected]
     return {
         "sessions": sessions, "bad": [f"{how}: {one.ended[:60]}" for how, one in zip(BAD, others, strict=False)],
         "period_ms": 1000 * period, "ticks": len(took),
