@@ -59,7 +59,7 @@ class KeptStep:
         """Load the graph, find its inputs, and run it once; None where none is kept, or, with a warning, where it does
         not work.
         """
-        if not (self.folder / INPUTS).exists():
+        if not (self.folder / INPUTS).exists() or not _torch_caches():
             return None
         from torch._inductor.standalone_compile import CompiledArtifact
 
@@ -78,10 +78,11 @@ class KeptStep:
     def make(self, graph: torch.fx.GraphModule, inputs: list[Any], options: Mapping[str, Any]) -> Run:
         """Compile a graph with `options` of torch's compiler, and keep it.
 
-        A graph with an input that the step does not hold is not kept, nor one that torch cannot write.
+        A graph with an input that the step does not hold is not kept, nor one that torch cannot write, nor any where
+        torch's cache is off.
         """
         names = [self.places.get(id(tensor)) for tensor in inputs]
-        if None not in names:
+        if None not in names and _torch_caches():
             try:
                 run = _whole(graph, inputs, options)
                 with folder_atomic(self.folder) as work:
@@ -93,6 +94,13 @@ class KeptStep:
             except Exception as error:  # what it really is shows below, where the graph is at fault
                 say(f"the compiled step is not kept: {type(error).__name__}: {first_line(error)}")
         return torch._inductor.compile(graph, inputs, options=dict(options))
+
+
+def _torch_caches() -> bool:
+    """Whether torch keeps what it compiles (TORCHINDUCTOR_FX_GRAPH_CACHE)."""
+    from torch._inductor import config
+
+    return bool(config.fx_graph_cache)
 
 
 def _whole(graph: torch.fx.GraphModule, inputs: list[Any], options: Mapping[str, Any]) -> Any:

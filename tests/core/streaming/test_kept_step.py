@@ -114,6 +114,25 @@ def test_what_does_not_work_is_compiled_again(kept_steps: Path, capsys: Any) -> 
         assert graph.stat().st_size > 1000, "kept again"
 
 
+@needs_compiler
+def test_where_torch_keeps_nothing_no_step_is_kept_or_loaded(kept_steps: Path, capsys: Any) -> None:
+    from torch._inductor import config
+
+    model = small_model()
+    expected = played(session_of(model))
+    with config.patch(fx_graph_cache=False):
+        assert torch.equal(played(session_of(model, runtime=COMPILED)), expected)
+    assert not kept_steps.exists()
+    played(session_of(model, runtime=COMPILED))
+    [graph] = kept_steps.glob(f"*/{GRAPH}")
+    graph.write_bytes(b"broken")
+    with config.patch(fx_graph_cache=False):
+        assert torch.equal(played(session_of(model, runtime=COMPILED)), expected)
+    assert graph.read_bytes() == b"broken", "left alone"
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "")
+
+
 class Holds:
     """Adds what it holds, and what it does not."""
 
