@@ -31,12 +31,10 @@ class KeptStep:
 
     Attributes:
         folder: its folder, by the hash of all that the compiled code depends on.
-        places: id -> place of the tensors that the step can reach, arguments included.
-        tensors: place -> tensor.
+        tensors: place -> tensor that the step can reach, arguments included.
     """
 
     folder: Path
-    places: dict[int, str]
     tensors: dict[str, Tensor]
 
     @classmethod
@@ -47,13 +45,10 @@ class KeptStep:
             torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(),
             torch.is_inference_mode_enabled(), torch.is_grad_enabled(),
         )  # fmt: skip
-        known = {
-            "step": found.text,
-            "flags": repr(flags),
-            **facts(next(iter(found.tensors.values())).device),
-        }
+        device = next(iter(found.tensors.values())).device
+        known = {"step": found.text, "flags": repr(flags), **facts(device)}
         name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        return cls(torch_cache() / FOLDER / name, {id(t): place for place, t in found.tensors.items()}, found.tensors)
+        return cls(torch_cache() / FOLDER / name, found.tensors)
 
     def load(self) -> tuple[Run, list[Tensor]] | None:
         """Load the graph, find its inputs, and run it once; None where none is kept, or, with a warning, where it does
@@ -81,7 +76,8 @@ class KeptStep:
         A graph with an input that the step does not hold is not kept, nor one that torch cannot write, nor any where
         torch's cache is off.
         """
-        names = [self.places.get(id(tensor)) for tensor in inputs]
+        places = {id(tensor): place for place, tensor in self.tensors.items()}
+        names = [places.get(id(tensor)) for tensor in inputs]
         if None not in names and _torch_caches():
             try:
                 run = _whole(graph, inputs, options)
