@@ -10,9 +10,9 @@ kind comes as well: it floods, never reads, sends NaN, sends broken frames, stal
 
 For each number of sessions: p50, p99, p99.9 of a tick (ms), CPU time for a frame of 10 ms of one session (us), late
 ticks and chunks an hour, the slope of the server's memory (MB an hour) and the mean correction of the clocks (ppm;
-negative for clocks that run fast), both without the first tenth, and the samples that are missing between a client's
-frames, with those that the server has counted as dropped. A chunk is late if its first sample arrived after its time at
-the client.
+negative for clocks that run fast; it takes minutes to settle), both without the first tenth, and the samples that are
+missing between a client's frames, with those that the server has counted as dropped. A chunk is late if its first
+sample arrived after its time at the client.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
@@ -30,9 +29,7 @@ def torch_cache() -> Path:
 
 def package_hash(name: str) -> str:
     """Hash the Python files of an imported top-level package, or the file of a module; "" where it has none."""
-    module: ModuleType | None = sys.modules.get(name)
-    if module is None:
-        return ""
+    module = sys.modules.get(name)
     if folders := list(getattr(module, "__path__", [])):
         return _hash(Path(folder) for folder in folders)
     file = getattr(module, "__file__", None)

@@ -23,16 +23,19 @@ from accomp.core.compute.compiled_code import package_hash
 
 _VALUES = (str, bytes, int, float, complex, type(None), torch.dtype, torch.device, np.generic, range, enum.Enum)
 _CODE = (type, types.ModuleType, types.BuiltinFunctionType)
+_NAMED = (*_CODE, types.FunctionType)
 _KNOWN = {*sys.stdlib_module_names, "accomp", "torch", "numpy", "attr", "attrs", "cattrs"}
 """Packages whose code is that of their version, or is hashed elsewhere."""
 
 
 @define
 class StepFacts:
-    """Attributes:
-    lines: one for each object, in a fixed order, with its place and value; tensors by shape and memory layout.
-    tensors: place -> tensor; one that has several places by the first.
-    packages: top-level packages of the code of these objects, but for those that everything uses.
+    """What can be reached from an object.
+
+    Attributes:
+        lines: one for each object, in a fixed order, with its place and value; tensors by shape and memory layout.
+        tensors: place -> tensor; one that has several places by the first.
+        packages: top-level packages of the code of these objects, but for those that everything uses.
     """
 
     lines: list[str] = field(factory=list)
@@ -60,7 +63,7 @@ def step_facts(root: Any) -> StepFacts:
             if isinstance(value, Tensor):
                 facts.tensors[place] = value
             facts.lines.append(f"{place} {_described(value)}")
-            code = value if isinstance(value, (*_CODE, types.FunctionType)) else type(value)
+            code = value if isinstance(value, _NAMED) else type(value)
             package = (getattr(code, "__module__", None) or "").partition(".")[0]
             if package and package not in _KNOWN:
                 facts.packages.add(package)
@@ -76,9 +79,7 @@ def _described(value: Any) -> str:
         return f"{value.dtype} {value.shape} {value.tobytes()!r}"
     if isinstance(value, (set, frozenset)):
         return repr(sorted(map(repr, value)))
-    if isinstance(value, (*_CODE, types.FunctionType)):
-        return _name(value)
-    return _name(type(value))
+    return _name(value if isinstance(value, _NAMED) else type(value))
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -73,5 +73,7 @@ def ran(music, tmp_path_factory):
 @pytest.fixture
 def kept_steps(tmp_path, monkeypatch):
     """An empty place for kept steps; torch keeps what is its own where it always does."""
-    monkeypatch.setattr("accomp.core.streaming.kept_step.torch_cache", lambda: tmp_path / "torch")
-    return tmp_path / "torch" / "accomp-steps"
+    from accomp.core.streaming import kept_step
+
+    monkeypatch.setattr(kept_step, "torch_cache", lambda: tmp_path / "torch")
+    return tmp_path / "torch" / kept_step.FOLDER

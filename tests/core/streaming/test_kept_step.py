@@ -16,12 +16,13 @@ import latents as latent_models
 import numpy as np
 import pytest
 import torch
+from marks import NEEDS_COMPILER
 from small import latents, session_of, small_model, space_with
 from torch import Tensor
 from torch.testing import assert_close
 
-from accomp.core.compute.compilers import lacking
 from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.model import Model
 from accomp.core.offline.compose import compose
 from accomp.core.offline.framewise import Framewise
 from accomp.core.spec.runtime import EAGER, Runtime
@@ -32,7 +33,6 @@ from accomp.core.streaming.step_facts import step_facts
 from accomp.plugins.samplers.top_k import TopK
 from accomp.plugins.samplers.vampnet import VampNet
 
-needs_compiler = pytest.mark.skipif(bool(lacking(torch.device("cpu"))), reason="torch.compile needs a C++ compiler")
 COMPILED = Runtime(compile="on")
 
 
@@ -77,7 +77,7 @@ WAYS = {
 """How it plays, a model for it, and the number of its graphs."""
 
 
-@needs_compiler
+@NEEDS_COMPILER
 @pytest.mark.parametrize("way", WAYS)
 def test_a_step_that_was_compiled_before_is_not_traced_again(
     way: str, kept_steps: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -101,7 +101,7 @@ def test_a_step_that_was_compiled_before_is_not_traced_again(
     assert capsys.readouterr().err == ""
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_what_does_not_work_is_compiled_again(kept_steps: Path, capsys: Any) -> None:
     model = small_model()
     expected = played(session_of(model, runtime=COMPILED))
@@ -114,7 +114,7 @@ def test_what_does_not_work_is_compiled_again(kept_steps: Path, capsys: Any) -> 
         assert graph.stat().st_size > 1000, "kept again"
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_where_torch_keeps_nothing_no_step_is_kept_or_loaded(kept_steps: Path, capsys: Any) -> None:
     from torch._inductor import config
 
@@ -136,8 +136,6 @@ def test_where_torch_keeps_nothing_no_step_is_kept_or_loaded(kept_steps: Path, c
 class Holds:
     """Adds what it holds, and what it does not."""
 
-    elsewhere: Callable[[], Tensor]
-
     def __init__(self, own: Tensor):
         self.own = own
 
@@ -148,7 +146,7 @@ class Holds:
 OUTSIDE: list[Tensor] = [torch.full((3,), 100.0)]
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_a_graph_that_reads_what_its_object_does_not_hold_is_not_kept(kept_steps: Path) -> None:
     """Another such object could not be given the tensor."""
     for own in (1.0, 2.0):
@@ -161,46 +159,38 @@ def test_a_graph_that_reads_what_its_object_does_not_hold_is_not_kept(kept_steps
 # ------------------------------------------------------------------------------------------------ what it depends on
 
 
-def changed(what: str) -> TokenSession:
-    """Sessions that differ in one thing from session_of(small_model())."""
+def gated_inside() -> Model:
     model = small_model()
-    if what == "the sampler":
-        return session_of(model, sampler=TopK(TopK.Config(k=5), model.space))
-    if what == "the window":
-        return session_of(model, window=32)
-    if what == "the batch":
-        return session_of(model, 3)
-    if what == "a scale of guidance":
-        return session_of(model, guidance=Guidance({"context": 2.0}))
-    if what == "another scale":
-        return session_of(model, guidance=Guidance({"context": 2.5}))
-    if what == "the clock":
-        return session_of(small_model(-1))
-    if what == "the codec":
-        return session_of(small_model(space=space_with(2)))
-    if what == "the heads":
-        return session_of(small_model(kv_heads=4))
-    if what == "the cache":
-        return session_of(model, runtime=Runtime(compile="off", cache="bfloat16"))
-    if what == "a timeline":
-        return session_of(small_model(timelines=("metronome",)))
-    if what == "a number in a module":
-        model.fuser.gate_inside = not model.fuser.gate_inside
-        return session_of(model)
-    if what == "a weight's layout":
-        model.heads.weight.data = model.heads.weight.data.t().contiguous().t()
-        return session_of(model)
-    return session_of(model.to(torch.float64))
+    model.fuser.gate_inside = not model.fuser.gate_inside
+    return model
 
 
-CHANGES = (
-    "the sampler", "the window", "the batch", "a scale of guidance", "another scale", "the clock", "the codec",
-    "the heads", "the cache", "a timeline", "a number in a module", "a weight's layout", "the weights' type",
-)  # fmt: skip
+def transposed() -> Model:
+    model = small_model()
+    model.heads.weight.data = model.heads.weight.data.t().contiguous().t()
+    return model
+
+
+CHANGES: dict[str, Callable[[], TokenSession]] = {
+    "the sampler": lambda: session_of(small_model(), sampler=TopK(TopK.Config(k=5), space_with())),
+    "the window": lambda: session_of(small_model(), window=32),
+    "the batch": lambda: session_of(small_model(), 3),
+    "a scale of guidance": lambda: session_of(small_model(), guidance=Guidance({"context": 2.0})),
+    "another scale": lambda: session_of(small_model(), guidance=Guidance({"context": 2.5})),
+    "the clock": lambda: session_of(small_model(-1)),
+    "the codec": lambda: session_of(small_model(space=space_with(2))),
+    "the heads": lambda: session_of(small_model(kv_heads=4)),
+    "the cache": lambda: session_of(small_model(), runtime=Runtime(compile="off", cache="bfloat16")),
+    "a timeline": lambda: session_of(small_model(timelines=("metronome",))),
+    "a number in a module": lambda: session_of(gated_inside()),
+    "a weight's layout": lambda: session_of(transposed()),
+    "the weights' type": lambda: session_of(small_model().to(torch.float64)),
+}
+"""Sessions that differ in one thing from session_of(small_model())."""
 
 
 def test_each_thing_that_the_graph_depends_on_changes_the_place() -> None:
-    folders = [folder_of(session_of(small_model())), *(folder_of(changed(what)) for what in CHANGES)]
+    folders = [folder_of(session_of(small_model())), *(folder_of(changed()) for changed in CHANGES.values())]
     assert len(set(folders)) == 1 + len(CHANGES)
     threads = torch.get_num_threads()
     try:

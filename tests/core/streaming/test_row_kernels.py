@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch._inductor.graph
 from kernel_inputs import DEVICE
-from marks import COMPILES
+from marks import COMPILES, NEEDS_COMPILER
 from small import latents, session_of, small_model, space_with
 from torch import Tensor
 
@@ -153,7 +152,7 @@ def test_kernels_that_fail_give_way_to_torchs_unless_a_setting_insists(kernels, 
 
 
 @COMPILES
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
+@NEEDS_COMPILER
 @pytest.mark.skipif(
     DEVICE == "cuda", reason="reads the C++ that is generated on a CPU; tests/core/compute/test_cuda.py"
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import attrs
 import pytest
 import torch
+from marks import NEEDS_COMPILER
 from small import latents, session_of, small_model, space_with
 from torch import Tensor, nn
 from traced_memory import least_growth
@@ -28,7 +27,6 @@ from accomp.plugins.samplers.vampnet import VampNet
 
 FRAMES = 40
 COMPILED = Runtime(compile="on")
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) here")
 
 
 def played(session: TokenSession, x: Tensor) -> Tensor:
@@ -45,7 +43,7 @@ def graphs() -> int:
     return counters["stats"]["unique_graphs"] + sum(counters["graph_break"].values())
 
 
-@needs_compiler
+@NEEDS_COMPILER
 @pytest.mark.parametrize(("t_f", "k"), [(-2, 1), (3, 4)])
 @pytest.mark.usefixtures("kept_steps")
 def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
@@ -64,7 +62,7 @@ def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
     assert graphs() - before == made, "nothing was compiled again"
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_compiled_sessions_side_by_side_share_no_state():
     model, x = small_model(-2, 1), latents(FRAMES)
     inputs = (x, x.flip(1))
@@ -89,14 +87,14 @@ def test_a_graph_refuses_arguments_that_copy_would_broadcast():
     assert place.all()
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_a_single_codebook_and_keys_for_every_query_head_compile_too():
     x = latents(FRAMES)
     for model in (small_model(-1, space=space_with(1)), small_model(-1, kv_heads=4), small_model(1, 3, kv_heads=4)):
         assert torch.equal(played(session_of(model, runtime=COMPILED), x), played(session_of(model), x))
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_whole_numbers_play_the_same_compiled():
     runtime, x = Runtime(weights="w8a8", cache="bfloat16"), latents(FRAMES)
     model = prepared(small_model(-2), runtime)
@@ -104,7 +102,7 @@ def test_whole_numbers_play_the_same_compiled():
     assert torch.equal(compiled, played(session_of(model, runtime=runtime), x))
 
 
-@needs_compiler
+@NEEDS_COMPILER
 def test_two_compiled_sessions_of_unlike_models_do_not_share_a_graph():
     x = latents(FRAMES)
     one, two = small_model(-2), small_model(-2, labels={"instrument": 3})
@@ -281,7 +279,7 @@ def test_a_temperature_of_its_own_for_every_session():
         )
 
 
-@needs_compiler
+@NEEDS_COMPILER
 @pytest.mark.usefixtures("kept_steps")
 def test_a_masked_model_fills_in_the_same_compiled_by_one_graph_a_level():
     model = small_model(0)
