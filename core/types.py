@@ -174,6 +174,8 @@ class Batch:
         valid: [B, T] bool, frames that count in the loss.
         labels: condition name -> [B] int64 class.
         timelines: condition name -> [B, T, N] float.
+        truth: the timelines before any was withheld; empty before `withhold`.
+        by_ear: condition name -> [B] bool, clips in which the model's ear (core/model/ear.py) supplies it if not told.
     """
 
     x: Tensor
@@ -181,6 +183,8 @@ class Batch:
     valid: Tensor
     labels: dict[str, Tensor]
     timelines: dict[str, Tensor] = field(factory=dict)
+    truth: dict[str, Tensor] = field(factory=dict)
+    by_ear: dict[str, Tensor] = field(factory=dict)
 
 
 Rule = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]

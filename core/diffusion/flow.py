@@ -18,6 +18,7 @@ from accomp.core.diffusion.timesteps import DISTRIBUTIONS, Name, shifted, strati
 from accomp.core.errors import CombinationError
 from accomp.core.model.chunks import draw_starts
 from accomp.core.model.model import withhold
+from accomp.core.tensors import in_full
 from accomp.core.types import Batch, Loss, TokenSpace
 
 QUARTERS = 4
@@ -134,7 +135,7 @@ class Flow:
             sight=blocks.sight(),
         )
         v = model.velocity(h[:, lines * k :])
-        error = (v.to(torch.promote_types(v.dtype, torch.float32)) - velocity(target, noise)).square().mean(-1)
+        error = (in_full(v) - velocity(target, noise)).square().mean(-1)
         return _loss(error, valid.gather(1, blocks.noisy), level)
 
     def line(self, variance: Tensor) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from accomp.core.runs.player import Player
 
 OFF = "off"
 AUTO = "auto"
-"""Follow the input if the model takes the timeline and a follower is installed; else withhold it, with a warning."""
+"""Tell nothing to a model that hears the timeline by itself. Else follow the input if the model takes the timeline and a
+follower is installed; else withhold it, with a warning."""
 METRONOME = (
     "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
 )
@@ -52,7 +53,9 @@ class TimelineOptions:
         options = {"metronome": self.metronome, "chart": self.chart}
         for name in (name for name, how in options.items() if how == AUTO):
             options[name] = OFF
-            if name in player.model.timelines:
+            if name in player.model.conditions.heard:
+                say(f"{name}: heard by the model's own ear; set {self.named(name)} to give the {name}, or to follow")
+            elif name in player.model.timelines:
                 try:
                     follower_of(name, FOLLOW, player.tokenizer.space.sample_rate, registry)
                 except PluginError as error:

@@ -26,6 +26,8 @@ class Objective(Protocol):
                     depend on the batch's shape alone. It must trace to one graph, without reading tensor values.
         tiles       False; set to True by training that compiles for a GPU: `loss` then passes attention masks to
                     `loss_of` by tiles (core/model/attention_tiles.py).
+        hears       True where the model may have an ear that supplies timelines (core/model/ear.py), which the loss
+                    trains and listens to.
         judged_by   "newest": the newest checkpoint plays, not that of the lowest validation loss.
         adversary(model), turn(step), turn_loss(turn, model, adversary, batch, rng, shared)     adversarial training:
                     the adversary's module, the side that a step trains ("generator" for the model), and the loss of

@@ -64,10 +64,13 @@ class TimelineCondition:
         drop: share of training clips in which it is withheld, in addition to those without this timeline.
         detail: share of the remaining clips in which its detail is withheld: the bars of a metronome, so that a model
             also plays to beats alone, which is all that beat tracking of audio provides.
+        heard: share of the clips without it in which the model's ear (core/model/ear.py) estimates it from the context.
+            Above 0 the model has an ear, which supplies the timeline whenever it is not told in playing.
     """
 
     drop: float = field(default=0.0, validator=_share)
     detail: float = field(default=0.0, validator=_share)
+    heard: float = field(default=0.0, validator=_share)
 
 
 @frozen
@@ -78,7 +81,7 @@ class Conditions:
     context = { drop = 0.2 }
     instrument = { classes = 18, drop = 0.1 }
     genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label of the corpus
-    metronome = { drop = 0.15 }                             # beat and bar of the predicted frame
+    metronome = { drop = 0.15, heard = 0.8 }                # beat and bar of the predicted frame; told, or heard
     chart = { drop = 0.3 }                                  # its chord
     """
 
@@ -92,10 +95,16 @@ class Conditions:
         timelines = {name: timeline.drop for name, timeline in self.timelines.items()}
         return {"context": self.context.drop, **labels, **timelines}
 
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """Timelines that the model's ear supplies where they are not told."""
+        return tuple(name for name, timeline in self.timelines.items() if timeline.heard)
+
     def without_dropout(self) -> Conditions:
-        """Return the same conditions with nothing withheld."""
+        """Return the same conditions with nothing withheld; what is not known is heard."""
         labels = {name: attrs.evolve(label, drop=0.0) for name, label in self.labels.items()}
-        return Conditions(ContextCondition(), labels, {name: TimelineCondition() for name in self.timelines})
+        timelines = {name: TimelineCondition(heard=float(name in self.heard)) for name in self.timelines}
+        return Conditions(ContextCondition(), labels, timelines)
 
 
 def labels_of(track: Track, stem: str) -> dict[str, str]:

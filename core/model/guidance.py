@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 import torch
 from attrs import field, frozen
@@ -59,21 +59,32 @@ class Guidance:
 
     def spread_context(self, x: Tensor) -> Tensor:
         """Repeat x [B, S, E] -> [G * B, S, E], 0 in the variants without the audio."""
-        return self._spread("context", x, 0.0)
+        return self._spread({"context"}, x, 0.0)
+
+    def with_context(self, x: Tensor) -> Tensor:
+        """The audio x [G * B, S, E] of the variants -> [B, S, E]: 0 where no variant has it."""
+        parts = x.chunk(len(self.variants))
+        given = [part for part, (held, _) in zip(parts, self.variants, strict=True) if "context" not in held]
+        return given[0] if given else torch.zeros_like(parts[0])
 
     def spread_labels(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Repeat name -> classes [B] -> name -> [G * B], -1 in the variants without the label."""
-        return {name: self._spread(name, classes, -1) for name, classes in labels.items()}
+        return {name: self._spread({name}, classes, -1) for name, classes in labels.items()}
 
     def spread_timelines(self, timelines: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Repeat name -> [B, S, N] -> name -> [G * B, S, N], 0 in the variants without the timeline."""
-        return {name: self._spread(name, values, 0.0) for name, values in timelines.items()}
+        return {name: self._spread({name}, values, 0.0) for name, values in timelines.items()}
 
-    def _spread(self, name: str, value: Tensor, nothing: float) -> Tensor:
-        if not any(name in withheld for withheld, _ in self.variants):
+    def spread_heard(self, timelines: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Repeat as `spread_timelines` what was heard in the audio: 0 also in the variants without that."""
+        return {name: self._spread({name, "context"}, values, 0.0) for name, values in timelines.items()}
+
+    def _spread(self, names: Set[str], value: Tensor, nothing: float) -> Tensor:
+        """Repeat a value, `nothing` in the variants that withhold any of the conditions."""
+        if not any(names & withheld for withheld, _ in self.variants):
             return self.repeat(value)
         blank = torch.full_like(value, nothing)
-        return torch.cat([blank if name in withheld else value for withheld, _ in self.variants])
+        return torch.cat([blank if names & withheld else value for withheld, _ in self.variants])
 
     def without(self, logits: Tensor) -> Tensor:
         """Logits [G * B, ...] of the variants -> those without any of the guided conditions [B, ...].

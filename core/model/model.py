@@ -14,6 +14,7 @@ from accomp.core.clock import Clock
 from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.model.accompanist import Accompanist, timeline_layer
 from accomp.core.model.conditions import Conditions
+from accomp.core.model.ear import Ear, fill
 from accomp.core.model.sequence import DelayPattern
 from accomp.core.model.tokens import CONDITION
 from accomp.core.model.vocabulary import PAD_ID, Vocabulary
@@ -31,6 +32,7 @@ class Model(Accompanist):
         table: embeddings of the K levels' ids, summed over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
         input_padding: [P, E], P = clock.input_padding; none without a clock.
+        ear: supplies timelines that are not told; None for a model without one.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Model(Accompanist):
         )
         nn.init.normal_(self.table.weight, std=0.02)
         nn.init.normal_(self.input_padding, std=0.02)
+        self.ear = Ear(space.latent_dim, space.frame_rate, conditions.heard) if conditions.heard else None
 
     @property
     def layout(self) -> DelayPattern:
@@ -85,9 +88,11 @@ class Model(Accompanist):
         tokens_in: Tensor,
         labels: Mapping[str, Tensor],
         timelines: Mapping[str, Tensor] = MappingProxyType({}),
+        heard: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """As `forward`, without the heads -> [B, S, D]."""
+        """As `forward`, without the heads -> [B, S, D]. heard: from `hear`, where that is known already."""
         rows = {name: self.layout.timeline_rows(values) for name, values in timelines.items()}
+        rows = fill(rows, self.hear(x) if heard is None else heard)
         x = self.layout.inputs(x, self.input_padding)
         return self.hidden(x, tokens_in, self.start(labels), timelines=self.timeline_embedding(rows))
 
@@ -117,6 +122,31 @@ class Model(Accompanist):
         """As `step`, without the heads, and also for rows without output (`tokens_in` None) -> [B, S, D]."""
         e = None if tokens_in is None else self.embed(tokens_in, start, timelines)
         return self.backbone(self.fuser.fuse(x, e), causal=True, state=state)
+
+    def hear(self, x: Tensor) -> dict[str, Tensor]:
+        """What the ear makes of a clip x [B, T, E] -> timeline -> [B, S, N], for each row; empty without an ear.
+
+        Zeros in rows before the first input.
+        """
+        if self.ear is None:
+            return {}
+        before = self.input_padding.shape[0]
+        return {
+            name: self.layout.inputs(values, values.new_zeros(before, values.shape[2]))
+            for name, values in self.ear(x).items()
+        }
+
+    def with_ear(self, loss: Loss, heard: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Loss:
+        """A loss with the errors of what was `heard`: parts `ear_NAME`, in training also in its total.
+
+        truth: timeline -> [B, T, N] of the clip's frames.
+        """
+        if self.ear is None:
+            return loss
+        errors = self.ear.loss(heard, {name: self.layout.timeline_rows(truth[name]) for name in heard})
+        parts = {**loss.parts, **{f"ear_{name}": error.detach() for name, error in errors.items()}}
+        total = loss.total + torch.stack(list(errors.values())).sum() if self.training else loss.total
+        return Loss(total, parts, loss.counts, loss.right)
 
     def logits(self, h: Tensor) -> Tensor:
         """Apply the heads to h [B, S, D], the backbone's output -> [B, K, S, V]."""
@@ -176,8 +206,9 @@ class Model(Accompanist):
 def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batch:
     """Withhold labels and timelines that `conditions` names from a batch, each in its share of the items.
 
-    Withheld: x and a timeline are zero, a label is -1. Every item draws for every condition. Raises ValueError for a
-    label or a timeline that the batch lacks.
+    Withheld: x and a timeline are zero, a label is -1. Every item draws for every condition. What the ear may supply
+    instead is in `by_ear`, nothing without the context. Raises ValueError for a label or a timeline that the batch
+    lacks.
     """
     if missing := sorted(set(conditions.labels) - set(batch.labels)):
         raise ValueError(f"the model takes the labels {missing}, which the batch lacks; it has {sorted(batch.labels)}")
@@ -189,7 +220,8 @@ def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batc
         draws = torch.rand(batch.y.shape[0], generator=rng, device=rng.device)
         return (draws < share).to(batch.y.device, non_blocking=True)
 
-    x = batch.x.masked_fill(draw(conditions.context.drop)[:, None, None], 0.0)
+    silent = draw(conditions.context.drop)
+    x = batch.x.masked_fill(silent[:, None, None], 0.0)
     labels = {name: batch.labels[name].masked_fill(draw(c.drop), -1) for name, c in conditions.labels.items()}
     timelines = {}
     for name, c in conditions.timelines.items():
@@ -198,4 +230,5 @@ def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batc
             detail = torch.arange(values.shape[2], device=values.device) >= KINDS[name].detail
             values = values.masked_fill(draw(c.detail)[:, None, None] & detail, 0.0)
         timelines[name] = values
-    return attrs.evolve(batch, x=x, labels=labels, timelines=timelines)
+    by_ear = {name: draw(conditions.timelines[name].heard) & ~silent for name in conditions.heard}
+    return attrs.evolve(batch, x=x, labels=labels, timelines=timelines, truth=batch.timelines, by_ear=by_ear)

@@ -166,8 +166,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def load_weights(checkpoint: Checkpoint, model: Model) -> None:
-    """Load a checkpoint's weights into a model. Raises CheckpointError, with every mismatch, where they do not fit."""
+def load_weights(checkpoint: Checkpoint, model: Model, new_part: str = "") -> bool:
+    """Load a checkpoint's weights into a model. Raises CheckpointError, with every mismatch, where they do not fit.
+
+    new_part: a part of the model that keeps its weights where the checkpoint's model has no such part at all; returns
+    whether that was so.
+    """
     if checkpoint.space != model.space:
         raise CheckpointError(
             f"trained on the codes of {checkpoint.tokenizer}: {checkpoint.space} @ {checkpoint.folder}",
@@ -179,6 +183,9 @@ def load_weights(checkpoint: Checkpoint, model: Model) -> None:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot read weights: {error} @ {path}") from error
     expected = model.state_dict()
+    own = {name: weight for name, weight in expected.items() if new_part and name.startswith(f"{new_part}.")}
+    lacking = bool(own) and not own.keys() & weights.keys()
+    weights |= own if lacking else {}
     problems = [f"weight {name!r} is missing @ {path}" for name in expected if name not in weights]
     problems += [f"weight {name!r} is not one of the model's @ {path}" for name in weights if name not in expected]
     problems += [
@@ -194,6 +201,7 @@ def load_weights(checkpoint: Checkpoint, model: Model) -> None:
             f"the weights hold NaN or Inf: {bad[0]}{more}; remove the checkpoint to go on from an earlier one @ {path}"
         )
     model.load_state_dict(weights)
+    return lacking
 
 
 def load_training(checkpoint: Checkpoint) -> dict[str, Any]:

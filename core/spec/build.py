@@ -132,6 +132,13 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
                 f"{spec.generate.seconds:g}, {frames} frames; shorten the one or lengthen the other"
             )
     yield from unguidable(spec.guidance, spec.conditions)
+    for name in spec.conditions.heard:
+        if not getattr(objective, "hears", False):
+            able = [row.name for row in registry.components("objective") if getattr(row.load(), "hears", False)]
+            yield (
+                f"[conditions] {name}.heard = {spec.conditions.timelines[name].heard:g}, but objective "
+                f"{spec.objective.plugin!r} trains a model without an ear; choose {' or '.join(able)}, or remove it"
+            )
     for name, told_by in spec.generate.timelines_from.items():
         if told_by == "follow" and name not in spec.conditions.timelines:
             yield (

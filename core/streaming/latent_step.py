@@ -16,6 +16,7 @@ from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.graphs import captured_step
 from accomp.core.streaming.step import Sessions
+from accomp.core.tensors import in_full
 
 
 class LatentStep:
@@ -85,8 +86,8 @@ class LatentStep:
             self.start.copy_(torch.where(variants[:, None, None], start, self.start))
 
     def set_timelines(self, values: Mapping[str, Tensor]) -> None:
-        """Set timeline values, name -> [B, S, N], of the last S rows of the next block."""
-        for name, rows in self.guidance.spread_timelines(values).items():
+        """Set timeline values, name -> [G * B, S, N], of the last S rows of the next block."""
+        for name, rows in values.items():
             self.timelines[name][:, -rows.shape[1] :] = rows.to(self.timelines[name])
 
     def silent(self, x: Tensor) -> None:
@@ -127,7 +128,7 @@ class LatentStep:
         )
         self.state.rollback(self.state.position - y.shape[1])
         v = self.model.velocity(h)
-        v = v.to(torch.promote_types(v.dtype, torch.float32))
+        v = in_full(v)
         return torch.stack([self.guidance.combine(v), self.guidance.without(v)])
 
     def _absorb(self, e: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ class W8A8Linear(Int8Linear):
 
 
 def to_int8(module: nn.Module, kind: type[Int8Linear] = Int8Linear) -> nn.Module:
-    """Replace every nn.Linear in the module, in place; returns the module or its replacement."""
-    if isinstance(module, nn.Linear):
+    """Replace every nn.Linear in the module, in place; returns the module or its replacement. Subclasses stay."""
+    if type(module) is nn.Linear:
         return kind(module)
     for name, child in module.named_children():
         setattr(module, name, to_int8(child, kind))

@@ -243,8 +243,9 @@ class TokenSession:
         k, first = self.layout.clock.k, self.layout.start // self.layout.clock.k  # the group that ends with step 0
         while len(self._waiting) >= k:
             if self._groups < first:
-                self._timeline_feed.prefill()
-                self._before_output(self._group(self._waiting))
+                x = self._group(self._waiting)
+                self._timeline_feed.prefill(x)
+                self._before_output(x)
                 self._timeline_feed.advance()
             else:
                 frames = self._chunk(self._waiting)
@@ -274,8 +275,9 @@ class TokenSession:
             hold_others()
             return frames if self._prompt is None else step.overrule(self._prompt)
 
-        self._timeline_feed.prefill(advancing)
-        frames = finish(step.prefill(self._group(waiting)))
+        x = self._group(waiting)
+        self._timeline_feed.prefill(x, advancing)
+        frames = finish(step.prefill(x))
         for number in range(1, self.layout.clock.k):
             self._timeline_feed.decode(number, advancing)
             frames = finish(step.decode())

@@ -122,8 +122,8 @@ class Step:
         return self.layout.undelay(self.steps)
 
     def set_timelines(self, values: Mapping[str, Tensor]) -> None:
-        """Set timeline values, name -> [B, S, N], of the last S rows of a group, or of the next row alone."""
-        for name, rows in self.guidance.spread_timelines(values).items():
+        """Set timeline values, name -> [G * B, S, N], of the last S rows of a group, or of the next row alone."""
+        for name, rows in values.items():
             self.timelines[name][:, -rows.shape[1] :] = rows.to(self.timelines[name])
 
     def rewind(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from attrs import define, field
 from torch import Tensor
 
+from accomp.core.model.ear import EarState, fill
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import Source
 from accomp.core.streaming.followed_timeline import FollowedTimeline
@@ -20,6 +21,8 @@ class TimelineFeed:
     """Sets the timelines of a Step's next rows. The row of a session's step s has the values of frame s; rows before
     step 0 have none.
 
+    A model with an ear hears the input of every row, and supplies what no source tells.
+
     Attributes:
         timelines: for each session, name -> source; those that are missing are withheld.
     """
@@ -29,8 +32,11 @@ class TimelineFeed:
     timelines: list[dict[str, Source]]
     _at: list[int] = field(init=False)  # the step of the first row of each session's next group
     _samples_in: list[int] = field(init=False)  # samples of each session's input
+    _ear: EarState | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        if (ear := getattr(self.model, "ear", None)) is not None:
+            self._ear = ear.begin(len(self.timelines))
         self._at, self._samples_in = [self._first] * len(self.timelines), [0] * len(self.timelines)
         for source in self._followed(range(len(self.timelines))):
             source.begin()
@@ -51,6 +57,8 @@ class TimelineFeed:
                     self.timelines[row] = timelines[row]
                 for source in self._followed([row]):
                     source.begin()
+        if self._ear is not None:
+            self._ear.reset(torch.tensor(rows, device=self.model.device))
 
     def listen(self, audio: Tensor, rows: Sequence[int] | None = None) -> None:
         """Feed the next input audio [B, n] of all sessions, or those of `rows`, to timelines that follow the input."""
@@ -68,13 +76,15 @@ class TimelineFeed:
                 source.begin(self._samples_in[row])
             self.timelines[row][name] = source
 
-    def prefill(self, rows: Sequence[bool] | None = None) -> None:
-        """Set the values at the k rows of the next group, for all sessions or those of `rows`."""
-        self._set(0, self.model.layout.clock.k, rows)
+    def prefill(self, x: Tensor, rows: Sequence[bool] | None = None) -> None:
+        """Set the values at the k rows of the next group, whose input is x [G * B, k, E], for all sessions or those of
+        `rows`.
+        """
+        self._set(0, self.model.layout.clock.k, rows, self._hear(x, rows))
 
     def decode(self, number: int, rows: Sequence[bool] | None = None) -> None:
         """Set the values at the row without input that is `number` steps after the group."""
-        self._set(self.model.layout.clock.k - 1 + number, 1, rows)
+        self._set(self.model.layout.clock.k - 1 + number, 1, rows, {})
 
     def advance(self, rows: Sequence[bool] | None = None) -> None:
         """Advance by a group, for all sessions or those of `rows`."""
@@ -86,7 +96,19 @@ class TimelineFeed:
         """Timelines that follow the input of sessions."""
         return (s for row in rows for s in self.timelines[row].values() if isinstance(s, FollowedTimeline))
 
-    def _set(self, after: int, frames: int, rows: Sequence[bool] | None) -> None:
+    def _hear(self, x: Tensor, rows: Sequence[bool] | None) -> dict[str, Tensor]:
+        """What the model hears in the next row's input x [G * B, 1, E] -> name -> [B, 1, N]; empty without an ear."""
+        if self._ear is None or self.model.ear is None:
+            return {}
+        before = self.model.layout.clock.input_padding - self.model.layout.start  # steps whose row has no input yet
+        hearing = [at >= before and (rows is None or rows[row]) for row, at in enumerate(self._at)]
+        heard = self.model.ear.step(
+            self.step.guidance.with_context(x)[:, 0], self._ear, torch.tensor(hearing, device=x.device)
+        )
+        return {name: values[:, None] for name, values in heard.items()}
+
+    def _set(self, after: int, frames: int, rows: Sequence[bool] | None, heard: Mapping[str, Tensor]) -> None:
+        told = {}
         for name, buffer in self.step.timelines.items():
             values = np.zeros((len(self._at), frames, buffer.shape[2]), np.float32)
             for row, at in enumerate(self._at):
@@ -94,4 +116,6 @@ class TimelineFeed:
                 early = min(frames, max(0, -first))
                 if source is not None and early < frames and (rows is None or rows[row]):
                     values[row, early:] = source(first + early, frames - early)
-            self.step.set_timelines({name: torch.from_numpy(values)})
+            told[name] = torch.from_numpy(values).to(self.model.device)
+        guidance = self.step.guidance
+        self.step.set_timelines(fill(guidance.spread_timelines(told), guidance.spread_heard(heard)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from accomp.core.console import say
 from accomp.core.errors import CheckpointError
 from accomp.core.interfaces import Tokenizer
 from accomp.core.model.model import Model
@@ -16,6 +17,7 @@ from accomp.core.spec.schema import Spec, resolve
 def load_initial_weights(folder: Path, model: Model, spec: Spec, tokenizer: Tokenizer) -> Checkpoint:
     """Load the weights of the checkpoint that plays in a run folder into a new model.
 
+    A model with an ear (core/model/ear.py) may begin with the weights of one without; its ear is then new.
     Raises CheckpointError for another model or codec, and for latents also for another clock or regime, since the same
     weights would compute something else then.
     """
@@ -28,7 +30,8 @@ def load_initial_weights(folder: Path, model: Model, spec: Spec, tokenizer: Toke
         ]
     if problems:
         raise CheckpointError(*problems)
-    load_weights(start, model)
+    if load_weights(start, model, new_part="ear"):
+        say(f"begins without an ear, which it learns anew @ {start.folder}")
     return start
 
 

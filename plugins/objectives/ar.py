@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,7 @@ class AR(LooksAhead):
     decoding: ClassVar[Decoding] = "causal"
     chunked: ClassVar[bool] = False
     clocked: ClassVar[bool] = True
+    hears: ClassVar[bool] = True
 
     @frozen
     class Config(AheadKeys):
@@ -53,20 +55,34 @@ class AR(LooksAhead):
         self.weights = weights_of(config.weights, space)
 
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
-        """Compute nats per token; the parts `level_q` are means of one level, 0 for a level without valid frames."""
+        """Compute nats per token; the parts `level_q` are means of one level, 0 for a level without valid frames.
+
+        The ear of a model that has one learns beside it, from the timelines before any was withheld.
+        """
         assert clock is not None, "build refuses this objective without a clock"
         batch = withhold(batch, model.conditions, rng)
         past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
-        return self.loss_of(model, batch, DelayPattern(clock, self.levels), past)
+        heard = model.hear(batch.x)
+        supplied = {name: batch.by_ear[name][:, None, None] * values.detach() for name, values in heard.items()}
+        loss = self.loss_of(model, batch, DelayPattern(clock, self.levels), past, supplied)
+        return model.with_ear(loss, heard, batch.truth)
 
-    def loss_of(self, model: Model, batch: Batch, layout: DelayPattern, past: Tensor | None = None) -> Loss:
+    def loss_of(
+        self,
+        model: Model,
+        batch: Batch,
+        layout: DelayPattern,
+        past: Tensor | None = None,
+        heard: Mapping[str, Tensor] | None = None,
+    ) -> Loss:
         """Compute the loss for a delay pattern with all conditions of the batch.
 
-        past: past output given to the model [B, K, T]; the batch's y by default.
+        past: past output given to the model [B, K, T]; the batch's y by default. heard: what the model's ear supplies
+        at each row, as `Model.hear` gives it; that by default.
         """
-        y, heard = (
+        y, given = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
-        h = model.clip_hidden(batch.x, layout.inputs_of(heard), batch.labels, batch.timelines)
+        h = model.clip_hidden(batch.x, layout.inputs_of(given), batch.labels, batch.timelines, heard)
         loss = model.cross_entropy(model.logits(h), layout.targets_of(y), self.weights)
         return self.looking_ahead(loss, model, h, lambda steps: layout.targets_of(y, steps), self.weights)

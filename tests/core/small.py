@@ -60,14 +60,18 @@ def small_model(
     labels: dict[str, int] | None = None,
     kv_heads: int = 2,
     timelines: tuple[str, ...] = (),
+    heard: float = 0.0,
 ) -> Model:
-    """One layer with every weight random, the gate too, so that nothing hides behind a zero; four query heads."""
+    """One layer with every weight random, the gate too, so that nothing hides behind a zero; four query heads.
+
+    heard: share of the timelines' clips in which the model's ear supplies them; above 0 it has an ear.
+    """
     space = space or space_with()
     classes = {"instrument": 5} if labels is None else labels
     conditions = Conditions(
         ContextCondition(),
         {name: LabelCondition(n) for name, n in classes.items()},
-        {name: TimelineCondition() for name in timelines},
+        {name: TimelineCondition(heard=heard) for name in timelines},
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

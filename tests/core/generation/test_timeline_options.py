@@ -15,6 +15,7 @@ from accomp.core.clock import Clock
 from accomp.core.errors import DataError, PluginError, UserError
 from accomp.core.generation.followers import follow_report
 from accomp.core.generation.timeline_options import TimelineOptions, read_metronome
+from accomp.core.model.conditions import Conditions, TimelineCondition
 from accomp.core.music.chords import chord_named
 from accomp.core.music.timelines import metronome
 from accomp.core.registry import Registry
@@ -23,10 +24,12 @@ from accomp.core.streaming.followed_timeline import FollowedTimeline
 REGISTRY = Registry(third_party=False)
 
 
-def player(*timelines: str):
+def player(*timelines: str, heard: float = 0.0):
     """50 frames a second."""
     tokenizer = SimpleNamespace(space=space_with())
-    return SimpleNamespace(model=SimpleNamespace(timelines=dict.fromkeys(timelines)), tokenizer=tokenizer)
+    conditions = Conditions(timelines={name: TimelineCondition(heard=heard) for name in timelines})
+    model = SimpleNamespace(timelines=dict.fromkeys(timelines), conditions=conditions)
+    return SimpleNamespace(model=model, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +103,11 @@ def test_a_file_without_beats_is_named(tmp_path, text):
         read_metronome(str(tmp_path / "x.yaml"))
 
 
-def live_player(*timelines: str):
+def live_player(*timelines: str, heard: float = 0.0):
     """A player whose model has a clock, and what else a follower has to know of it."""
-    tokenizer = SimpleNamespace(space=space_with())
-    model = SimpleNamespace(timelines=dict.fromkeys(timelines), clock=Clock(-2, 1))
-    return SimpleNamespace(model=model, tokenizer=tokenizer, objective="ar")
+    live = player(*timelines, heard=heard)
+    live.model.clock, live.objective = Clock(-2, 1), "ar"
+    return live
 
 
 def test_the_input_may_be_followed_and_what_came_of_it_is_said():
@@ -145,6 +148,17 @@ def test_what_nobody_says_is_followed_where_it_can_be(capsys):
     assert TimelineOptions().sources(live_player("metronome"), with_followers(registry)) == {}
     assert "the metronome is withheld, so the model plays worse than it can" in capsys.readouterr().err
     assert TimelineOptions("off").sources(live_player("metronome"), registry) == {}
+
+
+def test_a_model_with_an_ear_is_told_nothing_unless_somebody_says_so(capsys):
+    registry = with_followers(Registry(third_party=False), Pulse)
+    listening = live_player("metronome", heard=0.8)
+    assert TimelineOptions().sources(listening, registry) == {}
+    out, err = capsys.readouterr()
+    assert "metronome: heard by the model's own ear; set --metronome to give the metronome, or to follow" in out
+    assert err == ""
+    assert isinstance(TimelineOptions("follow").sources(listening, registry)["metronome"], FollowedTimeline)
+    assert list(TimelineOptions("120bpm").sources(listening, registry)) == ["metronome"]
 
 
 @pytest.mark.parametrize("metronome", ["off", "120bpm", "follow"])

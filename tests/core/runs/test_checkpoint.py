@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from small import SPEC, Constant, latents, session_of, small_model, space_with
 
 from accomp.core.errors import CheckpointError
+from accomp.core.model.conditions import Conditions, TimelineCondition
 from accomp.core.registry import Registry
 from accomp.core.runs import checkpoint as checkpoints
 from accomp.core.runs.checkpoint import (
@@ -79,6 +80,20 @@ def test_what_was_saved_comes_back(save, spec, registry, tmp_path):
     assert training["cursor"] == [1, 2]
     assert training["best"] == math.inf
     assert training["optimizer"]["state"][0]["step"] == 7.0
+
+
+def test_a_part_that_the_earlier_model_had_not_begins_anew(save, spec, registry, tmp_path):
+    _, model = save()
+    conditions = Conditions(labels=spec.conditions.labels, timelines={"metronome": TimelineCondition(0.3, heard=0.5)})
+    listening = build_model(attrs.evolve(spec, conditions=conditions), Constant().space, registry)
+    read, ear = latest_checkpoint(tmp_path), {n: w.clone() for n, w in listening.ear.state_dict().items()}
+    assert "ear.features.0.weight' is missing" in refused(load_weights, read, listening)
+    assert "timelines.metronome.weight' is missing" in refused(load_weights, read, listening, "ear")
+    listening.timelines = torch.nn.ModuleDict()
+    assert load_weights(read, listening, "ear")
+    assert all(torch.equal(weight, ear[name]) for name, weight in listening.ear.state_dict().items())
+    assert torch.equal(listening.table.weight, model.table.weight)
+    assert not load_weights(read, model, "ear")
 
 
 def test_a_run_plays_again_from_its_folder_alone(save, registry, tmp_path):

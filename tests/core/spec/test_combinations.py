@@ -119,6 +119,16 @@ def test_conditions_that_are_guided_together_are_each_looked_at():
     assert "does without 'context', which this one never learned to" in never
 
 
+@pytest.mark.parametrize("objective", SPECS)
+def test_only_some_objectives_train_an_ear(objective):
+    found = problems(objective, "conditions.metronome={drop=0.3, heard=0.5}")
+    if objective == "ar":
+        assert found == ()
+    else:
+        told = f"metronome.heard = 0.5, but objective {objective!r} trains a model without an ear; choose ar"
+        assert any(told in problem for problem in found)
+
+
 def test_a_clocked_objective_wants_a_clock():
     for objective in CLOCKED:
         (told,) = problems("prefix_offline", f"objective={{plugin='{objective}'}}")

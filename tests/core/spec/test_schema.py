@@ -108,7 +108,7 @@ def test_timelines_are_conditions_of_their_own(load, registry):
     assert structure(json.loads(json.dumps(resolve(spec))), registry) == spec
     assert set(spec.conditions.without_dropout().shares().values()) == {0.0}
     assert problems(load, told.replace("chart = {}", "chart = { classes = 3 }")) == [
-        "unknown key 'classes'; known keys: detail, drop @ jam.toml: conditions.chart"
+        "unknown key 'classes'; known keys: detail, drop, heard @ jam.toml: conditions.chart"
     ]
 
 

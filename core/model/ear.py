@@ -1,0 +1,258 @@
+"""A model's ear: the beat, the bar and the chord of the frame that is to be played, estimated from the input alone.
+
+It takes the place of a timeline that nobody tells. The model's own output cannot mislead it, since it does not hear it.
+It is learned beside the model, from the timelines of annotated songs; its estimates enter the model as a told timeline
+does, and the model's loss does not train it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from attrs import define
+from torch import Tensor, nn
+
+from accomp.core.model.recurrences import advance, scan
+from accomp.core.music.timelines import BAR_HARMONICS, BEAT_HARMONICS, KINDS
+from accomp.core.tensors import in_full
+
+WIDTH = 96
+"""Features of a frame."""
+
+HISTORY = 3
+"""Frames before the newest whose differences show onsets."""
+
+TINY = 1e-4
+"""Amplitudes below it have no phase."""
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes in the type of its input, whatever that of its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Ear(nn.Module):
+    """Timelines of a model's rows from the input frame of each and those before it.
+
+    A listener of each timeline has a bank of recurrences (core/model/recurrences.py), driven by features of the newest
+    frames, and reads its estimate from them.
+    """
+
+    def __init__(self, latent_dim: int, frame_rate: float, names: Iterable[str]):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.features = nn.Sequential(
+            Linear((1 + HISTORY) * latent_dim, WIDTH), nn.RMSNorm(WIDTH, elementwise_affine=False), nn.GELU(),
+            Linear(WIDTH, WIDTH), nn.GELU(),
+        )  # fmt: skip
+        self.listeners = nn.ModuleDict({name: LISTENERS[name](frame_rate) for name in names})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Input latents x [B, T, E] of clips -> name -> [B, T, N], the timeline of the row whose newest input is t."""
+        u = self._features(torch.cat([x[:, :1].expand(-1, HISTORY, -1), x], dim=1))
+        return {name: ear.read(scan(ear.drive(u), ear.log_a())) for name, ear in self._each()}
+
+    def begin(self, rows: int) -> EarState:
+        """The state of `rows` sessions without any input so far."""
+        factors = {name: ear.log_a() for name, ear in self._each()}
+        weight = in_full(next(self.parameters()))
+        return EarState(
+            weight.new_zeros(rows, dtype=torch.bool),
+            weight.new_zeros(rows, HISTORY, self.latent_dim),
+            {name: log_a.new_zeros(rows, len(log_a)) for name, log_a in factors.items()},
+        )
+
+    def step(self, x: Tensor, state: EarState, hearing: Tensor) -> dict[str, Tensor]:
+        """Hear x [R, E] in the rows of the mask `hearing` [R] -> name -> [R, N]; zeros in the others, which stay."""
+        x = in_full(x)[:, None]
+        before = torch.where(state.begun[:, None, None], state.frames, x)
+        frames = torch.cat([before, x], dim=1)
+        u = self._features(frames)[:, 0]
+        values = {}
+        for name, ear in self._each():
+            z = advance(state.memory[name], ear.drive(u), ear.log_a())
+            state.memory[name] = torch.where(hearing[:, None], z, state.memory[name])
+            values[name] = ear.read(z) * hearing[:, None]
+        state.frames = torch.where(hearing[:, None, None], frames[:, 1:], state.frames)
+        state.begun = state.begun | hearing
+        return values
+
+    def loss(self, heard: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Errors of estimates by name, [B, S, N] each, as means over the rows whose timeline is known."""
+        return {name: ear.loss(heard[name], truth[name]) for name, ear in self._each()}
+
+    def _features(self, frames: Tensor) -> Tensor:
+        """Frames [B, HISTORY + T, E] -> features of the last T [B, T, WIDTH]: of each, and of how it came about."""
+        steps = frames[:, 1:] - frames[:, :-1]
+        late = steps.shape[1] - HISTORY + 1
+        parts = [frames[:, HISTORY:], *(steps[:, HISTORY - 1 - back :][:, :late] for back in range(HISTORY))]
+        return in_full(self.features(torch.cat(parts, dim=-1)))
+
+    def _each(self) -> Iterable[tuple[str, Listener]]:
+        return self.listeners.items()  # type: ignore[return-value]
+
+
+@define(eq=False)
+class EarState:
+    """What sessions heard.
+
+    Attributes:
+        begun: [R] bool, rows with input so far.
+        frames: [R, HISTORY, E], the newest.
+        memory: name -> [R, M], the recurrences of a listener.
+    """
+
+    begun: Tensor
+    frames: Tensor
+    memory: dict[str, Tensor]
+
+    def reset(self, rows: Tensor) -> None:
+        """Forget everything in the rows of the mask [R]."""
+        self.begun = self.begun & ~rows
+        self.memory = {name: z.masked_fill(rows[:, None], 0) for name, z in self.memory.items()}
+
+
+class Listener(nn.Module):
+    """An estimate of one timeline, by a bank of M recurrences."""
+
+    def log_a(self) -> Tensor:
+        """Logarithms of the recurrences' factors [M]."""
+        raise NotImplementedError
+
+    def drive(self, u: Tensor) -> Tensor:
+        """Features [..., WIDTH] -> what drives the recurrences [..., M]."""
+        raise NotImplementedError
+
+    def read(self, z: Tensor) -> Tensor:
+        """Recurrences [..., M] -> the timeline's numbers [..., N]."""
+        raise NotImplementedError
+
+    def loss(self, values: Tensor, truth: Tensor) -> Tensor:
+        """Error of estimates [B, S, N], where the truth is known."""
+        raise NotImplementedError
+
+
+class BeatListener(Listener):
+    """A metronome from resonators, that a periodic input makes swing with it (Large and Kolen, Connection Science 6,
+    1994; Scheirer, JASA 103, 1998).
+
+    M resonators of LOWEST to HIGHEST Hz, PER_OCTAVE to the octave, hear onsets in any phase. What a network makes of
+    their levels, and of their phases relative to one another an octave, two octaves and a twelfth apart, weights
+    their phasors to those of beat and bar: an input that comes later gives the same phasors, later.
+    """
+
+    LOWEST, HIGHEST, PER_OCTAVE = 0.25, 8.0, 12
+    CYCLES = 4.0
+    """Cycles after which a resonator forgets, within 0.8 and 8 s at first; both are learned on."""
+
+    HIDDEN = 128
+
+    def __init__(self, frame_rate: float):
+        super().__init__()
+        highest = min(self.HIGHEST, 0.4 * frame_rate)
+        count = int(self.PER_OCTAVE * math.log2(highest / self.LOWEST))
+        hertz = self.LOWEST * 2 ** (torch.arange(count) / self.PER_OCTAVE)
+        self.angle: Tensor
+        self.register_buffer("angle", 2 * math.pi * hertz / frame_rate, persistent=False)
+        self.log_frames = nn.Parameter(torch.log((self.CYCLES / hertz).clamp(0.8, 8.0) * frame_rate))
+        self.onsets = Linear(WIDTH, 2 * count)
+        self.relations = [(round(self.PER_OCTAVE * math.log2(n)), n) for n in (2, 3, 4)]
+        width = count + sum(2 * (count - apart) for apart, _ in self.relations)
+        self.first, self.second = Linear(width, self.HIDDEN), Linear(self.HIDDEN, self.HIDDEN)
+        phasors = BEAT_HARMONICS + BAR_HARMONICS
+        self.weights = Linear(self.HIDDEN, phasors * count)
+        self.turn = nn.Parameter(torch.zeros(phasors, count))
+        self.lengths = Linear(self.HIDDEN, 2)
+
+    def log_a(self) -> Tensor:
+        """See Listener."""
+        return torch.complex(-torch.exp(-in_full(self.log_frames)), in_full(self.angle))
+
+    def drive(self, u: Tensor) -> Tensor:
+        """See Listener."""
+        return torch.complex(*in_full(self.onsets(u)).chunk(2, dim=-1))
+
+    def read(self, z: Tensor) -> Tensor:
+        """See Listener."""
+        size = z.abs()
+        unit = z / (size + TINY)
+        level = torch.log(size + TINY)
+        parts = [level - level.mean(-1, keepdim=True)]
+        for apart, n in self.relations:
+            relative = unit[..., apart:] * unit[..., :-apart].conj() ** n
+            parts += [relative.real, relative.imag]
+        h = F.gelu(self.first(torch.cat(parts, dim=-1)))
+        h = h + F.gelu(self.second(h))
+        weights = in_full(self.weights(h)).unflatten(-1, self.turn.shape)
+        phasor = (weights * torch.polar(torch.ones_like(turn := in_full(self.turn)), turn) * unit[..., None, :]).sum(-1)
+        phasor = phasor / torch.sqrt(1 + phasor.abs().square())  # within the circle: the nearer to it, the surer
+        circles = torch.stack([phasor.imag, phasor.real], dim=-1).flatten(-2)
+        beat, bar = circles.split([2 * BEAT_HARMONICS, 2 * BAR_HARMONICS], dim=-1)
+        lengths, known = in_full(self.lengths(h)), torch.ones_like(beat[..., :1])
+        return torch.cat([known, beat, lengths[..., :1], known, bar, lengths[..., 1:]], dim=-1)
+
+    def loss(self, values: Tensor, truth: Tensor) -> Tensor:
+        """Mean squared error of what is known of the beat, and half that of the bar."""
+        detail = KINDS["metronome"].detail
+        error = (in_full(values) - in_full(truth)).square()
+        beat = _mean(error[..., 1:detail].mean(-1), truth[..., 0])
+        return beat + 0.5 * _mean(error[..., detail + 1 :].mean(-1), truth[..., detail])
+
+
+class ChordListener(Listener):
+    """A chart from leaky integrators of the features, each forgetting within 0.06 to 2 s."""
+
+    SECONDS = (0.06, 0.2, 0.6, 2.0)
+    FEATURES, HIDDEN = 48, 128
+
+    def __init__(self, frame_rate: float):
+        super().__init__()
+        rates = -1 / (torch.tensor(self.SECONDS) * frame_rate)
+        self.rates: Tensor
+        self.register_buffer("rates", rates.repeat_interleave(self.FEATURES), persistent=False)
+        self.tones = Linear(WIDTH, self.FEATURES)
+        self.first = Linear(len(rates) * self.FEATURES, self.HIDDEN)
+        self.second = Linear(self.HIDDEN, KINDS["chart"].width - 1)
+
+    def log_a(self) -> Tensor:
+        """See Listener."""
+        return in_full(self.rates)
+
+    def drive(self, u: Tensor) -> Tensor:
+        """See Listener."""
+        tones = in_full(self.tones(u))
+        return tones.repeat(*[1] * (tones.ndim - 1), len(self.SECONDS))
+
+    def read(self, z: Tensor) -> Tensor:
+        """See Listener: 12 and 12 probabilities."""
+        chances = in_full(self.second(F.gelu(self.first(z)))).sigmoid()
+        return torch.cat([torch.ones_like(chances[..., :1]), chances], dim=-1)
+
+    def loss(self, values: Tensor, truth: Tensor) -> Tensor:
+        """Mean cross entropy of each pitch class and of each bass note."""
+        chance, there = in_full(values)[..., 1:].clamp(1e-6, 1 - 1e-6), in_full(truth)[..., 1:]
+        nats = -(there * chance.log() + (1 - there) * torch.log1p(-chance))
+        return _mean(nats.mean(-1), truth[..., 0])
+
+
+LISTENERS: Mapping[str, type[BeatListener | ChordListener]] = {"metronome": BeatListener, "chart": ChordListener}
+
+
+def fill(told: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Timelines of rows, name -> [B, S, N], with what was heard in the rows where nothing is told."""
+    return {
+        name: torch.where(values[..., :1] == 0, heard[name].to(values), values) if name in heard else values
+        for name, values in told.items()
+    }
+
+
+def _mean(error: Tensor, known: Tensor) -> Tensor:
+    """Mean of errors [B, S] where `known` [B, S] is not 0; 0 where it nowhere is."""
+    there = (known != 0).to(error)
+    return (error * there).sum() / there.sum().clamp(min=1)
