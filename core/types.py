@@ -175,7 +175,7 @@ class Batch:
         labels: condition name -> [B] int64 class.
         timelines: condition name -> [B, T, N] float.
         truth: the timelines before any was withheld; empty before `withhold`.
-        by_ear: condition name -> [B] bool, clips in which the model's ear (core/model/ear.py) supplies it if not told.
+        by_ear: condition name -> [B] bool, clips in which the model's ear (core/model/ear.py) supplies it if not given.
     """
 
     x: Tensor

@@ -21,8 +21,8 @@ from accomp.core.runs.player import Player
 
 OFF = "off"
 AUTO = "auto"
-"""Tell nothing to a model that hears the timeline by itself. Else follow the input if the model takes the timeline and a
-follower is installed; else withhold it, with a warning."""
+"""Withhold what the model hears by itself. Else follow the input if the model takes the timeline and a follower is
+installed; else withhold it, with a warning."""
 METRONOME = (
     "120bpm, 90bpm/3 (beats a bar, else 4), 120bpm@0.35 (first downbeat, s), a file of annotations, follow, or off"
 )

@@ -65,7 +65,7 @@ class TimelineCondition:
         detail: share of the remaining clips in which its detail is withheld: the bars of a metronome, so that a model
             also plays to beats alone, which is all that beat tracking of audio provides.
         heard: share of the clips without it in which the model's ear (core/model/ear.py) estimates it from the context.
-            Above 0 the model has an ear, which supplies the timeline whenever it is not told in playing.
+            Above 0 the model has an ear, which supplies the timeline whenever it is not given in playing.
     """
 
     drop: float = field(default=0.0, validator=_share)
@@ -81,7 +81,7 @@ class Conditions:
     context = { drop = 0.2 }
     instrument = { classes = 18, drop = 0.1 }
     genre = { classes = ["rock", "jazz"], drop = 0.1 }      # any label of the corpus
-    metronome = { drop = 0.15, heard = 0.8 }                # beat and bar of the predicted frame; told, or heard
+    metronome = { drop = 0.15, heard = 0.8 }                # beat and bar of the predicted frame; given, or heard
     chart = { drop = 0.3 }                                  # its chord
     """
 
@@ -97,7 +97,7 @@ class Conditions:
 
     @property
     def heard(self) -> tuple[str, ...]:
-        """Timelines that the model's ear supplies where they are not told."""
+        """Timelines that the model's ear supplies where they are not given."""
         return tuple(name for name, timeline in self.timelines.items() if timeline.heard)
 
     def without_dropout(self) -> Conditions:

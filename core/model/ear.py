@@ -1,7 +1,7 @@
 """A model's ear: the beat, the bar and the chord of the frame that is to be played, estimated from the input alone.
 
-It takes the place of a timeline that nobody tells. The model's own output cannot mislead it, since it does not hear it.
-It is learned beside the model, from the timelines of annotated songs; its estimates enter the model as a told timeline
+It takes the place of a timeline that is not given. The model's own output cannot mislead it, since it does not hear it.
+It is learned beside the model, from the timelines of annotated songs; its estimates enter the model as a given timeline
 does, and the model's loss does not train it.
 """
 
@@ -142,14 +142,14 @@ class BeatListener(Listener):
     """A metronome from resonators, that a periodic input makes swing with it (Large and Kolen, Connection Science 6,
     1994; Scheirer, JASA 103, 1998).
 
-    M resonators of LOWEST to HIGHEST Hz, PER_OCTAVE to the octave, hear onsets in any phase. What a network makes of
-    their levels, and of their phases relative to one another an octave, two octaves and a twelfth apart, weights
-    their phasors to those of beat and bar: an input that comes later gives the same phasors, later.
+    M resonators of LOWEST to HIGHEST Hz, PER_OCTAVE to the octave, are driven by features at learned phases. A network
+    weights their phasors, to give those of beat and bar. It knows only their levels, and the phases of those a factor
+    of 2, 3 or 4 apart relative to each other: so the same input gives the same phasors whenever it comes.
     """
 
     LOWEST, HIGHEST, PER_OCTAVE = 0.25, 8.0, 12
     CYCLES = 4.0
-    """Cycles after which a resonator forgets, within 0.8 and 8 s at first; both are learned on."""
+    """Time constant of a resonator in its cycles, at first, within 0.8 and 8 s."""
 
     HIDDEN = 128
 
@@ -206,7 +206,7 @@ class BeatListener(Listener):
 
 
 class ChordListener(Listener):
-    """A chart from leaky integrators of the features, each forgetting within 0.06 to 2 s."""
+    """A chart from leaky integrators of the features, with time constants of 0.06 to 2 s."""
 
     SECONDS = (0.06, 0.2, 0.6, 2.0)
     FEATURES, HIDDEN = 48, 128
@@ -244,11 +244,11 @@ class ChordListener(Listener):
 LISTENERS: Mapping[str, type[BeatListener | ChordListener]] = {"metronome": BeatListener, "chart": ChordListener}
 
 
-def fill(told: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Timelines of rows, name -> [B, S, N], with what was heard in the rows where nothing is told."""
+def fill(given: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Timelines of rows, name -> [B, S, N], with what was heard in the rows where nothing is given."""
     return {
         name: torch.where(values[..., :1] == 0, heard[name].to(values), values) if name in heard else values
-        for name, values in told.items()
+        for name, values in given.items()
     }
 
 

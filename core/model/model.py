@@ -32,7 +32,7 @@ class Model(Accompanist):
         table: embeddings of the K levels' ids, summed over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
         input_padding: [P, E], P = clock.input_padding; none without a clock.
-        ear: supplies timelines that are not told; None for a model without one.
+        ear: supplies timelines that are not given; None for a model without one.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class TimelineFeed:
     """Sets the timelines of a Step's next rows. The row of a session's step s has the values of frame s; rows before
     step 0 have none.
 
-    A model with an ear hears the input of every row, and supplies what no source tells.
+    A model with an ear hears the input of every row, and supplies what no source gives.
 
     Attributes:
         timelines: for each session, name -> source; those that are missing are withheld.
@@ -108,7 +108,7 @@ class TimelineFeed:
         return {name: values[:, None] for name, values in heard.items()}
 
     def _set(self, after: int, frames: int, rows: Sequence[bool] | None, heard: Mapping[str, Tensor]) -> None:
-        told = {}
+        given = {}
         for name, buffer in self.step.timelines.items():
             values = np.zeros((len(self._at), frames, buffer.shape[2]), np.float32)
             for row, at in enumerate(self._at):
@@ -116,6 +116,6 @@ class TimelineFeed:
                 early = min(frames, max(0, -first))
                 if source is not None and early < frames and (rows is None or rows[row]):
                     values[row, early:] = source(first + early, frames - early)
-            told[name] = torch.from_numpy(values).to(self.model.device)
+            given[name] = torch.from_numpy(values).to(self.model.device)
         guidance = self.step.guidance
-        self.step.set_timelines(fill(guidance.spread_timelines(told), guidance.spread_heard(heard)))
+        self.step.set_timelines(fill(guidance.spread_timelines(given), guidance.spread_heard(heard)))

@@ -170,7 +170,7 @@ export class Music {
   /** Choose what suits a source best; song: {bpm, perBar, chart} where they are known. */
   suit(source, song) {
     const { model } = this.store.values
-    const can = what => Boolean(model?.[what] && model.followers?.[what])
+    const can = what => Boolean(model?.[what] && model.followers?.[what] && !this.hears(what))
     const known = source === 'microphone' || song.bpm
     choose('metronome', !model?.metronome ? 'off' : known ? 'bpm' : can('metronome') ? 'follow' : 'off')
     choose('chart', !model?.chart ? 'off' : song?.chart ? 'text' : can('chart') && source === 'song' ? 'follow' : 'off')
@@ -183,7 +183,7 @@ export class Music {
   }
 
   draw({ model, problem, source, beat }) {
-    show(at('beat-hint'), Boolean(source && model?.metronome && beat === 'off'))
+    show(at('beat-hint'), Boolean(source && model?.metronome && beat === 'off' && !this.hears('metronome')))
     this.allow('metronome', { bpm: model?.metronome, follow: model?.metronome && model.followers?.metronome, clock: model?.metronome && (this.clockOfServer || MidiClock.there), off: true })
     this.allow('chart', { text: model?.chart, follow: model?.chart && model.followers?.chart, off: true })
     show(at('chart-said'), Boolean(problem))
@@ -201,7 +201,13 @@ export class Music {
     }
   }
 
+  /** Whether the model hears for itself what it is not told. */
+  hears(name) {
+    return Boolean(this.store.values.model?.hears?.includes(name))
+  }
+
   name(name, value) {
+    if (value === 'off' && this.hears(name)) return WORDS[name + 'Heard']
     return WORDS[name + value[0].toUpperCase() + value.slice(1)]
   }
 

@@ -75,4 +75,5 @@ def card(run: ServedRun, followers: Followers) -> dict[str, Any]:
         "metronome": "metronome" in timelines,
         "chart": "chart" in timelines,
         "followers": {name: ok and name in timelines for name, ok in followers.available.items()},
+        "hears": list(player.model.conditions.heard),
     }

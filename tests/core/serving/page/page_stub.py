@@ -53,9 +53,8 @@ BUDGET = [
 
 class Stub:
     """Attributes that tests set: `delay_ms`, `refusal` (a message in place of "playing"), `close` (message, code) in
-    place of a welcome, `problem` (why no chart is taken), `cut` (end the socket at the next frame),
-    `farewell` (a message with which the session ends then). What came:
-    `hellos`, `messages`, `heard`."""
+    place of a welcome, `problem` (why no chart is taken), `cards` (of its models), `cut` (end the socket at the next
+    frame), `farewell` (a message with which the session ends then). What came: `hellos`, `messages`, `heard`."""
 
     def __init__(self) -> None:
         self.reset()
@@ -74,6 +73,7 @@ class Stub:
         self.refusal: dict[str, Any] | None = None
         self.close: tuple[dict[str, Any], int] | None = None
         self.problem = ""
+        self.cards = [dict(card) for card in MODELS]
         self.measured: dict[str, Any] = {"ok": True, "first_ms": 61.2, "agree_ms": 0.1, "snr_db": 38}
         self.state: dict[str, Any] = {}
         self.cut = False
@@ -109,7 +109,7 @@ class Stub:
     def models(self, request: Request) -> Response:
         if not self.allowed(request):
             return Response(status_code=401)
-        return JSONResponse({"models": MODELS, "mode": "jam", "record": True}, headers=HEADERS)
+        return JSONResponse({"models": self.cards, "mode": "jam", "record": True}, headers=HEADERS)
 
     def probe(self, request: Request) -> Response:
         rate = int(request.query_params["rate"])
@@ -147,7 +147,7 @@ class Stub:
         if not hello["resume"]:
             self.session = f"session-{len(self.hellos)}"
         slots = {"free": 1, "all": 1}
-        welcome = {"session": self.session, "resume": f"secret of {self.session}", "models": MODELS, "slots": slots}
+        welcome = {"session": self.session, "resume": f"secret of {self.session}", "models": self.cards, "slots": slots}
         await ws.send_json({"type": "welcome", "mode": "jam", "record": True, "limits": {}, **welcome})
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             while True:

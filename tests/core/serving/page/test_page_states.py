@@ -104,6 +104,24 @@ def test_dials_tell_the_server_and_say_when_they_hold(browser, stub, address):
     assert [message["value"] for message in stub.of_type("chart")] == ["C | H", "follow"]
 
 
+def test_a_model_that_hears_the_beat_by_itself_needs_no_tempo(browser, stub, address):
+    for hears in ([], ["metronome", "chart"]):
+        stub.reset()
+        stub.cards[0]["hears"] = hears
+        with visiting(browser, address) as visit:
+            visit.choose("Use the built-in song")
+            visit.open_folds()
+            for name, own in (("metronome", "It hears the beat by itself"), ("chart", "It hears the chords by itself")):
+                off = visit.page.locator(f'label:has(input[name="{name}"][value="off"])')
+                assert (off.inner_text().strip() == own) == bool(hears)
+                off.locator("input").check()
+            assert visit.page.locator("#beat-hint").is_visible() != bool(hears)
+            visit.start()
+            visit.stop()
+        (start,) = stub.of_type("start")
+        assert (start["metronome"], start["chart"]) == ("off", "off")
+
+
 def test_refused_full_and_ended_by_the_server_are_told_with_the_cure(browser, stub, address):
     with visiting(browser, address) as visit:
         visit.choose("Use the built-in song")
