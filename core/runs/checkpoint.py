@@ -166,11 +166,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def load_weights(checkpoint: Checkpoint, model: Model, new_part: str = "") -> bool:
+def load_weights(checkpoint: Checkpoint, model: Model, optional: str = "") -> bool:
     """Load a checkpoint's weights into a model. Raises CheckpointError, with every mismatch, where they do not fit.
 
-    new_part: a part of the model that keeps its weights where the checkpoint's model has no such part at all; returns
-    whether that was so.
+    optional: a part that only one of the two may have: the model then keeps its own, or does without the checkpoint's.
+    Returns whether that was so.
     """
     if checkpoint.space != model.space:
         raise CheckpointError(
@@ -183,9 +183,12 @@ def load_weights(checkpoint: Checkpoint, model: Model, new_part: str = "") -> bo
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot read weights: {error} @ {path}") from error
     expected = model.state_dict()
-    own = {name: weight for name, weight in expected.items() if new_part and name.startswith(f"{new_part}.")}
-    lacking = bool(own) and not own.keys() & weights.keys()
-    weights |= own if lacking else {}
+    here, there = (
+        {name for name in names if optional and name.startswith(f"{optional}.")} for names in (expected, weights)
+    )
+    if different := bool(here) != bool(there):
+        weights = {name: weight for name, weight in weights.items() if name not in there}
+        weights |= {name: expected[name] for name in here}
     problems = [f"weight {name!r} is missing @ {path}" for name in expected if name not in weights]
     problems += [f"weight {name!r} is not one of the model's @ {path}" for name in weights if name not in expected]
     problems += [
@@ -201,7 +204,7 @@ def load_weights(checkpoint: Checkpoint, model: Model, new_part: str = "") -> bo
             f"the weights hold NaN or Inf: {bad[0]}{more}; remove the checkpoint to go on from an earlier one @ {path}"
         )
     model.load_state_dict(weights)
-    return lacking
+    return different
 
 
 def load_training(checkpoint: Checkpoint) -> dict[str, Any]:

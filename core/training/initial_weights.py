@@ -17,7 +17,7 @@ from accomp.core.spec.schema import Spec, resolve
 def load_initial_weights(folder: Path, model: Model, spec: Spec, tokenizer: Tokenizer) -> Checkpoint:
     """Load the weights of the checkpoint that plays in a run folder into a new model.
 
-    A model with an ear (core/model/ear.py) may begin with the weights of one without; its ear is then new.
+    Only one of the two models may have an ear (core/model/ear.py): it is then new, or left out.
     Raises CheckpointError for another model or codec, and for latents also for another clock or regime, since the same
     weights would compute something else then.
     """
@@ -30,8 +30,13 @@ def load_initial_weights(folder: Path, model: Model, spec: Spec, tokenizer: Toke
         ]
     if problems:
         raise CheckpointError(*problems)
-    if load_weights(start, model, new_part="ear"):
-        say(f"begins without an ear, which it learns anew @ {start.folder}")
+    if load_weights(start, model, optional="ear"):
+        if getattr(model, "ear", None) is None:
+            say(
+                f"the ear is left out; [conditions] metronome = {{ drop = 0.3, heard = 0.8 }} keeps it @ {start.folder}"
+            )
+        else:
+            say(f"begins without an ear, which it learns anew @ {start.folder}")
     return start
 
 

@@ -94,6 +94,11 @@ def test_a_part_that_the_earlier_model_had_not_begins_anew(save, spec, registry,
     assert all(torch.equal(weight, ear[name]) for name, weight in listening.ear.state_dict().items())
     assert torch.equal(listening.table.weight, model.table.weight)
     assert not load_weights(read, model, "ear")
+    save_checkpoint(tmp_path, 6, listening, resolve(spec), Constant(), TRAINED)
+    without = build_model(spec, Constant().space, registry)
+    assert "is not one of the model's" in refused(load_weights, latest_checkpoint(tmp_path), without)
+    assert load_weights(latest_checkpoint(tmp_path), without, "ear")
+    assert torch.equal(without.table.weight, listening.table.weight)
 
 
 def test_a_run_plays_again_from_its_folder_alone(save, registry, tmp_path):

@@ -93,3 +93,6 @@ def test_a_model_with_an_ear_begins_with_the_weights_of_one_without(
     after = state_of(tmp_path / "run")[0]
     torch.testing.assert_close({name: after[name] for name in before}, before, rtol=0, atol=1e-6)
     assert any(name.startswith("ear.") for name in after)
+    trained_in(data, tmp_path / "again", deaf, start=str(tmp_path / "run"), steps=1, lr=1e-9)
+    assert "the ear is left out" in capsys.readouterr().out
+    assert state_of(tmp_path / "again")[0].keys() == before.keys()
