@@ -110,6 +110,15 @@ class Chunks:
         """Pick a timeline's values per frame [B, T, N] for all rows [B, S + A, N]."""
         return self.layout.timeline_at(values, self.steps)
 
+    @property
+    def ahead(self) -> Tensor:
+        """By how many frames every row is further on than the clip's last row that it attends to [B, S + A]."""
+        return self.steps + self.layout.start - self.newest
+
+    def of_newest(self, values: Tensor) -> Tensor:
+        """Pick values of the clip's rows [B, S, N] for all rows, of the last that each attends to [B, S + A, N]."""
+        return values.gather(1, self.newest[..., None].expand(-1, -1, values.shape[2]))
+
     def targets_of(self, y: Tensor, ahead: int = 0) -> Tensor:
         """Target codes y [B, K, T] -> targets of the chunks' steps [B, K, n k]; negative where a step has no target.
 

@@ -16,7 +16,7 @@ from attrs import define
 from torch import Tensor, nn
 
 from accomp.core.model.recurrences import advance, scan
-from accomp.core.music.timelines import BAR_HARMONICS, BEAT_HARMONICS, KINDS
+from accomp.core.music.timelines import BAR_HARMONICS, BEAT_HARMONICS, KINDS, USUAL
 from accomp.core.tensors import in_full
 
 WIDTH = 96
@@ -83,6 +83,10 @@ class Ear(nn.Module):
         state.begun = state.begun | hearing
         return values
 
+    def ahead(self, heard: Mapping[str, Tensor], frames: Tensor) -> dict[str, Tensor]:
+        """What was heard, name -> [B, S, N], for rows without input that are `frames` [B, S] or [S] further on."""
+        return {name: ear.ahead(heard[name], frames) for name, ear in self._each()}
+
     def loss(self, heard: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Errors of estimates by name, [B, S, N] each, as means over the rows whose timeline is known."""
         return {name: ear.loss(heard[name], truth[name]) for name, ear in self._each()}
@@ -133,6 +137,10 @@ class Listener(nn.Module):
         """Recurrences [..., M] -> the timeline's numbers [..., N]."""
         raise NotImplementedError
 
+    def ahead(self, values: Tensor, frames: Tensor) -> Tensor:
+        """Estimates [B, S, N] for rows that are `frames` [B, S] or [S] further on."""
+        return values
+
     def loss(self, values: Tensor, truth: Tensor) -> Tensor:
         """Error of estimates [B, S, N], where the truth is known."""
         raise NotImplementedError
@@ -158,6 +166,7 @@ class BeatListener(Listener):
         highest = min(self.HIGHEST, 0.4 * frame_rate)
         count = int(self.PER_OCTAVE * math.log2(highest / self.LOWEST))
         hertz = self.LOWEST * 2 ** (torch.arange(count) / self.PER_OCTAVE)
+        self.frame_rate = frame_rate
         self.angle: Tensor
         self.register_buffer("angle", 2 * math.pi * hertz / frame_rate, persistent=False)
         self.log_frames = nn.Parameter(torch.log((self.CYCLES / hertz).clamp(0.8, 8.0) * frame_rate))
@@ -196,6 +205,14 @@ class BeatListener(Listener):
         beat, bar = circles.split([2 * BEAT_HARMONICS, 2 * BAR_HARMONICS], dim=-1)
         lengths, known = in_full(self.lengths(h)), torch.ones_like(beat[..., :1])
         return torch.cat([known, beat, lengths[..., :1], known, bar, lengths[..., 1:]], dim=-1)
+
+    def ahead(self, values: Tensor, frames: Tensor) -> Tensor:
+        """See Listener: beat and bar turn on at the tempo that was heard."""
+        length = self.frame_rate * USUAL * 2 ** (values[..., 9].clamp(-4, 4) / 2)
+        meter = (4 + 4 * values[..., 15]).clamp(1, 16)
+        beat, bar = values[..., 1:9], values[..., 11:15]
+        turned = _turned(beat, frames / length), _turned(bar, frames / (length * meter))
+        return torch.cat([values[..., :1], turned[0], values[..., 9:11], turned[1], values[..., 15:]], dim=-1)
 
     def loss(self, values: Tensor, truth: Tensor) -> Tensor:
         """Mean squared error of what is known of the beat, and half that of the bar."""
@@ -250,6 +267,14 @@ def fill(given: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, 
         name: torch.where(values[..., :1] == 0, heard[name].to(values), values) if name in heard else values
         for name, values in given.items()
     }
+
+
+def _turned(circles: Tensor, turns: Tensor) -> Tensor:
+    """(sin, cos) of harmonics 1, 2 ... [..., 2 H], `turns` [...] later."""
+    sine, cosine = circles.unflatten(-1, (-1, 2)).unbind(-1)
+    angle = 2 * math.pi * turns[..., None] * torch.arange(1, sine.shape[-1] + 1, device=turns.device)
+    later = sine * angle.cos() + cosine * angle.sin(), cosine * angle.cos() - sine * angle.sin()
+    return torch.stack(later, dim=-1).flatten(-2)
 
 
 def _mean(error: Tensor, known: Tensor) -> Tensor:

@@ -136,6 +136,12 @@ class Model(Accompanist):
             for name, values in self.ear(x).items()
         }
 
+    def supplied(self, heard: Mapping[str, Tensor], by_ear: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What was `heard`, in the clips of the masks `by_ear`, name -> [B]; elsewhere zeros. No gradient reaches the
+        ear.
+        """
+        return {name: by_ear[name][:, None, None] * values.detach() for name, values in heard.items()}
+
     def with_ear(self, loss: Loss, heard: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Loss:
         """A loss with the errors of what was `heard`: parts `ear_NAME`, in training also in its total.
 

@@ -137,7 +137,8 @@ def _disagreements(spec: Spec, registry: Registry) -> Iterator[str]:
             able = [row.name for row in registry.components("objective") if getattr(row.load(), "hears", False)]
             yield (
                 f"[conditions] {name}.heard = {spec.conditions.timelines[name].heard:g}, but objective "
-                f"{spec.objective.plugin!r} trains a model without an ear; choose {' or '.join(able)}, or remove it"
+                f"{spec.objective.plugin!r} trains a model without an ear; choose {' or '.join(sorted(able))}, or "
+                f"remove it"
             )
     for name, told_by in spec.generate.timelines_from.items():
         if told_by == "follow" and name not in spec.conditions.timelines:

@@ -33,6 +33,7 @@ class TimelineFeed:
     _at: list[int] = field(init=False)  # the step of the first row of each session's next group
     _samples_in: list[int] = field(init=False)  # samples of each session's input
     _ear: EarState | None = field(default=None, init=False)
+    _last: dict[str, Tensor] = field(factory=dict, init=False)  # heard at the last row with input, name -> [B, 1, N]
 
     def __attrs_post_init__(self) -> None:
         if (ear := getattr(self.model, "ear", None)) is not None:
@@ -84,7 +85,10 @@ class TimelineFeed:
 
     def decode(self, number: int, rows: Sequence[bool] | None = None) -> None:
         """Set the values at the row without input that is `number` steps after the group."""
-        self._set(self.model.layout.clock.k - 1 + number, 1, rows, {})
+        later: dict[str, Tensor] = {}
+        if self._last and self.model.ear is not None:
+            later = self.model.ear.ahead(self._last, torch.tensor([number], device=self.model.device))
+        self._set(self.model.layout.clock.k - 1 + number, 1, rows, later)
 
     def advance(self, rows: Sequence[bool] | None = None) -> None:
         """Advance by a group, for all sessions or those of `rows`."""
@@ -97,15 +101,17 @@ class TimelineFeed:
         return (s for row in rows for s in self.timelines[row].values() if isinstance(s, FollowedTimeline))
 
     def _hear(self, x: Tensor, rows: Sequence[bool] | None) -> dict[str, Tensor]:
-        """What the model hears in the next row's input x [G * B, 1, E] -> name -> [B, 1, N]; empty without an ear."""
+        """What the model hears in the next rows' input x [G * B, k, E] -> name -> [B, k, N]; empty without an ear."""
         if self._ear is None or self.model.ear is None:
             return {}
         before = self.model.layout.clock.input_padding - self.model.layout.start  # steps whose row has no input yet
-        hearing = [at >= before and (rows is None or rows[row]) for row, at in enumerate(self._at)]
-        heard = self.model.ear.step(
-            self.step.guidance.with_context(x)[:, 0], self._ear, torch.tensor(hearing, device=x.device)
-        )
-        return {name: values[:, None] for name, values in heard.items()}
+        steps = []
+        for number, frame in enumerate(self.step.guidance.with_context(x).unbind(1)):
+            hearing = [at + number >= before and (rows is None or rows[row]) for row, at in enumerate(self._at)]
+            steps.append(self.model.ear.step(frame, self._ear, torch.tensor(hearing, device=x.device)))
+        heard = {name: torch.stack([step[name] for step in steps], dim=1) for name in steps[0]}
+        self._last = {name: values[:, -1:] for name, values in heard.items()}
+        return heard
 
     def _set(self, after: int, frames: int, rows: Sequence[bool] | None, heard: Mapping[str, Tensor]) -> None:
         given = {}

@@ -63,7 +63,7 @@ class AR(LooksAhead):
         batch = withhold(batch, model.conditions, rng)
         past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         heard = model.hear(batch.x)
-        supplied = {name: batch.by_ear[name][:, None, None] * values.detach() for name, values in heard.items()}
+        supplied = model.supplied(heard, batch.by_ear)
         loss = self.loss_of(model, batch, DelayPattern(clock, self.levels), past, supplied)
         return model.with_ear(loss, heard, batch.truth)
 

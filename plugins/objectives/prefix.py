@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -22,6 +24,7 @@ from accomp.plugin.sequences import (
     draw_starts,
     drop_past,
     each_level,
+    fill,
     tiled,
     weights_of,
     withhold,
@@ -45,6 +48,7 @@ class Prefix(LooksAhead):
     decoding: ClassVar[Decoding] = "causal"
     chunked: ClassVar[bool] = True
     clocked: ClassVar[bool] = True
+    hears: ClassVar[bool] = True
     tiles: bool = False
 
     @frozen
@@ -72,6 +76,9 @@ class Prefix(LooksAhead):
     def loss(self, model: Model, batch: Batch, clock: Clock | None, rng: torch.Generator) -> Loss:
         """Compute nats per token; a level or chunk without valid frames counts as 0.
 
+        The ear of a model that has one learns beside it. A chunk's steps after the first, which have no input, take
+        what its first one heard, further on.
+
         Raises ValueError for a clip in which no chunk fits.
         """
         assert clock is not None, "build refuses this objective without a clock"
@@ -84,7 +91,10 @@ class Prefix(LooksAhead):
         drawn = draw_starts(starts, len(batch.y), count, rng).to(batch.y.device, non_blocking=True)
         past = drop_past(batch.y, self.forget, rng) if model.training and self.forget else None
         chunks = Chunks(layout, frames, drawn)
-        return self.loss_of(model, batch, chunks, past, tiled(chunks.sight()) if self.tiles else None)
+        sight = tiled(chunks.sight()) if self.tiles else None
+        heard = model.hear(batch.x)
+        loss = self.loss_of(model, batch, chunks, past, sight, model.supplied(heard, batch.by_ear))
+        return model.with_ear(loss, heard, batch.truth)
 
     def loss_of(
         self,
@@ -93,19 +103,23 @@ class Prefix(LooksAhead):
         chunks: Chunks,
         past: Tensor | None = None,
         sight: AttentionPattern | None = None,
+        heard: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Loss:
         """Compute the loss of given chunks with all conditions of the batch.
 
         past: past output given to the model [B, K, T]; the batch's y by default. sight: that of the chunks.
+        heard: what the model's ear supplies at each row of the clip, as `Model.hear` gives it; nothing by default.
         """
         layout = chunks.layout
-        y, heard = (
+        y, given = (
             one.masked_fill(~batch.valid[:, None], PADDING) for one in (batch.y, batch.y if past is None else past)
         )
-        told = model.timeline_embedding(
-            {name: chunks.timeline_rows(values) for name, values in batch.timelines.items()}
-        )
-        e = model.embed(chunks.tokens_in(heard), model.start(batch.labels), told)
+        timelines = {name: chunks.timeline_rows(values) for name, values in batch.timelines.items()}
+        if model.ear is not None and heard:
+            newest = {name: chunks.of_newest(values) for name, values in heard.items()}
+            timelines = fill(timelines, model.ear.ahead(newest, chunks.ahead))
+        told = model.timeline_embedding(timelines)
+        e = model.embed(chunks.tokens_in(given), model.start(batch.labels), told)
         rows = layout.rows(chunks.frames)
         fused = model.fuser.fuse(layout.inputs(batch.x, model.input_padding), e[:, :rows])
         alone = model.fuser.fuse(None, e[:, rows:])

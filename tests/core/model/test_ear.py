@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from small import latents, session_of, small_model, space_with
 from torch import Tensor
 
+from accomp.core.model.chunks import Chunks, chunk_starts
 from accomp.core.model.conditions import Conditions, ContextCondition, TimelineCondition
 from accomp.core.model.ear import Ear, fill
 from accomp.core.model.guidance import Guidance
@@ -214,7 +215,7 @@ def test_the_models_loss_does_not_train_the_ear_nor_the_ears_the_model():
     model.ear.loss(heard, {"metronome": model.layout.timeline_rows(batch.truth["metronome"])})["metronome"].backward()
     assert all(weight.grad is None for name, weight in model.named_parameters() if not name.startswith("ear."))
     assert any(weight.grad is not None and weight.grad.any() for weight in model.ear.parameters())
-    assert float(both.total) == pytest.approx(float(plain.total) + float(both.parts["ear_metronome"]), rel=1e-6)
+    assert both.total.item() == pytest.approx(plain.total.item() + float(both.parts["ear_metronome"]), rel=1e-6)
 
 
 def test_a_held_out_loss_is_in_nats_a_token_with_the_ears_error_beside():
@@ -252,16 +253,25 @@ def test_a_share_of_the_withheld_clips_is_heard():
 # in sessions
 
 
+def rows_set(session) -> list[dict[str, Tensor]]:
+    """What is set at every row or group of rows of a session from now on."""
+    rows: list[dict[str, Tensor]] = []
+    kept = session._step.set_timelines
+
+    def noted(values: dict[str, Tensor]) -> None:
+        rows.append({name: value.clone() for name, value in values.items()})
+        kept(values)
+
+    session._step.set_timelines = noted
+    return rows
+
+
 @pytest.mark.parametrize("t_f", [-3, 0, 2])
 @torch.no_grad()
 def test_a_session_hears_what_the_model_hears_of_the_clip(t_f):
     model = small_model(t_f, timelines=NAMES, heard=1.0)
-    x, rows = latents(30), []
-    session = session_of(model)
-    kept = session._step.set_timelines
-    session._step.set_timelines = lambda values: (rows.append({n: v.clone() for n, v in values.items()}), kept(values))[
-        1
-    ]
+    x, session = latents(30), session_of(model)
+    rows = rows_set(session)
     session.push(x)
     session.pull()
     clip = model.hear(x)
@@ -273,9 +283,41 @@ def test_a_session_hears_what_the_model_hears_of_the_clip(t_f):
         assert clip[name][:, -20:, 0].all()
 
 
+@pytest.mark.parametrize(("t_f", "k"), [(-4, 2), (0, 3), (2, 2), (-5, 3)])
 @torch.no_grad()
-def test_tokens_do_not_depend_on_pushes_or_neighbours():
-    model = small_model(-3, timelines=NAMES, heard=1.0)
+def test_the_steps_of_a_chunk_have_what_its_first_heard_further_on_as_in_training(t_f, k):
+    model = small_model(t_f, k, timelines=NAMES, heard=1.0)
+    x, session = latents(30), session_of(model)
+    rows = rows_set(session)
+    session.push(x)
+    session.pull()
+    starts = chunk_starts(model.layout, 30)
+    chunks = Chunks(model.layout, 30, torch.tensor([list(starts)] * 2))
+    trained = model.ear.ahead({name: chunks.of_newest(v) for name, v in model.hear(x).items()}, chunks.ahead)
+    before = model.layout.start // k  # groups without output
+    for name in NAMES:
+        predicting = chunks.predicting_rows(trained[name]).unflatten(1, (-1, k))
+        for number in range(predicting.shape[1]):
+            first, *later = rows[before + k * number : before + k * (number + 1)]
+            assert [part[name].shape[1] for part in (first, *later)] == [k, *[1] * (k - 1)]
+            played = torch.cat([first[name][:, -1:], *(part[name] for part in later)], dim=1)
+            assert torch.allclose(played, predicting[:, number], atol=1e-3)
+    assert len(starts) > 3
+
+
+def test_a_beat_runs_on_at_the_tempo_that_was_heard():
+    beats = steady(96.0, 3, offset=0.1)
+    own, frames = ear().listeners["metronome"], torch.tensor([[0, 1, 7, 60]])
+    now, later = (torch.from_numpy(metronome(beats, frame_times(n, 1, RATE))) for n in (40, 0))
+    expected = torch.cat([torch.from_numpy(metronome(beats, frame_times(40 + int(n), 1, RATE))) for n in frames[0]])
+    assert torch.allclose(own.ahead(now[None].expand(1, 4, -1), frames)[0], expected, atol=1e-4)
+    assert not torch.allclose(now, later, atol=0.1)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@torch.no_grad()
+def test_tokens_do_not_depend_on_pushes_or_neighbours(k):
+    model = small_model(-4, k, timelines=NAMES, heard=1.0)
     x = latents(40)
     whole = session_of(model)
     whole.push(x)
@@ -290,9 +332,10 @@ def test_tokens_do_not_depend_on_pushes_or_neighbours():
     assert torch.equal(alone.pull()[0], expected[1])
 
 
+@pytest.mark.parametrize("k", [1, 2])
 @torch.no_grad()
-def test_a_session_that_begins_anew_has_forgotten_and_its_neighbour_has_not():
-    model = small_model(-3, timelines=NAMES, heard=1.0)
+def test_a_session_that_begins_anew_has_forgotten_and_its_neighbour_has_not(k):
+    model = small_model(-4, k, timelines=NAMES, heard=1.0)
     x, later = latents(20), latents(25, seed=4)
     straight = session_of(model)
     straight.push(torch.cat([x, later], dim=1))
