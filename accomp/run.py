@@ -159,8 +159,9 @@ class Run:
             seed: Decides what is sampled.
             temperature: Of sampling; the sampler's own where not given.
             metronome: The beats: "120bpm", "90bpm/3" (beats a bar), "120bpm@0.35" (first downbeat, in seconds), a file
-                of beats, "follow" (found in the input) or "off". "auto" follows where the model takes a metronome.
-            chart: The chords: "C Am F G", a text file, "follow" or "off". "auto" follows where the model takes a chart.
+                of beats, "follow" (a tracker finds them in the input) or "off": a model with an ear hears them itself.
+                "auto": "off" for such a model, else "follow" where the model takes a metronome.
+            chart: The chords: "C Am F G", a text file, "follow", "off" or "auto", likewise.
             block: Samples fed at a time, a codec frame where not given; the stem does not depend on it.
             **labels: The other labels of `Run.labels`, by the names of their classes: genre="jazz". Those not given are
                 withheld.

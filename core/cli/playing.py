@@ -47,8 +47,8 @@ def stream_command(
         typer.Option(
             "--metronome",
             metavar="BEATS",
-            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, follow (the input), or off; where not "
-            "given it is followed, if the model takes one.",
+            help="A silent count: 120bpm, 90bpm/3, 120bpm@0.35, a file of beats, follow (a tracker, in the input), or "
+            "off; where not given, a model with an ear hears it by itself, and others follow.",
         ),
     ] = "auto",
     chart: Annotated[
@@ -56,8 +56,8 @@ def stream_command(
         typer.Option(
             "--chart",
             metavar="CHORDS",
-            help="What will be played: 'C Am F G', a text file, follow (what is heard), or off; where not given it is "
-            "followed, if the model takes one.",
+            help="What will be played: 'C Am F G', a text file, follow (a recognizer, in the input), or off; where not "
+            "given, a model with an ear hears it by itself, and others follow.",
         ),
     ] = "auto",
     realtime: Annotated[
