@@ -206,7 +206,8 @@ def test_the_models_loss_does_not_train_the_ear_nor_the_ears_the_model():
     model = with_conditions(small_model(-2, timelines=("metronome",), heard=1.0), drop=1.0, heard=1.0)
     batch = withhold(batch_of(model), model.conditions, torch.Generator().manual_seed(1))
     heard = model.hear(batch.x)
-    supplied = {name: values.detach() for name, values in heard.items()}
+    supplied = model.supplied(heard, batch.by_ear)
+    assert supplied["metronome"].any()
     plain = objective().loss_of(model, batch, model.layout, None, supplied)
     plain.total.backward()
     assert all(weight.grad is None for weight in model.ear.parameters())
