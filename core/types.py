@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +272,16 @@ class Loss:
     parts: dict[str, Tensor]
     counts: Tensor | None = None
     right: Tensor | None = None
+
+    def beside(self, errors: Mapping[str, Tensor], addend: Tensor | None) -> Loss:
+        """This loss with the errors of what learns beside the model, as parts.
+
+        addend: what they add to `total`, which is no mean over tokens then; None where they do not count.
+        """
+        parts = {**self.parts, **{name: error.detach() for name, error in errors.items()}}
+        if addend is None:
+            return Loss(self.total, parts, self.counts, self.right)
+        return Loss(self.total + addend, parts)
 
     @classmethod
     def over(

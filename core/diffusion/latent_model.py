@@ -51,6 +51,7 @@ class LatentModel(Accompanist):
         E, De = space.latent_dim, fuser.embed_width
         self.clean_in, self.noisy_in = nn.Linear(E, De), nn.Linear(E, De)
         self.level = NoiseLevel(De)
+        self.ear = None
         self.out = nn.Linear(width, E)
         self.input_padding = nn.Parameter(torch.empty(self._layout.input_padding, E))
         self.absent = nn.Parameter(torch.empty(E))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from accomp.core.clock import Clock
 from accomp.core.interfaces import Backbone, Fuser
 from accomp.core.model.conditions import Conditions
+from accomp.core.model.ear import Ear
 from accomp.core.types import TokenSpace
 
 
@@ -21,6 +22,7 @@ class Accompanist(nn.Module):
         clock: t_f and k, the visibility of the input; None for a model of whole clips.
         timelines: name of a timeline -> layer from its numbers to an addend of the output's embedding.
         input_padding: [P, E], learned input frames before the first.
+        ear: supplies timelines that are not given; None for a model without one.
     """
 
     space: TokenSpace
@@ -30,6 +32,7 @@ class Accompanist(nn.Module):
     backbone: Backbone
     timelines: nn.ModuleDict
     input_padding: nn.Parameter
+    ear: Ear | None
 
     @property
     def layout(self) -> Any:

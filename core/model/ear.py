@@ -8,6 +8,7 @@ does, and the model's loss does not train it.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -122,28 +123,28 @@ class EarState:
         self.memory = {name: z.masked_fill(rows[:, None], 0) for name, z in self.memory.items()}
 
 
-class Listener(nn.Module):
+class Listener(nn.Module, ABC):
     """An estimate of one timeline, by a bank of M recurrences."""
 
+    @abstractmethod
     def log_a(self) -> Tensor:
         """Logarithms of the recurrences' factors [M]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drive(self, u: Tensor) -> Tensor:
         """Features [..., WIDTH] -> what drives the recurrences [..., M]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, z: Tensor) -> Tensor:
         """Recurrences [..., M] -> the timeline's numbers [..., N]."""
-        raise NotImplementedError
 
     def ahead(self, values: Tensor, frames: Tensor) -> Tensor:
         """Estimates [B, S, N] for rows that are `frames` [B, S] or [S] further on."""
         return values
 
+    @abstractmethod
     def loss(self, values: Tensor, truth: Tensor) -> Tensor:
         """Error of estimates [B, S, N], where the truth is known."""
-        raise NotImplementedError
 
 
 class BeatListener(Listener):
@@ -208,11 +209,12 @@ class BeatListener(Listener):
 
     def ahead(self, values: Tensor, frames: Tensor) -> Tensor:
         """See Listener: beat and bar turn on at the tempo that was heard."""
-        length = self.frame_rate * USUAL * 2 ** (values[..., 9].clamp(-4, 4) / 2)
-        meter = (4 + 4 * values[..., 15]).clamp(1, 16)
-        beat, bar = values[..., 1:9], values[..., 11:15]
-        turned = _turned(beat, frames / length), _turned(bar, frames / (length * meter))
-        return torch.cat([values[..., :1], turned[0], values[..., 9:11], turned[1], values[..., 15:]], dim=-1)
+        sizes = [1, 2 * BEAT_HARMONICS, 1, 1, 2 * BAR_HARMONICS, 1]
+        known, beat, tempo, bars, bar, meter = values.split(sizes, dim=-1)
+        frames_of_beat = self.frame_rate * USUAL * 2 ** (tempo[..., 0].clamp(-4, 4) / 2)
+        beats_of_bar = (4 + 4 * meter[..., 0]).clamp(1, 16)
+        beat, bar = _turned(beat, frames / frames_of_beat), _turned(bar, frames / (frames_of_beat * beats_of_bar))
+        return torch.cat([known, beat, tempo, bars, bar, meter], dim=-1)
 
     def loss(self, values: Tensor, truth: Tensor) -> Tensor:
         """Mean squared error of what is known of the beat, and half that of the bar."""

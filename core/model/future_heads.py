@@ -47,14 +47,12 @@ class LooksAhead:
         """
         if self.heads is None:
             return loss
-        losses = [
-            model.cross_entropy(_logits(head, h, model), targets(steps), weights).total
+        errors = {
+            f"ahead_{steps}": model.cross_entropy(_logits(head, h, model), targets(steps), weights).total
             for steps, head in enumerate(_each(self.heads), 1)
-        ]
-        parts = {f"ahead_{steps}": one.detach() for steps, one in enumerate(losses, 1)}
-        if not model.training:
-            return Loss(loss.total, {**loss.parts, **parts}, loss.counts, loss.right)
-        return Loss(loss.total + self.ahead_weight * torch.stack(losses).mean(), {**loss.parts, **parts})
+        }
+        addend = self.ahead_weight * torch.stack(list(errors.values())).mean() if model.training else None
+        return loss.beside(errors, addend)
 
 
 def give_heads(model: Model, seed: int, *objectives: Any) -> nn.Module | None:

@@ -32,7 +32,6 @@ class Model(Accompanist):
         table: embeddings of the K levels' ids, summed over levels; id i of level q is row q * V + i.
         heads: side by side, one for each level.
         input_padding: [P, E], P = clock.input_padding; none without a clock.
-        ear: supplies timelines that are not given; None for a model without one.
     """
 
     def __init__(
@@ -150,9 +149,8 @@ class Model(Accompanist):
         if self.ear is None:
             return loss
         errors = self.ear.loss(heard, {name: self.layout.timeline_rows(truth[name]) for name in heard})
-        parts = {**loss.parts, **{f"ear_{name}": error.detach() for name, error in errors.items()}}
-        total = loss.total + torch.stack(list(errors.values())).sum() if self.training else loss.total
-        return Loss(total, parts, loss.counts, loss.right)
+        addend = torch.stack(list(errors.values())).sum() if self.training else None
+        return loss.beside({f"ear_{name}": error for name, error in errors.items()}, addend)
 
     def logits(self, h: Tensor) -> Tensor:
         """Apply the heads to h [B, S, D], the backbone's output -> [B, K, S, V]."""

@@ -36,8 +36,8 @@ class TimelineFeed:
     _last: dict[str, Tensor] = field(factory=dict, init=False)  # heard at the last row with input, name -> [B, 1, N]
 
     def __attrs_post_init__(self) -> None:
-        if (ear := getattr(self.model, "ear", None)) is not None:
-            self._ear = ear.begin(len(self.timelines))
+        if self.model.ear is not None:
+            self._ear = self.model.ear.begin(len(self.timelines))
         self._at, self._samples_in = [self._first] * len(self.timelines), [0] * len(self.timelines)
         for source in self._followed(range(len(self.timelines))):
             source.begin()
@@ -85,10 +85,10 @@ class TimelineFeed:
 
     def decode(self, number: int, rows: Sequence[bool] | None = None) -> None:
         """Set the values at the row without input that is `number` steps after the group."""
-        later: dict[str, Tensor] = {}
-        if self._last and self.model.ear is not None:
-            later = self.model.ear.ahead(self._last, torch.tensor([number], device=self.model.device))
-        self._set(self.model.layout.clock.k - 1 + number, 1, rows, later)
+        heard = self._last
+        if self.model.ear is not None:
+            heard = self.model.ear.ahead(heard, torch.tensor([number], device=self.model.device))
+        self._set(self.model.layout.clock.k - 1 + number, 1, rows, heard)
 
     def advance(self, rows: Sequence[bool] | None = None) -> None:
         """Advance by a group, for all sessions or those of `rows`."""

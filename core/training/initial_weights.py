@@ -31,7 +31,7 @@ def load_initial_weights(folder: Path, model: Model, spec: Spec, tokenizer: Toke
     if problems:
         raise CheckpointError(*problems)
     if load_weights(start, model, optional="ear"):
-        if getattr(model, "ear", None) is None:
+        if model.ear is None:
             say(
                 f"the ear is left out; [conditions] metronome = {{ drop = 0.3, heard = 0.8 }} keeps it @ {start.folder}"
             )

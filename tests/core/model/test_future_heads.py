@@ -13,16 +13,16 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from small import session_of, small_model, space_with
 from torch import Tensor, nn
+from trained_runs import state_of
 
 from accomp.core.data.ingest.stage import ingest
 from accomp.core.errors import CheckpointError, CombinationError, SpecError
 from accomp.core.model.chunks import chunk_starts
 from accomp.core.model.future_heads import give_heads, load_heads
 from accomp.core.model.model import Model
-from accomp.core.runs.checkpoint import latest_checkpoint, load_run, load_training, load_weights
+from accomp.core.runs.checkpoint import latest_checkpoint, load_run, load_weights
 from accomp.core.runs.folder import open_run
 from accomp.core.runs.history import read_losses
 from accomp.core.spec.build import build_model, check_combination, space_of
@@ -200,12 +200,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def spec_in(data: dict[str, Any], run: Path, ahead: int = 2, **train_keys: Any) -> Spec:
     changed = {**data, "run": {**data["run"], "folder": str(run)}, "objective": {"plugin": "ar", "ahead": ahead}}
     return tiny.spec_of({**changed, "train": {**data["train"], **train_keys}})
-
-
-def state_of(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    checkpoint = latest_checkpoint(run)
-    assert checkpoint is not None
-    return load_file(checkpoint.folder / "weights.safetensors"), load_training(checkpoint)
 
 
 @pytest.fixture(scope="module")

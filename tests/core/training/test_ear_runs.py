@@ -11,11 +11,11 @@ import pytest
 import tiny
 import torch
 from fakes import FolderCorpus
-from safetensors.torch import load_file
+from trained_runs import state_of
 
 from accomp.core.data.ingest.stage import ingest
 from accomp.core.music.annotations import read_annotations
-from accomp.core.runs.checkpoint import latest_checkpoint, load_run, load_training
+from accomp.core.runs.checkpoint import load_run
 from accomp.core.runs.folder import open_run
 from accomp.core.runs.history import read_losses
 from accomp.core.spec.schema import Spec
@@ -47,12 +47,6 @@ def trained_in(data: dict[str, Any], run: Path, timelines: dict[str, Any] = LIST
     open_run(spec)
     train(spec, tiny.registry(), run)
     return spec
-
-
-def state_of(run: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    checkpoint = latest_checkpoint(run)
-    assert checkpoint is not None
-    return load_file(checkpoint.folder / "weights.safetensors"), load_training(checkpoint)
 
 
 @pytest.fixture(scope="module")
