@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from attrs import define
 from torch import Tensor, nn
 
-from accomp.core.model.recurrences import advance, scan
+from accomp.core.model.recurrences import Bank, against, times
 from accomp.core.music.timelines import BAR_HARMONICS, BEAT_HARMONICS, KINDS, USUAL
 from accomp.core.tensors import in_full
 
@@ -28,6 +28,9 @@ HISTORY = 3
 
 TINY = 1e-4
 """Amplitudes below it have no phase."""
+
+NOTHING = 1e-12
+"""Energy beside which the square root of none still has a slope."""
 
 
 class Linear(nn.Linear):
@@ -57,31 +60,38 @@ class Ear(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Input latents x [B, T, E] of clips -> name -> [B, T, N], the timeline of the row whose newest input is t."""
         u = self._features(torch.cat([x[:, :1].expand(-1, HISTORY, -1), x], dim=1))
-        return {name: ear.read(scan(ear.drive(u), ear.log_a())) for name, ear in self._each()}
+        return {name: ear.read(ear.bank().scan(ear.drive(u))) for name, ear in self._each()}
 
     def begin(self, rows: int) -> EarState:
         """The state of `rows` sessions without any input so far."""
-        factors = {name: ear.log_a() for name, ear in self._each()}
         weight = in_full(next(self.parameters()))
         return EarState(
             weight.new_zeros(rows, dtype=torch.bool),
             weight.new_zeros(rows, HISTORY, self.latent_dim),
-            {name: log_a.new_zeros(rows, len(log_a)) for name, log_a in factors.items()},
+            {name: ear.bank().zeros(rows) for name, ear in self._each()},
         )
 
+    def nothing(self, rows: int) -> dict[str, Tensor]:
+        """What `rows` sessions heard that heard nothing -> name -> [rows, 1, N]."""
+        weight = in_full(next(self.parameters()))
+        return {name: weight.new_zeros(rows, 1, KINDS[name].width) for name, _ in self._each()}
+
     def step(self, x: Tensor, state: EarState, hearing: Tensor) -> dict[str, Tensor]:
-        """Hear x [R, E] in the rows of the mask `hearing` [R] -> name -> [R, N]; zeros in the others, which stay."""
+        """Hear x [R, E] in the rows of the mask `hearing` [R] -> name -> [R, N]; zeros in the others, which stay.
+
+        The state is written in place.
+        """
         x = in_full(x)[:, None]
         before = torch.where(state.begun[:, None, None], state.frames, x)
         frames = torch.cat([before, x], dim=1)
         u = self._features(frames)[:, 0]
         values = {}
         for name, ear in self._each():
-            z = advance(state.memory[name], ear.drive(u), ear.log_a())
-            state.memory[name] = torch.where(hearing[:, None], z, state.memory[name])
+            z = ear.bank().advance(state.memory[name], ear.drive(u))
+            state.memory[name].copy_(torch.where(hearing[:, None, None], z, state.memory[name]))
             values[name] = ear.read(z) * hearing[:, None]
-        state.frames = torch.where(hearing[:, None, None], frames[:, 1:], state.frames)
-        state.begun = state.begun | hearing
+        state.frames.copy_(torch.where(hearing[:, None, None], frames[:, 1:], state.frames))
+        state.begun.copy_(state.begun | hearing)
         return values
 
     def ahead(self, heard: Mapping[str, Tensor], frames: Tensor) -> dict[str, Tensor]:
@@ -110,7 +120,7 @@ class EarState:
     Attributes:
         begun: [R] bool, rows with input so far.
         frames: [R, HISTORY, E], the newest.
-        memory: name -> [R, M], the recurrences of a listener.
+        memory: name -> [R, ., M], the recurrences of a listener.
     """
 
     begun: Tensor
@@ -119,24 +129,29 @@ class EarState:
 
     def reset(self, rows: Tensor) -> None:
         """Forget everything in the rows of the mask [R]."""
-        self.begun = self.begun & ~rows
-        self.memory = {name: z.masked_fill(rows[:, None], 0) for name, z in self.memory.items()}
+        self.begun.masked_fill_(rows, False)
+        for z in self.memory.values():
+            z.masked_fill_(rows[:, None, None], 0)
+
+    def first(self, rows: int) -> EarState:
+        """The state of the first rows, in the memory of this one."""
+        return EarState(self.begun[:rows], self.frames[:rows], {name: z[:rows] for name, z in self.memory.items()})
 
 
 class Listener(nn.Module, ABC):
     """An estimate of one timeline, by a bank of M recurrences."""
 
     @abstractmethod
-    def log_a(self) -> Tensor:
-        """Logarithms of the recurrences' factors [M]."""
+    def bank(self) -> Bank:
+        """The recurrences."""
 
     @abstractmethod
     def drive(self, u: Tensor) -> Tensor:
-        """Features [..., WIDTH] -> what drives the recurrences [..., M]."""
+        """Features [..., WIDTH] -> what drives the recurrences [..., ., M]."""
 
     @abstractmethod
     def read(self, z: Tensor) -> Tensor:
-        """Recurrences [..., M] -> the timeline's numbers [..., N]."""
+        """Recurrences [..., ., M] -> the timeline's numbers [..., N]."""
 
     def ahead(self, values: Tensor, frames: Tensor) -> Tensor:
         """Estimates [B, S, N] for rows that are `frames` [B, S] or [S] further on."""
@@ -180,30 +195,33 @@ class BeatListener(Listener):
         self.turn = nn.Parameter(torch.zeros(phasors, count))
         self.lengths = Linear(self.HIDDEN, 2)
 
-    def log_a(self) -> Tensor:
+    def bank(self) -> Bank:
         """See Listener."""
-        return torch.complex(-torch.exp(-in_full(self.log_frames)), in_full(self.angle))
+        return Bank(-torch.exp(-in_full(self.log_frames)), in_full(self.angle))
 
     def drive(self, u: Tensor) -> Tensor:
         """See Listener."""
-        return torch.complex(*in_full(self.onsets(u)).chunk(2, dim=-1))
+        return in_full(self.onsets(u)).unflatten(-1, (2, -1))
 
     def read(self, z: Tensor) -> Tensor:
         """See Listener."""
-        size = z.abs()
-        unit = z / (size + TINY)
+        size = (z.square().sum(-2) + NOTHING).sqrt()
+        unit = z / (size + TINY)[..., None, :]
         level = torch.log(size + TINY)
         parts = [level - level.mean(-1, keepdim=True)]
+        power, reached = unit, 1
         for apart, n in self.relations:
-            relative = unit[..., apart:] * unit[..., :-apart].conj() ** n
-            parts += [relative.real, relative.imag]
+            for _ in range(n - reached):
+                power = times(power, unit)
+            reached = n
+            parts.append(against(unit[..., apart:], power[..., :-apart]).flatten(-2))
         h = F.gelu(self.first(torch.cat(parts, dim=-1)))
         h = h + F.gelu(self.second(h))
-        weights = in_full(self.weights(h)).unflatten(-1, self.turn.shape)
-        phasor = (weights * torch.polar(torch.ones_like(turn := in_full(self.turn)), turn) * unit[..., None, :]).sum(-1)
-        phasor = phasor / torch.sqrt(1 + phasor.abs().square())  # within the circle: the nearer to it, the surer
-        circles = torch.stack([phasor.imag, phasor.real], dim=-1).flatten(-2)
-        beat, bar = circles.split([2 * BEAT_HARMONICS, 2 * BAR_HARMONICS], dim=-1)
+        weights, turn = in_full(self.weights(h)).unflatten(-1, self.turn.shape), in_full(self.turn)
+        turned = times(unit[..., None, :, :], torch.stack([turn.cos(), turn.sin()], dim=-2))
+        phasor = (weights[..., None, :] * turned).sum(-1)
+        phasor = phasor / torch.sqrt(1 + phasor.square().sum(-1, keepdim=True))  # the nearer to the circle, the surer
+        beat, bar = phasor.flip(-1).flatten(-2).split([2 * BEAT_HARMONICS, 2 * BAR_HARMONICS], dim=-1)
         lengths, known = in_full(self.lengths(h)), torch.ones_like(beat[..., :1])
         return torch.cat([known, beat, lengths[..., :1], known, bar, lengths[..., 1:]], dim=-1)
 
@@ -239,18 +257,18 @@ class ChordListener(Listener):
         self.first = Linear(len(rates) * self.FEATURES, self.HIDDEN)
         self.second = Linear(self.HIDDEN, KINDS["chart"].width - 1)
 
-    def log_a(self) -> Tensor:
+    def bank(self) -> Bank:
         """See Listener."""
-        return in_full(self.rates)
+        return Bank(in_full(self.rates))
 
     def drive(self, u: Tensor) -> Tensor:
         """See Listener."""
         tones = in_full(self.tones(u))
-        return tones.repeat(*[1] * (tones.ndim - 1), len(self.SECONDS))
+        return tones.repeat(*[1] * (tones.ndim - 1), len(self.SECONDS))[..., None, :]
 
     def read(self, z: Tensor) -> Tensor:
         """See Listener: 12 and 12 probabilities."""
-        chances = in_full(self.second(F.gelu(self.first(z)))).sigmoid()
+        chances = in_full(self.second(F.gelu(self.first(z[..., 0, :])))).sigmoid()
         return torch.cat([torch.ones_like(chances[..., :1]), chances], dim=-1)
 
     def loss(self, values: Tensor, truth: Tensor) -> Tensor:

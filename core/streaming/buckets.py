@@ -71,6 +71,7 @@ def _first(step: Step, size: int, compiled: bool) -> Step:
     part.start = None if step.start is None else step.start[:size]
     part.steps = step.steps[:size]
     part.timelines = {name: values[:size] for name, values in step.timelines.items()}
+    part.hearing = None if step.hearing is None else step.hearing.first(size)
     assert isinstance(step.state, RingKVCache), "batches play from a KV cache"
     part.state = _first_rows(step.state, size)
     part.prefill, part.decode = part._prefill, part._decode

@@ -54,7 +54,7 @@ class LatentSession(TokenSession):
         """
         advancing = torch.ones(self.batch, dtype=torch.bool, device=self.device) if keep is None else keep[0]
         x = self._group(waiting)
-        self._timeline_feed.prefill(x, None if keep is None else keep[1])
+        self._timeline_feed.prefill(None if keep is None else keep[1])
         latents = self._step.block(x, advancing, self._prompt_block())
         self._timeline_feed.advance(None if keep is None else keep[1])
         return latents

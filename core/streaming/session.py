@@ -244,7 +244,7 @@ class TokenSession:
         while len(self._waiting) >= k:
             if self._groups < first:
                 x = self._group(self._waiting)
-                self._timeline_feed.prefill(x)
+                self._timeline_feed.prefill()
                 self._before_output(x)
                 self._timeline_feed.advance()
             else:
@@ -276,7 +276,7 @@ class TokenSession:
             return frames if self._prompt is None else step.overrule(self._prompt)
 
         x = self._group(waiting)
-        self._timeline_feed.prefill(x, advancing)
+        self._timeline_feed.prefill(advancing)
         frames = finish(step.prefill(x))
         for number in range(1, self.layout.clock.k):
             self._timeline_feed.decode(number, advancing)

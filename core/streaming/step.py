@@ -16,12 +16,14 @@ from accomp.core.console import warn
 from accomp.core.errors import first_line
 from accomp.core.interfaces import CausalSampler
 from accomp.core.keyed_random import KeyedRandom
+from accomp.core.model.ear import fill
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
 from accomp.core.model.tokens import CONDITION
 from accomp.core.music.timelines import KINDS
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming.graphs import captured_step
+from accomp.core.streaming.hearing import Hearing
 from accomp.core.streaming.kv_cache import RingKVCache
 from accomp.core.streaming.row_kernels import row_kernels
 
@@ -55,7 +57,8 @@ class Step:
         controls: name -> [B], per-session parameters of the sampler.
         steps: [B, K, k + K - 1], outputs of the last steps: CONDITION before the start.
         rows: G * B.
-        timelines: name -> [G * B, k, N], values at the rows of a group; the last one is that of a row alone.
+        timelines: name -> [G * B, k, N], values given for the rows of a group; the last one is that of a row alone.
+        hearing: supplies what is not given; None for a model without an ear.
         prefill: x [G * B, k, E], the input of a group -> frames [B, K, k], complete if the group is a whole chunk.
         decode: -> frames [B, K, k], complete once all steps of the chunk are drawn.
     """
@@ -84,6 +87,7 @@ class Step:
         self.timelines = {
             name: model.table.weight.new_zeros(self.rows, k, KINDS[name].width) for name in model.conditions.timelines
         }
+        self.hearing = None if model.ear is None else Hearing.of(model.ear, batch, k)
         self.prefill: Callable[[Tensor], Tensor] = self._prefill
         self.decode: Callable[[], Tensor] = self._decode
         compiled, self._insists = runtime.compiles(device), runtime.kernels == "triton"
@@ -99,6 +103,8 @@ class Step:
         self.state.reset(variants)
         self.state.rollback(torch.where(variants, -self.blanks, self.state.position))
         self.steps.masked_fill_(rows[:, None, None], CONDITION)
+        if self.hearing is not None:
+            self.hearing.state.reset(rows)
         if sessions is None:
             return
         self.noise.key.copy_(torch.where(rows[:, None], sessions.noise.key, self.noise.key))
@@ -126,6 +132,11 @@ class Step:
         for name, rows in values.items():
             self.timelines[name][:, -rows.shape[1] :] = rows.to(self.timelines[name])
 
+    def set_hearing(self, rows: Tensor) -> None:
+        """Set which rows of the next groups have input that a model with an ear hears, [B, k] bool."""
+        assert self.hearing is not None, "only a model with an ear hears"
+        self.hearing.rows.copy_(rows)
+
     def rewind(self) -> None:
         """Drop the rows without input from the cache; they are absorbed again together with their input."""
         if rows := self.layout.clock.k - 1:
@@ -145,11 +156,17 @@ class Step:
         number = torch.arange(before.shape[2], device=before.device)
         step = self.state.position[:, None] + number - self.layout.start
         tokens_in = self.layout.tokens_in(step[:, None], self.guidance.repeat(before))
-        timelines = self.model.timeline_embedding(
-            {name: values[:, -before.shape[2] :] for name, values in self.timelines.items()}
-        )
+        given = {name: values[:, -before.shape[2] :] for name, values in self.timelines.items()}
+        timelines = self.model.timeline_embedding(fill(given, self._heard(x)))
         h = self.model.hidden(x, tokens_in, self.start, self.state, timelines)
         return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
+
+    def _heard(self, x: Tensor | None) -> dict[str, Tensor]:
+        """What is heard in the rows [G * B, S, E], or of a row without input -> name -> [G * B, S, N]."""
+        if self.hearing is None:
+            return {}
+        values = self.hearing.later() if x is None else self.hearing.hear(self.guidance.with_context(x))
+        return self.guidance.spread_heard(values)
 
     def _pick(self, logits: Tensor) -> Tensor:
         """Sample the output of the last absorbed row [B, K]: codes, CONDITION where level q has no frame yet."""

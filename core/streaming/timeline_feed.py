@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from attrs import define, field
 from torch import Tensor
 
-from accomp.core.model.ear import EarState, fill
 from accomp.core.model.model import Model
 from accomp.core.music.timelines import Source
 from accomp.core.streaming.followed_timeline import FollowedTimeline
@@ -21,7 +20,7 @@ class TimelineFeed:
     """Sets the timelines of a Step's next rows. The row of a session's step s has the values of frame s; rows before
     step 0 have none.
 
-    A model with an ear hears the input of every row, and supplies what no source gives.
+    To a model with an ear it says which rows have input; the step supplies what no source gives.
 
     Attributes:
         timelines: for each session, name -> source; those that are missing are withheld.
@@ -32,12 +31,9 @@ class TimelineFeed:
     timelines: list[dict[str, Source]]
     _at: list[int] = field(init=False)  # the step of the first row of each session's next group
     _samples_in: list[int] = field(init=False)  # samples of each session's input
-    _ear: EarState | None = field(default=None, init=False)
-    _last: dict[str, Tensor] = field(factory=dict, init=False)  # heard at the last row with input, name -> [B, 1, N]
+    _hearing: list[list[bool]] = field(factory=list, init=False)  # of the step's next group
 
     def __attrs_post_init__(self) -> None:
-        if self.model.ear is not None:
-            self._ear = self.model.ear.begin(len(self.timelines))
         self._at, self._samples_in = [self._first] * len(self.timelines), [0] * len(self.timelines)
         for source in self._followed(range(len(self.timelines))):
             source.begin()
@@ -58,8 +54,6 @@ class TimelineFeed:
                     self.timelines[row] = timelines[row]
                 for source in self._followed([row]):
                     source.begin()
-        if self._ear is not None:
-            self._ear.reset(torch.tensor(rows, device=self.model.device))
 
     def listen(self, audio: Tensor, rows: Sequence[int] | None = None) -> None:
         """Feed the next input audio [B, n] of all sessions, or those of `rows`, to timelines that follow the input."""
@@ -77,18 +71,15 @@ class TimelineFeed:
                 source.begin(self._samples_in[row])
             self.timelines[row][name] = source
 
-    def prefill(self, x: Tensor, rows: Sequence[bool] | None = None) -> None:
-        """Set the values at the k rows of the next group, whose input is x [G * B, k, E], for all sessions or those of
-        `rows`.
-        """
-        self._set(0, self.model.layout.clock.k, rows, self._hear(x, rows))
+    def prefill(self, rows: Sequence[bool] | None = None) -> None:
+        """Set the values at the k rows of the next group, for all sessions or those of `rows`."""
+        self._set(0, self.model.layout.clock.k, rows)
+        if self.model.ear is not None:
+            self._set_hearing(rows)
 
     def decode(self, number: int, rows: Sequence[bool] | None = None) -> None:
         """Set the values at the row without input that is `number` steps after the group."""
-        heard = self._last
-        if self.model.ear is not None:
-            heard = self.model.ear.ahead(heard, torch.tensor([number], device=self.model.device))
-        self._set(self.model.layout.clock.k - 1 + number, 1, rows, heard)
+        self._set(self.model.layout.clock.k - 1 + number, 1, rows)
 
     def advance(self, rows: Sequence[bool] | None = None) -> None:
         """Advance by a group, for all sessions or those of `rows`."""
@@ -100,20 +91,17 @@ class TimelineFeed:
         """Timelines that follow the input of sessions."""
         return (s for row in rows for s in self.timelines[row].values() if isinstance(s, FollowedTimeline))
 
-    def _hear(self, x: Tensor, rows: Sequence[bool] | None) -> dict[str, Tensor]:
-        """What the model hears in the next rows' input x [G * B, k, E] -> name -> [B, k, N]; empty without an ear."""
-        if self._ear is None or self.model.ear is None:
-            return {}
+    def _set_hearing(self, rows: Sequence[bool] | None) -> None:
         before = self.model.layout.clock.input_padding - self.model.layout.start  # steps whose row has no input yet
-        steps = []
-        for number, frame in enumerate(self.step.guidance.with_context(x).unbind(1)):
-            hearing = [at + number >= before and (rows is None or rows[row]) for row, at in enumerate(self._at)]
-            steps.append(self.model.ear.step(frame, self._ear, torch.tensor(hearing, device=x.device)))
-        heard = {name: torch.stack([step[name] for step in steps], dim=1) for name in steps[0]}
-        self._last = {name: values[:, -1:] for name, values in heard.items()}
-        return heard
+        hearing = [
+            [at + number >= before and (rows is None or rows[row]) for number in range(self.model.layout.clock.k)]
+            for row, at in enumerate(self._at)
+        ]
+        if hearing != self._hearing:  # as a rule all have input
+            self.step.set_hearing(torch.tensor(hearing))
+            self._hearing = hearing
 
-    def _set(self, after: int, frames: int, rows: Sequence[bool] | None, heard: Mapping[str, Tensor]) -> None:
+    def _set(self, after: int, frames: int, rows: Sequence[bool] | None) -> None:
         given = {}
         for name, buffer in self.step.timelines.items():
             values = np.zeros((len(self._at), frames, buffer.shape[2]), np.float32)
@@ -123,5 +111,4 @@ class TimelineFeed:
                 if source is not None and early < frames and (rows is None or rows[row]):
                     values[row, early:] = source(first + early, frames - early)
             given[name] = torch.from_numpy(values).to(self.model.device)
-        guidance = self.step.guidance
-        self.step.set_timelines(fill(guidance.spread_timelines(given), guidance.spread_heard(heard)))
+        self.step.set_timelines(self.step.guidance.spread_timelines(given))

@@ -15,7 +15,6 @@ from accomp.core.model.conditions import Conditions, ContextCondition, TimelineC
 from accomp.core.model.ear import Ear, fill
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import withhold
-from accomp.core.model.recurrences import scan
 from accomp.core.music.timelines import KINDS, frame_times, metronome, steady
 from accomp.core.streaming.quantize import Int8Linear, to_int8
 from accomp.core.types import Batch
@@ -86,8 +85,9 @@ def test_a_row_that_begins_anew_remembers_nothing():
 def test_an_input_that_comes_later_gives_the_same_beat_later():
     """The phasors turn with the input: an estimate does not depend on when the music began."""
     listener = ear(("metronome",)).listeners["metronome"]
-    drive = torch.randn(1, 150, len(listener.log_a()), dtype=torch.complex128)
-    early, late = (listener.read(scan(v, listener.log_a())) for v in (drive, F.pad(drive, (0, 0, 11, 0))))
+    bank = listener.bank()
+    drive = torch.randn(1, 150, 2, len(bank.decay), dtype=torch.float64)
+    early, late = (listener.read(bank.scan(v)) for v in (drive, F.pad(drive, (0, 0, 0, 0, 11, 0))))
     assert torch.allclose(late[:, 11:], early, atol=1e-9)
 
 
@@ -255,15 +255,15 @@ def test_a_share_of_the_withheld_clips_is_heard():
 
 
 def rows_set(session) -> list[dict[str, Tensor]]:
-    """What is set at every row or group of rows of a session from now on."""
+    """The timelines of every row or group of rows of a session from now on, given or heard."""
     rows: list[dict[str, Tensor]] = []
-    kept = session._step.set_timelines
+    embedding = session.model.timeline_embedding
 
-    def noted(values: dict[str, Tensor]) -> None:
+    def noted(values: dict[str, Tensor]) -> Tensor:
         rows.append({name: value.clone() for name, value in values.items()})
-        kept(values)
+        return embedding(values)
 
-    session._step.set_timelines = noted
+    session.model.timeline_embedding = noted
     return rows
 
 
@@ -359,6 +359,7 @@ def test_what_is_told_takes_the_place_of_what_is_heard_and_back():
     model = small_model(-3, timelines=("metronome",), heard=1.0)
     x = latents(60, batch=1)
     session, played = session_of(model, [0]), []
+    rows = rows_set(session)
     for number, frame in enumerate(x.split(1, dim=1)):
         if number == 20:
             session.set_timeline(0, "metronome", lambda first, n: metronome(steady(120), frame_times(first, n, RATE)))
@@ -366,7 +367,7 @@ def test_what_is_told_takes_the_place_of_what_is_heard_and_back():
             session.set_timeline(0, "metronome", None)
         session.push(frame)
         session.pull()
-        played.append(session._step.timelines["metronome"][0, -1].clone())
+        played.append(rows[-1]["metronome"][0, -1])
     heard, row = model.ear(x)["metronome"][0], torch.stack(played)
     assert torch.allclose(row[:20], heard[:20], atol=2e-4)
     assert torch.allclose(row[40:], heard[40:], atol=2e-4)
@@ -388,9 +389,10 @@ def test_what_is_told_takes_the_place_of_what_is_heard_and_back():
 def test_a_variant_without_context_or_timeline_hears_nothing(scales, hearing):
     model = small_model(-3, timelines=("metronome",), heard=1.0)
     session = session_of(model, [0], guidance=Guidance(scales))
+    noted = rows_set(session)
     session.push(latents(9, batch=1))
     session.pull()
-    rows = session._step.timelines["metronome"]
+    rows = noted[-1]["metronome"]
     assert rows.any(dim=2).any(dim=1).tolist() == hearing
 
 

@@ -36,9 +36,15 @@ def alone(model, x: Tensor, *, session: int, seed: int, instrument: int, tempera
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(-4, 5), st.integers(1, 3), st.sampled_from([(), (1,), (1, 2, 3)]), st.randoms(use_true_random=False))
-def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, buckets, random):
-    model = small_model(t_f, k)
+@given(
+    st.integers(-4, 5),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([(), (1,), (1, 2, 3)]),
+    st.randoms(use_true_random=False),
+)
+def test_whoever_comes_and_goes_each_plays_what_it_plays_alone(t_f, k, ear, buckets, random):
+    model = small_model(t_f, k, timelines=("metronome", "chart"), heard=1.0) if ear else small_model(t_f, k)
     slots = SessionBatch(model, TopK(TopK.Config(k=6), model.space), 3, window=WINDOW, buckets=buckets)
     playing, done = {}, []
     for tick in range(9):

@@ -70,6 +70,8 @@ def denoised(model: Any, runtime: Runtime) -> Tensor:
 WAYS = {
     "frame by frame": (in_steps, partial(small_model, -2, 1), 1),
     "chunks": (in_steps, partial(small_model, -2, 2), 2),
+    "with an ear": (in_steps, partial(small_model, -2, 1, timelines=("metronome", "chart"), heard=1.0), 1),
+    "with an ear, chunks": (in_steps, partial(small_model, -2, 2, timelines=("metronome",), heard=1.0), 2),
     "masked, by level": (masked, partial(small_model, 0), 3),
     "latents": (denoised, partial(latent_models.model, -2, 2), 2),
     "latents, whole windows": (denoised, partial(latent_models.model, -2, 2, "enc_dec"), 1),

@@ -44,10 +44,11 @@ def graphs() -> int:
 
 
 @NEEDS_COMPILER
+@pytest.mark.parametrize("has", [{}, {"timelines": ("metronome", "chart"), "heard": 1.0}], ids=["", "ear"])
 @pytest.mark.parametrize(("t_f", "k"), [(-2, 1), (3, 4)])
 @pytest.mark.usefixtures("kept_steps")
-def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k):
-    model, x = small_model(t_f, k), latents(FRAMES)
+def test_a_compiled_session_plays_the_same_by_graphs_that_are_made_once(t_f, k, has):
+    model, x = small_model(t_f, k, **has), latents(FRAMES)
     expected = played(session_of(model), x)
     before = graphs()
     session = session_of(model, runtime=COMPILED)
