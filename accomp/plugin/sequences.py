@@ -5,7 +5,7 @@ from __future__ import annotations
 from accomp.core.model.ahead_keys import AheadKeys
 from accomp.core.model.attention_tiles import tiled
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
-from accomp.core.model.ear import fill
+from accomp.core.model.ear import with_heard
 from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level, training_mask
@@ -41,7 +41,6 @@ __all__ = [
     "drop_past",
     "each",
     "each_level",
-    "fill",
     "fill_in",
     "hidden",
     "in_loops",
@@ -51,5 +50,6 @@ __all__ = [
     "training_mask",
     "weights_of",
     "whole_clip",
+    "with_heard",
     "withhold",
 ]

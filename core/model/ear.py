@@ -281,7 +281,7 @@ class ChordListener(Listener):
 LISTENERS: Mapping[str, type[BeatListener | ChordListener]] = {"metronome": BeatListener, "chart": ChordListener}
 
 
-def fill(given: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_heard(given: Mapping[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Timelines of rows, name -> [B, S, N], with what was heard in the rows where nothing is given."""
     return {
         name: torch.where(values[..., :1] == 0, heard[name].to(values), values) if name in heard else values

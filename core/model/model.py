@@ -14,7 +14,7 @@ from accomp.core.clock import Clock
 from accomp.core.interfaces import Backbone, Fuser, State
 from accomp.core.model.accompanist import Accompanist, timeline_layer
 from accomp.core.model.conditions import Conditions
-from accomp.core.model.ear import Ear, fill
+from accomp.core.model.ear import Ear, with_heard
 from accomp.core.model.sequence import DelayPattern
 from accomp.core.model.tokens import CONDITION
 from accomp.core.model.vocabulary import PAD_ID, Vocabulary
@@ -91,7 +91,7 @@ class Model(Accompanist):
     ) -> Tensor:
         """As `forward`, without the heads -> [B, S, D]. heard: from `hear`, where that is known already."""
         rows = {name: self.layout.timeline_rows(values) for name, values in timelines.items()}
-        rows = fill(rows, self.hear(x) if heard is None else heard)
+        rows = with_heard(rows, self.hear(x) if heard is None else heard)
         x = self.layout.inputs(x, self.input_padding)
         return self.hidden(x, tokens_in, self.start(labels), timelines=self.timeline_embedding(rows))
 

@@ -16,7 +16,7 @@ from accomp.core.console import warn
 from accomp.core.errors import first_line
 from accomp.core.interfaces import CausalSampler
 from accomp.core.keyed_random import KeyedRandom
-from accomp.core.model.ear import fill
+from accomp.core.model.ear import with_heard
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
 from accomp.core.model.tokens import CONDITION
@@ -157,7 +157,7 @@ class Step:
         step = self.state.position[:, None] + number - self.layout.start
         tokens_in = self.layout.tokens_in(step[:, None], self.guidance.repeat(before))
         given = {name: values[:, -before.shape[2] :] for name, values in self.timelines.items()}
-        timelines = self.model.timeline_embedding(fill(given, self._heard(x)))
+        timelines = self.model.timeline_embedding(with_heard(given, self._heard(x)))
         h = self.model.hidden(x, tokens_in, self.start, self.state, timelines)
         return self.guidance.combine(self.model.logits(h[:, -1:])[:, :, 0, self.model.vocabulary.first_code :])
 

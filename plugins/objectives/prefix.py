@@ -24,9 +24,9 @@ from accomp.plugin.sequences import (
     draw_starts,
     drop_past,
     each_level,
-    fill,
     tiled,
     weights_of,
+    with_heard,
     withhold,
 )
 
@@ -117,7 +117,7 @@ class Prefix(LooksAhead):
         timelines = {name: chunks.timeline_rows(values) for name, values in batch.timelines.items()}
         if model.ear is not None and heard:
             newest = {name: chunks.of_newest(values) for name, values in heard.items()}
-            timelines = fill(timelines, model.ear.ahead(newest, chunks.ahead))
+            timelines = with_heard(timelines, model.ear.ahead(newest, chunks.ahead))
         told = model.timeline_embedding(timelines)
         e = model.embed(chunks.tokens_in(given), model.start(batch.labels), told)
         rows = layout.rows(chunks.frames)

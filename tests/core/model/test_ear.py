@@ -12,7 +12,7 @@ from torch import Tensor
 
 from accomp.core.model.chunks import Chunks, chunk_starts
 from accomp.core.model.conditions import Conditions, ContextCondition, TimelineCondition
-from accomp.core.model.ear import Ear, fill
+from accomp.core.model.ear import Ear, with_heard
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import withhold
 from accomp.core.music.timelines import KINDS, frame_times, metronome, steady
@@ -399,5 +399,9 @@ def test_a_variant_without_context_or_timeline_hears_nothing(scales, hearing):
 def test_fill_leaves_what_is_told():
     told, heard = torch.zeros(1, 3, 2), torch.full((1, 3, 2), 7.0)
     told[0, 1] = torch.tensor([1.0, 0.0])
-    assert fill({"metronome": told}, {"metronome": heard})["metronome"][0].tolist() == [[7, 7], [1, 0], [7, 7]]
-    assert fill({"metronome": told}, {})["metronome"] is told
+    assert with_heard({"metronome": told}, {"metronome": heard})["metronome"][0].tolist() == [
+        [7, 7],
+        [1, 0],
+        [7, 7],
+    ]
+    assert with_heard({"metronome": told}, {})["metronome"] is told
