@@ -396,7 +396,7 @@ def test_a_variant_without_context_or_timeline_hears_nothing(scales, hearing):
     assert rows.any(dim=2).any(dim=1).tolist() == hearing
 
 
-def test_fill_leaves_what_is_told():
+def test_what_is_told_stays_and_the_rest_is_heard():
     told, heard = torch.zeros(1, 3, 2), torch.full((1, 3, 2), 7.0)
     told[0, 1] = torch.tensor([1.0, 0.0])
     assert with_heard({"metronome": told}, {"metronome": heard})["metronome"][0].tolist() == [

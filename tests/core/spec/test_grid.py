@@ -317,6 +317,19 @@ def test_the_grid_of_visibility_plays_two_trainings_each_way(registry: Registry)
     assert len({identify(spec, grid.anchors).anchors for spec in specs}) == 1
 
 
+def test_the_grid_of_ears_has_two_models_with_ears_that_play_with_the_metronome_and_without(registry: Registry) -> None:
+    grid = load_grid("mini_grid_ear", registry)
+    specs = [cell.spec for cell in grid.cells]
+    assert [(spec.clock.t_f, spec.generate.metronome) for spec in specs] == [
+        (t_f, how) for t_f in (-50, 50) for how in ("off", "annotations")
+    ]
+    assert {(spec.clock.k, tuple(spec.conditions.heard), spec.generate.chart) for spec in specs} == {
+        (1, ("metronome", "chart"), "off")
+    }
+    assert len({identify(spec).training for spec in specs}) == 2
+    assert len({identify(spec, grid.anchors).anchors for spec in specs}) == 1
+
+
 def test_a_shipped_grid_differs_from_its_bases_only_where_it_says_so(registry: Registry) -> None:
     data = tomllib.loads(find_spec("mini_grid").read_text())
     base = resolve(load_spec(data["base"], registry))
