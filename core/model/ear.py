@@ -71,11 +71,6 @@ class Ear(nn.Module):
             {name: ear.bank().zeros(rows) for name, ear in self._each()},
         )
 
-    def nothing(self, rows: int) -> dict[str, Tensor]:
-        """What `rows` sessions heard that heard nothing -> name -> [rows, 1, N]."""
-        weight = in_full(next(self.parameters()))
-        return {name: weight.new_zeros(rows, 1, KINDS[name].width) for name, _ in self._each()}
-
     def step(self, x: Tensor, state: EarState, hearing: Tensor) -> dict[str, Tensor]:
         """Hear x [R, E] in the rows of the mask `hearing` [R] -> name -> [R, N]; zeros in the others, which stay.
 
@@ -187,8 +182,8 @@ class BeatListener(Listener):
         self.register_buffer("angle", 2 * math.pi * hertz / frame_rate, persistent=False)
         self.log_frames = nn.Parameter(torch.log((self.CYCLES / hertz).clamp(0.8, 8.0) * frame_rate))
         self.onsets = Linear(WIDTH, 2 * count)
-        self.relations = [(round(self.PER_OCTAVE * math.log2(n)), n) for n in (2, 3, 4)]
-        width = count + sum(2 * (count - apart) for apart, _ in self.relations)
+        self.apart = [round(self.PER_OCTAVE * math.log2(n)) for n in (2, 3, 4)]  # resonators from one to its multiples
+        width = count + sum(2 * (count - apart) for apart in self.apart)
         self.first, self.second = Linear(width, self.HIDDEN), Linear(self.HIDDEN, self.HIDDEN)
         phasors = BEAT_HARMONICS + BAR_HARMONICS
         self.weights = Linear(self.HIDDEN, phasors * count)
@@ -209,11 +204,9 @@ class BeatListener(Listener):
         unit = z / (size + TINY)[..., None, :]
         level = torch.log(size + TINY)
         parts = [level - level.mean(-1, keepdim=True)]
-        power, reached = unit, 1
-        for apart, n in self.relations:
-            for _ in range(n - reached):
-                power = times(power, unit)
-            reached = n
+        power = unit
+        for apart in self.apart:
+            power = times(power, unit)
             parts.append(against(unit[..., apart:], power[..., :-apart]).flatten(-2))
         h = F.gelu(self.first(torch.cat(parts, dim=-1)))
         h = h + F.gelu(self.second(h))

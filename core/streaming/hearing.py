@@ -7,6 +7,7 @@ from attrs import frozen
 from torch import Tensor
 
 from accomp.core.model.ear import Ear, EarState
+from accomp.core.music.timelines import KINDS
 
 
 @frozen(eq=False)
@@ -31,8 +32,8 @@ class Hearing:
     def of(cls, ear: Ear, batch: int, k: int) -> Hearing:
         """The hearing of B sessions that have heard nothing."""
         state = ear.begin(batch)
-        rows = torch.zeros(batch, k, dtype=torch.bool, device=state.begun.device)
-        return cls(ear, state, rows, ear.nothing(batch), rows.new_zeros(1, dtype=torch.int64))
+        last = {name: state.frames.new_zeros(batch, 1, KINDS[name].width) for name in ear.listeners}
+        return cls(ear, state, state.begun.new_zeros(batch, k), last, state.begun.new_zeros(1, dtype=torch.int64))
 
     def first(self, batch: int) -> Hearing:
         """The first sessions, in the memory of these."""
@@ -42,10 +43,11 @@ class Hearing:
     def hear(self, x: Tensor) -> dict[str, Tensor]:
         """Hear the input x [B, k, E] of a group -> name -> [B, k, N]; zeros in rows without."""
         steps = [self.ear.step(frame, self.state, self.rows[:, n]) for n, frame in enumerate(x.unbind(1))]
+        heard = {name: torch.stack([step[name] for step in steps], dim=1) for name in self.last}
         for name, values in self.last.items():
-            values.copy_(steps[-1][name][:, None])
+            values.copy_(heard[name][:, -1:])
         self.since.zero_()
-        return {name: torch.stack([step[name] for step in steps], dim=1) for name in self.last}
+        return heard
 
     def later(self) -> dict[str, Tensor]:
         """What is heard at the next row without input -> name -> [B, 1, N]."""
