@@ -1,13 +1,17 @@
 """Training of the magnitude codec: what it begins with, what latents are pulled to, and that it resumes whole."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from accomp.core.errors import SpecError
 from accomp.plugins.tokenizers.codec.music.tones import WithTones
 from accomp.plugins.tokenizers.codec.training.magnitude.discriminator import MagnitudeAdversary
+from accomp.plugins.tokenizers.codec.training.magnitude.losses import MagnitudeDistance
+from accomp.plugins.tokenizers.codec.training.magnitude.texture import TextureDistance
 from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainer, MagnitudeTrainSpec
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
@@ -48,6 +52,21 @@ def test_the_decoder_hears_fewer_and_more_levels_as_often_as_asked():
     assert set(heard) == {1, 2, 3, 5}
     assert abs(heard[1] + heard[2] - 900) < 100
     assert abs(heard[5] - 600) < 90
+
+
+@pytest.mark.parametrize("only", ["all", "decoder"])
+def test_the_decoder_hears_latents_as_they_are_as_often_as_asked(only):
+    one = trainer(codebooks=5, whole=0.4, **({"only": "decoder", "start": "default"} if only == "decoder" else {}))
+    heard = Counter(one._levels_heard() is None for _ in range(3000))
+    assert abs(heard[True] - 1200) < 110
+    one._levels_heard = lambda: None
+    made, got = [], []
+    latents, decode = one.network.latents, one.network.decode_in_tune
+    one.network.latents = lambda *features: made.append(latents(*features)) or made[-1]
+    one.network.decode_in_tune = lambda z, history: got.append(z) or decode(z, history)
+    parts = one.learn(0.5)
+    assert torch.equal(got[-1], made[-1])
+    assert ("commitment" in parts) == (only == "all")
 
 
 def test_it_begins_with_principal_components_that_miss_little():
@@ -109,6 +128,67 @@ def test_what_hides_behind_a_louder_neighbour_hardly_counts_and_a_tilted_partial
     beside, far = (float(told[name]["bin"] / one.distance.weight[at]) for name, at in (("beside", 112), ("far", 402)))
     assert beside < 0.5 * far
     assert float(told["tilted"]["slope"]) > 10 * float(told["far"]["slope"])
+
+
+def test_a_partial_that_flutters_grows_wrongly_and_one_that_is_too_soft_does_not():
+    one = trainer()
+    magnitudes = torch.zeros(1, 8, 4, 641)
+    magnitudes[..., 100] = 0.5
+    fluttering, soft = magnitudes.clone(), magnitudes.clone()
+    fluttering[:, :, ::2, 100] *= 1.2
+    soft[..., 100] *= 0.5
+    told = {n: one.distance((m + 1e-5).log(), magnitudes) for n, m in (("fluttering", fluttering), ("soft", soft))}
+    assert float(told["fluttering"]["growth"]) == pytest.approx(0.18, abs=0.01)
+    assert float(told["soft"]["growth"]) < 0.01
+
+
+def noise(seed: int, shape: tuple[int, ...] = (4, 25, 4, 641)) -> torch.Tensor:
+    """Magnitudes that vary by 6 dB from place to place around -40 dB."""
+    return 0.01 * (0.7 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).exp()
+
+
+def blurred(magnitudes: torch.Tensor) -> torch.Tensor:
+    """Means of logarithms over neighbouring bins and sub-frames: the same levels, fainter contrasts."""
+    logs = magnitudes.log().flatten(1, 2)
+    return F.avg_pool2d(logs[:, None], (5, 21), 1, (2, 10), count_include_pad=False)[:, 0].exp().view_as(magnitudes)
+
+
+def test_texture_is_about_how_much_a_spectrum_varies_and_not_about_where():
+    texture = TextureDistance()
+    magnitudes = noise(1)
+    logs = {"same": magnitudes, "elsewhere": noise(2), "softer": magnitudes / 2, "blurred": blurred(magnitudes)}
+    told = {name: float(texture((m + 1e-5).log(), magnitudes)) for name, m in logs.items()}
+    assert told["same"] < 1e-3
+    assert told["softer"] < 0.05
+    assert told["elsewhere"] < 0.35 * told["blurred"]
+    distance = MagnitudeDistance()
+    bins = {name: float(distance((logs[name] + 1e-5).log(), magnitudes)["bin"]) for name in ("elsewhere", "blurred")}
+    assert bins["blurred"] < bins["elsewhere"]  # which is why distances alone blur
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 4, 641), (2, 3, 4, 641), (1, 200, 4, 641)])
+def test_texture_is_taken_of_clips_of_any_length(shape):
+    logs = (noise(3, shape) + 1e-5).log().requires_grad_()
+    told = TextureDistance()(logs, noise(4, shape))
+    (gradient,) = torch.autograd.grad(told, logs)
+    assert told.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+    silence = torch.zeros(shape)
+    assert float(TextureDistance()((silence + 1e-5).log(), silence)) == 0
+
+
+def test_fused_distances_are_the_same(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    fused, plain = (trainer(texture=1.0, compile=compiled).learn(0.5) for compiled in (True, False))
+    assert fused == pytest.approx(plain, rel=1e-5)
+
+
+def test_each_unit_of_texture_s_weight_adds_that_much():
+    one, other = (trainer(texture=weight, clip=1e9) for weight in (1.0, 3.0))
+    first, second = one.learn(0.5), other.learn(0.5)
+    assert first["texture"] == pytest.approx(second["texture"])
+    assert second["total"] - first["total"] == pytest.approx(2 * first["texture"], rel=1e-4)
 
 
 def test_a_decoder_that_learns_alone_leaves_all_codes_as_they_are():

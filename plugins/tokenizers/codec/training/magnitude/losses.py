@@ -27,6 +27,8 @@ class MagnitudeDistance(nn.Module):
     bin      mean |log difference|, bins weighted by 1 / (f + 400 Hz), floor 1e-4 and MASKED
     slope    mean |difference of log(|S_m+1| / |S_m-1|)|, bins weighted by the root of |S_m|: where between two bins a
              partial lies, and so its pitch
+    growth   mean |difference of log(|S_t+1| / |S_t|)| from sub-frame to sub-frame, bins weighted by the root of the
+             softer |S|: steady partials stay steady
     mel      mean |log m' - log m| of mel magnitudes m (32 and 128 bands, floor 3e-5)
     linear   sum |m' - m| / sum m of the same, which weighs what is loud
     energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
@@ -50,10 +52,10 @@ class MagnitudeDistance(nn.Module):
         floor = BIN_FLOOR + MASKED * _surroundings(magnitudes)
         logs, wanted = (got + floor).log(), (magnitudes + floor).log()
         parts = {"bin": ((logs - wanted).abs() * self.weight).mean()}
-        weight = magnitudes[..., 1 : TUNED + 1].sqrt()
-        weight = weight / (weight.sum(-1, keepdim=True) + 1e-2)
         slopes = (one[..., 2 : TUNED + 2] - one[..., :TUNED] for one in (logs, wanted))
-        parts["slope"] = (torch.sub(*slopes).abs() * weight).sum(-1).mean()
+        parts["slope"] = _where_loud(torch.sub(*slopes), magnitudes[..., 1 : TUNED + 1])
+        rows, then = magnitudes.flatten(1, 2), [one.flatten(1, 2).diff(dim=1) for one in (logs, wanted)]
+        parts["growth"] = _where_loud(torch.sub(*then), torch.minimum(rows[:, 1:], rows[:, :-1]))
         mel, linear = [], []
         for filters in (self.coarse, self.fine):
             a, b = got @ filters.T, magnitudes @ filters.T
@@ -67,6 +69,12 @@ class MagnitudeDistance(nn.Module):
             "energy": _apart(*pooled),
             "level": _apart(a.mean(1), b.mean(1)),
         }
+
+
+def _where_loud(difference: Tensor, magnitudes: Tensor) -> Tensor:
+    """Mean over frames of |difference| [..., bins], bins weighted by the root of their magnitudes."""
+    weight = magnitudes.sqrt()
+    return (difference.abs() * weight / (weight.sum(-1, keepdim=True) + 1e-2)).sum(-1).mean()
 
 
 def _surroundings(magnitudes: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from attrs import field, frozen
 from attrs import validators as v
-from torch import Tensor
+from torch import Tensor, nn
 
 from accomp.plugin import SpecError
 from accomp.plugins.tokenizers.codec.music.clips import Music
@@ -18,6 +18,7 @@ from accomp.plugins.tokenizers.codec.training.averaging import Averaged
 from accomp.plugins.tokenizers.codec.training.magnitude.discriminator import MagnitudeAdversary
 from accomp.plugins.tokenizers.codec.training.magnitude.losses import MagnitudeDistance
 from accomp.plugins.tokenizers.codec.training.magnitude.residual_trainer import ResidualTrainer
+from accomp.plugins.tokenizers.codec.training.magnitude.texture import TextureDistance
 from accomp.plugins.tokenizers.codec.training.trainer import CodecTrainer, CodecTrainSpec, share
 
 
@@ -36,8 +37,10 @@ class MagnitudeTrainSpec(CodecTrainSpec):
         codebooks: levels that the decoder gets in most steps, 0 for all. Those behind are trained in `more` of them.
         fewer: share of the steps in which it gets the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it gets all levels.
+        whole: share of the steps in which it gets latents that are not quantized, as diffusion models use them.
         refit: shares of the training at which the codebooks are fitted anew.
-        bin, slope, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        bin, slope, growth, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        texture: weight of TextureDistance, which keeps spectra from blur as an adversary does, but without one.
         tuning: weight of the error of the lowest bins' frequencies; see tuner.py.
         compile: whether torch.compile fuses the distances (a sixth of a step's time on a CPU; it needs a C++ compiler).
         commitment: weight of |z - quantized|^2 over the variance of the latents. Quantized means by `codebooks` levels,
@@ -55,13 +58,16 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     codebooks: int = field(default=0, validator=v.ge(0))
     fewer: float = field(default=0.25, validator=share)
     more: float = field(default=0.2, validator=share)
+    whole: float = field(default=0.0, validator=share)
     refit: tuple[float, ...] = (0.3, 0.55)
     bin: float = field(default=1.0, validator=v.ge(0.0))
     slope: float = field(default=0.3, validator=v.ge(0.0))
+    growth: float = field(default=0.0, validator=v.ge(0.0))
     mel: float = field(default=1.0, validator=v.ge(0.0))
     linear: float = field(default=1.0, validator=v.ge(0.0))
     energy: float = field(default=0.5, validator=v.ge(0.0))
     level: float = field(default=1.0, validator=v.ge(0.0))
+    texture: float = field(default=0.0, validator=v.ge(0.0))
     tuning: float = field(default=1.0, validator=v.ge(0.0))
     keep: int = field(default=1, validator=v.gt(0))
     again: int = field(default=1, validator=v.gt(0))
@@ -91,8 +97,8 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         self.levels = spec.codebooks or have
         if self.levels > have:
             raise SpecError(f"codebooks = {self.levels}, but [codec] has {have} @ train.codebooks")
-        distance = MagnitudeDistance().to(device)
-        self.distance = torch.compile(distance, dynamic=False) if spec.compile else distance
+        self.distance = self._fused(MagnitudeDistance())
+        self.texture = self._fused(TextureDistance()) if spec.texture else None
         if spec.only != "all" and not spec.start:
             raise SpecError(f'only = "{spec.only}" needs weights to start from, such as "default" @ train.start')
         if spec.only == "tuner" and not network.tuner:
@@ -107,6 +113,10 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         part = "decoder" if spec.only == "all" else spec.only
         self.averaged = Averaged(self.network.learning(part), spec.average) if spec.average else None
         self.optimize()
+
+    def _fused(self, distance: nn.Module) -> Any:
+        distance = distance.to(self.device)
+        return torch.compile(distance, dynamic=False) if self.spec.compile else distance
 
     def parts(self) -> dict[str, Any]:
         adversary = {"adversary": self.adversary} if self.adversary else {}
@@ -134,6 +144,8 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         decoded, tuning = network.decode_in_tune(heard, History())
         mistuned, placed = self._mistuning(heard, decoded, tuning, audio)
         losses = pulled | mistuned | self.distance(decoded, magnitudes)
+        if self.texture is not None:
+            losses["texture"] = self.texture(decoded, magnitudes)
         total = torch.stack([getattr(spec, name) * value for name, value in losses.items()]).sum()
         judged: dict[str, Tensor] = {}
         if self.adversary and done >= spec.adversary_from:
@@ -171,21 +183,22 @@ class MagnitudeTrainer(CodecTrainer[MagnitudeTrainSpec]):
         revive = self.step % spec.revive_every == 0 and done <= spec.revive_until
         sums = self.codebooks.quantize(z.detach(), revive=revive)
         heard = self._levels_heard()
-        pulled = {"commitment": (z - sums[max(heard, self.levels) - 1]).square().mean() / variance}
+        pulled = {"commitment": (z - sums[max(heard or 0, self.levels) - 1]).square().mean() / variance}
         if spec.steady and done >= spec.steady_from:
             pulled["steady"] = (z[:, 1:] - z[:, :-1]).square().mean() / variance
-        return sums[heard - 1] + z - z.detach(), pulled
+        return (z if heard is None else sums[heard - 1] + z - z.detach()), pulled
 
     @torch.no_grad()
     def _coded(self, bands: Tensor, low: Tensor) -> Tensor:
-        """Input of the decoder from the codes, without a gradient."""
+        """Input of the decoder from the codes, or the latents themselves, without a gradient."""
         quantizer, first = self.network.quantizer, self._levels_heard()
-        return quantizer.embed(
-            quantizer.codes(self.network.latents(bands, low, History()), self.spec.stay, first=first)
-        )
+        z = self.network.latents(bands, low, History())
+        return z if first is None else quantizer.embed(quantizer.codes(z, self.spec.stay, first=first))
 
-    def _levels_heard(self) -> int:
-        """Number of levels that the decoder gets in this step."""
+    def _levels_heard(self) -> int | None:
+        """Number of levels that the decoder gets in this step; None for latents that are not quantized."""
+        if self.spec.whole and float(torch.rand((), generator=self.rng)) < self.spec.whole:
+            return None
         chance = float(torch.rand((), generator=self.rng))
         if chance < self.spec.fewer and self.levels > 1:
             return 1 + int(torch.randint(self.levels - 1, (), generator=self.rng))
