@@ -1,4 +1,4 @@
-"""What training of the `magnitude` codec minimises besides distances: textures that are fainter than the original's.
+"""How far the textures of decoded magnitudes are from the original's: what training minimises besides distances.
 
 A distance of magnitudes is least for the mean of what a code may stand for, in which partials and strokes are blurred.
 How strongly a spectrum varies, over bands and over time at several scales, is a statistic that a blurred one lacks, and
