@@ -11,7 +11,7 @@ from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_f
 
 COARSE, FINE = 32, 128
 """Mel bands in which magnitudes are compared."""
-BIN_FLOOR, BAND_FLOOR = 1e-4, 3e-5
+BIN_FLOOR, BAND_FLOOR, ENERGY_FLOOR = 1e-4, 3e-5, 1e-9
 POOL = 8
 """Sub-frames (40 ms) over which energies are pooled."""
 MASKED = 0.005
@@ -59,15 +59,15 @@ class MagnitudeDistance(nn.Module):
         mel, linear = [], []
         for filters in (self.coarse, self.fine):
             a, b = got @ filters.T, magnitudes @ filters.T
-            mel.append(((a + BAND_FLOOR).log() - (b + BAND_FLOOR).log()).abs().mean())
+            mel.append(log_difference(a, b, floor=BAND_FLOOR))
             linear.append(((a - b).abs().sum((1, 2, 3)) / b.sum((1, 2, 3)).clamp(min=1e-2)).mean())
         a, b = ((m.square() @ self.coarse.T).flatten(1, 2) for m in (got, magnitudes))
         pooled = [F.avg_pool1d(e.transpose(1, 2), POOL, POOL // 2) for e in (a, b)]
         return parts | {
             "mel": torch.stack(mel).mean(),
             "linear": torch.stack(linear).mean(),
-            "energy": _apart(*pooled),
-            "level": _apart(a.mean(1), b.mean(1)),
+            "energy": log_difference(*pooled, floor=ENERGY_FLOOR) / 2,
+            "level": log_difference(a.mean(1), b.mean(1), floor=ENERGY_FLOOR) / 2,
         }
 
 
@@ -85,6 +85,6 @@ def _surroundings(magnitudes: Tensor) -> Tensor:
     return loudest[:, nearest].view_as(magnitudes)
 
 
-def _apart(a: Tensor, b: Tensor) -> Tensor:
-    """Mean |log a - log b| / 2 of energies, at least 1e-9."""
-    return ((a + 1e-9).log() - (b + 1e-9).log()).abs().mean() / 2
+def log_difference(a: Tensor, b: Tensor, *, floor: float) -> Tensor:
+    """Mean |log a - log b| of what is at least 0, with `floor` added to both."""
+    return ((a + floor).log() - (b + floor).log()).abs().mean()

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import BINS, SAMPLE_RATE, magnitudes_of
+from accomp.plugins.tokenizers.codec.training.magnitude.losses import log_difference
 from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
 BANDS = 96
@@ -55,8 +56,7 @@ class TextureDistance(nn.Module):
             for along in ALONG:
                 if (across or along) and 2 * along < over_bands.shape[-1]:
                     contrast = _contrast(over_bands, along).transpose(-1, -2)
-                    got, wanted = (_pooled(contrast.square()) + FAINT).log()
-                    apart.append((got - wanted).abs().mean())
+                    apart.append(log_difference(*_pooled(contrast.square()), floor=FAINT))
         return torch.stack(apart).mean()
 
 

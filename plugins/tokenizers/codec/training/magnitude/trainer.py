@@ -37,7 +37,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
         codebooks: levels that the decoder gets in most steps, 0 for all. Those behind are trained in `more` of them.
         fewer: share of the steps in which it gets the first 1 .. codebooks - 1 only, so that each number is a codec.
         more: share of the steps in which it gets all levels.
-        whole: share of the steps in which it gets latents that are not quantized, as diffusion models use them.
+        whole: share of the steps in which it gets latents that are not quantized, as diffusion models use them; `fewer`
+            and `more` are then shares of the others.
         refit: shares of the training at which the codebooks are fitted anew.
         bin, slope, growth, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
         texture: weight of TextureDistance, which keeps spectra from blur as an adversary does, but without one.
