@@ -294,7 +294,7 @@ class Magnitude(FrozenCodec):
     def training(cls) -> tuple[type[Any], Any]:
         """The class of [train], and what makes the trainer."""
         from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
-        from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
+        from accomp.plugins.tokenizers.codec.training.magnitude.trainers import trainer_of
 
         return MagnitudeTrainSpec, trainer_of
 

@@ -1,5 +1,6 @@
 """Training of the magnitude codec: what it begins with, what latents are pulled to, and that it resumes whole."""
 
+import math
 from collections import Counter
 from functools import partial
 
@@ -13,6 +14,7 @@ from accomp.plugins.tokenizers.codec.training.magnitude.discriminator import Mag
 from accomp.plugins.tokenizers.codec.training.magnitude.losses import MagnitudeDistance
 from accomp.plugins.tokenizers.codec.training.magnitude.texture import TextureDistance
 from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainer, MagnitudeTrainSpec
+from accomp.plugins.tokenizers.codec.training.magnitude.trainers import trainer_of
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 CPU = torch.device("cpu")
@@ -23,7 +25,7 @@ def trainer(codebooks: int = 3, **keys) -> MagnitudeTrainer:
     settings = {"steps": 6, "batch": 3, "seconds": 0.2, "fit_frames": 200, "warmup": 0, "refit": ()} | keys
     torch.manual_seed(0)
     network = Magnitude.network_of(Magnitude.Config(weights="random", codebooks=codebooks, codebook_size=16, **SIZES))
-    return MagnitudeTrainer(network, MagnitudeTrainSpec(**settings), WithTones(None, 1.0), 7, CPU)
+    return trainer_of(network, MagnitudeTrainSpec(**settings), WithTones(None, 1.0), 7, CPU)
 
 
 @pytest.mark.parametrize(("heard", "pulled_to"), [({}, 2), ({"more": 1.0, "fewer": 0.0}, 3), ({"fewer": 1.0}, 2)])
@@ -164,6 +166,20 @@ def test_texture_is_about_how_much_a_spectrum_varies_and_not_about_where():
     distance = MagnitudeDistance()
     bins = {name: float(distance((logs[name] + 1e-5).log(), magnitudes)["bin"]) for name in ("elsewhere", "blurred")}
     assert bins["blurred"] < bins["elsewhere"]  # which is why distances alone blur
+
+
+def test_a_lone_tone_s_level_counts_whatever_is_silent_beside_it():
+    """A tone that comes back half as loud, or beside its place, in one bin of 641."""
+    distance, tone = MagnitudeDistance(), torch.zeros(1, 30, 4, 641)
+    tone[..., 40] = 0.3
+    decoded = {"softer": tone / 2, "elsewhere": tone.roll(1, dims=-1), "same": tone}
+    told = {name: distance((m + 1e-5).log(), tone) for name, m in decoded.items()}
+    assert float(told["same"]["loud"]) < 1e-3
+    assert float(told["elsewhere"]["loud"]) < 0.1
+    assert float(told["softer"]["loud"]) == pytest.approx(math.log(2), rel=0.05)
+    assert told["softer"]["loud"] > 5 * max(told["softer"][name] for name in ("bin", "mel", "energy", "level"))
+    music = tone + 0.003 * noise(5, tone.shape)
+    assert float(distance((music / 2 + 1e-5).log(), music)["loud"]) == pytest.approx(math.log(2), rel=0.1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 641), (2, 3, 4, 641), (1, 200, 4, 641)])

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from accomp.plugins.tokenizers.codec.music import tones as made
-from accomp.plugins.tokenizers.codec.music.tones import LEVELS, WithTones, tones
+from accomp.plugins.tokenizers.codec.music.tones import LEVELS, SHARES, WithTones, tones
 
 RATE = 32_000
+NOTES = 1.0, 0.0, 0.0, 0.0, 0.0
+"""Shares of the kinds: notes alone."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -31,12 +33,11 @@ def test_peaks_lie_in_their_range_and_the_seed_decides():
 
 
 def test_half_of_the_notes_are_those_of_equal_temperament(monkeypatch):
-    monkeypatch.setattr(made, "SHARES", (1.0, 0.0, 0.0))
     monkeypatch.setattr(made, "NOTES", 1)
     monkeypatch.setattr(made, "PARTIALS", 1)
     length = 2 * RATE
     off = []
-    for clip in tones(60, length, RATE, generator(3)).numpy():
+    for clip in tones(60, length, RATE, generator(3), NOTES).numpy():
         spectrum = np.abs(np.fft.rfft(clip * np.hanning(length), 4 * length))
         semitones = 69 + 12 * np.log2(max(spectrum.argmax(), 1) * RATE / (4 * length) / 440)
         assert made.LOWEST - 1 < semitones < made.HIGHEST + 1 or spectrum.max() < 1e-3
@@ -45,12 +46,11 @@ def test_half_of_the_notes_are_those_of_equal_temperament(monkeypatch):
 
 
 def test_partials_are_multiples_of_their_note(monkeypatch):
-    monkeypatch.setattr(made, "SHARES", (1.0, 0.0, 0.0))
     monkeypatch.setattr(made, "NOTES", 1)
     monkeypatch.setattr(made, "LOWEST", 69)
     monkeypatch.setattr(made, "HIGHEST", 69)
     window, rng = np.hanning(RATE), generator(5)
-    clips = tones(40, RATE, RATE, rng)
+    clips = tones(40, RATE, RATE, rng, NOTES)
     for clip in clips[clips[:, :640].abs().amax(1) > 0].numpy():  # those that begin before: no onset blurs the lines
         power = np.abs(np.fft.rfft(clip * window)) ** 2
         near = np.zeros(len(power), bool)
@@ -60,10 +60,9 @@ def test_partials_are_multiples_of_their_note(monkeypatch):
         assert power[near].sum() >= 0.97 * power.sum()
 
 
-@pytest.mark.parametrize("kind", range(3))
-def test_every_kind_sounds_and_stays_below_half_the_rate(kind, monkeypatch):
-    monkeypatch.setattr(made, "SHARES", tuple(float(i == kind) for i in range(3)))
-    clips = tones(32, 16_000, RATE, generator())
+@pytest.mark.parametrize("kind", range(len(SHARES)))
+def test_every_kind_sounds_and_stays_below_half_the_rate(kind):
+    clips = tones(32, 16_000, RATE, generator(), [float(i == kind) for i in range(len(SHARES))])
     assert (clips.abs().amax(1) > 1e-3).float().mean() > 0.6
     if kind == 0:
         power = torch.fft.rfft(clips * torch.hann_window(16_000)).abs().square()
@@ -88,3 +87,19 @@ def test_the_share_of_clips_is_what_was_asked(share):
         clips = WithTones(music, share).draw(4, 0.02, RATE, rng, lambda path, why: None)
         assert clips.shape == (4, 640)
     assert abs(1 - music.given / 800 - share) < 0.06
+
+
+def test_a_lone_sine_is_one_line_wherever_it_lies():
+    length = RATE // 2
+    clips = tones(60, length, RATE, generator(7), (0.0, 0.0, 0.0, 0.0, 1.0))
+    window, centres = torch.hann_window(length), []
+    for clip in clips[clips[:, :640].abs().amax(1) > 0]:  # those that begin before: no onset blurs the line
+        power = torch.fft.rfft(clip * window).abs().square()
+        peak = int(power.argmax())
+        spread = 4 + round(0.06 * peak)  # some sway by up to 3 % either way
+        assert power[max(0, peak - spread) : peak + spread + 1].sum() > 0.99 * power.sum()
+        centres.append(2 * peak)
+    low, high = made.LONE
+    assert len(centres) > 15
+    assert low * 0.9 < min(centres) < 300
+    assert 2000 < max(centres) < high * 1.1

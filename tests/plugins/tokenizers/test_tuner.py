@@ -25,7 +25,7 @@ from accomp.plugins.tokenizers.codec.networks.tuner import (
 from accomp.plugins.tokenizers.codec.streams.causal import History
 from accomp.plugins.tokenizers.codec.training.codec_spec import load_codec_spec
 from accomp.plugins.tokenizers.codec.training.magnitude.trainer import MagnitudeTrainSpec
-from accomp.plugins.tokenizers.codec.training.magnitude.tuner_trainer import trainer_of
+from accomp.plugins.tokenizers.codec.training.magnitude.trainers import trainer_of
 from accomp.plugins.tokenizers.magnitude import Magnitude
 
 pytest.importorskip("numba")
@@ -150,7 +150,7 @@ def test_a_file_comes_with_its_tuner_or_without_and_codes_are_the_same(tmp_path)
     assert torch.equal(again.tuner.enter.weight, network.tuner.enter.weight)
 
 
-@pytest.mark.parametrize("name", ["codec_magnitude_decoder", "codec_magnitude_tuner"])
+@pytest.mark.parametrize("name", ["codec_magnitude_decoder", "codec_magnitude_tuner", "codec_magnitude_rare_codes"])
 def test_shipped_recipes_begin_with_the_shipped_weights(name):
     spec = load_codec_spec(Path(name), Registry())
     begun = Magnitude.beginning(spec.config, spec.train.start, spec.seed)

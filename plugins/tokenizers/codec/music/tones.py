@@ -7,7 +7,7 @@ all, and blurs sharp sounds in music as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,8 +22,10 @@ LOWEST, HIGHEST = 24, 103
 """MIDI notes of fundamentals: 33 Hz to 3.1 kHz."""
 DEEPEST, DEEP, MANY = 21, 57, 40
 """MIDI notes of a bass (28 to 220 Hz), and its partials, at most."""
-SHARES = (0.5, 0.1, 0.15, 0.25)
-"""Of clips with notes, with glides, with clicks and bursts, with a bass."""
+LONE = 40.0, 8000.0
+"""Hz of a lone sine."""
+SHARES = (0.4, 0.1, 0.15, 0.25, 0.1)
+"""Of clips with notes, with glides, with clicks and bursts, with a bass, with a lone sine."""
 LEVELS = (-50.0, -3.0)
 """Peaks of clips (dB of full scale)."""
 SHARPEST = 0.9
@@ -32,7 +34,7 @@ SHARPEST = 0.9
 
 @frozen
 class WithTones:
-    """Music of which each clip is one of `tones` instead with a chance of `share`."""
+    """Music of which each clip is one of `tones` instead, of the kinds in SHARES, with a chance of `share`."""
 
     music: Music
     share: float
@@ -49,17 +51,18 @@ class WithTones:
         return torch.cat(parts)
 
 
-def tones(n: int, samples: int, rate: int, rng: torch.Generator) -> Tensor:
-    """n clips [n, samples] at `rate` Hz; `rng` is a generator of the CPU.
+def tones(n: int, samples: int, rate: int, rng: torch.Generator, shares: Sequence[float] = SHARES) -> Tensor:
+    """n clips [n, samples] at `rate` Hz; `rng` is a generator of the CPU, `shares` are those of the kinds (see SHARES).
 
     Notes are those of equal temperament at A4 = 440 Hz, half of them detuned by up to a quarter tone. They have 1 to 12
     partials that fall by 1 to 24 dB an octave, begin before the clip or in it, and last or die away; some sway. A bass
     is one low note, or two one after the other, of up to 40 partials.
     """
-    kind = torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=rng)
+    kind = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=rng)
     time = torch.arange(samples) / rate
     sound = torch.where((kind == 2)[:, None], _strokes(n, samples, rate, rng), _notes(n, kind == 1, time, rate, rng))
     sound[kind == 3] = _bass(int((kind == 3).sum()), time, rate, rng)
+    sound[kind == 4] = _lone(int((kind == 4).sum()), time, rate, rng)
     peak = 10 ** (_between(*LEVELS, (n, 1), rng) / 20)
     return sound * (peak / sound.abs().amax(1, keepdim=True).clamp(min=1e-6))
 
@@ -112,8 +115,16 @@ def _notes(n: int, glides: Tensor, time: Tensor, rate: int, rng: torch.Generator
     return total.sum(1)
 
 
+def _lone(n: int, time: Tensor, rate: int, rng: torch.Generator) -> Tensor:
+    """One sine a clip [n, N]."""
+    low, high = LONE
+    hertz = _hertz(low * (high / low) ** torch.rand(n, 1, generator=rng), torch.zeros(n, dtype=torch.bool), time, rng)
+    x = (2 * math.pi * ((hertz[:, 0].double() / rate).cumsum(-1) % 1.0)).float()
+    return x.sin() * _envelope((n, 1), time, rng)[:, 0]
+
+
 def _hertz(fundamental: Tensor, glides: Tensor, time: Tensor, rng: torch.Generator) -> Tensor:
-    """Frequencies [n, NOTES, N] around the fundamentals [n, NOTES]: glides, or some that sway by up to a third tone."""
+    """Frequencies [n, notes, N] around the fundamentals [n, notes]: glides, or some that sway by up to a third tone."""
     n = len(glides)
     slope = _between(-3.0, 3.0, (n, 1, 1), rng) * glides[:, None, None]
     sway = _between(0.0, 0.03, (n, 1, 1), rng) * (torch.rand(n, 1, 1, generator=rng) < 0.15)

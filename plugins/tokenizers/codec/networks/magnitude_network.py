@@ -285,9 +285,14 @@ class MagnitudeNetwork(nn.Module):
         return {name: tensor for name, tensor in self.state_dict().items() if name.partition(".")[0] in parts}
 
     def learning(self, only: str) -> list[Tensor]:
-        """The parameters that "all", the "decoder" with its tuner, or the "tuner" alone learn."""
-        names = {"all": self.state_dict(), "decoder": self.decoder_tensors(), "tuner": self._tensors("tuner")}[only]
-        return [parameter for name, parameter in self.named_parameters() if name in names]
+        """The parameters that "all", the "decoder" with its tuner, or the "tuner" alone learn; "rare_codes": none."""
+        names: dict[str, dict[str, Tensor]] = {
+            "all": self.state_dict(),
+            "decoder": self.decoder_tensors(),
+            "tuner": self._tensors("tuner"),
+            "rare_codes": {},
+        }
+        return [parameter for name, parameter in self.named_parameters() if name in names[only]]
 
 
 def filters_of(bands: int) -> Tensor:

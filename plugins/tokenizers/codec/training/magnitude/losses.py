@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from accomp.plugins.tokenizers.codec.networks.magnitude_network import BINS, SAMPLE_RATE, magnitudes_of
 from accomp.plugins.tokenizers.codec.training.sound.spectral_losses import mel_filters
 
-COARSE, FINE = 32, 128
+BROAD, COARSE, FINE = 8, 32, 128
 """Mel bands in which magnitudes are compared."""
 BIN_FLOOR, BAND_FLOOR, ENERGY_FLOOR = 1e-4, 3e-5, 1e-9
 POOL = 8
@@ -33,9 +33,12 @@ class MagnitudeDistance(nn.Module):
     linear   sum |m' - m| / sum m of the same, which weighs what is loud
     energy   |log e' - log e| / 2 of energies e in 32 bands, pooled over 8 sub-frames: no level is lost to blur
     level    the same, pooled over the clip
+    loud     the same in 8 bands, pooled over 8 sub-frames, bands weighted by the root of their magnitudes: a lone tone,
+             which is one band among silent ones, keeps its level wherever codes leave its place open
     """
 
     weight: Tensor
+    broad: Tensor
     coarse: Tensor
     fine: Tensor
 
@@ -43,7 +46,7 @@ class MagnitudeDistance(nn.Module):
         super().__init__()
         weight = 1 / (torch.linspace(0, SAMPLE_RATE / 2, BINS) + 400)
         self.register_buffer("weight", weight / weight.mean(), persistent=False)
-        for name, bands in (("coarse", COARSE), ("fine", FINE)):
+        for name, bands in (("broad", BROAD), ("coarse", COARSE), ("fine", FINE)):
             self.register_buffer(name, mel_filters(bands, BINS, SAMPLE_RATE), persistent=False)
 
     def forward(self, decoded: Tensor, magnitudes: Tensor) -> dict[str, Tensor]:
@@ -61,13 +64,15 @@ class MagnitudeDistance(nn.Module):
             a, b = got @ filters.T, magnitudes @ filters.T
             mel.append(log_difference(a, b, floor=BAND_FLOOR))
             linear.append(((a - b).abs().sum((1, 2, 3)) / b.sum((1, 2, 3)).clamp(min=1e-2)).mean())
-        a, b = ((m.square() @ self.coarse.T).flatten(1, 2) for m in (got, magnitudes))
-        pooled = [F.avg_pool1d(e.transpose(1, 2), POOL, POOL // 2) for e in (a, b)]
+        energies = [m.square().flatten(1, 2) for m in (got, magnitudes)]
+        a, b = (e @ self.coarse.T for e in energies)
+        broad = [_pooled(e @ self.broad.T) for e in energies]
         return parts | {
             "mel": torch.stack(mel).mean(),
             "linear": torch.stack(linear).mean(),
-            "energy": log_difference(*pooled, floor=ENERGY_FLOOR) / 2,
+            "energy": log_difference(_pooled(a), _pooled(b), floor=ENERGY_FLOOR) / 2,
             "level": log_difference(a.mean(1), b.mean(1), floor=ENERGY_FLOOR) / 2,
+            "loud": _where_loud(torch.sub(*((e + ENERGY_FLOOR).log() for e in broad)), broad[1].sqrt()) / 2,
         }
 
 
@@ -75,6 +80,11 @@ def _where_loud(difference: Tensor, magnitudes: Tensor) -> Tensor:
     """Mean over frames of |difference| [..., bins], bins weighted by the root of their magnitudes."""
     weight = magnitudes.sqrt()
     return (difference.abs() * weight / (weight.sum(-1, keepdim=True) + 1e-2)).sum(-1).mean()
+
+
+def _pooled(energies: Tensor) -> Tensor:
+    """[B, sub-frames, bands] -> their means over POOL sub-frames, half of which overlap [B, ., bands]."""
+    return F.avg_pool1d(energies.transpose(1, 2), POOL, POOL // 2).transpose(1, 2)
 
 
 def _surroundings(magnitudes: Tensor) -> Tensor:

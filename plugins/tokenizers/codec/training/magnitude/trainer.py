@@ -29,7 +29,9 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     Attributes:
         only: "all", or "decoder": encoder and codebooks stay as `start` has them, and with them the codes, but where
             [codec] has circles and `start` none: the levels that quantize these are fitted at the beginning; or
-            "tuner": of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py.
+            "tuner": of the decoder, too, all but the estimation of frequencies stays; see tuner_trainer.py; or
+            "rare_codes": all stays but codes of the first level that music hardly uses; see rare_codes.py.
+        rare: share of the frames of music under which a code is rare.
         keep, again: of a tuner's training, the batches kept in memory, and the average number of steps on each.
         stay: that of the codec, for the codes of a decoder that is trained alone.
         average: decay of the moving average of the decoder's trained weights, which is the result; 0: the last weights.
@@ -40,7 +42,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
         whole: share of the steps in which it gets latents that are not quantized, as diffusion models use them; `fewer`
             and `more` are then shares of the others.
         refit: shares of the training at which the codebooks are fitted anew.
-        bin, slope, growth, mel, linear, energy, level: weights of the distances of MagnitudeDistance.
+        bin, slope, growth, mel, linear, energy, level, loud: weights of the distances of MagnitudeDistance.
         texture: weight of TextureDistance, which keeps spectra from blur as an adversary does, but without one.
         tuning: weight of the error of the lowest bins' frequencies; see tuner.py.
         compile: whether torch.compile fuses the distances (a sixth of a step's time on a CPU; it needs a C++ compiler).
@@ -53,7 +55,8 @@ class MagnitudeTrainSpec(CodecTrainSpec):
             weight after `adversary_warmup` steps.
     """
 
-    only: Literal["all", "decoder", "tuner"] = "all"
+    only: Literal["all", "decoder", "tuner", "rare_codes"] = "all"
+    rare: float = field(default=3e-4, validator=share)
     stay: float = field(default=0.15, validator=v.ge(0.0))
     average: float = field(default=0.0, validator=v.and_(v.ge(0.0), v.lt(1.0)))
     codebooks: int = field(default=0, validator=v.ge(0))
@@ -68,6 +71,7 @@ class MagnitudeTrainSpec(CodecTrainSpec):
     linear: float = field(default=1.0, validator=v.ge(0.0))
     energy: float = field(default=0.5, validator=v.ge(0.0))
     level: float = field(default=1.0, validator=v.ge(0.0))
+    loud: float = field(default=0.0, validator=v.ge(0.0))
     texture: float = field(default=0.0, validator=v.ge(0.0))
     tuning: float = field(default=1.0, validator=v.ge(0.0))
     keep: int = field(default=1, validator=v.gt(0))

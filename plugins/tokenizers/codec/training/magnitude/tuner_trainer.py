@@ -64,9 +64,3 @@ class TunerTrainer(MagnitudeTrainer):
         true, matter = true_tuning(audio, WINDOW, STEP)
         seen = self.network.tuner_input(heard, features)
         return Example(seen.half(), slopes.half(), true.clamp(-REACH, REACH).half(), matter.half())
-
-
-def trainer_of(network: Any, spec: MagnitudeTrainSpec, *rest: Any, **timing: Any) -> MagnitudeTrainer:
-    """The trainer of what `spec.only` names."""
-    kind = TunerTrainer if spec.only == "tuner" else MagnitudeTrainer
-    return kind(network, spec, *rest, **timing)
