@@ -30,7 +30,7 @@ def fitted() -> tuple[RareCodesTrainer, torch.nn.Module, torch.Tensor, dict[str,
     spec = trainer(only="rare_codes", start="default", rare=RARE, fit_frames=1500, steps=1).spec
     one = trainer_of(plain.network, spec, Hum(), 3, torch.device("cpu"))
     before, drawn, latents = copy.deepcopy(one.network), [], one.latents
-    one.latents = lambda encode: drawn.append(latents(encode)) or drawn[-1]
+    one.latents = lambda *how: drawn.append(latents(*how)) or drawn[-1]
     (told,) = one.steps()
     return one, before, drawn[0], told
 

@@ -81,7 +81,7 @@ def _bass(n: int, time: Tensor, rate: int, rng: torch.Generator) -> Tensor:
     since = torch.where(later, time - change, time + _between(0.0, 0.5, (n, 1), rng))
     attack = 10 ** _between(-2.7, -1.7, (n, 1), rng)
     envelope = (since / attack).clamp(0, 1) * 10 ** (-_between(0.0, 40.0, (n, 1), rng) * since / 20)
-    x = (2 * math.pi * ((hertz.double() / rate).cumsum(-1) % 1.0)).float()
+    x = _phase(hertz, rate)
     falls = _between(2.0, 18.0, (n, 1), rng) / 6.02
     before, wave, twice = torch.zeros(()), x.sin(), 2 * x.cos()
     total = wave.clone()
@@ -100,8 +100,7 @@ def _notes(n: int, glides: Tensor, time: Tensor, rate: int, rng: torch.Generator
     count = torch.randint(1, NOTES + 1, (n, 1), generator=rng).where(torch.rand(n, 1, generator=rng) < 0.6, 1)
     count = count.masked_fill(glides[:, None], 1)
     hertz = _hertz(440 * 2 ** ((note - 69) / 12), glides, time, rng)
-    turns = (hertz.double() / rate).cumsum(-1)
-    x = (2 * math.pi * (turns % 1.0)).float()
+    x = _phase(hertz, rate)
     envelope = _envelope((n, NOTES), time, rng) * (torch.arange(NOTES) < count)[..., None]
     falls = _between(1.0, 24.0, (n, NOTES, 1), rng) / 6.02
     pure = torch.rand(n, 1, 1, generator=rng) < 0.3
@@ -119,8 +118,12 @@ def _lone(n: int, time: Tensor, rate: int, rng: torch.Generator) -> Tensor:
     """One sine a clip [n, N]."""
     low, high = LONE
     hertz = _hertz(low * (high / low) ** torch.rand(n, 1, generator=rng), torch.zeros(n, dtype=torch.bool), time, rng)
-    x = (2 * math.pi * ((hertz[:, 0].double() / rate).cumsum(-1) % 1.0)).float()
-    return x.sin() * _envelope((n, 1), time, rng)[:, 0]
+    return _phase(hertz[:, 0], rate).sin() * _envelope((n, 1), time, rng)[:, 0]
+
+
+def _phase(hertz: Tensor, rate: int) -> Tensor:
+    """Frequencies [..., N] -> phases of sines that have them [..., N], 0 to 2 pi."""
+    return (2 * math.pi * ((hertz.double() / rate).cumsum(-1) % 1.0)).float()
 
 
 def _hertz(fundamental: Tensor, glides: Tensor, time: Tensor, rng: torch.Generator) -> Tensor:

@@ -149,10 +149,14 @@ class CodecTrainer(ABC, Generic[Spec]):
             raise FloatingPointError(f"the loss became {parts['total']} at step {self.step}; lower [train] lr")
         return parts
 
+    @property
+    def frames(self) -> int:
+        """Number of frames of a clip."""
+        return int(self.spec.seconds * self.network.sample_rate) // self.network.hop
+
     def draw(self) -> Tensor:
         """Draw the clips of a step [batch, whole frames of samples]."""
-        rate, hop = self.network.sample_rate, self.network.hop
-        frames = int(self.spec.seconds * rate) // hop
+        rate, hop, frames = self.network.sample_rate, self.network.hop, self.frames
         faster = 1.0
         if self.spec.speed:
             faster = 2.0 ** (self.spec.speed * float(2 * torch.rand((), generator=self.rng) - 1))
@@ -163,11 +167,11 @@ class CodecTrainer(ABC, Generic[Spec]):
         return vary(batch, self.spec.levels, self.spec.equaliser, self.rng)
 
     @torch.no_grad()
-    def latents(self, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        """Encode at least fit_frames frames of music to latents [n, E]."""
+    def latents(self, encode: Callable[[Tensor], Tensor], draw: Callable[[], Tensor] | None = None) -> Tensor:
+        """Encode at least fit_frames frames to latents [n, E], of music or of other clips that are drawn."""
         found, have = [], 0
         while have < self.spec.fit_frames:
-            found.append(encode(self.draw()).flatten(0, 1))
+            found.append(encode((draw or self.draw)()).flatten(0, 1))
             have += len(found[-1])
         return torch.cat(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -53,7 +52,7 @@ class RareCodesTrainer(MagnitudeTrainer):
     def learn(self, done: float) -> dict[str, float]:
         """How many codes are rare, and what share of music and of tones uses them then."""
         music = self.latents(self._encode)
-        made = torch.cat([self._encode(clips).flatten(0, 1) for clips in self._tones(len(music))])
+        made = self.latents(self._encode, self._tones)
         level = self.codebooks.levels[0]
         rare = _use(level, music) < self.spec.rare
         self._fit_to(level, rare, made, music)
@@ -61,12 +60,11 @@ class RareCodesTrainer(MagnitudeTrainer):
         shares = {f"{name}_on_them": float(_use(level, z)[rare].sum()) for name, z in users.items()}
         return {"total": 0.0, "rare_codes": float(rare.sum())} | shares
 
-    def _tones(self, frames: int) -> Iterator[Tensor]:
-        """Clips [batch, N] of at least so many frames."""
-        rate, hop = self.network.sample_rate, self.network.hop
-        length = int(self.spec.seconds * rate) // hop
-        for _ in range(-(-frames // (self.spec.batch * length))):
-            yield tones(self.spec.batch, length * hop, rate, self.rng, SHARES).to(self.device)
+    def _tones(self) -> Tensor:
+        """Clips [batch, N]."""
+        network = self.network
+        samples = self.frames * network.hop
+        return tones(self.spec.batch, samples, network.sample_rate, self.rng, SHARES).to(self.device)
 
     def _fit_to(self, level: Any, free: Tensor, made: Tensor, music: Tensor) -> None:
         book, rows = level.codebook, free.nonzero()[:, 0]
@@ -87,10 +85,6 @@ class RareCodesTrainer(MagnitudeTrainer):
             errors = level.rest(z, _codes(level, z))[:, : level.width].square().sum(1)
             chosen = torch.multinomial(errors.cpu() + 1e-9, len(rows), generator=self.rng, replacement=True)
             level.codebook[rows] = z[chosen.to(z.device), : level.width]
-
-    def finish(self) -> list[float]:
-        """Latents are what they were, and so is their whitening."""
-        return []
 
 
 def _codes(level: Any, z: Tensor) -> Tensor:
