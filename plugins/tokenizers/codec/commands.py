@@ -52,7 +52,8 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
     music: Music = clips
     if spec.data.resident:
         rate = spec.tokenizer.space_of(spec.config).sample_rate
-        music = ResidentClips(clips, rate, device, unreadable.__setitem__, spec.data.shares)
+        with progress("reading music", len(clips.files)) as advance:
+            music = ResidentClips(clips, rate, device, unreadable.__setitem__, advance, spec.data.shares)
     if spec.data.tones:
         music = WithTones(music, spec.data.tones)
     seconds = None if minutes is None else 60 * minutes
@@ -64,6 +65,7 @@ def train_codec(spec: CodecSpec, out: Path, device: torch.device, minutes: float
         of = f"of {spec.train.steps}" if minutes is None else f"({trainer.elapsed:.0f} s of {60 * minutes:.0f})"
         say(f"continuing at step {trainer.step} {of} @ {checkpoint}")
     with progress(f"codec {spec.plugin}", 1000) as advance:
+        trainer.note = lambda text: advance(0, note=text)
         _run(trainer, spec, checkpoint, held_out, advance)
     if trainer.bad_files:
         warn(f"{len(trainer.bad_files)} files could not be read while training: {_some(trainer.bad_files)}")

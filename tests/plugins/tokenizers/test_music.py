@@ -36,7 +36,8 @@ def constant(path, value: float, seconds: float = 1.0) -> None:
 
 def resident(root, skipped=None, seconds: float = 0.1) -> ResidentClips:
     clips = Clips.find(root, ["**/*.wav"], seconds)
-    return ResidentClips(clips, RATE, CPU, {}.__setitem__ if skipped is None else skipped.__setitem__)
+    skip = {}.__setitem__ if skipped is None else skipped.__setitem__
+    return ResidentClips(clips, RATE, CPU, skip, lambda units=1, *, note="": None)
 
 
 def draw(music, n: int, seconds: float = 0.1, seed: int = 0) -> torch.Tensor:

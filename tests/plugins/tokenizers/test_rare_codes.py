@@ -1,6 +1,7 @@
 """Codes that music hardly uses move onto tones: which do, what they stand for then, and that all else stays."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -62,6 +63,14 @@ def test_tones_lie_nearer_to_codes_then_and_music_hardly_farther():
     made = before.encode(clips, History()).flatten(0, 1)
     assert error(one.network, made) < 0.9 * error(before, made)
     assert error(one.network, music) < 1.2 * error(before, music)
+
+
+def test_a_long_fit_says_how_far_it_is():
+    one, notes = trainer(only="rare_codes", start="default", rare=0.0, fit_frames=100), []
+    one.note = notes.append
+    one.learn(0.0)
+    have = [int(re.fullmatch(r"frames to fit to: (\d+) of 100", note)[1]) for note in notes]
+    assert have[0] < 100 <= max(have)
 
 
 def test_where_no_code_is_rare_none_moves():

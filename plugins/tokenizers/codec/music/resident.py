@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from accomp.plugin import DataError
+from accomp.plugin import Advance, DataError
 from accomp.plugin.sound import io as audio
 from accomp.plugins.tokenizers.codec.music.clips import Clips
 
@@ -35,9 +35,10 @@ class ResidentClips:
         rate: int,
         device: torch.device,
         skip: Callable[[Path, str], None],
+        advance: Advance,
         shares: Sequence[float] = (),
     ):
-        """Read all `clips`; `skip` receives unreadable files.
+        """Read all `clips`; `skip` receives unreadable files, and `advance` is called with each file.
 
         `shares`: share of clips from the files of each pattern; a song has the pattern of its first file. Raises
         DataError if no file, or no file of a pattern with a share, can be read.

@@ -95,6 +95,8 @@ class CodecTrainer(ABC, Generic[Spec]):
         self.fitted = None
         self.bad_files: dict[Path, str] = {}
         self.rng = torch.Generator().manual_seed(seed)
+        self.note: Callable[[str], None] = lambda text: None
+        """Receives what a long step is doing."""
 
     def optimize(self) -> None:
         """Create the optimizer of all trainable parameters; called once by the constructor of a subclass."""
@@ -173,6 +175,7 @@ class CodecTrainer(ABC, Generic[Spec]):
         while have < self.spec.fit_frames:
             found.append(encode((draw or self.draw)()).flatten(0, 1))
             have += len(found[-1])
+            self.note(f"frames to fit to: {have} of {self.spec.fit_frames}")
         return torch.cat(found)
 
     def cosine(self, done: float) -> float:
