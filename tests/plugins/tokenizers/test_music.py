@@ -34,10 +34,11 @@ def constant(path, value: float, seconds: float = 1.0) -> None:
     soundfile.write(path, np.full(round(seconds * RATE), value, np.float32), RATE)
 
 
-def resident(root, skipped=None, seconds: float = 0.1) -> ResidentClips:
+def resident(root, skipped=None, seconds: float = 0.1, notes=None) -> ResidentClips:
     clips = Clips.find(root, ["**/*.wav"], seconds)
     skip = {}.__setitem__ if skipped is None else skipped.__setitem__
-    return ResidentClips(clips, RATE, CPU, skip, lambda units=1, *, note="": None)
+    notes = [] if notes is None else notes
+    return ResidentClips(clips, RATE, CPU, skip, lambda units=1, *, note="": notes.append(note))
 
 
 def draw(music, n: int, seconds: float = 0.1, seed: int = 0) -> torch.Tensor:
@@ -97,9 +98,10 @@ def test_unreadable_music_is_told_of_and_none_at_all_is_an_error(tmp_path):
     with pytest.raises(DataError, match="not one of 1 audio files"):
         resident(tmp_path)
     constant(tmp_path / "good.wav", 0.1)
-    skipped = {}
-    resident(tmp_path, skipped)
+    skipped, notes = {}, []
+    resident(tmp_path, skipped, notes=notes)
     assert [path.name for path in skipped] == ["nan.wav"]
+    assert sorted(notes) == sorted(path.stem for path in tmp_path.rglob("*.wav"))
 
 
 def test_music_of_another_rate_is_resampled_once(tmp_path):

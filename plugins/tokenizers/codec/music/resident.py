@@ -49,6 +49,7 @@ class ResidentClips:
         pattern: dict[tuple[Path, int], int] = {}
         at = 0
         for path, first, sound in zip(clips.files, clips.patterns, _read_all(clips.files, rate), strict=True):
+            advance(note=path.stem)
             if not isinstance(sound, str) and at + len(sound) + _SLACK > room:
                 sound = f"longer than its header promises @ {path}"
             if isinstance(sound, str):
