@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from accomp.plugins.tokenizers.codec.phase.framing import SILENT
+from accomp.plugins.tokenizers.codec.phase.gradients import over_time
 from accomp.plugins.tokenizers.codec.phase.machine import machine
 from accomp.plugins.tokenizers.codec.streams.cpu.lanes import wide_registers
 from accomp.plugins.tokenizers.codec.streams.cpu.reductions import peak
@@ -24,10 +26,10 @@ from accomp.plugins.tokenizers.codec.streams.cpu.tiles import product_tile
 Array = np.ndarray[Any, Any]
 BLOCK = 96
 """Rows of a matrix product that fit in the cache."""
-TALL, NARROW, FLAT = 6, 16, 64
-WIDE = FLAT if wide_registers() else NARROW
-"""Tiles of a matrix product: TALL rows of WIDE columns, whose sums fill the registers, or one row of FLAT columns; what
-is narrower than these, of NARROW columns."""
+TALL, NARROW = 6, 16
+WIDE, FLAT = (64, 192) if wide_registers() else (NARROW, 64)
+"""Tiles of a matrix product: TALL rows of WIDE columns, whose sums fill the registers, or one row of FLAT columns, whose
+weights are read as long as they lie side by side; what is narrower than these, of NARROW columns."""
 _tall_wide, _tall = product_tile(TALL, WIDE), product_tile(TALL, NARROW)
 _flat, _single = product_tile(1, FLAT), product_tile(1, NARROW)
 
@@ -177,6 +179,18 @@ def widened(bands: Array, widen: Array, correction: Array, band_floor: float, fl
             base = max(bins[row, m], least) + abs(bins[row, m]) * np.float32(1 / 50) + low
             bins[row, m] = max(base * factor[row, m] - low, least)
     return bins
+
+
+@machine
+def by_slopes(magnitudes: Array, bins: int) -> Array:
+    """tuner.by_slopes: magnitudes [R, more than bins] -> how far the lowest bins' frequencies lie off [R, bins]."""
+    out, audible, off = np.empty((len(magnitudes), bins), np.float32), np.empty(bins + 1), np.empty(bins + 1)
+    for row in range(len(magnitudes)):
+        for m in range(bins + 1):
+            audible[m] = max(magnitudes[row, m], SILENT)
+        over_time(audible, 1.0, off)
+        out[row] = off[:bins]
+    return out
 
 
 @machine

@@ -21,7 +21,7 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 )
 from accomp.plugins.tokenizers.codec.networks.pitch_circles import SIZE
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
-from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded, by_slopes
+from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
 from accomp.plugins.tokenizers.codec.streams.cpu import kernels, pitch_circles
 from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
@@ -208,8 +208,7 @@ class CpuDecoder:
     @staticmethod
     def _placed(latents: Array, magnitudes: Tensor, tuning: Tensor | None) -> Tensor:
         """As MagnitudeNetwork.placed does; latents [B * T, SIZE] are those of circles, magnitudes [B, T * 4, 641]."""
-        slopes = by_slopes(magnitudes)
-        moved = torch.zeros_like(slopes) if tuning is None else tuning
-        rows = moved.flatten(0, 1).numpy()
-        pitch_circles.placed(rows, np.ascontiguousarray(latents), slopes.flatten(0, 1).numpy(), SPACING, TABLE)
+        slopes = kernels.by_slopes(magnitudes.flatten(0, 1).numpy(), TUNED)
+        moved = torch.zeros(*magnitudes.shape[:2], TUNED) if tuning is None else tuning
+        pitch_circles.placed(moved.flatten(0, 1).numpy(), np.ascontiguousarray(latents), slopes, SPACING, TABLE)
         return moved
