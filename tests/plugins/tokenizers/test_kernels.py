@@ -21,9 +21,10 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     magnitudes_of,
 )
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
+from accomp.plugins.tokenizers.codec.phase import lanes
+from accomp.plugins.tokenizers.codec.phase.lanes import COUNT
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory, History
-from accomp.plugins.tokenizers.codec.streams.cpu import kernels, lanes, layers, log_spectra, reductions
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT
+from accomp.plugins.tokenizers.codec.streams.cpu import kernels, layers, log_spectra, reductions
 from accomp.plugins.tokenizers.codec.streams.cpu.network import CpuDecoder
 from accomp.plugins.tokenizers.codec.streams.cpu.spectra import CpuSpectra
 

@@ -481,13 +481,15 @@ def test_a_bin_goes_on_or_follows_the_slope_it_is_on(seed):
     np.testing.assert_allclose(phase, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("window", [4, 12, 20, 240, 640, 1280, 1440, 2048, 2560])
+@pytest.mark.parametrize("window", [128, 240, 640, 1280, 1440, 2048, 2160, 2560])
 def test_the_transform_is_the_fourier_transform(window):
     x = np.random.default_rng(0).standard_normal(window)
-    real, imaginary, work, back = *np.empty((2, window // 2 + 1)), np.empty((4, window // 2)), np.empty(window)
-    fourier.forward(x, real, imaginary, work, fourier.tables(window))
+    real, imaginary, back = *np.empty((2, window // 2 + 1)), np.empty(window)
+    work, of = fourier.workspace(window), fourier.transform(window)
+    fourier.forward(x, real, imaginary, work, of)
     np.testing.assert_allclose(real + 1j * imaginary, np.fft.rfft(x), atol=1e-12)
-    fourier.backward(real, imaginary, back, work, fourier.tables(window))
+    imaginary[0] = imaginary[-1] = 9.0  # which count as 0
+    fourier.backward(real, imaginary, back, work, of)
     np.testing.assert_allclose(back, x, atol=1e-13)
 
 

@@ -13,6 +13,8 @@ SILENT = 1e-6
 """Of a full-scale sine's magnitude: a bin at or under it is silent, and gets no sound at all."""
 TINY = 1e-12
 """A transform of that size has no phase: it counts as 0."""
+SHORTEST = 128
+"""Samples of the shortest window (see fourier.py)."""
 LEAST = 1e-2
 """Of the largest sum of squared windows: by less than this no sound is divided."""
 
@@ -24,7 +26,7 @@ class Framing:
     """Frame n covers samples [n * hop - delay, (n + 1) * hop): it ends with the newest sample that it may depend on.
 
     Windows are periodic Hann windows of `window` samples. A phase is that of a window whose middle is time 0. Raises
-    ValueError unless window = 4 * 2^a * 3^b * 5^c, and 1 <= hop <= window / 4.
+    ValueError unless window = 16 * 2^a * 3^b * 5^c, from SHORTEST on, and 1 <= hop <= window / 4.
     """
 
     window: int
@@ -35,8 +37,9 @@ class Framing:
         for prime in (2, 3, 5):
             while left > 0 and left % prime == 0:
                 left //= prime
-        if left != 1 or self.window % 4:
-            raise ValueError(f"window = {self.window} samples; expected a multiple of 4 with factors 2, 3 and 5 only")
+        if left != 1 or self.window % 16 or self.window < SHORTEST:
+            expected = f"a multiple of 16 from {SHORTEST} on, with factors 2, 3 and 5 only"
+            raise ValueError(f"window = {self.window} samples; expected {expected}")
         if not 1 <= self.hop <= self.window // 4:
             raise ValueError(f"hop = {self.hop} samples; expected 1 to window / 4 = {self.window // 4}")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from accomp.plugins.tokenizers.codec.phase import fourier
-from accomp.plugins.tokenizers.codec.phase.fourier import Tables
+from accomp.plugins.tokenizers.codec.phase.fourier import Transform
 from accomp.plugins.tokenizers.codec.phase.framing import SILENT, TINY, Framing
 from accomp.plugins.tokenizers.codec.phase.gradients import over_frequency, over_time
 from accomp.plugins.tokenizers.codec.phase.heap import Room, integrate, room
@@ -48,7 +48,7 @@ class MachinePhases(PhaseRule):
         super().__init__(framing, PARTS * framing.bins, torch.float64)
         gain = framing.scale / framing.so_far[:hop]  # whole sums: the first hop has met all its frames
         self._how = How(
-            framing.taper, framing.so_far, gain, fourier.tables(window),
+            framing.taper, framing.so_far, gain, fourier.transform(window),
             heap, framing.step, framing.half, *checked(rounds, tolerance),
         )  # fmt: skip
 
@@ -109,7 +109,7 @@ class How(NamedTuple):
     taper: Array
     so_far: Array
     gain: Array
-    tables: Tables
+    transform: Transform
     heap: bool
     step: float
     half: float
@@ -174,7 +174,7 @@ def overlap_add(spectra: Array, total: Array, audio: Array, how: How) -> None:
 
 @machine
 def _frame(bins: int, window: int) -> Frame:
-    a, work = np.empty((8, bins)), np.empty((4, window // 2))
+    a, work = np.empty((8, bins)), fourier.workspace(window)
     return Frame(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], np.empty(window), work, room(bins))
 
 
@@ -246,19 +246,19 @@ def _settle(row: Row, frame: Frame, how: How, known: int) -> None:
 def _hear(row: Row, frame: Frame, how: How) -> None:
     """The spectrum of all frames' sound where this frame is, in the place of the frame's own."""
     x, total, taper, so_far, half = frame.x, row.total, how.taper, how.so_far, len(how.taper) // 2
-    fourier.backward(frame.real, frame.imaginary, x, frame.work, how.tables)
+    fourier.backward(frame.real, frame.imaginary, x, frame.work, how.transform)
     for i in range(half):
         j = i + half
         early = taper[i] * (total[i] + taper[i] * x[j]) / so_far[i]
         x[i], x[j] = taper[j] * (total[j] + taper[j] * x[i]) / so_far[j], early
-    fourier.forward(x, frame.real, frame.imaginary, frame.work, how.tables)
+    fourier.forward(x, frame.real, frame.imaginary, frame.work, how.transform)
 
 
 @machine
 def _emit(total: Array, frame: Frame, how: How, audio: Array) -> None:
     """The settled frame joins the others in `total` [window]; audio [hop] has met all its frames."""
     x, taper, half, hop = frame.x, how.taper, len(how.taper) // 2, len(audio)
-    fourier.backward(frame.real, frame.imaginary, x, frame.work, how.tables)
+    fourier.backward(frame.real, frame.imaginary, x, frame.work, how.transform)
     for i in range(half):
         total[i] += taper[i] * x[i + half]
         total[i + half] += taper[i + half] * x[i]

@@ -18,8 +18,8 @@ import numpy as np
 
 from accomp.plugins.tokenizers.codec.phase.framing import SILENT
 from accomp.plugins.tokenizers.codec.phase.gradients import over_time
+from accomp.plugins.tokenizers.codec.phase.lanes import wide_registers
 from accomp.plugins.tokenizers.codec.phase.machine import machine
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import wide_registers
 from accomp.plugins.tokenizers.codec.streams.cpu.reductions import peak
 from accomp.plugins.tokenizers.codec.streams.cpu.tiles import product_tile
 
@@ -28,8 +28,8 @@ BLOCK = 96
 """Rows of a matrix product that fit in the cache."""
 TALL, NARROW = 6, 16
 WIDE, FLAT = (64, 192) if wide_registers() else (NARROW, 64)
-"""Tiles of a matrix product: TALL rows of WIDE columns, whose sums fill the registers, or one row of FLAT columns, whose
-weights are read as long as they lie side by side; what is narrower than these, of NARROW columns."""
+"""Tiles of a matrix product: TALL rows of WIDE columns, whose sums fill the registers, or one row of FLAT columns, wide
+enough that weights are read in long pieces; what is narrower than these, of NARROW columns."""
 _tall_wide, _tall = product_tile(TALL, WIDE), product_tile(TALL, NARROW)
 _flat, _single = product_tile(1, FLAT), product_tile(1, NARROW)
 

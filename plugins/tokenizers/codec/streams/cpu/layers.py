@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from accomp.plugins.tokenizers.codec.phase.lanes import aligned, reads_halves
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
 from accomp.plugins.tokenizers.codec.streams.cpu import kernels
 from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned, reads_halves
 
 
 class Layers:

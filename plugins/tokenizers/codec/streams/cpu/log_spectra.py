@@ -1,21 +1,20 @@
 """Logarithms of the magnitudes of short and long windows, as the `magnitude` codec's encoder takes them, on a CPU.
 
 Eight transforms run side by side, a lane each (see lanes.py), so that a window's bits do not depend on its company:
-eight windows, or eight parts of one long window. The algorithm is that of phase/fourier.py, but for the first step: of
-radix 4 and in order of frequencies' remainders (decimation in frequency), it leaves four quarters small enough for the
-nearest cache.
+eight windows, or eight parts of one long window. The algorithm is that of phase/lane_passes.py, but for the first step:
+of radix 4 and in order of frequencies' remainders (decimation in frequency), it leaves four quarters small enough for
+the nearest cache.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from accomp.plugins.tokenizers.codec.phase.fourier import Tables
+from accomp.plugins.tokenizers.codec.phase.lane_passes import PAIR, Tables, four, room, transformed
+from accomp.plugins.tokenizers.codec.phase.lanes import COUNT, load, nearest, parts, root, store
 from accomp.plugins.tokenizers.codec.phase.machine import machine
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT, load, nearest, parts, root, store
 from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import circles_of
 from accomp.plugins.tokenizers.codec.streams.cpu.reductions import totals
 
@@ -26,126 +25,21 @@ Turns = tuple[Array, Array]
 """cos and -sin of angles."""
 Short = tuple[int, Array, Filters, float, float, Turns, Tables]
 """Of windows side by side: hop (even, size / 4 is a multiple of it), window [size], filters of bins, what is added to a
-band before its logarithm, the grid of logarithms; turns by 2 pi k / size, k = 0 .. size / 2; tables for size / 4."""
+band before its logarithm, the grid of logarithms; turns by 2 pi k / size, k = 0 .. size / 2; tables for size / 8."""
 Long = tuple[int, Array, float, float, Turns, Turns, Tables]
 """Of a long window in eight parts: hop, window [size], what is added to a bin, the grid; turns by 16 pi k / size, by
-2 pi r k / size at 8 k + r, k below the number of bins, which eight divides; tables for size / 32."""
+2 pi r k / size at 8 k + r, k below the number of bins, which eight divides; tables for size / 64."""
 Circles = tuple[int, float, float, Array]
 """Of pitch circles: how many samples the second window begins earlier, Hz between bins, radians that a bin's step makes
 in that time, and a table; without any, 0 samples and an empty one."""
-Angle = tuple[float, float]
-PAIR = 2 * COUNT
-"""Complex lanes: real parts, then imaginary ones."""
-C1, C2 = math.cos(2 * math.pi / 5), math.cos(4 * math.pi / 5)
-S1, S2 = math.sin(2 * math.pi / 5), math.sin(4 * math.pi / 5)
-
-
-@machine
-def room(count: int) -> Array:
-    """Space for so many float64 that begins where a line of the cache does: no vector of 8 lies in two."""
-    space = np.empty(count + COUNT)
-    first = -(space.ctypes.data // 8) % COUNT
-    return space[first : first + count]
-
-
-@machine
-def _turn(to: Array, at: int, real: Any, imaginary: Any, c: float, d: float) -> None:
-    """Complex lanes times c + i d go to a place."""
-    store(to, at, real * c - imaginary * d)
-    store(to, at + COUNT, real * d + imaginary * c)
-
-
-@machine
-def _four(
-    ar: Any, ai: Any, br: Any, bi: Any, cr: Any, ci: Any, dr: Any, di: Any, w: Angle, y: Array, at: int, jump: int
-) -> None:
-    """The transform of four complex lanes a to d, turned by 0 to 3 times an angle, to four places."""
-    c1, d1 = w
-    c2, d2 = c1 * c1 - d1 * d1, 2 * c1 * d1
-    c3, d3 = c1 * c2 - d1 * d2, c1 * d2 + d1 * c2
-    tr, ti, ur, ui = ar + cr, ai + ci, ar - cr, ai - ci
-    vr, vi, zr, zi = br + dr, bi + di, bi - di, dr - br
-    store(y, at, tr + vr)
-    store(y, at + COUNT, ti + vi)
-    _turn(y, at + jump, ur + zr, ui + zi, c1, d1)
-    _turn(y, at + 2 * jump, tr - vr, ti - vi, c2, d2)
-    _turn(y, at + 3 * jump, ur - zr, ui - zi, c3, d3)
-
-
-@machine
-def _pass4(x: Array, y: Array, s: int, cos: Array, sin: Array) -> None:
-    m = len(x) // (4 * s * PAIR)
-    step, jump = m * s * PAIR, s * PAIR
-    for p in range(m):
-        w = cos[2 * p * s], sin[2 * p * s]
-        for q in range(s):
-            a = (p * s + q) * PAIR
-            b, c, d = a + step, a + 2 * step, a + 3 * step
-            _four(
-                load(x, a), load(x, a + COUNT), load(x, b), load(x, b + COUNT),
-                load(x, c), load(x, c + COUNT), load(x, d), load(x, d + COUNT),
-                w, y, (4 * p * s + q) * PAIR, jump,
-            )  # fmt: skip
-
-
-@machine
-def _pass2(x: Array, y: Array, s: int, cos: Array, sin: Array) -> None:
-    m = len(x) // (2 * s * PAIR)
-    for p in range(m):
-        c, d = cos[2 * p * s], sin[2 * p * s]
-        for q in range(s):
-            a, to = (p * s + q) * PAIR, (2 * p * s + q) * PAIR
-            b = a + m * s * PAIR
-            ar, ai, br, bi = load(x, a), load(x, a + COUNT), load(x, b), load(x, b + COUNT)
-            store(y, to, ar + br)
-            store(y, to + COUNT, ai + bi)
-            _turn(y, to + s * PAIR, ar - br, ai - bi, c, d)
-
-
-@machine
-def _pass5(x: Array, y: Array, s: int, cos: Array, sin: Array) -> None:
-    m = len(x) // (5 * s * PAIR)
-    step, jump = m * s * PAIR, s * PAIR
-    for p in range(m):
-        c1, d1 = cos[2 * p * s], sin[2 * p * s]
-        c2, d2 = c1 * c1 - d1 * d1, 2 * c1 * d1
-        c3, d3 = c1 * c2 - d1 * d2, c1 * d2 + d1 * c2
-        c4, d4 = c2 * c2 - d2 * d2, 2 * c2 * d2
-        for q in range(s):
-            a, to = (p * s + q) * PAIR, (5 * p * s + q) * PAIR
-            b, c, d, e = a + step, a + 2 * step, a + 3 * step, a + 4 * step
-            ar, ai, br, bi = load(x, a), load(x, a + COUNT), load(x, b), load(x, b + COUNT)
-            er, ei, cr, ci = load(x, e), load(x, e + COUNT), load(x, c), load(x, c + COUNT)
-            dr, di = load(x, d), load(x, d + COUNT)
-            tr, ti, vr, vi = br + er, bi + ei, bi - ei, er - br
-            ur, ui, zr, zi = cr + dr, ci + di, ci - di, dr - cr
-            store(y, to, ar + tr + ur)
-            store(y, to + COUNT, ai + ti + ui)
-            er, ei = ar + tr * C1 + ur * C2, ai + ti * C1 + ui * C2
-            fr, fi = ar + tr * C2 + ur * C1, ai + ti * C2 + ui * C1
-            gr, gi, hr, hi = vr * S1 + zr * S2, vi * S1 + zi * S2, vr * S2 - zr * S1, vi * S2 - zi * S1
-            _turn(y, to + jump, er + gr, ei + gi, c1, d1)
-            _turn(y, to + 2 * jump, fr + hr, fi + hi, c2, d2)
-            _turn(y, to + 3 * jump, fr - hr, fi - hi, c3, d3)
-            _turn(y, to + 4 * jump, er - gr, ei - gi, c4, d4)
 
 
 @machine
 def _quarters(work: Array, spare: Array, of: Tables) -> Array:
     """The transforms of the quarters of work [4, n * 16], each by itself; they lie there or in spare, just as large."""
-    radices, cos, sin = of
     for i in range(4):
-        x, y, s = work[i], spare[i], 1
-        for radix in radices:
-            if radix == 4:
-                _pass4(x, y, s, cos, sin)
-            elif radix == 2:
-                _pass2(x, y, s, cos, sin)
-            else:
-                _pass5(x, y, s, cos, sin)
-            s *= radix
-            x, y = y, x
-    return work if len(radices) % 2 == 0 else spare
+        transformed(work[i], spare[i], of)
+    return work if len(of[0]) % 2 == 0 else spare
 
 
 @machine
@@ -231,7 +125,7 @@ def _first_of_windows(block: Array, hop: int, width: int, window: Array, cos: Ar
             a = j * width + i
             step, n = 2 * quarter // hop, 2 * p
             b, c, d = a + step, a + 2 * step, a + 3 * step
-            _four(
+            four(
                 load(block, a) * window[n], load(block, a + width) * window[n + 1],
                 load(block, b) * window[n + 2 * quarter], load(block, b + width) * window[n + 2 * quarter + 1],
                 load(block, c) * window[n + 4 * quarter], load(block, c + width) * window[n + 4 * quarter + 1],
@@ -295,7 +189,7 @@ def _first_of_parts(x: Array, window: Array, cos: Array, sin: Array, to: Array) 
     for p in range(quarter):
         a = p * PAIR
         b, c, d = a + quarter * PAIR, a + 2 * quarter * PAIR, a + 3 * quarter * PAIR
-        _four(
+        four(
             load(x, a) * load(window, a), load(x, a + COUNT) * load(window, a + COUNT),
             load(x, b) * load(window, b), load(x, b + COUNT) * load(window, b + COUNT),
             load(x, c) * load(window, c), load(x, c + COUNT) * load(window, c + COUNT),

@@ -22,10 +22,10 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
 from accomp.plugins.tokenizers.codec.networks.pitch_circles import SIZE
 from accomp.plugins.tokenizers.codec.networks.residual_codebooks import ResidualCodebooks
 from accomp.plugins.tokenizers.codec.networks.tuner import TUNED, Tuner, bounded
+from accomp.plugins.tokenizers.codec.phase.lanes import aligned
 from accomp.plugins.tokenizers.codec.streams.causal import FixedHistory
 from accomp.plugins.tokenizers.codec.streams.cpu import kernels, pitch_circles
 from accomp.plugins.tokenizers.codec.streams.cpu.kernels import Array
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import aligned
 from accomp.plugins.tokenizers.codec.streams.cpu.layers import Layers, array
 from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import SCALES, TABLE
 from accomp.plugins.tokenizers.codec.streams.cpu.spectra import CpuSpectra

@@ -21,9 +21,9 @@ from accomp.plugins.tokenizers.codec.networks.magnitude_network import (
     Spectra,
 )
 from accomp.plugins.tokenizers.codec.networks.pitch_circles import EARLIER
-from accomp.plugins.tokenizers.codec.phase import fourier
+from accomp.plugins.tokenizers.codec.phase.lane_passes import tables
+from accomp.plugins.tokenizers.codec.phase.lanes import COUNT, aligned
 from accomp.plugins.tokenizers.codec.streams.cpu import log_spectra
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import COUNT, aligned
 from accomp.plugins.tokenizers.codec.streams.cpu.log_spectra import Array, Circles, Filters, Long, Short, Turns
 from accomp.plugins.tokenizers.codec.streams.cpu.pitch_circles import NONE, TABLE
 
@@ -35,12 +35,12 @@ class CpuSpectra:
         k, bins = np.arange(WINDOW // 2 + 1), np.arange(LOW_BINS)
         self._short: Short = (
             *(STEP, spectra.window.numpy(), _filters(spectra.bands), BANDS_FLOOR, GRID),
-            *(_turns(k / WINDOW), fourier.tables(WINDOW // 4)),
+            *(_turns(k / WINDOW), tables(WINDOW // 8)),
         )
         parts = np.outer(bins, np.arange(COUNT)).ravel()
         self._long: Long = (
             *(HOP, aligned(spectra.long_window.numpy()), BANDS_FLOOR, GRID, _turns(COUNT * bins / LONG)),
-            *(_turns(parts / LONG), fourier.tables(LONG // (4 * COUNT))),
+            *(_turns(parts / LONG), tables(LONG // (8 * COUNT))),
         )
         self._past, (earlier, table) = spectra.past, (EARLIER, TABLE) if spectra.circles else (0, NONE)
         self._circles: Circles = earlier, SAMPLE_RATE / LONG, 2 * math.pi * EARLIER / LONG, table

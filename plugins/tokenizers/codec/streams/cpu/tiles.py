@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from accomp.plugins.tokenizers.codec.streams.cpu.lanes import (
+from accomp.plugins.tokenizers.codec.phase.lanes import (
     FLAGS,
     WORD,
     Lanes,

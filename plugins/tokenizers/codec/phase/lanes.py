@@ -110,6 +110,39 @@ def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, types.intp, lanes), code
 
 
+@instructions
+def transposed(typing: Any, array: Any, index: Any, stride: Any) -> Any:
+    """Eights at index, index + stride, ... of a flat array -> the first ones of all, the second ones, ..."""
+    lanes = Lanes(array.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, size = vector_of(lanes), lanes.count // 2
+        places = [arguments[1]]
+        while len(places) < lanes.count:
+            places.append(builder.add(places[-1], arguments[2]))
+        rows = [
+            builder.load(pointer(context, builder, array, arguments[0], place, vector), align=alignment(array))
+            for place in places
+        ]
+        while size:  # what is size rows and columns apart changes places
+            for a in range(lanes.count):
+                if not a & size:
+                    rows[a], rows[a + size] = _exchanged(builder, rows[a], rows[a + size], size)
+            size //= 2
+        return context.make_tuple(builder, signature.return_type, rows)
+
+    return types.UniTuple(lanes, lanes.count)(array, types.intp, types.intp), code
+
+
+def _exchanged(builder: Any, a: Any, b: Any, size: int) -> tuple[Any, Any]:
+    """Groups of `size` lanes: the odd ones of a change places with the even ones of b."""
+    count = a.type.count
+    first = [i if not i & size else count + i - size for i in range(count)]
+    second = [i + size if not i & size else count + i for i in range(count)]
+    chosen = [ir.Constant(ir.VectorType(ir.IntType(32), count), order) for order in (first, second)]
+    return tuple(builder.shuffle_vector(a, b, order) for order in chosen)
+
+
 def _arithmetic(name: str) -> Callable[..., Any]:
     """An operation on two vectors, or on one and a number that stands for a vector of it."""
 
