@@ -30,6 +30,7 @@ from accomp.plugins.tokenizers.codec.phase.peaks import over_time as tensor_over
 pytest.importorskip("numba")
 
 from accomp.plugins.tokenizers.codec.phase import fourier, machine_phases
+from accomp.plugins.tokenizers.codec.phase.angles import angle, cosine_and_sine
 from accomp.plugins.tokenizers.codec.phase.gradients import over_frequency, over_time
 from accomp.plugins.tokenizers.codec.phase.heap import integrate, room
 from accomp.plugins.tokenizers.codec.phase.slopes import climb
@@ -491,6 +492,17 @@ def test_the_transform_is_the_fourier_transform(window):
     imaginary[0] = imaginary[-1] = 9.0  # which count as 0
     fourier.backward(real, imaginary, back, work, of)
     np.testing.assert_allclose(back, x, atol=1e-13)
+
+
+def test_angles_are_those_of_complex_numbers():
+    rng = np.random.default_rng(1)
+    z = np.concatenate([rng.standard_normal(2000), [0, 0, 1, -1, 1, -1, 1e-9, 1e9]]).astype(np.complex128)
+    z += 1j * np.concatenate([rng.standard_normal(2000), [0, 1, 0, 0, 1, -1, 1, 1]])
+    found = [angle(number.imag, number.real) for number in z]
+    np.testing.assert_allclose(found, np.angle(z), atol=1e-15)
+    phases = np.concatenate([rng.uniform(-30, 30, 2000), np.arange(-9, 10) * np.pi / 4])
+    pairs = [cosine_and_sine(phase) for phase in phases]
+    np.testing.assert_allclose(pairs, np.stack([np.cos(phases), np.sin(phases)], axis=1), atol=4e-15)
 
 
 def test_sums_of_windows_are_those_of_all_frames():

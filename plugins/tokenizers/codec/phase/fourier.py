@@ -136,17 +136,16 @@ def forward(x: Array, real: Array, imaginary: Array, work: Array, of: Transform)
 def backward(real: Array, imaginary: Array, x: Array, work: Array, of: Transform) -> None:
     """The inverse of `forward`; the imaginary parts of the first and last bin count as 0."""
     cos, sin = of.pairs
-    n, lanes = len(x) // 2, work[0]
+    n, lanes, zr, zi = len(x) // 2, work[0], work[1, : len(x) // 2], work[1, len(x) // 2 :]
     half = 0.5 / n
+    zr[0], zi[0] = half * (real[0] + real[n]), half * (real[0] - real[n])
+    for k in range(1, n):
+        er, ei = half * (real[k] + real[n - k]), half * (imaginary[k] - imaginary[n - k])
+        dr, di = half * (real[k] - real[n - k]), half * (imaginary[k] + imaginary[n - k])
+        zr[k], zi[k] = er - (di * cos[k] - dr * sin[k]), ei + (dr * cos[k] + di * sin[k])
     for k in range(0, n, COUNT):
         for r in range(COUNT):
-            i = k + r
-            j = n - i
-            er, ei = half * (real[i] + real[j]), half * (imaginary[i] - imaginary[j])
-            dr, di = half * (real[i] - real[j]), half * (imaginary[i] + imaginary[j])
-            odd_r, odd_i = dr * cos[i] + di * sin[i], di * cos[i] - dr * sin[i]
-            lanes[2 * k + COUNT + r], lanes[2 * k + r] = er - odd_i, ei + odd_r
-    lanes[COUNT], lanes[0] = half * (real[0] + real[n]), half * (real[0] - real[n])
+            lanes[2 * k + r], lanes[2 * k + COUNT + r] = zi[k + r], zr[k + r]
     zi, zr = _complex(work, of)
     for k in range(n):
         x[2 * k], x[2 * k + 1] = zr[k], zi[k]

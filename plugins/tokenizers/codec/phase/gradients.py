@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from accomp.plugins.tokenizers.codec.phase.angles import angle
 from accomp.plugins.tokenizers.codec.phase.machine import machine
 
 Array = np.ndarray[Any, Any]
@@ -48,5 +49,5 @@ def over_frequency(now: Array, last: Array, half: float, out: Array) -> None:
     """
     cos, sin = math.cos(half), math.sin(half)
     for m in range(len(now)):
-        between = math.atan((cos - math.sqrt(last[m] / now[m])) / sin) + 0.5 * half
+        between = angle(cos - math.sqrt(last[m] / now[m]), sin) + 0.5 * half
         out[m] = min(abs(between), half) - 2 * between

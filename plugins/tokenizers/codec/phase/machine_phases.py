@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from accomp.plugins.tokenizers.codec.phase import fourier
+from accomp.plugins.tokenizers.codec.phase.angles import TURN, angle, cosine_and_sine
 from accomp.plugins.tokenizers.codec.phase.fourier import Transform
 from accomp.plugins.tokenizers.codec.phase.framing import SILENT, TINY, Framing
 from accomp.plugins.tokenizers.codec.phase.gradients import over_frequency, over_time
@@ -208,8 +209,9 @@ def _listen(magnitudes: Array, tuning: Array, row: Row, frame: Frame, how: How) 
         climb(now, row.before, floor, frame.across, frame.fall, phase)
     row.before[:], row.turn[:] = now, frame.turn
     for m in range(len(now)):
-        phase[m] -= 2 * math.pi * math.floor(phase[m] / (2 * math.pi))
-        frame.real[m], frame.imaginary[m] = now[m] * math.cos(phase[m]), now[m] * math.sin(phase[m])
+        phase[m] -= TURN * np.floor(phase[m] / TURN)
+        cosine, sine = cosine_and_sine(phase[m])
+        frame.real[m], frame.imaginary[m] = now[m] * cosine, now[m] * sine
     return loudest > 0 and _sounds(row.total)
 
 
@@ -232,14 +234,12 @@ def _settle(row: Row, frame: Frame, how: How, known: int) -> None:
         _hear(row, frame, how)
         for m in range(len(now)):
             size = math.sqrt(real[m] * real[m] + imaginary[m] * imaginary[m])
-            if size > TINY:
-                real[m], imaginary[m] = now[m] * real[m] / size, now[m] * imaginary[m] / size
-            else:
-                real[m], imaginary[m] = now[m], 0.0
+            gain = now[m] / max(size, TINY)
+            real[m] = gain * real[m] if size > TINY else now[m]
+            imaginary[m] = gain * imaginary[m] if size > TINY else 0.0
     if how.rounds:
         for m in range(known, len(now)):
-            if now[m] > 0:
-                row.phase[m] = math.atan2(imaginary[m], real[m])
+            row.phase[m] = angle(imaginary[m], real[m]) if now[m] > 0 else row.phase[m]
 
 
 @machine
