@@ -29,7 +29,7 @@ from accomp.plugins.tokenizers.codec.phase.peaks import over_time as tensor_over
 
 pytest.importorskip("numba")
 
-from accomp.plugins.tokenizers.codec.phase import fourier, machine_phases
+from accomp.plugins.tokenizers.codec.phase import fourier, machine, machine_phases
 from accomp.plugins.tokenizers.codec.phase.angles import angle, cosine_and_sine
 from accomp.plugins.tokenizers.codec.phase.gradients import over_frequency, over_time
 from accomp.plugins.tokenizers.codec.phase.heap import integrate, room
@@ -538,20 +538,25 @@ def test_nothing_is_compiled_after_the_first_call():
     assert len(machine_phases.advance.signatures) == known > 0
 
 
-def test_code_is_compiled_anew_when_a_file_beside_it_changes(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.mark.parametrize("place", ["caller", "machine"])
+def test_code_is_compiled_anew_when_a_file_beside_it_or_beside_the_compiler_changes(place, tmp_path, monkeypatch):
+    for folder in ("caller", "machine"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.syspath_prepend(tmp_path / folder)
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine" / "machine.py"))
+    caller, callee = tmp_path / "caller" / "caller.py", tmp_path / place / "callee.py"
     start = "from accomp.plugins.tokenizers.codec.phase.machine import machine\n"
-    (tmp_path / "caller.py").write_text(f"{start}from callee import g\n@machine\ndef f(x):\n    return g(x)\n")
+    caller.write_text(f"{start}from callee import g\n@machine\ndef f(x):\n    return g(x)\n")
 
     def answer(factor: int, age: float) -> float:
-        (tmp_path / "callee.py").write_text(f"{start}@machine\ndef g(x):\n    return {factor} * x\n")
+        callee.write_text(f"{start}@machine\ndef g(x):\n    return {factor} * x\n")
         for name in ("caller", "callee"):
             monkeypatch.delitem(sys.modules, name, raising=False)
-        os.utime(tmp_path / "callee.py", (age, age))
+        os.utime(callee, (age, age))
         importlib.invalidate_caches()
         return importlib.import_module("caller").f(1.0)
 
-    os.utime(tmp_path / "caller.py", (1e9, 1e9))
+    os.utime(caller, (1e9, 1e9))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert answer(2, 1e9) == 2
     assert answer(3, time.time() + 1) == 3

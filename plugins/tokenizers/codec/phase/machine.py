@@ -24,9 +24,10 @@ def machine(function: Function) -> Function:
 
 
 def _forget_if_older(function: Callable[..., Any], kept: Path) -> None:
-    """Compile anew if a source beside it is newer: of what a function calls from other files, numba keeps the old."""
+    """Compile anew if a source beside it, or here, is newer: numba keeps what a function calls from other files."""
     source = Path(function.__code__.co_filename)
-    newest = max(file.stat().st_mtime for file in source.parent.glob("*.py"))
+    folders = {source.parent, Path(__file__).parent}
+    newest = max(file.stat().st_mtime for folder in folders for file in folder.glob("*.py"))
     for index in kept.glob(f"{source.stem}.{function.__qualname__}-*.nbi"):
         with suppress(FileNotFoundError):  # another process that begins has been faster
             if index.stat().st_mtime < newest:
