@@ -582,7 +582,10 @@ def test_other_shapes_are_refused(rule, shape):
 @pytest.mark.parametrize("name", ["heap", "peaks", "tensor"])
 @pytest.mark.parametrize(
     "options",
-    [{"window": 1282}, {"window": 28}, {"window": 0}, {"hop": 0}, {"hop": 321}, {"rounds": -1}, {"tolerance": 1}],
+    [
+        *({"window": samples} for samples in (1282, 1000, 1232, 96, 0)),  # no multiple of 16; 7 and 11; too short
+        *({"hop": 0}, {"hop": 321}, {"rounds": -1}, {"tolerance": 1}),
+    ],
 )
 def test_what_a_rule_cannot_be_is_said(name, options):
     (key,) = options

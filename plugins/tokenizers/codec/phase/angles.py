@@ -50,7 +50,10 @@ def angle(y: float, x: float) -> float:
 
 @machine
 def cosine_and_sine(phase: float) -> tuple[float, float]:
-    """cos and sin of an angle (radians, a few turns at most), by series within pi / 4 of a multiple of pi / 2."""
+    """cos and sin of an angle (radians, a few turns at most), by series within pi / 4 of a multiple of pi / 2.
+
+    sin r = r - r^3 / 3! + ... - r^15 / 15!, cos r = 1 - r^2 / 2! + ... + r^16 / 16!.
+    """
     quarters = np.rint(phase * (1 / QUARTER))
     r = (phase - quarters * QUARTER) - quarters * QUARTER_REST
     q = r * r

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accomp.plugins.tokenizers.codec.phase import lane_passes
+from accomp.plugins.tokenizers.codec.phase.framing import SHORTEST
 from accomp.plugins.tokenizers.codec.phase.lane_passes import PAIR, Tables, room, transformed
 from accomp.plugins.tokenizers.codec.phase.lanes import COUNT, load, store, transposed
 from accomp.plugins.tokenizers.codec.phase.machine import machine
 
 Array = np.ndarray[Any, Any]
-LEAST = 2 * COUNT * COUNT
-"""Samples of the shortest frame: its parts have as many numbers as there are lanes."""
 HALF_ROOT = math.sqrt(0.5)
 
 
@@ -35,9 +34,9 @@ class Transform(NamedTuple):
 
 
 def transform(window: int) -> Transform:
-    """For frames of `window` samples. Raises ValueError unless window = 16 * 2^a * 3^b * 5^c, from LEAST on."""
-    if window % PAIR or window < LEAST:
-        raise ValueError(f"window = {window} samples; expected a multiple of {PAIR}, from {LEAST} on")
+    """For frames of `window` samples. Raises ValueError unless window = 16 * 2^a * 3^b * 5^c, from SHORTEST on."""
+    if window % PAIR or window < SHORTEST:
+        raise ValueError(f"window = {window} samples; expected a multiple of {PAIR}, from {SHORTEST} on")
     n = window // 2
     m = n // COUNT
     angles = 2 * np.pi * np.outer(np.arange(COUNT), np.arange(m)).ravel() / n

@@ -14,7 +14,7 @@ SILENT = 1e-6
 TINY = 1e-12
 """A transform of that size has no phase: it counts as 0."""
 SHORTEST = 128
-"""Samples of the shortest window (see fourier.py)."""
+"""Samples of the shortest window: an eighth of its pairs of samples fills a vector (see fourier.py)."""
 LEAST = 1e-2
 """Of the largest sum of squared windows: by less than this no sound is divided."""
 
