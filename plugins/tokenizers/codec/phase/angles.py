@@ -20,6 +20,19 @@ LOW, MIDDLE, HIGH = math.tan(math.pi / 16), math.tan(math.pi / 8), math.tan(3 * 
 LEAST = 1e-300
 """Added to what is divided by: 0 has the angle 0."""
 
+ARC = tuple(1 / n for n in range(21, 1, -2))
+SINE, COSINE = (tuple(1 / math.factorial(n) for n in range(last, 1, -2)) for last in (15, 16))
+"""Coefficients of the series from their second term on, the last one first."""
+
+
+@machine
+def _series(q: float, terms: tuple[float, ...]) -> float:
+    """terms[-1] - q terms[-2] + q^2 terms[-3] - ..."""
+    found = terms[0]
+    for i in range(1, len(terms)):
+        found = terms[i] - q * found
+    return found
+
 
 @machine
 def angle(y: float, x: float) -> float:
@@ -33,16 +46,7 @@ def angle(y: float, x: float) -> float:
     slope, base = (0.0, 0.0) if less <= LOW * more else (slope, base)
     t = (less - more * slope) / (more + less * slope + LEAST)
     q = t * t
-    p = 1 / 19 - q * (1 / 21)
-    p = 1 / 17 - q * p
-    p = 1 / 15 - q * p
-    p = 1 / 13 - q * p
-    p = 1 / 11 - q * p
-    p = 1 / 9 - q * p
-    p = 1 / 7 - q * p
-    p = 1 / 5 - q * p
-    p = 1 / 3 - q * p
-    found = base + (t - t * (q * p))
+    found = base + (t - t * (q * _series(q, ARC)))
     found = QUARTER - found if abs(y) > abs(x) else found
     found = math.pi - found if x < 0 else found
     return -found if y < 0 else found
@@ -57,20 +61,8 @@ def cosine_and_sine(phase: float) -> tuple[float, float]:
     quarters = np.rint(phase * (1 / QUARTER))
     r = (phase - quarters * QUARTER) - quarters * QUARTER_REST
     q = r * r
-    s = 1 / 6227020800 - q * (1 / 1307674368000)
-    s = 1 / 39916800 - q * s
-    s = 1 / 362880 - q * s
-    s = 1 / 5040 - q * s
-    s = 1 / 120 - q * s
-    s = 1 / 6 - q * s
-    sine = r - r * (q * s)
-    c = 1 / 87178291200 - q * (1 / 20922789888000)
-    c = 1 / 479001600 - q * c
-    c = 1 / 3628800 - q * c
-    c = 1 / 40320 - q * c
-    c = 1 / 720 - q * c
-    c = 1 / 24 - q * c
-    cosine = 1.0 - q * (0.5 - q * c)
+    sine = r - r * (q * _series(q, SINE))
+    cosine = 1.0 - q * _series(q, COSINE)
     odd = quarters - 2.0 * np.floor(0.5 * quarters) > 0.5
     half = np.floor(0.5 * quarters)
     sign = 1.0 - 2.0 * (half - 2.0 * np.floor(0.5 * half))

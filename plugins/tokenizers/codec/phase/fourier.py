@@ -15,7 +15,7 @@ import numpy as np
 
 from accomp.plugins.tokenizers.codec.phase import lane_passes
 from accomp.plugins.tokenizers.codec.phase.framing import SHORTEST
-from accomp.plugins.tokenizers.codec.phase.lane_passes import PAIR, Tables, room, transformed
+from accomp.plugins.tokenizers.codec.phase.lane_passes import PAIR, Tables, room, sum_of_four, transformed, turned
 from accomp.plugins.tokenizers.codec.phase.lanes import COUNT, load, store, transposed
 from accomp.plugins.tokenizers.codec.phase.machine import machine
 
@@ -51,19 +51,8 @@ def workspace(window: int) -> Array:
 
 
 @machine
-def _sum_of_four(
-    ar: Any, ai: Any, br: Any, bi: Any, cr: Any, ci: Any, dr: Any, di: Any
-) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:
-    """The transform of four complex lanes a to d."""
-    tr, ti, ur, ui = ar + cr, ai + ci, ar - cr, ai - ci
-    vr, vi, zr, zi = br + dr, bi + di, bi - di, dr - br
-    return tr + vr, ti + vi, ur + zr, ui + zi, tr - vr, ti - vi, ur - zr, ui - zi
-
-
-@machine
 def _turned(real: Any, imaginary: Any, turns: tuple[Array, Array], at: int) -> tuple[Any, Any]:
-    c, d = load(turns[0], at), load(turns[1], at)
-    return real * c - imaginary * d, real * d + imaginary * c
+    return turned(real, imaginary, load(turns[0], at), load(turns[1], at))
 
 
 @machine
@@ -93,8 +82,8 @@ def _joined(x: Array, real: Array, imaginary: Array, turns: tuple[Array, Array])
         fr, fi = _turned(fr, fi, turns, 5 * m + k)
         gr, gi = _turned(gr, gi, turns, 6 * m + k)
         hr, hi = _turned(hr, hi, turns, 7 * m + k)
-        ar, ai, cr, ci, er, ei, gr, gi = _sum_of_four(ar, ai, cr, ci, er, ei, gr, gi)
-        br, bi, dr, di, fr, fi, hr, hi = _sum_of_four(br, bi, dr, di, fr, fi, hr, hi)
+        ar, ai, cr, ci, er, ei, gr, gi = sum_of_four(ar, ai, cr, ci, er, ei, gr, gi)
+        br, bi, dr, di, fr, fi, hr, hi = sum_of_four(br, bi, dr, di, fr, fi, hr, hi)
         _put(real, imaginary, k, 4 * m, ar, ai, br, bi)
         _put(real, imaginary, k + m, 4 * m, cr, ci, (dr + di) * HALF_ROOT, (di - dr) * HALF_ROOT)
         _put(real, imaginary, k + 2 * m, 4 * m, er, ei, fi, fr * -1.0)

@@ -46,10 +46,27 @@ def room(count: int) -> Array:
 
 
 @machine
+def turned(real: Any, imaginary: Any, c: Any, d: Any) -> tuple[Any, Any]:
+    """Complex lanes times c + i d, which are lanes, too, or numbers."""
+    return real * c - imaginary * d, real * d + imaginary * c
+
+
+@machine
 def _turn(to: Array, at: int, real: Any, imaginary: Any, c: float, d: float) -> None:
     """Complex lanes times c + i d go to a place."""
-    store(to, at, real * c - imaginary * d)
-    store(to, at + COUNT, real * d + imaginary * c)
+    real, imaginary = turned(real, imaginary, c, d)
+    store(to, at, real)
+    store(to, at + COUNT, imaginary)
+
+
+@machine
+def sum_of_four(
+    ar: Any, ai: Any, br: Any, bi: Any, cr: Any, ci: Any, dr: Any, di: Any
+) -> tuple[Any, Any, Any, Any, Any, Any, Any, Any]:
+    """The transform of four complex lanes a to d."""
+    tr, ti, ur, ui = ar + cr, ai + ci, ar - cr, ai - ci
+    vr, vi, zr, zi = br + dr, bi + di, bi - di, dr - br
+    return tr + vr, ti + vi, ur + zr, ui + zi, tr - vr, ti - vi, ur - zr, ui - zi
 
 
 @machine
@@ -60,13 +77,12 @@ def four(
     c1, d1 = w
     c2, d2 = c1 * c1 - d1 * d1, 2 * c1 * d1
     c3, d3 = c1 * c2 - d1 * d2, c1 * d2 + d1 * c2
-    tr, ti, ur, ui = ar + cr, ai + ci, ar - cr, ai - ci
-    vr, vi, zr, zi = br + dr, bi + di, bi - di, dr - br
-    store(y, at, tr + vr)
-    store(y, at + COUNT, ti + vi)
-    _turn(y, at + jump, ur + zr, ui + zi, c1, d1)
-    _turn(y, at + 2 * jump, tr - vr, ti - vi, c2, d2)
-    _turn(y, at + 3 * jump, ur - zr, ui - zi, c3, d3)
+    ar, ai, br, bi, cr, ci, dr, di = sum_of_four(ar, ai, br, bi, cr, ci, dr, di)
+    store(y, at, ar)
+    store(y, at + COUNT, ai)
+    _turn(y, at + jump, br, bi, c1, d1)
+    _turn(y, at + 2 * jump, cr, ci, c2, d2)
+    _turn(y, at + 3 * jump, dr, di, c3, d3)
 
 
 @machine
