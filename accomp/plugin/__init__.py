@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         Velocities,
     )
     from accomp.core.keyed_random import KeyedRandom
-    from accomp.core.model.sampling import draw, temper, valid_temperature
+    from accomp.core.model.sampling import draw, fewest_likeliest, in_one_kernel, temper, valid_temperature
     from accomp.core.names import composed, nearest
     from accomp.core.registry import Registry
     from accomp.core.spec.durations import Frames
@@ -109,9 +109,11 @@ __all__ = [
     "composed",
     "cores",
     "draw",
+    "fewest_likeliest",
     "folder_atomic",
     "hash_file",
     "hookimpl",
+    "in_one_kernel",
     "nearest",
     "progress",
     "raise_trouble",
@@ -172,6 +174,8 @@ _PLACES = {
     "accomp.core.keyed_random": ("KeyedRandom",),
     "accomp.core.model.sampling": (
         "draw",
+        "fewest_likeliest",
+        "in_one_kernel",
         "temper",
         "valid_temperature",
     ),

@@ -139,20 +139,17 @@ class RingKVCache:
         """Store keys and values [B, H, S, d] of a span; returns those of the whole layer, [B, H, L, d] twice."""
         return self.keys[layer].write(span.slot, keys), self.values[layer].write(span.slot, values)
 
-    def attend_row(
-        self, layer: int, span: CacheSlots, qkv: Tensor, qk_scale: Tensor, cos: Tensor, sin: Tensor
-    ) -> Tensor:
-        """Store one row's key and value and attend from it, by the kernels: qkv [B, 1, (H + 2 J) d] -> [B, 1, H d].
+    def attend_row(self, layer: int, qkv: Tensor, qk_scale: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Store the next row's key and value and attend from it, by the kernels: qkv [B, 1, (H + 2 J) d] -> [B, 1, H
+        d].
 
-        qk_scale: [H + J, 1, d]; cos, sin: [B, 1 + P, d], rotations to the position and to the pinned distances
-        (kernels/ring_write.py).
+        qk_scale: [H + J, 1, d]; cos, sin: [B, 1, 1, 1 + P, d], rotations to the position and to the pinned distances
+        (kernels/ring_attention.py).
         """
         assert self.kernels is not None
-        keys, values = self.keys[layer].parts, self.values[layer].parts
-        slot, pinned = span.slot[:, 0], span.pinned[:, 0]
-        queries = self.kernels.remember(qkv[:, 0], qk_scale, cos, sin, slot, pinned, keys, values)
-        position, start = span.position[:, 0], self.pinned.start
-        return self.kernels.attend(queries, position, self.window, start, keys, values)[:, None]
+        keys, values, start = self.keys[layer].parts, self.values[layer].parts, self.pinned.start
+        o = self.kernels.attend(qkv[:, 0], qk_scale, cos, sin, self.position, self.window, start, keys, values)
+        return o[:, None]
 
     def advance(self, length: int) -> None:
         """Count `length` positions as absorbed by every layer."""

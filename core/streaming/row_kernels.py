@@ -32,15 +32,17 @@ PROCESSORS_OF_A_CPU = 4
 Activation = Literal["", "silu", "swiglu"]
 
 
-@frozen
+@frozen(eq=False)
 class RowKernels:
     """What a layer of a row consists of, in few kernels (core/streaming/kernels).
 
     Attributes:
-        splits: programs among which the cached positions of a head are divided.
+        processors: of the GPU, among which the positions of few heads are divided.
+        arrived: [B * J] int32, zeros between calls: parts of attention that are done, for each key head.
     """
 
-    splits: int
+    processors: int
+    arrived: Tensor
 
     def project(
         self,
@@ -69,35 +71,28 @@ class RowKernels:
         )
         return y[:, None]
 
-    def remember(
+    def attend(
         self,
         qkv: Tensor,
         qk_scale: Tensor,
         cos: Tensor,
         sin: Tensor,
-        slot: Tensor,
-        pinned: Tensor,
-        keys: tuple[Tensor, Tensor | None],
-        values: tuple[Tensor, Tensor | None],
-    ) -> Tensor:
-        """Store the key and value of a row's qkv [B, (H + 2 J) d] in place -> its rotated queries [B, H, 1 + P, d]."""
-        from accomp.core.streaming.kernels.ring_write import remember
-
-        return remember(qkv, qk_scale, cos, keys[0], values[0], sin, slot, pinned, EPS, keys[1], values[1])
-
-    def attend(
-        self,
-        queries: Tensor,
         position: Tensor,
         window: int,
         pinned_start: int,
         keys: tuple[Tensor, Tensor | None],
         values: tuple[Tensor, Tensor | None],
     ) -> Tensor:
-        """Attend with these queries to the window of the positions [B] and the pinned positions -> [B, H d]."""
-        from accomp.core.streaming.kernels.ring_attention import attend
+        """Store the key and value of a row's qkv [B, (H + 2 J) d] in place, and attend to the window of its position
+        [B] and the pinned positions -> [B, H d].
+        """
+        from accomp.core.streaming.kernels.ring_attention import attend, splits_of
 
-        return attend(queries, keys[0], values[0], position, window, pinned_start, self.splits, keys[1], values[1])
+        splits = splits_of(window, keys[0].shape[0] * keys[0].shape[1], self.processors)
+        return attend(
+            qkv, qk_scale, cos, keys[0], values[0], sin, position, self.arrived, EPS, window, pinned_start, splits,
+            keys[1], values[1],
+        )  # fmt: skip
 
 
 def project_in_torch(
@@ -118,16 +113,13 @@ def in_loops(q: Tensor) -> bool:
     return q.shape[2] == 1 and not q.is_cuda
 
 
-def row_kernels(
-    runtime: Runtime, device: torch.device, *, compiled: bool, heads: int, window: int
-) -> RowKernels | None:
+def row_kernels(runtime: Runtime, device: torch.device, *, compiled: bool, heads: int) -> RowKernels | None:
     """Choose: the kernels for a compiled step on a GPU, and wherever the runtime asks for them; else None, torch.
 
     Uncompiled, each launch of a kernel would cost more time than the kernel takes.
 
     Args:
-        heads: B * J, key heads of all sessions: programs that attention has before it is split.
-        window: positions that a row sees.
+        heads: B * J, key heads of all sessions.
 
     Raises UserError where the runtime asks for what this machine lacks.
     """
@@ -138,12 +130,10 @@ def row_kernels(
         if runtime.kernels == "triton":
             raise UserError(f'{why}; runtime.kernels = "torch" plays without @ runtime.kernels = "triton"')
         return None
-    from accomp.core.streaming.kernels.ring_attention import splits_of
-
     processors = PROCESSORS_OF_A_CPU
     if device.type == "cuda":
         processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return RowKernels(splits_of(window, heads, processors))
+    return RowKernels(processors, torch.zeros(heads, dtype=torch.int32, device=device))
 
 
 def _lacking(device: torch.device) -> str:

@@ -93,7 +93,7 @@ class Step:
         compiled, self._insists = runtime.compiles(device), runtime.kernels == "triton"
         if isinstance(self.state, RingKVCache):
             heads = self.rows * self.state.keys[0].data.shape[1]
-            self.state.kernels = row_kernels(runtime, device, compiled=compiled, heads=heads, window=window)
+            self.state.kernels = row_kernels(runtime, device, compiled=compiled, heads=heads)
         if compiled:
             self._compile()
 

@@ -138,13 +138,15 @@ class Rotary(nn.Module):
         pairs = torch.arange(head_dim // 2, dtype=torch.float64, device="cpu")  # also under the meta device
         turns = torch.where(pairs < rope_dim // 2, base ** (-2 * pairs / rope_dim) / (2 * math.pi), 0.0)
         self.steps: Tensor
-        self.register_buffer("steps", (turns * 2.0**64).round().long(), persistent=False)
+        self.sign: Tensor
+        self.register_buffer("steps", (turns * 2.0**64).round().long().repeat(2), persistent=False)
+        signs = torch.tensor([-1.0, 1.0], device="cpu").repeat_interleave(head_dim // 2)
+        self.register_buffer("sign", signs, persistent=False)
 
     def forward(self, position: Tensor) -> Rotation:
         """position [B, S, P] int64 -> rotations of vectors [B, H, S, P, d]."""
         angle = (position[..., None] * self.steps)[:, None].float() * (2 * math.pi / 2.0**64)
-        cos, sin = angle.cos(), angle.sin()
-        return Rotation(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
+        return Rotation(angle.cos(), angle.sin() * self.sign)
 
 
 class Rotation(NamedTuple):
@@ -186,8 +188,7 @@ class Layer(nn.Module):
         """As forward, for h [B, 1, D] after cached positions."""
         attention, feedforward = self.attention, self.feedforward
         qkv = kernels.project(h, attention.qkv, norm=self.attention_norm)
-        cos, sin = rotation.cos[:, 0, 0], rotation.sin[:, 0, 0]
-        o = past.ring.attend_row(past.layer, past.span, qkv, attention.qk_scale, cos, sin)
+        o = past.ring.attend_row(past.layer, qkv, attention.qk_scale, rotation.cos, rotation.sin)
         h = kernels.project(o, attention.out, residual=h)
         hidden = kernels.project(h, feedforward.up, norm=self.feedforward_norm, activation=feedforward.activation)
         return kernels.project(hidden, feedforward.out, residual=h)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
+import torch
 from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.plugin import Decoding, KeyedRandom, TokenSpace, draw, temper, valid_temperature
+from accomp.plugin import (
+    Decoding,
+    KeyedRandom,
+    TokenSpace,
+    draw,
+    fewest_likeliest,
+    in_one_kernel,
+    temper,
+    valid_temperature,
+)
 
 
 class TopK:
@@ -29,7 +40,9 @@ class TopK:
 
     def pick(self, logits: Tensor, rng: KeyedRandom, temperature: Tensor | None = None) -> Tensor:
         """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
-        likeliest, codes = temper(logits, self.temperature if temperature is None else temperature).topk(
-            min(self.k, logits.shape[-1]), sorted=False
-        )
+        t = self.temperature if temperature is None else temperature
+        if in_one_kernel(logits):
+            chosen = fewest_likeliest(logits, 1.0, self.k)
+            return draw(torch.where(chosen, temper(logits, t), -math.inf), rng)
+        likeliest, codes = temper(logits, t).topk(min(self.k, logits.shape[-1]), sorted=False)
         return draw(likeliest, rng, codes)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import torch
 from attrs import field, frozen
 from attrs import validators as v
 from torch import Tensor
 
-from accomp.plugin import Decoding, KeyedRandom, TokenSpace, draw, temper, valid_temperature
+from accomp.plugin import (
+    Decoding,
+    KeyedRandom,
+    TokenSpace,
+    draw,
+    fewest_likeliest,
+    in_one_kernel,
+    temper,
+    valid_temperature,
+)
 
 
 class TopP:
@@ -35,6 +45,9 @@ class TopP:
     def pick(self, logits: Tensor, rng: KeyedRandom, temperature: Tensor | None = None) -> Tensor:
         """logits [B, K, C], temperature [B] instead of the configured one -> codes [B, K] int64."""
         logits = temper(logits, self.temperature if temperature is None else temperature)
+        if in_one_kernel(logits):
+            chosen = fewest_likeliest(logits, logits.softmax(-1), self.p)
+            return draw(torch.where(chosen, logits, -math.inf), rng)
         rising = logits.sort(-1).values
         tail = rising.softmax(-1).cumsum(-1)  # probability of a code and all less likely ones
         outside = tail <= 1.0 - self.p

@@ -51,3 +51,19 @@ class Stored:
         self.data.masked_fill_(hidden[:, None, :, None], 127 if self.scale is not None else torch.nan)
         if self.scale is not None:
             self.scale.masked_fill_(hidden[:, None, :, None], 1e6)
+
+    def expect_near(self, other: Stored, slots: Tensor, dtype: torch.dtype) -> None:
+        """Compare what is in the slots [B, L], integers up to one step."""
+        rows = slots[:, None, :, None]
+        if self.scale is None or other.scale is None:
+            expect_near(self.data.where(rows, 0.0), other.data.where(rows, 0.0), dtype)
+            return
+        assert ((self.data.int() - other.data.int()).where(rows, 0)).abs().max() <= 1
+        torch.testing.assert_close(self.scale.where(rows, 0.0), other.scale.where(rows, 0.0))
+
+    def equal(self, other: Stored, slots: Tensor) -> bool:
+        """Whether the slots [B, L] hold the same bits."""
+        rows = slots[:, None, :, None]
+        scales = [torch.zeros(1) if one.scale is None else one.scale.where(rows, 0.0) for one in (self, other)]
+        mine, theirs = (one.data.where(rows, torch.zeros_like(one.data)).nan_to_num() for one in (self, other))
+        return torch.equal(mine, theirs) and torch.equal(*scales)

@@ -1,8 +1,8 @@
-"""Attention of one row over the ring, split over its positions (flash decoding): keys and values are read once.
+"""A row's attention in one kernel: query-key norm, rotation, the new key and value into the ring, attention over it.
 
-The positions that a row sees are divided among programs. Each finds the largest score m of its part, the sum `mass` of
-exp(score - m) and the sum o of exp(score - m) * value; a second kernel joins them. (Dao et al., "Flash-Decoding for
-long-context inference", 2023.)
+The positions that a row sees are divided among programs, so that keys and values are read once and by the whole GPU.
+Each finds the largest score m of its part, the sum `mass` of exp(score - m) and the sum o of exp(score - m) * value;
+the one that ends last joins them. (Dao et al., "Flash-Decoding for long-context inference", 2023.)
 """
 
 from __future__ import annotations
@@ -10,29 +10,92 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two, wrap_triton
+from accomp.core.streaming.quantize import quantize
 
 BLOCK = 64
 """Positions that a program reads at a time."""
 LEAST = 16
 """Smallest side of a matrix product on tensor cores."""
+JOINED = 4096
+"""Numbers of the parts that a program joins at a time."""
+
+
+@triton.jit
+def _scaled(qkv, qk_scale, vector, head, i, mask, EPS: tl.constexpr, DIM: tl.constexpr, AXIS: tl.constexpr):
+    """Numbers i of rmsnorm(x) * scale, x number `vector` of qkv, in float32."""
+    x = tl.load(qkv + vector * DIM + i, mask=mask, other=0.0).to(tl.float32)
+    factor = tl.rsqrt(tl.sum(x * x, axis=AXIS, keep_dims=True) / DIM + EPS)
+    return x * factor * tl.load(qk_scale + head * DIM + i, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _quantized(x):
+    """As core/streaming/quantize.py: integers up to 127, in float32, and their step."""
+    step = tl.div_rn(tl.maximum(tl.max(tl.abs(x), axis=0), 1e-12), 127.0)
+    return (tl.div_rn(x, step) + 12582912.0) - 12582912.0, step  # 1.5 * 2^23: to the nearest, and even, integer
+
+
+@triton.jit
+def _with_one(m, mass, o, score, value, shown):
+    """m, mass and o with one more position, if it is shown."""
+    score = tl.where(shown, score, m)
+    new = tl.maximum(m, score)
+    p = tl.where(shown, tl.exp(score - new), 0.0)
+    shrink = tl.exp(m - new)
+    return new, mass * shrink + p, o * shrink[:, None] + p[:, None] * value[None, :]
+
+
+@triton.jit
+def _join(
+    out,
+    outputs,
+    largest,
+    total,
+    pair,
+    parts,
+    GROUP: tl.constexpr,
+    DIM: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK_SPLITS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Join the first `parts` of the GROUP heads of a pair."""
+    s = tl.arange(0, BLOCK_SPLITS)[:, None]
+    for start in tl.static_range(0, GROUP * DIM, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        place = (pair * GROUP + column // DIM)[None, :] * SPLITS + s
+        mask = (s < parts) & (column[None, :] < GROUP * DIM)
+        m = tl.load(largest + place, mask=mask, other=-1e30)
+        weight = tl.exp(m - tl.max(m, axis=0)[None, :])
+        mass = tl.sum(tl.load(total + place, mask=mask, other=1.0) * weight, axis=0)
+        o = tl.load(outputs + place * DIM + (column % DIM)[None, :], mask=mask, other=0.0)
+        result = (tl.sum(o * weight, axis=0) / mass).to(out.dtype.element_ty)
+        tl.store(out + pair * GROUP * DIM + column, result, mask=column < GROUP * DIM)
 
 
 @triton.jit
 def attend_kernel(
-    queries,
-    keys,
-    key_scale,
-    values,
-    value_scale,
+    qkv,
+    qk_scale,
+    cos,
+    sin,
     position,
+    keys,
+    values,
+    key_scale,
+    value_scale,
+    out,
     outputs,
     largest,
     total,
+    arrived,
+    EPS: tl.constexpr,
     FACTOR: tl.constexpr,
     WINDOW: tl.constexpr,
     CAPACITY: tl.constexpr,
@@ -47,44 +110,80 @@ def attend_kernel(
     BLOCK_GROUP: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
+    BLOCK_SPLITS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     """Program (b * J + j, s) has the s-th SPAN of the positions that row b sees, for the GROUP queries of keys j.
 
-    Arguments as in `attend`; outputs [B, H, SPLITS, d], and where SPLITS > 1 `largest` and `total` [B, H, SPLITS].
-    A split beyond the positions that are held returns at once. The first one has the pinned positions as well.
+    Arguments as in `attend`. Where SPLITS > 1: `outputs` [B, H, SPLITS, d], `largest` and `total` [B, H, SPLITS] are
+    room for the parts. A split beyond the positions that are held returns at once. The first one has the pinned
+    positions as well, the last one that is held the new position, whose key and value are in no memory yet.
     """
-    head = tl.program_id(0).to(tl.int64)
+    pair = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
+    row, j = pair // KV_HEADS, pair % KV_HEADS
+    last = tl.load(position + row)
+    first = tl.minimum(tl.maximum(last - WINDOW + 1, 0), last)  # a position below 0 sees itself alone
+    held = (last - first + 1).to(tl.int32)
+    begin = split * SPAN
+    if begin >= held:
+        return
+    newest = begin + SPAN >= held
+    pinned = (last >= PINNED_START) & (last < PINNED_START + PINNED)
+    ring = ((last % CAPACITY) + CAPACITY) % CAPACITY  # % of Triton's is C's
+    slot = tl.where(pinned, last - PINNED_START, PINNED + ring)
+    vectors = pair * (PINNED + CAPACITY)  # number of the first vector of these keys
+
     g = tl.arange(0, BLOCK_GROUP)
     i = tl.arange(0, BLOCK_DIM)
-    last = tl.load(position + head // KV_HEADS)
-    first = tl.minimum(tl.maximum(last - WINDOW + 1, 0), last)  # a position below 0 sees itself alone
-    begin = split * SPAN
-    end = tl.minimum(begin + SPAN, (last - first + 1).to(tl.int32))
-    part = (head * GROUP + g) * SPLITS + split
-    if SPLITS > 1:  # noqa: SIM102 - known when it is compiled; the next is not
-        if (begin >= end) & (split > 0):
-            tl.store(largest + part, tl.full([BLOCK_GROUP], -1e30, tl.float32), mask=g < GROUP)
-            tl.store(total + part, tl.zeros([BLOCK_GROUP], tl.float32), mask=g < GROUP)
-            return
-    oldest = (((first % CAPACITY) + CAPACITY) % CAPACITY).to(tl.int32)  # its slot of the ring; % of Triton's is C's
-    vectors = head * (PINNED + CAPACITY)  # number of the first vector of these keys
-    square = (g[:, None] < GROUP) & (i[None, :] < DIM)
-    turn = (head * GROUP + g[:, None]) * (1 + PINNED) * DIM + i[None, :]
-    q = tl.load(queries + turn, mask=square, other=0.0)
+    there = i < DIM
+    square = (g[:, None] < GROUP) & there[None, :]
+    opposite = (i + DIM // 2) % DIM  # the dimension that each one rotates with
+    head = j * GROUP + g[:, None]
+    vector = row * (GROUP + 2) * KV_HEADS
+    x = _scaled(qkv, qk_scale, vector + head, head, i[None, :], square, EPS, DIM, 1)
+    y = _scaled(qkv, qk_scale, vector + head, head, opposite[None, :], square, EPS, DIM, 1)
+    turn = row * (1 + PINNED) * DIM + i
+    c = tl.load(cos + turn, mask=there, other=0.0)
+    s = tl.load(sin + turn, mask=there, other=0.0)
+    q = (x * c[None, :] + y * s[None, :]).to(qkv.dtype.element_ty)
     if WIDE:  # Triton's interpreter has no product of bfloat16
         q = q.to(tl.float32)
+
+    of_key = GROUP * KV_HEADS + j
+    key = _scaled(qkv, qk_scale, vector + of_key, of_key, i, there, EPS, DIM, 0)
+    across = _scaled(qkv, qk_scale, vector + of_key, of_key, opposite, there, EPS, DIM, 0)
+    key = tl.where(pinned, key, key * c + across * s)
+    value = tl.load(qkv + (vector + of_key + KV_HEADS) * DIM + i, mask=there, other=0.0).to(tl.float32)
+    key_step = 1.0
+    value_step = 1.0
+    if key_scale is not None:
+        key, key_step = _quantized(key)
+        value, value_step = _quantized(value)
+    stored_key = key.to(keys.dtype.element_ty)
+    stored_value = value.to(values.dtype.element_ty)
+    if (pinned & (split == 0)) | (newest & (pinned == 0)):
+        tl.store(keys + (vectors + slot) * DIM + i, stored_key, mask=there)
+        tl.store(values + (vectors + slot) * DIM + i, stored_value, mask=there)
+        if key_scale is not None:
+            tl.store(key_scale + vectors + slot, key_step)
+            tl.store(value_scale + vectors + slot, value_step)
+    key = stored_key.to(tl.float32) * key_step
+    value = stored_value.to(tl.float32) * value_step
+
     m = tl.full([BLOCK_GROUP], -1e30, tl.float32)
     mass = tl.zeros([BLOCK_GROUP], tl.float32)
     o = tl.zeros([BLOCK_GROUP, BLOCK_DIM], tl.float32)
+    end = tl.minimum(begin + SPAN, held - 1)
+    oldest = (((first % CAPACITY) + CAPACITY) % CAPACITY).to(tl.int32)  # its slot of the ring
     for start in range(begin, end, BLOCK):
         n = start + tl.arange(0, BLOCK)
         place = oldest + n
         place = PINNED + tl.where(place >= CAPACITY, place - CAPACITY, place)
         shown = (n < end) & ((first + n < PINNED_START) | (first + n >= PINNED_START + PINNED))
-        mask = shown[:, None] & (i[None, :] < DIM)
-        vector = (vectors + place)[:, None] * DIM + i[None, :]
-        k = tl.load(keys + vector, mask=mask, other=0.0).to(q.dtype)
+        mask = shown[:, None] & there[None, :]
+        numbers = (vectors + place)[:, None] * DIM + i[None, :]
+        k = tl.load(keys + numbers, mask=mask, other=0.0).to(q.dtype)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * FACTOR
         if key_scale is not None:
             score *= tl.load(key_scale + vectors + place, mask=shown, other=0.0)[None, :]
@@ -95,110 +194,105 @@ def attend_kernel(
         mass = mass * shrink + tl.sum(p, axis=1)
         if value_scale is not None:
             p *= tl.load(value_scale + vectors + place, mask=shown, other=0.0)[None, :]
-        v = tl.load(values + vector, mask=mask, other=0.0).to(q.dtype)
+        v = tl.load(values + numbers, mask=mask, other=0.0).to(q.dtype)
         o = o * shrink[:, None] + tl.dot(p.to(q.dtype), v, input_precision="ieee")
         m = new
+    score = tl.sum(q.to(tl.float32) * key[None, :], axis=1) * FACTOR
+    m, mass, o = _with_one(m, mass, o, score, value, newest & (pinned == 0))
     if split == 0:
         for pin in tl.static_range(PINNED):
-            shown = PINNED_START + pin <= last
-            mask = shown & (i < DIM)
-            k = tl.load(keys + (vectors + pin) * DIM + i, mask=mask, other=0.0).to(tl.float32)
-            v = tl.load(values + (vectors + pin) * DIM + i, mask=mask, other=0.0).to(tl.float32)
-            back = tl.load(queries + turn + (1 + pin) * DIM, mask=square, other=0.0).to(tl.float32)
-            score = tl.sum(back * k[None, :], axis=1) * FACTOR
+            here = last == PINNED_START + pin
+            shown = last >= PINNED_START + pin
+            known = there & shown & (last != PINNED_START + pin)
+            k = tl.load(keys + (vectors + pin) * DIM + i, mask=known, other=0.0).to(tl.float32)
+            v = tl.load(values + (vectors + pin) * DIM + i, mask=known, other=0.0).to(tl.float32)
             if key_scale is not None:
-                score *= tl.load(key_scale + vectors + pin, mask=shown, other=0.0)
+                k *= tl.load(key_scale + vectors + pin, mask=shown, other=0.0)
                 v *= tl.load(value_scale + vectors + pin, mask=shown, other=0.0)
-            new = tl.where(shown, tl.maximum(m, score), m)
-            p = tl.where(shown, tl.exp(score - new), 0.0)
-            shrink = tl.exp(m - new)
-            mass = mass * shrink + p
-            o = o * shrink[:, None] + p[:, None] * v[None, :]
-            m = new
+            k = tl.where(here, key, k)
+            v = tl.where(here, value, v)
+            c = tl.load(cos + turn + (1 + pin) * DIM, mask=there, other=0.0)
+            s = tl.load(sin + turn + (1 + pin) * DIM, mask=there, other=0.0)
+            back = x * c[None, :] + y * s[None, :]
+            score = tl.sum(back * k[None, :], axis=1) * FACTOR
+            m, mass, o = _with_one(m, mass, o, score, v, shown)
+
     if SPLITS == 1:
-        o = o / mass[:, None]
+        result = (o / mass[:, None]).to(out.dtype.element_ty)
+        tl.store(out + (pair * GROUP + g[:, None]) * DIM + i[None, :], result, mask=square)
     else:
+        part = (pair * GROUP + g) * SPLITS + split
         tl.store(largest + part, m, mask=g < GROUP)
         tl.store(total + part, mass, mask=g < GROUP)
-    tl.store(outputs + part[:, None] * DIM + i[None, :], o.to(outputs.dtype.element_ty), mask=square)
+        tl.store(outputs + part[:, None] * DIM + i[None, :], o, mask=square)
+        tl.debug_barrier()  # the part is written by all threads before one of them counts it
+        parts = tl.cdiv(held, SPAN)
+        if tl.atomic_add(arrived + pair, 1, sem="acq_rel") == parts - 1:
+            tl.store(arrived + pair, 0)
+            _join(out, outputs, largest, total, pair, parts, GROUP, DIM, SPLITS, BLOCK_SPLITS, COLUMNS)
 
 
-@triton.jit
-def join_kernel(
-    outputs,
-    largest,
-    total,
-    out,
-    DIM: tl.constexpr,
-    SPLITS: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
-    BLOCK_SPLITS: tl.constexpr,
-):
-    """Program n joins the splits of head n of all B * H: outputs [B, H, SPLITS, d] -> out [B, H, d].
-
-    Splits with a total of 0 have written no output.
-    """
-    head = tl.program_id(0).to(tl.int64)
-    s = tl.arange(0, BLOCK_SPLITS)
-    i = tl.arange(0, BLOCK_DIM)
-    m = tl.load(largest + head * SPLITS + s, mask=s < SPLITS, other=-1e30)
-    mass = tl.load(total + head * SPLITS + s, mask=s < SPLITS, other=0.0)
-    weight = tl.exp(m - tl.max(m, axis=0))
-    mask = (mass[:, None] > 0.0) & (i[None, :] < DIM)
-    o = tl.load(outputs + (head * SPLITS + s[:, None]) * DIM + i[None, :], mask=mask, other=0.0)
-    y = tl.sum(o * weight[:, None], axis=0) / tl.sum(mass * weight, axis=0)
-    tl.store(out + head * DIM + i, y.to(out.dtype.element_ty), mask=i < DIM)
+def _like(qkv: Tensor, qk_scale: Tensor, cos: Tensor, keys: Tensor, *others: Any, **more: Any) -> Tensor:
+    return qkv.new_empty(len(qkv), (len(qk_scale) - keys.shape[1]) * keys.shape[3])
 
 
-def _like(queries: Tensor, *others: Any, **more: Any) -> Tensor:
-    return queries.new_empty(len(queries), queries.shape[1] * queries.shape[3])
-
-
-@operator("attend", changes=(), like=_like)
+@operator("attend", changes=("keys", "values", "key_scale", "value_scale", "arrived"), like=_like)
 def attend(
-    queries: Tensor,
+    qkv: Tensor,
+    qk_scale: Tensor,
+    cos: Tensor,
     keys: Tensor,
     values: Tensor,
+    sin: Tensor,
     position: Tensor,
+    arrived: Tensor,
+    eps: float,
     window: int,
     pinned_start: int,
     splits: int,
-    key_scale: Tensor | None = None,
-    value_scale: Tensor | None = None,
+    key_scale: Tensor | None,
+    value_scale: Tensor | None,
 ) -> Tensor:
-    """Attend from one row of every session to its window and the pinned positions -> [B, H * d].
+    """Store a row's key and value of every session in the ring, and attend to its window and the pinned positions.
 
-    Products are in the type of the queries, sums in float32. Positions, the start of the ring and what is held are read
-    from the device.
+    A query or key x becomes rmsnorm(x) * qk_scale, then is rotated to its position (turn 0) and, a query, to its
+    distances from the P pinned positions (turns 1 to P). The key of a pinned position is stored unrotated.
+
+    Products are in the type of qkv, sums in float32. Positions, the start of the ring and what is held are read from
+    the device.
 
     Args:
-        queries: [B, H, 1 + P, d], from `remember`: rotated to the position, and to each pinned position's distance.
-        keys, values: [B, J, L, d], of any type: slots of a RingKVCache, the row's own included.
+        qkv: [B, (H + 2 J) * d], queries, keys, values; H / J successive query heads share a key head.
+        qk_scale: [H + J, 1, d].
+        cos, sin: [B, ..., 1 + P, d] float32; x turns to x * cos + x' * sin, x' the halves of x exchanged.
+        keys, values: [B, J, L, d], of any type, in the slots of RingKVCache.
         position: [B] int64, of the row.
-        window: positions that it sees, itself included.
+        arrived: [B * J or more] int32, zeros, and zeros again at the end.
+        eps: of the norm.
+        window: positions that the row sees, itself included.
         pinned_start: the first of the P pinned positions.
-        splits: programs that share the positions of a head.
+        splits: programs for each of the B * J key heads.
         key_scale, value_scale: [B, J, L, 1] float32 of an int8 cache.
+
+    Returns:
+        [B, H * d].
     """
-    batch, heads, turns, dim = queries.shape
-    kv_heads, slots = keys.shape[1:3]
-    pinned, many = turns - 1, splits > 1
-    out = torch.empty(batch, heads * dim, dtype=queries.dtype, device=queries.device)
-    part = torch.empty(batch, heads, splits, dim, dtype=torch.float32, device=queries.device) if many else out
-    largest = torch.empty(batch, heads, splits, dtype=torch.float32, device=queries.device) if many else None
-    total = torch.empty(batch, heads, splits, dtype=torch.float32, device=queries.device) if many else None
+    batch, kv_heads, slots, dim = keys.shape
+    heads, pinned, many = len(qk_scale) - kv_heads, cos.shape[-2] - 1, splits > 1
+    out = torch.empty(batch, heads * dim, dtype=qkv.dtype, device=qkv.device)
+    part = torch.empty(batch, heads, splits, dim, dtype=torch.float32, device=qkv.device) if many else None
+    largest = torch.empty(batch, heads, splits, dtype=torch.float32, device=qkv.device) if many else None
+    total = torch.empty(batch, heads, splits, dtype=torch.float32, device=qkv.device) if many else None
+    block_splits, numbers = power_of_two(splits), power_of_two(heads // kv_heads * dim)
     wrap_triton(attend_kernel)[(batch * kv_heads, splits)](
-        queries, keys, key_scale, values, value_scale, position, part, largest, total,
-        FACTOR=dim**-0.5, WINDOW=window, CAPACITY=slots - pinned, PINNED_START=pinned_start, PINNED=pinned,
+        qkv.contiguous(), qk_scale, cos.contiguous(), sin.contiguous(), position,
+        keys, values, key_scale, value_scale, out, part, largest, total, arrived,
+        EPS=eps, FACTOR=dim**-0.5, WINDOW=window, CAPACITY=slots - pinned, PINNED_START=pinned_start, PINNED=pinned,
         KV_HEADS=kv_heads, GROUP=heads // kv_heads, DIM=dim,
         SPLITS=splits, SPAN=span_of(window, splits), WIDE=interpreted(),
         BLOCK_GROUP=power_of_two(heads // kv_heads, LEAST), BLOCK_DIM=power_of_two(dim, LEAST), BLOCK=BLOCK,
+        BLOCK_SPLITS=block_splits, COLUMNS=min(numbers, max(1, JOINED // block_splits)),
     )  # fmt: skip
-    if many:
-        wrap_triton(join_kernel)[(batch * heads,)](
-            part, largest, total, out,
-            DIM=dim, SPLITS=splits, BLOCK_DIM=power_of_two(dim), BLOCK_SPLITS=power_of_two(splits),
-        )  # fmt: skip
     return out
 
 
@@ -213,31 +307,43 @@ def span_of(window: int, splits: int) -> int:
 
 
 def attend_in_torch(
-    queries: Tensor,
+    qkv: Tensor,
+    qk_scale: Tensor,
+    cos: Tensor,
     keys: Tensor,
     values: Tensor,
+    sin: Tensor,
     position: Tensor,
+    eps: float,
     window: int,
     pinned_start: int,
-    splits: int,
     key_scale: Tensor | None = None,
     value_scale: Tensor | None = None,
 ) -> Tensor:
     """As `attend`, position by position."""
-    batch, heads, turns, dim = queries.shape
-    kv_heads, slots = keys.shape[1:3]
-    pinned = range(pinned_start, pinned_start + turns - 1)
+    batch, kv_heads, slots, dim = keys.shape
+    heads, pinned = len(qk_scale) - kv_heads, range(pinned_start, pinned_start + cos.shape[1] - 1)
     capacity = slots - len(pinned)
-    k = keys.float() if key_scale is None else keys.float() * key_scale
-    v = values.float() if value_scale is None else values.float() * value_scale
+    qk, new_v = qkv.float().view(batch, -1, 1, dim).tensor_split([heads + kv_heads], dim=1)
+    qk = F.rms_norm(qk, (dim,), eps=eps) * qk_scale.float()
+    turned = qk * cos[:, None] + qk.roll(dim // 2, dims=-1) * sin[:, None]
     out = torch.empty(batch, heads, dim)
     for row, last in enumerate(position.tolist()):
+        slot = last - pinned_start if last in pinned else len(pinned) + last % capacity
+        new_k = qk[row, heads:, 0] if last in pinned else turned[row, heads:, 0]
         recent = [p for p in range(min(max(last - window + 1, 0), last), last + 1) if p not in pinned]
         kept = [p for p in pinned if p <= last]
         at = [len(pinned) + p % capacity for p in recent] + [p - pinned_start for p in kept]
         turn = [0] * len(recent) + [1 + p - pinned_start for p in kept]
+        seen = []
+        for data, scale, new in ((keys, key_scale, new_k), (values, value_scale, new_v[row, :, 0])):
+            whole, step = (new, None) if scale is None else quantize(new)
+            data[row, :, slot] = whole.to(data.dtype)
+            if scale is not None and step is not None:
+                scale[row, :, slot] = step
+            seen.append(data[row].float() if scale is None else data[row].float() * scale[row])
         for head in range(heads):
             shared = head // (heads // kv_heads)
-            score = (queries[row, head, turn].float() * k[row, shared, at]).sum(-1) * dim**-0.5
-            out[row, head] = score.softmax(0) @ v[row, shared, at]
-    return out.flatten(1).to(queries)
+            score = (turned[row, head, turn] * seen[0][shared, at]).sum(-1) * dim**-0.5
+            out[row, head] = score.softmax(0) @ seen[1][shared, at]
+    return out.flatten(1).to(qkv)

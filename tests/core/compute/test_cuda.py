@@ -9,10 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch._dynamo.utils import counters
+from torch._inductor.utils import run_and_get_code
 from torch.nn.attention.flex_attention import flex_attention
 
 from accomp.core.bench.profile import kernel_times
 from accomp.core.clock import Clock
+from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.attention_tiles import tiled
 from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.model.guidance import Guidance
@@ -31,7 +33,8 @@ from accomp.core.streaming.session import TokenSession
 from accomp.core.training.compile import compile_loss
 from accomp.core.training.meters import LossMeter
 from accomp.core.training.optim import optimizer_of
-from accomp.core.types import Batch
+from accomp.core.types import Batch, TokenSpace
+from accomp.plugins.samplers.top_k import TopK
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -92,18 +95,24 @@ def test_every_way_of_playing_plays_what_torch_plays_uncompiled(name, runtime, b
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("batch", [1, 4, 64])
 def test_rows_by_kernels_are_those_of_torch_on_a_gpu(batch, weights, cache):
-    """The outputs of the backbone, before any choice; the window wraps."""
+    """The outputs of the backbone, before any choice: attention by up to 4 programs, as the ring fills and wraps.
+
+    A part that is read before it is written would show: what was there is of the position before.
+    """
     pytest.importorskip("triton", reason="Triton is not installed")
     spec, registry = load_spec("streaming_k1_small", Registry()), Registry()
     model = build_model(spec, space_of(spec, registry), registry).to("cuda").eval()
     backbone = prepared(model, Runtime(weights=weights)).backbone
-    h = torch.randn(batch, 12, spec.model.width, device="cuda").to(next(backbone.parameters()).dtype)
+    h = torch.randn(batch, 230, spec.model.width, device="cuda").to(next(backbone.parameters()).dtype)
     found = []
-    for splits in (0, 1, 3):
-        ring = backbone.new_state(batch, 8, pinned=range(1), dtype=cache)
-        ring.kernels = RowKernels(splits) if splits else None
+    for processors in (0, 1, 1000):  # by torch, by a program for each head, and as many as there are blocks
+        ring = backbone.new_state(batch, 200, pinned=range(1), dtype=cache)
+        if processors:
+            arrived = torch.zeros(batch * backbone.kv_heads, dtype=torch.int32, device="cuda")
+            ring.kernels = RowKernels(processors, arrived)
         with torch.inference_mode():
             found.append(torch.cat([backbone(row, state=ring) for row in h.split(1, dim=1)], dim=1).float())
+        assert ring.kernels is None or not ring.kernels.arrived.any()
     share = 0.06 if h.dtype == torch.bfloat16 else 1e-2 if cache != torch.float32 else 1e-3
     for seen in found[1:]:
         assert (seen - found[0]).abs().max() <= share * found[0].abs().max()
@@ -115,6 +124,23 @@ def test_a_captured_step_reads_its_position_from_the_device():
     runtime = Runtime(compile="on", kernels="triton")
     here, there = played(spec, "cuda"), played(spec, "cuda", runtime)
     assert (here == there).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_codes_are_drawn_in_one_kernel_as_by_sorting(dtype):
+    """Logits without equals; 256 sessions, each with its temperature."""
+    logits = torch.stack([torch.randperm(250) for _ in range(1024)]).view(256, 4, 250).to("cuda", dtype) / 32
+    temperature, rng = torch.arange(256, device="cuda") % 5 / 2, KeyedRandom.seeded(1, "cuda")
+    key = rng.fold(torch.arange(1024, device="cuda").view(256, 4)).key
+    sampler = TopK(TopK.Config(k=50), TokenSpace(32000, 640, codebooks=4, codebook_size=250, latent_dim=8))
+
+    def pick(logits):
+        return sampler.pick(logits, KeyedRandom(key), temperature=temperature)
+
+    found, code = run_and_get_code(torch.compile(pick, fullgraph=True, dynamic=False), logits)
+    assert (found == pick(logits)).float().mean() > 0.999
+    assert sum(one.count("@triton.jit") for one in code) == 1
+    assert "topk" not in "".join(code).partition("def call")[2]
 
 
 def test_the_peak_memory_is_known_before_anything_is_on_the_gpu():

@@ -18,6 +18,7 @@ from accomp.core.model.guidance import Guidance
 from accomp.core.spec.runtime import Runtime
 from accomp.core.streaming import row_kernels as choosing
 from accomp.core.streaming.graphs import captured_step
+from accomp.core.streaming.kernels import ring_attention
 from accomp.core.streaming.quantize import to_int8
 from accomp.core.streaming.row_kernels import RowKernels, in_loops, row_kernels
 from accomp.core.streaming.session import TokenSession
@@ -39,10 +40,15 @@ def backbone(**changes: object) -> Llama:
     return made.eval().to(DEVICE)
 
 
-def stepwise(model: Llama, h: Tensor, splits: int, **state: object) -> tuple[Tensor, list[Tensor]]:
-    """The rows h [B, S, D] one by one, by the kernels where there are splits -> the outputs, and the caches."""
+def kernels(heads: int) -> RowKernels:
+    """On a GPU of so many processors that attention is split wherever it can be."""
+    return RowKernels(132, torch.zeros(heads, dtype=torch.int32, device=DEVICE))
+
+
+def stepwise(model: Llama, h: Tensor, *, by_kernels: bool, **state: object) -> tuple[Tensor, list[Tensor]]:
+    """The rows h [B, S, D] one by one -> the outputs, and the caches."""
     ring = model.new_state(len(h), **state)
-    ring.kernels = RowKernels(splits) if splits else None
+    ring.kernels = kernels(len(h) * model.kv_heads) if by_kernels else None
     with torch.inference_mode():
         out = torch.cat([model(row, state=ring) for row in h.split(1, dim=1)], dim=1)
     return out, [buffer.data for buffer in (*ring.keys, *ring.values)]
@@ -66,7 +72,7 @@ def test_a_backbone_row_by_row(dtype, whole, cache, changes):
     model = to_int8(model) if whole else model
     h = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE, dtype)
     state = {"window": 3, "pinned": range(1, 2), "dtype": cache}
-    (seen, ours), (wanted, theirs) = (stepwise(model, h, splits, **state) for splits in (2, 0))
+    (seen, ours), (wanted, theirs) = (stepwise(model, h, by_kernels=one, **state) for one in (True, False))
     near = 0.06 if dtype == torch.bfloat16 else 1e-4
     if cache != dtype == torch.float32:
         near = 1e-2  # where a key is rounded the other way
@@ -75,11 +81,24 @@ def test_a_backbone_row_by_row(dtype, whole, cache, changes):
         assert (mine.float() - other.float()).abs().max() <= near * other.float().abs().max() + (cache == torch.int8)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_backbone_whose_attention_is_divided(batch, monkeypatch):
+    """Among 1 program, then 2, then 3, as the ring fills; then it wraps."""
+    monkeypatch.setattr(ring_attention, "BLOCK", 16)
+    model = backbone(depth=2)
+    h = torch.randn(batch, 54, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    state = {"window": 40, "pinned": range(1)}
+    (seen, ours), (wanted, theirs) = (stepwise(model, h, by_kernels=one, **state) for one in (True, False))
+    torch.testing.assert_close(seen, wanted, rtol=1e-4, atol=1e-5)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch", [1, 4, 5, 8])
 def test_any_batch_by_kernel_or_by_torchs_matmul(batch):
     model = backbone()
     h = torch.randn(batch, 3, 16, generator=torch.Generator().manual_seed(batch)).to(DEVICE)
-    (seen, _), (wanted, _) = (stepwise(model, h, splits, window=2) for splits in (1, 0))
+    (seen, _), (wanted, _) = (stepwise(model, h, by_kernels=one, window=2) for one in (True, False))
     torch.testing.assert_close(seen, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -161,7 +180,7 @@ def test_compiled_rows_are_one_graph_that_writes_the_cache_in_place(monkeypatch)
     """The generated code allocates nothing, and loops over nothing, of the size of a cache: it makes no copy."""
     model, state = to_int8(backbone()), {"window": 1009, "pinned": range(1), "dtype": torch.int8}
     inputs, sources = torch.randn(4, 2, 1, 16, generator=torch.Generator().manual_seed(0)), []
-    eager, rows = Rows(model, None, **state), Rows(model, RowKernels(2), **state)
+    eager, rows = Rows(model, None, **state), Rows(model, kernels(4), **state)
     monkeypatch.setattr(torch._inductor.graph.GraphLowering, "save_output_code", staticmethod(sources.append))
     with torch._inductor.config.patch(fx_graph_cache=False):  # a graph out of the cache has no source
         row = captured_step(rows.row, torch.zeros(2, 1, 16))
@@ -182,15 +201,17 @@ def test_loops_are_for_single_vectors_on_a_cpu():
 
 
 def chosen(runtime: Runtime, *, compiled: bool, device: torch.device = CPU) -> RowKernels | None:
-    return row_kernels(runtime, device, compiled=compiled, heads=2, window=500)
+    return row_kernels(runtime, device, compiled=compiled, heads=2)
 
 
 def test_a_compiled_step_has_kernels_where_the_machine_has_them(monkeypatch):
     assert chosen(Runtime(kernels="torch"), compiled=True) is None
     assert chosen(Runtime(), compiled=False) is None
     monkeypatch.setattr(choosing, "_lacking", lambda device: "")
-    assert chosen(Runtime(), compiled=True) == RowKernels(4)
-    assert chosen(Runtime(kernels="triton"), compiled=False) == RowKernels(4)
+    for one in (chosen(Runtime(), compiled=True), chosen(Runtime(kernels="triton"), compiled=False)):
+        assert one is not None
+        assert one.processors == 4
+        assert one.arrived.tolist() == [0, 0]
     monkeypatch.setattr(choosing, "_lacking", lambda device: "it is too old")
     assert chosen(Runtime(), compiled=True) is None
     with pytest.raises(UserError, match=r'it is too old; runtime.kernels = "torch" plays without @ runtime.kernels'):

@@ -51,7 +51,7 @@ def turned(v: Tensor, position: int, rope_dim: int, base: float = 10_000.0) -> T
 
 def plainly(model: Llama, h: Tensor, *, window: int = 10**9, pinned: int = -1, causal: bool = True) -> Tensor:
     """The same network, position by position; `pinned` is seen from everywhere, at most `window` positions away."""
-    heads, groups, rope = 4, model.kv_heads, int((model.rotary.steps != 0).sum()) * 2
+    heads, groups, rope = 4, model.kv_heads, int((model.rotary.steps != 0).sum())
     d, S = model.head_dim, h.shape[1]
     for layer in model.layers:
         attention, x = layer.attention, rms(h, layer.attention_norm.weight)

@@ -29,19 +29,38 @@ def compare(
     dtype: torch.dtype = FLOAT32,
     cache: torch.dtype = FLOAT32,
 ) -> None:
-    """Compare both for rows at these positions; slots that RingKVCache hides from them hold NaN."""
-    ring = RingKVCache(len(positions), window, layers=1, heads=1, head_dim=2, chunk=chunk, pinned=pinned, device=DEVICE)
+    """Compare both for rows at these positions; slots that RingKVCache hides from them hold NaN, as those of the rows.
+
+    The row's key and value are in its slot then, and nothing else has changed.
+    """
+    batch, turns = len(positions), 1 + len(pinned)
+    ring = RingKVCache(batch, window, layers=1, heads=1, head_dim=2, chunk=chunk, pinned=pinned, device=DEVICE)
     ring.rollback(torch.tensor(positions, device=DEVICE))
-    hidden = ring.span(1).hidden[:, 0]
-    shape = (len(positions), kv_heads, len(pinned) + ring.capacity, dim)
-    keys, values = (Stored.of(vectors(*shape, seed=seed), cache) for seed in (1, 2))
-    queries = vectors(len(positions), heads, 1 + len(pinned), dim, seed=3, dtype=dtype)
-    given = (ring.position, window, pinned.start, splits)
-    wanted = attend_in_torch(queries, keys.data, values.data, *given, keys.scale, values.scale)
-    for one in (keys, values):
-        one.spoil(hidden)
-    seen = attend(queries, keys.data, values.data, *given, keys.scale, values.scale)
+    span = ring.span(1)
+    shape = (batch, kv_heads, len(pinned) + ring.capacity, dim)
+    qkv = vectors(batch, (heads + 2 * kv_heads) * dim, seed=3, dtype=dtype)
+    qk_scale = vectors(heads + kv_heads, 1, dim, seed=4, dtype=dtype)
+    cos, sin = vectors(batch, turns, dim, seed=5), vectors(batch, turns, dim, seed=6)
+    before = [Stored.of(vectors(*shape, seed=seed), cache) for seed in (1, 2)]
+    new = torch.zeros_like(span.hidden[:, 0]).scatter(1, span.slot, True)
+    for one in before:
+        one.spoil(span.hidden[:, 0] | new)
+    arrived = torch.zeros(batch * kv_heads, dtype=torch.int32, device=DEVICE)
+    (keys, values), given = (one.copy() for one in before), (1e-3, window, pinned.start)
+    seen = attend(
+        qkv, qk_scale, cos, keys.data, values.data, sin, ring.position, arrived, *given, splits, keys.scale,
+        values.scale,
+    )  # fmt: skip
+    mine = (keys, values)
+    keys, values = theirs = [one.copy() for one in before]
+    wanted = attend_in_torch(
+        qkv, qk_scale, cos, keys.data, values.data, sin, ring.position, *given, keys.scale, values.scale
+    )
     expect_near(seen, wanted, dtype)
+    assert not arrived.any()
+    for own, other, old in zip(mine, theirs, before, strict=True):
+        own.expect_near(other, new, cache)
+        assert own.equal(old, ~new), "nothing else is written"
 
 
 @pytest.mark.parametrize("splits", [1, 2, 3])
@@ -56,6 +75,12 @@ def test_young_full_and_wrapped_rings_of_every_type(dtype, cache, splits):
 @pytest.mark.parametrize("dim", [2, 24, 64])
 def test_groups_and_sizes_of_heads(dim, heads, kv_heads):
     compare([9, 90], 70, pinned=range(1), heads=heads, kv_heads=kv_heads, dim=dim, splits=2)
+
+
+@pytest.mark.parametrize("cache", [FLOAT32, INT8], ids=str)
+@pytest.mark.parametrize("position", [0, 1, 2, 3, 4])
+def test_pinned_positions_are_stored_and_seen_at_once(position, cache):
+    compare([position, 100], 70, pinned=range(1, 3), splits=2, cache=cache)
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -87,10 +112,55 @@ def test_splits_fill_the_processors_and_none_is_empty():
     assert splits_of(3000, 2048, 132) == 1, "a batch fills the processors without"
 
 
+def stored(value: torch.Tensor, cache: torch.dtype) -> tuple[torch.Tensor, Stored, Stored]:
+    """Attend from a row of one head with queries and keys of ones, and store it -> output, key, value."""
+    keys, values = (Stored.of(torch.zeros(1, 1, 1, len(value), device=DEVICE), cache) for _ in range(2))
+    qkv = torch.cat([torch.ones(2 * len(value), device=DEVICE), value])[None]
+    ones, zero = torch.ones(2, 1, len(value), device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    out = attend(
+        qkv, ones, ones[:1], keys.data, values.data, 0 * ones[:1], zero, zero.int(), 1e-6, 1, 0, 1, keys.scale,
+        values.scale,
+    )  # fmt: skip
+    return out, keys, values
+
+
+def test_whole_numbers_are_rounded_to_even_as_torch_rounds():
+    """127, then halves of a step: with a scale of 1 each tie is seen. A row alone attends to what it stores."""
+    value = torch.tensor([127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, -3.5], device=DEVICE)
+    out, _, values = stored(value, INT8)
+    assert values.data.flatten().tolist() == [127, 0, 2, 2, 0, -2, -2, -4]
+    assert values.scale.item() == 1.0
+    assert out.flatten().tolist() == [127, 0, 2, 2, 0, -2, -2, -4]
+
+
+def test_a_value_of_zeros_is_stored_as_zeros():
+    out, _, values = stored(torch.zeros(8, device=DEVICE), INT8)
+    assert not values.data.any()
+    assert not out.any()
+
+
 def test_the_reference_is_independent_arithmetic():
-    """Three positions in a ring of two; the pinned one, 0, with a query of its own."""
-    keys, values, queries = vectors(1, 1, 3, 4), vectors(1, 1, 3, 4, seed=1), vectors(1, 1, 2, 4, seed=2)
-    out = attend_in_torch(queries, keys, values, torch.tensor([5], device=DEVICE), 2, 0, 1)
-    k, v, (near, far) = keys[0, 0], values[0, 0], queries[0, 0]
+    """Position 5 in a ring of two, slots 1 and 2, the pinned one, 0, before them."""
+    qkv, cos, sin = vectors(1, 12, seed=1), vectors(1, 2, 4, seed=2), vectors(1, 2, 4, seed=3)
+    keys, values, scale = vectors(1, 1, 3, 4), vectors(1, 1, 3, 4, seed=1), vectors(2, 1, 4, seed=4)
+    k, v = keys[0, 0].clone(), values[0, 0].clone()
+    out = attend_in_torch(qkv, scale, cos, keys, values, sin, torch.tensor([5], device=DEVICE), 0.1, 2, 0)
+    q, new, v[2] = qkv[0].view(3, 4)
+    q, new = (x / (x.pow(2).mean() + 0.1).sqrt() * scale[n, 0] for n, x in enumerate((q, new)))
+    swapped = [2, 3, 0, 1]
+    near, far = (q * cos[0, turn] + q[swapped] * sin[0, turn] for turn in range(2))
+    k[2] = new * cos[0, 0] + new[swapped] * sin[0, 0]
     weight = torch.stack([far @ k[0], near @ k[1], near @ k[2]]).div(2).exp()
     torch.testing.assert_close(out[0], (weight @ v) / weight.sum())
+    torch.testing.assert_close(keys[0, 0], k)
+    torch.testing.assert_close(values[0, 0], v)
+
+
+def test_a_pinned_key_is_stored_as_it_is():
+    """Unrotated, and seen through the query's rotation to its distance."""
+    qkv, cos, sin = vectors(1, 12, seed=1), vectors(1, 2, 4, seed=2), vectors(1, 2, 4, seed=3)
+    keys, values, scale = vectors(1, 1, 3, 4), vectors(1, 1, 3, 4, seed=1), torch.ones(2, 1, 4, device=DEVICE)
+    attend_in_torch(qkv, scale, cos, keys, values, sin, torch.tensor([0], device=DEVICE), 0.1, 2, 0)
+    new = qkv[0, 4:8]
+    torch.testing.assert_close(keys[0, 0, 0], new / (new.pow(2).mean() + 0.1).sqrt())
+    torch.testing.assert_close(values[0, 0, 0], qkv[0, 8:])
