@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accomp.core.bench.options import Before, Device, Json, Paced, Settings, SpecName, Threads, Variants
+from accomp.core.bench.options import Before, Device, Json, Paced, Profile, Settings, SpecName, Threads, Variants
 from accomp.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def stream(
     steps: Annotated[int, typer.Option(min=1, help="Of each variant; p99.9 is reported from 1000 on.")] = 1000,
     paced: Paced = False,
     variant: Variants = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Print kernels by time, bytes and share of the copy bandwidth as well.")
-    ] = False,
+    profile: Profile = False,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -73,6 +71,7 @@ def chunk(
     settings: Settings = None,
     steps: Annotated[int, typer.Option(min=1, help="Chunks of each variant; p99.9 is reported from 1000 on.")] = 100,
     variant: Variants = None,
+    profile: Profile = False,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -81,7 +80,7 @@ def chunk(
     """Measure one session with chunks of k > 1 frames: a chunk, and the latency of its first frame."""
     from accomp.core.bench.cases.chunk import Chunk
 
-    _run(context, Chunk(steps, tuple(variant or ())), spec, settings, device, threads, json, compare)
+    _run(context, Chunk(steps, tuple(variant or ()), profile), spec, settings, device, threads, json, compare)
 
 
 @bench.command()
@@ -92,6 +91,7 @@ def mlm(
     seconds: Annotated[float, typer.Option(help="Of music.")] = 10.0,
     repeat: Annotated[int, typer.Option(min=1, help="How often.")] = 5,
     variant: Variants = None,
+    profile: Profile = False,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -102,7 +102,7 @@ def mlm(
 
     _run(
         context,
-        _options(Mlm, seconds=seconds, repeat=repeat, variants=tuple(variant or ())),
+        _options(Mlm, seconds=seconds, repeat=repeat, variants=tuple(variant or ()), profile=profile),
         spec,
         settings,
         device,
@@ -118,6 +118,7 @@ def train(
     spec: SpecName = None,
     settings: Settings = None,
     repeat: Annotated[int, typer.Option(min=1, help="How many steps.")] = 5,
+    profile: Profile = False,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -126,7 +127,7 @@ def train(
     """Measure an optimizer step: frames a second, share of the machine's matmul rate."""
     from accomp.core.bench.cases.train import Train
 
-    _run(context, Train(repeat), spec, settings, device, threads, json, compare)
+    _run(context, Train(repeat, profile), spec, settings, device, threads, json, compare)
 
 
 @bench.command()
@@ -175,6 +176,7 @@ def sessions(
     hours: Annotated[
         float | None, typer.Option(help="Instead: one session for so many hours of music; does its memory grow?")
     ] = None,
+    profile: Profile = False,
     device: Device = None,
     threads: Threads = None,
     json: Json = None,
@@ -185,7 +187,7 @@ def sessions(
 
     batches, loads = tuple(batch or BATCHES), tuple(load or ())
     options = {"steps": steps, "codec": with_codec, "paced": paced, "variant": variant, "loads": loads, "hours": hours}
-    benchmark = _options(Sessions, batches=batches, **options)
+    benchmark = _options(Sessions, batches=batches, profile=profile, **options)
     _run(context, benchmark, spec, settings, device, threads, json, compare)
 
 

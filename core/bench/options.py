@@ -23,4 +23,7 @@ Before = Annotated[
 Variants = Annotated[
     list[str] | None, typer.Option("--variant", help="A way to run the model; repeatable. All of them otherwise.")
 ]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Print where the time goes as well: kernels by time, on a CPU operators.")
+]
 Paced = Annotated[bool, typer.Option("--paced", help="A step when its input comes, as live, not at full speed.")]

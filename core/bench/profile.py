@@ -1,4 +1,4 @@
-"""Where a step's time goes: kernels of a GPU by time, bytes and share of the copy bandwidth; operators of a CPU."""
+"""Where the time goes: kernels of a GPU by time, bytes and share of the copy bandwidth; operators of a CPU."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from accomp.core.bench.live import MB, SteadySessions
 from accomp.core.bench.records.figures import shown
 from accomp.core.bench.records.table import aligned
 from accomp.core.compute.roofline import synchronize
+from accomp.core.console import say
 from accomp.core.streaming.quantize import Int8Linear
 
 STEPS = 50
@@ -38,9 +39,20 @@ class KernelTime:
     bytes: int | None = None
 
 
-def profile(sessions: SteadySessions, device: torch.device) -> list[KernelTime]:
-    """Profile STEPS steps of the sessions -> kernels on a GPU, operators on a CPU, the longest first."""
-    return kernel_times(sessions.frame, STEPS, device, known_bytes(sessions))
+def show_steps(title: str, sessions: SteadySessions, bandwidth: float) -> None:
+    """Print where the time of the sessions' steps goes, with the bytes that they read. bandwidth: bytes/s of a copy."""
+    device = sessions.subject.device
+    found = kernel_times(sessions.frame, STEPS, device, known_bytes(sessions))
+    _show(title, lines(found, sessions.step_bytes, bandwidth, device))
+
+
+def show_calls(title: str, run: Callable[[], Any], calls: int, device: torch.device) -> None:
+    """Print where the time of some calls of `run` goes, each on average."""
+    _show(title, lines(kernel_times(run, calls, device, {}), None, 0.0, device))
+
+
+def _show(title: str, table: Sequence[str]) -> None:
+    say("\n".join([f"{title}:", *(f"  {line}" for line in table), ""]))
 
 
 def kernel_times(
@@ -80,8 +92,8 @@ def known_bytes(sessions: SteadySessions) -> dict[str, int]:
     }
 
 
-def lines(found: Sequence[KernelTime], step_bytes: int, bandwidth: float, device: torch.device) -> list[str]:
-    """Format a table; the last row is the whole step, of which `step_bytes` are known. bandwidth: bytes/s of a copy."""
+def lines(found: Sequence[KernelTime], step_bytes: int | None, bandwidth: float, device: torch.device) -> list[str]:
+    """Format a table; the last row is the whole step, which reads `step_bytes`. bandwidth: bytes/s of a copy."""
     whole = KernelTime("all of them", sum(one.calls for one in found), sum(one.seconds for one in found), step_bytes)
     first, rest = list(found[:LONGEST]), found[LONGEST:]
     if rest:
@@ -90,8 +102,9 @@ def lines(found: Sequence[KernelTime], step_bytes: int, bandwidth: float, device
     gpu = device.type == "cuda"
     head = ["kernel" if gpu else "operator", "calls", "us", "of the time", "MB", "of copy bandwidth"]
     cells = [head, *(_cells(one, whole.seconds, bandwidth) for one in (*first, whole))]
-    note = [] if gpu else ["(bytes are not known for each operator of a CPU; the last row has those of the step)"]
-    return [*aligned(cells), *note]
+    if gpu or step_bytes is None:
+        return aligned(cells)
+    return [*aligned(cells), "(bytes are not known for each operator of a CPU; the last row has those of the step)"]
 
 
 def _cells(one: KernelTime, whole: float, bandwidth: float) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.bench import memory
+from accomp.core.bench import memory, profile
 from accomp.core.bench.live import MB, SteadySessions, clock_of
 from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
@@ -22,6 +22,8 @@ from accomp.core.compute.roofline import synchronize
 
 BLOCK = 5
 """Successive chunks of one variant."""
+PROFILED = 2
+"""Chunks that are profiled."""
 
 
 class Chunks:
@@ -50,6 +52,7 @@ class Chunk:
     Attributes:
         steps: chunks of each variant; from 1000 on, the 99.9th percentile is reported.
         variants: names; all where none is given.
+        profile: also print where the time of each goes, by kernel (core/bench/profile.py).
     """
 
     default: ClassVar[str] = "streaming_chunked_small"
@@ -57,6 +60,7 @@ class Chunk:
 
     steps: int = field(default=100, validator=v.ge(1))
     variants: tuple[str, ...] = ()
+    profile: bool = False
 
     def parts(self) -> Sequence[Chunk]:
         """A benchmark for each compiled variant."""
@@ -99,3 +103,5 @@ class Chunk:
                     "peak_mb": peak / MB,
                 },
             )
+            if self.profile:
+                profile.show_calls(f"a chunk of {name}", played, PROFILED, subject.device)

@@ -12,7 +12,7 @@ from attrs import validators as v
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from accomp.core.bench import memory
+from accomp.core.bench import memory, profile
 from accomp.core.bench.live import MB
 from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
@@ -41,6 +41,7 @@ class Mlm:
         seconds: of music.
         repeat: repetitions, after one that warms up and compiles.
         variants: names; all where none is given.
+        profile: also print where the time of a clip goes, by kernel (core/bench/profile.py).
     """
 
     default: ClassVar[str] = "stemgen_small"
@@ -49,10 +50,11 @@ class Mlm:
     seconds: float = field(default=10.0, validator=v.gt(0))
     repeat: int = field(default=5, validator=v.ge(1))
     variants: tuple[str, ...] = ()
+    profile: bool = False
 
     def parts(self) -> Sequence[Mlm]:
         """A benchmark for each compiled variant."""
-        return [attrs.evolve(self, repeat=1, variants=(one,)) for one in compiled_names(self.variants)]
+        return [attrs.evolve(self, repeat=1, variants=(one,), profile=False) for one in compiled_names(self.variants)]
 
     def compile(self, subject: BenchModel) -> None:
         """Sample a clip with each of the variants."""
@@ -88,6 +90,8 @@ class Mlm:
                 rate = forwards / (figures["p50_ms"] / 1000)
                 figures |= {"forwards": forwards, "forwards_s": rate, "matmul": flops * rate / best[name]}
             yield subject.line(self, f"{name}, {setting}", figures | {"compile_s": first[name], "peak_mb": peak / MB})
+            if self.profile:
+                profile.show_calls(f"a clip of {name}", clips[name], 1, subject.device)
 
     def frames(self, subject: BenchModel) -> int:
         """Frames of the clip."""

@@ -12,7 +12,7 @@ import torch
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.bench import memory
+from accomp.core.bench import memory, profile
 from accomp.core.bench.live import MB, SteadySessions, clock_of
 from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
@@ -29,6 +29,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SAMPLES = 60
 """Memory samples an hour of music, at most; more frequent in less than an hour."""
 LEAST_SAMPLES = 20
+PROFILED = 20
+"""Steps that are profiled."""
 SETTLING = 0.1
 """Share of the samples at the beginning that the slope leaves out, while allocators fill their pools."""
 
@@ -46,6 +48,7 @@ class Sessions:
         variant: runtime variant; as the spec's [runtime] says where none is named.
         loads: shares of real time: as many sessions as take such a share, extrapolated from `batches`, are played in
             real time, to count their late steps.
+        profile: also print where the time of a step of each batch goes, by kernel (core/bench/profile.py).
         hours: of music, at full speed, with the memory sampled; nothing else is measured then.
     """
 
@@ -57,6 +60,7 @@ class Sessions:
     codec: bool = True
     paced: bool = False
     variant: str = ""
+    profile: bool = False
     loads: tuple[float, ...] = field(default=(), validator=v.deep_iterable(v.and_(v.gt(0), v.lt(1))))
     hours: float | None = field(default=None, validator=v.optional(v.gt(0)))
 
@@ -118,6 +122,8 @@ class Sessions:
         figures |= {"session_mb": play.live.session_bytes / MB, "peak_mb": memory.peak(subject.device) / MB}
         if not self.codec and clock.k == 1:
             figures["step_mb"] = play.live.step_bytes / MB
+        if self.profile:
+            profile.show_calls(f"a step of {batch} sessions{how}", play, PROFILED, subject.device)
         return subject.line(self, f"{batch} sessions{how}", figures), not times.late
 
     def _long(self, subject: BenchModel, model: Model, hours: float) -> BenchRow:

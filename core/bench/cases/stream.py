@@ -17,7 +17,6 @@ from accomp.core.bench.timing import Work, compare_to_first, interleaved
 from accomp.core.bench.variants import compiled_names, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import copy_bandwidth
-from accomp.core.console import say
 
 BLOCK = 25
 """Successive steps of one variant."""
@@ -81,5 +80,4 @@ class Stream:
             }
             yield subject.line(self, f"{name}{', paced' if self.paced else ''}", figures)
             if self.profile:
-                found = profile.lines(profile.profile(one, subject.device), one.step_bytes, bandwidth, subject.device)
-                say("\n".join([f"a step of {name}:", *(f"  {line}" for line in found), ""]))
+                profile.show_steps(f"a step of {name}", one, bandwidth)

@@ -9,7 +9,7 @@ import attrs
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.core.bench import memory
+from accomp.core.bench import memory, profile
 from accomp.core.bench.live import MB
 from accomp.core.bench.records.record import BenchRow
 from accomp.core.bench.subject import BenchModel
@@ -20,6 +20,9 @@ from accomp.core.training.fabric import fabric_of
 from accomp.core.training.random_init import training_step
 from accomp.core.training.throughput import arithmetic, step_flops
 
+PROFILED = 3
+"""Steps that are profiled."""
+
 
 @frozen
 class Train:
@@ -27,12 +30,14 @@ class Train:
 
     Attributes:
         repeat: repetitions, after one of warm-up.
+        profile: also print where the time of a step goes, by kernel (core/bench/profile.py).
     """
 
     default: ClassVar[str] = "quickstart"
     threads: ClassVar[int | None] = None
 
     repeat: int = field(default=5, validator=v.ge(1))
+    profile: bool = False
 
     def parts(self) -> Sequence[Train]:
         """One: loss and gradients."""
@@ -52,6 +57,8 @@ class Train:
             step = self._step(subject)
             first = timed(step, device)[0]
             times = interleaved({"step": Work(step)}, self.repeat, device, title="train")["step"]
+            if self.profile:
+                profile.show_calls("a training step", step, PROFILED, device)
         peak = memory.peak(device)
         clips = train.batch * train.accumulate
         figures = times.figures(clips * train.frames * subject.frame)

@@ -1,19 +1,15 @@
-"""Compiling side by side what the runs of a suite need, so that each finds it in torch's cache when it is measured.
-
-The processes are `python -m accomp.core.bench.suite.warming FILE NAME PART`.
-"""
+"""Compiling side by side what the runs of a suite need, so that each finds it in torch's cache when it is measured."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from accomp.core.bench.measuring import Benchmark
-from accomp.core.bench.suite.apart import end, started
 from accomp.core.bench.suite.file import Suite, benchmark_of, load
+from accomp.core.bench.suite.processes import end, started
 from accomp.core.compute.cores import cores
 from accomp.core.compute.devices import threads
 from accomp.core.console import say, warn
@@ -30,20 +26,19 @@ def warm(path: Path, content: Suite, benchmarks: Mapping[str, Benchmark], second
     if not waiting:
         return
     say(f"compiling {len(waiting)} parts, {content.warm} at a time")
-    share = {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, cores() // content.warm))}
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    share = max(1, cores() // content.warm)
+    running: dict[str, BaseProcess] = {}
     until = time.monotonic() + seconds
     try:
         while (waiting or running) and time.monotonic() < until:
             while waiting and len(running) < content.warm:
                 name, part = waiting.pop(0)
-                words = ["accomp.core.bench.suite.warming", str(path), name, str(part)]
-                running[f"{name}, part {part}"] = started(words, share)
+                running[f"{name}, part {part}"] = started(main, path, name, part, share)
             for label, child in list(running.items()):
-                if child.poll() is not None:
+                if child.exitcode is not None:
                     del running[label]
-                    if child.returncode:
-                        warn(f"{label} could not be compiled beforehand: its process ended with {child.returncode}")
+                    if child.exitcode:
+                        warn(f"{label} could not be compiled beforehand: its process ended with {child.exitcode}")
             time.sleep(WAIT)
         late = [*running, *(f"{name}, part {part}" for name, part in waiting)]
         if late:
@@ -62,8 +57,11 @@ def parts(content: Suite, benchmarks: Mapping[str, Benchmark]) -> list[tuple[str
     return sorted(found.values(), key=lambda part: part[1])
 
 
-def main(path: Path, name: str, part: int) -> int:
-    """Compile a part of a run."""
+def main(path: Path, name: str, part: int, compile_threads: int) -> int:
+    """Compile a part of a run, with so many threads of torch's compiler."""
+    from torch._inductor import config
+
+    config.compile_threads = compile_threads
     content = load(path)
     run = next(one for one in content.run if one.name == name)
     benchmark = benchmark_of(run, path)
@@ -71,7 +69,3 @@ def main(path: Path, name: str, part: int) -> int:
     with threads(subject.spec.run.threads or benchmark.threads):
         benchmark.parts()[part].compile(subject)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -97,10 +97,25 @@ def test_stream_times_every_variant_and_compares_it_with_the_first(bench: Any, s
     assert first in capsys.readouterr().out
 
 
-def test_a_profile_is_printed_on_demand(bench: Any, spec: Any, capsys: Any) -> None:
-    first = variants()[0].name
-    bench("stream", spec(), "--steps", "1", "--variant", first, "--profile")
-    table = capsys.readouterr().out.partition(f"a step of {first}:\n")[2]
+@pytest.mark.parametrize(
+    ("name", "k", "options", "title"),
+    [
+        ("stream", 1, ["--steps", "1", "--variant", "eager float32"], "a step of eager float32"),
+        ("chunk", 3, ["--steps", "1", "--variant", "eager float32"], "a chunk of eager float32"),
+        ("sessions", 1, ["--steps", "1", "--batch", "2", "--no-codec"], "a step of 2 sessions"),
+        ("train", 1, ["--repeat", "1"], "a training step"),
+        ("mlm", None, ["--repeat", "1", "--seconds", "0.2", "--variant", "eager float32"], "a clip of eager float32"),
+    ],
+)
+def test_a_profile_is_printed_on_demand(
+    name: str, k: int | None, options: list[str], title: str, bench: Any, spec: Any, masked: str, capsys: Any
+) -> None:
+    chunked = {"clock": {"t_f": -3, "k": k}, "objective": {"plugin": "prefix"}}
+    path = masked if k is None else spec(**chunked) if k > 1 else spec()
+    bench(name, path, *options)
+    assert title not in capsys.readouterr().out
+    bench(name, path, *options, "--profile")
+    table = capsys.readouterr().out.partition(f"{title}:\n")[2]
     assert table.split()[:3] == ["operator", "calls", "us"]
     assert "all of them" in table
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import tiny
+import torch
 from attrs import evolve
 from marks import COMPILES
 
@@ -17,6 +22,7 @@ from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.bench.suite import run as suites
 from accomp.core.bench.suite.apart import main as apart_main
 from accomp.core.bench.suite.file import benchmark_of
+from accomp.core.bench.suite.processes import finished
 from accomp.core.bench.suite.run import Run, Suite, Target, load, merged, suite, verdicts
 from accomp.core.bench.suite.warming import main as warming_main
 from accomp.core.bench.suite.warming import parts, warm
@@ -304,8 +310,8 @@ def test_a_run_over_its_time_is_named_and_its_rows_are_kept(
 
     kept = BenchRow("stream", "quickstart", (), "cpu, 1 thread", "eager float32", {"p50_ms": 0.5})
 
-    def ends_late(module: Any, seconds: float) -> None:
-        record.save(Record({}, (kept,)), Path(module[-1]))
+    def ends_late(_: Any, path: Path, name: str, rows: Path, seconds: float) -> None:
+        record.save(Record({}, (kept,)), rows)
 
     monkeypatch.setattr("accomp.core.bench.suite.apart.finished", ends_late)
     assert suite(path, Registry(third_party=False), json=out) == 1
@@ -360,5 +366,36 @@ def test_a_part_is_what_its_run_compiles(file: Path, monkeypatch: Any) -> None:
     seen = []
     monkeypatch.setattr("accomp.core.bench.suite.warming.Registry", tiny.registry)
     monkeypatch.setattr("accomp.core.bench.cases.train.Train.compile", lambda self, subject: seen.append(subject))
-    assert warming_main(file, "train", 0) == 0
+    assert warming_main(file, "train", 0, 2) == 0
     assert [subject.settings for subject in seen] == [("train.batch=1",)]
+
+
+def grandparent(folder: Path, sleeps: float) -> int:
+    """Start a process, leave its number, and sleep."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    (folder / "child").write_text(str(child.pid))
+    time.sleep(sleeps)
+    return 3
+
+
+def test_a_process_is_ended_with_what_it_has_started(tmp_path: Path) -> None:
+    assert finished(grandparent, tmp_path, 0.0, seconds=60) == 3
+    assert finished(grandparent, tmp_path, 100.0, seconds=2) is None
+    child = psutil.Process(int((tmp_path / "child").read_text())) if (tmp_path / "child").exists() else None
+    assert child is None or child.status() == psutil.STATUS_ZOMBIE
+
+
+def imported(out: Path) -> int:
+    """Leave what was imported before the process began, and where from."""
+    modules = [name for name in ("torch", "accomp.core.bench.cases.stream") if name in sys.modules]
+    out.write_text(f"{modules} {torch.cuda.is_initialized()} {Path(torch.__file__).parents[1]}")
+    return 0
+
+
+def test_processes_are_forked_from_one_that_has_imported_and_used_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    """From a folder with files of the same names."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError")
+    monkeypatch.chdir(tmp_path)
+    assert finished(imported, tmp_path / "out", seconds=60) == 0
+    here = Path(torch.__file__).parents[1]
+    assert (tmp_path / "out").read_text() == f"['torch', 'accomp.core.bench.cases.stream'] False {here}"
