@@ -1,27 +1,33 @@
-"""What a step launches on a GPU, found without one: torch's compiler generates its code for a GPU that is pretended.
+"""What a GPU is given to do, found without one: torch's compiler generates its code for a GPU that is pretended.
 
     python benchmarks/gpu_kernels.py streaming_k1 --set tokenizer.codebook_size=1024 [--batch 256] [--code FILE]
         [--runtime kernels=torch --runtime weights=int8]
+    python benchmarks/gpu_kernels.py streaming_k1 --set tokenizer.codebook_size=1024 --set backbone.depth=2 --train
 
 Prints the launches of a step by kernel, `decode` for k > 1 as well: Triton kernels that the compiler has made
 (`triton_...`), accomp's own (core/streaming/kernels), and calls of libraries, of which each may be several launches.
-Each costs a GPU a microsecond or two whatever it does, which is most of the time of one session. Nothing is timed, and
-nothing is run: that takes a GPU (`accomp bench stream --profile`).
+Each costs a GPU a microsecond or two whatever it does, which is most of the time of one session.
 
-The pretended GPU is an H200 to torch (compute capability 9.0, 132 processors). This replaces internals of torch; it is
-written for the version in requirements/.
+With --train, those of the loss and its gradients (bfloat16 by autocast), with the gigabytes that each reads and writes
+at least, all its tensors once, and the operations of matrix products.
+
+Nothing is timed, and nothing is run: that takes a GPU (`accomp bench stream --profile`, `accomp bench train
+--profile`). The pretended GPU is an H200 to torch (compute capability 9.0, 132 processors). This replaces internals of
+torch; it is written for the version in requirements/.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import math
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +72,9 @@ def pretend() -> None:
     target, device = GPUTarget("cuda", CAPABILITY, 32), torch.device("cuda", 0)
     answers = {"get_current_target": target, "get_current_device": 0, "get_active_torch_device": device}
     driver.set_active(SimpleNamespace(**{name: _always(value) for name, value in answers.items()}))
-    plain = torch.Tensor.__getitem__
-    torch.Tensor.__getitem__ = lambda x, index: _item(x, index) if x.is_cuda else plain(x, index)
+    item, inverse = torch.Tensor.__getitem__, torch.Tensor.__invert__
+    torch.Tensor.__getitem__ = lambda x, index: _item(x, index) if x.is_cuda else item(x, index)
+    torch.Tensor.__invert__ = lambda x: torch.ops.aten.bitwise_not(x) if x.is_cuda else inverse(x)
     torch.Tensor.copy_ = lambda x, other, non_blocking=False: torch.ops.aten.copy_(x, other, non_blocking)
 
 
@@ -97,26 +104,26 @@ def _item(x: Tensor, index: Any) -> Tensor:
     return torch.ops.aten.index(x, [tensors.get(n) for n in range(max(tensors) + 1)]) if tensors else x
 
 
-def code_of(step: Callable[..., Any], example: Sequence[Tensor], options: dict[str, Any]) -> str:
-    """The code that torch's compiler generates for a step on fake tensors of the GPU."""
-    from torch._inductor.compile_fx import compile_fx
+class _Generated(Exception):
+    """There is code; nothing more is wanted."""
+
+
+def code_of(compile_graph: Callable[[], Any], **options: Any) -> str:
+    """The code that torch's compiler generates within a call, under these options of its."""
+    from torch._inductor import config
     from torch._inductor.graph import GraphLowering
 
     found: list[str] = []
 
-    class Done(Exception): ...
-
-    def generated(graph: Any) -> None:
+    def stop(graph: Any) -> None:
         found.append(graph.codegen()[0].value)
-        raise Done
+        raise _Generated
 
-    def backend(module: Any, inputs: list[Any]) -> Any:
-        more = {"force_disable_caches": True, "joint_graph_constant_folding": False, "compile_threads": 1}
-        return compile_fx(module, inputs, config_patches={**options, **more, "triton.autotune_at_compile_time": False})
-
-    compile_to_module, GraphLowering.compile_to_module = GraphLowering.compile_to_module, generated
+    options |= {"force_disable_caches": True, "joint_graph_constant_folding": False, "compile_threads": 1}
+    compile_to_module, GraphLowering.compile_to_module = GraphLowering.compile_to_module, stop
     try:
-        torch.compile(step, fullgraph=True, dynamic=False, backend=backend)(*example)
+        with config.patch({**options, "triton.autotune_at_compile_time": False}):
+            compile_graph()
     except Exception:
         if not found:
             raise
@@ -172,6 +179,160 @@ def on_gpu(model: nn.Module) -> None:
                     tensors[name] = nn.Parameter(fake, requires_grad=False) if tensors is module._parameters else fake
 
 
+def step_code(spec_name: str, settings: Sequence[str], batch: int, runtime: dict[str, str]) -> dict[str, str]:
+    """Graph -> its code."""
+    from torch._inductor.compile_fx import compile_fx
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from accomp.core.streaming.graphs import OPTIONS
+
+    def code(run: Callable[..., Any], *example: Tensor) -> str:
+        compiled = torch.compile(run, fullgraph=True, dynamic=False, backend=compile_fx)
+        return code_of(lambda: compiled(*example), **OPTIONS)
+
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        step = step_of(spec_name, settings, batch, runtime)
+        k, weight = step.layout.clock.k, step.model.table.weight
+        x = torch.zeros(step.rows, k, step.model.space.latent_dim, dtype=weight.dtype, device=weight.device)
+        found = {"prefill": code(step._prefill, x)}
+        return found | ({"decode": code(step._decode)} if k > 1 else {})
+
+
+# --- training
+
+
+def training_code(spec_name: str, settings: Sequence[str]) -> dict[str, str]:
+    """Graph -> its code: the loss of a batch, and its gradients.
+
+    Autograd wants a driver, so that the graphs are made for a CPU, and their tensors then moved.
+    """
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._inductor.compile_fx import select_decomp_table
+    from torch._inductor.fx_utils import FakeTensorUpdater
+    from torch.nn.attention import flex_attention
+
+    from accomp.core.bench.subject import subject
+    from accomp.core.registry import Registry
+    from accomp.core.spec.build import build_objective
+    from accomp.core.training.random_init import random_batch
+
+    made = subject(spec_name, settings, Registry(), device="cpu")
+    objective: Any = build_objective(made.spec, made.space, made.registry)
+    if hasattr(objective, "tiles"):
+        objective.tiles = True
+    flex_attention._validate_device = FakeTensorUpdater.incremental_update = _always(0)  # type: ignore[attr-defined]
+    found: dict[str, str] = {}
+
+    def partition(joint: Any, inputs: Any, **more: Any) -> Any:
+        forward, backward = min_cut_rematerialization_partition(joint, inputs, **more)
+        for name, graph in (("forward", forward), ("backward", backward)):
+            found[name] = _moved_code(graph)
+        return forward, backward
+
+    def finish(*_: Any) -> Any:
+        raise _Generated
+
+    backend = aot_autograd(
+        fw_compiler=lambda *_: make_boxed_func(finish), partition_fn=partition, decompositions=select_decomp_table()
+    )
+    objective.loss_of = torch.compile(objective.loss_of, fullgraph=True, dynamic=False, backend=backend)
+    model, batch = made.model().train(), random_batch(made.spec, made.space, torch.device("cpu"))
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            objective.loss(model, batch, model.clock, torch.Generator().manual_seed(0))
+    except _Generated:
+        return found
+    raise AssertionError("the loss was not compiled")
+
+
+def _moved_code(graph: torch.fx.GraphModule) -> str:
+    """The code of a graph, its tensors on the GPU."""
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.fx_passes.replace_random import replace_random_passes
+    from torch._inductor.virtualized import V
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+    graph, mode = copy.deepcopy(graph), FakeTensorMode(allow_non_fake_inputs=True)
+    inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    with mode:
+        inputs = [
+            torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda") if isinstance(x, Tensor) else x
+            for x in inputs
+        ]
+
+    def spread() -> None:
+        graph.recompile()
+        for node in graph.graph.nodes:
+            node.meta.pop("val", None)
+        FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*inputs)
+
+    for node in graph.graph.nodes:
+        if "device" in node.kwargs:
+            node.kwargs = {**node.kwargs, "device": torch.device("cuda", 0)}
+    spread()
+    with V.set_fake_mode(mode):
+        replace_random_passes(graph)
+    spread()
+    with torch._guards.tracing(torch._guards.TracingContext(mode)):
+        return code_of(lambda: compile_fx_inner(graph, inputs))
+
+
+class Work(NamedTuple):
+    """Bytes that launches read and write at least, and multiplications and additions of matrix products."""
+
+    bytes: int = 0
+    operations: int = 0
+
+
+BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8, "i64": 8, "i32": 4, "i8": 1, "u8": 1, "i1": 1}
+
+
+def work_of(code: str) -> dict[str, Work]:
+    """Kernels and matrix products of generated code -> their work, all launches together."""
+    kernels = re.findall(r"(\w+) = async_compile\.triton\(.*?'signature': \{(.*?)\}", code, re.DOTALL)
+    types = {name: re.findall(r"'(\w+)': '\*?(\w+)'", signature) for name, signature in kernels}
+    sizes: dict[str, list[int]] = {}
+    found: dict[str, Work] = defaultdict(Work)
+    for line in code.partition("def call(")[2].splitlines():
+        if (made := re.search(r"assert_size_stride\((\w+), \(([^)]*)\)", line)) or (
+            made := re.match(r"\s*(\w+) = (?:empty_strided_cuda\(|reinterpret_tensor\(\w+, )\(([^)]*)\)", line)
+        ):
+            sizes[made[1]] = _numbers(made[2])
+        elif made := re.match(r"\s*(\w+) = (\w+);.*# reuse", line):
+            sizes[made[1]] = sizes.get(made[2], [])
+        elif made := re.search(r"(\w+)\.run\((.*), stream", line):
+            shapes = _shapes(made[2], sizes)
+            parts = zip(types.get(made[1], ()), shapes, strict=False)
+            read = sum(
+                math.prod(shape) * BYTES[kind] * (2 if name.startswith("in_out") else 1)
+                for (name, kind), shape in parts
+                if shape is not None
+            )
+            found[made[1]] = Work(found[made[1]].bytes + read, 0)
+        elif made := re.search(r"extern_kernels\.(\w+)\((.*)\)", line):
+            shapes = [shape for shape in _shapes(made[2], sizes) if shape]
+            a, b = shapes[1:3] if made[1] == "addmm" else shapes[:2]
+            moved = 2 * (math.prod(a) + math.prod(b) + a[-2] * b[-1])
+            before = found[made[1]]
+            found[made[1]] = Work(before.bytes + moved, before.operations + 2 * math.prod(a) * b[-1])
+    return found
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def _shapes(arguments: str, sizes: dict[str, list[int]]) -> list[list[int] | None]:
+    """Shapes of the arguments of a call; None of those that are no tensors."""
+    view = r"reinterpret_tensor\(\w+, \(([^)]*)\), \([^)]*\), \d+\)|(?:\w+=)?(-?\w+)"
+    return [_numbers(shape) if shape else sizes.get(name) for shape, name in re.findall(view, arguments)]
+
+
+# --- the command
+
+
 def main() -> None:
     """Read the command line, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -179,27 +340,28 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="of the spec, as for accomp bench")
     parser.add_argument("--batch", type=int, default=1, help="sessions")
     parser.add_argument("--runtime", action="append", default=[], help="weights, cache, kernels; weights are bfloat16")
+    parser.add_argument("--train", action="store_true", help="the loss and its gradients instead of a step")
     parser.add_argument("--code", type=Path, help="write the generated code here")
     given = parser.parse_args()
     pretend()
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from accomp.core.streaming.graphs import OPTIONS
-
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        step = step_of(given.spec, given.set, given.batch, dict(one.split("=", 1) for one in given.runtime))
-        k, weight = step.layout.clock.k, step.model.table.weight
-        x = torch.zeros(step.rows, k, step.model.space.latent_dim, dtype=weight.dtype, device=weight.device)
-        codes = {"prefill": code_of(step._prefill, [x], OPTIONS)}
-        if k > 1:
-            codes["decode"] = code_of(step._decode, [], OPTIONS)
+    if given.train:
+        codes = training_code(given.spec, given.set)
+    else:
+        runtime = dict(one.split("=", 1) for one in given.runtime)
+        codes = step_code(given.spec, given.set, given.batch, runtime)
     for name, code in codes.items():
-        found = launches(code)
-        print(f"{name}: {found.total()} launches")
-        for kernel, count in found.most_common():
-            print(f"  {count:4} {kernel}")
+        found, work = launches(code), work_of(code) if given.train else {}
+        total = Work(*map(sum, zip(*work.values(), strict=True))) if work else Work()
+        print(f"{name}: {found.total()} launches{_said(total)}")
+        for kernel, count in sorted(found.items(), key=lambda one: (-work.get(one[0], Work()).bytes, -one[1])):
+            print(f"  {count:4} {kernel}{_said(work.get(kernel.removeprefix('extern_kernels.'), Work()))}")
     if given.code:
         given.code.write_text("\n".join(codes.values()), encoding="utf-8")
+
+
+def _said(work: Work) -> str:
+    operations = f", {work.operations / 1e12:.3g} T operations" if work.operations else ""
+    return f"  {work.bytes / 1e9:.3g} GB{operations}" if work.bytes else ""
 
 
 if __name__ == "__main__":

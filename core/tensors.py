@@ -15,3 +15,18 @@ def total(*terms: Tensor | None) -> Tensor | None:
 def in_full(x: Tensor) -> Tensor:
     """Convert to float32, if the type of x is less precise."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@torch.library.custom_op("accomp::computed_once", mutates_args=())
+def computed_once(x: Tensor) -> Tensor:
+    """A copy of x that torch.compile computes once and keeps.
+
+    Otherwise it computes cheap operations, of sines for example, again for each number that they are used for. Without
+    a gradient.
+    """
+    return x.clone()
+
+
+@computed_once.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)

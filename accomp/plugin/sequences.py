@@ -9,7 +9,7 @@ from accomp.core.model.ear import with_heard
 from accomp.core.model.future_heads import LooksAhead
 from accomp.core.model.level_weights import each_level, weights_of
 from accomp.core.model.masking import STEPS, Candidates, Draw, each, fill_in, per_level, training_mask
-from accomp.core.model.model import Model, withhold
+from accomp.core.model.model import Model, nats_of, withhold
 from accomp.core.model.past_dropout import drop_past
 from accomp.core.model.sequence import DelayPattern
 from accomp.core.model.tokens import MASK, PADDING
@@ -18,7 +18,7 @@ from accomp.core.offline.prepended import Prepended
 from accomp.core.streaming.graphs import cuda_graph
 from accomp.core.streaming.kv_cache import CacheSlots, RingKVCache
 from accomp.core.streaming.row_kernels import RowKernels, in_loops
-from accomp.core.tensors import total
+from accomp.core.tensors import computed_once, total
 
 __all__ = [
     "MASK",
@@ -36,6 +36,7 @@ __all__ = [
     "RingKVCache",
     "RowKernels",
     "chunk_starts",
+    "computed_once",
     "cuda_graph",
     "draw_starts",
     "drop_past",
@@ -44,6 +45,7 @@ __all__ = [
     "fill_in",
     "hidden",
     "in_loops",
+    "nats_of",
     "per_level",
     "tiled",
     "total",

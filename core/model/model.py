@@ -162,10 +162,9 @@ class Model(Accompanist):
         `weights` of the levels count in training only; elsewhere a loss is in nats a token.
         """
         ids = self.vocabulary.ids(target)
-        nats = F.cross_entropy(logits.flatten(0, 2).float(), ids.flatten(), reduction="none")
         codes = logits[..., self.vocabulary.first_code :]
         return Loss.over(
-            nats.view_as(ids), target >= 0, self.likeliest(codes, target), weights if self.training else None
+            nats_of(logits, ids), target >= 0, self.likeliest(codes, target), weights if self.training else None
         )
 
     def likeliest(self, logits: Tensor, target: Tensor) -> Tensor | None:
@@ -205,6 +204,19 @@ class Model(Accompanist):
     def _look_up(self, ids: Tensor) -> Tensor:
         """ids [B, K, n] -> [B, K, n, De]."""
         return self.table(ids + self.first_rows)
+
+
+def nats_of(logits: Tensor, ids: Tensor) -> Tensor:
+    """Cross entropy of logits [..., V] and ids [...], float32 [...].
+
+    Compiled, the logits are read once, and once more for their gradient; torch's own function has gradients of each
+    step, as large as they are.
+    """
+    if not torch.compiler.is_compiling():
+        return F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten(), reduction="none").view_as(ids)
+    logits = logits.float()
+    here = torch.arange(logits.shape[-1], device=ids.device) == ids[..., None]
+    return logits.logsumexp(-1) - torch.where(here, logits, 0.0).sum(-1)
 
 
 def withhold(batch: Batch, conditions: Conditions, rng: torch.Generator) -> Batch:

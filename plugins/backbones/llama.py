@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from accomp.plugin import AttentionPattern, Backbone, CombinationError, TokenSpace
-from accomp.plugin.sequences import CacheSlots, RingKVCache, RowKernels, in_loops
+from accomp.plugin.sequences import CacheSlots, RingKVCache, RowKernels, computed_once, in_loops
 
 Visible = bool | Tensor | BlockMask
 """Causal or not; a mask; or its tiles."""
@@ -97,6 +97,8 @@ class Llama(Backbone):
             position = torch.arange(h.shape[1], device=h.device)[None] if sight is None else sight.position
             visible = causal if sight is None else _visible(sight)
             rotation = self.rotary(position[..., None])
+            if self.training:
+                rotation = Rotation(*map(computed_once, rotation))
             for layer in self.layers:
                 h = layer(h, rotation, visible)
             return self.norm(h)
@@ -144,19 +146,19 @@ class Rotary(nn.Module):
         self.register_buffer("sign", signs, persistent=False)
 
     def forward(self, position: Tensor) -> Rotation:
-        """position [B, S, P] int64 -> rotations of vectors [B, H, S, P, d]."""
-        angle = (position[..., None] * self.steps)[:, None].float() * (2 * math.pi / 2.0**64)
+        """position [B, S, P] int64 -> rotations of vectors [B, S, H, P, d]."""
+        angle = (position[..., None] * self.steps)[:, :, None].float() * (2 * math.pi / 2.0**64)
         return Rotation(angle.cos(), angle.sin() * self.sign)
 
 
 class Rotation(NamedTuple):
-    """Precomputed rotation: cos and signed sin, [B, 1, S, P, d]."""
+    """Precomputed rotation: cos and signed sin, [B, S, 1, P, d]."""
 
     cos: Tensor
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x [B, H, S, d] -> [B, H, S, P, d], each vector rotated to its P positions."""
+        """x [B, S, H, d] -> [B, S, H, P, d], each vector rotated to its P positions."""
         x = x[..., None, :]
         return x * self.cos.to(x.dtype) + x.roll(x.shape[-1] // 2, dims=-1) * self.sin.to(x.dtype)
 
@@ -209,16 +211,16 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor, rotation: Rotation, visible: Visible, past: CachedKeys | None) -> Tensor:
         """h [B, S, D] -> [B, S, D]."""
-        qkv = self.qkv(h).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        qk, v = qkv.tensor_split([self.heads + self.kv_heads], dim=1)
-        qk = F.rms_norm(qk, (self.head_dim,)) * self.qk_scale
-        turned = rotation(qk)
-        q, k = turned[..., 0, :].tensor_split([self.heads], dim=1)
+        qk, v = self.qkv(h).unflatten(-1, (-1, self.head_dim)).tensor_split([self.heads + self.kv_heads], dim=2)
+        qk = F.rms_norm(qk, (self.head_dim,)) * self.qk_scale[:, 0]
+        turned = rotation(qk).to(v.dtype)
+        (q, k), v = turned[:, :, :, 0].transpose(1, 2).tensor_split([self.heads], dim=1), v.transpose(1, 2)
         if past is None:
             o = _over_rows(q, k, v, visible)
         else:
-            back = turned[:, : self.heads, :, 1:]
-            o = self._attend(q, back, torch.where(past.span.pinned[:, None, :, None], qk[:, self.heads :], k), v, past)
+            still = qk[:, :, self.heads :].transpose(1, 2)
+            k = torch.where(past.span.pinned[:, None, :, None], still, k)
+            o = self._attend(q, turned[:, :, : self.heads, 1:].transpose(1, 2), k, v, past)
         return self.out(o.transpose(1, 2).flatten(2))
 
     def _attend(self, q: Tensor, back: Tensor, k: Tensor, v: Tensor, past: CachedKeys) -> Tensor:

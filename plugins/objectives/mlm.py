@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor
 
 from accomp.plugin import AttentionPattern, Batch, Clock, Decoding, Loss, TokenSpace
-from accomp.plugin.sequences import MASK, Model, hidden, tiled, training_mask, whole_clip, withhold
+from accomp.plugin.sequences import MASK, Model, hidden, nats_of, tiled, training_mask, whole_clip, withhold
 
 
 class MLM:
@@ -51,5 +50,4 @@ class MLM:
         h = hidden(model, batch.x, held, batch.labels, batch.valid, batch.timelines, sight)
         logits = model.logits(h)[..., model.vocabulary.first_code :]
         target = batch.y.masked_fill(~counted, 0)
-        nats = F.cross_entropy(logits.flatten(0, 2).float(), target.flatten(), reduction="none")
-        return Loss.over(nats.view_as(target), counted, model.likeliest(logits, target))
+        return Loss.over(nats_of(logits, target), counted, model.likeliest(logits, target))

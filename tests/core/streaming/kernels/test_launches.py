@@ -1,4 +1,4 @@
-"""What a step launches on a GPU, by benchmarks/gpu_kernels.py: torch's compiler for a GPU that is not there."""
+"""What a GPU is given to do, by benchmarks/gpu_kernels.py: torch's compiler for a GPU that is not there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def graphs(folder: Path, *arguments: str) -> dict[str, dict[str, int]]:
         if graph := re.match(r"(\w+): \d+ launches", line):
             kernels = found[graph[1]] = {}
         else:
-            count, name = line.split()
+            count, name = line.split()[:2]
             kernels[name] = int(count)
     return found
 
@@ -54,3 +54,13 @@ def test_attention_of_many_sessions_is_one_kernel_a_layer(tmp_path):
     kernels = graphs(tmp_path, "streaming_k1_small", "--batch", "64")["prefill"]
     assert {name: count for name, count in kernels.items() if "attend" in name} == {"attend_kernel_0": LAYERS}
     assert [name for name in kernels if "aten" in name] == []
+
+
+@COMPILES
+def test_training_computes_rotations_once_and_copies_neither_queries_nor_logits(tmp_path):
+    found = graphs(tmp_path, "streaming_k1_small", "--train")
+    assert set(found) == {"forward", "backward"}
+    assert sum(count for kernels in found.values() for name, count in kernels.items() if "_sin_" in name) == 1
+    rotating = {name: count for name, count in found["forward"].items() if "_roll_" in name}
+    assert list(rotating.values()) == [LAYERS], "norm and rotation are one kernel a layer"
+    assert [name for kernels in found.values() for name in kernels if "nll_loss" in name] == []
