@@ -70,7 +70,7 @@ test-page: setup
 test-compile: setup
 	ACCOMP_COMPILE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) tests/core/streaming/test_row_kernels.py \
 		tests/core/streaming/kernels/test_gpu_code.py tests/core/streaming/kernels/test_launches.py \
-		tests/core/training/test_compiled_objectives.py tests/core/model/test_sampling.py \
+		tests/core/training/test_compiled_objectives.py tests/core/model/test_sampling.py tests/core/offline/test_framewise.py \
 		tests/core/bench/test_bench_suite.py
 
 test-replicas: setup

@@ -4,9 +4,10 @@
         [--runtime kernels=torch --runtime weights=int8]
     python benchmarks/gpu_kernels.py streaming_k1 --set tokenizer.codebook_size=1024 --set backbone.depth=2 --train
 
-Prints the launches of a step by kernel, `decode` for k > 1 as well: Triton kernels that the compiler has made
-(`triton_...`), accomp's own (core/streaming/kernels), and calls of libraries, of which each may be several launches.
-Each costs a GPU a microsecond or two whatever it does, which is most of the time of one session.
+Prints the launches of a step by kernel, for k > 1 of `decode` as well, of a masked model those of the first level:
+Triton kernels that the compiler has made (`triton_...`), accomp's own (core/streaming/kernels), and calls of libraries,
+of which each may be several launches. Each costs a GPU a microsecond or two whatever it does, which is most of the time
+of one session.
 
 With --train, those of the loss and its gradients (bfloat16 by autocast), with the gigabytes that each reads and writes
 at least, all its tensors once, and the operations of matrix products.
@@ -141,17 +142,14 @@ def launches(code: str) -> Counter[str]:
 # --- the step
 
 
-def step_of(spec_name: str, settings: Sequence[str], batch: int, runtime: dict[str, str]) -> Any:
-    """The step of `batch` sessions of an untrained model; call under a FakeTensorMode with the model's tensors."""
+def prepared_model(spec_name: str, settings: Sequence[str], runtime: dict[str, str]) -> tuple[Any, Any, Any]:
+    """An untrained model in the runtime's precision, on the GPU -> the spec's parts, the model, the runtime."""
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
     from accomp.core.bench.subject import subject
-    from accomp.core.keyed_random import KeyedRandom
-    from accomp.core.model.guidance import Guidance
     from accomp.core.registry import Registry
     from accomp.core.spec.runtime import Runtime
     from accomp.core.streaming.precision import prepared
-    from accomp.core.streaming.step import Sessions, Step
 
     with unset_fake_temporarily():
         made = subject(spec_name, settings, Registry(), device="cpu")
@@ -159,6 +157,16 @@ def step_of(spec_name: str, settings: Sequence[str], batch: int, runtime: dict[s
         model = made.model() if playing.weights == "float32" else made.model().bfloat16()
         model = prepared(model, playing)
     on_gpu(model)
+    return made, model, playing
+
+
+def step_of(spec_name: str, settings: Sequence[str], batch: int, runtime: dict[str, str]) -> Any:
+    """The step of `batch` sessions of an untrained model; call under a FakeTensorMode."""
+    from accomp.core.keyed_random import KeyedRandom
+    from accomp.core.model.guidance import Guidance
+    from accomp.core.streaming.step import Sessions, Step
+
+    made, model, playing = prepared_model(spec_name, settings, runtime)
     sampler, device = made.sampler(), torch.device("cuda")
     sessions = Sessions(
         KeyedRandom(torch.zeros(batch, made.space.codebooks, dtype=torch.int64, device=device)),
@@ -167,6 +175,26 @@ def step_of(spec_name: str, settings: Sequence[str], batch: int, runtime: dict[s
     )
     guidance, window = Guidance(made.spec.guidance), made.spec.train.frames
     return Step(model, sampler, guidance, window=window, sessions=sessions, runtime=playing)
+
+
+def masked_step_of(
+    spec_name: str, settings: Sequence[str], batch: int, runtime: dict[str, str]
+) -> tuple[Callable[..., Any], list[Tensor]]:
+    """A step of an untrained masked model's first level, and its arguments, as `step_of`."""
+    from accomp.core.model.guidance import Guidance
+    from accomp.core.model.masking import Choice, Draw
+    from accomp.core.offline.framewise import ClipInputs, LevelForward
+
+    made, model, _ = prepared_model(spec_name, settings, runtime)
+    sampler: Any = made.sampler()
+    guidance, frames, device = Guidance(made.spec.guidance), made.spec.train.frames, torch.device("cuda")
+    x = torch.zeros(batch, frames, made.space.latent_dim, dtype=model.table.weight.dtype, device=device)
+    labels = {name: torch.zeros(batch, dtype=torch.int64, device=device) for name in made.spec.conditions.labels}
+    inputs = ClipInputs(model, guidance, *guidance.spread(x, labels), {})
+    level = LevelForward(inputs, 0, Choice(0, Draw(), sampler._rank))
+    row = torch.zeros(batch, frames, dtype=torch.int64, device=device)
+    canvas = torch.zeros(batch, made.space.codebooks, frames, dtype=torch.int64, device=device)
+    return level.chosen, [canvas, row == 0, row, row[:, :1].clone(), torch.zeros(batch, 1, device=device)]
 
 
 def on_gpu(model: nn.Module) -> None:
@@ -184,6 +212,8 @@ def step_code(spec_name: str, settings: Sequence[str], batch: int, runtime: dict
     from torch._inductor.compile_fx import compile_fx
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from accomp.core.registry import Registry
+    from accomp.core.spec.schema import load_spec
     from accomp.core.streaming.graphs import OPTIONS
 
     def code(run: Callable[..., Any], *example: Tensor) -> str:
@@ -191,6 +221,9 @@ def step_code(spec_name: str, settings: Sequence[str], batch: int, runtime: dict
         return code_of(lambda: compiled(*example), **OPTIONS)
 
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        if load_spec(spec_name, Registry(), settings).clock is None:
+            run, example = masked_step_of(spec_name, settings, batch, runtime)
+            return {"step": code(run, *example)}
         step = step_of(spec_name, settings, batch, runtime)
         k, weight = step.layout.clock.k, step.model.table.weight
         x = torch.zeros(step.rows, k, step.model.space.latent_dim, dtype=weight.dtype, device=weight.device)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from attrs import frozen
@@ -117,6 +117,45 @@ class Draw:
         return codes.squeeze(-1), p.gather(-1, codes).squeeze(-1)
 
 
+@frozen
+class Choice:
+    """What a step of `fill_in` does after its forward: draw a code for every frame, keep the best.
+
+    Equal ones, for arguments of the same shapes, may share a compiled graph.
+    """
+
+    level: int
+    draw: Draw
+    rank: Rank
+
+    def __call__(
+        self, logits: Tensor, codes: Tensor, waiting: Tensor, key: Tensor, left: Tensor, progress: Tensor
+    ) -> Tensor:
+        """Choose -> the level's codes, and 1 where they still wait, int64 [2, B, T].
+
+        Args:
+            logits: [B, T, C].
+            codes: of the level so far [B, T].
+            waiting: [B, T] bool, frames without a code.
+            key: of the step's random numbers [B, T].
+            left: frames of each row that wait after it [B, 1].
+            progress: see Candidates.
+        """
+        noise = KeyedRandom(key)
+        drawn, p = self.draw(logits, noise.fold(0))
+        still = _worst(self.rank(Candidates(self.level, p, progress, noise.fold(1))), waiting, left)
+        return torch.stack([torch.where(waiting & ~still, drawn, codes), still.long()])
+
+
+@runtime_checkable
+class TakesSteps(Protocol):
+    """A Predict that computes a forward and the choice after it together."""
+
+    def step(self, choose: Choice) -> Callable[..., Tensor]:
+        """Return the computation: canvas [B, K, T], then the arguments of `choose` after the codes -> its result."""
+        ...
+
+
 def fill_in(
     predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom, *, steps: Sequence[int], draw: Draw, rank: Rank
 ) -> Tensor:
@@ -130,24 +169,32 @@ def fill_in(
     frames = torch.arange(canvas.shape[2], device=canvas.device)
     counts = todo.sum(-1).T.tolist()
     for level, most in enumerate(steps):
+        choose = Choice(level, draw, rank)
+        step = predict.step(choose) if isinstance(predict, TakesSteps) else _apart(predict, choose)
+        left, progress = _plan(counts[level], most, canvas.device)
+        number = torch.arange(left.shape[1], device=canvas.device)[:, None]
+        key = KeyedRandom(rng.key[:, level, None, None]).fold(number).fold(frames).key  # [B, steps, T]
         waiting = todo[:, level]
-        for t, (left, progress) in enumerate(_plan(counts[level], most, canvas.device)):
-            noise = KeyedRandom(rng.key[:, level, None]).fold(t).fold(frames)
-            codes, p = draw(predict(canvas, level), noise.fold(0))
-            still = _worst(rank(Candidates(level, p, progress, noise.fold(1))), waiting, left)
-            canvas[:, level] = torch.where(waiting & ~still, codes, canvas[:, level])
-            waiting = still
+        for t in range(left.shape[1]):
+            codes, still = step(canvas, waiting, key[:, t], left[:, t : t + 1], progress[:, t : t + 1])
+            canvas[:, level], waiting = codes, still.bool()
     return canvas
 
 
-def _plan(counts: list[int], steps: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each step of a level: the count of tokens still masked in each row [B, 1], and the row's progress [B, 1]."""
+def _apart(predict: Predict, choose: Choice) -> Callable[..., Tensor]:
+    def step(canvas: Tensor, *given: Tensor) -> Tensor:
+        return choose(predict(canvas, choose.level), canvas[:, choose.level], *given)
+
+    return step
+
+
+def _plan(counts: list[int], steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each of the n steps of a level: the count of tokens still masked in each row, and its progress [B, n]."""
     rows = [masked_after(count, steps) for count in counts]
     total = max(map(len, rows))
     left = torch.tensor([row + [0] * (total - len(row)) for row in rows], device=device)
     own = torch.tensor([[max(1, len(row))] for row in rows], device=device)
-    for t in range(total):
-        yield left[:, t : t + 1], ((t + 1) / own).clamp(max=1.0)
+    return left, (torch.arange(1, total + 1, device=device) / own).clamp(max=1.0)
 
 
 def _worst(score: Tensor, waiting: Tensor, left: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from accomp.core.interfaces import MaskedSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import UNGUIDED, Guidance
+from accomp.core.model.masking import Choice
 from accomp.core.model.model import Model
 from accomp.core.model.tokens import MASK
 from accomp.core.spec.runtime import EAGER, Runtime
@@ -47,16 +48,25 @@ def whole_clip(valid: Tensor) -> AttentionPattern:
     return AttentionPattern(frame.expand(len(valid), -1), lambda b, i, j: valid[b, j] | (i == j))
 
 
+def joined(canvas: Tensor) -> bool:
+    """Whether a forward and the choice after it are compiled together: on a GPU, where launches are what it costs."""
+    return canvas.is_cuda
+
+
 class Framewise:
     """Masked decoding of clips of one shape.
 
     Each forward is one batch of all variants of the guidance, and one level's head. Compiled, it is one graph a level,
-    made at the first clip of its shape.
+    made at the first clip of its shape; on a GPU with the choice of codes after it, which would be dozens of kernels.
+
+    Attributes:
+        forwards: number of those so far.
     """
 
     def __init__(self, model: Model, guidance: Guidance = UNGUIDED, runtime: Runtime = EAGER):
         self._model, self._guidance, self._runtime = model, guidance, runtime
         self._clips: dict[torch.Size, _Clips] = {}
+        self.forwards = 0
 
     @torch.inference_mode()
     def fill(
@@ -78,17 +88,19 @@ class Framewise:
         rows = self._guidance.spread_timelines(timelines)
         clips = self._clips.get(x.shape)
         if clips is None:
-            new = _Clips(self._model, self._guidance, x, labels, rows, self._runtime)
-            self._clips = {x.shape: new}  # of one shape only
-            clips = self._clips[x.shape]
-        clips.begin(x, labels, rows)
+            clips = _Clips(ClipInputs(self._model, self._guidance, x, labels, rows), self._runtime)
+            self._clips = {x.shape: clips}  # of one shape only
+        clips.inputs.set(x, labels, rows)
         batch, levels, done = known.shape
         canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASK)], dim=2)
-        return sampler.fill(clips.predict, canvas, canvas == MASK, noise)
+        before = clips.forwards
+        filled = sampler.fill(clips, canvas, canvas == MASK, noise)
+        self.forwards += clips.forwards - before
+        return filled
 
 
-class _Clips:
-    """Input buffers of the forwards of some clips: latents x [G * B, T, E], labels, timelines."""
+class ClipInputs:
+    """What the forwards of some clips read: the model, latents x [G * B, T, E], labels, timelines."""
 
     def __init__(
         self,
@@ -97,19 +109,12 @@ class _Clips:
         x: Tensor,
         labels: Mapping[str, Tensor],
         timelines: Mapping[str, Tensor],
-        runtime: Runtime,
     ):
         self.model, self.guidance, self.x = model, guidance, x.clone()
         self.timelines = {name: values.clone() for name, values in timelines.items()}
         self.labels = {name: classes.clone() for name, classes in labels.items()}
-        levels = range(model.space.codebooks)
-        self._forwards: list[Callable[[Tensor], Tensor]] = [_Level(self, level).logits for level in levels]
-        if runtime.compiles(x.device):
-            batch = len(x) // len(guidance.variants)
-            canvas = torch.full((batch, len(levels), x.shape[1]), MASK, device=x.device)
-            self._forwards = [captured_step(forward, canvas) for forward in self._forwards]
 
-    def begin(self, x: Tensor, labels: Mapping[str, Tensor], timelines: Mapping[str, Tensor]) -> None:
+    def set(self, x: Tensor, labels: Mapping[str, Tensor], timelines: Mapping[str, Tensor]) -> None:
         """Replace the clips by others of the same shape."""
         self.x.copy_(x)
         for name, values in timelines.items():
@@ -117,19 +122,55 @@ class _Clips:
         for name, classes in labels.items():
             self.labels[name].copy_(classes)
 
-    def predict(self, canvas: Tensor, level: int) -> Tensor:
+
+class _Clips:
+    """The forwards of clips of one shape, as samplers call them (core.model.masking.TakesSteps).
+
+    Attributes:
+        forwards: number of those so far.
+    """
+
+    def __init__(self, inputs: ClipInputs, runtime: Runtime):
+        self.inputs, self.forwards = inputs, 0
+        self._compiled = runtime.compiles(inputs.x.device)
+        self._graphs: dict[int | Choice, Callable[..., Tensor]] = {}
+
+    def __call__(self, canvas: Tensor, level: int) -> Tensor:
         """canvas [B, K, T], MASK where unknown -> the guided logits of a level [B, T, C]."""
-        return self._forwards[level](canvas)
+        self.forwards += 1
+        if level not in self._graphs:
+            logits = LevelForward(self.inputs, level).logits
+            self._graphs[level] = captured_step(logits, canvas.clone()) if self._compiled else logits
+        return self._graphs[level](canvas)
+
+    def step(self, choose: Choice) -> Callable[..., Tensor]:
+        """Return a forward and the choice after it: one graph where they are compiled for a GPU."""
+
+        def step(canvas: Tensor, *given: Tensor) -> Tensor:
+            if not self._compiled or not joined(canvas):
+                return choose(self(canvas, choose.level), canvas[:, choose.level], *given)
+            self.forwards += 1
+            if choose not in self._graphs:
+                example = [tensor.clone() for tensor in (canvas, *given)]
+                self._graphs[choose] = captured_step(LevelForward(self.inputs, choose.level, choose).chosen, *example)
+            return self._graphs[choose](canvas, *given)
+
+        return step
 
 
-class _Level:
-    """The forward of one level."""
+class LevelForward:
+    """The forward of one level, and the choice of codes after it."""
 
-    def __init__(self, clips: _Clips, level: int):
-        self.clips, self.level = clips, level
+    def __init__(self, inputs: ClipInputs, level: int, choose: Choice | None = None):
+        self.inputs, self.level, self.choose = inputs, level, choose
 
     def logits(self, canvas: Tensor) -> Tensor:
         """canvas [B, K, T] -> [B, T, C]."""
-        clips = self.clips
-        h = hidden(clips.model, clips.x, clips.guidance.repeat(canvas), clips.labels, timelines=clips.timelines)
-        return clips.guidance.combine(clips.model.level_logits(h, self.level))
+        given = self.inputs
+        h = hidden(given.model, given.x, given.guidance.repeat(canvas), given.labels, timelines=given.timelines)
+        return given.guidance.combine(given.model.level_logits(h, self.level))
+
+    def chosen(self, canvas: Tensor, *given: Tensor) -> Tensor:
+        """canvas [B, K, T], the other arguments of the choice -> its result [2, B, T]."""
+        assert self.choose is not None
+        return self.choose(self.logits(canvas), canvas[:, self.level], *given)

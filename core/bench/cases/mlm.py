@@ -21,8 +21,7 @@ from accomp.core.bench.variants import Variant, compiled_names, variants
 from accomp.core.compute.devices import PLAYING_THREADS
 from accomp.core.compute.roofline import matmul_rate
 from accomp.core.errors import UserError
-from accomp.core.interfaces import Decoding, MaskedSampler, Predict
-from accomp.core.keyed_random import KeyedRandom
+from accomp.core.interfaces import MaskedSampler
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
 from accomp.core.model.tokens import MASK
@@ -58,9 +57,9 @@ class Mlm:
 
     def compile(self, subject: BenchModel) -> None:
         """Sample a clip with each of the variants."""
-        model, sampler = subject.model(), _Counting(subject.sampler())
+        model = subject.model()
         for one in self._chosen(subject):
-            self._clip(subject, model, sampler, one)()
+            self._clip(subject, model, one)[0]()
 
     def lines(self, subject: BenchModel) -> Iterator[BenchRow]:
         """Yield a row a variant."""
@@ -68,13 +67,12 @@ class Mlm:
             raise UserError(f"{subject.spec.clock} plays while it listens: `accomp bench stream` @ {subject.name}")
         chosen = self._chosen(subject)
         memory.begin_peak(subject.device)
-        model, sampler = subject.model(), _Counting(subject.sampler())
+        model = subject.model()
         clips, first, forwards = {}, {}, 0
         for one in chosen:
-            sampler.forwards = 0
-            clips[one.name] = self._clip(subject, model, sampler, one)
+            clips[one.name], framewise = self._clip(subject, model, one)
             first[one.name] = timed(clips[one.name], subject.device)[0]
-            forwards = sampler.forwards
+            forwards = framewise.forwards
         works = {name: Work(clip) for name, clip in clips.items()}
         times = interleaved(works, self.repeat, subject.device, title="clips")
         against_first, peak = compare_to_first(times), memory.peak(subject.device)
@@ -120,36 +118,18 @@ class Mlm:
             )
         return [one for one in found if one.runtime.compile == "off"]
 
-    def _clip(self, subject: BenchModel, model: Model, sampler: Any, variant: Variant) -> Callable[[], Tensor]:
+    def _clip(self, subject: BenchModel, model: Model, variant: Variant) -> tuple[Callable[[], Tensor], Framewise]:
+        """Return what samples a clip, and what counts its forwards."""
         ready, guidance = prepared(model, variant.runtime), Guidance(subject.spec.guidance)
         framewise = Framewise(ready, guidance, variant.runtime)
         x, sessions = subject.latents(1, self.frames(subject)), torch.zeros(1, dtype=torch.int64)
         labels = {name: torch.zeros(1, dtype=torch.int64) for name in model.vocabulary.classes}
         how: Any = {"sessions": sessions, "labels": labels, "window": subject.spec.train.frames, "guidance": guidance}
-        played: Any = sampler if isinstance(subject.sampler(), MaskedSampler) else subject.sampler()
-        return lambda: compose(ready, played, x, framewise=framewise, **how).cpu()
+        sampler: Any = subject.sampler()
+        return lambda: compose(ready, sampler, x, framewise=framewise, **how).cpu(), framewise
 
 
 def _arithmetic(variant: Variant, device: torch.device) -> torch.dtype:
     """The type in which a variant multiplies; int8 weights are converted first."""
     whole = variant.runtime.weights == "float32" or (device.type == "cpu" and variant.runtime.weights != "bfloat16")
     return torch.float32 if whole else torch.bfloat16
-
-
-class _Counting:
-    """A masked sampler that counts the calls of the model."""
-
-    decoding: ClassVar[Decoding] = "masked"
-
-    def __init__(self, sampler: Any):
-        self._sampler, self.forwards = sampler, 0
-
-    def fill(self, predict: Predict, canvas: Tensor, todo: Tensor, rng: KeyedRandom) -> Tensor:
-        """Fill in codes with the wrapped sampler."""
-
-        def counted(canvas: Tensor, level: int) -> Tensor:
-            self.forwards += 1
-            return predict(canvas, level)
-
-        filled: Tensor = self._sampler.fill(counted, canvas, todo, rng)
-        return filled

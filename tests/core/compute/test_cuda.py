@@ -20,6 +20,7 @@ from accomp.core.model.chunks import Chunks, chunk_starts, draw_starts
 from accomp.core.model.guidance import Guidance
 from accomp.core.model.sequence import DelayPattern
 from accomp.core.offline.compose import compose
+from accomp.core.offline.framewise import Framewise
 from accomp.core.registry import Registry
 from accomp.core.runs.compiled import collected, keep, use
 from accomp.core.spec.build import build_model, build_objective, build_sampler, space_of
@@ -116,6 +117,21 @@ def test_rows_by_kernels_are_those_of_torch_on_a_gpu(batch, weights, cache):
     share = 0.06 if h.dtype == torch.bfloat16 else 1e-2 if cache != torch.float32 else 1e-3
     for seen in found[1:]:
         assert (seen - found[0]).abs().max() <= share * found[0].abs().max()
+
+
+def test_a_compiled_masked_model_chooses_as_an_uncompiled_one():
+    """The forward and the choice in one CUDA graph, for each level; a second clip uses it again."""
+    spec, registry = load_spec("stemgen_small", Registry()), Registry()
+    space = space_of(spec, registry)
+    torch.manual_seed(0)
+    model, sampler = build_model(spec, space, registry).cuda().eval(), build_sampler(spec, space, registry)
+    guidance, labels = Guidance(spec.guidance), {"instrument": torch.tensor([4, 14])}
+    sessions, compiled = torch.arange(2), Framewise(model, guidance, Runtime(compile="on"))
+    for seed in range(2):
+        x = torch.randn(2, FRAMES, space.latent_dim, generator=torch.Generator().manual_seed(seed))
+        common = {"sessions": sessions, "labels": labels, "window": FRAMES, "guidance": guidance, "seed": 3}
+        one = compose(model, sampler, x, framewise=compiled, **common)
+        assert (one == compose(model, sampler, x, **common)).float().mean() > 0.9
 
 
 def test_a_captured_step_reads_its_position_from_the_device():

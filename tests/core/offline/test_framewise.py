@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from marks import COMPILES, NEEDS_COMPILER
 from small import WIDTH, latents, space_with
 
 from accomp.core.keyed_random import KeyedRandom
@@ -12,6 +13,8 @@ from accomp.core.model.guidance import Guidance
 from accomp.core.model.model import Model
 from accomp.core.model.tokens import MASK
 from accomp.core.offline.framewise import Framewise, hidden
+from accomp.core.spec.runtime import Runtime
+from accomp.core.streaming.graphs import fill
 from accomp.plugins.backbones.llama import Llama
 from accomp.plugins.fusers.concat import Concat
 from accomp.plugins.samplers.causal_bias import CausalBias
@@ -157,3 +160,44 @@ def test_it_leaves_no_gradient_and_the_arguments_alone():
     assert (known == 1).all()
     assert all(weight.grad is None for weight in model.parameters())
     assert codes.dtype == torch.int64
+
+
+@pytest.mark.parametrize("sampler", [VampNet, CausalBias])
+def test_a_forward_and_the_choice_after_it_may_be_one_graph(sampler, monkeypatch):
+    """As on a GPU; made once for a level, and used again for the next clip."""
+    made = []
+
+    def captured(step, *example):
+        made.append((step.__name__, step.__self__.level))
+        places = [tensor.clone() for tensor in example]
+
+        def call(*given):
+            fill(places, given)
+            return step(*places)
+
+        return call
+
+    model, sampler = model_of(), sampler(sampler.Config(steps=(6, 3, 2)), SPACE)
+    given = {"labels": LABELS, "noise": KeyedRandom.of_sessions(3, torch.arange(B), K)}
+    wanted = [Framewise(model).fill(sampler, latents(T, seed=n), nothing_known(), **given) for n in range(2)]
+    monkeypatch.setattr("accomp.core.offline.framewise.captured_step", captured)
+    monkeypatch.setattr("accomp.core.offline.framewise.joined", lambda _: True)
+    monkeypatch.setattr("accomp.core.spec.runtime.lacking", lambda _: "")
+    framewise = Framewise(model, runtime=Runtime(compile="on"))
+    for n in range(2):
+        assert torch.equal(framewise.fill(sampler, latents(T, seed=n), nothing_known(), **given), wanted[n])
+    assert made == [("chosen", level) for level in range(K)]
+    assert framewise.forwards == 2 * 11
+
+
+@COMPILES
+@NEEDS_COMPILER
+@pytest.mark.parametrize("sampler", [VampNet, CausalBias])
+def test_that_graph_compiles_and_fills_in_the_same(sampler, monkeypatch):
+    monkeypatch.setattr("accomp.core.offline.framewise.joined", lambda _: True)
+    model, sampler = model_of(), sampler(sampler.Config(steps=(6, 3, 2)), SPACE)
+    given = {"labels": LABELS, "noise": KeyedRandom.of_sessions(3, torch.arange(B), K)}
+    compiled = Framewise(model, runtime=Runtime(compile="on"))
+    for n in range(2):
+        seen = compiled.fill(sampler, latents(T, seed=n), nothing_known(), **given)
+        assert torch.equal(seen, Framewise(model).fill(sampler, latents(T, seed=n), nothing_known(), **given))

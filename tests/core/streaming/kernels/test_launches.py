@@ -64,3 +64,12 @@ def test_training_computes_rotations_once_and_copies_neither_queries_nor_logits(
     rotating = {name: count for name, count in found["forward"].items() if "_roll_" in name}
     assert list(rotating.values()) == [LAYERS], "norm and rotation are one kernel a layer"
     assert [name for kernels in found.values() for name in kernels if "nll_loss" in name] == []
+
+
+@COMPILES
+def test_a_step_of_a_masked_model_chooses_its_codes_in_few_kernels(tmp_path):
+    """Uncompiled they are more than a hundred, most of them of the random numbers."""
+    kernels = graphs(tmp_path, "stemgen_small")["step"]
+    after = [name for name in kernels if re.search("softmax_to_copy_add_cumsum|cumsum|sort|scatter|searchsorted", name)]
+    assert 1 <= len(after) <= 6
+    assert len(kernels) <= 40
