@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 PROCESSORS, CAPABILITY = 132, 90
-LAUNCH = re.compile(r"\b(\w+)\.run\(|\b(extern_kernels\.\w+|(?:torch\.ops\.)?aten\.[\w.]+)\(")
+LAUNCH = re.compile(r"\b(\w+)\.run\(|\b(?:torch\.ops\.)?(extern_kernels\.\w+|aten\.[\w.]+|accomp\.\w+)(?:\.default)?\(")
 
 
 # --- a GPU that is not there

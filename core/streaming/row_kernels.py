@@ -130,6 +130,8 @@ def row_kernels(runtime: Runtime, device: torch.device, *, compiled: bool, heads
         if runtime.kernels == "triton":
             raise UserError(f'{why}; runtime.kernels = "torch" plays without @ runtime.kernels = "triton"')
         return None
+    from accomp.core.streaming.kernels import projection, ring_attention  # noqa: F401 - operators that a kept graph names
+
     processors = PROCESSORS_OF_A_CPU
     if device.type == "cuda":
         processors = torch.cuda.get_device_properties(device).multi_processor_count

@@ -10,10 +10,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
 from typing import Any
-from unittest import mock
 
 IMPORTED = ["accomp.core.bench.suite.apart", "accomp.core.bench.suite.warming", "torch._inductor.compile_fx"]
 """By the process that others are forked from."""
@@ -29,11 +27,18 @@ def started(target: Callable[..., int], *arguments: Any) -> BaseProcess:
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
     child: BaseProcess = context.Process(target=_leader, args=(target, arguments))
-    with ExitStack() as stack:
-        if forks:
-            context.set_forkserver_preload(IMPORTED)
-            stack.enter_context(mock.patch.dict(os.environ, ENVIRONMENT))
+    if forks:
+        context.set_forkserver_preload(IMPORTED)
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    try:
+        os.environ.update(ENVIRONMENT)
         child.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     return child
 
 

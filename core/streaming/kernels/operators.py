@@ -10,15 +10,10 @@ from triton import knobs
 
 
 def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Decorate a function that launches kernels as the operator accomp::`name`.
+    """Decorate a function that launches a kernel as the operator accomp::`name`.
 
-    It writes `wrap_triton(kernel)[grid](...)` in so many words: torch reads its source to find the kernels, whose own
-    source is part of the key under which compiled graphs are kept. Its arguments are tensors and constants: torch 2.11
-    passes any other number, an epsilon for example, as float64, and the arithmetic becomes float64 with it.
-
-    On a GPU the compiler sees the launch itself (triton_op): it compiles the kernel with the rest, and no Python runs
-    it. Under Triton's interpreter there is nothing to compile, and the operator is opaque (custom_op); its graph is the
-    same otherwise.
+    The compiler does not look into it: what it would find out, and at each of 80 launches anew, takes half of the time
+    of tracing a step of 16 layers. The function runs when a graph is captured, and not in the replay.
 
     Args:
         changes: arguments that are written in place. They must be tensors of their own, not parts of another: then
@@ -28,20 +23,11 @@ def operator(name: str, *, changes: Iterable[str], like: Callable[..., Any]) -> 
     """
 
     def decorate(launch: Callable[..., Any]) -> Any:
-        if not interpreted():
-            return library.triton_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
-        opaque = library.custom_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
-        opaque.register_fake(like)
-        return opaque
+        made = library.custom_op(f"accomp::{name}", launch, mutates_args=tuple(changes))
+        made.register_fake(like)
+        return made
 
     return decorate
-
-
-def wrap_triton(kernel: Any) -> Any:
-    """Return what launches a kernel: torch's wrapper, whose launches graphs see; under the interpreter the kernel
-    itself, which torch 2.11 refuses to wrap.
-    """
-    return kernel if interpreted() else library.wrap_triton(kernel)
 
 
 def interpreted() -> bool:

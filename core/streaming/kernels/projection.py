@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two, wrap_triton
+from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two
 
 TILE = 4096
 """Products that a program forms at a time: 32 a thread."""
@@ -122,7 +122,7 @@ def project(
     block_rows = power_of_two(rows)
     block_out = ROWS_OF_W * (16 if interpreted() else 1)  # the interpreter takes milliseconds for each program
     block_in = min(power_of_two(inner), TILE // (ROWS_OF_W * block_rows))
-    wrap_triton(project_kernel)[(triton.cdiv(outer, block_out),)](
+    project_kernel[(triton.cdiv(outer, block_out),)](
         x, norm, weight, scale, bias, residual, out,
         EPS=eps, ROWS=rows, IN=inner, OUT=outer, ACTIVATION=activation,
         BLOCK_ROWS=block_rows, BLOCK_IN=block_in, BLOCK_OUT=block_out,

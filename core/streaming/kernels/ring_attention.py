@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two, wrap_triton
+from accomp.core.streaming.kernels.operators import interpreted, operator, power_of_two
 from accomp.core.streaming.quantize import quantize
 
 BLOCK = 64
@@ -284,7 +284,7 @@ def attend(
     largest = torch.empty(batch, heads, splits, dtype=torch.float32, device=qkv.device) if many else None
     total = torch.empty(batch, heads, splits, dtype=torch.float32, device=qkv.device) if many else None
     block_splits, numbers = power_of_two(splits), power_of_two(heads // kv_heads * dim)
-    wrap_triton(attend_kernel)[(batch * kv_heads, splits)](
+    attend_kernel[(batch * kv_heads, splits)](
         qkv.contiguous(), qk_scale, cos.contiguous(), sin.contiguous(), position,
         keys, values, key_scale, value_scale, out, part, largest, total, arrived,
         EPS=eps, FACTOR=dim**-0.5, WINDOW=window, CAPACITY=slots - pinned, PINNED_START=pinned_start, PINNED=pinned,

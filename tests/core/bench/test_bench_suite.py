@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from accomp.core.bench.subject import BenchModel, subject
 from accomp.core.bench.suite import run as suites
 from accomp.core.bench.suite.apart import main as apart_main
 from accomp.core.bench.suite.file import benchmark_of
-from accomp.core.bench.suite.processes import finished
+from accomp.core.bench.suite.processes import end, finished, started
 from accomp.core.bench.suite.run import Run, Suite, Target, load, merged, suite, verdicts
 from accomp.core.bench.suite.warming import main as warming_main
 from accomp.core.bench.suite.warming import parts, warm
@@ -399,3 +400,11 @@ def test_processes_are_forked_from_one_that_has_imported_and_used_nothing(tmp_pa
     assert finished(imported, tmp_path / "out", seconds=60) == 0
     here = Path(torch.__file__).parents[1]
     assert (tmp_path / "out").read_text() == f"['torch', 'accomp.core.bench.cases.stream'] False {here}"
+
+
+def test_the_environment_of_a_process_is_not_left_behind(monkeypatch: Any) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK", raising=False)
+    end(started(grandparent, Path("nowhere"), 0.0))
+    assert os.environ["PYTHONSAFEPATH"] == ""
+    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ

@@ -17,7 +17,6 @@ import re
 import sys
 
 import triton
-from torch._library.triton import get_triton_kernels_for_op
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -35,9 +34,6 @@ def build(kernel, types, sizes, absent=()):
         ptx = triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["ptx"]
         print(kernel.__name__, capability, len(re.findall(r"ld\\.local|st\\.local", ptx)))
 
-
-for name in ("project", "attend"):
-    print("operator", *sorted(kernel.__name__ for kernel in get_triton_kernels_for_op(f"accomp::{name}")))
 
 bf16, f32, i8, i32, i64 = "*bf16", "*fp32", "*i8", "*i32", "*i64"
 types = {name: bf16 for name in ("x", "norm", "scale", "bias", "residual", "out")}
@@ -73,10 +69,7 @@ def test_every_kernel_compiles_for_gpus_and_keeps_its_numbers_in_registers(tmp_p
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    printed = [line.split() for line in done.stdout.splitlines()]
-    operators, lines = printed[:2], printed[2:]
-    known = [["project_kernel"], ["attend_kernel"]]
-    assert operators == [["operator", *names] for names in known], "torch keeps compiled graphs by these sources"
+    lines = [line.split() for line in done.stdout.splitlines()]
     assert {name for name, *_ in lines} == {"project_kernel", "attend_kernel"}
     assert {capability for _, capability, _ in lines} == {"80", "90"}
     assert [line for line in lines if line[2] != "0"] == [], "numbers that did not fit into registers"
