@@ -31,6 +31,13 @@ def test_so_many_are_chosen_and_their_equals(row, count, dtype):
     assert torch.equal(fewest_likeliest(x, 1.0, count), likeliest(x, count))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_last_bit_counts(dtype):
+    x = 1 + torch.arange(100).to(dtype) * torch.finfo(dtype).eps
+    for row in (x, -x):
+        assert fewest_likeliest(row, 1.0, 7).sum() == 7
+
+
 def test_rows_are_chosen_from_one_by_one():
     x = torch.randn(3, 2, 50, generator=torch.Generator().manual_seed(0)) * torch.logspace(-30, 30, 50)
     seen = fewest_likeliest(x, 1.0, 7)

@@ -94,6 +94,17 @@ def test_a_backbone_whose_attention_is_divided(batch, monkeypatch):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
 
 
+def test_attention_is_divided_for_the_sessions_that_are_computed(monkeypatch):
+    """A bucket of few sessions has more programs for each than the batch that it is part of."""
+    seen, attend = [], ring_attention.attend
+    monkeypatch.setattr(ring_attention, "attend", lambda *given: (seen.append(given[11]), attend(*given))[1])
+    model = backbone()
+    for batch in (1, 66):
+        h = torch.zeros(batch, 1, 16, device=DEVICE)
+        stepwise(model, h, by_kernels=True, window=500)
+    assert seen == [ring_attention.splits_of(500, 2, 132), ring_attention.splits_of(500, 132, 132)] == [8, 2]
+
+
 @pytest.mark.parametrize("batch", [1, 4, 5, 8])
 def test_any_batch_by_kernel_or_by_torchs_matmul(batch):
     model = backbone()
