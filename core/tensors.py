@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 
 def total(*terms: Tensor | None) -> Tensor | None:
@@ -17,7 +17,7 @@ def in_full(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-@torch.library.custom_op("accomp::computed_once", mutates_args=())
+@library.custom_op("accomp::computed_once", mutates_args=())
 def computed_once(x: Tensor) -> Tensor:
     """A copy of x that torch.compile computes once and keeps.
 

@@ -129,13 +129,13 @@ class Choice:
     rank: Rank
 
     def __call__(
-        self, logits: Tensor, codes: Tensor, waiting: Tensor, key: Tensor, left: Tensor, progress: Tensor
+        self, logits: Tensor, canvas: Tensor, waiting: Tensor, key: Tensor, left: Tensor, progress: Tensor
     ) -> Tensor:
         """Choose -> the level's codes, and 1 where they still wait, int64 [2, B, T].
 
         Args:
             logits: [B, T, C].
-            codes: of the level so far [B, T].
+            canvas: codes so far [B, K, T].
             waiting: [B, T] bool, frames without a code.
             key: of the step's random numbers [B, T].
             left: frames of each row that wait after it [B, 1].
@@ -144,7 +144,7 @@ class Choice:
         noise = KeyedRandom(key)
         drawn, p = self.draw(logits, noise.fold(0))
         still = _worst(self.rank(Candidates(self.level, p, progress, noise.fold(1))), waiting, left)
-        return torch.stack([torch.where(waiting & ~still, drawn, codes), still.long()])
+        return torch.stack([torch.where(waiting & ~still, drawn, canvas[:, self.level]), still.long()])
 
 
 @runtime_checkable
@@ -152,7 +152,7 @@ class TakesSteps(Protocol):
     """A Predict that computes a forward and the choice after it together."""
 
     def step(self, choose: Choice) -> Callable[..., Tensor]:
-        """Return the computation: canvas [B, K, T], then the arguments of `choose` after the codes -> its result."""
+        """Return the computation: the arguments of `choose` after the logits -> its result."""
         ...
 
 
@@ -170,7 +170,7 @@ def fill_in(
     counts = todo.sum(-1).T.tolist()
     for level, most in enumerate(steps):
         choose = Choice(level, draw, rank)
-        step = predict.step(choose) if isinstance(predict, TakesSteps) else _apart(predict, choose)
+        step = predict.step(choose) if isinstance(predict, TakesSteps) else apart(predict, choose)
         left, progress = _plan(counts[level], most, canvas.device)
         number = torch.arange(left.shape[1], device=canvas.device)[:, None]
         key = KeyedRandom(rng.key[:, level, None, None]).fold(number).fold(frames).key  # [B, steps, T]
@@ -181,11 +181,9 @@ def fill_in(
     return canvas
 
 
-def _apart(predict: Predict, choose: Choice) -> Callable[..., Tensor]:
-    def step(canvas: Tensor, *given: Tensor) -> Tensor:
-        return choose(predict(canvas, choose.level), canvas[:, choose.level], *given)
-
-    return step
+def apart(predict: Predict, choose: Choice) -> Callable[..., Tensor]:
+    """What TakesSteps.step returns, of a forward and the choice one after the other."""
+    return lambda canvas, *given: choose(predict(canvas, choose.level), canvas, *given)
 
 
 def _plan(counts: list[int], steps: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from accomp.core.interfaces import MaskedSampler
 from accomp.core.keyed_random import KeyedRandom
 from accomp.core.model.guidance import UNGUIDED, Guidance
-from accomp.core.model.masking import Choice
+from accomp.core.model.masking import Choice, apart
 from accomp.core.model.model import Model
 from accomp.core.model.tokens import MASK
 from accomp.core.spec.runtime import EAGER, Runtime
@@ -48,9 +48,9 @@ def whole_clip(valid: Tensor) -> AttentionPattern:
     return AttentionPattern(frame.expand(len(valid), -1), lambda b, i, j: valid[b, j] | (i == j))
 
 
-def joined(canvas: Tensor) -> bool:
-    """Whether a forward and the choice after it are compiled together: on a GPU, where launches are what it costs."""
-    return canvas.is_cuda
+def joined(x: Tensor) -> bool:
+    """Whether a forward of x and the choice after it are compiled together: on a GPU, where launches are what it costs."""
+    return x.is_cuda
 
 
 class Framewise:
@@ -58,15 +58,16 @@ class Framewise:
 
     Each forward is one batch of all variants of the guidance, and one level's head. Compiled, it is one graph a level,
     made at the first clip of its shape; on a GPU with the choice of codes after it, which would be dozens of kernels.
-
-    Attributes:
-        forwards: number of those so far.
     """
 
     def __init__(self, model: Model, guidance: Guidance = UNGUIDED, runtime: Runtime = EAGER):
         self._model, self._guidance, self._runtime = model, guidance, runtime
         self._clips: dict[torch.Size, _Clips] = {}
-        self.forwards = 0
+
+    @property
+    def forwards(self) -> int:
+        """Number of forwards of clips of the last shape."""
+        return sum(clips.forwards for clips in self._clips.values())
 
     @torch.inference_mode()
     def fill(
@@ -93,10 +94,7 @@ class Framewise:
         clips.inputs.set(x, labels, rows)
         batch, levels, done = known.shape
         canvas = torch.cat([known, known.new_full((batch, levels, x.shape[1] - done), MASK)], dim=2)
-        before = clips.forwards
-        filled = sampler.fill(clips, canvas, canvas == MASK, noise)
-        self.forwards += clips.forwards - before
-        return filled
+        return sampler.fill(clips, canvas, canvas == MASK, noise)
 
 
 class ClipInputs:
@@ -145,10 +143,10 @@ class _Clips:
 
     def step(self, choose: Choice) -> Callable[..., Tensor]:
         """Return a forward and the choice after it: one graph where they are compiled for a GPU."""
+        if not self._compiled or not joined(self.inputs.x):
+            return apart(self, choose)
 
         def step(canvas: Tensor, *given: Tensor) -> Tensor:
-            if not self._compiled or not joined(canvas):
-                return choose(self(canvas, choose.level), canvas[:, choose.level], *given)
             self.forwards += 1
             if choose not in self._graphs:
                 example = [tensor.clone() for tensor in (canvas, *given)]
@@ -173,4 +171,4 @@ class LevelForward:
     def chosen(self, canvas: Tensor, *given: Tensor) -> Tensor:
         """canvas [B, K, T], the other arguments of the choice -> its result [2, B, T]."""
         assert self.choose is not None
-        return self.choose(self.logits(canvas), canvas[:, self.level], *given)
+        return self.choose(self.logits(canvas), canvas, *given)

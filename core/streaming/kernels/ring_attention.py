@@ -202,20 +202,19 @@ def attend_kernel(
     if split == 0:
         for pin in tl.static_range(PINNED):
             here = last == PINNED_START + pin
-            shown = last >= PINNED_START + pin
-            known = there & shown & (last != PINNED_START + pin)
-            k = tl.load(keys + (vectors + pin) * DIM + i, mask=known, other=0.0).to(tl.float32)
-            v = tl.load(values + (vectors + pin) * DIM + i, mask=known, other=0.0).to(tl.float32)
+            known = last > PINNED_START + pin
+            k = tl.load(keys + (vectors + pin) * DIM + i, mask=there & known, other=0.0).to(tl.float32)
+            v = tl.load(values + (vectors + pin) * DIM + i, mask=there & known, other=0.0).to(tl.float32)
             if key_scale is not None:
-                k *= tl.load(key_scale + vectors + pin, mask=shown, other=0.0)
-                v *= tl.load(value_scale + vectors + pin, mask=shown, other=0.0)
+                k *= tl.load(key_scale + vectors + pin, mask=known, other=0.0)
+                v *= tl.load(value_scale + vectors + pin, mask=known, other=0.0)
             k = tl.where(here, key, k)
             v = tl.where(here, value, v)
             c = tl.load(cos + turn + (1 + pin) * DIM, mask=there, other=0.0)
             s = tl.load(sin + turn + (1 + pin) * DIM, mask=there, other=0.0)
             back = x * c[None, :] + y * s[None, :]
             score = tl.sum(back * k[None, :], axis=1) * FACTOR
-            m, mass, o = _with_one(m, mass, o, score, v, shown)
+            m, mass, o = _with_one(m, mass, o, score, v, here | known)
 
     if SPLITS == 1:
         result = (o / mass[:, None]).to(out.dtype.element_ty)
