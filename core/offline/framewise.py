@@ -49,7 +49,7 @@ def whole_clip(valid: Tensor) -> AttentionPattern:
 
 
 def joined(x: Tensor) -> bool:
-    """Whether a forward of x and the choice after it are compiled together: on a GPU, where launches are what it costs."""
+    """Whether a forward of x and the choice after it are compiled together: on a GPU, where launches are the cost."""
     return x.is_cuda
 
 
