@@ -155,7 +155,7 @@ class Run:
         Args:
             audio: An audio file of any rate and number of channels, or samples [N] in [-1, 1].
             sample_rate: Of samples, in Hz; they are resampled where the codec has another. Not for a file.
-            instrument: What to play, such as "Bass"; withheld from the model where not given.
+            instrument: What to play, such as "Bass" or "drums"; withheld from the model where not given.
             seed: Decides what is sampled.
             temperature: Of sampling; the sampler's own where not given.
             metronome: The beats: "120bpm", "90bpm/3" (beats a bar), "120bpm@0.35" (first downbeat, in seconds), a file

@@ -18,6 +18,7 @@ from accomp.core.music.annotations import NOTHING, Annotations, Beats, Span, rea
 from accomp.core.music.chords import NONE
 from accomp.core.music.instruments import CLASSES, DRUMS, from_name, from_program
 from accomp.core.music.labels import INSTRUMENT
+from accomp.core.names import nearest_class
 
 __all__ = [
     "AUDIO",
@@ -36,6 +37,7 @@ __all__ = [
     "from_name",
     "from_program",
     "labels_of",
+    "nearest_class",
     "not_read",
     "read_annotations",
     "split_of",

@@ -33,7 +33,7 @@ def stream_command(
         Path,
         typer.Option("--output", help="Where the stem goes, the mix beside it; with --realtime also device[:NAME]."),
     ],
-    instrument: Annotated[str, typer.Option("--instrument", help="Who plays: an instrument class, such as Bass.")],
+    instrument: Annotated[str, typer.Option("--instrument", help="Who plays, such as Bass or drums.")],
     context: typer.Context,
     seed: Annotated[int, typer.Option("--seed", help="Decides what is sampled; the same seed plays the same.")] = 0,
     chunk: Annotated[
@@ -135,7 +135,7 @@ def layer_command(
     ] = None,
     auto: Annotated[
         str | None,
-        typer.Option("--auto", metavar="NAMES", help="Bass,Percussive,Piano: takes the first variation of each."),
+        typer.Option("--auto", metavar="NAMES", help="Bass,Drums,Piano: takes the first variation of each."),
     ] = None,
     choose: Annotated[
         str | None, typer.Option("--choose", metavar="NODE", help="Chooses a variation, to go on from.")

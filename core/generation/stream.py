@@ -23,9 +23,9 @@ from accomp.core.generation.latency import budget_of, part_times
 from accomp.core.generation.recording import Recording
 from accomp.core.generation.timeline_options import TimelineOptions
 from accomp.core.model.conditions import parse_conditions
-from accomp.core.music.instruments import CLASSES, NOT_TARGETS
+from accomp.core.music.instruments import CLASSES, NOT_TARGETS, from_name, readable
 from accomp.core.music.labels import INSTRUMENT
-from accomp.core.names import nearest
+from accomp.core.names import nearest_class
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player, check_streams, load_player, playing_checkpoint
 from accomp.core.runs.run import Played, play
@@ -42,7 +42,7 @@ class StreamRequest:
         run: folder of the run whose model plays.
         input: audio to accompany.
         output: file of the stem; the mix goes beside it.
-        instrument: the name of its class.
+        instrument: the name of its class, or of a member ("drums").
         seed: the same one gives the same stem.
         chunk: block size in milliseconds; a codec frame if None.
         conditions: NAME=VALUE of labels beside the instrument; those not given are withheld.
@@ -171,14 +171,15 @@ def samples_of(chunk: float | None, space: TokenSpace) -> int:
 
 
 def instrument_class(name: str) -> int:
-    """Class of an instrument by name, in any case. Raises UserError, with the nearest name."""
-    playable = {known.lower(): number for number, known in enumerate(CLASSES) if number not in NOT_TARGETS}
-    if name.lower() in playable:
-        return playable[name.lower()]
-    names = [CLASSES[number] for number in playable.values()]
-    if name.lower() in (known.lower() for known in CLASSES):
-        raise UserError(f"no model learns to play {name!r}, it is context only; instruments: {', '.join(names)}")
-    raise UserError(f"no instrument is called {name!r}{nearest(name.title(), names, what='instruments')}")
+    """Class of an instrument, by its name or by that of a member. Raises UserError, with the nearest name."""
+    playable = [known for number, known in enumerate(CLASSES) if number not in NOT_TARGETS]
+    number = from_name(name)
+    if number is None:
+        raise UserError(f"no instrument is called {name!r}{nearest_class(name, playable)}")
+    if number in NOT_TARGETS:
+        known = ", ".join(map(readable, playable))
+        raise UserError(f"no model learns to play {name!r}, it is context only; instruments: {known}")
+    return number
 
 
 def mix_path(input: Path, output: Path) -> Path:
@@ -217,8 +218,8 @@ def read_input(path: Path, rate: int) -> np.ndarray:
 
 def introduce(player: Player, clock: Clock, run: Path, instrument: int) -> None:
     say(
-        f"{CLASSES[instrument]} by the model of step {player.step} @ {run}: t_f = {clock.t_f}, k = {clock.k} frames of "
-        f"{1000 / player.tokenizer.space.frame_rate:g} ms, codec {player.tokenizer.name}"
+        f"{readable(CLASSES[instrument])} by the model of step {player.step} @ {run}: t_f = {clock.t_f}, "
+        f"k = {clock.k} frames of {1000 / player.tokenizer.space.frame_rate:g} ms, codec {player.tokenizer.name}"
     )
     if player.guidance.scales:
         say(f"guidance: {', '.join(f'{name} {scale:g}' for name, scale in player.guidance.scales.items())}")

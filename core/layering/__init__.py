@@ -104,10 +104,10 @@ def _check(run: Path | None, request: LayerRequest, ask: Ask | None) -> None:
     if not all(word.strip() for word in request.auto) or (
         request.instrument is not None and not request.instrument.strip()
     ):
-        raise UserError("an instrument has no name; expected a list such as --auto Bass,Percussive,Piano")
+        raise UserError("an instrument has no name; expected a list such as --auto Bass,Drums,Piano")
     if request.plays and ask is None and not (request.instrument or request.auto):
         raise UserError(
-            "the input is not a terminal, so it cannot prompt; give --auto Bass,Percussive,Piano, or make one round "
+            "the input is not a terminal, so it cannot prompt; give --auto Bass,Drums,Piano, or make one round "
             "with --instrument Bass and choose with --choose NODE"
         )
 

@@ -14,9 +14,9 @@ from attrs import field, frozen
 from attrs import validators as v
 
 from accomp.core.errors import UserError
-from accomp.core.music.instruments import CLASSES
+from accomp.core.music.instruments import CLASSES, from_name
 from accomp.core.music.labels import INSTRUMENT, all_labels
-from accomp.core.names import nearest
+from accomp.core.names import nearest, nearest_class
 from accomp.core.types import Track
 
 _share = v.and_(v.ge(0.0), v.le(1.0))
@@ -183,7 +183,10 @@ def classes_called(
 
 
 def class_called(label: str, text: str, conditions: Mapping[str, LabelCondition], others: Iterable[str] = ()) -> int:
-    """The class of a label by its name. Raises UserError for a label or a class that the model does not have."""
+    """The class of a label by its name; of the instrument by that of a member, too ("drums").
+
+    Raises UserError for a label or a class that the model does not have.
+    """
     if label not in conditions:
         if not conditions:
             raise UserError(f"the model has no condition {label!r}, nor any other; it plays from the audio alone")
@@ -195,6 +198,9 @@ def class_called(label: str, text: str, conditions: Mapping[str, LabelCondition]
     if not isinstance(text, str):
         raise UserError(f"expected the name of a class, got {text!r}; {label} has {', '.join(names)}")
     fitting = [text] if text in names else [known for known in names if known.lower() == text.lower()]
+    if label == INSTRUMENT and not fitting and (meant := from_name(text)) is not None:
+        fitting = [known for known in names if known == CLASSES[meant]]
     if len(fitting) != 1:
-        raise UserError(f"no {label} is called {text!r}{nearest(text, names)}")
+        known = nearest_class(text, names) if label == INSTRUMENT else nearest(text, names)
+        raise UserError(f"no {label} is called {text!r}{known}")
     return names.index(fitting[0])

@@ -8,6 +8,11 @@ CLASSES = (
 )  # fmt: skip
 DRUMS = CLASSES.index("Percussive")
 NOT_TARGETS = frozenset({CLASSES.index("Vocal"), CLASSES.index("Unknown")})
+MEMBERS = {
+    "Chromatic Percussion": "vibraphone, bells", "Ensemble": "orchestra", "Reed": "saxophone, clarinet",
+    "Pipe": "flute", "Ethnic": "banjo, sitar", "Percussive": "drums",
+}  # fmt: skip
+"""Well-known members of the classes whose names, General MIDI's, do not say what musicians would look for."""
 
 _VAGUE = frozenset({"lead", "synth", "synthesizer", "pad", "effect", "ensemble", "section", "key"})
 _NAMES = {  # in the singular, lower case
@@ -82,6 +87,11 @@ def from_name(name: str) -> int | None:
         if found:
             return max(found)[-1]
     return None
+
+
+def readable(name: str) -> str:
+    """Return a class's name with well-known members: "Percussive (drums)"."""
+    return f"{name} ({MEMBERS[name]})" if name in MEMBERS else name
 
 
 def _singular(word: str) -> str:

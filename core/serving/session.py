@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from accomp.core.console import say
 from accomp.core.serving.machine.outbox import MachineOutbox
@@ -164,8 +164,11 @@ class Session:
         run = self.server.runs[fit.name]
         if not fit.fits and not request.force:
             return {**_refused("path", fit.budget.verdict()), "nearest": fit.nearest(), **fit.as_record()}
-        if run.instruments and request.instrument is not None and request.instrument not in run.instruments:
-            return _refused("path", f"no instrument {request.instrument!r}; there are {', '.join(run.instruments)}")
+        if run.instruments and request.instrument is not None:
+            try:
+                request = evolve(request, instrument=run.voices.instrument(request.instrument))
+            except ValueError as error:
+                return _refused("path", str(error))
         if request.chart not in (OFF, FOLLOW) and request.metronome == OFF:
             return _refused("path", "a chart that is typed needs a metronome, to say when its chords come")
         self._play(request, fit, path, await self._followers(run, request.followed))

@@ -20,7 +20,7 @@ from attrs import validators as v
 
 from accomp.core.audio.levels import FLOOR_DB, SILENCE_DB
 from accomp.core.music.instruments import CLASSES, NOT_TARGETS
-from accomp.core.names import nearest
+from accomp.core.names import nearest_class
 
 INGESTED = ("inputs", "never_targets", "silence_db")
 """Rules by which pairs are made and stored; the others select windows when a store is read."""
@@ -29,7 +29,7 @@ INGESTED = ("inputs", "never_targets", "silence_db")
 def _are_classes(_: Any, attribute: attrs.Attribute, names: tuple[str, ...]) -> None:
     for name in names:
         if name not in CLASSES:
-            raise ValueError(f"{attribute.name}: no instrument class is called {name!r}{nearest(name, CLASSES)}")
+            raise ValueError(f"{attribute.name}: no instrument class is called {name!r}{nearest_class(name)}")
 
 
 @frozen

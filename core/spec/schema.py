@@ -21,7 +21,7 @@ from accomp.core.errors import SpecError, UserError
 from accomp.core.model.conditions import Conditions, ContextCondition, LabelCondition, TimelineCondition
 from accomp.core.music.instruments import CLASSES
 from accomp.core.music.labels import INSTRUMENT, TIMELINES
-from accomp.core.names import nearest
+from accomp.core.names import nearest_class
 from accomp.core.registry import Registry
 from accomp.core.spec.durations import Frames, seconds, to_frames
 from accomp.core.spec.limits import too_large
@@ -242,7 +242,7 @@ def _unknown_instruments(condition: LabelCondition) -> list[tuple[Where, str]]:
         too_many = condition.classes > len(CLASSES)
         return [((INSTRUMENT, "classes"), f"there are {len(CLASSES)} instrument classes")] if too_many else []
     return [
-        ((INSTRUMENT, "classes", number), f"no instrument is called {name!r}{nearest(name, CLASSES)}")
+        ((INSTRUMENT, "classes", number), f"no instrument is called {name!r}{nearest_class(name)}")
         for number, name in enumerate(condition.classes)
         if name not in CLASSES
     ]

@@ -17,7 +17,7 @@ import numpy as np
 from attrs import field, frozen
 from attrs import validators as v
 
-from accomp.plugin import DataError, Stem, Track, composed, nearest
+from accomp.plugin import DataError, Stem, Track, composed
 from accomp.plugin.corpora import (
     AUDIO,
     CLASSES,
@@ -26,6 +26,7 @@ from accomp.plugin.corpora import (
     audio_files,
     folders_once,
     from_name,
+    nearest_class,
     not_read,
     split_of,
     splits_among,
@@ -46,7 +47,7 @@ _SHOWN = 8  # names quoted in a note
 def _are_classes(_: object, attribute: attrs.Attribute, given: dict[str, str]) -> None:
     for pattern, name in given.items():
         if name not in CLASSES:
-            raise ValueError(f"no instrument is called {name!r}{nearest(name, CLASSES, what='known')} ({pattern})")
+            raise ValueError(f"no instrument is called {name!r}{nearest_class(name)} ({pattern})")
 
 
 class Folder:

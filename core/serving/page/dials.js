@@ -67,7 +67,8 @@ export class Dials {
     show(at('model-field'), models.length > 1)
     const instruments = model.instruments ?? []
     const before = at('instrument').value || (instruments.includes('Bass') ? 'Bass' : '')
-    offer(at('instrument'), [['', WORDS.anyInstrument], ...instruments.map(name => [name, name])], before)
+    const titled = instruments.map(name => [name, WORDS.instrumentOf(name, model.members?.[name])])
+    offer(at('instrument'), [['', WORDS.anyInstrument], ...titled], before)
     const range = model.dials?.temperature
     if (range) Object.assign(at('temperature'), { min: range.min, max: range.max, value: range.default })
     if (first && mode === 'serve') at('record').checked = false

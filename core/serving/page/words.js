@@ -95,7 +95,7 @@ export const WORDS = {
   decibel: value => (value <= -60 ? 'silent' : `${Math.round(value)} dB`),
   percent: value => `${value} %`,
   model: (name, ahead) => (ahead > 0 ? `${name}, ${ms(ahead)} ahead of what it hears` : name),
-  anyInstrument: 'whatever it likes',
+  anyInstrument: 'whatever it likes', instrumentOf: (name, members) => (members ? `${name} (${members})` : name),
   lacking: what => `${what} (this server lacks the listeners for it)`,
   untold: what => `${what} (this model cannot be told)`,
   noMidi: what => `${what} (this browser lacks WebMIDI)`,

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from accomp.core.errors import CombinationError, PluginError
 from accomp.core.interfaces import CausalSampler, DenoisedSampler
+from accomp.core.music.instruments import MEMBERS
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player, check_streams, prepare_codec
 from accomp.core.serving.playing.served_run import ServedRun
@@ -71,6 +72,7 @@ def card(run: ServedRun, followers: Followers) -> dict[str, Any]:
         "k_ms": clock.k * frame,
         "rate": space.sample_rate,
         "instruments": list(run.instruments),
+        "members": {name: MEMBERS[name] for name in run.instruments if name in MEMBERS},
         "dials": dials if run.slots.slots.has_temperature else {},
         "metronome": "metronome" in timelines,
         "chart": "chart" in timelines,

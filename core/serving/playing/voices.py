@@ -8,7 +8,7 @@ from attrs import frozen
 
 from accomp.core.compute.devices import number_of
 from accomp.core.model.conditions import class_names
-from accomp.core.music.instruments import CLASSES, NOT_TARGETS
+from accomp.core.music.instruments import CLASSES, NOT_TARGETS, from_name, readable
 from accomp.core.music.labels import INSTRUMENT
 from accomp.core.runs.player import Player
 from accomp.core.serving.playing.live import LiveSession, Voice
@@ -34,6 +34,14 @@ class Voices:
             return ()
         excluded = {CLASSES[number] for number in NOT_TARGETS}
         return tuple(name for name in class_names(INSTRUMENT, condition) if name not in excluded)
+
+    def instrument(self, name: str) -> str:
+        """Return the instrument of the model that is called so ("drums": "Percussive"). Raises ValueError for none."""
+        number = from_name(name)
+        if number is None or CLASSES[number] not in self.instruments:
+            known = ", ".join(map(readable, self.instruments)) or "none to choose"
+            raise ValueError(f"no instrument {name!r}; there are {known}")
+        return CLASSES[number]
 
     def join(self, live: LiveSession, instrument: str | None, number: int = 0) -> int:
         """Join a slot for a session, as its voice number `number` -> the slot."""
@@ -74,8 +82,7 @@ class Voices:
 
         Raises ValueError for an unknown instrument, and while another change is in progress.
         """
-        if name not in self.instruments:
-            raise ValueError(f"no instrument {name!r}; there are {', '.join(self.instruments) or 'none to choose'}")
+        name = self.instrument(name)
         if len(live.voices) > 1:
             raise ValueError("the previous change of instrument is not complete yet")
         old = live.voices[0]

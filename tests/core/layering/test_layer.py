@@ -23,7 +23,7 @@ from accomp.core.runs.checkpoint import read_checkpoint
 from accomp.core.runs.player import Player, playing_checkpoint
 
 RATE = 32000
-TRIO = ("Bass", "percussive", "Piano")
+TRIO = ("Bass", "drums", "Piano")
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,8 @@ def test_labels_that_are_no_class_of_the_model_are_told_together():
         (["genre=Jazz"], {"genre": 2}),
         (["genre=ROCK", "mood=2"], {"genre": 0, "mood": 2}),
         ([" genre = bossa nova ", "instrument=bass"], {"genre": 3, "instrument": 4}),
+        (["instrument=Drums"], {"instrument": 14}),
+        (["instrument=alto sax"], {"instrument": 8}),
     ],
 )
 def test_what_a_user_asks_for_is_found(words, expected):
@@ -122,5 +124,8 @@ def test_what_a_user_cannot_ask_for_is_told_together_with_what_is_near():
         "no mood is called '7'; known: 0, 1, 2 @ --condition mood=7",
         "'mood' is given twice @ --condition mood=2",
     ]
+    duo = {"instrument": LabelCondition(("Bass", "Piano"))}
+    told = problems_of(parse_conditions, ["instrument=drums"], duo)
+    assert told == ["no instrument is called 'drums'; instruments: Bass, Piano @ --condition instrument=drums"]
     (alone,) = problems_of(parse_conditions, ["genre=jazz"], {})
     assert "has no condition 'genre', nor any other; it plays from the audio alone" in alone

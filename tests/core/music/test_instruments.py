@@ -5,7 +5,8 @@ import json
 import pytest
 from reference_fixtures import fixture_path
 
-from accomp.core.music.instruments import CLASSES, DRUMS, from_name, from_program
+from accomp.core.music.instruments import CLASSES, DRUMS, MEMBERS, from_name, from_program, readable
+from accomp.core.names import nearest_class
 
 CORRECTED = {
     "contrabass": "Bass",
@@ -74,6 +75,24 @@ def test_every_class_is_known_by_its_own_name(name):
 )
 def test_a_name_is_understood(name, instrument):
     assert named(name) == instrument
+
+
+def test_the_members_shown_beside_a_class_mean_it():
+    for name, members in MEMBERS.items():
+        assert [named(member) for member in members.split(", ")] == [name] * len(members.split(", "))
+    assert (readable("Percussive"), readable("Bass")) == ("Percussive (drums)", "Bass")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "hint"),
+    [
+        ("Drums", CLASSES, "did you mean 'Percussive'?"),
+        ("gitar", CLASSES, "did you mean 'Guitar'?"),
+        ("drums", ("Bass", "Reed"), "instruments: Bass, Reed (saxophone, clarinet)"),
+    ],
+)
+def test_a_name_that_is_no_class_is_answered_by_what_it_means(name, names, hint):
+    assert nearest_class(name, names) == f"; {hint}"
 
 
 def test_names_are_those_of_the_reference_but_for_its_wrong_ones():

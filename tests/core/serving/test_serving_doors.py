@@ -85,6 +85,7 @@ def test_a_page_of_the_server_itself_comes_in(jam):
     assert (model["t_f_ms"], model["k_ms"], model["rate"]) == (-200.0, 20.0, 32000)
     assert "Bass" in model["instruments"]
     assert "Vocal" not in model["instruments"]
+    assert model["members"]["Percussive"] == "drums"
     assert model["dials"]["temperature"]["default"] == 0.9
     assert (model["metronome"], model["chart"]) == (True, True)
 

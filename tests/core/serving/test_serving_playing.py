@@ -166,12 +166,12 @@ def test_a_frozen_model_hears_silence_and_a_muted_one_goes_on(jam, player):
 def test_another_instrument_plays_on_without_a_hole(player, slots):
     with serving(mode="serve", slots=slots, players=[("small", player)]) as running, Client(running) as client:
         client.hello()
-        client.say(type="start", seed=4, instrument="Bass")
+        client.say(type="start", seed=4, instrument="bass guitar")
         for begin in range(0, 30 * HOP, HOP):
             client.send(SOUND[begin : begin + HOP])
             time.sleep(0.02)
         client.next("playing")
-        client.say(type="instrument", name="Piano")
+        client.say(type="instrument", name="keys")
         at = client.next("applied")["place"]
         end = time.monotonic() + 30
         while (not client.frames or client.frames[-1].place < at + 3200) and time.monotonic() < end:

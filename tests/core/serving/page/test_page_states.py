@@ -56,7 +56,8 @@ def test_a_walk_with_the_keyboard_alone(browser, stub, address):
         assert {"mute", "freeze", "panic", "instrument", "volume"} <= reached
         visit.page.locator("#instrument").focus()
         press("p")  # a letter in a select chooses, and is no shortcut
-        assert visit.page.locator("#instrument").input_value() == "Piano"
+        assert visit.page.locator("#instrument").input_value() == "Percussive"
+        assert visit.page.locator("#instrument option:checked").inner_text() == "Percussive (drums)"
         press("f")
         visit.page.locator("#music > summary").focus()
         press("Enter")
