@@ -70,7 +70,7 @@ def test_a_walk_with_the_keyboard_alone(browser, stub, address):
         visit.until("Ended")
     told = [message for message in stub.messages if message["type"] in ("mute", "freeze", "instrument", "chart")]
     assert [message["type"] for message in told] == ["instrument", "chart", "mute"]
-    assert told[0]["name"] == "Piano"
+    assert told[0]["name"] == "Percussive"
     assert told[1]["value"] == "C | Am | F | G m f"
 
 
