@@ -29,13 +29,13 @@ class Measures:
     """What a start has measured.
 
     Attributes:
-        fast: runs that were compiled with 8-bit weights, because they were too slow otherwise.
+        faster: run -> KEY=VALUE of [runtime] with which it plays, where it was too slow without.
         budgets: run -> seconds of PARTS.
         fits: number of sessions, and `shares` of the time by number; None and empty for jam.
         date: of the measurement.
     """
 
-    fast: tuple[str, ...]
+    faster: Mapping[str, Sequence[str]]
     budgets: Mapping[str, Mapping[str, float]]
     fits: int | None = None
     shares: Mapping[int, float] = field(factory=dict)
@@ -85,7 +85,8 @@ def load(key: str) -> Measures | None:
         told = read_record(path, "it is measured anew")
         shares = {int(batch): float(share) for batch, share in told["shares"].items()}
         budgets = {name: {part: float(parts[part]) for part in PARTS} for name, parts in told["budgets"].items()}
-        return Measures(tuple(told["fast"]), budgets, told["fits"], shares, told["date"])
+        faster = {name: [str(word) for word in words] for name, words in told["faster"].items()}
+        return Measures(faster, budgets, told["fits"], shares, told["date"])
     except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         warn(f"no use of the measurements saved at {path}: {error}")
         return None
@@ -95,7 +96,8 @@ def save(key: str, measures: Measures) -> None:
     """Save measurements; where that is impossible it is reported."""
     path = folder() / f"{key}.json"
     record = {
-        "fast": list(measures.fast), "budgets": {name: dict(parts) for name, parts in measures.budgets.items()},
+        "faster": {name: list(words) for name, words in measures.faster.items()},
+        "budgets": {name: dict(parts) for name, parts in measures.budgets.items()},
         "fits": measures.fits, "shares": {str(batch): share for batch, share in measures.shares.items()},
         "date": measures.date,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from accomp.core.clock import LatencyBudget
 from accomp.core.compute.compilers import lacking
 from accomp.core.compute.devices import describe
 from accomp.core.console import say, warn
-from accomp.core.errors import CombinationError, UserError
+from accomp.core.errors import CombinationError, UserError, first_line
 from accomp.core.generation.stream import player_of
 from accomp.core.registry import Registry
 from accomp.core.runs.player import Player
@@ -30,8 +30,14 @@ TICKS = 150
 """Number of ticks of a measurement."""
 LOCAL_PATH = Path(48_000)
 """Path of a page on this machine, before its own calibration."""
-FAST_ON_CPU = ("compile=on", "weights=w8a8")
-"""Runtime settings that make a model several times as fast on a CPU, after a minute of compiling."""
+COMPILED = ("compile=on",)
+"""Runtime settings that make a model twice to three times as fast on a CPU, after half a minute of compiling; it plays
+the same."""
+FASTEST = (*COMPILED, "weights=w8a8")
+"""Those that make it faster still where memory is slow; quantized, it plays nearly the same."""
+EASY = 0.25
+"""Share of the time that a model may be busy beside a browser. With two cores, 12 s at a time: at 0.5 the page had 6 to
+139 gaps, some of them for seconds; at 0.2 none."""
 
 
 @define(eq=False)
@@ -55,7 +61,8 @@ class Startup:
     again: bool = False
     stack: ExitStack = field(factory=ExitStack)
     _before: Measures | None = field(default=None, init=False)
-    _fast: list[str] = field(factory=list, init=False)
+    _faster: dict[str, Sequence[str]] = field(factory=dict, init=False)
+    _slots: dict[str, AudioSessionBatch] = field(factory=dict, init=False)
     _capacity: Capacity | None = field(default=None, init=False)
 
     def prepare(self, server: Server, tell: Callable[[str], None]) -> dict[str, ServedRun]:
@@ -95,28 +102,40 @@ class Startup:
 
     def _player(self, name: str, folder: Folder, clocked: bool, report: Callable[[str], None]) -> Player:
         report(f"loading {name}")
-        player = self.stack.enter_context(player_of(folder, self.registry, self.guidance, self.runtime))
+        player = self._load(folder, self.runtime)
+        if self.runtime or player.device.type != "cpu" or player.runtime.compile != "auto":
+            return player
+        faster = self._settings(name, player, clocked, report)
+        return self._compiled(name, folder, faster, player) if faster else player
+
+    def _settings(self, name: str, player: Player, clocked: bool, report: Callable[[str], None]) -> Sequence[str]:
+        """Choose KEY=VALUE of [runtime] that make a player on a CPU as fast as it should be; () for those it has."""
         if self._before is not None:
-            if name not in self._before.fast:
-                return player
-            return self.stack.enter_context(player_of(folder, self.registry, self.guidance, FAST_ON_CPU))
-        device = player.device
-        if self.runtime or device.type != "cpu" or player.runtime.compile == "on":
-            return player
+            return self._before.faster.get(name, ())
         budget = measure(slots_of(player, 1), TICKS // 3, warm=10)
-        at_best = evolve(budget, encode=0.0, first=0.0, chunk=0.0, decode=0.0, jitter=0.0)
-        if (
-            fit(name, budget, LOCAL_PATH, clocked=clocked).fits
-            or not fit(name, at_best, LOCAL_PATH, clocked=clocked).fits
-        ):
-            return player  # fast enough, or too slow at any speed
+        faster = faster_settings(budget, clocked=clocked)
+        if not faster:
+            return ()
         took = f"{name} takes {1000 * budget.load * budget.frame:.0f} ms for each {1000 * budget.frame:.0f} ms of music"
-        if why := lacking(device):
+        if why := lacking(player.device):
             report(f"{took}, and cannot be compiled here: {why}")
-            return player
-        report(f"{took}: compiling it with 8-bit weights, which takes a minute or two")
-        self._fast.append(name)
-        return self.stack.enter_context(player_of(folder, self.registry, self.guidance, FAST_ON_CPU))
+            return ()
+        report(f"{took}: compiling it, once, which takes half a minute to two minutes")
+        return faster
+
+    def _load(self, folder: Folder, runtime: Sequence[str]) -> Player:
+        return self.stack.enter_context(player_of(folder, self.registry, self.guidance, runtime))
+
+    def _compiled(self, name: str, folder: Folder, faster: Sequence[str], plain: Player) -> Player:
+        """The player with these settings and a slot of it, or the plain one where the compiler fails."""
+        player = self._load(folder, faster)
+        try:
+            self._slots[name] = slots_of(player, 1)
+        except Exception as error:  # of the compiler, and of what it calls
+            warn(f"{name} plays uncompiled, since its compilation failed: {first_line(error)}")
+            return plain
+        self._faster[name] = faster
+        return player
 
     def _key(self, server: Server) -> str:
         settings = [*self.runtime, sorted((self.guidance or {}).items())]
@@ -135,14 +154,14 @@ class Startup:
         if self._before is None and fits:
             budgets = {name: parts_of(budget) for name, budget in server.measured.items()}
             shares = {} if capacity is None else capacity.shares
-            save(key, Measures(tuple(self._fast), budgets, None if capacity is None else capacity.fits, shares))
+            save(key, Measures(self._faster, budgets, None if capacity is None else capacity.fits, shares))
 
     def _make_slots(
         self, server: Server, players: Mapping[str, Player], report: Callable[[str], None]
     ) -> dict[str, AudioSessionBatch]:
         """Make slots for each run: the requested number, or the measured capacity."""
         if not server.clocked:
-            return {name: slots_of(player, 1) for name, player in players.items()}
+            return {name: self._slots.get(name) or slots_of(player, 1) for name, player in players.items()}
         if self._before is not None and self._before.fits is not None:
             known = Capacity(self._before.fits, self._before.shares)
             say(known.describe())
@@ -180,3 +199,15 @@ class Startup:
                 f"late is silent"
             )
         warn(f"{text}; the page plays all the same where you insist, and late output is silent")
+
+
+def faster_settings(budget: LatencyBudget, *, clocked: bool) -> Sequence[str]:
+    """Return the runtime settings with which a model should play that has this budget on a CPU without any.
+
+    In jam it is made faster unless it is EASY, since a browser plays beside it; in serve, where it does not fit at all.
+    Not if it would not fit at any speed.
+    """
+    if fit("", budget, LOCAL_PATH, clocked=clocked).fits:
+        return () if clocked or budget.load <= EASY else COMPILED
+    at_best = evolve(budget, encode=0.0, first=0.0, chunk=0.0, decode=0.0, jitter=0.0)
+    return FASTEST if fit("", at_best, LOCAL_PATH, clocked=clocked).fits else ()

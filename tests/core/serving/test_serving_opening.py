@@ -25,7 +25,8 @@ from accomp.core.serving.playing.runs import Followers, slots_of
 from accomp.core.serving.playing.ticks import Ticks
 from accomp.core.serving.security import AccessControl
 from accomp.core.serving.server import Server
-from accomp.core.serving.startup import TICKS, Startup
+from accomp.core.serving.startup import COMPILED, FASTEST, TICKS, Startup, faster_settings
+from accomp.core.spec.runtime import Runtime
 
 
 def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
@@ -121,13 +122,22 @@ def test_wrong_options_are_refused_before_anything_is_loaded(tmp_path):
 
 @pytest.fixture
 def starts(monkeypatch, tmp_path):
-    """start(mode, slots, again, weights): what a start measured, and the server's budget and slots."""
+    """start(mode, slots, again, weights): what a start measured, and the server's budget and slots. `start.runtimes`:
+    the settings with which players were loaded then.
+    """
     from accomp.core.serving import saved_measures, startup
 
     measured: list[object] = []
     weights = ["w"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(startup, "player_of", lambda *_: contextlib.nullcontext(small_player()))
+    runtimes: list[tuple[str, ...]] = []
+
+    def player_of(run, registry, guidance, runtime=()):
+        runtimes.append(tuple(runtime))
+        return contextlib.nullcontext(attrs.evolve(small_player(), runtime=Runtime()))
+
+    monkeypatch.setattr(startup, "player_of", player_of)
+    monkeypatch.setattr(startup, "lacking", lambda device: "")
     monkeypatch.setattr(saved_measures, "playing_checkpoint", lambda run: run)
     monkeypatch.setattr(saved_measures, "weights_hash", lambda checkpoint: weights[0])
     budget = budget_of(-10)
@@ -143,11 +153,13 @@ def starts(monkeypatch, tmp_path):
     def start(mode: str, slots: int | None = None, *, again: bool = False, of: str = "w"):
         weights[0] = of
         measured.clear()
+        runtimes.clear()
         server = Server(mode, Engine(), AccessControl("a-token-of-this-test"))
         runs = {"small": tmp_path / "run"}
         served = Startup(runs, Registry(third_party=False), slots=slots, again=again).prepare(server, lambda text: None)
         return list(measured), server.measured["small"], len(served["small"].slots.places)
 
+    start.runtimes = runtimes
     return start
 
 
@@ -167,6 +179,51 @@ def test_what_a_start_has_measured_holds_for_the_next_one_on_the_same_machine(st
         path.write_text("{}")
     assert starts(mode)[0] == first[0]
     assert "no use of the measurements saved at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("budget", "jam", "serve"),
+    [
+        (budget_of(-10, chunk=2e-3), (), ()),  # busy 20 % of the time
+        (budget_of(-10, chunk=8e-3), COMPILED, ()),  # 50 %
+        (budget_of(-10, chunk=16e-3), FASTEST, FASTEST),  # 90 %, of 70 % at most
+        (budget_of(-2, chunk=16e-3), (), ()),  # its codes alone take more than two frames
+    ],
+)
+def test_a_model_is_made_faster_as_far_as_a_browser_or_its_own_slowness_asks_for(budget, jam, serve):
+    assert (faster_settings(budget, clocked=False), faster_settings(budget, clocked=True)) == (jam, serve)
+
+
+def test_a_model_beside_a_browser_is_compiled_at_the_first_start_and_at_the_next(starts, capsys):
+    first = starts("jam")
+    assert starts.runtimes == [(), COMPILED]
+    assert "small takes 7 ms for each 20 ms of music: compiling it, once" in capsys.readouterr().out
+    second = starts("jam")
+    assert starts.runtimes == [(), COMPILED]
+    assert second[1:] == first[1:]
+    starts("serve")
+    assert starts.runtimes == [()]
+
+
+def test_a_model_plays_uncompiled_where_the_compiler_is_missing_or_fails(starts, monkeypatch, capsys):
+    from accomp.core.serving import startup
+
+    def failing(player, batch):
+        if starts.runtimes[-1]:
+            starts.runtimes.append(())  # what follows is the plain player's
+            raise RuntimeError("g++ was killed\nand more")
+        return slots_of(player, batch)
+
+    monkeypatch.setattr(startup, "slots_of", failing)
+    assert starts("jam")[2] == 1
+    assert "small plays uncompiled, since its compilation failed: " in (told := capsys.readouterr().err)
+    assert "g++ was killed" in told
+    monkeypatch.setattr(startup, "lacking", lambda device: "this machine has no C++ compiler")
+    assert starts("jam")[2] == 1  # the failure was not kept as a setting
+    assert starts.runtimes == [()]
+    starts("jam", again=True)
+    assert starts.runtimes == [()]
+    assert "cannot be compiled here: this machine has no C++ compiler" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_not_kept(starts, monkeypatch):
