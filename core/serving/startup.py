@@ -62,6 +62,7 @@ class Startup:
     stack: ExitStack = field(factory=ExitStack)
     _before: Measures | None = field(default=None, init=False)
     _faster: dict[str, Sequence[str]] = field(factory=dict, init=False)
+    _slower: list[str] = field(factory=list, init=False)  # runs that should be faster, and could not be made so
     _slots: dict[str, AudioSessionBatch] = field(factory=dict, init=False)
     _capacity: Capacity | None = field(default=None, init=False)
 
@@ -106,7 +107,13 @@ class Startup:
         if self.runtime or player.device.type != "cpu" or player.runtime.compile != "auto":
             return player
         faster = self._settings(name, player, clocked, report)
-        return self._compiled(name, folder, faster, player) if faster else player
+        if not faster:
+            return player
+        compiled = self._load(folder, faster)
+        if not clocked and not self._compiles(name, compiled):
+            return player
+        self._faster[name] = faster
+        return compiled
 
     def _settings(self, name: str, player: Player, clocked: bool, report: Callable[[str], None]) -> Sequence[str]:
         """Choose KEY=VALUE of [runtime] that make a player on a CPU as fast as it should be; () for those it has."""
@@ -119,6 +126,7 @@ class Startup:
         took = f"{name} takes {1000 * budget.load * budget.frame:.0f} ms for each {1000 * budget.frame:.0f} ms of music"
         if why := lacking(player.device):
             report(f"{took}, and cannot be compiled here: {why}")
+            self._slower.append(name)
             return ()
         report(f"{took}: compiling it, once, which takes half a minute to two minutes")
         return faster
@@ -126,16 +134,16 @@ class Startup:
     def _load(self, folder: Folder, runtime: Sequence[str]) -> Player:
         return self.stack.enter_context(player_of(folder, self.registry, self.guidance, runtime))
 
-    def _compiled(self, name: str, folder: Folder, faster: Sequence[str], plain: Player) -> Player:
-        """The player with these settings and a slot of it, or the plain one where the compiler fails."""
-        player = self._load(folder, faster)
+    def _compiles(self, name: str, player: Player) -> bool:
+        """Make the slot of a player that is compiled; False, with a warning, where the compiler fails."""
         try:
             self._slots[name] = slots_of(player, 1)
         except Exception as error:  # of the compiler, and of what it calls
             warn(f"{name} plays uncompiled, since its compilation failed: {first_line(error)}")
-            return plain
-        self._faster[name] = faster
-        return player
+            self._slower.append(name)
+            self._before = None  # its figures were those of the compiled model
+            return False
+        return True
 
     def _key(self, server: Server) -> str:
         settings = [*self.runtime, sorted((self.guidance or {}).items())]
@@ -148,10 +156,12 @@ class Startup:
         return self._before.budget(name, measure(slots, 1))
 
     def _save(self, key: str, server: Server) -> None:
-        """Save what was measured now, unless nothing fits: the next start may find the machine less busy."""
+        """Save what was measured now, unless nothing fits or a run could not be made faster: the next start may find
+        the machine less busy, or with a compiler.
+        """
         capacity = self._capacity
         fits = any(one.fits for one in server.fits(LOCAL_PATH).values()) and (capacity is None or capacity.fits)
-        if self._before is None and fits:
+        if self._before is None and fits and not self._slower:
             budgets = {name: parts_of(budget) for name, budget in server.measured.items()}
             shares = {} if capacity is None else capacity.shares
             save(key, Measures(self._faster, budgets, None if capacity is None else capacity.fits, shares))

@@ -26,7 +26,7 @@ from accomp.core.serving.playing.ticks import Ticks
 from accomp.core.serving.security import AccessControl
 from accomp.core.serving.server import Server
 from accomp.core.serving.startup import COMPILED, FASTEST, TICKS, Startup, faster_settings
-from accomp.core.spec.runtime import Runtime
+from accomp.core.spec.runtime import EAGER, Runtime
 
 
 def test_the_greatest_number_of_sessions_that_leaves_time_is_found(monkeypatch):
@@ -123,7 +123,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(tmp_path):
 @pytest.fixture
 def starts(monkeypatch, tmp_path):
     """start(mode, slots, again, weights): what a start measured, and the server's budget and slots. `start.runtimes`:
-    the settings with which players were loaded then.
+    the settings with which players were loaded then; `start.broken`: what the compiler says, if it fails.
     """
     from accomp.core.serving import saved_measures, startup
 
@@ -134,9 +134,16 @@ def starts(monkeypatch, tmp_path):
 
     def player_of(run, registry, guidance, runtime=()):
         runtimes.append(tuple(runtime))
-        return contextlib.nullcontext(attrs.evolve(small_player(), runtime=Runtime()))
+        compiled = Runtime("on" if COMPILED[0] in runtime else "auto")
+        return contextlib.nullcontext(attrs.evolve(small_player(), runtime=compiled))
+
+    def slots_made(player, batch):
+        if player.runtime.compile == "on" and start.broken:
+            raise RuntimeError(*start.broken)
+        return slots_of(attrs.evolve(player, runtime=EAGER), batch)
 
     monkeypatch.setattr(startup, "player_of", player_of)
+    monkeypatch.setattr(startup, "slots_of", slots_made)
     monkeypatch.setattr(startup, "lacking", lambda device: "")
     monkeypatch.setattr(saved_measures, "playing_checkpoint", lambda run: run)
     monkeypatch.setattr(saved_measures, "weights_hash", lambda checkpoint: weights[0])
@@ -159,7 +166,7 @@ def starts(monkeypatch, tmp_path):
         served = Startup(runs, Registry(third_party=False), slots=slots, again=again).prepare(server, lambda text: None)
         return list(measured), server.measured["small"], len(served["small"].slots.places)
 
-    start.runtimes = runtimes
+    start.runtimes, start.broken = runtimes, []
     return start
 
 
@@ -206,24 +213,24 @@ def test_a_model_beside_a_browser_is_compiled_at_the_first_start_and_at_the_next
 
 
 def test_a_model_plays_uncompiled_where_the_compiler_is_missing_or_fails(starts, monkeypatch, capsys):
-    from accomp.core.serving import startup
+    starts.broken.append("g++ was killed")
+    for _ in range(2):  # nothing is saved, so that it is tried at each start
+        assert starts("jam")[2] == 1
+        assert starts.runtimes == [(), COMPILED]
+        assert "small plays uncompiled, since its compilation failed: " in (told := capsys.readouterr().err)
+        assert "g++ was killed" in told
+    monkeypatch.setattr("accomp.core.serving.startup.lacking", lambda device: "this machine has no C++ compiler")
+    for _ in range(2):
+        assert starts("jam")[2] == 1
+        assert starts.runtimes == [()]
+        assert "cannot be compiled here: this machine has no C++ compiler" in capsys.readouterr().out
 
-    def failing(player, batch):
-        if starts.runtimes[-1]:
-            starts.runtimes.append(())  # what follows is the plain player's
-            raise RuntimeError("g++ was killed\nand more")
-        return slots_of(player, batch)
 
-    monkeypatch.setattr(startup, "slots_of", failing)
-    assert starts("jam")[2] == 1
-    assert "small plays uncompiled, since its compilation failed: " in (told := capsys.readouterr().err)
-    assert "g++ was killed" in told
-    monkeypatch.setattr(startup, "lacking", lambda device: "this machine has no C++ compiler")
-    assert starts("jam")[2] == 1  # the failure was not kept as a setting
-    assert starts.runtimes == [()]
-    starts("jam", again=True)
-    assert starts.runtimes == [()]
-    assert "cannot be compiled here: this machine has no C++ compiler" in capsys.readouterr().out
+def test_a_model_that_was_compiled_and_no_longer_can_be_is_measured_anew(starts, capsys):
+    assert TICKS in starts("jam")[0]
+    starts.broken.append("no space left on device")
+    assert TICKS in starts("jam")[0]
+    assert "no space left on device" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_not_kept(starts, monkeypatch):
