@@ -55,6 +55,8 @@ def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
             return _unauthorised()
         device = server.device
         told: dict[str, Any] = {"models": [card(run, server.followers) for run in server.runs.values()]}
+        if server.engine.preparing:
+            told["preparing"] = server.engine.preparing
         if device is not None:
             first = round(1000 * device.first / device.rate, 1)
             clock = None if server.clock is None else server.clock.port

@@ -82,7 +82,7 @@ async function meetServer({ store, listening }) {
   try {
     const told = await models()
     show(at('token'), false)
-    if (!told.models.length) return waitForModels({ store, listening })
+    if (!told.models.length) return waitForModels({ store, listening }, told.preparing)
     store.set({ models: told.models, model: told.models[0], mode: told.mode ?? '', mayRecord: told.record !== false, phase: 'choose', notice: null })
     if (told.device) await listening.useMachine(told.device)
   } catch (error) {
@@ -94,8 +94,8 @@ async function meetServer({ store, listening }) {
 }
 
 /** A server that has just been started is still making its models ready. */
-function waitForModels(parts) {
-  parts.store.set({ phase: 'preparing' })
+function waitForModels(parts, work) {
+  parts.store.set({ phase: 'preparing', notice: work ? { tone: 'quiet', text: WORDS.preparing(work) } : null })
   setTimeout(() => meetServer(parts), LOOK)
 }
 

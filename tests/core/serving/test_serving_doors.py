@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import urllib.error
@@ -264,11 +265,14 @@ def test_while_the_model_warms_up_the_page_is_there_and_who_waits_is_told():
         assert code == 503
         assert b"preparing" in body
         assert fetch(running, "/health/live")[0] == 200
+        told = json.loads(fetch(running, "/v1/models", TOKEN)[2])
+        assert (told["models"], told["preparing"]) == ([], "the server is starting")
         client.say(type="hello", protocol=1, token=TOKEN, rate=32000, frame=640)
         assert "preparing" in client.next("state")["said"]
         release.set()
         assert client.next("welcome")["models"]
         assert fetch(running, "/health/ready")[0] == 200
+        assert "preparing" not in json.loads(fetch(running, "/v1/models", TOKEN)[2])
 
 
 def test_what_is_fetched(jam):

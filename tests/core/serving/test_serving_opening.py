@@ -193,7 +193,8 @@ def test_what_a_start_has_measured_holds_for_the_next_one_on_the_same_machine(st
     [
         (budget_of(-10, chunk=2e-3), (), ()),  # busy 20 % of the time
         (budget_of(-10, chunk=8e-3), COMPILED, ()),  # 50 %
-        (budget_of(-10, chunk=16e-3), FASTEST, FASTEST),  # 90 %, of 70 % at most
+        (budget_of(-10, chunk=16e-3), COMPILED, FASTEST),  # 90 %, of 70 % at most
+        (budget_of(-10, chunk=20e-3), FASTEST, FASTEST),  # 110 %
         (budget_of(-2, chunk=16e-3), (), ()),  # its codes alone take more than two frames
     ],
 )

@@ -54,8 +54,9 @@ BUDGET = [
 
 class Stub:
     """Attributes that tests set: `delay_ms`, `refusal` (a message in place of "playing"), `close` (message, code) in
-    place of a welcome, `problem` (why no chart is taken), `cards` (of its models), `cut` (end the socket at the next
-    frame), `farewell` (a message with which the session ends then). What came: `hellos`, `messages`, `heard`."""
+    place of a welcome, `problem` (why no chart is taken), `preparing` (what it does before it has models), `cards` (of
+    its models), `cut` (end the socket at the next frame), `farewell` (a message with which the session ends then). What
+    came: `hellos`, `messages`, `heard`."""
 
     def __init__(self) -> None:
         self.reset()
@@ -73,7 +74,7 @@ class Stub:
         self.delay_ms = 600  # enough for a busy machine
         self.refusal: dict[str, Any] | None = None
         self.close: tuple[dict[str, Any], int] | None = None
-        self.problem = ""
+        self.problem = self.preparing = ""
         self.cards = [dict(card) for card in MODELS]
         self.measured: dict[str, Any] = {"ok": True, "first_ms": 61.2, "agree_ms": 0.1, "snr_db": 38}
         self.state: dict[str, Any] = {}
@@ -110,7 +111,10 @@ class Stub:
     def models(self, request: Request) -> Response:
         if not self.allowed(request):
             return Response(status_code=401)
-        return JSONResponse({"models": self.cards, "mode": "jam", "record": True}, headers=HEADERS)
+        told = {"models": self.cards, "mode": "jam", "record": True}
+        if self.preparing:
+            told |= {"models": [], "preparing": self.preparing}
+        return JSONResponse(told, headers=HEADERS)
 
     def probe(self, request: Request) -> Response:
         rate = int(request.query_params["rate"])

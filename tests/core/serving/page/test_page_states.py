@@ -105,6 +105,19 @@ def test_dials_tell_the_server_and_say_when_they_hold(browser, stub, address):
     assert [message["value"] for message in stub.of_type("chart")] == ["C | H", "follow"]
 
 
+def test_what_a_server_does_before_it_is_ready_is_shown(browser, stub, address):
+    stub.preparing = "loading small"
+    with visiting(browser, address) as visit:
+        visit.until("Getting ready")
+        for text in ("loading small", "compiling it, once"):
+            stub.preparing = text
+            said = visit.page.get_by_text(f"The server is getting ready. {text.capitalize()}.")
+            said.and_(visit.page.locator("#notice-text")).wait_for()
+        stub.preparing = ""
+        visit.until("Choose a source")
+        assert visit.page.locator("#notice").is_hidden()
+
+
 def test_a_model_that_hears_the_beat_by_itself_needs_no_tempo(browser, stub, address):
     for hears in ([], ["metronome", "chart"]):
         stub.reset()
