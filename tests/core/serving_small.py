@@ -43,16 +43,16 @@ TOKEN = "a-token-of-tests-0123456789"
 
 
 class Loud(Constant):
-    """The small codec at 32 kHz and 50 Hz: what it decodes can be played in a page."""
+    """The small codec at 32 kHz and 50 Hz: what it decodes can be played in a page. delay: samples, in name only."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: int = 0) -> None:
         super().__init__()
-        self.space = TokenSpace(32000, 640, codebooks=3, codebook_size=10, latent_dim=6)
+        self.space = TokenSpace(32000, 640, codebooks=3, codebook_size=10, latent_dim=6, delay=delay)
 
 
-def small_player(t_f: int = -10, k: int = 1, **how: object) -> Player:
+def small_player(t_f: int = -10, k: int = 1, *, delay: int = 0, **how: object) -> Player:
     """A player of an untrained model that takes no time."""
-    tokenizer = Loud()
+    tokenizer = Loud(delay)
     model = small_model(t_f, k, space=tokenizer.space, labels={"instrument": 18}, **how)
     sampler = TopK(TopK.Config(k=6, temperature=0.9), model.space)
     return Player(tokenizer, model, sampler, window=50, step=1, weights="0" * 64, objective="ar")

@@ -38,13 +38,17 @@ class OutputStream:
 
         Resampling starts at a common multiple of both rates before it; the silent part is not sent.
         """
-        step = self.rate // math.gcd(self.rate, self.to)
-        start = sample // step * step
-        self._place = place_of_zero + start // step * (self.to // math.gcd(self.rate, self.to))
-        early = sample - start
-        self._skipped = math.ceil(early * self.to / self.rate)
+        first = self.first_place(sample, place_of_zero)
+        common = math.gcd(self.rate, self.to)
+        steps, early = divmod(sample, self.rate // common)
+        self._place = place_of_zero + steps * (self.to // common)
+        self._skipped = first - self._place
         self._push(np.zeros(early, np.float32))
-        return self._place + self._skipped
+        return first
+
+    def first_place(self, sample: int, place_of_zero: int) -> int:
+        """Return what `begin` would: the first place that is not before the session's sample."""
+        return place_of_zero + -(-sample * self.to // self.rate)
 
     def correct(self, share: float, over: int = 0) -> None:
         """Correct as the input: the page's samples last (1 + share) times as long, so that there are fewer of them."""

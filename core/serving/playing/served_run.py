@@ -205,7 +205,8 @@ class ServedRun:
         slot = self.voices.join(live, start.instrument)
         live.voices = [Voice(slot, 0)]
         self.sessions.append(live)
-        place = live.place(live.voices[0], self.slots.first_place())
+        assert live.input.first is not None, "a session joins with input"
+        place = live.output.first_place(self.slots.first_place(), live.input.first)
         message: dict[str, Any] = {"type": "playing", "place": max(0, place)}
         first_beat = max(0, place)
         if start.count_in is not None:

@@ -284,6 +284,21 @@ def test_a_page_at_another_rate_and_in_int16(jam):
         assert playing["place"] == 14400 - 5760  # 200 ms ahead, less what two of three levels take and the codec frame
 
 
+@pytest.mark.parametrize("rate", [32000, 44100, 48000])
+def test_sound_comes_from_the_place_on_that_a_page_was_given(rate):
+    """A page counts what is not there from that place on as missing; at 44.1 kHz it lies between two samples here."""
+    players = [("late", small_player(delay=480))]
+    with serving(players=players) as running, Client(running, rate=rate, frame=rate // 100) as client:
+        client.hello()
+        client.say(type="start", seed=1)
+        client.send(np.zeros(rate // 100 * 60))
+        playing = client.next("playing")
+        first = client.frames[0] if client.frames else client.next_frame()
+        client.say(type="stop")
+        client.next("ended")
+    assert first.place == playing["place"]
+
+
 def test_a_chart_keeps_its_bar_when_the_tempo_changes(player, registry):
     beats = SessionTimelines(player, registry, 48000)
     beats.set_metronome(Tempo(120, 4, 0), 0)

@@ -108,6 +108,7 @@ def test_output_may_begin_anywhere():
         sounding = OutputStream(32000, 44100)
         begins = sounding.begin(first, 1000)
         assert 0 <= begins - (1000 + first * 44100 / 32000) < 1
+        assert begins == sounding.first_place(first, 1000)
         frame = sounding.frame(np.zeros(6400, np.float32))
         assert frame.place == begins
 
