@@ -4,7 +4,7 @@ import { AUDIO } from './frames.js'
 import { Health } from './health.js'
 import { assume, measure, measureMachine, quantiles } from './measuring.js'
 import { socketAddress, tokenNow } from './server.js'
-import { busy, firstSamples, live } from './store.js'
+import { busy, firstMs, firstSamples, live } from './store.js'
 import { WORDS } from './words.js'
 
 const COUNTED = 500 // ms between two reports of counts
@@ -81,20 +81,21 @@ export class Course {
 
   /** Take a time that was not measured, and hear what the server makes of it. */
   async assume(ms) {
-    this.store.set({ first: ms })
+    const playing = live(this.now.phase)
+    this.store.set(playing ? { first: ms } : { first: ms, drag: 0 })
     this.engine.order({ first: this.first })
-    if (live(this.now.phase)) return
+    if (playing) return
     const { engine, link, size, trips } = this
     await this.trying(this.now.phase, async () => {
       await this.connect()
-      const measured = await assume({ engine, link, size, trips, ms: this.now.source === 'song' ? 0 : ms })
+      const measured = await assume({ engine, link, size, trips, ms: firstMs(this.now) })
       this.store.set({ measured: { ...measured, assumed: true } })
     })
   }
 
   take(measured) {
     const first = measured.ok === false ? this.now.first : measured.first_ms
-    this.store.set({ measured, first, phase: 'ready' })
+    this.store.set({ measured, first, drag: 0, phase: 'ready' })
     this.engine.order({ first: this.first })
   }
 
@@ -105,7 +106,7 @@ export class Course {
     await this.trying('starting', async () => {
       await this.connect()
       this.prepare()
-      this.link.say({ type: 'start', first_ms: this.now.source === 'song' ? 0 : this.now.first, ...this.wishes() })
+      this.link.say({ type: 'start', first_ms: firstMs(this.now), ...this.wishes() })
       this.engine.order({ send: { kind: AUDIO, size: this.size } }) // after the start, so that none comes before it
       const answer = await this.link.answer('playing', 'refused')
       if (answer.type === 'refused') this.refusedStart(answer)
@@ -121,9 +122,20 @@ export class Course {
     engine.order({ gain: 1, plan: { chunk: Math.round((now.model.k_ms / 1000) * engine.rate), first: this.first } })
   }
 
-  refusedStart({ why, nearest, reason, retry_after: retryAfter }) {
+  refusedStart({ why, nearest, spare_ms: spare, reason, retry_after: retryAfter }) {
     if (reason === 'full') return this.refuse({ code: FULL, why, retryAfter })
     this.rest()
+    const { model, source, first, drag, measured } = this.now
+    const late = drag + Math.floor(-spare) + 1 // the server rounds what is spare, and takes nothing that is just late
+    if (source !== 'song' && spare <= 0 && late <= first && nearest?.k_ms === model.k_ms) {
+      const act = () => {
+        this.store.set({ drag: late })
+        this.start()
+      }
+      const text = WORDS.wouldDrag(model.name, late, first, measured?.assumed)
+      this.store.set({ phase: 'refused', notice: { tone: 'warn', text, label: WORDS.playLate(late), act } })
+      return
+    }
     const text = [WORDS.refused(why), nearest ? WORDS.nearest(wordy(nearest)) : ''].filter(Boolean).join(' ')
     this.store.set({ phase: 'refused', notice: { tone: 'bad', text } })
   }

@@ -16,14 +16,14 @@ export function showMeasure({ store, course }) {
   store.show(draw)
 }
 
-function draw({ source, phase, first, measured }) {
+function draw({ source, phase, first, drag, measured }) {
   show(at('measure'), Boolean(source) && source !== 'song')
   show(at('measure-progress'), phase === 'measuring')
   at('measure-do').disabled = busy(phase) || live(phase)
   at('first').disabled = busy(phase)
   at('first').value = Math.round(first / 5) * 5
   write(at('first-said'), WORDS.ms(first))
-  if (phase !== 'measuring') write(at('measure-said'), told(measured))
+  if (phase !== 'measuring') write(at('measure-said'), [told(measured), drag ? WORDS.drags(drag) : ''].filter(Boolean).join(' '))
   show(at('budget'), Boolean(measured?.budget?.length))
   at('budget-rows').replaceChildren(...(measured?.budget ?? []).map(row))
 }

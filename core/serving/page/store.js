@@ -39,6 +39,7 @@ export const initial = () => ({
   song: null, // {name, buffer, bpm, perBar, chart}
   device: null, // {name, kept: [names of processing that stayed on]}
   first: 0, // ms
+  drag: 0, // ms by which the accompaniment is let come behind the musician, so that it is there in time
   measured: null, // the server's answer
   muted: false,
   frozen: false,
@@ -65,5 +66,8 @@ export const live = phase => LIVE.has(phase)
 /** The page waits for something and takes no new wish. */
 export const busy = phase => ['loading', 'preparing', 'opening', 'measuring', 'starting', 'stopping', 'blocked'].includes(phase)
 
-/** Samples that sound takes around; a song does not go through the air. */
-export const firstSamples = ({ source, first }, rate) => (source === 'song' ? 0 : Math.round((first / 1000) * rate))
+/** The time of sound (ms) that is made up for; a song does not go through the air. */
+export const firstMs = ({ source, first, drag }) => (source === 'song' ? 0 : first - drag)
+
+/** The same in samples. */
+export const firstSamples = (values, rate) => Math.round((firstMs(values) / 1000) * rate)

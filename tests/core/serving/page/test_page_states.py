@@ -156,6 +156,41 @@ def test_refused_full_and_ended_by_the_server_are_told_with_the_cure(browser, st
         visit.until("Count-in")
 
 
+def test_who_is_refused_for_the_time_of_sound_alone_may_play_behind(browser, stub, address):
+    with visiting(browser, address) as visit:
+        visit.choose("Play it myself")
+        first = stub.of_type("calibrate")[-1]["assumed_ms"]
+        late = {"why": "too late", "spare_ms": -25.3, "nearest": {"t_f_ms": -240, "k_ms": 20}}
+        stub.refusal = late
+        visit.button("Start").click()
+        visit.until("Refused")
+        told = f"pretrained would come 26 ms late, since sound takes {first} ms around here, by a guess"
+        assert told in notice(visit)
+        stub.refusal = {**late, "spare_ms": -26.0}  # or a little more
+        visit.button("Play 26 ms late").click()
+        visit.button("Play 53 ms late").wait_for()  # by what is missing still
+        assert stub.of_type("start")[-1]["first_ms"] == first - 26
+        smaller = {"t_f_ms": -240, "k_ms": 10}
+        for other in ({"nearest": None}, {"nearest": smaller}, {"spare_ms": -1e4}, {"spare_ms": 5}):
+            stub.refusal = {**late, "why": "too slow", **other}
+            visit.button("Start").click()
+            visit.page.get_by_text("Not started: Too slow").wait_for()
+            stub.refusal = late
+            visit.button("Start").click()
+            visit.button("Play 52 ms late").wait_for()
+        stub.refusal = None
+        visit.button("Play 52 ms late").click()
+        visit.until("Playing")
+        assert stub.of_type("start")[-1]["first_ms"] == first - 52
+        assert "It plays 52 ms behind you." in visit.page.locator("#measure-said").inner_text()
+        visit.stop()
+        visit.page.locator("#first").fill("100")
+        visit.page.locator("#measure-said").get_by_text("It plays").wait_for(state="hidden")
+        visit.start()
+        assert stub.of_type("start")[-1]["first_ms"] == 100
+        visit.stop()
+
+
 def test_without_the_right_token_the_page_asks_for_it(browser, stub, address):
     visit = Visit(browser, address, token="wrong")
     visit.until("Cannot play here")

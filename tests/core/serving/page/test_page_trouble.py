@@ -86,8 +86,10 @@ def test_a_midi_clock_and_taps_set_the_tempo_and_the_beat(browser, stub, address
         metronome(visit, stub, lambda value: value == "off")
         visit.page.get_by_text("Waiting for a MIDI clock.").wait_for()
         assert stub.of_type("chart")[-1]["value"] == "off"
-        again = "() => { tick(0xfa, 0); for (let n = 0; n <= 24; n++) tick(0xf8, performance.now() - 10 * (24 - n)) }"
-        visit.page.evaluate(again)  # 250 a minute, whose first beat was a quarter of a second ago
+        again = "now => { tick(0xfa, 0); for (let n = 0; n <= 24; n++) tick(0xf8, now - 10 * (24 - n)) }"
+        visit.page.evaluate(
+            again, visit.page.evaluate("() => performance.now()")
+        )  # 250 a minute, whose first beat was a quarter of a second ago
         song = metronome(visit, stub, lambda value: value != "off" and round(value["bpm"]) == 250)
         visit.page.wait_for_timeout(200)
         chart = stub.of_type("chart")[-1]
