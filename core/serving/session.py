@@ -137,7 +137,8 @@ class Session:
             self.outbox.send({"type": "measured", "ok": False, "why": result.why, "try_again": True})
             return
         rtt = 0.0 if device is not None else request.rtt_p99 / 1000
-        self.path = Path(rate, request.frame_ms / 1000, result.first, rtt)
+        block = request.block_ms / 1000 if device is None else device.block / device.rate
+        self.path = Path(rate, request.frame_ms / 1000, result.first, rtt, block)
         chosen = best(self.server.fits(self.path))
         self.outbox.send(
             {
@@ -156,7 +157,7 @@ class Session:
             return _refused("path", "this session plays already; stop it first")
         if (refusal := self.server.refusal()) is not None:
             return refusal
-        path = Path(self.path.rate, self.path.frame, request.first_ms / 1000, self.path.rtt)
+        path = evolve(self.path, first=request.first_ms / 1000)
         fits = self.server.fits(path)
         if request.model is not None and request.model not in fits:
             return _refused("path", f"no model {request.model!r}; there are {', '.join(fits)}")

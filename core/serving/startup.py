@@ -28,8 +28,8 @@ from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 TICKS = 150
 """Number of ticks of a measurement."""
-LOCAL_PATH = Path(48_000)
-"""Path of a page on this machine, before its own calibration."""
+LOCAL_PATH = Path(48_000, block=0.01)
+"""Path of a page on this machine, before its own calibration; many sound devices have blocks of 10 ms."""
 COMPILED = ("compile=on",)
 """Runtime settings that make a model twice to three times as fast on a CPU, after half a minute of compiling; it plays
 the same."""

@@ -11,6 +11,7 @@ const COUNTED = 500 // ms between two reports of counts
 const FULL = 1013 // the close code
 const GRACE = 10 // seconds in which the server ends a session
 const KEPT_TRIPS = 200
+const RESERVE = 10 // ms that a musician who plays ahead of the accompaniment grants the machine's other programs
 const SONG_LEAD = 0.25 // seconds between the server's word and a song's first sample
 export const VERSION = 'page 1.0'
 
@@ -126,14 +127,14 @@ export class Course {
     if (reason === 'full') return this.refuse({ code: FULL, why, retryAfter })
     this.rest()
     const { model, source, first, drag, measured } = this.now
-    const late = drag + Math.floor(-spare) + 1 // the server rounds what is spare, and takes nothing that is just late
-    if (source !== 'song' && spare <= 0 && late <= first && nearest?.k_ms === model.k_ms) {
+    const behind = drag + Math.ceil(-spare) + RESERVE
+    if (source !== 'song' && spare <= 0 && behind <= first && nearest?.k_ms === model.k_ms) {
       const act = () => {
-        this.store.set({ drag: late })
+        this.store.set({ drag: behind })
         this.start()
       }
-      const text = WORDS.wouldDrag(model.name, late, first, measured?.assumed)
-      this.store.set({ phase: 'refused', notice: { tone: 'warn', text, label: WORDS.playLate(late), act } })
+      const text = WORDS.wouldDrag({ model: model.name, late: drag - spare, first, guess: measured?.assumed, behind })
+      this.store.set({ phase: 'refused', notice: { tone: 'warn', text, label: WORDS.playBehind(behind), act } })
       return
     }
     const text = [WORDS.refused(why), nearest ? WORDS.nearest(wordy(nearest)) : ''].filter(Boolean).join(' ')

@@ -50,6 +50,11 @@ export class Engine {
     return 1000 * ((this.context.baseLatency || 0) + (this.context.outputLatency || 0))
   }
 
+  /** What is processed at once (ms), as far as the browser says it. */
+  get blockMs() {
+    return 1000 * (this.context.baseLatency || 0)
+  }
+
   order(message) {
     this.node?.port.postMessage(message)
   }

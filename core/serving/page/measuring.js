@@ -32,7 +32,7 @@ export async function measure({ engine, link, size, trips, progress, settled }) 
     const place = play(engine, samples)
     await wait(LEAD + samples.length / engine.rate + TAIL)
     engine.order({ send: null })
-    link.say({ type: 'calibrate', place, frame_ms: (1000 * size) / engine.rate, rtt_ms: quantiles(trips) })
+    link.say({ type: 'calibrate', place, ...times({ engine, size, trips }) })
     return await link.answer('measured')
   } finally {
     engine.order({ send: null })
@@ -45,7 +45,7 @@ export async function measureMachine({ link, engine, size, progress, settled }) 
   const ticking = ticker(SETTLE + LEAD + PROBE + TAIL, progress)
   settled()
   try {
-    link.say({ type: 'calibrate', device: true, frame_ms: (1000 * size) / engine.rate })
+    link.say({ type: 'calibrate', device: true, ...times({ engine, size, trips: [] }) })
     return await link.answer('measured')
   } finally {
     clearInterval(ticking)
@@ -54,9 +54,11 @@ export async function measureMachine({ link, engine, size, progress, settled }) 
 
 /** The verdict for a time that was not measured (ms). */
 export function assume({ link, ms, engine, size, trips }) {
-  link.say({ type: 'calibrate', assumed_ms: ms, frame_ms: (1000 * size) / engine.rate, rtt_ms: quantiles(trips) })
+  link.say({ type: 'calibrate', assumed_ms: ms, ...times({ engine, size, trips }) })
   return link.answer('measured')
 }
+
+const times = ({ engine, size, trips }) => ({ frame_ms: (1000 * size) / engine.rate, block_ms: engine.blockMs, rtt_ms: quantiles(trips) })
 
 function play(engine, samples) {
   const buffer = engine.context.createBuffer(1, samples.length, engine.rate)

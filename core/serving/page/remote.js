@@ -11,7 +11,7 @@ export class RemoteEngine {
     Object.assign(this, { link, rate, report })
     this.remote = true
     this.context = this.pipe = this.node = null
-    this.outputMs = 0
+    this.outputMs = this.blockMs = 0 // the server knows its device
     this.known = { place: 0, at: performance.now() }
     this.silent = false
     this.waiting = null

@@ -74,8 +74,8 @@ export const WORDS = {
   retry: seconds => `Try again in ${Math.round(seconds)} s.`,
   nothingChosen: 'First choose what it should listen to.',
   refused: why => `Not started: ${sentence(why)}`,
-  wouldDrag: (model, late, first, guess) => `${named(model)} would come ${ms(late)} late, since sound takes ${ms(first)} around here${guess ? ', by a guess: measure it' : ''}. A wired interface with short buffers takes less. Or hear it ${ms(late)} behind what you play.`,
-  playLate: late => `Play ${ms(late)} late`, drags: late => `It plays ${ms(late)} behind you.`,
+  wouldDrag: ({ model, late, first, guess, behind }) => `${named(model)} would come ${ms(late)} late, since sound takes ${ms(first)} around here${guess ? ', by a guess: measure it' : ''}. A wired interface with short buffers takes less. Or hear it ${ms(behind)} behind what you play, with some to spare.`,
+  playBehind: behind => `Play ${ms(behind)} behind`, drags: behind => `It plays ${ms(behind)} behind you.`,
   nearest: nearest => `The nearest that would fit: ${nearest}.`,
   closed: (code, why) => sentence(why) || `The server closed the connection (code ${code}).`, full: why => sentence(why) || 'All places are taken.',
 

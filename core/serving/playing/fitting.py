@@ -15,7 +15,7 @@ from accomp.core.serving.playing.resampling import DELAY, DriftControl
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 QUANTUM = 128
-"""Block size of a page's audio in samples."""
+"""The least block of a page's audio in samples; a browser processes several at once where its device's are larger."""
 
 
 @frozen
@@ -27,12 +27,14 @@ class Path:
         frame: seconds of its frames.
         first: loopback latency in seconds.
         rtt: round trip of the network in seconds, 99th percentile.
+        block: seconds of sound that are put out at once, all of which has to be there at the begin.
     """
 
     rate: int
     frame: float = 0.01
     first: float = 0.0
     rtt: float = 0.0
+    block: float = 0.0
 
 
 @frozen
@@ -73,7 +75,7 @@ def fit(name: str, measured: LatencyBudget, path: Path, *, clocked: bool) -> Fit
         evolve(
             measured,
             input=path.frame + hold + path.rtt / 2 + queue,
-            output=path.rtt / 2 + back + QUANTUM / path.rate + max(0.0, path.first),
+            output=path.rtt / 2 + back + max(path.block, QUANTUM / path.rate) + max(0.0, path.first),
             rho=RHO,
         ),
         name,

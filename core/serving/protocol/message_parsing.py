@@ -142,12 +142,12 @@ def _hello(given: _Fields) -> Hello:
 
 def _calibrate(given: _Fields) -> Calibrate:
     rtt = given.inner("rtt_ms").number("p99", 0, 60_000, 0.0) if given.has("rtt_ms") else 0.0
-    frame = given.number("frame_ms", 1, 100, 10.0)
+    frame, block = given.number("frame_ms", 1, 100, 10.0), given.number("block_ms", 0, 1000, 0.0)
     if given.switch("device", False):
-        return Calibrate(None, None, frame, rtt, device=True)
+        return Calibrate(None, None, frame, rtt, block, device=True)
     if given.has("assumed_ms"):
-        return Calibrate(None, given.number("assumed_ms", -1000, 2000), frame, rtt)
-    return Calibrate(given.whole("place", 0, MOST_PLACE), None, frame, rtt)
+        return Calibrate(None, given.number("assumed_ms", -1000, 2000), frame, rtt, block)
+    return Calibrate(given.whole("place", 0, MOST_PLACE), None, frame, rtt, block)
 
 
 def _machine(given: _Fields) -> Machine:

@@ -70,6 +70,7 @@ class Calibrate:
     Attributes:
         place: of the probe's first output sample; None if `assumed_ms` replaces a measurement.
         rtt_p99: round trip of the network (ms).
+        block_ms: of the page's audio, which is processed at once.
         device: measure the server's sound device.
     """
 
@@ -77,6 +78,7 @@ class Calibrate:
     assumed_ms: float | None
     frame_ms: float
     rtt_p99: float
+    block_ms: float = 0.0
     device: bool = False
 
 

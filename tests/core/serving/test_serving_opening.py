@@ -71,6 +71,8 @@ def test_the_path_of_a_client_is_in_the_budget():
     assert one.fits
     assert abs(one.budget.input - (0.02 + 0.005)) < 1e-9
     assert abs(one.budget.output - (0.005 + 128 / 32000 + 0.06)) < 1e-9
+    blocks = fit("a", budget_of(-10), attrs.evolve(plain, block=0.012), clocked=False)
+    assert abs(blocks.budget.output - (0.005 + 0.012 + 0.06)) < 1e-9
     many = fit("a", budget_of(-10), plain, clocked=True)
     assert abs(many.budget.input - one.budget.input - 0.04 - 240 / 32000) < 1e-9
     assert one.as_record()["budget"][-1]["name"].startswith("left by t_f")

@@ -97,6 +97,7 @@ def test_messages_are_read_as_the_contract_says():
     assert message_of('{"type": "mute", "on": true}') == Switch("mute", True)
     assert message_of('{"type": "ping", "t": 1.5}') == Ping(1.5)
     assert message_of('{"type": "calibrate", "assumed_ms": 0}') == Calibrate(None, 0.0, 10.0, 0.0)
+    assert message_of('{"type": "calibrate", "device": true, "block_ms": 9.5}').block_ms == 9.5
     assert message_of('{"type": "calibrate", "place": 9, "frame_ms": 20, "rtt_ms": {"p50": 1, "p99": 7}}') == Calibrate(
         9, None, 20.0, 7.0
     )
@@ -134,7 +135,7 @@ ATOM = st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | 
 JSON = ATOM | st.lists(ATOM, max_size=2) | st.fixed_dictionaries({"bpm": ATOM, "p99": ATOM}) | st.just([[1, 2], [3]])
 FIELDS = (
     "protocol", "token", "rate", "frame", "format", "resume", "place", "assumed_ms", "frame_ms", "rtt_ms", "count_in",
-    "metronome", "chart", "value", "on", "name", "temperature", "seed", "ranges", "late", "t", "first_ms",
+    "block_ms", "metronome", "chart", "value", "on", "name", "temperature", "seed", "ranges", "late", "t", "first_ms",
 )  # fmt: skip
 KINDS = ("hello", "calibrate", "start", "metronome", "chart", "dial", "mute", "instrument", "counts", "ping", "stop")
 

@@ -171,6 +171,7 @@ def test_the_measurement_sends_what_is_heard_in_place_and_takes_the_answer(brows
     assumed, measured = stub.of_type("calibrate")
     assert assumed["assumed_ms"] >= 30
     assert measured["frame_ms"] == 10
+    assert assumed["block_ms"] == measured["block_ms"] >= 1000 * 128 / RATE
     assert set(measured["rtt_ms"]) == {"p50", "p99"}
     place, sound = stub.sound(kind=2)
     assert place <= measured["place"] < measured["place"] + 0.6 * RATE + 0.9 * RATE < place + len(sound)

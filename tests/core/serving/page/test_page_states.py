@@ -164,12 +164,11 @@ def test_who_is_refused_for_the_time_of_sound_alone_may_play_behind(browser, stu
         stub.refusal = late
         visit.button("Start").click()
         visit.until("Refused")
-        told = f"pretrained would come 26 ms late, since sound takes {first} ms around here, by a guess"
+        told = f"pretrained would come 25 ms late, since sound takes {first} ms around here, by a guess"
         assert told in notice(visit)
-        stub.refusal = {**late, "spare_ms": -26.0}  # or a little more
-        visit.button("Play 26 ms late").click()
-        visit.button("Play 53 ms late").wait_for()  # by what is missing still
-        assert stub.of_type("start")[-1]["first_ms"] == first - 26
+        visit.button("Play 36 ms behind").click()
+        visit.button("Play 72 ms behind").wait_for()  # by what is missing still
+        assert stub.of_type("start")[-1]["first_ms"] == first - 36
         smaller = {"t_f_ms": -240, "k_ms": 10}
         for other in ({"nearest": None}, {"nearest": smaller}, {"spare_ms": -1e4}, {"spare_ms": 5}):
             stub.refusal = {**late, "why": "too slow", **other}
@@ -177,12 +176,12 @@ def test_who_is_refused_for_the_time_of_sound_alone_may_play_behind(browser, stu
             visit.page.get_by_text("Not started: Too slow").wait_for()
             stub.refusal = late
             visit.button("Start").click()
-            visit.button("Play 52 ms late").wait_for()
+            visit.button("Play 72 ms behind").wait_for()
         stub.refusal = None
-        visit.button("Play 52 ms late").click()
+        visit.button("Play 72 ms behind").click()
         visit.until("Playing")
-        assert stub.of_type("start")[-1]["first_ms"] == first - 52
-        assert "It plays 52 ms behind you." in visit.page.locator("#measure-said").inner_text()
+        assert stub.of_type("start")[-1]["first_ms"] == first - 72
+        assert "It plays 72 ms behind you." in visit.page.locator("#measure-said").inner_text()
         visit.stop()
         visit.page.locator("#first").fill("100")
         visit.page.locator("#measure-said").get_by_text("It plays").wait_for(state="hidden")
