@@ -11,7 +11,7 @@ const COUNTED = 500 // ms between two reports of counts
 const FULL = 1013 // the close code
 const GRACE = 10 // seconds in which the server ends a session
 const KEPT_TRIPS = 200
-const RESERVE = 10 // ms that a musician who plays ahead of the accompaniment grants the machine's other programs
+const RESERVE = 10 // ms more by which an accompaniment that comes behind does so, for what other programs take
 const SONG_LEAD = 0.25 // seconds between the server's word and a song's first sample
 export const VERSION = 'page 1.0'
 
@@ -126,19 +126,21 @@ export class Course {
   refusedStart({ why, nearest, spare_ms: spare, reason, retry_after: retryAfter }) {
     if (reason === 'full') return this.refuse({ code: FULL, why, retryAfter })
     this.rest()
+    const text = [WORDS.refused(why), nearest ? WORDS.nearest(wordy(nearest)) : ''].filter(Boolean).join(' ')
+    this.store.set({ phase: 'refused', notice: this.behind(spare, nearest) ?? { tone: 'bad', text } })
+  }
+
+  /** The offer to play late, where only the time of sound is too long; null else. spare (ms): at most 0 then. */
+  behind(spare, nearest) {
     const { model, source, first, drag, measured } = this.now
     const behind = drag + Math.ceil(-spare) + RESERVE
-    if (source !== 'song' && spare <= 0 && behind <= first && nearest?.k_ms === model.k_ms) {
-      const act = () => {
-        this.store.set({ drag: behind })
-        this.start()
-      }
-      const text = WORDS.wouldDrag({ model: model.name, late: drag - spare, first, guess: measured?.assumed, behind })
-      this.store.set({ phase: 'refused', notice: { tone: 'warn', text, label: WORDS.playBehind(behind), act } })
-      return
+    if (source === 'song' || !(spare <= 0) || behind > first || nearest?.k_ms !== model.k_ms) return null
+    const act = () => {
+      this.store.set({ drag: behind })
+      this.start()
     }
-    const text = [WORDS.refused(why), nearest ? WORDS.nearest(wordy(nearest)) : ''].filter(Boolean).join(' ')
-    this.store.set({ phase: 'refused', notice: { tone: 'bad', text } })
+    const text = WORDS.wouldDrag({ model: model.name, late: drag - spare, first, guess: measured?.assumed, behind })
+    return { tone: 'warn', text, label: WORDS.playBehind(behind), act }
   }
 
   begin({ place, count_in_end: end, budget, spare_ms: spare }) {
