@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from accomp.core.clock import LatencyBudget
 from accomp.core.generation.latency import as_records
 from accomp.core.realtime.warmup import RHO
-from accomp.core.serving.playing.resampling import DELAY, DriftControl
+from accomp.core.serving.playing.resampling import DriftControl, delay
 from accomp.core.streaming.audio_batch import AudioSessionBatch
 
 QUANTUM = 128
@@ -69,8 +69,8 @@ def fit(name: str, measured: LatencyBudget, path: Path, *, clocked: bool) -> Fit
     """Fit a run to a path. clocked: the server's clock drives the ticks, so that some input waits."""
     space = measured.space
     queue = DriftControl().target if clocked else 0.0
-    hold = 0.0 if path.rate == space.sample_rate and not clocked else DELAY / path.rate
-    back = 0.0 if path.rate == space.sample_rate and not clocked else DELAY / space.sample_rate
+    hold = delay(path.rate, space.sample_rate, varies=clocked)
+    back = delay(space.sample_rate, path.rate, varies=clocked)
     return Fit(
         evolve(
             measured,

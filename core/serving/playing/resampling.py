@@ -8,38 +8,53 @@ import numpy as np
 import soxr
 from attrs import define, field
 
+from accomp.core.serving.playing.polyphase import Polyphase, reach
+
 LIMIT = 5e-4
 """Largest relative deviation of the ratio from nominal: less than a cent of pitch."""
-DELAY = 240
-"""Delay of a resampler in samples of its input."""
+VARYING_DELAY = 240
+"""Delay of a resampler whose ratio varies, in samples of its input."""
+
+
+def delay(rate: int, to: int, *, varies: bool) -> float:
+    """Return the delay of a Resampler (s)."""
+    if varies:
+        return VARYING_DELAY / rate
+    return 0.0 if rate == to else reach(rate, to) / rate
 
 
 class Resampler:
-    """Resamples mono audio: sample n of the input and sample n * to / from of the output are simultaneous, up to 0.05
-    ms; DELAY samples are delayed. Equal rates without correction pass through.
+    """Resamples mono audio: sample n of the input and sample n * to / rate of the output are simultaneous, up to 0.05
+    ms where the ratio varies. Equal rates without correction pass through.
     """
 
-    def __init__(self, rate: float, to: float, *, varies: bool = False):
+    def __init__(self, rate: int, to: int, *, varies: bool = False):
         """varies: the ratio will be corrected."""
         self._rate, self._to = rate, to
         self.correction = 0.0
-        self._stream = None
-        if varies or rate != to:
-            self._stream = soxr.ResampleStream(rate * (1 + 2 * LIMIT), to, 1, dtype="float32", vr=True)
-            self._stream.set_io_ratio(rate, to)
+        self._varying = self._fixed = None
+        if varies:
+            self._varying = soxr.ResampleStream(rate * (1 + 2 * LIMIT), to, 1, dtype="float32", vr=True)
+            self._varying.set_io_ratio(rate, to)
+        elif rate != to:
+            self._fixed = Polyphase(rate, to)
 
     def correct(self, share: float, over: int = 0) -> None:
-        """Make an input sample last (1 + share) times its nominal length, within LIMIT; slew over `over` samples."""
+        """Make an input sample last (1 + share) times its nominal length, within LIMIT; slew over `over` samples. Does
+        nothing where the ratio does not vary.
+        """
         share = min(LIMIT, max(-LIMIT, share))
-        if share != self.correction and self._stream is not None:
-            self._stream.set_io_ratio(self._rate, self._to * (1 + share), over)
+        if share != self.correction and self._varying is not None:
+            self._varying.set_io_ratio(self._rate, self._to * (1 + share), over)
             self.correction = share
 
     def push(self, sound: np.ndarray) -> np.ndarray:
         """Resample audio [n] float32 -> the output that is ready [m] float32."""
-        if self._stream is None or not len(sound):
+        if self._fixed is not None:
+            return self._fixed.push(sound)
+        if self._varying is None or not len(sound):
             return sound
-        out: np.ndarray = self._stream.resample_chunk(np.ascontiguousarray(sound, np.float32))
+        out: np.ndarray = self._varying.resample_chunk(np.ascontiguousarray(sound, np.float32))
         return out
 
 
