@@ -54,7 +54,8 @@ def app_of(server: Server, more: Sequence[BaseRoute] = ()) -> ASGIApp:
         if not authorised(request):
             return _unauthorised()
         device = server.device
-        told: dict[str, Any] = {"models": [card(run, server.followers) for run in server.runs.values()]}
+        cards = [card(run, server.followers) for run in server.runs.values()]
+        told: dict[str, Any] = {"models": cards, "mode": server.mode}
         if server.engine.preparing:
             told["preparing"] = server.engine.preparing
         if device is not None:

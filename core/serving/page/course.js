@@ -30,8 +30,9 @@ export class Course {
     return this.store.values
   }
 
+  /** Samples of a frame: 5 ms, the least that is taken, since a sound waits until its frame is whole; 10 for a server of many. */
   get size() {
-    return Math.round(this.engine.rate / 100)
+    return Math.round(this.engine.rate / (this.now.mode === 'serve' ? 100 : 200))
   }
 
   get first() {

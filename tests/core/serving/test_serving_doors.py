@@ -266,6 +266,7 @@ def test_while_the_model_warms_up_the_page_is_there_and_who_waits_is_told():
         assert b"preparing" in body
         assert fetch(running, "/health/live")[0] == 200
         told = json.loads(fetch(running, "/v1/models", TOKEN)[2])
+        assert told["mode"] == "jam"
         assert (told["models"], told["preparing"]) == ([], "the server is starting")
         client.say(type="hello", protocol=1, token=TOKEN, rate=32000, frame=640)
         assert "preparing" in client.next("state")["said"]

@@ -14,6 +14,7 @@ from browsers import installed_chromium
 from page_stub import TOKEN
 
 RATE = 44100  # of Chromium's fake devices
+FRAME = 221  # samples that the page sends at a time: 5 ms
 TAPPED = """
 const { addModule } = AudioWorklet.prototype, { connect } = AudioNode.prototype, Plain = AudioWorkletNode
 AudioWorklet.prototype.addModule = async function (url) {

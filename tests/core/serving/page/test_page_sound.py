@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import soundfile
-from page_browser import RATE, TAPPED, Visit, music, visiting
+from page_browser import FRAME, RATE, TAPPED, Visit, music, visiting
 from page_stub import Stub
 
 FADE = round(0.005 * RATE)
@@ -58,8 +58,8 @@ def test_what_the_microphone_hears_is_sent_and_what_comes_back_is_played_in_its_
     at = int(np.argmax(np.fft.irfft(spectrum)[: len(source) - len(piece)]))
     assert np.abs(source[at : at + len(piece)] - piece).max() < 1e-4
     assert stub.hellos[0]["rate"] == RATE
-    assert stub.hellos[0]["frame"] == 441
-    assert {len(samples) for _, _, _, samples in stub.heard} == {441}
+    assert stub.hellos[0]["frame"] == FRAME
+    assert {len(samples) for _, _, _, samples in stub.heard} == {FRAME}
 
 
 def test_a_song_file_is_heard_as_if_live_and_ends_by_itself(browser, stub, address, tmp_path):
@@ -104,7 +104,7 @@ def test_frames_that_never_come_are_gaps_and_all_others_are_in_place(browser, st
     was, had_to_be = compared(stub, played)
     np.testing.assert_array_equal(was, had_to_be)
     last = stub.of_type("counts")[-1]
-    assert last["missing"] >= 6 * 441
+    assert last["missing"] >= 6 * FRAME
     assert last["gaps"] >= 1
     assert sum(count for message in stub.of_type("counts") for _, count in message["ranges"]) == last["missing"]
 
@@ -123,7 +123,7 @@ def test_a_cut_connection_comes_back_and_the_places_go_on(browser, stub, address
     assert len(stub.hellos) == 2
     assert stub.hellos[1]["resume"] == "secret of session-1"
     frames = stub.heard
-    broken = [i for i in range(1, len(frames)) if frames[i][2] != frames[i - 1][2] + 441]
+    broken = [i for i in range(1, len(frames)) if frames[i][2] != frames[i - 1][2] + FRAME]
     assert len(broken) >= 1
     assert all(frames[i][1] & 1 for i in broken)  # marked as a discontinuity
     assert len(frames) > before
@@ -170,7 +170,7 @@ def test_the_measurement_sends_what_is_heard_in_place_and_takes_the_answer(brows
     assert said == "Sound takes 61 ms around. The model pretrained fits, with 38 ms to spare."
     assumed, measured = stub.of_type("calibrate")
     assert assumed["assumed_ms"] >= 30
-    assert measured["frame_ms"] == 10
+    assert measured["frame_ms"] == 1000 * FRAME / RATE
     assert assumed["block_ms"] == measured["block_ms"] >= 1000 * 128 / RATE
     assert set(measured["rtt_ms"]) == {"p50", "p99"}
     place, sound = stub.sound(kind=2)
