@@ -148,6 +148,8 @@ def test_a_jam_through_the_device_plays_what_a_session_alone_plays(jam):
         client.hello()
         client.say(type="calibrate", assumed_ms=20, frame_ms=10, rtt_ms={"p50": 400, "p99": 900})
         assert client.next("measured")["fits"]  # the network is not in the way
+        (session,) = running.server.sessions.values()
+        assert session.path.block == running.server.device.block / RATE > 0
         client.say(type="start", seed=3, first_ms=20, record=True)
         place = client.next("playing")["place"]
         for _ in range(40):

@@ -243,6 +243,19 @@ def test_a_follower_that_breaks_ends_its_session_alone(player, registry):
         assert running.server.engine.failure is None
 
 
+def test_the_block_of_a_page_is_counted_when_it_asks_and_when_it_starts(jam):
+    with Client(jam) as client:
+        client.hello()
+        spare = {}
+        for block in (0, 4, 90, 300):
+            client.say(type="calibrate", assumed_ms=0, block_ms=block)
+            spare[block] = client.next("measured")["spare_ms"]
+        client.say(type="start")
+        assert "cannot be played live" in client.next("refused")["why"]
+    assert spare[0] == spare[4]  # 128 samples at 32 kHz at least
+    assert abs(spare[4] - spare[90] - 86) < 0.2
+
+
 def test_a_measured_loop_says_what_fits(jam):
     from accomp.core.serving.playing.calibration import probe
     from accomp.core.serving.protocol.frames import PROBED
