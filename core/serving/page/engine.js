@@ -45,14 +45,14 @@ export class Engine {
     return Math.round(this.context.currentTime * this.rate)
   }
 
-  /** What the browser says that output takes (ms); not enough where it matters, see the measurement. */
-  get outputMs() {
-    return 1000 * ((this.context.baseLatency || 0) + (this.context.outputLatency || 0))
-  }
-
   /** What is processed at once (ms), as far as the browser says it. */
   get blockMs() {
     return 1000 * (this.context.baseLatency || 0)
+  }
+
+  /** What the browser says that output takes (ms); not enough where it matters, see the measurement. */
+  get outputMs() {
+    return this.blockMs + 1000 * (this.context.outputLatency || 0)
   }
 
   order(message) {

@@ -43,7 +43,7 @@ class Polyphase:
         """Resample audio [n] float32 -> the output that is ready [m] float32."""
         kept = np.concatenate([self._kept, sound.astype(np.float32, copy=False)])
         last = self._begin + len(kept) - 1 - self._reach  # the last input sample with all that it needs after it
-        count = max(0, ((last + 1) * self._phases - 1) // self._step + 1 - self._made) if last >= 0 else 0
+        count = max(0, ((last + 1) * self._phases - 1) // self._step + 1 - self._made)
         at, phase = np.divmod((self._made + np.arange(count, dtype=np.int64)) * self._step, self._phases)
         rows = phase if self._rows == self._phases else np.rint(phase * (self._rows / self._phases)).astype(np.int64)
         out = np.zeros(0, np.float32)
