@@ -279,6 +279,9 @@ def test_while_the_model_warms_up_the_page_is_there_and_who_waits_is_told():
 def test_what_is_fetched(jam):
     for path in ("/v1/models", "/metrics", "/v1/recordings/20260101-000000-abcdef/mix.wav"):
         assert fetch(jam, path)[0] == 401
+    for token, answer in (("wrong", "refused"), (TOKEN, "welcome")):  # the latter when the models are there
+        with Client(jam) as client:
+            assert client.hello(token=token)["type"] == answer
     assert b'"small"' in fetch(jam, "/v1/models", TOKEN)[2]
     text = fetch(jam, "/metrics", TOKEN)[2].decode()
     for name in (
